@@ -1,0 +1,1 @@
+"""Weights on disk: reading, writing, and the report of what was loaded."""

@@ -1,0 +1,278 @@
+"""The Hugging Face layout in and out: `config.json` and `model.safetensors`.
+
+Nothing is unpickled: safetensors, or a legacy `pytorch_model.bin` read with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import pickle
+import re
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bertolt.checkpoint.report import LoadReport, Mismatch
+from bertolt.errors import CheckpointError
+from bertolt.files import write_atomically
+
+if TYPE_CHECKING:
+    from bertolt.model.pretrained import PreTrainedModel
+
+WEIGHTS = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+LEGACY_WEIGHTS = "pytorch_model.bin"
+
+# Old spellings in files, and what they are called here. One-way: they are never written.
+OLD_SPELLINGS = (
+    (r"LayerNorm\.gamma$", "LayerNorm.weight"),
+    (r"LayerNorm\.beta$", "LayerNorm.bias"),
+)
+
+# Tensors that old versions saved although they are computed from the configuration.
+_DERIVED = (r"embeddings\.position_ids$",)
+
+
+def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a model: the path itself, or a hub id fetched into the hub's cache.
+
+    Raises:
+        CheckpointError: neither such a folder nor such a model.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    name = str(name_or_path)
+    if path.exists():
+        raise CheckpointError(
+            "this is a file, and a model is a folder",
+            place=name,
+            fix=f"name the folder: {path.parent}",
+        )
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        raise CheckpointError("there is no such folder", place=name, fix="check the path")
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                name, allow_patterns=["*.json", "*.safetensors", "vocab.txt", LEGACY_WEIGHTS]
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"neither a folder here nor a model that the hub gave ({reason})",
+            place=name,
+            fix="name a folder that holds config.json and model.safetensors",
+        ) from error
+
+
+class Weights:
+    """The tensors of a model folder, by name, read one at a time.
+
+    Attributes:
+        path: the file, or the index of a sharded checkpoint.
+        shapes: every name in the file, with its shape.
+
+    Raises:
+        CheckpointError: no file of weights, or one that is truncated, corrupted or not safe.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, Path] = {}
+        self._loaded: dict[str, Tensor] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        if (folder / WEIGHTS).is_file():
+            self.path = folder / WEIGHTS
+            self._add_safetensors(self.path)
+        elif (folder / SHARD_INDEX).is_file():
+            self.path = folder / SHARD_INDEX
+            for shard in _shards(self.path):
+                self._add_safetensors(shard)
+        elif (folder / LEGACY_WEIGHTS).is_file():
+            self.path = folder / LEGACY_WEIGHTS
+            self._loaded = _read_legacy(self.path)
+            self.shapes = {name: tuple(value.shape) for name, value in self._loaded.items()}
+        else:
+            raise CheckpointError(
+                "there are no weights here",
+                place=str(folder),
+                fix=f"name a folder that holds {WEIGHTS}",
+            )
+
+    def _add_safetensors(self, path: Path) -> None:
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118
+                self._files[name] = path
+                self.shapes[name] = tuple(file.get_slice(name).get_shape())
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors, one after the other, each file opened once."""
+        by_file: dict[Path | None, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._files.get(name), []).append(name)
+        for path, members in by_file.items():
+            if path is None:
+                yield from ((name, self._loaded[name]) for name in members)
+                continue
+            with _opened(path) as file:
+                yield from ((name, file.get_tensor(name)) for name in members)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"the weights are truncated or corrupted ({error})",
+            place=str(path),
+            fix="fetch or copy the model again",
+        ) from error
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"not a readable index of shards ({error})", place=str(index), fix="fetch it again"
+        ) from error
+    return [index.parent / name for name in names]
+
+
+def _read_legacy(path: Path) -> dict[str, Tensor]:
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"cannot be read without running code from it ({str(error).splitlines()[0]})",
+            place=str(path),
+            fix="convert it to safetensors where you trust it",
+        ) from error
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def load(
+    model: PreTrainedModel, folder: Path, *, seed: int, ignore_mismatched_sizes: bool
+) -> LoadReport:
+    """Initialise what the folder's weights lack, copy what they have, compare each copy.
+
+    Args:
+        model: built and on the CPU, its values undefined.
+        folder: holds the weights.
+        seed: of the initialised values.
+        ignore_mismatched_sizes: initialise instead of refusing where shapes differ.
+
+    Raises:
+        CheckpointError: no weights, a broken file, a shape that does not fit, a failed comparison.
+    """
+    weights = Weights(folder)
+    report = match_keys(model, weights, str(folder))
+    if report.mismatched and not ignore_mismatched_sizes:
+        first = report.mismatched[0]
+        raise CheckpointError(
+            f"{first.key} has shape {list(first.file_shape)} in the file and "
+            f"{list(first.model_shape)} in the model",
+            place=str(weights.path),
+            fix="build the model in the file's shape, or start this tensor anew with "
+            "ignore_mismatched_sizes=True",
+        )
+    _initialise(model, set(report.initialised), seed)
+    parameters = dict(model.named_parameters())
+    ours = {name: key for key, name in report.loaded.items()}
+    with torch.no_grad():
+        for name, tensor in weights.read(ours):
+            _copy_and_compare(parameters[ours[name]], tensor, name, weights.path)
+    return report
+
+
+def _copy_and_compare(parameter: Tensor, tensor: Tensor, name: str, path: Path) -> None:
+    parameter.copy_(tensor)
+    if not torch.equal(parameter, tensor.to(parameter.dtype)):
+        found = "holds NaN" if bool(tensor.isnan().any()) else "does not equal its copy"
+        raise CheckpointError(
+            f"the tensor {name} {found}", place=str(path), fix="fetch or train the model again"
+        )
+
+
+def match_keys(model: PreTrainedModel, weights: Weights, source: str) -> LoadReport:
+    """Decide for every parameter and every tensor of the file what becomes of it."""
+    report = LoadReport(source=source)
+    expected = {key: tuple(value.shape) for key, value in model.named_parameters()}
+    found = {_translate(name, expected, model.base_model_prefix): name for name in weights.shapes}
+    for key, shape in expected.items():
+        name = found.get(key)
+        if name is not None and weights.shapes[name] == shape:
+            report.loaded[key] = name
+            continue
+        if name is not None:
+            report.mismatched.append(Mismatch(key, shape, weights.shapes[name]))
+        report.initialised[key] = model.initial_rule(key)
+    for key, name in found.items():
+        if key not in expected:
+            pattern = _matching(name, (*_DERIVED, *model._keys_to_ignore_on_load_unexpected))
+            if pattern:
+                report.ignored[name] = pattern
+            else:
+                report.unexpected.append(name)
+    return report
+
+
+def _translate(name: str, expected: Container[str], prefix: str) -> str:
+    """The model's key for a name in the file: old spellings mended, the prefix put on or off."""
+    for old, new in OLD_SPELLINGS:
+        name = re.sub(old, new, name)
+    candidates = (name, f"{prefix}.{name}", name.removeprefix("bert."))
+    return next((key for key in candidates if key in expected), name)
+
+
+def _matching(name: str, patterns: Iterable[str]) -> str:
+    return next((pattern for pattern in patterns if re.search(pattern, name)), "")
+
+
+def _initialise(model: PreTrainedModel, missing: set[str], seed: int) -> None:
+    """Run the model's own rule on every module that the file leaves without some value."""
+    lacking = {key.rpartition(".")[0] for key in missing}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for path, module in model.named_modules():
+            if path in lacking:
+                model._init_weights(module)
+
+
+def save(model: PreTrainedModel, directory: str | os.PathLike[str]) -> None:
+    """Write `config.json` and `model.safetensors`, each whole or not at all.
+
+    Raises:
+        BertoltError: the folder cannot be written.
+    """
+    folder = Path(directory)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+
+    def write(path: Path) -> None:
+        try:
+            save_file(tensors, path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            # The library reports a full disk in its own exception.
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code.group(1)) if code else errno.EIO, str(error)) from error
+
+    write_atomically(folder / WEIGHTS, write)
+    config = model.config.changed(architectures=[type(model).__name__])
+    config.save_pretrained(folder)

@@ -1,0 +1,135 @@
+"""`LoadReport`: an object first, printed second."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bertolt.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A tensor whose shape in the file is not the model's."""
+
+    key: str
+    model_shape: tuple[int, ...]
+    file_shape: tuple[int, ...]
+
+
+@dataclass(kw_only=True)
+class LoadReport:
+    """What happened to every parameter of a model and to every tensor of its file.
+
+    Attributes:
+        source: the folder or file that was read.
+        loaded: parameter to the file's name for it; each was compared with the file after copying.
+        initialised: parameter to the rule that set it, because the file has no value for it.
+        unexpected: tensors of the file that the model has no place for.
+        mismatched: tensors left out because of their shape (only when that was allowed).
+        ignored: names that a pattern excuses, with the pattern.
+        tied: parameter to the one whose memory it shares.
+    """
+
+    source: str
+    loaded: dict[str, str] = field(default_factory=dict)
+    initialised: dict[str, str] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[Mismatch] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[str]:
+        """Parameters that the file has no usable value for: those that were initialised."""
+        return list(self.initialised)
+
+    @property
+    def exact(self) -> bool:
+        """Whether model and file have the same tensors, those excused by a pattern aside."""
+        return not (self.initialised or self.unexpected or self.mismatched)
+
+    def require_exact(self) -> None:
+        """Make any difference an error.
+
+        Raises:
+            CheckpointError: with the report as its text.
+        """
+        if not self.exact:
+            raise CheckpointError(
+                f"model and file differ, and strict=True was asked for\n{self}", place=self.source
+            )
+
+    def require_trained(self, purpose: str) -> None:
+        """Refuse to use weights that were never trained.
+
+        Raises:
+            CheckpointError: some parameters were initialised here and not loaded.
+        """
+        if self.initialised:
+            names = ", ".join(name for name, _ in fold(self.initialised))
+            raise CheckpointError(
+                f"{names} not in the file, so the model has never been trained for {purpose}",
+                place=self.source,
+                fix="fine-tune it first: bertolt finetune TRAIN --model " + self.source,
+            )
+
+    def rows(self) -> list[tuple[str, str, int, str]]:
+        """The report as folded rows: status, names, how many, note."""
+        rows = [("loaded", name, count, "") for name, count in fold(self.loaded)]
+        for rule in sorted(set(self.initialised.values())):
+            names = [key for key, value in self.initialised.items() if value == rule]
+            rows += [("initialised", name, count, rule) for name, count in fold(names)]
+        rows += [
+            ("mismatched", m.key, 1, f"model {list(m.model_shape)}, file {list(m.file_shape)}")
+            for m in self.mismatched
+        ]
+        rows += [("unexpected", name, count, "") for name, count in fold(self.unexpected)]
+        rows += [
+            ("ignored", name, 1, f"by the pattern {pattern}")
+            for name, pattern in self.ignored.items()
+        ]
+        rows += [("tied", name, 1, f"to {other}") for name, other in self.tied.items()]
+        return rows
+
+    def __str__(self) -> str:
+        lines = [
+            f"Loaded {len(self.loaded)} tensors from {self.source}, "
+            "each compared with the file after copying."
+        ]
+        explained = {
+            "initialised": "new, not in the file",
+            "mismatched": "left out, another shape",
+            "unexpected": "in the file, no place in the model",
+            "ignored": "excused",
+            "tied": "shares memory",
+        }
+        for status, name, count, note in self.rows():
+            if status in explained:
+                times = f" ({count} tensors)" if count > 1 else ""
+                behind = f": {note}" if note else ""
+                lines.append(f"  {explained[status]}: {name}{times}{behind}")
+        return "\n".join(lines)
+
+
+def fold(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Names that differ only in a layer number, as one name with a range, and how many they are."""
+    groups: dict[str, list[int]] = {}
+    for name in names:
+        number = re.search(r"(?<=\.)\d+(?=\.)", name)
+        pattern = name[: number.start()] + "{}" + name[number.end() :] if number else name
+        groups.setdefault(pattern, []).append(int(number.group()) if number else -1)
+    return [
+        (pattern.replace("{}", _span(numbers)) if "{}" in pattern else pattern, len(numbers))
+        for pattern, numbers in groups.items()
+    ]
+
+
+def _span(numbers: list[int]) -> str:
+    ordered = sorted(numbers)
+    if len(ordered) == 1:
+        return str(ordered[0])
+    if ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"{{{ordered[0]}..{ordered[-1]}}}"
+    return "{" + ",".join(map(str, ordered)) + "}"

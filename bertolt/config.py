@@ -1,0 +1,377 @@
+"""What a user sets: `BertConfig` for a model, `TrainingArguments` for the Trainer,
+`FinetuneOptions` for the command.
+
+Nothing heavy is imported here, so that reading a configuration costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from bertolt.errors import CheckpointError, UsageError, nearest
+from bertolt.files import write_text
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+PROBLEM_TYPES: tuple[str, ...] = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+)
+ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
+
+
+@dataclass(kw_only=True)
+class BertConfig:
+    """The shape of a BERT encoder, under the names that `config.json` uses.
+
+    Keys of a file that are not listed here are kept in `extra` and written back unchanged.
+
+    Raises:
+        CheckpointError: a size that cannot be (heads that do not divide the hidden size, …).
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    classifier_dropout: float | None = None
+    problem_type: ProblemType | None = None
+    id2label: dict[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
+    tie_word_embeddings: bool = True
+    architectures: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    model_type = "bert"
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise CheckpointError(
+                f"hidden_size {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}",
+                place="config",
+                fix="choose a hidden size that the heads divide",
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise CheckpointError(
+                f"hidden_act {self.hidden_act!r} is not known",
+                place="config",
+                fix=f"use one of {', '.join(ACTIVATIONS)}",
+            )
+        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
+            raise CheckpointError(
+                f"problem_type {self.problem_type!r} is not known",
+                place="config",
+                fix=f"use one of {', '.join(PROBLEM_TYPES)}",
+            )
+        self.id2label = {int(key): str(name) for key, name in self.id2label.items()}
+
+    @property
+    def num_labels(self) -> int:
+        """C, the number of classes (or of regression targets)."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        if count != len(self.id2label):
+            self.id2label = {index: f"LABEL_{index}" for index in range(count)}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Label names to their class index."""
+        return {name: index for index, name in self.id2label.items()}
+
+    @property
+    def head_size(self) -> int:
+        """D, the width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BertConfig:
+        """Build a config from the content of a `config.json`."""
+        known = {f.name for f in fields(cls)} - {"extra"}
+        named = {key: value for key, value in values.items() if key in known and value is not None}
+        extra = {key: value for key, value in values.items() if key not in known}
+        extra.pop("label2id", None)
+        count = extra.pop("num_labels", None)
+        config = cls(**named, extra=extra)
+        if count is not None and "id2label" not in named:
+            config.num_labels = int(count)
+        return config
+
+    @classmethod
+    def from_pretrained(cls, directory: str | os.PathLike[str]) -> BertConfig:
+        """Read `config.json` from a model folder.
+
+        Raises:
+            CheckpointError: there is no such file, it is not JSON, or it is not a BERT's.
+        """
+        path = Path(directory) / "config.json"
+        if not path.is_file():
+            raise CheckpointError(
+                "there is no config.json here",
+                place=str(directory),
+                fix="name a folder that holds config.json and model.safetensors",
+            )
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"not readable as JSON ({error})", place=str(path), fix="fetch the model again"
+            ) from error
+        if not isinstance(values, dict) or values.get("model_type", "bert") != cls.model_type:
+            found = values.get("model_type") if isinstance(values, dict) else type(values).__name__
+            raise CheckpointError(
+                f"model_type is {found!r}, and this library builds 'bert' models",
+                place=str(path),
+                fix="choose a BERT checkpoint",
+            )
+        return cls.from_dict(values)
+
+    def changed(self, **changes: Any) -> BertConfig:
+        """A copy with some fields set; `num_labels=` and `label2id=` are understood as well.
+
+        Raises:
+            UsageError: a name that is no field of the config.
+        """
+        if "label2id" in changes:
+            label2id = changes.pop("label2id")
+            changes.setdefault("id2label", {index: name for name, index in label2id.items()})
+        count = changes.pop("num_labels", None)
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UsageError(
+                    f"BertConfig has no field {name!r}",
+                    fix=f"did you mean {nearest(name, known)!r}?" if nearest(name, known) else "",
+                )
+        config = replace(self, **changes)
+        if count is not None:
+            config.num_labels = count
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a `config.json`, readable by `transformers`."""
+        values: dict[str, Any] = dict(self.extra)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name != "extra" and not (item.name == "problem_type" and value is None):
+                values[item.name] = value
+        values["id2label"] = {str(index): name for index, name in self.id2label.items()}
+        values["label2id"] = self.label2id
+        values["model_type"] = self.model_type
+        return values
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write `config.json` into `directory`, whole or not at all."""
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        write_text(Path(directory) / "config.json", text)
+
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+# Names of the peer's arguments that users type from habit, and what to type here instead.
+_ELSEWHERE = {
+    "evaluation_strategy": "eval_strategy",
+    "group_by_length": 'train_sampling_strategy="group_by_length"',
+    "fp16": "bf16=True (bfloat16 needs no loss scaling)",
+    "no_cuda": "use_cpu",
+    "warmup_ratio": "warmup_steps (a value below 1 is a share of all steps)",
+    "overwrite_output_dir": "nothing: the Trainer writes checkpoints under output_dir only",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "tokenizer": "processing_class, an argument of Trainer",
+}
+
+
+@dataclass(kw_only=True)
+class TrainingArguments:
+    """Settings of a training run, under the names that the peer's `TrainingArguments` has.
+
+    Raises:
+        UsageError: a value out of its range; the message names the argument.
+    """
+
+    output_dir: str = "out"
+    """Folder for the model, its metrics and its report."""
+    num_train_epochs: float = 3.0
+    """Passes over the training rows."""
+    max_steps: int = -1
+    """Stop after this many steps, whatever the epochs say; -1: no such limit."""
+    per_device_train_batch_size: int = 8
+    """Texts in one training step, for each process."""
+    per_device_eval_batch_size: int = 8
+    """Texts whose tokens, at full length, bound one evaluation batch."""
+    gradient_accumulation_steps: int = 1
+    """Batches that make one optimizer step; together they act as one large batch."""
+    learning_rate: float = 5e-5
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.0
+    """Decay of all weights but biases and layer norms."""
+    adam_beta1: float = 0.9
+    """First moment's decay."""
+    adam_beta2: float = 0.999
+    """Second moment's decay."""
+    adam_epsilon: float = 1e-8
+    """Added to the second moment's root."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0: not clipped."""
+    lr_scheduler_type: str = "linear"
+    """Shape of the learning rate's course after warmup."""
+    lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Extra settings of that shape."""
+    warmup_steps: float = 0
+    """Steps of linear warmup; a value below 1 is a share of all steps."""
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
+    """Order of the training rows."""
+    eval_strategy: Literal["no", "epoch", "steps"] = "no"
+    """When to evaluate while training."""
+    eval_steps: int = 500
+    """Steps between evaluations when eval_strategy is "steps"."""
+    logging_steps: int = 10
+    """Steps between entries of the log."""
+    seed: int = 42
+    """Seed of the order, of dropout and of new weights."""
+    bf16: bool | None = None
+    """bfloat16 on or off; None: as `precision` says."""
+    precision: Precision = "auto"
+    """"auto" takes bfloat16 where a short measurement finds it faster."""
+    use_cpu: bool = False
+    """Stay on the CPU although a GPU is there."""
+    disable_tqdm: bool = False
+    """Show no progress."""
+    report_to: str | list[str] = "none"
+    """Trackers; only "none" so far."""
+    save_strategy: Literal["no"] = "no"
+    """Checkpoints while training; only "no" so far."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "eval_steps",
+            "logging_steps",
+        ):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "num_train_epochs", self.num_train_epochs > 0, "above 0")
+        _require(self, "learning_rate", self.learning_rate >= 0, "0 or more")
+        _require(self, "weight_decay", self.weight_decay >= 0, "0 or more")
+        _require(self, "warmup_steps", self.warmup_steps >= 0, "0 or more")
+        _require(self, "max_grad_norm", self.max_grad_norm >= 0, "0 or more")
+        if self.bf16 is not None:
+            self.precision = "bf16" if self.bf16 else "fp32"
+
+    def __new__(cls, **values: Any) -> TrainingArguments:
+        """Refuse a name that is not supported before `__init__` meets it.
+
+        Raises:
+            UsageError: an unknown name, with the nearest that is supported.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                hint = _ELSEWHERE.get(name) or nearest(name, known)
+                raise UsageError(
+                    f"TrainingArguments has no argument {name!r}",
+                    fix=f"use {hint}" if hint else f"the arguments are {', '.join(known)}",
+                )
+        return super().__new__(cls)
+
+    def count_warmup(self, total_steps: int) -> int:
+        """Warmup in steps: `warmup_steps` itself, or that share of `total_steps`, rounded up."""
+        if 0 < self.warmup_steps < 1:
+            return math.ceil(total_steps * self.warmup_steps)
+        return int(self.warmup_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """Settings of `finetune`; the text below each field is the command's help.
+
+    Raises:
+        UsageError: two options that exclude each other, or a value out of its range.
+    """
+
+    model: str | None = None
+    """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
+    text: str | None = None
+    """Column of the texts. Default: found by its name."""
+    label: str | None = None
+    """Column of the labels. Default: found by its name."""
+    eval: Path | None = None
+    """File with the rows to evaluate on, instead of holding some out."""
+    test_size: float = 0.2
+    """Share of the rows to hold out for the evaluation."""
+    epochs: float = 3.0
+    """Passes over the training rows."""
+    batch_size: int = 32
+    """Texts in one training step."""
+    lr: float = 5e-5
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """Decay of all weights but biases and layer norms."""
+    warmup: float = 0.1
+    """Warmup: a share of all steps if below 1, else steps."""
+    schedule: str = "linear"
+    """Course of the learning rate after warmup."""
+    order: Literal["random", "group_by_length"] = "random"
+    """Order of the training rows."""
+    max_length: int | None = None
+    """Most tokens of a text. Default: all that the model's position table has."""
+    seed: int = 42
+    """Seed of the new head, the order and dropout."""
+    split_seed: int = 42
+    """Seed of which rows are held out."""
+    precision: Precision = "auto"
+    """Number format: auto measures whether bfloat16 is faster here."""
+    on_bad_row: Literal["drop", "error"] = "drop"
+    """What to do with a row that cannot be used."""
+    encoding: str = "utf-8"
+    """Encoding of the text files."""
+    out: Path = Path("out")
+    """Folder for the model, its metrics and its report."""
+    overwrite: bool = False
+    """Replace what an earlier run left in that folder."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_size < 1:
+            raise UsageError(
+                f"--test-size is {self.test_size:g}", fix="give a share between 0 and 1, as 0.2"
+            )
+
+    def training_arguments(self) -> TrainingArguments:
+        """The same, as the Trainer takes it."""
+        return TrainingArguments(
+            output_dir=str(self.out),
+            num_train_epochs=self.epochs,
+            per_device_train_batch_size=self.batch_size,
+            learning_rate=self.lr,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup,
+            lr_scheduler_type=self.schedule,
+            train_sampling_strategy=self.order,
+            seed=self.seed,
+            precision=self.precision,
+            eval_strategy="epoch",
+        )
+
+
+def _require(owner: object, name: str, fine: bool, allowed: str) -> None:
+    if not fine:
+        raise UsageError(
+            f"{name} is {getattr(owner, name)!r}, and must be {allowed}",
+            place=type(owner).__name__,
+        )

@@ -1,0 +1,72 @@
+"""`bertolt.json`: how texts were prepared for a model, shared by all who use it afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertolt.errors import CheckpointError
+from bertolt.files import write_text
+
+FILE = "bertolt.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """A text and what the saved model answered to it, for the self-test."""
+
+    text: str
+    label: str
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What evaluation, prediction, export and serving must agree on with training.
+
+    Attributes:
+        task: what the head does.
+        text_column, label_column: columns of the training file.
+        labels: names, in the order of the model's outputs.
+        max_length: most tokens of a text, special tokens included.
+        longer_text: what happens to a longer one.
+        library_version: the Bertolt that wrote the model.
+        golden: a few texts with their answers in fp32.
+    """
+
+    task: str = "sequence-classification"
+    text_column: str
+    label_column: str
+    labels: list[str]
+    max_length: int
+    longer_text: str = "cut at the end"
+    library_version: str
+    golden: list[Golden] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Write it into a model folder."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        write_text(folder / FILE, text)
+
+    @classmethod
+    def read(cls, folder: Path) -> Contract | None:
+        """Read it from a model folder; None where another library wrote the model.
+
+        Raises:
+            CheckpointError: the file is there and broken.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            golden = [Golden(**entry) for entry in values.pop("golden", [])]
+            return cls(**values, golden=golden)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"not a readable contract ({error})",
+                place=str(path),
+                fix="delete the file to go on without it, or save the model again",
+            ) from error

@@ -1,0 +1,138 @@
+"""Texts to token ids, with the account of what the limit cut."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.errors import UsageError
+
+_CHUNK = 2048
+
+
+class Encoder(Protocol):
+    """What encoding needs of a tokenizer."""
+
+    sep_token_id: int
+
+    def encode_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Uncut ids of each text, special tokens included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutAccount:
+    """What the length limit did to a set of texts.
+
+    Attributes:
+        max_length: the limit in tokens, special tokens included.
+        texts: how many texts there are.
+        tokens: their tokens before cutting.
+        texts_cut: texts longer than the limit.
+        tokens_cut: tokens lost by that, from the end of the text.
+    """
+
+    max_length: int
+    texts: int
+    tokens: int
+    texts_cut: int
+    tokens_cut: int
+
+    def __str__(self) -> str:
+        if not self.texts_cut:
+            return f"none of {self.texts:,} texts is longer than {self.max_length} tokens"
+        return (
+            f"{self.texts_cut:,} of {self.texts:,} texts are longer than {self.max_length} tokens; "
+            f"{self.tokens_cut:,} of {self.tokens:,} tokens are cut"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedTexts:
+    """Token ids of many texts in two flat arrays, and a label for each where there is one.
+
+    A map-style data set: `encoded[i]` is a row with `input_ids`, and `labels` where present.
+
+    Attributes:
+        ids: int32 ids of all texts, end to end.
+        offsets: (N+1,) int64 start of each text in `ids`.
+        full_lengths: (N,) tokens of each text before cutting.
+        account: what was cut.
+        labels: (N,) labels, or None.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    full_lengths: NDArray[np.int64]
+    account: CutAccount
+    labels: NDArray[Any] | None = None
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of each text."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row: dict[str, Any] = {"input_ids": self.ids[self.offsets[index] : self.offsets[index + 1]]}
+        if self.labels is not None:
+            row["labels"] = self.labels[index]
+        return row
+
+
+def encode_texts(
+    tokenizer: Encoder,
+    texts: Iterable[str],
+    max_length: int,
+    labels: NDArray[Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedTexts:
+    """Encode texts, cut those beyond `max_length` at their end, and count what was cut.
+
+    Args:
+        tokenizer: gives uncut ids; its end token closes a cut text.
+        texts: read once, in chunks.
+        max_length: most tokens of a text, special tokens included.
+        labels: (N,) one for each text.
+        progress: called with the number of texts done.
+
+    Raises:
+        UsageError: a limit that leaves no room for a token between the special ones.
+    """
+    if max_length < 3:
+        raise UsageError(f"a maximum length of {max_length} leaves no room for text", fix="use 3+")
+    ids = array("i")
+    lengths: list[int] = []
+    full_lengths: list[int] = []
+    source = iter(texts)
+    while chunk := list(islice(source, _CHUNK)):
+        for encoded in tokenizer.encode_ids(chunk):
+            full_lengths.append(len(encoded))
+            if len(encoded) > max_length:
+                encoded = [*encoded[: max_length - 1], tokenizer.sep_token_id]
+            lengths.append(len(encoded))
+            ids.extend(encoded)
+        if progress is not None:
+            progress(len(lengths))
+    full = np.asarray(full_lengths, dtype=np.int64)
+    over = np.maximum(full - max_length, 0)
+    return EncodedTexts(
+        ids=np.frombuffer(ids, dtype=np.int32) if len(ids) else np.zeros(0, np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        full_lengths=full,
+        account=CutAccount(
+            max_length=max_length,
+            texts=len(lengths),
+            tokens=int(full.sum()),
+            texts_cut=int((over > 0).sum()),
+            tokens_cut=int(over.sum()),
+        ),
+        labels=labels,
+    )

@@ -1,0 +1,471 @@
+"""CSV, TSV, JSON, JSON lines and Parquet files, gzip too, read as numbered rows of plain values.
+
+`open_source` finds the columns; `Source.rows` reads some of them, one row at a time. A row's number
+is what its owner would count: the line on which it begins (CSV, TSV, JSON lines; the header is
+line 1), or its place among the records from 1 (JSON, Parquet). A row that is broken by itself comes
+back as a `BadRow` with its number; damage that makes the rows after it doubtful raises `DataError`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bertolt.errors import DataError, UsageError, nearest
+
+CHUNK = 1 << 20  # bytes read at a time
+FIELD_LIMIT = 1 << 28  # characters in one CSV cell; a longer one is a quote left open
+COLUMN_SAMPLE = 1000  # JSON lines that are read to learn the columns
+PARQUET_BATCH = 8192  # rows of a Parquet file in memory at a time
+
+KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be used: the reason it is counted under, and what is wrong with it."""
+
+    reason: str
+    detail: str
+
+
+Row = tuple[int, tuple[object, ...] | BadRow]
+Rows = Callable[[Sequence[str]], Iterator[Row]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file that can be read: its columns in order, and `rows(names)` to read some of them."""
+
+    columns: list[str]
+    rows: Rows
+    found: dict[str, str] = field(default_factory=dict)
+
+
+def open_source(path: Path, encoding: str = "utf-8") -> Source:
+    """Look into a file: what kind it is, by its name, and which columns it has.
+
+    Raises:
+        DataError: it is missing, no file, of another kind, empty, damaged or not in `encoding`, or
+            its columns cannot be told apart.
+        UsageError: there is no such encoding.
+    """
+    with _os_errors(path):
+        _check_file(path)
+    kind = _kind(path)
+    if kind == "parquet":
+        return _parquet_source(path)
+    _check_encoding(encoding)
+    if kind in ("csv", "tsv"):
+        return _csv_source(path, encoding, "," if kind == "csv" else "\t")
+    return _json_source(path, encoding, kind)
+
+
+def listing(names: Sequence[str], limit: int = 20) -> str:
+    """Names for a message: quoted, each cut to 40 characters, `limit` of them at most."""
+    shown = [repr(name if len(name) <= 40 else f"{name[:39]}…") for name in names[:limit]]
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
+
+
+# Files and bytes
+
+
+@contextmanager
+def _os_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except gzip.BadGzipFile:  # an OSError too, but not the system's
+        raise
+    except OSError as error:
+        raise DataError(
+            f"it cannot be read ({error.strerror or error})",
+            place=str(path),
+            fix="check the path and that you may read it",
+        ) from error
+
+
+def _kind(path: Path) -> str:
+    suffix = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+    kind = KINDS.get(suffix.lower())
+    if kind is None:
+        raise DataError(
+            f"files ending in {suffix!r} are not read" if suffix else "the name has no ending",
+            place=str(path),
+            fix=f"give a file that ends in {', '.join(KINDS)}, or one of the text kinds with .gz",
+        )
+    return kind
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        folder = path.parent
+        near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+        fix = f"did you mean {str(folder / near)!r}?" if near else "check the path"
+        raise DataError("there is no such file", place=str(path), fix=fix)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise DataError(f"this is {what}", place=str(path), fix="name one file")
+    if path.stat().st_size == 0:
+        raise _empty(path)
+
+
+def _empty(path: Path) -> DataError:
+    return DataError("there is nothing in it", place=str(path), fix="give a file with rows in it")
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        with suppress(UnicodeDecodeError):
+            b" ".decode(encoding)
+    except (LookupError, ValueError) as error:
+        raise UsageError(
+            f"there is no text encoding named {encoding!r}",
+            place="--encoding",
+            fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
+        ) from error
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, unpacked if its first two are those of gzip, whatever its name."""
+    try:
+        with _os_errors(path), path.open("rb") as raw:
+            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+            stream = gzip.GzipFile(fileobj=raw) if zipped else raw
+            while chunk := stream.read(CHUNK):
+                yield chunk
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"the gzip file is damaged ({error})",
+            place=str(path),
+            fix="fetch or pack the file again",
+        ) from error
+
+
+# Text and lines
+
+
+@dataclass(frozen=True)
+class _BadByte:
+    offset: int  # from the beginning of the (unpacked) file
+    value: bytes
+    sample: bytes  # from the beginning of its line, as far as it is at hand
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    r"""The lines of a text with their ends (\n, \r\n or \r), less a byte order mark.
+
+    Raises:
+        DataError: a byte that is not in the encoding, after all lines before it were given.
+    """
+    utf8 = codecs.lookup(encoding).name == "utf-8"
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
+    held: list[str] = []  # pieces of a line whose end has not come yet
+    offset = number = 0
+    for chunk in itertools.chain(_chunks(path), [b""]):
+        text, bad = _decode(decoder, chunk, offset)
+        offset += len(chunk)
+        held.append(text)
+        if chunk and not bad and "\n" not in text and "\r" not in text:
+            continue
+        lines = list(io.StringIO("".join(held), newline=""))
+        # "\r" may yet be followed by "\n", so only "\n" surely ends a line.
+        unfinished = bool(lines) and bool(chunk) and not lines[-1].endswith("\n")
+        held = [lines.pop()] if unfinished else []
+        yield from lines
+        number += len(lines)
+        if bad:
+            raise _not_in(encoding, bad, path, number + 1)
+
+
+def _decode(
+    decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int
+) -> tuple[str, _BadByte | None]:
+    """The text of the next bytes; up to the first bad byte, and that byte, where there is one."""
+    state = decoder.getstate()
+    try:
+        return decoder.decode(chunk, not chunk), None
+    except UnicodeDecodeError as error:
+        # `object` is what was left over from earlier chunks and then the chunk.
+        at = error.start - (len(error.object) - len(chunk))
+        begin = error.object.rfind(b"\n", 0, error.start) + 1
+        sample = error.object[begin : error.start + CHUNK]
+        bad = _BadByte(offset + at, error.object[error.start : error.start + 1], sample)
+        decoder.setstate(state)
+        return decoder.decode(chunk[: max(at, 0)]), bad
+    except UnicodeError:  # UTF-16 and UTF-32 without a byte order mark
+        return "", _BadByte(offset, chunk[:1], chunk)
+
+
+def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> DataError:
+    others = [name for name in ("utf-8", "utf-16", "gb18030") if _could_be(name, bad.sample)]
+    flags = " or ".join(f"--encoding {name}" for name in [*others, "latin-1"] if name != encoding)
+    return DataError(
+        f"the byte 0x{bad.value.hex()} is not {encoding} text",
+        place=f"{path}, line {line}, byte offset {bad.offset}",
+        fix=f"name the encoding that the file was written in, for instance {flags}",
+    )
+
+
+def _could_be(encoding: str, sample: bytes) -> bool:
+    if encoding == "utf-16":
+        return sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _unique(columns: list[str], path: Path) -> list[str]:
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"several columns have the same name: {listing(twice)}",
+            place=str(path),
+            fix="give each column a name of its own",
+        )
+    return columns
+
+
+# CSV and TSV
+
+
+def _csv_source(path: Path, encoding: str, usual: str) -> Source:
+    first = next((line for line in _lines(path, encoding) if line.strip("\r\n")), "")
+    if not first:
+        raise _empty(path)
+    if "\0" in first:
+        raise DataError(
+            "the header holds a NUL byte, so this is no plain text in that encoding",
+            place=str(path),
+            fix="save it as UTF-8, or name its encoding, for instance --encoding utf-16-le",
+        )
+    delimiter = _delimiter(first, usual)
+    row, header = next(_csv_records(path, encoding, delimiter))
+    if isinstance(header, BadRow):
+        raise DataError(header.detail, place=f"{path}, row {row}", fix="mend the header")
+    columns = _unique([name.strip() for name in header], path)
+    found = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for the header has it"}
+    rows = partial(_csv_rows, path, encoding, delimiter, columns)
+    return Source(columns=columns, rows=rows, found=found)
+
+
+def _delimiter(header: str, usual: str) -> str:
+    """The usual one of the kind; another if only that one parts the header."""
+    for delimiter in (usual, ",", ";", "\t"):
+        if len(next(csv.reader([header], delimiter=delimiter))) > 1:
+            return delimiter
+    return usual
+
+
+def _csv_records(
+    path: Path, encoding: str, delimiter: str
+) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """Records with the line each begins on, the header first. Empty lines are no records."""
+    # The limit is the whole process's: only ever raise it.
+    csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
+    reader = csv.reader(_lines(path, encoding), delimiter=delimiter, strict=True)
+    while True:
+        row = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield row, _broken_quotes(error, path, row, reader.line_num)
+            continue
+        if fields:
+            yield row, fields
+
+
+def _broken_quotes(error: csv.Error, path: Path, row: int, line: int) -> BadRow:
+    """A bad row if one line holds all of it; else nobody knows where the next row begins."""
+    left_open = "unexpected end" in str(error) or "field larger" in str(error)
+    if not left_open and line == row:
+        return BadRow("broken quotes", f"the quotes do not match: {error}")
+    until = "never closed" if left_open else f"closed in the middle of line {line}"
+    raise DataError(
+        f"a quote that opens in this row is {until}",
+        place=f"{path}, row {row}",
+        fix='close it; inside a quoted cell, write a quote twice ("")',
+    )
+
+
+def _csv_rows(
+    path: Path, encoding: str, delimiter: str, columns: list[str], names: Sequence[str]
+) -> Iterator[Row]:
+    picked = [columns.index(name) for name in names]
+    width = len(columns)
+    for row, fields in itertools.islice(_csv_records(path, encoding, delimiter), 1, None):
+        if isinstance(fields, BadRow):
+            yield row, fields
+        elif len(fields) != width:
+            detail = f"{len(fields)} cell{'s' * (len(fields) != 1)} where the header has {width}"
+            yield row, BadRow("ragged row", detail)
+        else:
+            yield row, tuple([fields[index] for index in picked])
+
+
+# JSON and JSON lines
+
+
+def _json_source(path: Path, encoding: str, kind: str) -> Source:
+    """Lines if the name says so or the first line is a whole object and others follow."""
+    filled = (line for line in _lines(path, encoding) if line.strip())
+    first, second = next(filled, ""), next(filled, "")
+    if not first:
+        raise _empty(path)
+    is_array = first.lstrip().startswith("[")
+    if not is_array and (kind == "jsonl" or (second and _is_object(first))):
+        columns = _line_columns(path, encoding)
+        return Source(columns=columns, rows=partial(_json_line_rows, path, encoding))
+    records = _json_records(path, encoding)
+    return Source(columns=_all_names(records), rows=partial(_json_rows, records))
+
+
+def _is_object(line: str) -> bool:
+    return isinstance(_parse_json(line), dict)
+
+
+def _parse_json(text: str) -> Any:
+    """The value, or a `BadRow` that says where the text stops being JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        return BadRow("broken JSON", f"broken JSON: {error.msg} at {line}column {error.colno}")
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, 1000 brackets deep
+        return BadRow("broken JSON", f"broken JSON: {error}")
+
+
+def _json_line_rows(path: Path, encoding: str, names: Sequence[str]) -> Iterator[Row]:
+    for row, record in _json_lines(path, encoding):
+        if isinstance(record, BadRow):
+            yield row, record
+        else:
+            yield row, tuple([record.get(name) for name in names])
+
+
+def _json_lines(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    for row, line in enumerate(_lines(path, encoding), start=1):
+        if not line.strip():
+            continue
+        record = _parse_json(line.rstrip())
+        if not isinstance(record, (dict, BadRow)):
+            raise _no_record(record, f"{path}, row {row}")
+        yield row, record
+
+
+def _line_columns(path: Path, encoding: str) -> list[str]:
+    sample = itertools.islice(_json_lines(path, encoding), COLUMN_SAMPLE)
+    records = [record for _, record in sample if isinstance(record, dict)]
+    if not records:
+        row, bad = next(_json_lines(path, encoding))
+        raise DataError(
+            bad.detail if isinstance(bad, BadRow) else "no JSON lines",
+            place=f"{path}, row {row}",
+            fix='write one object a line, like {"text": "…", "label": "…"}',
+        )
+    return _all_names(records)
+
+
+def _all_names(records: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _json_records(path: Path, encoding: str) -> list[dict[str, Any]]:
+    """The records of a whole JSON file: an array, or the one list that its object holds."""
+    value = _parse_json("".join(_lines(path, encoding)))
+    if isinstance(value, BadRow):
+        raise DataError(value.detail, place=str(path), fix="mend the file")
+    if isinstance(value, dict):
+        value = _inner_list(value, path)
+    if not isinstance(value, list):
+        raise _no_record(value, str(path))
+    if not value:
+        raise _empty(path)
+    for number, record in enumerate(value, start=1):
+        if not isinstance(record, dict):
+            raise _no_record(record, f"{path}, record {number}")
+    return value
+
+
+def _inner_list(value: dict[str, Any], path: Path) -> list[Any]:
+    lists = [name for name, inner in value.items() if isinstance(inner, list)]
+    if len(lists) == 1:
+        inner: list[Any] = value[lists[0]]
+        return inner
+    if not lists and not any(isinstance(inner, dict) for inner in value.values()):
+        return [value]  # JSON lines of one line
+    held = f"holds several lists ({listing(lists)})" if lists else "holds no list"
+    raise DataError(
+        f"the JSON object {held}, so its records cannot be told",
+        place=str(path),
+        fix='write an array of objects, like [{"text": "…", "label": "…"}]',
+    )
+
+
+def _no_record(value: object, place: str) -> DataError:
+    kinds = {list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
+    return DataError(
+        f"this is {kinds.get(type(value), 'a number')}, not a record",
+        place=place,
+        fix='each record is an object, like {"text": "…", "label": "…"}',
+    )
+
+
+def _json_rows(records: list[dict[str, Any]], names: Sequence[str]) -> Iterator[Row]:
+    for number, record in enumerate(records, start=1):
+        yield number, tuple([record.get(name) for name in names])
+
+
+# Parquet
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the Parquet file is damaged, or is none ({error})",
+            place=str(path),
+            fix="write or fetch the file again",
+        ) from error
+
+
+def _parquet_source(path: Path) -> Source:
+    with _parquet(path) as file:
+        columns = _unique(list(file.schema_arrow.names), path)
+    return Source(columns=columns, rows=partial(_parquet_rows, path))
+
+
+def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
+    number = 0
+    with _parquet(path) as file:
+        for batch in file.iter_batches(PARQUET_BATCH, columns=list(names)):
+            for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+                number += 1
+                yield number, values

@@ -1,0 +1,170 @@
+"""Labels as numbers: which there are and in which order; splits that keep the share of each."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bertolt.errors import DataError, UsageError, nearest
+from bertolt.data.formats import listing
+
+if TYPE_CHECKING:
+    from bertolt.data.load import Table
+
+Integers = npt.NDArray[np.int64]
+
+MANY_LABELS = 50  # more than this, and more than half as many as rows, are no labels
+MANY_ALL_DIFFERENT = 10  # nor are more than this that never come twice
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The label names in order; the class of a label is its place, from 0."""
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def id2label(self) -> dict[int, str]:
+        """Class to name."""
+        return dict(enumerate(self.names))
+
+    @cached_property
+    def label2id(self) -> dict[str, int]:
+        """Name to class."""
+        return {name: index for index, name in enumerate(self.names)}
+
+    def encode(self, labels: Sequence[str]) -> Integers:
+        """The classes of some labels, shape (rows,). Raises KeyError for one it does not know."""
+        return np.fromiter((self.label2id[label] for label in labels), np.int64, len(labels))
+
+
+def label_map(labels: Iterable[str], *, place: str = "") -> LabelMap:
+    """The labels of the training rows: by value if all are numbers (1, 2, 10), else by spelling.
+
+    Args:
+        labels: one for each training row.
+        place: the file and the column, for messages.
+
+    Raises:
+        DataError: only one label, or so many that the column is no label.
+    """
+    counts = Counter(labels)
+    rows, different = counts.total(), len(counts)
+    fix = "name the label column with --label"
+    if different < 2:
+        only = f"only one label, {next(iter(counts))!r}" if counts else "no label"
+        raise DataError(
+            f"there is {only}, in {rows} rows: nothing to tell apart", place=place, fix=fix
+        )
+    nearly_unique = different > MANY_LABELS and 2 * different > rows
+    if nearly_unique or different == rows > MANY_ALL_DIFFERENT:
+        raise DataError(
+            f"{different} different values in {rows} rows: this does not look like a label",
+            place=place,
+            fix=fix,
+        )
+    numbers = {name: _number(name) for name in counts}
+    if all(number is not None for number in numbers.values()):
+        return LabelMap(tuple(sorted(counts, key=lambda name: (numbers[name], name))))
+    return LabelMap(tuple(sorted(counts)))
+
+
+def _number(name: str) -> float | None:
+    try:
+        number = float(name)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def encode_labels(table: Table, labels: LabelMap) -> Integers:
+    """The classes of a table's rows, shape (rows,).
+
+    Raises:
+        DataError: the table has no labels, or a row has one that is not among `labels`.
+    """
+    if table.label_column is None:
+        raise DataError(
+            f"it was read without labels; there are {listing(table.columns)}",
+            place=table.path,
+            fix="name the label column with --label",
+        )
+    values = table.labels
+    unknown = [index for index, value in enumerate(values) if value not in labels.label2id]
+    if unknown:
+        raise _unknown_label(table, labels, values[unknown[0]], unknown)
+    return labels.encode(values)
+
+
+def _unknown_label(table: Table, labels: LabelMap, value: str, unknown: list[int]) -> DataError:
+    row = table.dataset[unknown[0]]["row"]
+    near = nearest(value, list(labels.names))
+    others = f" ({len(unknown)} rows have such labels)" if len(unknown) > 1 else ""
+    return DataError(
+        f"training had no label {value!r}{others}; it had {listing(labels.names)}",
+        place=f"{table.path}, row {row}, column {table.label_column!r}",
+        fix=(f"perhaps {near!r} is meant; " if near else "")
+        + "mend the labels, name the right column with --label, or train with such rows",
+    )
+
+
+def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers, Integers]:
+    """Part rows into training and test rows, each label in the same proportion.
+
+    The test part has `test_size` of all rows, rounded, and of each label the nearest number that
+    adds up to that (largest remainders). A label never goes to the test part whole, so one that has
+    a single row stays in training.
+
+    Args:
+        labels: the class of each row, shape (rows,).
+        test_size: the share of the test part, between 0 and 1.
+        seed: of the choice. The same labels, size and seed give the same parts.
+
+    Returns:
+        The places of the training rows and of the test rows, each in ascending order.
+
+    Raises:
+        UsageError: the size is no share, or leaves one of the parts without rows.
+    """
+    rows = len(labels)
+    if not 0 < test_size < 1:
+        raise UsageError(
+            f"it is {test_size}, not a share between 0 and 1",
+            place="--test-size",
+            fix="give a share, for instance --test-size 0.2",
+        )
+    classes, members = np.unique(labels, return_inverse=True)
+    counts = np.bincount(members, minlength=len(classes))
+    total = round(rows * test_size)
+    wanted = _shares(counts, total)
+    if not wanted.sum() or total == rows:
+        part = "test" if not wanted.sum() else "training"
+        raise UsageError(
+            f"{test_size} of {rows} rows in {len(classes)} labels leaves no {part} rows",
+            place="--test-size",
+            fix="choose another share, or give a file of its own with --eval",
+        )
+    random = np.random.default_rng(seed)
+    is_test = np.zeros(rows, dtype=bool)
+    for index, count in enumerate(wanted):
+        is_test[random.permutation(np.flatnonzero(members == index))[:count]] = True
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def _shares(counts: Integers, total: int) -> Integers:
+    """`total` rows dealt to classes in proportion to `counts`, one row of each held back."""
+    shares, remainders = np.divmod(counts * total, max(int(counts.sum()), 1))
+    largest_first = np.argsort(-remainders, kind="stable")
+    shares[largest_first[: total - int(shares.sum())]] += 1
+    held_back: Integers = np.minimum(shares, counts - 1)
+    return held_back

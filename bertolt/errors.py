@@ -1,0 +1,46 @@
+"""The exceptions that Bertolt raises on purpose, all of one shape: the place, the problem, the fix."""
+
+from __future__ import annotations
+
+
+class BertoltError(Exception):
+    """Something a person can mend. The command line prints it without a traceback and exits 2.
+
+    Args:
+        problem: what is wrong, with what was found and what was expected.
+        place: where: a file, a row, a column, a key, an option. Empty if the problem says it.
+        fix: what to do or to type about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, place: str = "", fix: str = "") -> None:
+        self.problem = problem
+        self.place = place
+        self.fix = fix
+        message = f"{place}: {problem}" if place else problem
+        super().__init__(f"{message}\n  fix: {fix}" if fix else message)
+
+
+class UsageError(BertoltError):
+    """An option or an argument that cannot be honoured."""
+
+
+class DataError(BertoltError):
+    """A file of texts and labels that cannot be used as it is."""
+
+
+class CheckpointError(BertoltError):
+    """A model folder that cannot be loaded, or does not hold what it claims."""
+
+
+class TrainingError(BertoltError):
+    """Training cannot go on: a loss or a gradient that is not finite, for instance."""
+
+
+def nearest(name: str, choices: list[str]) -> str:
+    """The choice most like `name`, or an empty string when none is close."""
+    import difflib
+
+    found = difflib.get_close_matches(name.lower(), [c.lower() for c in choices], n=1, cutoff=0.5)
+    return next((c for c in choices if found and c.lower() == found[0]), "")

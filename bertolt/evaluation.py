@@ -1,0 +1,163 @@
+"""Measuring a classifier on labelled texts: streaming, so memory does not grow with their number."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bertolt.data.batch import PackingCollator
+from bertolt.data.encode import EncodedTexts
+from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
+from bertolt.model.precision import PrecisionChoice
+from bertolt.model.pretrained import PreTrainedModel
+from bertolt.train.loop import EvaluatedBatch, predict_batches
+
+TOKEN_BUDGET = 4096
+"""Most tokens of one evaluation or prediction batch."""
+
+
+@dataclass(frozen=True, order=True)
+class WrongRow:
+    """A row that the model got wrong, ordered by how sure it was."""
+
+    probability: float
+    row: int
+    label: int
+    predicted: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What an evaluation found.
+
+    Attributes:
+        labels: names, in the order of the model's outputs.
+        confusion: counts, and all that follows from them.
+        loss: mean over the rows.
+        mistakes: the most confident ones, surest first.
+        baseline_label: class that is always guessed for comparison.
+    """
+
+    labels: Sequence[str]
+    confusion: ConfusionMatrix
+    loss: float
+    mistakes: list[WrongRow]
+    baseline_label: int
+
+    @property
+    def baseline(self) -> tuple[float, tuple[float, float]]:
+        """Accuracy of always answering `baseline_label`, and its 95% interval."""
+        hits, total = int(self.confusion.counts[self.baseline_label].sum()), self.confusion.total()
+        return hits / total, wilson_interval(hits, total)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain values, classes by name."""
+        values = self.confusion.to_dict()
+        classes = dict(zip(self.labels, values.pop("per_class"), strict=True))
+        baseline, _ = self.baseline
+        return {
+            "accuracy": values["accuracy"],
+            "accuracy_interval": values["accuracy_interval"],
+            "f1_macro": values["f1_macro"],
+            "loss": self.loss,
+            "baseline_accuracy": baseline,
+            "rows": values["total"],
+            "per_class": classes,
+            "confusion": values["counts"],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        low, high = self.confusion.accuracy_interval()
+        baseline, _ = self.baseline
+        yield (
+            f"accuracy {self.confusion.accuracy():.4f}  (95%: {low:.4f} to {high:.4f})  "
+            f"on {self.confusion.total():,} rows"
+        )
+        yield f"always {self.labels[self.baseline_label]!r}: {baseline:.4f}"
+        yield f"macro F1 {self.confusion.f1_macro():.4f}   loss {self.loss:.4f}"
+        width = max(5, *(len(name) for name in self.labels))
+        yield f"{'label':<{width}}  {'precision (95%)':<24}  {'recall (95%)':<24}  {'F1':<6}  rows"
+        for name, score in zip(self.labels, self.confusion.per_class(), strict=True):
+            yield f"{name:<{width}}  {_score_columns(score)}"
+
+
+def _score_columns(score: ClassScore) -> str:
+    def share(value: float | None, interval: tuple[float, float] | None) -> str:
+        if value is None or interval is None:
+            return f"{'none':<24}"
+        return f"{f'{value:.4f} ({interval[0]:.4f}-{interval[1]:.4f})':<24}"
+
+    f1 = "none" if score.f1 is None else f"{score.f1:.4f}"
+    precision = share(score.precision, score.precision_interval)
+    recall = share(score.recall, score.recall_interval)
+    return f"{precision}  {recall}  {f1:<6}  {score.support:,}"
+
+
+def score(
+    model: PreTrainedModel,
+    rows: EncodedTexts,
+    *,
+    precision: PrecisionChoice,
+    baseline_label: int,
+    keep_mistakes: int = 12,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """Evaluate a single-label classifier on encoded rows that have labels.
+
+    Args:
+        model: the classifier.
+        rows: encoded texts with labels (N,).
+        precision: number format.
+        baseline_label: class to compare with; the most frequent of the training rows.
+        keep_mistakes: how many of the surest mistakes to keep.
+        progress: called with the number of rows done.
+    """
+    confusion = ConfusionMatrix(model.config.num_labels)
+    mistakes: list[WrongRow] = []
+    loss, done = 0.0, 0
+    collate = PackingCollator(pad_token_id=model.config.pad_token_id)
+    for batch in predict_batches(
+        model, rows, rows.lengths, collate, token_budget=TOKEN_BUDGET, precision=precision
+    ):
+        assert batch.labels is not None
+        assert batch.loss_sum is not None
+        predicted = batch.logits.argmax(dim=-1)
+        confusion.update(predicted, batch.labels)
+        loss += batch.loss_sum
+        mistakes = heapq.nlargest(keep_mistakes, [*mistakes, *_wrong_rows(batch, predicted)])
+        done += len(batch.rows)
+        if progress is not None:
+            progress(done)
+    return Scores(
+        labels=[model.config.id2label[index] for index in range(model.config.num_labels)],
+        confusion=confusion,
+        loss=loss / done,
+        mistakes=mistakes,
+        baseline_label=baseline_label,
+    )
+
+
+def _wrong_rows(batch: EvaluatedBatch, predicted: torch.Tensor) -> Iterator[WrongRow]:
+    assert batch.labels is not None
+    sure = batch.logits.softmax(dim=-1).max(dim=-1).values
+    for place in (predicted != batch.labels).nonzero().squeeze(1).tolist():
+        yield WrongRow(
+            float(sure[place]),
+            int(batch.rows[place]),
+            int(batch.labels[place]),
+            int(predicted[place]),
+        )
+
+
+def majority(labels: NDArray[np.int64], num_labels: int) -> int:
+    """The most frequent class; the first of several."""
+    return int(np.bincount(labels, minlength=num_labels).argmax())

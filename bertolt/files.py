@@ -1,0 +1,137 @@
+"""Writing files so that a reader sees the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bertolt.errors import BertoltError, UsageError
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the operating system says about a write into an error with a fix.
+
+    Raises:
+        BertoltError: no space left, no permission, a read-only file system, …
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise BertoltError(
+            f"cannot be written ({error.strerror or error})",
+            place=str(path),
+            fix="free some space, or choose another folder with --out"
+            if full
+            else "choose a folder that you may write to",
+        ) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary name beside `path`, then rename it into place.
+
+    Raises:
+        BertoltError: the file system refused; `path` is then as it was before.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            _publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    write_atomically(path, write)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    # mkstemp makes files that only their owner can read; a result is for everyone the umask admits.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Iterator[Path]:
+    """A new folder beside `path` to fill; it takes `path`'s place when the block ends well.
+
+    Until then nothing is to be seen at `path`, and if the block raises nothing ever is.
+
+    Args:
+        path: the folder to make; may be there and empty.
+        overwrite: allow it to hold files, if all of them have names in `ours`.
+        ours: names that a former run may have left.
+
+    Raises:
+        UsageError: `path` holds something that may not be replaced.
+        BertoltError: the file system refused.
+    """
+    require_free(path, overwrite=overwrite, ours=ours)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield stage
+        require_free(path, overwrite=overwrite, ours=ours)
+        with disk_errors(path):
+            _swap(stage, path)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
+    """Refuse a folder whose content a run would replace without being allowed to.
+
+    Raises:
+        UsageError: it is a file, or holds files and `overwrite` is off, or files not in `ours`.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UsageError(
+            "there is a file of this name", place=str(path), fix="choose another --out"
+        )
+    names = sorted(entry.name for entry in path.iterdir())
+    foreign = [name for name in names if name not in ours]
+    if names and not overwrite:
+        raise UsageError(
+            "the folder is not empty", place=str(path), fix="choose another --out, or --overwrite"
+        )
+    if foreign:
+        raise UsageError(
+            f"the folder holds {foreign[0]!r}, which no run has written, and would be lost",
+            place=str(path),
+            fix="choose another --out",
+        )
+
+
+def _swap(stage: Path, path: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    stage.chmod(0o777 & ~umask)
+    if not path.exists():
+        stage.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    path.rename(old / "content")
+    stage.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,166 @@
+"""From a file to two parts of encoded, labelled rows, and what the user is told about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.config import BertConfig, FinetuneOptions
+from bertolt.console import say
+from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.data.labels import LabelMap, encode_labels, label_map, split_rows
+from bertolt.data.load import Table, read_table
+from bertolt.errors import UsageError
+from bertolt.tokenization import BertTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """Encoded texts with their labels, and where they stand in their file.
+
+    Attributes:
+        table: the file.
+        index: (N,) places in `table.dataset`.
+        encoded: the texts, with labels (N,).
+    """
+
+    table: Table
+    index: NDArray[np.int64]
+    encoded: EncodedTexts
+
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) class of each row."""
+        assert self.encoded.labels is not None
+        return self.encoded.labels
+
+    def text(self, row: int) -> str:
+        """The text of a row."""
+        return str(self.table.dataset[int(self.index[row])]["text"])
+
+    def file_row(self, row: int) -> int:
+        """The number of a row in its file, as a person counts."""
+        return int(self.table.dataset[int(self.index[row])]["row"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that a run needs of its data.
+
+    Attributes:
+        labels: from the training rows alone.
+        train, eval: the two parts.
+        split: how they were parted, in words.
+        max_length_source: where the limit came from, in words.
+        repeated: evaluation texts that stand among the training texts too.
+    """
+
+    labels: LabelMap
+    train: LabelledRows
+    eval: LabelledRows
+    split: str
+    max_length_source: str
+    repeated: int
+
+
+def prepare(
+    path: Path, options: FinetuneOptions, tokenizer: BertTokenizer, config: BertConfig
+) -> Prepared:
+    """Read, check, label, split and encode; tell the user what was found.
+
+    Raises:
+        DataError: a file, a column, a row or the labels cannot be used.
+        UsageError: a limit or a share that cannot be.
+    """
+    table = _read(path, options)
+    labels, train_index, eval_index, eval_table, split = _part(table, options)
+    limit, limit_source = _limit(options, config)
+
+    def encode(part: Table, index: NDArray[np.int64]) -> LabelledRows:
+        classes = encode_labels(part, labels)[index]
+        texts = part.dataset.select(index)["text"]
+        encoded = encode_texts(tokenizer, texts, limit, classes)
+        return LabelledRows(table=part, index=index, encoded=encoded)
+
+    train, held_out = encode(table, train_index), encode(eval_table, eval_index)
+    seen = set(table.dataset.select(train_index)["text"])
+    repeated = sum(text in seen for text in eval_table.dataset.select(eval_index)["text"])
+    data = Prepared(
+        labels=labels,
+        train=train,
+        eval=held_out,
+        split=split,
+        max_length_source=limit_source,
+        repeated=repeated,
+    )
+    _tell(data)
+    return data
+
+
+def _read(path: Path, options: FinetuneOptions) -> Table:
+    table = read_table(
+        path,
+        text=options.text,
+        label=options.label,
+        encoding=options.encoding,
+        on_bad_row=options.on_bad_row,
+    )
+    say(f"{path}: {table.rows_read:,} rows read")
+    for role, column in (("text", table.text_column), ("label", table.label_column)):
+        how = table.found.get(role, f"as named by --{role}")
+        say(f"  {role}s from the column {column!r} ({how})")
+    for reason, rows in table.dropped.items():
+        shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
+        say(f"  dropped {len(rows):,}: {reason} (row {shown})")
+    return table
+
+
+def _part(
+    table: Table, options: FinetuneOptions
+) -> tuple[LabelMap, NDArray[np.int64], NDArray[np.int64], Table, str]:
+    place = f"{table.path}, column {table.label_column!r}"
+    if options.eval is not None:
+        # The label map is made of the training rows alone, before the other file is looked at.
+        labels = label_map(table.labels, place=place)
+        other = _read(options.eval, options)
+        everything = np.arange(len(table.dataset))
+        rest = np.arange(len(other.dataset))
+        return labels, everything, rest, other, f"evaluated on {options.eval}"
+    names = label_map(table.labels, place=place)
+    train, held_out = split_rows(names.encode(table.labels), options.test_size, options.split_seed)
+    # `split_rows` keeps every label in the training part, so the map is that of these rows too.
+    words = f"{options.test_size:.0%} held out, each label in its share, seed {options.split_seed}"
+    return names, train, held_out, table, words
+
+
+def _limit(options: FinetuneOptions, config: BertConfig) -> tuple[int, str]:
+    positions = config.max_position_embeddings
+    if options.max_length is None:
+        return positions, "the model's position table"
+    if options.max_length > positions:
+        raise UsageError(
+            f"--max-length {options.max_length} is more than the model's {positions} positions",
+            fix=f"use {positions} or less",
+        )
+    return options.max_length, "--max-length"
+
+
+def _tell(data: Prepared) -> None:
+    for name, part in (("train", data.train), ("eval", data.eval)):
+        counts = np.bincount(part.labels(), minlength=len(data.labels))
+        shares = ", ".join(
+            f"{label} {count:,}" for label, count in zip(data.labels.names, counts, strict=True)
+        )
+        lengths = part.encoded.full_lengths
+        middle, most = np.percentile(lengths, [50, 95], method="nearest")
+        say(f"{name}: {len(part.encoded):,} rows ({shares})")
+        say(f"  tokens a text: median {middle}, 95% up to {most}, longest {lengths.max()}")
+        say(f"  {part.encoded.account}")
+    say(f"Split: {data.split}; the limit comes from {data.max_length_source}")
+    if data.repeated:
+        say(
+            f"Note: {data.repeated:,} evaluation texts stand word for word among the training "
+            "texts, which flatters the result"
+        )

@@ -1,0 +1,75 @@
+"""Metrics that are exact, take predictions batch by batch, and need no network.
+
+`ConfusionMatrix` is what training and evaluation report. `load_metric(name)` gives a metric by
+the name that it has in the Hugging Face libraries, with the same calls and the same result keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bertolt.errors import UsageError, nearest
+from bertolt.metrics.classification import (
+    Accuracy,
+    AveragedScore,
+    ConfusionMatrixMetric,
+    MatthewsCorrelation,
+)
+from bertolt.metrics.confusion import ClassScore, ConfusionMatrix, wilson_interval
+from bertolt.metrics.metric import Metric
+from bertolt.metrics.regression import (
+    AbsoluteError,
+    Pearson,
+    RocAuc,
+    RSquared,
+    Spearman,
+    SquaredError,
+)
+from bertolt.metrics.text import SeqEval, Squad
+
+__all__ = ["ClassScore", "ConfusionMatrix", "Metric", "load_metric", "wilson_interval"]
+
+_METRICS: dict[str, type[Metric]] = {
+    "accuracy": Accuracy,
+    "confusion_matrix": ConfusionMatrixMetric,
+    "f1": AveragedScore,
+    "mae": AbsoluteError,
+    "matthews_correlation": MatthewsCorrelation,
+    "mse": SquaredError,
+    "pearsonr": Pearson,
+    "precision": AveragedScore,
+    "r_squared": RSquared,
+    "recall": AveragedScore,
+    "roc_auc": RocAuc,
+    "seqeval": SeqEval,
+    "spearmanr": Spearman,
+    "squad": Squad,
+}
+
+
+def load_metric(name: str, **config: Any) -> Metric:
+    """A metric by name, to `add` or `add_batch` to and then `compute`.
+
+        metric = load_metric("f1", average="macro")
+        metric.add_batch(predictions=[0, 1], references=[0, 0])
+        metric.compute()  # {"f1": 0.333...}
+
+    Counts or sums are all that it keeps, except for "roc_auc" and "spearmanr", which need every
+    value: 16 bytes an example.
+
+    Args:
+        name: accuracy, f1, precision, recall, matthews_correlation, confusion_matrix, roc_auc,
+            pearsonr, spearmanr, mse, mae, r_squared, seqeval or squad.
+        config: defaults for the options of its `compute`, such as `average` or `pos_label`.
+
+    Raises:
+        UsageError: no metric of that name, or one without such an option.
+    """
+    if name not in _METRICS:
+        close = nearest(name, list(_METRICS))
+        raise UsageError(
+            f"there is no metric {name!r}; there are {', '.join(_METRICS)}",
+            place="load_metric",
+            fix=f"did you mean {close!r}?" if close else "choose one of these",
+        )
+    return _METRICS[name](name, **config)

@@ -1,0 +1,1 @@
+"""The encoder, its attention seam, its heads and their losses."""

@@ -1,0 +1,216 @@
+"""The BERT backbone, whole: embeddings, self-attention, layer, encoder, pooler, `BertModel`.
+
+Everything runs on packed rows, so nothing is spent on padding. Module and parameter names are
+those of the published checkpoints, so `state_dict` keys need no translation.
+
+Shapes: B sequences, T packed tokens (filler included), L padded length, H hidden, N heads,
+D head size, V vocabulary. Architecture: Devlin et al., 2018, arXiv:1810.04805.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertolt.config import BertConfig
+from bertolt.data.batch import PackedBatch
+from bertolt.model.attention import AttentionLayout, attention
+from bertolt.model.dropout import Dropout
+from bertolt.model.outputs import BaseModelOutputWithPooling
+from bertolt.model.pretrained import PreTrainedModel
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+class BertEmbeddings(nn.Module):
+    """Word, position and segment embeddings, summed, normalised and dropped out."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, width, padding_idx=config.pad_token_id
+        )
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Embed T tokens: (T, H)."""
+        summed = (
+            self.word_embeddings(batch.input_ids)
+            + self.position_embeddings(batch.position_ids)
+            + self.token_type_embeddings(batch.token_type_ids)
+        )
+        hidden = self.LayerNorm(summed)
+        if torch.is_autocast_enabled(hidden.device.type):
+            # The residual stream follows the precision of the products: half the memory traffic.
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        dropped: Tensor = self.dropout(hidden)
+        return dropped
+
+
+class BertSelfAttention(nn.Module):
+    """The three projections, and attention within each sequence."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.dropout_p = config.attention_probs_dropout_prob
+
+    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
+        """Mix (T, H) tokens of the same sequence: (T, H)."""
+        q, k, v = (
+            projection(hidden).unflatten(-1, (self.num_heads, -1))
+            for projection in (self.query, self.key, self.value)
+        )
+        dropout_p = self.dropout_p if self.training else 0.0
+        return attention(q, k, v, layout, backend=backend, dropout_p=dropout_p).flatten(1)
+
+
+class BertSelfOutput(nn.Module):
+    """Projection, dropout, residual and layer norm behind attention or the feed-forward part."""
+
+    def __init__(self, config: BertConfig, width_in: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width_in, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """(T, width_in) and the (T, H) it is added to: (T, H)."""
+        normed: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+        return normed
+
+
+class BertAttention(nn.Module):
+    """Self-attention and its output."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.self = BertSelfAttention(config)
+        self.output = BertSelfOutput(config, config.hidden_size)
+
+    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
+        """(T, H) to (T, H)."""
+        mixed: Tensor = self.output(self.self(hidden, layout, backend), hidden)
+        return mixed
+
+
+class BertIntermediate(nn.Module):
+    """The widening half of the feed-forward part."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = _ACTIVATIONS[config.hidden_act]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(T, H) to (T, intermediate_size)."""
+        return self.activation(self.dense(hidden))
+
+
+class BertLayer(nn.Module):
+    """One transformer layer, normalised after each residual sum."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.attention = BertAttention(config)
+        self.intermediate = BertIntermediate(config)
+        self.output = BertSelfOutput(config, config.intermediate_size)
+
+    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
+        """(T, H) to (T, H)."""
+        hidden = self.attention(hidden, layout, backend)
+        out: Tensor = self.output(self.intermediate(hidden), hidden)
+        return out
+
+
+class BertEncoder(nn.Module):
+    """The stack of layers."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
+        """(T, H) to (T, H)."""
+        for layer in self.layer:
+            hidden = layer(hidden, layout, backend)
+        return hidden
+
+
+class BertPooler(nn.Module):
+    """The first token of each sequence, through one more layer."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """(T, H) to (B, H)."""
+        first = hidden.index_select(0, cu_seqlens[:-1].long())
+        return torch.tanh(self.dense(first))
+
+
+class BertModel(PreTrainedModel):
+    """The encoder without a head.
+
+    Args:
+        config: its shape.
+        add_pooling_layer: build the pooler; without it `pooler_output` is None.
+    """
+
+    base_model_prefix = ""
+
+    def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = BertEncoder(config)
+        self.pooler = BertPooler(config) if add_pooling_layer else None
+        self.init_weights()
+
+    def forward(
+        self,
+        batch: PackedBatch | Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Encode a packed batch, or a padded one of shape (B, L).
+
+        Returns:
+            `last_hidden_state` (T, H) for a packed batch, (B, L, H) with zeros at the padding for
+            a padded one; `pooler_output` (B, H).
+        """
+        packed, padded = self.enter(batch, input_ids, attention_mask, token_type_ids, position_ids)
+        hidden = self.encode(packed)
+        pooled = None if self.pooler is None else self.pooler(hidden, packed.cu_seqlens)
+        if padded is not None:
+            hidden = padded.unpack(hidden)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
+
+    def encode(self, batch: PackedBatch) -> Tensor:
+        """The hidden states of a packed batch: (T, H)."""
+        layout = self.prepare_layout(batch)
+        hidden = self.embeddings(batch)
+        encoded: Tensor = self.encoder(hidden, layout, self.attention_backend.name)
+        return encoded

@@ -1,0 +1,34 @@
+"""The published initialisation rule, and what it is called in a load report."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def init_weights(module: nn.Module, std: float) -> None:
+    """Initialise one module by BERT's rule; modules without weights of their own are left alone.
+
+    Linear and embedding weights are normal with deviation `std`, biases and the padding row zero,
+    layer norms one and zero. Source: Devlin et al. (arXiv:1810.04805) and its published code,
+    with a plain instead of a truncated normal, as in the PyTorch checkpoints' own code.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, mean=0.0, std=std)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, mean=0.0, std=std)
+        if module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def rule_of(parameter_name: str, module: nn.Module, std: float) -> str:
+    """The rule that `init_weights` follows for a parameter, in words."""
+    if isinstance(module, nn.LayerNorm):
+        return "ones" if parameter_name == "weight" else "zeros"
+    if parameter_name == "weight" and isinstance(module, nn.Linear | nn.Embedding):
+        return f"normal, std {std:g}"
+    return "zeros"

@@ -1,0 +1,172 @@
+"""`Predictor`: a saved model and its contract, answering texts in the order they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from bertolt.checkpoint import huggingface
+from bertolt.contract import Contract, Golden
+from bertolt.data.batch import PackingCollator
+from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.errors import CheckpointError
+from bertolt.evaluation import TOKEN_BUDGET
+from bertolt.model.heads import BertForSequenceClassification
+from bertolt.model.precision import PrecisionChoice, choose_precision
+from bertolt.model.pretrained import PreTrainedModel
+from bertolt.tokenization import BertTokenizer
+from bertolt.train.loop import predict_batches
+
+_WINDOW = 8192
+_GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer to one text.
+
+    Attributes:
+        label: the most probable label.
+        probability: its probability.
+        probabilities: of every label, by name.
+        tokens: of the text, special tokens included, before cutting.
+        tokens_cut: beyond the limit, and so not seen by the model.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    tokens: int
+    tokens_cut: int
+
+
+class Predictor:
+    """A classifier with the preprocessing it was trained with.
+
+    Args:
+        model: trained.
+        tokenizer: that fits it.
+        contract: how its texts were prepared; None: cut at the model's position table.
+        precision: "auto", "fp32" or "bf16".
+        device: where to run; None: a GPU if there is one.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: BertTokenizer,
+        contract: Contract | None = None,
+        *,
+        precision: str = "auto",
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device).eval()
+        self.model.set_attention_backend("auto")
+        self.tokenizer = tokenizer
+        self.contract = contract
+        limit = model.config.max_position_embeddings
+        self.max_length = min(contract.max_length, limit) if contract else limit
+        self.precision: PrecisionChoice = choose_precision(precision, self.device)
+        self._collate = PackingCollator(pad_token_id=model.config.pad_token_id)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        precision: str = "auto",
+        device: torch.device | None = None,
+    ) -> Predictor:
+        """Load a fine-tuned model.
+
+        Raises:
+            CheckpointError: it cannot be loaded, has a head that was never trained, or its parts
+                do not fit each other.
+        """
+        folder = huggingface.resolve(name_or_path)
+        model = BertForSequenceClassification.from_pretrained(folder, verbose=False)
+        assert model.load_report is not None
+        model.load_report.require_trained("classification")
+        tokenizer = BertTokenizer.from_pretrained(folder)
+        tokenizer.check_fits(model.config.vocab_size)
+        contract = Contract.read(folder)
+        _require_same_labels(folder, model, contract)
+        return cls(model, tokenizer, contract, precision=precision, device=device)
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names, in the order of the model's outputs."""
+        return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+
+    def predict(self, texts: Iterable[str]) -> Iterator[Prediction]:
+        """Answer texts in their order.
+
+        Texts are read in windows and sorted by length inside them, so that an endless stream
+        needs no more memory than one window.
+        """
+        source = iter(texts)
+        while window := list(islice(source, _WINDOW)):
+            yield from self._answer(encode_texts(self.tokenizer, window, self.max_length))
+
+    def _answer(self, rows: EncodedTexts) -> Sequence[Prediction]:
+        answers: list[Prediction | None] = [None] * len(rows)
+        names = self.labels
+        for batch in predict_batches(
+            self.model,
+            rows,
+            rows.lengths,
+            self._collate,
+            token_budget=TOKEN_BUDGET,
+            precision=self.precision,
+        ):
+            for row, shares in zip(batch.rows, batch.logits.softmax(-1).tolist(), strict=True):
+                best = max(range(len(names)), key=shares.__getitem__)
+                tokens = int(rows.full_lengths[row])
+                answers[row] = Prediction(
+                    label=names[best],
+                    probability=shares[best],
+                    probabilities=dict(zip(names, shares, strict=True)),
+                    tokens=tokens,
+                    tokens_cut=max(0, tokens - self.max_length),
+                )
+        return [answer for answer in answers if answer is not None]
+
+    def make_golden(self, texts: Sequence[str]) -> list[Golden]:
+        """Answers of this model to some texts, to be kept beside it."""
+        return [
+            Golden(text=text, label=answer.label, probabilities=answer.probabilities)
+            for text, answer in zip(texts, self.predict(texts), strict=True)
+        ]
+
+    def selftest(self) -> list[str]:
+        """Answer the contract's golden texts again; what differs, in words. Meant for fp32."""
+        golden = self.contract.golden if self.contract else []
+        again = self.predict([entry.text for entry in golden])
+        faults = []
+        for number, (entry, answer) in enumerate(zip(golden, again, strict=True), start=1):
+            gap = max(
+                abs(answer.probabilities.get(name, 0.0) - share)
+                for name, share in entry.probabilities.items()
+            )
+            if answer.label != entry.label or gap > _GOLDEN_TOLERANCE:
+                faults.append(
+                    f"golden text {number}: {answer.label!r} and not {entry.label!r}, "
+                    f"probabilities differ by {gap:.2g}"
+                )
+        return faults
+
+
+def _require_same_labels(folder: Path, model: PreTrainedModel, contract: Contract | None) -> None:
+    ours = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    if contract is not None and contract.labels != ours:
+        raise CheckpointError(
+            f"bertolt.json has the labels {contract.labels}, and config.json has {ours}",
+            place=str(folder),
+            fix="save the model again, so that both are written together",
+        )

@@ -1,0 +1,122 @@
+"""A `RunRecord` rendered as one HTML page that needs nothing outside itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertolt.errors import BertoltError
+from bertolt.report import findings, format, tables
+from bertolt.report.record import Measure, RunRecord
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# Beyond these numbers of rows a page stops being read; the page says what it left out.
+MOST_CLASSES = 150
+MOST_MISTAKES = 48
+# A mistake's text: what its card shows, and what can be unfolded below that.
+FIRST_CHARACTERS = 240
+MOST_CHARACTERS = 2000
+
+
+def write_report(record: RunRecord, path: Path) -> None:
+    """Write the page to `path`, whole or not at all.
+
+    Raises:
+        BertoltError: the file cannot be written there.
+    """
+    page = render_report(record)
+    try:
+        _replace(Path(path), page)
+    except OSError as error:
+        raise BertoltError(
+            f"the report cannot be written: {error.strerror or error}",
+            place=str(path),
+            fix="free some space or name another folder; the model beside it is not affected",
+        ) from error
+
+
+def render_report(record: RunRecord) -> str:
+    """The page as HTML. The same record always gives the same text."""
+    # matplotlib and jinja2 take a while to import, and only a report needs them.
+    from markupsafe import Markup
+
+    from bertolt.report import figures
+
+    scores, lengths = record.evaluation, record.data.lengths
+    nothing = Measure(value=None)
+    curves = figures.training_charts(
+        record.training,
+        scores.accuracy if scores else nothing,
+        scores.baseline if scores else nothing,
+    )
+    histogram = figures.length_chart(lengths) if lengths else None
+    drawn = [(chart.title, Markup(chart.svg), chart.note) for chart in curves]
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            run=record,
+            verdict=findings.verdict(record),
+            cautions=findings.cautions(record),
+            loaded=findings.loaded_counts(record.model),
+            curves=drawn,
+            histogram=histogram and (histogram.title, Markup(histogram.svg), histogram.note),
+            most_classes=MOST_CLASSES,
+            most_mistakes=MOST_MISTAKES,
+            first_characters=FIRST_CHARACTERS,
+            most_characters=MOST_CHARACTERS,
+        )
+    )
+    return page.strip() + "\n"
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_presentable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = ("clean", "shorten", "percent", "interval", "number", "plural")
+    environment.filters.update({name: getattr(format, name) for name in filters})
+    environment.filters.update(
+        millions=format.millions, gibibytes=format.gibibytes, duration=format.duration
+    )
+    environment.globals.update(
+        matrix=tables.matrix,
+        weakest=tables.weakest,
+        confusions=tables.confusions,
+        is_number=format.is_number,
+        expected_statuses=findings.EXPECTED_STATUSES,
+    )
+    return environment
+
+
+def _presentable(value: object) -> object:
+    """Every value on its way into the page: foreign text is bounded in length and made visible."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return format.ABSENT if value is None else value
+    return format.clean(format.shorten(value))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the target, then rename, so that no half-written page is ever seen."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

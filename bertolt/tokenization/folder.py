@@ -1,0 +1,327 @@
+"""A tokenizer's files: found in a folder or on the hub, read into a backend and its settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+
+from bertolt.errors import CheckpointError, UsageError
+from bertolt.files import write_atomically, write_text
+from bertolt.tokenization.vocabulary import (
+    SPECIAL_TOKENS,
+    bert_backend,
+    guess_lower_case,
+    read_vocab,
+    token_text,
+)
+
+# `model_max_length` of a tokenizer whose limit no file tells; the value that files use for it.
+UNLIMITED = int(1e30)
+
+# Every special token that may have a name.
+NAMED_TOKENS = ("bos_token", "eos_token", *SPECIAL_TOKENS)
+
+TOKENIZER, VOCAB, CONFIG = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
+_SPECIAL_MAP, _ADDED, _MODEL_CONFIG = "special_tokens_map.json", "added_tokens.json", "config.json"
+
+# Classes whose vocab.txt is read by BERT's own pipeline. Others (Japanese ones, for example) split
+# words in ways that vocab.txt does not tell.
+_BERT_CLASSES = ("Bert", "DistilBert", "Electra", "MobileBert", "PreTrained")
+
+_CASING = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+_PASSED_ON = (
+    "padding_side",
+    "truncation_side",
+    "clean_up_tokenization_spaces",
+    "model_input_names",
+    "split_special_tokens",
+)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where each file is; None for one that there is not."""
+
+    place: str
+    found: Mapping[str, Path]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The content of a JSON file; empty if there is no such file."""
+        path = self.found.get(name)
+        if path is None:
+            return {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
+        if not isinstance(content, dict):
+            raise _unreadable(path, f"it holds a {type(content).__name__}, not an object")
+        return content
+
+
+def read_tokenizer(
+    name_or_path: str | os.PathLike[str], overrides: Mapping[str, Any], **hub: Any
+) -> tuple[Tokenizer, dict[str, Any]]:
+    """The backend of a folder, a file or a hub id, and the arguments for `BertTokenizer`.
+
+    Args:
+        name_or_path: a folder, a `tokenizer.json` or `vocab.txt`, or a hub id.
+        overrides: keys of `tokenizer_config.json` that win over the files.
+        hub: `revision`, `cache_dir`, `local_files_only`.
+
+    Raises:
+        CheckpointError: nothing there, or a file that is missing, damaged or not for BERT.
+    """
+    files = _locate(name_or_path, hub)
+    config = {**files.json(_SPECIAL_MAP), **files.json(CONFIG), **overrides}
+    special = {name: _token(config[name]) for name in NAMED_TOKENS if config.get(name)}
+    if TOKENIZER in files.found:
+        backend, casing = _from_json(files.found[TOKENIZER], config, overrides)
+        # tokenizer.json already says how these tokens take the space around them.
+        special = {name: token_text(token) for name, token in special.items()}
+    elif VOCAB in files.found:
+        backend, casing = _from_vocab(files, config, special, overrides)
+    else:
+        raise CheckpointError(
+            f"there is neither {TOKENIZER} nor {VOCAB} here",
+            place=files.place,
+            fix="copy one of them from the model that this was trained from, or save the tokenizer"
+            " here: tokenizer.save_pretrained(folder)",
+        )
+    return backend, {
+        "special_tokens": special,
+        "extra_special_tokens": _extra_tokens(config),
+        "model_max_length": _limit(config, files),
+        "name_or_path": str(name_or_path),
+        "casing": casing,
+        **{name: config[name] for name in _PASSED_ON if config.get(name) is not None},
+    }
+
+
+def write_tokenizer(
+    folder: Path, backend: Tokenizer, settings: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Write the three files of a tokenizer; returns the paths of those written."""
+    normalizer = backend.normalizer
+    config = {key: value for key, value in settings.items() if value not in ([], UNLIMITED)}
+    if isinstance(normalizer, BertNormalizer):
+        config["do_lower_case"] = normalizer.lowercase
+        config["strip_accents"] = normalizer.strip_accents
+        config["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
+    config["tokenizer_class"] = "BertTokenizer" if _is_plain_bert(backend) else _GENERIC_CLASS
+    write_atomically(folder / TOKENIZER, lambda path: backend.save(str(path)))
+    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    written = [folder / TOKENIZER, folder / CONFIG]
+    lines = _vocab_lines(backend)
+    if lines is not None:
+        write_text(folder / VOCAB, lines)
+        written.append(folder / VOCAB)
+    return tuple(map(str, written))
+
+
+# Readers that know this class take tokenizer.json as it is; those that know BertTokenizer build
+# the pipeline anew from the vocabulary.
+_GENERIC_CLASS = "PreTrainedTokenizerFast"
+
+
+def _is_plain_bert(backend: Tokenizer) -> bool:
+    """Whether the pipeline is the one that `bert_backend` would build from the vocabulary."""
+    normalizer, model = backend.normalizer, backend.model
+    if not isinstance(model, WordPiece) or not isinstance(normalizer, BertNormalizer):
+        return False
+    template = json.loads(backend.to_str())
+    vocab = backend.get_vocab(with_added_tokens=False)
+    texts = (template["post_processor"] or {}).get("special_tokens") or {}
+    if model.unk_token not in vocab or len(texts) != 2:
+        return False
+    same = bert_backend(
+        vocab,
+        do_lower_case=normalizer.lowercase,
+        strip_accents=normalizer.strip_accents,
+        tokenize_chinese_chars=normalizer.handle_chinese_chars,
+        special_tokens={"unk_token": model.unk_token},
+    )
+    expected = json.loads(same.to_str())
+    return all(
+        template[part] == expected[part]
+        for part in ("model", "normalizer", "pre_tokenizer", "decoder", "post_processor")
+    )
+
+
+def _vocab_lines(backend: Tokenizer) -> str | None:
+    """The content of `vocab.txt`, or None when such a file could not tell this vocabulary."""
+    vocab = backend.get_vocab(with_added_tokens=False)
+    tokens = sorted(vocab, key=lambda token: vocab[token])
+    gaps = any(vocab[token] != index for index, token in enumerate(tokens))
+    if gaps or not isinstance(backend.model, WordPiece) or any(t.splitlines()[1:] for t in tokens):
+        return None
+    return "".join(f"{token}\n" for token in tokens)
+
+
+def _locate(name_or_path: str | os.PathLike[str], hub: Mapping[str, Any]) -> _Files:
+    path = Path(name_or_path).expanduser()
+    names = (TOKENIZER, VOCAB, CONFIG, _SPECIAL_MAP, _ADDED, _MODEL_CONFIG)
+    if path.is_file():
+        return _Files(str(path), {TOKENIZER if path.suffix == ".json" else VOCAB: path})
+    if not path.is_dir():
+        path = _from_hub(str(name_or_path), names, hub)
+    return _Files(
+        str(name_or_path), {name: path / name for name in names if (path / name).is_file()}
+    )
+
+
+def _from_hub(name: str, names: tuple[str, ...], hub: Mapping[str, Any]) -> Path:
+    """Fetch a tokenizer's files into the hub's cache, or find them there; its folder."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(names), **hub))
+    # Every refusal of the hub's client, of the network and of an ill-formed name is one of these.
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"this is neither a folder here nor a tokenizer that the hub gave ({reason})",
+            place=name,
+            fix=f"name a folder that holds {TOKENIZER} or {VOCAB}, or a hub id that is in the cache"
+            " or can be fetched",
+        ) from error
+
+
+def _from_json(
+    path: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> tuple[Tokenizer, str]:
+    """The backend of a `tokenizer.json`, its casing as told, and how that is known."""
+    try:
+        backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exception for a file that it cannot read
+        raise _unreadable(path, error) from error
+    wanted = {name: config[name] for name in _CASING if name in config}
+    normalizer = backend.normalizer
+    if not isinstance(normalizer, BertNormalizer):
+        given = [name for name in _CASING if name in overrides]
+        if given:
+            raise UsageError(
+                f"{given[0]} cannot be changed: the normalizer of this file is not BERT's",
+                place=str(path),
+                fix=f"leave {given[0]} out",
+            )
+        return backend, f"{TOKENIZER}: its own normalizer"
+    backend.normalizer = BertNormalizer(
+        clean_text=normalizer.clean_text,
+        handle_chinese_chars=wanted.get("tokenize_chinese_chars", normalizer.handle_chinese_chars),
+        strip_accents=wanted.get("strip_accents", normalizer.strip_accents),
+        lowercase=wanted.get("do_lower_case", normalizer.lowercase),
+    )
+    told = _told(wanted, overrides)
+    return backend, told or f"{TOKENIZER}: lowercase={normalizer.lowercase}"
+
+
+def _from_vocab(
+    files: _Files,
+    config: Mapping[str, Any],
+    special: Mapping[str, str | AddedToken],
+    overrides: Mapping[str, Any],
+) -> tuple[Tokenizer, str]:
+    """The backend of a `vocab.txt`, and how it is known whether to lower-case."""
+    name = str(config.get("tokenizer_class") or "Bert")
+    if not name.startswith(_BERT_CLASSES):
+        raise CheckpointError(
+            f"{CONFIG} asks for {name}, whose way to split words {VOCAB} does not tell",
+            place=files.place,
+            fix=f"load it with its own library and save a {TOKENIZER}",
+        )
+    vocab = read_vocab(files.found[VOCAB])
+    guessed, reason = guess_lower_case(vocab)
+    wanted = {key: config[key] for key in _CASING if config.get(key) is not None}
+    backend = bert_backend(
+        vocab,
+        do_lower_case=wanted.get("do_lower_case", guessed),
+        strip_accents=wanted.get("strip_accents"),
+        tokenize_chinese_chars=wanted.get("tokenize_chinese_chars", True),
+        special_tokens=special,
+        added_tokens=_added_tokens(files, config, vocab, set(map(token_text, special.values()))),
+    )
+    return backend, _told(wanted, overrides) or reason
+
+
+def _told(wanted: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    """Who said whether to lower-case, or an empty string when nobody did."""
+    if "do_lower_case" not in wanted:
+        return ""
+    source = "given" if "do_lower_case" in overrides else CONFIG
+    return f"{source}: do_lower_case={wanted['do_lower_case']}"
+
+
+def _added_tokens(
+    files: _Files, config: Mapping[str, Any], vocab: Mapping[str, int], named: set[str]
+) -> list[AddedToken]:
+    """Tokens that come after the lines of `vocab.txt`, in the order of their ids.
+
+    Raises:
+        CheckpointError: their ids do not follow on the vocabulary's.
+    """
+    special = named.union(_extra_tokens(config))
+    by_id = {
+        int(index): AddedToken(text, special=text in special, normalized=text not in special)
+        for text, index in files.json(_ADDED).items()
+    }
+    for index, value in config.get("added_tokens_decoder", {}).items():
+        by_id[int(index)] = _with_flags(value)
+    after = {index: token for index, token in by_id.items() if token.content not in vocab}
+    expected = range(max(vocab.values()) + 1, max(vocab.values()) + 1 + len(after))
+    if sorted(after) != list(expected):
+        raise CheckpointError(
+            f"the added tokens have the ids {sorted(after)}, which do not follow on the"
+            f" {len(vocab)} tokens of {VOCAB}",
+            place=files.place,
+            fix=f"copy {VOCAB} and {_ADDED} from the same model",
+        )
+    return [after[index] for index in expected]
+
+
+def _extra_tokens(config: Mapping[str, Any]) -> list[str]:
+    """The texts of the special tokens that have no name of their own."""
+    extra: list[str] = []
+    for key in ("extra_special_tokens", "additional_special_tokens"):
+        value = config.get(key) or []
+        extra += [
+            token_text(_token(v)) for v in (value.values() if isinstance(value, dict) else value)
+        ]
+    return list(dict.fromkeys(extra))
+
+
+def _limit(config: Mapping[str, Any], files: _Files) -> int:
+    """The first of `model_max_length`, `max_len` and the model's positions that says a limit."""
+    positions = files.json(_MODEL_CONFIG).get("max_position_embeddings")
+    for value in (config.get("model_max_length"), config.get("max_len"), positions):
+        if value and value < UNLIMITED:
+            return int(value)
+    return UNLIMITED
+
+
+def _token(value: str | Mapping[str, Any]) -> str | AddedToken:
+    """A special token as configuration files write it: its text, or its text with flags."""
+    return value if isinstance(value, str) else _with_flags({"special": True, **value})
+
+
+def _with_flags(value: Mapping[str, Any]) -> AddedToken:
+    special = bool(value.get("special", False))
+    flags = {k: v for k, v in value.items() if k in ("lstrip", "rstrip", "single_word")}
+    normalized = bool(value.get("normalized", not special))
+    return AddedToken(value["content"], special=special, normalized=normalized, **flags)
+
+
+def _unreadable(path: Path, reason: object) -> CheckpointError:
+    return CheckpointError(
+        f"this file cannot be read ({reason})",
+        place=str(path),
+        fix="copy it again from the model that it belongs to",
+    )

@@ -1,0 +1,303 @@
+"""The training loop in plain functions: one step, one evaluation, one run.
+
+The `Trainer`, the command line and a loop written by hand all call this `train_step`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bertolt.data.batch import PackedBatch
+from bertolt.data.sampler import batches_by_tokens
+from bertolt.errors import TrainingError
+from bertolt.model.precision import PrecisionChoice
+
+FP32 = PrecisionChoice("fp32", "the default")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLog:
+    """One optimizer step.
+
+    Attributes:
+        step: its number, from 1.
+        loss: mean over the step's targets.
+        grad_norm: of all gradients, before clipping.
+        learning_rate: that the step was made with.
+        sequences, tokens: real ones, of all its batches.
+        rows: tokens and filler together.
+        seconds: it took.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    sequences: int
+    tokens: int
+    rows: int
+    seconds: float
+
+
+def train_step(
+    model: nn.Module,
+    batches: PackedBatch | Sequence[PackedBatch],
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any = None,
+    *,
+    max_grad_norm: float = 1.0,
+    precision: PrecisionChoice = FP32,
+    step: int = 1,
+) -> StepLog:
+    """Forward, backward, check, clip, step: one update from one batch or several.
+
+    Several batches act as one large batch: each loss is weighted by its share of the targets.
+
+    Args:
+        model: in training mode; returns an output with `loss`.
+        batches: one batch, or the micro-batches of gradient accumulation.
+        optimizer: updates the parameters; its gradients are cleared after.
+        scheduler: stepped after the optimizer, if given.
+        max_grad_norm: gradients are scaled down to this norm; 0: not clipped.
+        precision: number format of the forward pass.
+        step: its number, for the log and for errors.
+
+    Raises:
+        TrainingError: the loss or a gradient is not finite; nothing has been updated.
+    """
+    start = time.perf_counter()
+    micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
+    device = next(model.parameters()).device
+    targets = sum(batch.num_targets for batch in micro)
+    loss = torch.zeros((), device=device)
+    for batch in micro:
+        with precision.autocast(device):
+            part = model(batch.to(device)).loss
+        part = part if len(micro) == 1 else part * (batch.num_targets / targets)
+        part.backward()
+        loss = loss + part.detach()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    learning_rate = float(optimizer.param_groups[0]["lr"])
+    _require_finite(float(loss), float(norm), step, learning_rate, optimizer)
+    if max_grad_norm > 0:
+        nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
+    optimizer.step()
+    if scheduler is not None:
+        scheduler.step()
+    optimizer.zero_grad(set_to_none=True)
+    return StepLog(
+        step=step,
+        loss=float(loss),
+        grad_norm=float(norm),
+        learning_rate=learning_rate,
+        sequences=sum(batch.num_sequences for batch in micro),
+        tokens=sum(batch.num_tokens for batch in micro),
+        rows=sum(batch.input_ids.shape[0] for batch in micro),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _require_finite(
+    loss: float, norm: float, step: int, learning_rate: float, optimizer: torch.optim.Optimizer
+) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    optimizer.zero_grad(set_to_none=True)
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
+    raise TrainingError(
+        f"{what}; the update was not made, so the weights are those of step {step - 1}",
+        place=f"step {step}, learning rate {learning_rate:g}",
+        fix="use a smaller learning rate, or more warmup",
+    )
+
+
+class RowSource(Protocol):
+    """A map-style data set."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class EvaluatedBatch:
+    """Results of one evaluated batch.
+
+    Attributes:
+        rows: (B,) row numbers in the data set.
+        logits: (B, C) fp32, on the CPU.
+        labels: (B,) or (B, C), or None.
+        loss_sum: loss times targets, or None without labels.
+        num_targets: labels that took part in the loss.
+    """
+
+    rows: NDArray[np.int64]
+    logits: Tensor
+    labels: Tensor | None
+    loss_sum: float | None
+    num_targets: int
+
+
+def predict_batches(
+    model: nn.Module,
+    rows: RowSource,
+    lengths: NDArray[np.int64],
+    collate: Callable[[list[Any]], PackedBatch],
+    *,
+    token_budget: int,
+    precision: PrecisionChoice = FP32,
+) -> Iterator[EvaluatedBatch]:
+    """Run the model over all rows, batched by length under a token budget, each row once.
+
+    Memory grows with the budget alone. The model's training mode is restored at the end.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        for numbers in batches_by_tokens(lengths, token_budget):
+            batch = collate([rows[int(number)] for number in numbers])
+            with torch.inference_mode(), precision.autocast(device):
+                output = model(batch.to(device))
+            has_loss = output.loss is not None
+            yield EvaluatedBatch(
+                rows=numbers,
+                logits=output.logits.float().cpu(),
+                labels=batch.labels,
+                loss_sum=float(output.loss) * batch.num_targets if has_loss else None,
+                num_targets=batch.num_targets,
+            )
+    finally:
+        model.train(was_training)
+
+
+@dataclass(kw_only=True)
+class History:
+    """What happened in a run.
+
+    Attributes:
+        steps: one entry a step.
+        evaluations: (step, metrics) of each evaluation while training.
+        interrupted: stopped by Ctrl-C before its end.
+        failure: why it stopped early, if it did.
+    """
+
+    steps: list[StepLog] = field(default_factory=list)
+    evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    interrupted: bool = False
+    failure: TrainingError | None = None
+
+    def summary(self) -> dict[str, float | int]:
+        """Loss and rates of the whole run, evaluations left out."""
+        seconds = sum(log.seconds for log in self.steps)
+        sequences = sum(log.sequences for log in self.steps)
+        tokens = sum(log.tokens for log in self.steps)
+        tail = self.steps[-max(1, len(self.steps) // 10) :]
+        return {
+            "loss": sum(log.loss for log in tail) / max(1, len(tail)),
+            "steps": len(self.steps),
+            "samples": sequences,
+            "tokens": tokens,
+            "seconds": seconds,
+            "samples_per_second": sequences / seconds if seconds else 0.0,
+            "tokens_per_second": tokens / seconds if seconds else 0.0,
+            "filler_share": 1 - tokens / max(1, sum(log.rows for log in self.steps)),
+        }
+
+
+class Callback(Protocol):
+    """Something that watches a run."""
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        """After each step."""
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        """After each evaluation."""
+
+    def on_end(self, history: History) -> None:
+        """After the last step, or when the run stops early."""
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterator[Sequence[PackedBatch]],
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    *,
+    total_steps: int,
+    max_grad_norm: float,
+    precision: PrecisionChoice,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    evaluate_at: Callable[[int], bool] = lambda step: False,
+    callbacks: Sequence[Callback] = (),
+) -> History:
+    """Train for `total_steps`, evaluating where `evaluate_at(step)` says so.
+
+    A first Ctrl-C ends the run after the step under way, with whole weights; a second one at once.
+    A loss that is not finite ends it before the step that it would have spoiled. Both are told by
+    the returned history.
+    """
+    history = History()
+    model.train()
+    with _stop_between_steps() as stop_asked:
+        for step in range(1, total_steps + 1):
+            try:
+                log = train_step(
+                    model,
+                    next(batches),
+                    optimizer,
+                    scheduler,
+                    max_grad_norm=max_grad_norm,
+                    precision=precision,
+                    step=step,
+                )
+            except TrainingError as error:
+                history.failure = error
+                break
+            history.steps.append(log)
+            for callback in callbacks:
+                callback.on_step(log, total_steps)
+            if evaluate is not None and evaluate_at(step) and not stop_asked():
+                history.evaluations.append((step, evaluate()))
+                for callback in callbacks:
+                    callback.on_evaluate(*history.evaluations[-1])
+            if stop_asked():
+                history.interrupted = step < total_steps
+                break
+    for callback in callbacks:
+        callback.on_end(history)
+    return history
+
+
+@contextlib.contextmanager
+def _stop_between_steps() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question that the loop asks between steps."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
