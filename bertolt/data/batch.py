@@ -55,6 +55,11 @@ class PackedBatch:
         return self.cu_seqlens.numel() - 1
 
     @property
+    def first_rows(self) -> Tensor:
+        """(B,) int64 row of the first token of each sequence."""
+        return self.cu_seqlens[:-1].long()
+
+    @property
     def lengths(self) -> Tensor:
         """(B,) tokens of each sequence."""
         return self.cu_seqlens.diff()
@@ -81,7 +86,8 @@ class PackedBatch:
         """Pack B sequences of ids, each given as a list or an array.
 
         Raises:
-            DataError: no sequence at all, or one without a token.
+            DataError: no sequence at all, one without a token, or one whose segment ids are not as
+                many as its tokens.
         """
         lengths = np.fromiter((len(ids) for ids in input_ids), dtype=np.int64, count=len(input_ids))
         if len(lengths) == 0 or lengths.min() == 0:
@@ -97,6 +103,7 @@ class PackedBatch:
         np.concatenate(input_ids, out=ids[:total], casting="unsafe")
         types = np.zeros(rows, dtype=np.int64)
         if token_type_ids is not None:
+            _require_same_lengths(lengths, token_type_ids)
             np.concatenate(token_type_ids, out=types[:total], casting="unsafe")
         positions = np.zeros(rows, dtype=np.int64)
         positions[:total] = np.arange(total) - np.repeat(cu_seqlens[:-1], lengths)
@@ -126,7 +133,11 @@ class PackedBatch:
 
         Positions default to the column, counted from the row's first real token, so that padding
         on the left and on the right give the same result.
+
+        Raises:
+            DataError: not of shape (B, L), a mask of another shape, or a row without a token.
         """
+        _require_2d(input_ids, attention_mask)
         size, length = input_ids.shape
         mask = (
             torch.ones_like(input_ids, dtype=torch.bool)
@@ -184,6 +195,34 @@ class PaddedLayout:
         flat = packed.new_zeros(self.size * self.length, *packed.shape[1:])
         flat = flat.index_copy(0, self.where, packed[: self.where.numel()])
         return flat.view(self.size, self.length, *packed.shape[1:])
+
+
+def _require_same_lengths(
+    lengths: np.ndarray[Any, Any], token_type_ids: Sequence[Sequence[int] | np.ndarray]
+) -> None:
+    found = [len(types) for types in token_type_ids]
+    if found == lengths.tolist():
+        return
+    pairs = zip(lengths, found, strict=False)
+    row = next((row for row, (count, types) in enumerate(pairs) if count != types), len(found))
+    raise DataError(
+        f"sequence {row} has not as many token_type_ids as input_ids",
+        fix="give every token its segment id, or none",
+    )
+
+
+def _require_2d(input_ids: Tensor, attention_mask: Tensor | None) -> None:
+    if input_ids.dim() != 2:
+        raise DataError(
+            f"input_ids have the shape {tuple(input_ids.shape)}, and (B, L) is needed",
+            fix="for a single text, add a dimension: input_ids[None]",
+        )
+    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+        raise DataError(
+            f"attention_mask has the shape {tuple(attention_mask.shape)}, and input_ids "
+            f"{tuple(input_ids.shape)}",
+            fix="pass both as the tokenizer gave them",
+        )
 
 
 def _padded_rows(total: int, multiple: int) -> int:

@@ -4,7 +4,9 @@ Shapes: B sequences, T packed tokens (filler included), N heads, D head size, an
 sequences of similar length G sequences by L slots; P slots over all groups.
 
 `attention(q, k, v, layout)` takes and gives packed tensors (T, N, D). No token ever sees another
-sequence's. Rows of filler tokens, behind the last sequence, come out as zeros.
+sequence's. Rows of filler tokens, behind the last sequence, come out as zeros. With `first_only`
+the queries are the first token of each sequence alone, (B, N, D), and so is the result: all that
+the last layer has to compute for a head that reads no other token.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ class AttentionLayout:
             and so never carries a gradient.
         rows: (T,) slot of each packed row; filler rows take slot 0 and are zeroed after.
         num_tokens: rows that hold a token of a sequence; the rest, at least one, are filler.
+        order: (B,) sequences in the order of the groups.
+        places: (B,) the inverse of `order`.
     """
 
     cu_seqlens: Tensor
@@ -57,9 +61,12 @@ class AttentionLayout:
     slots: Tensor
     rows: Tensor
     num_tokens: int
+    order: Tensor
+    places: Tensor
 
 
-Backend = Callable[[Tensor, Tensor, Tensor, AttentionLayout, float], Tensor]
+# q, k, v, layout, share dropped, whether q is the first tokens alone
+Backend = Callable[[Tensor, Tensor, Tensor, AttentionLayout, float, bool], Tensor]
 
 
 @dataclass(frozen=True)
@@ -98,19 +105,21 @@ def attention(
     *,
     backend: str = "grouped",
     dropout_p: float = 0.0,
+    first_only: bool = False,
 ) -> Tensor:
     """Scaled dot-product attention within each sequence of a packed batch.
 
     Args:
-        q, k, v: (T, N, D), T packed tokens.
+        q, k, v: (T, N, D), T packed tokens; with `first_only`, q is (B, N, D).
         layout: where the sequences are, from `prepare_layout`.
         backend: a name from `BACKENDS`.
         dropout_p: share of attention weights dropped; 0 outside of training.
+        first_only: compute the first token of each sequence alone.
 
     Returns:
-        (T, N, D); zeros in the rows of filler tokens.
+        (T, N, D), zeros in the rows of filler tokens; with `first_only`, (B, N, D).
     """
-    return BACKENDS[backend](q, k, v, layout, dropout_p)
+    return BACKENDS[backend](q, k, v, layout, dropout_p, first_only)
 
 
 def prepare_layout(cu_seqlens: Tensor, max_seqlen: int, num_rows: int) -> AttentionLayout:
@@ -146,6 +155,8 @@ def prepare_layout(cu_seqlens: Tensor, max_seqlen: int, num_rows: int) -> Attent
         slots=torch.cat(slots).to(device),
         rows=rows.to(device),
         num_tokens=int(starts[-1]),
+        order=order.to(device),
+        places=torch.argsort(order).to(device),
     )
 
 
@@ -188,23 +199,26 @@ def _cut_groups(lengths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(reversed(cuts))
 
 
-def _reference(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, p: float) -> Tensor:
+def _reference(
+    q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, p: float, first_only: bool
+) -> Tensor:
     """The readable backend, in plain tensor operations: one sequence after the other.
 
     The others are held equal to this one by the tests.
     """
-    out = torch.zeros_like(q)
+    out: list[Tensor] = []
     starts = layout.cu_seqlens.tolist()
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
-        # (3, N, S, D): the three tensors of one sequence, sharing memory with their source.
-        heads = torch.stack([x.narrow(0, start, stop - start).transpose(0, 1) for x in (q, k, v)])
-        query, key, value = heads.unbind(0)
+    for row, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        length = stop - start
+        # Views of one sequence, heads first: (N, S, D). They share memory with q, k and v.
+        query = (q.narrow(0, row, 1) if first_only else q.narrow(0, start, length)).transpose(0, 1)
+        key, value = (x.narrow(0, start, length).transpose(0, 1) for x in (k, v))
         scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(q.shape[-1])
         weights = dropout(scores.softmax(dim=-1), p, training=p > 0)
-        out = torch.cat(
-            [out[:start], torch.matmul(weights, value).transpose(0, 1).to(q.dtype), out[stop:]]
-        )
-    return out
+        out.append(torch.matmul(weights, value).transpose(0, 1).to(q.dtype))
+    if not first_only:
+        out.append(q.new_zeros(q.shape[0] - starts[-1], *q.shape[1:]))
+    return torch.cat(out)
 
 
 class _Gather(torch.autograd.Function):
@@ -247,39 +261,53 @@ def _to_rows(x: Tensor, layout: AttentionLayout) -> Tensor:
     return gathered
 
 
-def _grouped(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, p: float) -> Tensor:
+def _grouped(
+    q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, p: float, first_only: bool
+) -> Tensor:
     """Length-grouped matrix products: a few padded blocks, each one batched product."""
     heads, size = q.shape[1:]
-    q, k, v = (_to_slots(x.flatten(1), layout) for x in (q, k, v))
+    k, v = (_to_slots(x.flatten(1), layout) for x in (k, v))
+    q = (
+        q.flatten(1).index_select(0, layout.order)
+        if first_only
+        else _to_slots(q.flatten(1), layout)
+    )
+    slots = [group.size * group.length for group in layout.groups]
+    rows = [group.size for group in layout.groups] if first_only else slots
     out: list[Tensor] = []
-    offset = 0
-    for group in layout.groups:
-        block = group.size * group.length
-        query, key, value = (
-            x.narrow(0, offset, block)
-            .view(group.size, group.length, heads, size)
-            .transpose(1, 2)
-            .reshape(group.size * heads, group.length, size)
-            for x in (q, k, v)
-        )
-        mixed = _attend_group(query, key, value, group, heads, p)
-        mixed = mixed.view(group.size, heads, group.length, size).transpose(1, 2)
-        out.append(mixed.reshape(block, heads * size))
-        offset += block
-    packed = out[0] if len(out) == 1 else torch.cat(out)
-    return _to_rows(packed, layout).view(-1, heads, size)
+    # `split`, and not one `narrow` after the other: its backward is a single concatenation.
+    for group, *blocks in zip(
+        layout.groups,
+        torch.split(q, rows),
+        torch.split(k, slots),
+        torch.split(v, slots),
+        strict=True,
+    ):
+        query, key, value = (_heads_first(block, group.size, heads) for block in blocks)
+        found = _attend_group(query, key, value, group, heads, p)
+        found = found.view(group.size, heads, -1, size).transpose(1, 2)
+        out.append(found.reshape(-1, heads * size))
+    mixed = out[0] if len(out) == 1 else torch.cat(out)
+    mixed = mixed.index_select(0, layout.places) if first_only else _to_rows(mixed, layout)
+    return mixed.view(-1, heads, size)
+
+
+def _heads_first(block: Tensor, size: int, heads: int) -> Tensor:
+    """The slots of one group of G sequences, (G·L, H), as (G·N, L, D)."""
+    apart = block.view(size, block.shape[0] // size, heads, -1).transpose(1, 2)
+    return apart.reshape(size * heads, apart.shape[2], -1)
 
 
 def _attend_group(
     query: Tensor, key: Tensor, value: Tensor, group: Group, heads: int, p: float
 ) -> Tensor:
-    """Attention of one padded group; all of shape (G·N, L, D)."""
+    """Attention of one padded group; keys and values (G·N, L, D), queries as many or one each."""
     if group.bias is None:
         bias = query.new_zeros(()).expand(query.shape[0], 1, group.length)
     else:
         bias = group.bias.to(query.dtype).expand(-1, heads, -1, -1).reshape(-1, 1, group.length)
     scores = torch.baddbmm(
-        bias.expand(-1, group.length, -1),
+        bias.expand(-1, query.shape[1], -1),
         query,
         key.transpose(1, 2),
         alpha=1.0 / math.sqrt(query.shape[-1]),

@@ -74,14 +74,24 @@ class BertSelfAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.dropout_p = config.attention_probs_dropout_prob
 
-    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
-        """Mix (T, H) tokens of the same sequence: (T, H)."""
+    def forward(
+        self, queries: Tensor, hidden: Tensor, layout: AttentionLayout, backend: str
+    ) -> Tensor:
+        """Mix tokens of the same sequence: (T, H), or (B, H) for queries of the first tokens."""
         q, k, v = (
-            projection(hidden).unflatten(-1, (self.num_heads, -1))
-            for projection in (self.query, self.key, self.value)
+            projection(x).unflatten(-1, (self.num_heads, -1))
+            for projection, x in ((self.query, queries), (self.key, hidden), (self.value, hidden))
         )
-        dropout_p = self.dropout_p if self.training else 0.0
-        return attention(q, k, v, layout, backend=backend, dropout_p=dropout_p).flatten(1)
+        mixed = attention(
+            q,
+            k,
+            v,
+            layout,
+            backend=backend,
+            dropout_p=self.dropout_p if self.training else 0.0,
+            first_only=queries is not hidden,
+        )
+        return mixed.flatten(1)
 
 
 class BertSelfOutput(nn.Module):
@@ -107,9 +117,11 @@ class BertAttention(nn.Module):
         self.self = BertSelfAttention(config)
         self.output = BertSelfOutput(config, config.hidden_size)
 
-    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
-        """(T, H) to (T, H)."""
-        mixed: Tensor = self.output(self.self(hidden, layout, backend), hidden)
+    def forward(
+        self, queries: Tensor, hidden: Tensor, layout: AttentionLayout, backend: str
+    ) -> Tensor:
+        """Queries (T, H) or (B, H), which are added again to what they found among (T, H)."""
+        mixed: Tensor = self.output(self.self(queries, hidden, layout, backend), queries)
         return mixed
 
 
@@ -135,10 +147,13 @@ class BertLayer(nn.Module):
         self.intermediate = BertIntermediate(config)
         self.output = BertSelfOutput(config, config.intermediate_size)
 
-    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
-        """(T, H) to (T, H)."""
-        hidden = self.attention(hidden, layout, backend)
-        out: Tensor = self.output(self.intermediate(hidden), hidden)
+    def forward(
+        self, hidden: Tensor, layout: AttentionLayout, backend: str, first: Tensor | None = None
+    ) -> Tensor:
+        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens."""
+        queries = hidden if first is None else hidden.index_select(0, first)
+        mixed = self.attention(queries, hidden, layout, backend)
+        out: Tensor = self.output(self.intermediate(mixed), mixed)
         return out
 
 
@@ -149,10 +164,16 @@ class BertEncoder(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, hidden: Tensor, layout: AttentionLayout, backend: str) -> Tensor:
-        """(T, H) to (T, H)."""
-        for layer in self.layer:
-            hidden = layer(hidden, layout, backend)
+    def forward(
+        self, hidden: Tensor, layout: AttentionLayout, backend: str, first: Tensor | None = None
+    ) -> Tensor:
+        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens.
+
+        For a head that reads the first tokens alone, most of the last layer is never needed.
+        """
+        last = len(self.layer) - 1
+        for number, layer in enumerate(self.layer):
+            hidden = layer(hidden, layout, backend, first if number == last else None)
         return hidden
 
 
@@ -163,9 +184,8 @@ class BertPooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """(T, H) to (B, H)."""
-        first = hidden.index_select(0, cu_seqlens[:-1].long())
+    def forward(self, first: Tensor) -> Tensor:
+        """First tokens (B, H) to (B, H)."""
         return torch.tanh(self.dense(first))
 
 
@@ -203,7 +223,9 @@ class BertModel(PreTrainedModel):
         """
         packed, padded = self.enter(batch, input_ids, attention_mask, token_type_ids, position_ids)
         hidden = self.encode(packed)
-        pooled = None if self.pooler is None else self.pooler(hidden, packed.cu_seqlens)
+        pooled = None
+        if self.pooler is not None:
+            pooled = self.pooler(hidden.index_select(0, packed.first_rows))
         if padded is not None:
             hidden = padded.unpack(hidden)
         return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
@@ -214,3 +236,13 @@ class BertModel(PreTrainedModel):
         hidden = self.embeddings(batch)
         encoded: Tensor = self.encoder(hidden, layout, self.attention_backend.name)
         return encoded
+
+    def pool_first(self, batch: PackedBatch) -> Tensor:
+        """The pooled first tokens: (B, H). The same numbers as `forward`'s, for less work."""
+        assert self.pooler is not None, "built without a pooler"
+        layout = self.prepare_layout(batch)
+        first: Tensor = self.encoder(
+            self.embeddings(batch), layout, self.attention_backend.name, batch.first_rows
+        )
+        pooled: Tensor = self.pooler(first)
+        return pooled

@@ -50,8 +50,8 @@ class BertForSequenceClassification(PreTrainedModel):
         packed, _ = self.enter(
             batch, input_ids, attention_mask, token_type_ids, position_ids, labels
         )
-        encoded = self.bert(packed)
-        logits = self.classifier(self.dropout(encoded.pooler_output)).float()
+        pooled = self.bert.pool_first(packed)
+        logits = self.classifier(self.dropout(pooled)).float()
         loss = None
         if packed.labels is not None:
             loss = sequence_loss(logits, packed.labels, problem_type(self.config))
