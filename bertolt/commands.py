@@ -5,24 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal, NamedTuple, TextIO
 
+from bertolt.account import shown, tell_rows, tell_table
 from bertolt.checkpoint import huggingface
 from bertolt.config import BertConfig, Precision
-from bertolt.console import say
+from bertolt.console import counting, say
 from bertolt.contract import Contract
 from bertolt.data.encode import encode_texts
 from bertolt.data.labels import LabelMap, encode_labels
-from bertolt.data.load import OnBadRow, Table, read_table
+from bertolt.data.load import OnBadRow, read_table
 from bertolt.errors import CheckpointError, DataError, UsageError
 from bertolt.evaluation import Scores, majority, score
 from bertolt.files import write_atomically
 from bertolt.model.bert import BertModel
 from bertolt.model.heads import BertForSequenceClassification
 from bertolt.predict import Prediction, Predictor
+from bertolt.report.format import percent, plural
 from bertolt.tokenization import BertTokenizer
 
 Style = Literal["jsonl", "csv"]
@@ -40,6 +44,14 @@ def evaluate_file(
 ) -> Scores:
     """Measure a fine-tuned model on a labelled file.
 
+    Args:
+        model: folder of the model, or an id on the hub.
+        file: texts and labels.
+        text, label: columns; None: as in training if they are there, else found by their names.
+        precision: number format.
+        on_bad_row: what to do with a row that cannot be used.
+        encoding: of the file.
+
     Raises:
         DataError: the file cannot be used, or has a label that training never had.
         CheckpointError: the model cannot be used.
@@ -53,17 +65,22 @@ def evaluate_file(
         encoding=encoding,
         on_bad_row=on_bad_row,
     )
-    _tell_dropped(table)
+    tell_table(table)
     labels = LabelMap(tuple(predictor.labels))
     classes = encode_labels(table, labels)
-    rows = encode_texts(predictor.tokenizer, table.dataset["text"], predictor.max_length, classes)
-    say(f"{file}: {len(rows):,} rows; {rows.account}")
-    return score(
-        predictor.model,
-        rows,
-        precision=predictor.precision,
-        baseline_label=majority(classes, len(labels)),
-    )
+    texts, limit = table.dataset["text"], predictor.max_length
+    with counting("Tokenising", len(classes)) as show:
+        rows = encode_texts(predictor.tokenizer, texts, limit, classes, progress=show)
+    tell_rows("Evaluation", rows, labels.names)
+    say(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
+    with counting("Evaluating", len(rows)) as show:
+        return score(
+            predictor.model,
+            rows,
+            precision=predictor.precision,
+            baseline_label=majority(classes, len(labels)),
+            progress=show,
+        )
 
 
 def _trained_columns(contract: Contract | None) -> dict[str, str]:
@@ -72,24 +89,20 @@ def _trained_columns(contract: Contract | None) -> dict[str, str]:
     return {"text": contract.text_column, "label": contract.label_column}
 
 
-def _tell_dropped(table: Table) -> None:
-    for reason, rows in table.dropped.items():
-        say(f"{table.path}: dropped {len(rows):,}: {reason} (first: row {rows[0]})")
+class _Asked(NamedTuple):
+    """A text to answer, and its number: of the row, the line, or the --text it came from."""
 
-
-@dataclass(frozen=True)
-class _Asked:
     row: int
     text: str
 
 
 def predict_texts(
     model: str,
-    file: str,
+    file: str = "-",
     *,
     texts: list[str] | None = None,
     column: str | None = None,
-    style: Style = "jsonl",
+    style: Style | None = None,
     out: Path | None = None,
     precision: Precision = "auto",
     on_bad_row: OnBadRow = "error",
@@ -98,54 +111,118 @@ def predict_texts(
     """Answer texts in their order and write the answers as they come.
 
     Args:
-        model: folder of a fine-tuned model.
+        model: folder of a fine-tuned model, or an id on the hub.
         file: a table of texts, or "-" for one text a line from standard input.
         texts: texts to answer instead of a file.
-        column: of the texts in the table.
-        style: JSON lines or CSV.
+        column: of the texts in the table; None: as in training, else found by its name.
+        style: JSON lines or CSV; None: as the name of `out` ends, else JSON lines.
         out: file to write, whole or not at all; None: standard output.
         precision: number format.
-        on_bad_row: what to do with a row of the table that cannot be used.
-        encoding: of the file.
+        on_bad_row: what to do with a text that cannot be used, an empty one for instance.
+        encoding: of the file or of standard input.
 
     Raises:
         DataError: the file cannot be used; with `out`, nothing has been written then.
         CheckpointError: the model cannot be used.
-        UsageError: texts and a file were both given.
+        UsageError: texts and a file were both given, or a column and no file.
     """
-    if texts and file != "-":
-        raise UsageError("both a file and --text were given", fix="give one of them")
-    if not texts and file == "-" and sys.stdin.isatty():
+    _check_use(file, texts, column)
+    typed = not texts and file == "-" and sys.stdin.isatty()
+    if typed:
         say("Reading one text a line from the terminal; end with Ctrl-D")
     predictor = Predictor.from_pretrained(model, precision=precision)
-    if texts:
-        asked: Iterable[_Asked] = [_Asked(row, text) for row, text in enumerate(texts, start=1)]
-    elif file == "-":
-        asked = _standard_input(encoding)
-    else:
+    if file != "-":
         asked = _table_rows(file, predictor, column, on_bad_row, encoding)
+    elif texts:
+        asked = _usable(_given_texts(texts), "--text {}", on_bad_row, "give it in UTF-8")
+    else:
+        fix = "name its encoding, for instance --encoding gb18030"
+        asked = _usable(_standard_input(encoding), "standard input, line {}", on_bad_row, fix)
+    answering = _Answering(predictor, asked, at_once=typed)
+    style = style or ("csv" if out is not None and out.suffix.lower() == ".csv" else "jsonl")
     if out is None:
-        _answer(predictor, asked, style, sys.stdout)
+        answering.write(style, sys.stdout)
         return
 
     def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as target:
-            _answer(predictor, asked, style, target)
+        with path.open("w", encoding="utf-8", newline="") as target, counting("Answered") as show:
+            answering.write(style, target, progress=show)
 
     write_atomically(out, write)
+    say(f"Saved to {out}: {plural(answering.done, 'answer')}")
+
+
+def _check_use(file: str, texts: list[str] | None, column: str | None) -> None:
+    if texts and file != "-":
+        raise UsageError("both a file and --text were given", fix="give one of them")
+    if column is not None and file == "-":
+        raise UsageError(
+            "--column names a column of a file, and no file was given",
+            fix="give the file after the model, or leave --column out",
+        )
+
+
+def _given_texts(texts: list[str]) -> Iterator[_Asked]:
+    yield from (_Asked(row, text) for row, text in enumerate(texts, start=1))
 
 
 def _standard_input(encoding: str) -> Iterator[_Asked]:
-    for row, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            text = line.decode(encoding).rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"byte {error.start + 1} is not {encoding}",
-                place=f"standard input, line {row}",
-                fix="name the encoding with --encoding",
-            ) from error
-        yield _Asked(row, text)
+    """One text a line; bytes that are not in the encoding become lone surrogates."""
+    name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    try:
+        lines = TextIOWrapper(sys.stdin.buffer, encoding=name, errors="surrogateescape")
+    except LookupError as error:
+        raise UsageError(
+            f"there is no text encoding named {encoding!r}",
+            place="--encoding",
+            fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
+        ) from error
+    try:
+        for row, line in enumerate(lines, start=1):
+            yield _Asked(row, line.rstrip("\n"))
+    finally:
+        lines.detach()
+
+
+def _usable(
+    asked: Iterable[_Asked], place: str, on_bad_row: OnBadRow, fix: str
+) -> Iterator[_Asked]:
+    """Let the texts through that can be answered; refuse empty ones, or count and tell them.
+
+    Args:
+        asked: texts with their numbers.
+        place: what to call the place of a text, with its number for {}.
+        on_bad_row: whether to leave empty ones out.
+        fix: what to do where bytes are no text.
+    """
+    dropped: list[int] = []
+    for question in asked:
+        where = place.format(question.row)
+        if not question.text or question.text.isspace():
+            if on_bad_row == "error":
+                raise DataError(
+                    "the text is empty",
+                    place=where,
+                    fix="leave such texts out with --on-bad-row drop",
+                )
+            dropped.append(question.row)
+            continue
+        _require_text(question.text, where, fix)
+        yield question
+    if dropped:
+        say(f"dropped {plural(len(dropped), 'empty text')} (first: {place.format(dropped[0])})")
+
+
+def _require_text(text: str, place: str, fix: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # Python keeps a byte that it cannot decode as a surrogate: 0xDC00 and the byte.
+        code = ord(text[error.start])
+        what = f"the byte 0x{code & 0xFF:02x}" if 0xDC80 <= code <= 0xDCFF else "half a character"
+        raise DataError(
+            f"{what} at character {error.start + 1} is no text", place=place, fix=fix
+        ) from error
 
 
 def _table_rows(
@@ -159,29 +236,54 @@ def _table_rows(
         encoding=encoding,
         on_bad_row=on_bad_row,
     )
-    _tell_dropped(table)
+    tell_table(table, {"text": "--column"})
     for batch in table.dataset.iter(batch_size=1000):
-        for row, text in zip(batch["row"], batch["text"], strict=True):
-            yield _Asked(row, text)
+        yield from map(_Asked, batch["row"], batch["text"])
 
 
-def _answer(predictor: Predictor, asked: Iterable[_Asked], style: Style, target: TextIO) -> None:
-    write = _json_writer(target) if style == "jsonl" else _csv_writer(target, predictor.labels)
-    cut = 0
-    # Answers come in the order of the questions, a window at a time: no more than that is kept.
-    waiting: list[_Asked] = []
+class _Answering:
+    """Questions, and their answers in the same order.
 
-    def remember() -> Iterator[str]:
-        for question in asked:
-            waiting.append(question)
+    Args:
+        predictor: answers.
+        asked: read as the answers need them, so an endless stream can be answered.
+        at_once: answer each text before the next is read, for someone who types them.
+
+    Attributes:
+        done: answers written.
+    """
+
+    def __init__(self, predictor: Predictor, asked: Iterable[_Asked], *, at_once: bool) -> None:
+        self.predictor = predictor
+        self.asked = asked
+        self.window = 1 if at_once else None
+        self.done = 0
+        self._waiting: deque[_Asked] = deque()
+
+    def write(
+        self, style: Style, target: TextIO, progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Write every answer, and say how many texts were cut."""
+        labels = self.predictor.labels
+        write = _json_writer(target) if style == "jsonl" else _csv_writer(target, labels)
+        cut = 0
+        for answer in self.predictor.predict(self._texts(), window=self.window):
+            write(self._waiting.popleft(), answer)
+            self.done += 1
+            cut += answer.tokens_cut > 0
+            if self.window == 1:
+                target.flush()
+            if progress is not None:
+                progress(self.done)
+        target.flush()
+        if cut:
+            limit = self.predictor.max_length
+            say(f"{plural(cut, 'text')} longer than {limit} tokens: the end was cut")
+
+    def _texts(self) -> Iterator[str]:
+        for question in self.asked:
+            self._waiting.append(question)
             yield question.text
-
-    for answer in predictor.predict(remember()):
-        write(waiting.pop(0), answer)
-        cut += answer.tokens_cut > 0
-    target.flush()
-    if cut:
-        say(f"{cut:,} texts were longer than {predictor.max_length} tokens; their end was cut")
 
 
 def _json_writer(target: TextIO) -> Callable[[_Asked, Prediction], None]:
@@ -213,69 +315,135 @@ def _csv_writer(target: TextIO, labels: list[str]) -> Callable[[_Asked, Predicti
     return write
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a model folder holds.
+
+    Attributes:
+        folder: where it is.
+        model: loaded, with its load report.
+        tokens: of the tokenizer.
+        contract: how texts are prepared for it, or None.
+        metrics: the content of `metrics.json`; empty if there is none.
+    """
+
+    folder: Path
+    model: BertModel | BertForSequenceClassification
+    tokens: int
+    contract: Contract | None
+    metrics: dict[str, object]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        config = self.model.config
+        yield str(self.folder)
+        yield (
+            f"  {', '.join(config.architectures) or 'BertModel'}: "
+            f"{plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size:,}, "
+            f"{plural(config.num_attention_heads, 'head')}, {config.max_position_embeddings:,} "
+            f"positions, {self.model.num_parameters() / 1e6:.1f} M parameters"
+        )
+        yield f"  {_tokenizer_words(self.tokens, config.vocab_size)}"
+        if self.contract is not None:
+            yield (
+                f"  {self.contract.task} of the column '{shown(self.contract.text_column)}'; texts "
+                f"beyond {self.contract.max_length} tokens are {self.contract.longer_text}"
+            )
+        if isinstance(self.model, BertForSequenceClassification):
+            yield f"  {plural(config.num_labels, 'label')}: {_listed(config.id2label.values())}"
+        measured = self.metrics.get("eval")
+        if isinstance(measured, dict) and "accuracy" in measured:
+            rows = plural(measured.get("rows", 0), "row")
+            yield f"  measured after training: accuracy {percent(measured['accuracy'])} on {rows}"
+        yield from _load_table(self.model)
+
+
+def _tokenizer_words(tokens: int, vocab_rows: int) -> str:
+    unused = vocab_rows - tokens
+    rest = f", {unused:,} of its rows have no token" if unused else ""
+    return f"tokenizer: {tokens:,} tokens; word embedding: {vocab_rows:,} rows{rest}"
+
+
+def _listed(names: Iterable[str], most: int = 20) -> str:
+    words = [shown(name) for name in names]
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
+
+
+def _load_table(model: BertModel | BertForSequenceClassification) -> Iterator[str]:
+    assert model.load_report is not None
+    rows = model.load_report.rows()
+    yield f"  {len(model.load_report.loaded)} tensors loaded, each compared with the file:"
+    width = max(len(name) for _, name, _, _ in rows)
+    for status, name, count, note in rows:
+        yield f"    {status:<11} {count:>3}  {name:<{width}}  {note}".rstrip()
+
+
 def inspect_model(model: str, *, selftest: bool = False) -> int:
     """Print what a model folder holds and how its weights load; 1 if a self-test fails.
 
     Raises:
-        CheckpointError: the model cannot be loaded.
+        CheckpointError: the model cannot be loaded, or has nothing to test itself with.
+    """
+    found = look_into(model)
+    _print(str(found))
+    return _run_selftest(found) if selftest else 0
+
+
+def look_into(model: str) -> Inspection:
+    """Load all that a model folder holds.
+
+    Raises:
+        CheckpointError: a part is missing or broken, or does not fit the others.
     """
     folder = huggingface.resolve(model)
     config = BertConfig.from_pretrained(folder)
     classifies = any("Classification" in name for name in config.architectures)
-    built = (BertForSequenceClassification if classifies else BertModel).from_pretrained(
-        folder, verbose=False
-    )
-    print_line = _to_stdout
-    print_line(f"{folder}")
-    print_line(
-        f"  {', '.join(config.architectures) or 'BertModel'}: {config.num_hidden_layers} layers, "
-        f"hidden {config.hidden_size}, {config.num_attention_heads} heads, "
-        f"{config.max_position_embeddings} positions, vocabulary {config.vocab_size:,}, "
-        f"{built.num_parameters() / 1e6:.1f} M parameters"
-    )
-    _describe_tokenizer(folder, config)
-    contract = Contract.read(folder)
-    if contract is not None:
-        print_line(
-            f"  {contract.task} of the column {contract.text_column!r} into "
-            f"{', '.join(contract.labels)}; texts beyond {contract.max_length} tokens are "
-            f"{contract.longer_text}"
-        )
-    print_line(str(built.load_report))
-    print_line(_load_table(built))
-    return _run_selftest(model, contract) if selftest else 0
-
-
-def _to_stdout(line: str) -> None:
-    sys.stdout.write(line + "\n")
-
-
-def _describe_tokenizer(folder: Path, config: BertConfig) -> None:
+    kind = BertForSequenceClassification if classifies else BertModel
+    built = kind.from_pretrained(folder, verbose=False)
     tokenizer = BertTokenizer.from_pretrained(folder)
     tokenizer.check_fits(config.vocab_size)
-    _to_stdout(f"  tokenizer: {len(tokenizer):,} tokens, fits the model")
-
-
-def _load_table(model: BertModel | BertForSequenceClassification) -> str:
-    assert model.load_report is not None
-    rows = model.load_report.rows()
-    width = max(len(name) for _, name, _, _ in rows)
-    return "\n".join(
-        f"  {status:<11} {name:<{width}} {count:>3}  {note}".rstrip()
-        for status, name, count, note in rows
+    return Inspection(
+        folder=folder,
+        model=built,
+        tokens=len(tokenizer),
+        contract=Contract.read(folder),
+        metrics=_read_metrics(folder / "metrics.json"),
     )
 
 
-def _run_selftest(model: str, contract: Contract | None) -> int:
-    if contract is None or not contract.golden:
+def _read_metrics(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"not readable as JSON ({error})", place=str(path), fix="delete the file"
+        ) from error
+    return values if isinstance(values, dict) else {}
+
+
+def _run_selftest(found: Inspection) -> int:
+    golden = found.contract.golden if found.contract else []
+    if not golden:
         raise CheckpointError(
             "there are no golden texts to test with",
-            place=model,
+            place=str(found.folder),
             fix="fine-tune with bertolt, which keeps some in bertolt.json",
         )
-    faults = Predictor.from_pretrained(model, precision="fp32").selftest()
+    faults = Predictor.from_pretrained(found.folder, precision="fp32").selftest()
     for fault in faults:
-        _to_stdout(f"  self-test: {fault}")
-    if not faults:
-        _to_stdout(f"  self-test: {len(contract.golden)} golden texts answered as when saved")
+        _print(f"  self-test: {fault}")
+    texts = plural(len(golden), "golden text")
+    _print(
+        f"  self-test failed: {len(faults)} of {texts} answered otherwise than when saved"
+        if faults
+        else f"  self-test passed: {texts} answered as when saved"
+    )
     return 1 if faults else 0
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")

@@ -11,7 +11,7 @@ import math
 import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bertolt.errors import CheckpointError, UsageError, nearest
 from bertolt.files import write_text
@@ -21,6 +21,17 @@ PROBLEM_TYPES: tuple[str, ...] = (
     "single_label_classification",
     "multi_label_classification",
     "regression",
+)
+# Keys of a `config.json` that would change the numbers, and the only value they may have.
+_ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
 )
 ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
 
@@ -58,6 +69,12 @@ class BertConfig:
     model_type = "bert"
 
     def __post_init__(self) -> None:
+        for name in _SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise CheckpointError(
+                    f"{name} is {value!r}", place="config", fix="give a whole number, 1 or more"
+                )
         if self.hidden_size % self.num_attention_heads:
             raise CheckpointError(
                 f"hidden_size {self.hidden_size} is not a multiple of "
@@ -77,7 +94,14 @@ class BertConfig:
                 place="config",
                 fix=f"use one of {', '.join(PROBLEM_TYPES)}",
             )
-        self.id2label = {int(key): str(name) for key, name in self.id2label.items()}
+        for name, expected in _ONLY.items():
+            if self.extra.get(name, expected) != expected:
+                raise CheckpointError(
+                    f"{name} is {self.extra[name]!r}, and only {expected!r} is supported",
+                    place="config",
+                    fix="choose a BERT encoder",
+                )
+        self.id2label = _checked_labels(self.id2label)
 
     @property
     def num_labels(self) -> int:
@@ -181,7 +205,31 @@ class BertConfig:
         write_text(Path(directory) / "config.json", text)
 
 
+def _checked_labels(id2label: Any) -> dict[int, str]:
+    try:
+        labels = {int(key): str(name) for key, name in id2label.items()}
+    except (AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"id2label is {id2label!r}", place="config", fix='write it as {"0": "name", …}'
+        ) from error
+    if sorted(labels) != list(range(len(labels))):
+        raise CheckpointError(
+            f"id2label has the keys {sorted(labels)}", place="config", fix="number them from 0 on"
+        )
+    return dict(sorted(labels.items()))
+
+
 Precision = Literal["auto", "fp32", "bf16"]
+# The schedules that need no settings of their own.
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
 
 # Names of the peer's arguments that users type from habit, and what to type here instead.
 _ELSEWHERE = {
@@ -204,7 +252,7 @@ class TrainingArguments:
         UsageError: a value out of its range; the message names the argument.
     """
 
-    output_dir: str = "out"
+    output_dir: str = field(default="out", kw_only=False)
     """Folder for the model, its metrics and its report."""
     num_train_epochs: float = 3.0
     """Passes over the training rows."""
@@ -266,15 +314,22 @@ class TrainingArguments:
             "logging_steps",
         ):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name, annotation in get_type_hints(type(self)).items():
+            if get_origin(annotation) is Literal:
+                choices = get_args(annotation)
+                words = " or ".join(map(repr, choices))
+                _require(self, name, getattr(self, name) in choices, words)
+        _require(self, "report_to", self.report_to in ("none", [], ["none"]), "'none'")
         _require(self, "num_train_epochs", self.num_train_epochs > 0, "above 0")
         _require(self, "learning_rate", self.learning_rate >= 0, "0 or more")
         _require(self, "weight_decay", self.weight_decay >= 0, "0 or more")
         _require(self, "warmup_steps", self.warmup_steps >= 0, "0 or more")
+        _require(self, "seed", self.seed >= 0, "0 or more")
         _require(self, "max_grad_norm", self.max_grad_norm >= 0, "0 or more")
         if self.bf16 is not None:
             self.precision = "bf16" if self.bf16 else "fp32"
 
-    def __new__(cls, **values: Any) -> TrainingArguments:
+    def __new__(cls, *output_dir: str, **values: Any) -> TrainingArguments:
         """Refuse a name that is not supported before `__init__` meets it.
 
         Raises:
@@ -302,7 +357,7 @@ class FinetuneOptions:
     """Settings of `finetune`; the text below each field is the command's help.
 
     Raises:
-        UsageError: two options that exclude each other, or a value out of its range.
+        UsageError: a value out of its range; the message names the option.
     """
 
     model: str | None = None
@@ -325,7 +380,7 @@ class FinetuneOptions:
     """Decay of all weights but biases and layer norms."""
     warmup: float = 0.1
     """Warmup: a share of all steps if below 1, else steps."""
-    schedule: str = "linear"
+    schedule: Schedule = "linear"
     """Course of the learning rate after warmup."""
     order: Literal["random", "group_by_length"] = "random"
     """Order of the training rows."""
@@ -347,9 +402,22 @@ class FinetuneOptions:
     """Replace what an earlier run left in that folder."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.test_size < 1:
+        for name, fine, allowed in (
+            ("test_size", 0 < self.test_size < 1, "a share between 0 and 1, as 0.2"),
+            ("epochs", 0 < self.epochs < math.inf, "a number above 0"),
+            ("batch_size", self.batch_size >= 1, "1 or more"),
+            ("lr", 0 <= self.lr < math.inf, "0 or more"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("warmup", self.warmup >= 0, "0 or more"),
+            ("seed", self.seed >= 0, "0 or more"),
+            ("split_seed", self.split_seed >= 0, "0 or more"),
+        ):
+            if not fine:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} is {getattr(self, name):g}", fix=f"give {allowed}")
+        if self.schedule not in get_args(Schedule):
             raise UsageError(
-                f"--test-size is {self.test_size:g}", fix="give a share between 0 and 1, as 0.2"
+                f"--schedule is {self.schedule!r}", fix=f"use {', '.join(get_args(Schedule))}"
             )
 
     def training_arguments(self) -> TrainingArguments:

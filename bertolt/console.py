@@ -1,11 +1,81 @@
-"""Messages for people. They go to standard error, so that standard output holds results alone."""
+"""The terminal: messages for people, how far a long job is, and Ctrl-C.
+
+All of it goes to standard error, so that standard output holds results alone.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_DRAWINGS = 0.2
 
 
 def say(message: str) -> None:
     """Write one message and a line end."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number done: a line that counts up, gone at the end.
+
+    Where standard error is no terminal, a plain line every ten seconds.
+
+    Args:
+        what: is being done, as in "Tokenising".
+        total: how many there are, if that is known.
+    """
+    drawn = sys.stderr.isatty()
+    pause = _SECONDS_BETWEEN_DRAWINGS if drawn else _SECONDS_BETWEEN_LINES
+    last = time.monotonic()
+
+    def show(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last < pause:
+            return
+        last = time.monotonic()
+        words = f"{what}: {done:,}" + (f" of {total:,}" if total is not None else "")
+        if drawn:
+            sys.stderr.write(f"\r\x1b[K{words}")
+            sys.stderr.flush()
+        else:
+            say(words)
+
+    try:
+        yield show
+    finally:
+        if drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def held_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let a first Ctrl-C wait; the function that is given tells whether there was one.
+
+    A second Ctrl-C is not held. Outside the main thread, where none arrives, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)

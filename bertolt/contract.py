@@ -50,6 +50,20 @@ class Contract:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         write_text(folder / FILE, text)
 
+    def check(self) -> None:
+        """Refuse values that nobody could prepare a text by.
+
+        Raises:
+            ValueError: in words.
+        """
+        if not self.labels or not all(isinstance(name, str) for name in self.labels):
+            raise ValueError(f"labels are {self.labels!r}, and must be a list of names")
+        if not isinstance(self.max_length, int) or self.max_length < 3:
+            raise ValueError(f"max_length is {self.max_length!r}, and must be 3 or more")
+        for entry in self.golden:
+            if sorted(entry.probabilities) != sorted(self.labels):
+                raise ValueError(f"the golden text {entry.text!r} has not one probability a label")
+
     @classmethod
     def read(cls, folder: Path) -> Contract | None:
         """Read it from a model folder; None where another library wrote the model.
@@ -63,7 +77,9 @@ class Contract:
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             golden = [Golden(**entry) for entry in values.pop("golden", [])]
-            return cls(**values, golden=golden)
+            contract = cls(**values, golden=golden)
+            contract.check()
+            return contract
         except (ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"not a readable contract ({error})",

@@ -1,8 +1,10 @@
-"""Measuring a classifier on labelled texts: streaming, so memory does not grow with their number."""
+"""Measuring a classifier on labelled texts, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
 import heapq
+import math
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +18,18 @@ from bertolt.data.encode import EncodedTexts
 from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
+from bertolt.report.format import clean, plural, shorten
 from bertolt.train.loop import EvaluatedBatch, predict_batches
 
 TOKEN_BUDGET = 4096
 """Most tokens of one evaluation or prediction batch."""
+SHOWN_LABELS = 50
+"""Most labels of the printed table; `to_dict` and the report have all of them."""
 
 
 @dataclass(frozen=True, order=True)
 class WrongRow:
-    """A row that the model got wrong, ordered by how sure it was."""
+    """A row that the model got wrong, ordered by how sure it was; numbers are those of the set."""
 
     probability: float
     row: int
@@ -65,7 +70,7 @@ class Scores:
             "accuracy": values["accuracy"],
             "accuracy_interval": values["accuracy_interval"],
             "f1_macro": values["f1_macro"],
-            "loss": self.loss,
+            "loss": self.loss if math.isfinite(self.loss) else None,
             "baseline_accuracy": baseline,
             "rows": values["total"],
             "per_class": classes,
@@ -78,25 +83,38 @@ class Scores:
     def _lines(self) -> Iterator[str]:
         low, high = self.confusion.accuracy_interval()
         baseline, _ = self.baseline
-        yield (
-            f"accuracy {self.confusion.accuracy():.4f}  (95%: {low:.4f} to {high:.4f})  "
-            f"on {self.confusion.total():,} rows"
-        )
-        yield f"always {self.labels[self.baseline_label]!r}: {baseline:.4f}"
-        yield f"macro F1 {self.confusion.f1_macro():.4f}   loss {self.loss:.4f}"
-        width = max(5, *(len(name) for name in self.labels))
+        rows = plural(self.confusion.total(), "row")
+        always = f"always answering '{_shown(self.labels[self.baseline_label])}'"
+        yield f"Accuracy {self.confusion.accuracy():.4f} on {rows} (95% interval {low:.4f}-{high:.4f})"
+        yield f"  against {baseline:.4f} for {always}"
+        yield f"  macro F1 {self.confusion.f1_macro():.4f}, loss {self.loss:.4f}"
+        yield ""
+        names = [_shown(name) for name in self.labels[:SHOWN_LABELS]]
+        width = max(5, *map(_columns, names))
         yield f"{'label':<{width}}  {'precision (95%)':<24}  {'recall (95%)':<24}  {'F1':<6}  rows"
-        for name, score in zip(self.labels, self.confusion.per_class(), strict=True):
-            yield f"{name:<{width}}  {_score_columns(score)}"
+        for name, each in zip(names, self.confusion.per_class(), strict=False):
+            yield f"{name}{' ' * (width - _columns(name))}  {_score_columns(each)}"
+        if len(self.labels) > len(names):
+            yield f"… and {plural(len(self.labels) - len(names), 'more label')}"
+
+
+def _shown(name: str) -> str:
+    return clean(shorten(name, 30))
+
+
+def _columns(text: str) -> int:
+    """Columns that a text takes on a terminal: two for each wide character."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide
 
 
 def _score_columns(score: ClassScore) -> str:
     def share(value: float | None, interval: tuple[float, float] | None) -> str:
         if value is None or interval is None:
-            return f"{'none':<24}"
+            return f"{'n/a':<24}"
         return f"{f'{value:.4f} ({interval[0]:.4f}-{interval[1]:.4f})':<24}"
 
-    f1 = "none" if score.f1 is None else f"{score.f1:.4f}"
+    f1 = "n/a" if score.f1 is None else f"{score.f1:.4f}"
     precision = share(score.precision, score.precision_interval)
     recall = share(score.recall, score.recall_interval)
     return f"{precision}  {recall}  {f1:<6}  {score.support:,}"

@@ -86,6 +86,7 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         BertoltError: the file system refused.
     """
     require_free(path, overwrite=overwrite, ours=ours)
+    path = path.resolve()
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -102,13 +103,20 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
     """Refuse a folder whose content a run would replace without being allowed to.
 
     Raises:
-        UsageError: it is a file, or holds files and `overwrite` is off, or files not in `ours`.
+        UsageError: it is a file, or holds files and `overwrite` is off, or files not in `ours`; or
+            it cannot be replaced, because it is a mount point or the folder one is in.
     """
     if not path.exists():
         return
     if not path.is_dir():
         raise UsageError(
             "there is a file of this name", place=str(path), fix="choose another --out"
+        )
+    if path.is_mount() or Path.cwd().is_relative_to(path.resolve()):
+        raise UsageError(
+            "this folder cannot be replaced as a whole: it is a mount point, or you are in it",
+            place=str(path),
+            fix=f"name a folder inside it: {path / 'run'}",
         )
     names = sorted(entry.name for entry in path.iterdir())
     foreign = [name for name in names if name not in ours]
@@ -132,6 +140,12 @@ def _swap(stage: Path, path: Path) -> None:
         stage.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    path.rename(old / "content")
-    stage.rename(path)
+    try:
+        path.rename(old / "content")
+        stage.rename(path)
+    except OSError:
+        if not path.exists():
+            (old / "content").rename(path)
+        old.rmdir()
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import pickle
 import re
@@ -139,33 +140,45 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"the weights are truncated or corrupted ({error})",
-            place=str(path),
-            fix="fetch or copy the model again",
-        ) from error
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, how: str) -> CheckpointError:
+    return CheckpointError(
+        f"the weights are truncated or corrupted ({how})",
+        place=str(path),
+        fix="fetch or copy the model again",
+    )
 
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return [index.parent / name for name in sorted(names)]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"not a readable index of shards ({error})", place=str(index), fix="fetch it again"
         ) from error
-    return [index.parent / name for name in names]
 
 
 def _read_legacy(path: Path) -> dict[str, Tensor]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"cannot be read without running code from it ({str(error).splitlines()[0]})",
+            f"cannot be read without running code from it ({_first_line(error)})",
             place=str(path),
             fix="convert it to safetensors where you trust it",
         ) from error
+    except Exception as error:  # a damaged pickle fails in whatever way its damage leads to
+        raise _damaged(path, _first_line(error)) from error
+    if not isinstance(values, dict):
+        raise _damaged(path, f"it holds a {type(values).__name__}, not tensors by name")
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load(
@@ -193,7 +206,7 @@ def load(
             fix="build the model in the file's shape, or start this tensor anew with "
             "ignore_mismatched_sizes=True",
         )
-    _initialise(model, set(report.initialised), seed)
+    _initialise(model, report, seed)
     parameters = dict(model.named_parameters())
     ours = {name: key for key, name in report.loaded.items()}
     with torch.no_grad():
@@ -215,22 +228,31 @@ def match_keys(model: PreTrainedModel, weights: Weights, source: str) -> LoadRep
     """Decide for every parameter and every tensor of the file what becomes of it."""
     report = LoadReport(source=source)
     expected = {key: tuple(value.shape) for key, value in model.named_parameters()}
-    found = {_translate(name, expected, model.base_model_prefix): name for name in weights.shapes}
+    found: dict[str, str] = {}
+    homeless: list[str] = []
+    # Where a file has a parameter twice, its own name wins over an old spelling of it.
+    for name in sorted(weights.shapes, key=lambda name: name not in expected):
+        key = _translate(name, expected, model.base_model_prefix)
+        if key in expected and key not in found:
+            found[key] = name
+        else:
+            homeless.append(name)
     for key, shape in expected.items():
-        name = found.get(key)
-        if name is not None and weights.shapes[name] == shape:
-            report.loaded[key] = name
+        source_name = found.get(key)
+        if source_name is not None and weights.shapes[source_name] == shape:
+            report.loaded[key] = source_name
             continue
-        if name is not None:
-            report.mismatched.append(Mismatch(key, shape, weights.shapes[name]))
+        if source_name is not None:
+            report.mismatched.append(Mismatch(key, shape, weights.shapes[source_name]))
+        elif pattern := _matching(key, model._keys_to_ignore_on_load_missing):
+            report.ignored[key] = pattern
         report.initialised[key] = model.initial_rule(key)
-    for key, name in found.items():
-        if key not in expected:
-            pattern = _matching(name, (*_DERIVED, *model._keys_to_ignore_on_load_unexpected))
-            if pattern:
-                report.ignored[name] = pattern
-            else:
-                report.unexpected.append(name)
+    for name in homeless:
+        pattern = _matching(name, (*_DERIVED, *model._keys_to_ignore_on_load_unexpected))
+        if pattern:
+            report.ignored[name] = pattern
+        else:
+            report.unexpected.append(name)
     return report
 
 
@@ -246,14 +268,34 @@ def _matching(name: str, patterns: Iterable[str]) -> str:
     return next((pattern for pattern in patterns if re.search(pattern, name)), "")
 
 
-def _initialise(model: PreTrainedModel, missing: set[str], seed: int) -> None:
-    """Run the model's own rule on every module that the file leaves without some value."""
-    lacking = {key.rpartition(".")[0] for key in missing}
+def _initialise(model: PreTrainedModel, report: LoadReport, seed: int) -> None:
+    """Run the model's own rule on every module that the file leaves without some value.
+
+    Children come before parents, as in `Module.apply`: a parent's rule may set what is below it.
+    """
+    lacking = {path for key in report.initialised for path in _modules_above(key)}
+    values = {key: model.get_parameter(key) for key in report.initialised}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        for path, module in model.named_modules():
+        for value in values.values():
+            value.fill_(math.nan)
+        for path, module in reversed(list(model.named_modules())):
             if path in lacking:
                 model._init_weights(module)
+    for key, value in values.items():
+        if bool(value.isnan().any()):
+            raise CheckpointError(
+                f"{key} is not in the file, and no rule sets its first values",
+                place=report.source,
+                fix=f"set them in {type(model).__name__}._init_weights",
+            )
+
+
+def _modules_above(key: str) -> Iterator[str]:
+    path = key
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def save(model: PreTrainedModel, directory: str | os.PathLike[str]) -> None:
@@ -275,4 +317,7 @@ def save(model: PreTrainedModel, directory: str | os.PathLike[str]) -> None:
 
     write_atomically(folder / WEIGHTS, write)
     config = model.config.changed(architectures=[type(model).__name__])
+    # Readers take the number format from here; what an earlier file said is about its own weights.
+    config.extra = {key: value for key, value in config.extra.items() if key != "torch_dtype"}
+    config.extra["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config.save_pretrained(folder)

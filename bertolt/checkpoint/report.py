@@ -42,13 +42,13 @@ class LoadReport:
 
     @property
     def missing(self) -> list[str]:
-        """Parameters that the file has no usable value for: those that were initialised."""
-        return list(self.initialised)
+        """Parameters that were initialised, and no pattern excuses that."""
+        return [key for key in self.initialised if key not in self.ignored]
 
     @property
     def exact(self) -> bool:
         """Whether model and file have the same tensors, those excused by a pattern aside."""
-        return not (self.initialised or self.unexpected or self.mismatched)
+        return not (self.missing or self.unexpected or self.mismatched)
 
     def require_exact(self) -> None:
         """Make any difference an error.
@@ -67,8 +67,8 @@ class LoadReport:
         Raises:
             CheckpointError: some parameters were initialised here and not loaded.
         """
-        if self.initialised:
-            names = ", ".join(name for name, _ in fold(self.initialised))
+        if self.missing:
+            names = ", ".join(name for name, _ in fold(self.missing))
             raise CheckpointError(
                 f"{names} not in the file, so the model has never been trained for {purpose}",
                 place=self.source,
@@ -99,7 +99,7 @@ class LoadReport:
             "each compared with the file after copying."
         ]
         explained = {
-            "initialised": "new, not in the file",
+            "initialised": "new, not from the file",
             "mismatched": "left out, another shape",
             "unexpected": "in the file, no place in the model",
             "ignored": "excused",

@@ -81,6 +81,7 @@ class EncodedTexts:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]  # counts from the end too, and refuses what is not there
         row: dict[str, Any] = {"input_ids": self.ids[self.offsets[index] : self.offsets[index + 1]]}
         if self.labels is not None:
             row["labels"] = self.labels[index]
@@ -104,7 +105,8 @@ def encode_texts(
         progress: called with the number of texts done.
 
     Raises:
-        UsageError: a limit that leaves no room for a token between the special ones.
+        UsageError: a limit that leaves no room for a token between the special ones, or labels
+            that are not as many as the texts.
     """
     if max_length < 3:
         raise UsageError(f"a maximum length of {max_length} leaves no room for text", fix="use 3+")
@@ -121,6 +123,10 @@ def encode_texts(
             ids.extend(encoded)
         if progress is not None:
             progress(len(lengths))
+    if labels is not None and len(labels) != len(lengths):
+        raise UsageError(
+            f"there are {len(lengths)} texts and {len(labels)} labels", fix="give one for each text"
+        )
     full = np.asarray(full_lengths, dtype=np.int64)
     over = np.maximum(full - max_length, 0)
     return EncodedTexts(

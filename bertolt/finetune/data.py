@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.account import tell_rows, tell_table
 from bertolt.config import BertConfig, FinetuneOptions
-from bertolt.console import say
+from bertolt.console import counting, say
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.labels import LabelMap, encode_labels, label_map, split_rows
 from bertolt.data.load import Table, read_table
 from bertolt.errors import UsageError
+from bertolt.report.format import plural
 from bertolt.tokenization import BertTokenizer
+
+_SHORTEST = 3  # a token between the two special ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +78,15 @@ def prepare(
         DataError: a file, a column, a row or the labels cannot be used.
         UsageError: a limit or a share that cannot be.
     """
+    limit, limit_source = _limit(options, config)
     table = _read(path, options)
     labels, train_index, eval_index, eval_table, split = _part(table, options)
-    limit, limit_source = _limit(options, config)
 
     def encode(part: Table, index: NDArray[np.int64]) -> LabelledRows:
         classes = encode_labels(part, labels)[index]
         texts = part.dataset.select(index)["text"]
-        encoded = encode_texts(tokenizer, texts, limit, classes)
+        with counting("Tokenising", len(index)) as show:
+            encoded = encode_texts(tokenizer, texts, limit, classes, progress=show)
         return LabelledRows(table=part, index=index, encoded=encoded)
 
     train, held_out = encode(table, train_index), encode(eval_table, eval_index)
@@ -107,13 +112,7 @@ def _read(path: Path, options: FinetuneOptions) -> Table:
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
     )
-    say(f"{path}: {table.rows_read:,} rows read")
-    for role, column in (("text", table.text_column), ("label", table.label_column)):
-        how = table.found.get(role, f"as named by --{role}")
-        say(f"  {role}s from the column {column!r} ({how})")
-    for reason, rows in table.dropped.items():
-        shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
-        say(f"  dropped {len(rows):,}: {reason} (row {shown})")
+    tell_table(table)
     return table
 
 
@@ -139,28 +138,22 @@ def _limit(options: FinetuneOptions, config: BertConfig) -> tuple[int, str]:
     positions = config.max_position_embeddings
     if options.max_length is None:
         return positions, "the model's position table"
-    if options.max_length > positions:
+    if not _SHORTEST <= options.max_length <= positions:
         raise UsageError(
-            f"--max-length {options.max_length} is more than the model's {positions} positions",
-            fix=f"use {positions} or less",
+            f"--max-length is {options.max_length}, and the model takes {positions} tokens at most",
+            fix=f"give a number from {_SHORTEST} to {positions}",
         )
     return options.max_length, "--max-length"
 
 
 def _tell(data: Prepared) -> None:
-    for name, part in (("train", data.train), ("eval", data.eval)):
-        counts = np.bincount(part.labels(), minlength=len(data.labels))
-        shares = ", ".join(
-            f"{label} {count:,}" for label, count in zip(data.labels.names, counts, strict=True)
-        )
-        lengths = part.encoded.full_lengths
-        middle, most = np.percentile(lengths, [50, 95], method="nearest")
-        say(f"{name}: {len(part.encoded):,} rows ({shares})")
-        say(f"  tokens a text: median {middle}, 95% up to {most}, longest {lengths.max()}")
-        say(f"  {part.encoded.account}")
-    say(f"Split: {data.split}; the limit comes from {data.max_length_source}")
+    tell_rows("Training", data.train.encoded, data.labels.names)
+    tell_rows("Evaluation", data.eval.encoded, data.labels.names)
+    say(f"Split: {data.split}")
+    limit = data.train.encoded.account.max_length
+    say(f"Limit: {limit} tokens, from {data.max_length_source}")
     if data.repeated:
         say(
-            f"Note: {data.repeated:,} evaluation texts stand word for word among the training "
-            "texts, which flatters the result"
+            f"Caution: {plural(data.repeated, 'evaluation text')} also among the training texts, "
+            "word for word, which flatters the result"
         )

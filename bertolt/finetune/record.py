@@ -46,6 +46,7 @@ def run_record(
     data: Prepared,
     scores: Scores | None,
     started: float,
+    stopped: str,
     command: str,
     arguments: dict[str, Any],
 ) -> RunRecord:
@@ -57,11 +58,10 @@ def run_record(
         data: the rows.
         scores: of the final model, or None.
         started: seconds since the epoch.
-        command: as the user typed it.
+        stopped: why training ended before its last step, or an empty string.
+        command: a command line that repeats the run.
         arguments: resolved.
     """
-    history = trainer.history
-    stopped = "stopped by Ctrl-C" if history.interrupted else str(history.failure or "")
     return RunRecord(
         title=f"{Path(data.train.table.path).name}: {data.train.table.label_column}",
         command=command,
@@ -138,6 +138,7 @@ def _data(data: Prepared) -> DataAccount:
             for i, name in enumerate(data.labels.names)
         ],
         lengths=_lengths(data),
+        repeated=data.repeated,
     )
 
 

@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import shutil
-import sys
+import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from bertolt.checkpoint import huggingface
 from bertolt.config import BertConfig, FinetuneOptions
-from bertolt.console import say
-from bertolt.contract import Contract
+from bertolt.console import held_interrupts, say
+from bertolt.contract import Contract, Golden
 from bertolt.demo import demo_checkpoint
-from bertolt.errors import BertoltError, TrainingError
-from bertolt.evaluation import Scores, majority, score
-from bertolt.files import disk_errors, require_free, staged_folder, write_text
+from bertolt.errors import TrainingError
+from bertolt.evaluation import Scores
+from bertolt.files import write_text
 from bertolt.finetune.data import Prepared, prepare
+from bertolt.finetune.output import output_folder, require_space
 from bertolt.finetune.record import run_record
+from bertolt.finetune.trainer import ClassifierTrainer, GoodWeights
 from bertolt.model.heads import BertForSequenceClassification
 from bertolt.predict import Predictor
 from bertolt.report import write_report
+from bertolt.report.findings import cautions
+from bertolt.report.format import duration, plural
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import Callback, History
-from bertolt.train.trainer import Trainer
 from bertolt.version import __version__
 
-OUTPUTS = frozenset(
-    {
-        "bertolt.json",
-        "config.json",
-        "metrics.json",
-        "model.safetensors",
-        "report.html",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "training_args.json",
-        "vocab.txt",
-        "arguments.json",
-    }
-)
 _GOLDEN_TEXTS = 3
+_ODD_GAP = 256  # rows of the embedding without a token; fewer are a table rounded up in size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +43,29 @@ class FinetuneResult:
 
     Attributes:
         out: the folder it wrote.
-        scores: of the final model on the evaluation rows; None if the run was stopped.
+        scores: of the final model on the evaluation rows; None if training was stopped.
         history: of training.
         metrics: the content of `metrics.json`.
+        interrupted: Ctrl-C stopped training, or came while its result was saved.
     """
 
     out: Path
     scores: Scores | None
     history: History
     metrics: dict[str, Any]
+    interrupted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What a run works with, once everything is read."""
+
+    train: Path
+    options: FinetuneOptions
+    source: Path
+    data: Prepared
+    trainer: ClassifierTrainer
+    good: GoodWeights
 
 
 def finetune(
@@ -79,8 +82,8 @@ def finetune(
         callbacks: to watch the run.
 
     Returns:
-        The scores and the history; a run that Ctrl-C stopped has `history.interrupted` and no
-        scores, and what there was has been saved.
+        The scores and the history; a run that Ctrl-C stopped has no scores, and what there was has
+        been saved.
 
     Raises:
         BertoltError: something in the data, the model or the options cannot be used; nothing has
@@ -89,38 +92,71 @@ def finetune(
     """
     options = options or FinetuneOptions()
     started = time.time()
-    require_free(options.out, overwrite=options.overwrite, ours=OUTPUTS)
+    out = options.out
+    with output_folder(out, overwrite=options.overwrite) as stage:
+        run = _prepare(Path(train), options, callbacks)
+        require_space(stage, out, run.trainer.model.num_parameters())
+        scores = _train(run)
+        history = run.trainer.history
+        # A Ctrl-C from here on would lose what was trained, so it waits.
+        with held_interrupts() as interrupted:
+            golden, kept = _keep_good_weights(run)
+            metrics = {"eval": scores.to_dict() if scores else None, "train": history.summary()}
+            _write(stage, run, golden, metrics)
+    say(f"Saved to {out}: the model, its tokenizer and metrics.json")
+    record = run_record(
+        trainer=run.trainer,
+        source=run.source,
+        data=run.data,
+        scores=scores,
+        started=started,
+        stopped=_stopped(history, kept),
+        command=_command(run),
+        arguments=_resolved(run),
+    )
+    write_report(record, out / "report.html")
+    say(f"Report: {out / 'report.html'}")
+    for caution in cautions(record):
+        say(f"Caution: {caution.claim}. {caution.detail}")
+    if history.failure is not None:
+        raise TrainingError(
+            f"{history.failure.problem}; {kept} in {out}",
+            place=history.failure.place,
+            fix=history.failure.fix,
+        )
+    say(f'Try it: bertolt predict {shlex.quote(str(out))} --text "…"')
+    return FinetuneResult(
+        out=out,
+        scores=scores,
+        history=history,
+        metrics=metrics,
+        interrupted=history.interrupted or interrupted(),
+    )
+
+
+def _prepare(train: Path, options: FinetuneOptions, callbacks: Sequence[Callback]) -> _Run:
+    settings = options.training_arguments()
     source = _choose_model(options)
     config = BertConfig.from_pretrained(source)
     tokenizer = BertTokenizer.from_pretrained(source)
     tokenizer.check_fits(config.vocab_size)
-    data = prepare(Path(train), options, tokenizer, config)
-    with staged_folder(options.out, overwrite=options.overwrite, ours=OUTPUTS) as stage:
-        trainer = _trainer(source, tokenizer, data, options, callbacks)
-        _require_space(stage, trainer)
-        _train(trainer)
-        history = trainer.history
-        scores = None if history.failure or history.interrupted else _score(trainer, data)
-        metrics = {"eval": scores.to_dict() if scores else None, "train": history.summary()}
-        _write(stage, trainer, data, options, metrics)
-        record = run_record(
-            trainer=trainer,
-            source=source,
-            data=data,
-            scores=scores,
-            started=started,
-            command=" ".join(sys.argv),
-            arguments=asdict(options),
+    if config.vocab_size - len(tokenizer) >= _ODD_GAP:
+        say(
+            f"Caution: the tokenizer has {len(tokenizer):,} tokens and the word embedding "
+            f"{config.vocab_size:,} rows; are they of the same model?"
         )
-        write_report(record, stage / "report.html")
-    say(f"Saved to {options.out}: the model, metrics.json and report.html")
-    if history.failure is not None:
-        raise TrainingError(
-            history.failure.problem,
-            place=history.failure.place,
-            fix=f"{history.failure.fix}; the last good weights are in {options.out}",
-        )
-    return FinetuneResult(out=options.out, scores=scores, history=history, metrics=metrics)
+    data = prepare(train, options, tokenizer, config)
+    model = BertForSequenceClassification.from_pretrained(
+        source,
+        id2label=data.labels.id2label,
+        problem_type="single_label_classification",
+        seed=options.seed,
+    )
+    good = GoodWeights(model)
+    trainer = ClassifierTrainer(model, settings, data, tokenizer, [*callbacks, good])
+    say(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
+    say(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
+    return _Run(train=train, options=options, source=source, data=data, trainer=trainer, good=good)
 
 
 def _choose_model(options: FinetuneOptions) -> Path:
@@ -131,93 +167,113 @@ def _choose_model(options: FinetuneOptions) -> Path:
     return folder
 
 
-def _trainer(
-    source: Path,
-    tokenizer: BertTokenizer,
-    data: Prepared,
-    options: FinetuneOptions,
-    callbacks: Sequence[Callback],
-) -> Trainer:
-    model = BertForSequenceClassification.from_pretrained(
-        source,
-        id2label=data.labels.id2label,
-        problem_type="single_label_classification",
-        seed=options.seed,
-    )
-    trainer = Trainer(
-        model,
-        options.training_arguments(),
-        train_dataset=data.train.encoded,
-        eval_dataset=data.eval.encoded,
-        processing_class=tokenizer,
-        compute_metrics=lambda found: {
-            "accuracy": float((found.predictions.argmax(-1) == found.label_ids).mean())
-        },
-        callbacks=callbacks,
-    )
-    say(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
-    say(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
-    return trainer
-
-
-def _require_space(stage: Path, trainer: Trainer) -> None:
-    """Refuse before training what could not be saved after it."""
-    needed = int(4 * trainer.model.num_parameters() * 1.1)
-    with disk_errors(stage):
-        free = shutil.disk_usage(stage).free
-    if free < needed:
-        raise BertoltError(
-            f"the model needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free",
-            place=str(stage.parent),
-            fix="free some space, or choose another folder with --out",
-        )
-
-
-def _train(trainer: Trainer) -> None:
-    """Train; a loss that is not finite is left in the history, for what there is to be saved."""
+def _train(run: _Run) -> Scores | None:
+    """Train, and give the scores of the final weights; None if training did not reach its end."""
+    trainer = run.trainer
     try:
         trainer.train()
     except TrainingError:
-        return
-    rates = trainer.history.summary()
+        return None  # it stands in the history, and is raised when all has been saved
+    history = trainer.history
+    history.failure = _spoiled(trainer)
+    rates = history.summary()
     say(
-        f"Trained {rates['steps']} steps in {rates['seconds']:.0f} s: "
+        f"Trained {plural(len(history.steps), 'step')} in {duration(rates['seconds'])}: "
         f"{rates['samples_per_second']:.0f} texts/s, {rates['tokens_per_second']:.0f} tokens/s"
     )
+    if history.failure is not None:
+        return None
+    measured = history.evaluations and history.evaluations[-1][0] == len(history.steps)
+    if history.interrupted or not measured:
+        history.interrupted = True
+        say("Stopped by Ctrl-C: saving the weights as they are, without measuring them")
+        return None
+    say(f"\n{trainer.scores}\n")
+    return trainer.scores
 
 
-def _score(trainer: Trainer, data: Prepared) -> Scores:
-    scores = score(
-        trainer.model,
-        data.eval.encoded,
-        precision=trainer.precision,
-        baseline_label=majority(data.train.labels(), len(data.labels)),
+def _spoiled(trainer: ClassifierTrainer) -> TrainingError | None:
+    """What is wrong if the last update of all led to a loss that no further step could notice."""
+    if trainer.scores is None or math.isfinite(trainer.scores.loss):
+        return None
+    last = trainer.history.steps[-1]
+    return TrainingError(
+        f"the evaluation loss is {trainer.scores.loss} with the weights of step {last.step}",
+        place=f"after step {last.step}, learning rate {last.learning_rate:g}",
+        fix="use a smaller learning rate, or more warmup",
     )
-    say(str(scores))
-    return scores
 
 
-def _write(
-    stage: Path,
-    trainer: Trainer,
-    data: Prepared,
-    options: FinetuneOptions,
-    metrics: dict[str, Any],
-) -> None:
-    trainer.save_model(stage)
+def _keep_good_weights(run: _Run) -> tuple[list[Golden], str]:
+    """The model's answers to a few texts, and in words which weights it has.
+
+    Weights that a diverged step left behind answer with NaN; older ones are put in their place.
+    """
+    history = run.trainer.history
+    golden, kept = _golden(run), "they are saved"
+    if history.failure is not None and not golden:
+        run.good.restore()
+        golden = _golden(run)
+        untrained = "" if run.good.step else ", its head untrained,"
+        kept = f"they answer with NaN too, so the model of step {run.good.step}{untrained} is saved"
+    return golden, kept
+
+
+def _golden(run: _Run) -> list[Golden]:
+    """Answers in fp32; none if they are not finite."""
+    trainer, rows = run.trainer, run.data.eval
+    texts = [rows.text(row) for row in range(min(_GOLDEN_TEXTS, len(rows.encoded)))]
     predictor = Predictor(
         trainer.model, trainer.processing_class, precision="fp32", device=trainer.device
     )
-    texts = [data.eval.text(row) for row in range(min(_GOLDEN_TEXTS, len(data.eval.encoded)))]
+    golden = predictor.make_golden(texts)
+    return golden if all(math.isfinite(sum(g.probabilities.values())) for g in golden) else []
+
+
+def _stopped(history: History, kept: str) -> str:
+    if history.failure is not None:
+        problem = history.failure.problem
+        return f"{problem[0].upper()}{problem[1:]}; {kept}."
+    return f"By Ctrl-C, after step {len(history.steps)}." if history.interrupted else ""
+
+
+def _write(stage: Path, run: _Run, golden: list[Golden], metrics: dict[str, Any]) -> None:
+    table, account = run.data.train.table, run.data.train.encoded.account
+    run.trainer.save_model(stage)
     contract = Contract(
-        text_column=data.train.table.text_column,
-        label_column=str(data.train.table.label_column),
-        labels=list(data.labels.names),
-        max_length=data.train.encoded.account.max_length,
+        text_column=table.text_column,
+        label_column=str(table.label_column),
+        labels=list(run.data.labels.names),
+        max_length=account.max_length,
         library_version=__version__,
-        golden=predictor.make_golden(texts),
+        golden=golden,
     )
     contract.write(stage)
-    write_text(stage / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    resolved = json.dumps(asdict(options), indent=2, default=str, ensure_ascii=False) + "\n"
-    write_text(stage / "arguments.json", resolved)
+    for name, values in (("metrics.json", metrics), ("arguments.json", _resolved(run))):
+        text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
+        write_text(stage / name, text + "\n")
+
+
+def _resolved(run: _Run) -> dict[str, Any]:
+    """Every argument with the value that was used, whether it was given or found."""
+    table, account = run.data.train.table, run.data.train.encoded.account
+    return {
+        "train": run.train,
+        **asdict(run.options),
+        "model": run.source,
+        "text": table.text_column,
+        "label": table.label_column,
+        "max_length": account.max_length,
+        "precision": run.trainer.precision.name,
+    }
+
+
+def _command(run: _Run) -> str:
+    """A command line that repeats the run."""
+    words = ["bertolt", "finetune", str(run.train)]
+    for option in fields(run.options):
+        value = getattr(run.options, option.name)
+        if value != option.default:
+            flag = "--" + option.name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertolt.errors import BertoltError
+from bertolt.files import write_text
 from bertolt.report import findings, format, tables
 from bertolt.report.record import Measure, RunRecord
 
@@ -28,15 +26,7 @@ def write_report(record: RunRecord, path: Path) -> None:
     Raises:
         BertoltError: the file cannot be written there.
     """
-    page = render_report(record)
-    try:
-        _replace(Path(path), page)
-    except OSError as error:
-        raise BertoltError(
-            f"the report cannot be written: {error.strerror or error}",
-            place=str(path),
-            fix="free some space or name another folder; the model beside it is not affected",
-        ) from error
+    write_text(path, render_report(record))
 
 
 def render_report(record: RunRecord) -> str:
@@ -107,16 +97,3 @@ def _presentable(value: object) -> object:
     if isinstance(value, Markup) or not isinstance(value, str):
         return format.ABSENT if value is None else value
     return format.clean(format.shorten(value))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside the target, then rename, so that no half-written page is ever seen."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

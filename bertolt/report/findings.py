@@ -95,6 +95,14 @@ def _about_training(log: TrainingLog) -> list[Caution]:
 
 def _about_data(data: DataAccount) -> list[Caution]:
     found = []
+    if data.repeated:
+        rows = sum(label.eval for label in data.labels)
+        detail = (
+            f"{percent(data.repeated / max(rows, 1))} of the evaluation texts stand word for word "
+            "among the training texts, which flatters every number here."
+        )
+        claim = f"{plural(data.repeated, 'evaluation text')} seen in training"
+        found.append(Caution(claim, detail))
     lengths = data.lengths
     if lengths is not None and lengths.texts_cut:
         share = percent(lengths.texts_cut / max(lengths.texts, 1))

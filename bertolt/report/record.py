@@ -143,6 +143,7 @@ class DataAccount:
         split: the split in words ("20% held out at random, seed 0").
         labels: one entry a label, in the order of the model's outputs.
         lengths: the texts' lengths, or None when they were not counted.
+        repeated: evaluation texts that stand word for word among the training texts.
     """
 
     file: str
@@ -156,6 +157,7 @@ class DataAccount:
     split: str
     labels: Sequence[LabelCount]
     lengths: LengthAccount | None = None
+    repeated: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +262,7 @@ class RunRecord:
 
     Args:
         title: what the page is called.
-        command: the command line as it was typed.
+        command: a command line that repeats the run.
         started: when the run began, in words or ISO 8601.
         duration_seconds: wall-clock time of the whole run.
         version: Bertolt's version.

@@ -250,10 +250,7 @@ def innermost_kind(value: Any) -> TensorKind | None:
 def as_lists(value: Any) -> Any:
     """Tensors and arrays, also inside lists, as plain Python numbers and lists."""
     if isinstance(value, list | tuple):
-        return [as_lists(item) for item in value] if _holds_objects(value) else value
+        # What the first is, all are; a long row of numbers is not looked through.
+        plain = not value or isinstance(value[0], int | float | str)
+        return value if plain else [as_lists(item) for item in value]
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _holds_objects(values: Sequence[Any]) -> bool:
-    """Whether a list needs a look inside; a long row of plain numbers does not."""
-    return any(not isinstance(value, int | float | str) for value in values)

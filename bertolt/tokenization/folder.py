@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from tokenizers.normalizers import BertNormalizer
 from bertolt.errors import CheckpointError, UsageError
 from bertolt.files import write_atomically, write_text
 from bertolt.tokenization.vocabulary import (
-    SPECIAL_TOKENS,
     bert_backend,
     guess_lower_case,
     read_vocab,
@@ -26,15 +26,23 @@ from bertolt.tokenization.vocabulary import (
 # `model_max_length` of a tokenizer whose limit no file tells; the value that files use for it.
 UNLIMITED = int(1e30)
 
-# Every special token that may have a name.
-NAMED_TOKENS = ("bos_token", "eos_token", *SPECIAL_TOKENS)
+# Every special token that has a name, in the order in which they are listed.
+NAMED_TOKENS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
 
 TOKENIZER, VOCAB, CONFIG = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
 _SPECIAL_MAP, _ADDED, _MODEL_CONFIG = "special_tokens_map.json", "added_tokens.json", "config.json"
 
 # Classes whose vocab.txt is read by BERT's own pipeline. Others (Japanese ones, for example) split
 # words in ways that vocab.txt does not tell.
-_BERT_CLASSES = ("Bert", "DistilBert", "Electra", "MobileBert", "PreTrained")
+_BERT_CLASSES = re.compile(r"((Bert|DistilBert|Electra|MobileBert|PreTrained)Tokenizer(Fast)?)?")
 
 _CASING = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _PASSED_ON = (
@@ -231,8 +239,8 @@ def _from_vocab(
     overrides: Mapping[str, Any],
 ) -> tuple[Tokenizer, str]:
     """The backend of a `vocab.txt`, and how it is known whether to lower-case."""
-    name = str(config.get("tokenizer_class") or "Bert")
-    if not name.startswith(_BERT_CLASSES):
+    name = str(config.get("tokenizer_class") or "")
+    if not _BERT_CLASSES.fullmatch(name):
         raise CheckpointError(
             f"{CONFIG} asks for {name}, whose way to split words {VOCAB} does not tell",
             place=files.place,

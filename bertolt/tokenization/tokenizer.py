@@ -490,14 +490,16 @@ class BertTokenizer(TokenizerBase):
         side: Side | None,
     ) -> None:
         length = padded_length([len(row) for row in rows], pad_to, max_length, multiple)
+        if not length:
+            return
+        filling = {
+            "direction": one_of("padding_side", side or self.padding_side, SIDES),
+            "pad_id": self.pad_token_id,
+            "pad_type_id": self.pad_token_type_id,
+            "pad_token": self.pad_token,
+        }
         for row in rows:
-            row.pad(
-                length,
-                direction=one_of("padding_side", side or self.padding_side, SIDES),
-                pad_id=self.pad_token_id,
-                pad_type_id=self.pad_token_type_id,
-                pad_token=self.pad_token,
-            )
+            row.pad(length, **filling)
 
     def _fields(self, rows: list[Encoding], wanted: Mapping[str, bool | None]) -> dict[str, Any]:
         """The fields asked for, None meaning those of `model_input_names`, one entry a row."""

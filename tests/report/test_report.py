@@ -570,9 +570,10 @@ def test_a_full_disk_leaves_the_old_report_and_no_litter(
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BertoltError, match="missing"):
-        write_report(bare_record(), tmp_path / "missing" / "report.html")
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BertoltError, match=r"file/report\.html: cannot be written"):
+        write_report(bare_record(), tmp_path / "file" / "report.html")
 
 
 def test_record_is_plain_enough_for_json() -> None:

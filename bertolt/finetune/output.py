@@ -1,0 +1,151 @@
+"""The folder that a run fills: claimed before anything is done, published whole at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bertolt.errors import BertoltError, UsageError
+from bertolt.files import disk_errors, require_free, staged_folder
+
+# Without such locks two runs for one folder are found out at the end of the second.
+if sys.platform != "win32":
+    import fcntl
+
+FILES = frozenset(
+    {
+        "arguments.json",
+        "bertolt.json",
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+        "report.html",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "training_args.json",
+        "vocab.txt",
+    }
+)
+"""Names that a run writes, and that `--overwrite` may replace."""
+
+_BESIDE_THE_WEIGHTS = 4 << 20
+"""Bytes that the tokenizer, the report and the other files may take."""
+
+
+@contextlib.contextmanager
+def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A new folder to fill, which becomes `out` when the block ends well.
+
+    If it does not, nothing is left: neither in `out` nor beside it.
+
+    Args:
+        out: the folder to make.
+        overwrite: replace what an earlier run left in it.
+
+    Raises:
+        UsageError: `out` holds what may not be replaced, or another run is filling it.
+        BertoltError: the file system refused.
+    """
+    require_free(out, overwrite=overwrite, ours=FILES)
+    with (
+        _no_empty_parents(out),
+        contextlib.ExitStack() as claim,  # released only after the folder is in its place
+        staged_folder(out, overwrite=overwrite, ours=FILES) as stage,
+        _named(stage, out),
+    ):
+        claim.enter_context(_claimed(stage, out))
+        require_free(out, overwrite=overwrite, ours=FILES)
+        yield stage
+
+
+@contextlib.contextmanager
+def _no_empty_parents(out: Path) -> Iterator[None]:
+    """Take away the parents that were made for `out` if it did not come to be."""
+    made = [parent for parent in out.absolute().parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):  # not there, or not empty
+                parent.rmdir()
+
+
+@contextlib.contextmanager
+def _named(stage: Path, out: Path) -> Iterator[None]:
+    """Let errors name the folder that the user knows, and not the temporary one."""
+    try:
+        yield
+    except BertoltError as error:
+        if str(stage) not in error.place:
+            raise
+        place = error.place.replace(str(stage), str(out))
+        raise type(error)(error.problem, place=place, fix=error.fix) from error
+
+
+@contextlib.contextmanager
+def _claimed(stage: Path, out: Path) -> Iterator[None]:
+    """Hold a lock on the new folder; refuse if another run holds one on its own for this `out`."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(stage, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        beside = re.compile(rf"\.{re.escape(out.resolve().name)}\.\w{{8}}\.part")
+        for other in stage.parent.iterdir():
+            if other != stage and beside.fullmatch(other.name) and _is_locked(other):
+                raise UsageError(
+                    "another run is writing to this folder",
+                    place=str(out),
+                    fix="wait until it is done, or choose another --out",
+                )
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_locked(folder: Path) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
+def require_space(stage: Path, out: Path, parameters: int) -> None:
+    """Refuse before training what could not be saved after it.
+
+    Args:
+        stage: a folder on the file system in question.
+        out: the folder that the user named.
+        parameters: of the model, saved with 4 bytes each.
+
+    Raises:
+        BertoltError: too little is free.
+    """
+    needed = 4 * parameters + _BESIDE_THE_WEIGHTS
+    with disk_errors(out):
+        free = shutil.disk_usage(stage).free
+    if free < needed:
+        raise BertoltError(
+            f"the model needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free",
+            place=str(out),
+            fix="free some space, or choose another folder with --out",
+        )

@@ -1,0 +1,274 @@
+"""Packing, unpacking and the collators."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertolt import BertTokenizer, DataCollatorWithPadding, PackedBatch, PackingCollator
+from bertolt.data.batch import IGNORE_INDEX
+from bertolt.errors import DataError
+
+sequences_of_ids = st.lists(
+    st.lists(st.integers(1, 30_000), min_size=1, max_size=40), min_size=1, max_size=10
+)
+multiples = st.sampled_from([1, 8, 16, 100, 128])
+
+
+def check_invariants(batch: PackedBatch, row_multiple: int) -> None:
+    """What every backend and every head counts on."""
+    rows = batch.input_ids.shape[0]
+    starts = batch.cu_seqlens.tolist()
+    assert starts[0] == 0
+    assert starts[-1] == batch.num_tokens < rows
+    assert rows % (row_multiple if batch.num_tokens >= row_multiple else min(row_multiple, 16)) == 0
+    assert rows - batch.num_tokens <= row_multiple
+    assert batch.cu_seqlens.dtype == torch.int32
+    assert batch.lengths.min() >= 1
+    assert batch.max_seqlen == batch.lengths.max()
+    assert batch.num_sequences == len(starts) - 1
+    for values in (batch.input_ids, batch.token_type_ids, batch.position_ids):
+        assert values.shape == (rows,)
+        assert values.dtype == torch.int64
+
+
+def unpacked(batch: PackedBatch, values: torch.Tensor) -> list[list[int]]:
+    starts = batch.cu_seqlens.tolist()
+    return [values[start:stop].tolist() for start, stop in itertools.pairwise(starts)]
+
+
+# ---- from sequences ----
+
+
+@given(ids=sequences_of_ids, row_multiple=multiples, arrays=st.booleans())
+def test_sequences_are_laid_end_to_end(
+    ids: list[list[int]], row_multiple: int, arrays: bool
+) -> None:
+    types = [[index % 2 for index in range(len(row))] for row in ids]
+    given_ids: Any = [np.asarray(row, np.int32) for row in ids] if arrays else ids
+    batch = PackedBatch.from_sequences(given_ids, types, row_multiple=row_multiple, pad_token_id=7)
+    check_invariants(batch, row_multiple)
+    assert unpacked(batch, batch.input_ids) == ids
+    assert unpacked(batch, batch.token_type_ids) == types
+    assert unpacked(batch, batch.position_ids) == [list(range(len(row))) for row in ids]
+    assert (batch.input_ids[batch.num_tokens :] == 7).all()
+    assert not batch.token_type_ids[batch.num_tokens :].any()
+    assert not batch.position_ids[batch.num_tokens :].any()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows"), [(1, 16), (15, 16), (16, 32), (127, 128), (128, 256), (129, 256)]
+)
+def test_there_is_always_a_row_of_filler(tokens: int, rows: int) -> None:
+    assert PackedBatch.from_sequences([[1] * tokens]).input_ids.shape == (rows,)
+    ids = torch.ones(1, tokens, dtype=torch.long)
+    assert PackedBatch.from_padded(ids)[0].input_ids.shape == (rows,)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"), [([], "no sequence"), ([[1], [], [2]], "sequence 1 empty")]
+)
+def test_nothing_to_pack_is_refused(ids: list[list[int]], words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        PackedBatch.from_sequences(ids)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("types", "row"), [([[0], [1, 1, 1]], 0), ([[0, 0], [1]], 1), ([[0, 0]], 1)]
+)
+def test_segment_ids_must_be_as_many_as_the_tokens(types: list[list[int]], row: int) -> None:
+    with pytest.raises(DataError, match=f"sequence {row} .* token_type_ids"):
+        PackedBatch.from_sequences([[5, 6], [7, 8]], types)
+
+
+# ---- from padded, and back ----
+
+
+@st.composite
+def padded_batches(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    size, length = draw(st.integers(1, 6)), draw(st.integers(1, 20))
+    mask = draw(
+        st.lists(
+            st.lists(st.booleans(), min_size=length, max_size=length).filter(any),
+            min_size=size,
+            max_size=size,
+        )
+    )
+    ids = torch.arange(1, size * length + 1).view(size, length)
+    return ids, torch.tensor(mask).long()
+
+
+@given(made=padded_batches(), row_multiple=multiples)
+def test_packing_and_unpacking_is_the_identity_on_real_tokens(
+    made: tuple[torch.Tensor, torch.Tensor], row_multiple: int
+) -> None:
+    ids, mask = made
+    batch, layout = PackedBatch.from_padded(ids, mask, ids % 2, row_multiple=row_multiple)
+    check_invariants(batch, row_multiple)
+    assert torch.equal(layout.unpack(batch.input_ids), ids * mask)
+    assert torch.equal(layout.unpack(batch.token_type_ids), ids % 2 * mask)
+    # One more dimension behind goes along.
+    wide = torch.stack([batch.input_ids, -batch.input_ids], dim=1)
+    assert torch.equal(layout.unpack(wide), torch.stack([ids * mask, -ids * mask], dim=-1))
+
+
+@given(ids=sequences_of_ids, left=st.booleans(), wider_by=st.integers(0, 5))
+def test_both_ways_to_a_batch_give_the_same_batch(
+    ids: list[list[int]], left: bool, wider_by: int
+) -> None:
+    width = max(map(len, ids)) + wider_by
+    padded = torch.zeros(len(ids), width, dtype=torch.long)
+    for row, values in enumerate(ids):
+        where = slice(width - len(values), width) if left else slice(0, len(values))
+        padded[row, where] = torch.tensor(values)
+    one = PackedBatch.from_sequences(ids)
+    other = PackedBatch.from_padded(padded, (padded != 0).long())[0]
+    for name, value in vars(one).items():
+        same = vars(other)[name]
+        assert torch.equal(value, same) if isinstance(value, torch.Tensor) else value == same, name
+
+
+def test_unpacking_carries_the_gradient_back() -> None:
+    ids = torch.tensor([[3, 4, 0], [5, 0, 0]])
+    batch, layout = PackedBatch.from_padded(ids, (ids != 0).long())
+    packed = torch.zeros(batch.input_ids.shape[0], 2, requires_grad=True)
+    (layout.unpack(packed) * torch.arange(12.0).view(2, 3, 2)).sum().backward()
+    assert packed.grad[:3].tolist() == [[0, 1], [2, 3], [6, 7]]
+    assert not packed.grad[3:].any()
+
+
+def test_given_positions_are_kept() -> None:
+    ids = torch.ones(2, 3, dtype=torch.long)
+    batch = PackedBatch.from_padded(ids, position_ids=torch.tensor([[7, 8, 9]]))[0]
+    assert unpacked(batch, batch.position_ids) == [[7, 8, 9], [7, 8, 9]]
+
+
+def test_a_hole_in_the_mask_keeps_its_place() -> None:
+    ids = torch.ones(1, 4, dtype=torch.long)
+    batch = PackedBatch.from_padded(ids, torch.tensor([[1, 0, 1, 1]]))[0]
+    assert unpacked(batch, batch.position_ids) == [[0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "words"),
+    [
+        (torch.ones(3, dtype=torch.long), None, r"shape \(3,\)"),
+        (torch.ones(2, 3).long(), torch.ones(2, 4), r"\(2, 4\).*\(2, 3\)"),
+        (torch.ones(2, 3).long(), torch.tensor([[1, 1, 1], [0, 0, 0]]), "row 1 of attention_mask"),
+    ],
+)
+def test_shapes_that_cannot_be_packed(ids: Any, mask: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        PackedBatch.from_padded(ids, mask)
+    assert caught.value.fix
+
+
+# ---- labels ----
+
+
+@pytest.mark.parametrize(
+    ("labels", "targets"),
+    [
+        (None, 0),
+        (torch.tensor([1, 0, 2]), 3),
+        (torch.tensor([1, IGNORE_INDEX, 2]), 2),
+        (torch.tensor([0.5, 1.5, 2.5]), 3),
+        (torch.rand(3, 4), 3),
+    ],
+)
+def test_targets_are_counted(labels: torch.Tensor | None, targets: int) -> None:
+    batch = PackedBatch.from_sequences([[1], [2], [3]], labels=labels)
+    assert batch.num_targets == targets
+    assert batch.labels is labels
+
+
+def test_a_batch_moves_whole_and_the_old_one_stays() -> None:
+    batch = PackedBatch.from_sequences([[1, 2], [3]], labels=torch.tensor([0, 1]))
+    moved = batch.to("meta")
+    for value in (moved.input_ids, moved.cu_seqlens, moved.labels, moved.position_ids):
+        assert value.device.type == "meta"
+    assert (moved.max_seqlen, moved.num_tokens, moved.num_targets) == (2, 3, 2)
+    assert batch.input_ids.device.type == "cpu"
+    assert torch.equal(copy.deepcopy(batch).input_ids, batch.input_ids)
+
+
+# ---- collators ----
+
+
+@pytest.mark.parametrize("name", ["label", "labels"])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 0], torch.tensor([1, 0])),
+        ([np.int64(1), np.int64(0)], torch.tensor([1, 0])),
+        ([True, False], torch.tensor([1, 0])),
+        ([0.5, 1.0], torch.tensor([0.5, 1.0])),
+        ([[1.0, 0.0], [0.0, 0.0]], torch.tensor([[1.0, 0.0], [0.0, 0.0]])),
+        ([torch.tensor(1), torch.tensor(0)], torch.tensor([1, 0])),
+    ],
+    ids=str,
+)
+def test_the_packing_collator_takes_labels_of_every_kind(
+    name: str, values: list[Any], expected: torch.Tensor
+) -> None:
+    rows = [{"input_ids": [2, 3], name: values[0]}, {"input_ids": [4], name: values[1]}]
+    batch = PackingCollator()(rows)
+    torch.testing.assert_close(batch.labels, expected)
+
+
+def test_the_packing_collator_takes_padding_out_and_leaves_other_keys_out() -> None:
+    rows = [
+        {"input_ids": [0, 5, 6], "attention_mask": [0, 1, 1], "token_type_ids": [0, 0, 1], "x": 1},
+        {"input_ids": [7, 8, 9], "attention_mask": [1, 1, 1], "token_type_ids": [1, 1, 1]},
+    ]
+    batch = PackingCollator(row_multiple=8, pad_token_id=3)(rows)
+    assert unpacked(batch, batch.input_ids) == [[5, 6], [7, 8, 9]]
+    assert unpacked(batch, batch.token_type_ids) == [[0, 1], [1, 1, 1]]
+    assert batch.labels is None
+    assert batch.input_ids.tolist()[5:] == [3, 3, 3]
+
+
+def test_a_row_without_its_label_is_named() -> None:
+    rows = [{"input_ids": [1], "label": 0}, {"input_ids": [2]}, {"input_ids": [3], "label": None}]
+    with pytest.raises(DataError, match="row 1 of the batch has no label"):
+        PackingCollator()(rows)
+
+
+def test_the_padding_collator_pads_as_the_tokenizer_does(tiny_tokenizer: BertTokenizer) -> None:
+    rows = [
+        {**tiny_tokenizer(text), "label": label}
+        for text, label in [("a good film", 1), ("dull", 0), ("the end was very very cold", 0)]
+    ]
+    batch = DataCollatorWithPadding(tiny_tokenizer)(rows)
+    assert set(batch) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
+    assert batch["labels"].tolist() == [1, 0, 0]
+    assert batch["input_ids"].shape == (3, 8)
+    for row, ids in zip(rows, batch["input_ids"].tolist(), strict=True):
+        assert ids == row["input_ids"] + [0] * (8 - len(row["input_ids"]))
+    assert batch["attention_mask"].sum(1).tolist() == [len(row["input_ids"]) for row in rows]
+    wider = DataCollatorWithPadding(tiny_tokenizer, pad_to_multiple_of=16)(rows)
+    assert wider["input_ids"].shape == (3, 16)
+    longest = DataCollatorWithPadding(tiny_tokenizer, padding="max_length", max_length=20)(rows)
+    assert longest["input_ids"].shape == (3, 20)
+
+
+def test_both_collators_lead_to_the_same_logits(
+    tiny_tokenizer: BertTokenizer, tiny_config: Any, randomised: Any
+) -> None:
+    from bertolt import BertForSequenceClassification
+
+    model = randomised(BertForSequenceClassification(tiny_config()))
+    rows = [{**tiny_tokenizer(text), "label": 1} for text in ("a good film", "dull", "the end")]
+    with torch.no_grad():
+        packed = model(PackingCollator()(rows))
+        padded = model(**DataCollatorWithPadding(tiny_tokenizer)(rows))
+    torch.testing.assert_close(packed.logits, padded.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(packed.loss, padded.loss, atol=1e-5, rtol=0)

@@ -1,0 +1,121 @@
+"""Texts to ids, and the account of what the limit cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertolt import BertTokenizer
+from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.errors import UsageError
+
+WORDS = ["good", "film", "zzz", "the", "Cat", ".", "…", "好", ""]
+texts_of_words = st.lists(st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), max_size=12)
+
+
+def rows_of(encoded: EncodedTexts) -> list[list[int]]:
+    return [row["input_ids"].tolist() for row in encoded]
+
+
+@given(texts=texts_of_words, max_length=st.integers(3, 40))
+def test_rows_and_account_equal_a_naive_count(
+    tiny_tokenizer: BertTokenizer, texts: list[str], max_length: int
+) -> None:
+    whole = [tiny_tokenizer(text)["input_ids"] for text in texts]
+    encoded = encode_texts(tiny_tokenizer, texts, max_length)
+    kept = [
+        ids if len(ids) <= max_length else [*ids[: max_length - 1], tiny_tokenizer.sep_token_id]
+        for ids in whole
+    ]
+    assert rows_of(encoded) == kept
+    assert encoded.lengths.tolist() == [len(ids) for ids in kept]
+    assert encoded.full_lengths.tolist() == [len(ids) for ids in whole]
+    account = encoded.account
+    assert account.max_length == max_length
+    assert account.texts == len(encoded) == len(texts)
+    assert account.tokens == sum(map(len, whole))
+    assert account.texts_cut == sum(ids != cut for ids, cut in zip(whole, kept, strict=True))
+    assert account.tokens_cut == sum(map(len, whole)) - sum(map(len, kept))
+
+
+@pytest.mark.filterwarnings("ignore:.*were longer than")
+@given(texts=texts_of_words, max_length=st.integers(3, 20))
+def test_cuts_as_a_call_of_the_tokenizer_cuts(
+    tiny_tokenizer: BertTokenizer, texts: list[str], max_length: int
+) -> None:
+    encoded = encode_texts(tiny_tokenizer, texts, max_length)
+    usual = [
+        tiny_tokenizer(text, truncation=True, max_length=max_length)["input_ids"] for text in texts
+    ]
+    assert rows_of(encoded) == usual
+
+
+def test_a_cut_text_keeps_its_two_ends(tiny_tokenizer: BertTokenizer) -> None:
+    (ids,) = rows_of(encode_texts(tiny_tokenizer, ["the good film was very very good"], 4))
+    assert tiny_tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "the", "good", "[SEP]"]
+
+
+def test_the_account_in_words(tiny_tokenizer: BertTokenizer) -> None:
+    texts = ["a film"] * 1500 + ["a very good film"] * 2
+    assert str(encode_texts(tiny_tokenizer, texts, 6).account) == (
+        "none of 1,502 texts is longer than 6 tokens"
+    )
+    assert str(encode_texts(tiny_tokenizer, texts, 5).account) == (
+        "2 of 1,502 texts are longer than 5 tokens; 2 of 6,012 tokens are cut"
+    )
+
+
+def test_texts_are_read_once_in_chunks_and_progress_is_told(tiny_tokenizer: BertTokenizer) -> None:
+    handed_out = 0
+    seen: list[tuple[int, int]] = []
+
+    def source() -> Iterator[str]:
+        nonlocal handed_out
+        for _ in range(5000):
+            handed_out += 1
+            yield "a film"
+
+    encoded = encode_texts(
+        tiny_tokenizer, source(), 9, progress=lambda done: seen.append((done, handed_out))
+    )
+    assert len(encoded) == handed_out == 5000
+    assert len(seen) > 1
+    assert seen[-1] == (5000, 5000)
+    assert all(done == read for done, read in seen)
+
+
+def test_no_texts_at_all(tiny_tokenizer: BertTokenizer) -> None:
+    encoded = encode_texts(tiny_tokenizer, [], 9)
+    assert len(encoded) == 0
+    assert encoded.lengths.tolist() == []
+    assert list(encoded) == []
+    assert encoded.account.tokens == 0
+
+
+def test_rows_carry_their_labels_and_count_from_both_ends(tiny_tokenizer: BertTokenizer) -> None:
+    labels = np.array([2, 0, 1])
+    encoded = encode_texts(tiny_tokenizer, ["a", "a film", "good"], 9, labels)
+    assert [int(row["labels"]) for row in encoded] == [2, 0, 1]
+    assert encoded[-1]["labels"] == 1
+    assert encoded[-1]["input_ids"].tolist() == encoded[2]["input_ids"].tolist() != []
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            encoded[index]
+    assert "labels" not in encode_texts(tiny_tokenizer, ["a"], 9)[0]
+
+
+def test_labels_must_be_as_many_as_the_texts(tiny_tokenizer: BertTokenizer) -> None:
+    with pytest.raises(UsageError, match="2 texts and 3 labels"):
+        encode_texts(tiny_tokenizer, ["a", "b"], 9, np.zeros(3))
+
+
+@pytest.mark.parametrize("max_length", [-1, 0, 2])
+def test_a_limit_without_room_for_a_token_is_refused(
+    tiny_tokenizer: BertTokenizer, max_length: int
+) -> None:
+    with pytest.raises(UsageError, match=f"length of {max_length} leaves no room"):
+        encode_texts(tiny_tokenizer, ["a"], max_length)

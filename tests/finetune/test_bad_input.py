@@ -1,0 +1,310 @@
+"""Every kind of bad input through the real command: exit code 2, the thing, the place, the fix.
+
+Nothing may be left: neither a folder nor a temporary file beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+def require_refusal(said: Any, tmp_path: Path, *parts: str, left: set[str]) -> None:
+    """The command failed with all of `parts` in its message, and left only `left` behind."""
+    message = said.err[said.err.rindex("bertolt: error:") :]
+    assert said.code == 2, said.err
+    for part in parts:
+        assert part in message
+    assert "\n  fix: " in message
+    assert "Traceback" not in said.err
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_a_missing_file_and_the_nearest(finetune_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n")
+    said = finetune_command(tmp_path / "review.csv")
+    require_refusal(
+        said, tmp_path, "review.csv", "there is no such file", "reviews.csv", left={"reviews.csv"}
+    )
+
+
+def test_a_missing_column_names_those_there_are_and_the_nearest(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv(good_rows, header=("remark", "mark"))
+    said = finetune_command(path, "--text", "remarks", "--label", "mark")
+    require_refusal(
+        said, tmp_path, "'remarks'", "'remark', 'mark'", "--text 'remark'", left={"data.csv"}
+    )
+
+
+def test_columns_that_cannot_be_told(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv([(*row, 1) for row in good_rows], header=("a", "b", "c"))
+    said = finetune_command(path)
+    require_refusal(said, tmp_path, "'a', 'b', 'c'", "--text", left={"data.csv"})
+
+
+def test_an_empty_file(finetune_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").touch()
+    said = finetune_command(tmp_path / "data.csv")
+    require_refusal(said, tmp_path, "data.csv", "there is nothing in it", left={"data.csv"})
+
+
+def test_a_header_only(finetune_command: Run, write_csv: Any, tmp_path: Path) -> None:
+    said = finetune_command(write_csv([]))
+    require_refusal(said, tmp_path, "data.csv", "no rows", left={"data.csv"})
+
+
+def test_one_label_only(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    said = finetune_command(write_csv([(text, "same") for text, _ in good_rows]))
+    require_refusal(
+        said, tmp_path, "column 'label'", "only one label, 'same'", "--label", left={"data.csv"}
+    )
+
+
+def test_an_evaluation_label_that_training_never_had(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    train = write_csv(good_rows)
+    held_out = write_csv([*good_rows[:4], ("so so", "neutral"), ("x", "p")], name="eval.csv")
+    said = finetune_command(train, "--eval", held_out)
+    require_refusal(
+        said, tmp_path, "eval.csv, row 6", "'neutral'", "'n', 'p'", left={"data.csv", "eval.csv"}
+    )
+
+
+def test_an_empty_text_as_an_error(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv([*good_rows[:2], ("", "p"), *good_rows[2:]])
+    said = finetune_command(path, "--on-bad-row", "error")
+    require_refusal(
+        said, tmp_path, "row 4", "column 'text' is empty", "--on-bad-row drop", left={"data.csv"}
+    )
+
+
+def test_bad_rows_are_dropped_counted_and_reported(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv([*good_rows[:2], ("", "p"), ("  ", "n"), ("x", ""), *good_rows[2:]])
+    with path.open("a") as file:
+        file.write("one,two,three\na\0b,p\n")
+    said = finetune_command(path)
+    assert said.code == 0
+    assert "45 rows read" in said.err
+    assert "dropped 2 rows: empty text (rows 4, 5)" in said.err
+    assert "dropped 1 row: empty label (row 6)" in said.err
+    assert "dropped 1 row: ragged row (row 45)" in said.err
+    assert "dropped 1 row: NUL byte (row 46)" in said.err
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "5 rows dropped" in page
+    assert "NUL byte" in page
+
+
+def test_text_that_is_not_utf8_names_the_row_the_byte_and_the_option(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv(good_rows)
+    before = path.stat().st_size
+    path.write_bytes(path.read_bytes() + "un café,p\n".encode("latin-1"))
+    said = finetune_command(path)
+    require_refusal(
+        said,
+        tmp_path,
+        f"line 42, byte offset {before + 6}",
+        "0xe9",
+        "--encoding latin-1",
+        left={"data.csv"},
+    )
+    assert finetune_command(path, "--encoding", "latin-1").code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "problem"),
+    [
+        ("one,two,three\n", "row 42", "3 cells where the header has 2"),
+        ("only one\n", "row 42", "1 cell where the header has 2"),
+        ("a\0b,p\n", "row 42", "a NUL byte in column 'text'"),
+        ('"never closed,p\n', "row 42", "never closed"),
+    ],
+)
+def test_a_broken_row_as_an_error(
+    finetune_command: Run,
+    write_csv: Any,
+    good_rows: Any,
+    tmp_path: Path,
+    line: str,
+    place: str,
+    problem: str,
+) -> None:
+    path = write_csv(good_rows)
+    with path.open("a") as file:
+        file.write(line)
+    said = finetune_command(path, "--on-bad-row", "error")
+    require_refusal(said, tmp_path, place, problem, left={"data.csv"})
+
+
+def test_a_cell_of_ten_megabytes_is_cut_and_counted(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    words = 10_000_000 // 5
+    path = write_csv([*good_rows, ("good " * words, "p")])
+    said = finetune_command(path)
+    assert said.code == 0
+    cut = words + 2 - 160
+    assert f"{cut:,} of" in said.err
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "1 text cut" in page
+    assert len(page) < 1_000_000
+
+
+def test_duplicate_column_names(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv([(*row, "x") for row in good_rows], header=("text", "label", "label"))
+    said = finetune_command(path)
+    require_refusal(said, tmp_path, "data.csv", "same name: 'label'", left={"data.csv"})
+
+
+def test_a_label_column_that_is_nearly_unique(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv([(text, number) for number, (text, _) in enumerate(good_rows)])
+    said = finetune_command(path)
+    require_refusal(
+        said, tmp_path, "column 'label'", "40 different values in 40 rows", left={"data.csv"}
+    )
+
+
+@pytest.mark.parametrize(("size", "part"), [("0.001", "no test rows"), ("0.999", "no training")])
+def test_a_test_size_that_leaves_nothing(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path, size: str, part: str
+) -> None:
+    said = finetune_command(write_csv(good_rows), "--test-size", size)
+    require_refusal(said, tmp_path, "--test-size", part, "--eval", left={"data.csv"})
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--test-size", "2"), ("--test-size is 2", "between 0 and 1")),
+        (("--epochs", "0"), ("--epochs is 0", "above 0")),
+        (("--epochs", "three"), ("--epochs", '"three"')),
+        (("--batch-size", "0"), ("--batch-size is 0", "1 or more")),
+        (("--lr", "nan"), ("--lr is nan", "0 or more")),
+        (("--lr", "inf"), ("--lr is inf", "0 or more")),
+        (("--seed", "-1"), ("--seed is -1", "0 or more")),
+        (("--max-length", "2"), ("--max-length is 2", "from 3 to 160")),
+        (("--max-length", "161"), ("--max-length is 161", "from 3 to 160")),
+        (("--schedule", "zigzag"), ("--schedule", '"zigzag"', '"linear"')),
+        (("--encoding", "klingon"), ("--encoding", "'klingon'", "utf-8")),
+        (("--nope", "1"), ("Unknown option: --nope", "bertolt finetune --help")),
+        (("--text", "label", "--label", "label"), ("--text, --label", "'label'")),
+    ],
+)
+def test_an_option_that_cannot_be_honoured(
+    finetune_command: Run,
+    write_csv: Any,
+    good_rows: Any,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    parts: tuple[str, ...],
+) -> None:
+    said = finetune_command(write_csv(good_rows), *words)
+    require_refusal(said, tmp_path, *parts, left={"data.csv"})
+
+
+@pytest.fixture
+def broken_model(tiny_folder: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    return folder
+
+
+def test_a_model_folder_without_a_config(
+    finetune_command: Run, write_csv: Any, good_rows: Any, broken_model: Path, tmp_path: Path
+) -> None:
+    (broken_model / "config.json").unlink()
+    said = finetune_command(write_csv(good_rows), "--model", broken_model)
+    require_refusal(
+        said, tmp_path, str(broken_model), "no config.json here", left={"data.csv", "model"}
+    )
+
+
+@pytest.mark.parametrize("damage", ["truncated header", "truncated data", "garbage", "empty"])
+def test_weights_that_are_truncated_or_corrupted(
+    finetune_command: Run,
+    write_csv: Any,
+    good_rows: Any,
+    broken_model: Path,
+    tmp_path: Path,
+    damage: str,
+) -> None:
+    path = broken_model / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "truncated header": whole[:100],
+            "truncated data": whole[:-1000],
+            "garbage": b"\xff" * 64 + whole[64:],
+            "empty": b"",
+        }[damage]
+    )
+    said = finetune_command(write_csv(good_rows), "--model", broken_model)
+    require_refusal(
+        said,
+        tmp_path,
+        "model.safetensors",
+        "truncated or corrupted",
+        "again",
+        left={"data.csv", "model"},
+    )
+
+
+def test_a_vocabulary_that_does_not_match_the_embedding(
+    finetune_command: Run, write_csv: Any, good_rows: Any, broken_model: Path, tmp_path: Path
+) -> None:
+    with (broken_model / "vocab.txt").open("a") as file:
+        file.write("another\nandonemore\nandathird\n")
+    said = finetune_command(write_csv(good_rows), "--model", broken_model)
+    require_refusal(said, tmp_path, "97 rows", "tokenizer", left={"data.csv", "model"})
+
+
+def test_a_vocabulary_much_smaller_than_the_embedding_is_a_caution(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tiny_config: Any, tmp_path: Path
+) -> None:
+    from bertolt import BertModel
+
+    folder = tmp_path / "model"
+    BertModel(tiny_config(vocab_size=1000)).save_pretrained(folder)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "was", "good", "bad"]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    said = finetune_command(write_csv(good_rows), "--model", folder)
+    assert said.code == 0
+    assert "Caution: the tokenizer has 10 tokens and the word embedding 1,000 rows" in said.err
+
+
+def test_a_config_of_another_kind_of_model(
+    finetune_command: Run, write_csv: Any, good_rows: Any, broken_model: Path, tmp_path: Path
+) -> None:
+    (broken_model / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    said = finetune_command(write_csv(good_rows), "--model", broken_model)
+    require_refusal(said, tmp_path, "config.json", "'gpt2'", left={"data.csv", "model"})
+
+
+def test_a_model_folder_that_is_not_there(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    said = finetune_command(write_csv(good_rows), "--model", "./nowhere at all")
+    require_refusal(said, tmp_path, "nowhere at all", "no such folder", left={"data.csv"})

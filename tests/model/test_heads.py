@@ -1,0 +1,105 @@
+"""What is particular to single heads and to building models; what all share is in `contract`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bertolt import (
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+    BertModel,
+    PackedBatch,
+)
+from bertolt.errors import DataError
+
+
+def test_the_automatic_class_is_the_same_class() -> None:
+    assert AutoModelForSequenceClassification is BertForSequenceClassification
+
+
+def test_the_head_has_a_dropout_of_its_own(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config(classifier_dropout=0.0))
+    assert model.dropout.p == 0.0
+    assert BertForSequenceClassification(tiny_config()).dropout.p == 0.1
+
+
+def test_logits_are_fp32_whatever_the_products_are(tiny_config: Any, padded: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(**padded([3, 5])).logits.dtype == torch.float32
+
+
+def test_the_encoder_may_have_no_pooler(tiny_config: Any, padded: Any) -> None:
+    model = BertModel(tiny_config(), add_pooling_layer=False)
+    out = model(**padded([3, 5]))
+    assert out.pooler_output is None
+    assert out.keys() == ["last_hidden_state"]
+    assert not any("pooler" in name for name in model.state_dict())
+
+
+def test_new_weights_follow_the_published_rule(tiny_config: Any) -> None:
+    torch.manual_seed(0)
+    model = BertModel(tiny_config(hidden_size=64, intermediate_size=512, initializer_range=0.05))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            weight = module.weight.detach()
+            weight = weight[1:] if name.endswith("word_embeddings") else weight
+            # Five standard errors of what is estimated from so many values.
+            assert abs(float(weight.std()) - 0.05) < 5 * 0.05 / (2 * weight.numel()) ** 0.5, name
+            assert abs(float(weight.mean())) < 5 * 0.05 / weight.numel() ** 0.5, name
+        if isinstance(module, nn.LayerNorm):
+            assert bool((module.weight == 1).all())
+        if isinstance(module, nn.Linear | nn.LayerNorm):
+            assert not module.bias.any(), name
+    assert not model.embeddings.word_embeddings.weight[0].any()
+
+
+def test_a_subclass_sets_its_own_rule(tiny_config: Any) -> None:
+    class Mine(BertForSequenceClassification):
+        def _init_weights(self, module: nn.Module) -> None:
+            super()._init_weights(module)
+            if module is getattr(self, "classifier", None):
+                nn.init.constant_(module.bias, 0.5)
+
+    model = Mine(tiny_config())
+    assert bool((model.classifier.bias == 0.5).all())
+    assert not model.bert.pooler.dense.bias.any()
+
+
+def test_building_follows_the_seed(tiny_config: Any) -> None:
+    def build(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        return BertForSequenceClassification(tiny_config()).state_dict()
+
+    first, again, other = build(0), build(0), build(1)
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+def test_parameters_are_counted(tiny_config: Any) -> None:
+    config = tiny_config(num_labels=3)
+    h, wide = config.hidden_size, config.intermediate_size
+    embeddings = (97 + 160 + 2) * h + 2 * h
+    layer = 4 * (h * h + h) + 2 * h * wide + wide + h + 4 * h
+    expected = embeddings + 2 * layer + h * h + h + 3 * h + 3
+    assert BertForSequenceClassification(config).num_parameters() == expected
+
+
+def test_labels_of_another_type_are_refused(tiny_config: Any) -> None:
+    """Floats where classes are declared: the message says which type to declare."""
+    model = BertForSequenceClassification(tiny_config(problem_type="single_label_classification"))
+    batch = PackedBatch.from_sequences([[2, 3]], labels=torch.tensor([0.5]))
+    with pytest.raises(DataError, match="whole-number labels") as caught:
+        model(batch)
+    assert "problem_type" in caught.value.fix
+
+
+def test_choosing_a_backend_reaches_the_encoder_inside(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config())
+    model.set_attention_backend("reference")
+    assert model.attention_backend.name == model.bert.attention_backend.name == "reference"
+    assert model.set_attention_backend("auto").name != "reference"

@@ -1,0 +1,574 @@
+"""The command line: help, wrong use, `predict`, `evaluate`, `inspect`, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from bertolt.cli import main
+from bertolt.config import FinetuneOptions
+from bertolt.errors import CheckpointError
+from bertolt.finetune import finetune
+from bertolt.predict import Predictor
+
+
+class Said(NamedTuple):
+    """How a command ended: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Standard output as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def bertolt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `bertolt` with these words in this process."""
+
+    def run(*words: object, stdin: bytes = b"") -> Said:
+        capsys.readouterr()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Said(int(str(ended.value.code)), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_folder: Path, reviews_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tuned model. Not to be written to."""
+    options = FinetuneOptions(
+        model=str(tiny_folder),
+        out=tmp_path_factory.mktemp("tuned") / "model",
+        precision="fp32",
+        epochs=8,
+        batch_size=8,
+        lr=5e-3,
+    )
+    return finetune(reviews_csv, options).out
+
+
+@pytest.fixture
+def copy(tuned: Path, tmp_path: Path) -> Path:
+    """A tuned model that may be damaged."""
+    return Path(shutil.copytree(tuned, tmp_path / "copy"))
+
+
+def in_a_process(*words: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command as a user does."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
+    return subprocess.run(
+        [sys.executable, "-m", "bertolt", *map(str, words)],
+        capture_output=True,
+        check=False,
+        env=environment,
+        timeout=120,
+        **options,
+    )
+
+
+# ---- help and wrong use ----
+
+
+def test_without_arguments_it_shows_its_commands(bertolt: Run) -> None:
+    said = bertolt()
+    assert said.code == 0
+    for name in ("finetune", "evaluate", "predict", "inspect", "demo", "data"):
+        assert f"│ {name}" in said.out
+
+
+@pytest.mark.parametrize("name", ["finetune", "evaluate", "predict", "inspect", "demo", "data"])
+def test_every_help_reads_well(bertolt: Run, name: str) -> None:
+    said = bertolt(name, "--help")
+    assert said.code == 0
+    assert said.out.startswith(f"Usage: bertolt {name}")
+    for noise in ("[default: None]", "[default: False]", "--options", "--no-", "[ARGS]"):
+        assert noise not in said.out
+
+
+def test_help_shows_the_defaults_and_the_choices(bertolt: Run) -> None:
+    said = bertolt("finetune", "--help").out
+    words = " ".join(said.replace("│", " ").split())
+    assert "[default: 0.2]" in words
+    assert "[choices: drop, error] [default: drop]" in words
+    assert "--schedule CHOICE Course of the learning rate after warmup." in words
+    assert "*  TRAIN" in said
+    assert "--train" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["finetun"], ['"finetun"', 'Did you mean "finetune"?', "bertolt --help"]),
+        (["finetune"], ["TRAIN", "bertolt finetune --help"]),
+        (["predict"], ["MODEL", "bertolt predict --help"]),
+        (["predict", "m", "--fromat", "csv"], ["--fromat", "--format"]),
+        (["predict", "m", "--format", "xml"], ['"xml"', '"jsonl", "csv"']),
+        (["evaluate", "m"], ["FILE"]),
+        (["inspect", "m", "n"], ['"n"']),
+        (["data", "path", "nothing-such"], ["nothing-such", "people-daily"]),
+    ],
+)
+def test_wrong_use_is_one_message_and_2(bertolt: Run, words: list[str], parts: list[str]) -> None:
+    said = bertolt(*words)
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.startswith("bertolt: error: ")
+    assert said.err.count("\n") == 2
+    assert "\n  fix: " in said.err
+    for part in parts:
+        assert part in said.err
+
+
+def test_the_version(bertolt: Run) -> None:
+    from bertolt import __version__
+
+    assert bertolt("--version").out.strip() == __version__
+
+
+# ---- predict ----
+
+
+def test_texts_given_on_the_command_line(bertolt: Run, tuned: Path) -> None:
+    said = bertolt("predict", tuned, "--text", "a good film", "--text", 'a bad film , 很 "差"')
+    first, second = said.answers()
+    assert (first["row"], second["row"]) == (1, 2)
+    assert (first["label"], second["label"]) == ("pos", "neg")
+    assert second["text"] == 'a bad film , 很 "差"'
+    assert first["probability"] == first["probabilities"]["pos"]
+    assert sum(first["probabilities"].values()) == pytest.approx(1, abs=2e-6)
+    assert "很" in said.out, "not escaped"
+
+
+def test_a_line_a_text_from_standard_input(bertolt: Run, tuned: Path) -> None:
+    for words in ([], ["-"]):
+        said = bertolt("predict", tuned, *words, stdin=b"\xef\xbb\xbfgood\r\nbad , \xe5\xa5\xbd\n")
+        assert [answer["text"] for answer in said.answers()] == ["good", "bad , 好"]
+        assert [answer["label"] for answer in said.answers()] == ["pos", "neg"]
+
+
+def test_nothing_on_standard_input_is_no_answer(bertolt: Run, tuned: Path) -> None:
+    assert bertolt("predict", tuned).out == ""
+    assert bertolt("predict", tuned, "--format", "csv").out.startswith("row,text,label")
+
+
+def test_an_empty_line_is_an_error_that_names_it_or_left_out(bertolt: Run, tuned: Path) -> None:
+    refused = bertolt("predict", tuned, stdin=b"good\n\nbad\n")
+    assert refused.code == 2
+    assert "standard input, line 2: the text is empty" in refused.err
+    said = bertolt("predict", tuned, "--on-bad-row", "drop", stdin=b"good\n\nbad\n")
+    assert [answer["row"] for answer in said.answers()] == [1, 3]
+    assert "dropped 1 empty text (first: standard input, line 2)" in said.err
+    assert bertolt("predict", tuned, "--text", " ").code == 2
+
+
+def test_bytes_that_are_no_text(bertolt: Run, tuned: Path) -> None:
+    refused = bertolt("predict", tuned, stdin=b"good\nxx \xb2\xee\n")
+    assert refused.code == 2
+    assert "standard input, line 2: the byte 0xb2 at character 4 is no text" in refused.err
+    assert "--encoding" in refused.err
+    said = bertolt("predict", tuned, "--encoding", "gbk", stdin=b"good\nxx \xb2\xee\n")
+    assert said.answers()[1]["text"] == "xx 差"
+    assert "--encoding" in bertolt("predict", tuned, "--encoding", "klingon", stdin=b"x").err
+    refused = bertolt("predict", tuned, "--text", "\udcff")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--text 1: the byte 0xff" in refused.err
+
+
+def test_csv_has_a_column_a_label_and_quotes_what_needs_it(bertolt: Run, tuned: Path) -> None:
+    said = bertolt("predict", tuned, "--format", "csv", "--text", 'good, "very"', "--text", "bad")
+    header, first, second = csv.reader(io.StringIO(said.out))
+    assert header == ["row", "text", "label", "probability", "p(neg)", "p(pos)"]
+    assert first[:3] == ["1", 'good, "very"', "pos"]
+    assert first[3] == first[5]
+    assert second[3] == second[4]
+
+
+def test_ten_thousand_lines_keep_their_order(bertolt: Run, tuned: Path) -> None:
+    choose = random.Random(0)
+    words = ["good", "bad", "film", "the", "was", "very", "plot"]
+    texts = [" ".join(choose.choices(words, k=choose.randrange(1, 30))) for _ in range(10_000)]
+    stdin = "\n".join(texts).encode()
+    answers = bertolt("predict", tuned, "--precision", "fp32", stdin=stdin).answers()
+    assert [answer["text"] for answer in answers] == texts
+    assert [answer["row"] for answer in answers] == list(range(1, 10_001))
+    alone = Predictor.from_pretrained(tuned, precision="fp32")
+    for place in choose.sample(range(10_000), 20):
+        (expected,) = alone.predict([texts[place]])
+        assert answers[place]["label"] == expected.label
+        assert answers[place]["probability"] == pytest.approx(expected.probability, abs=2e-6)
+
+
+def test_a_table_keeps_its_row_numbers(bertolt: Run, tuned: Path, tmp_path: Path) -> None:
+    path = tmp_path / "texts.csv"
+    path.write_text("id,review\n1,good\n2,\n3,bad\nragged\n5,fine\n")
+    refused = bertolt("predict", tuned, path)
+    assert refused.code == 2
+    assert "row 3" in refused.err
+    said = bertolt("predict", tuned, path, "--on-bad-row", "drop")
+    assert [answer["row"] for answer in said.answers()] == [2, 4, 6]
+    assert "texts from the column 'review' (as in training)" in said.err
+    assert "dropped 1 row: empty text (row 3)" in said.err
+    said = bertolt("predict", tuned, path, "--on-bad-row", "drop", "--column", "id")
+    assert [answer["text"] for answer in said.answers()] == ["1", "2", "3", "5"]
+    assert "(named by --column)" in said.err
+
+
+def test_a_long_text_is_cut_and_said_so(bertolt: Run, tuned: Path) -> None:
+    said = bertolt("predict", tuned, "--text", "good " * 200, "--text", "bad")
+    assert said.answers()[0]["tokens_cut"] == 42
+    assert "tokens_cut" not in said.answers()[1]
+    assert "1 text longer than 160 tokens: the end was cut" in said.err
+
+
+def test_out_is_written_whole_or_not_at_all(bertolt: Run, tuned: Path, tmp_path: Path) -> None:
+    target = tmp_path / "answers.csv"
+    said = bertolt("predict", tuned, "--out", target, "--text", "good", "--text", "bad")
+    assert (said.code, said.out) == (0, "")
+    assert f"Saved to {target}: 2 answers" in said.err
+    rows = list(csv.DictReader(target.open()))
+    assert [row["label"] for row in rows] == ["pos", "neg"]
+    refused = bertolt("predict", tuned, "--out", target, stdin=b"good\n\n")
+    assert refused.code == 2
+    assert list(csv.DictReader(target.open())) == rows, "the old answers are as they were"
+    bertolt("predict", tuned, "--out", tmp_path / "answers.txt", "--text", "good")
+    assert json.loads((tmp_path / "answers.txt").read_text())["label"] == "pos"
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.csv", "answers.txt"}
+
+
+def test_a_file_and_texts_at_once(bertolt: Run, tuned: Path) -> None:
+    refused = bertolt("predict", tuned, "texts.csv", "--text", "good")
+    assert refused.code == 2
+    assert "both a file and --text" in refused.err
+    refused = bertolt("predict", tuned, "--column", "review", "--text", "good")
+    assert refused.code == 2
+    assert "--column" in refused.err
+
+
+# ---- evaluate ----
+
+
+def test_evaluate_prints_the_scores(bertolt: Run, tuned: Path, reviews_csv: Path) -> None:
+    said = bertolt("evaluate", tuned, reviews_csv)
+    assert said.code == 0
+    assert said.out.startswith("Accuracy ")
+    assert "on 80 rows (95% interval" in said.out
+    assert "precision (95%)" in said.out
+    assert "labels from the column 'label' (as in training)" in said.err
+    found = json.loads(bertolt("evaluate", tuned, reviews_csv, "--json").out)
+    assert found["rows"] == 80
+    assert f"Accuracy {found['accuracy']:.4f}" in said.out
+    assert found["accuracy"] > 0.9
+
+
+def test_evaluate_agrees_with_the_saved_metrics(
+    bertolt: Run, tiny_folder: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
+    common = ["--model", tiny_folder, "--eval", reviews_csv, "--precision", "fp32"]
+    run = bertolt("finetune", reviews_csv, *common, "--out", tmp_path / "m", "--epochs", "1")
+    assert run.code == 0
+    saved = json.loads((tmp_path / "m" / "metrics.json").read_text())["eval"]
+    said = bertolt("evaluate", tmp_path / "m", reviews_csv, "--precision", "fp32", "--json")
+    found = json.loads(said.out)
+    assert found["confusion"] == saved["confusion"]
+    assert found["loss"] == pytest.approx(saved["loss"], abs=1e-6)
+
+
+def test_evaluate_with_a_label_that_training_never_had(
+    bertolt: Run, tuned: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text("review,label\ngood,pos\nbad,negg\n")
+    refused = bertolt("evaluate", tuned, path)
+    assert refused.code == 2
+    assert "more.csv, row 3, column 'label'" in refused.err
+    assert "training had no label 'negg'; it had 'neg', 'pos'" in refused.err
+    assert "perhaps 'neg' is meant" in refused.err
+
+
+@pytest.mark.parametrize("command", [["predict", "--text", "good"], ["evaluate"]])
+def test_a_base_model_has_no_trained_head(
+    bertolt: Run, tiny_folder: Path, reviews_csv: Path, command: list[str]
+) -> None:
+    words = command[1:] or [reviews_csv]
+    refused = bertolt(command[0], tiny_folder, *words)
+    assert refused.code == 2
+    assert "classifier.weight" in refused.err
+    assert "never been trained for classification" in refused.err
+    assert "bertolt finetune" in refused.err
+
+
+# ---- a model of the peer's ----
+
+
+@pytest.fixture(scope="module")
+def peer_model(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that `transformers` saved: label names in config.json, and no bertolt.json."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("peer") / "model"
+    torch.manual_seed(3)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tiny_folder,
+        num_labels=3,
+        id2label={0: "neg", 1: "so so", 2: "pos"},
+        label2id={"neg": 0, "so so": 1, "pos": 2},
+    )
+    torch.nn.init.normal_(model.classifier.weight, std=2.0)
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_of_the_peers_predicts_as_it_did_there(bertolt: Run, peer_model: Path) -> None:
+    import transformers
+
+    texts = ["the film was good", "a very dull story , and cold"]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(peer_model).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(peer_model)
+    with torch.no_grad():
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        theirs = model(**batch).logits.softmax(-1)
+    words = [word for text in texts for word in ("--text", text)]
+    answers = bertolt("predict", peer_model, *words, "--precision", "fp32").answers()
+    for answer, expected in zip(answers, theirs.tolist(), strict=True):
+        assert list(answer["probabilities"]) == ["neg", "so so", "pos"]
+        assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_model_of_the_peers_is_evaluated_with_columns_found_by_name(
+    bertolt: Run, peer_model: Path, reviews_csv: Path
+) -> None:
+    said = bertolt("evaluate", peer_model, reviews_csv, "--json")
+    assert said.code == 0
+    assert "texts from the column 'review' (by its name)" in said.err
+    found = json.loads(said.out)
+    assert found["per_class"]["so so"]["support"] == 0
+    assert found["per_class"]["so so"]["recall"] is None
+
+
+def test_the_selftest_needs_golden_texts(bertolt: Run, peer_model: Path) -> None:
+    refused = bertolt("inspect", peer_model, "--selftest")
+    assert refused.code == 2
+    assert "no golden texts" in refused.err
+
+
+# ---- inspect ----
+
+
+def test_inspect_a_base_checkpoint(bertolt: Run, tiny_folder: Path) -> None:
+    said = bertolt("inspect", tiny_folder)
+    assert said.code == 0
+    assert "BertModel: 2 layers, hidden 32, 4 heads, 160 positions" in said.out
+    assert "39 tensors loaded, each compared with the file" in said.out
+    assert "encoder.layer.{0..1}.attention.self.query.weight" in said.out
+    assert "golden" not in said.out
+
+
+def test_inspect_a_tuned_model(bertolt: Run, tuned: Path) -> None:
+    said = bertolt("inspect", tuned)
+    assert "BertForSequenceClassification" in said.out
+    assert "2 labels: neg, pos" in said.out
+    assert "of the column 'review'" in said.out
+    assert "measured after training: accuracy" in said.out
+    assert "on 16 rows" in said.out
+    assert "initialised" not in said.out
+
+
+def test_the_selftest_passes(bertolt: Run, tuned: Path) -> None:
+    said = bertolt("inspect", tuned, "--selftest")
+    assert said.code == 0
+    assert "self-test passed: 3 golden texts answered as when saved" in said.out
+
+
+def test_the_selftest_fails_on_other_weights(bertolt: Run, copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    tensors["classifier.bias"] += torch.tensor([0.05, -0.05])
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    said = bertolt("inspect", copy, "--selftest")
+    assert said.code == 1
+    assert "self-test failed: 3 of 3 golden texts" in said.out
+    assert "golden text 1: " in said.out
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["predict", "--text", "good"]])
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("bertolt.json", "{", "not a readable contract"),
+        ("bertolt.json", '{"labels": []}', "not a readable contract"),
+        ("config.json", "{", "not readable as JSON"),
+        ("tokenizer.json", "{", "cannot be read"),
+        ("model.safetensors", "", "truncated or corrupted"),
+    ],
+)
+def test_a_broken_part_is_named(
+    bertolt: Run, copy: Path, command: list[str], name: str, content: str, problem: str
+) -> None:
+    (copy / name).write_text(content)
+    refused = bertolt(command[0], copy, *command[1:])
+    assert refused.code == 2
+    assert str(copy / name) in refused.err
+    assert problem in refused.err
+
+
+# ---- how it ends ----
+
+
+def test_nobody_reads_any_more(tuned: Path) -> None:
+    lines = b"good film\n" * 40_000
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bertolt", "predict", str(tuned)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with pytest.raises(BrokenPipeError):
+        process.stdin.write(lines[:80_000])
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(b'{"row": 1,')
+        process.stdout.close()
+        for _ in range(40):
+            process.stdin.write(lines)
+    process.stdin = None
+    assert process.wait(timeout=60) == 141
+    said = process.stderr.read().decode()
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+
+
+def test_a_plain_locale_does_not_break_other_scripts(tuned: Path, tmp_path: Path) -> None:
+    environment = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = in_a_process("predict", tuned, "--column", "标题", tmp_path / "表.csv", env=environment)
+    assert done.returncode == 2
+    assert "表.csv: there is no such file" in done.stderr.decode()
+    (tmp_path / "表.csv").write_text("标题\n很 good 的\n", encoding="utf-8")
+    done = in_a_process("predict", tuned, "--column", "标题", tmp_path / "表.csv", env=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout.decode())["text"] == "很 good 的"
+    assert "'标题'" in done.stderr.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output(tuned: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bertolt", "predict", str(tuned), "--text", "good"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert b"standard output: no space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_ctrl_c_anywhere_is_130(bertolt: Run, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "predict", press)
+    said = bertolt("predict", tuned, "--text", "good")
+    assert (said.code, said.err.splitlines()[-1]) == (130, "bertolt: interrupted")
+
+
+def test_a_fault_of_ours_keeps_its_traceback(tuned: Path, monkeypatch: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Predictor, "predict", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["predict", str(tuned), "--text", "good"])
+
+
+def test_the_library_raises_what_the_command_prints(tiny_folder: Path, reviews_csv: Path) -> None:
+    from bertolt.commands import evaluate_file
+
+    with pytest.raises(CheckpointError, match="never been trained"):
+        evaluate_file(str(tiny_folder), reviews_csv)
+
+
+def test_it_starts_quickly() -> None:
+    code = (
+        "import sys, bertolt.cli;"
+        "print([m for m in ('torch', 'numpy', 'datasets', 'pyarrow', 'tokenizers', 'matplotlib')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
+
+
+# ---- on a terminal ----
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_progress_is_a_bar_on_a_terminal(
+    tiny_folder: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
+    words = ["finetune", reviews_csv, "--model", tiny_folder, "--out", tmp_path / "out"]
+    said = _on_a_terminal([*words, "--epochs", "20", "--precision", "fp32"])
+    assert "training" in said
+    assert "40/40" in said
+    assert "texts/s" in said
+    assert "step 1/40" not in said
+    assert "Saved to" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_someone_who_types_is_answered_at_once(tuned: Path) -> None:
+    said = _on_a_terminal(["predict", tuned], typed=[b"good film\n", b"bad film\n"])
+    assert "Reading one text a line from the terminal; end with Ctrl-D" in said
+    first = said.index('{"row": 1, "text": "good film"')
+    assert first < said.index('{"row": 2, "text": "bad film"')
+
+
+def _on_a_terminal(words: list[object], typed: list[bytes] | None = None) -> str:
+    """What a command writes where all its streams are a terminal; a line typed after each answer."""
+    import pty
+
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "TERM": "xterm"}
+        os.execv(sys.executable, [sys.executable, "-m", "bertolt", *map(str, words)])
+    waiting = [*(typed or []), b"\x04"]
+    said = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        said += piece
+        answered = said.count(b'{"row":') + (b"Ctrl-D" in said)
+        while typed and len(typed) + 1 - len(waiting) < answered and waiting:
+            os.write(terminal, waiting.pop(0))
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, said.decode()
+    return said.decode()

@@ -1,0 +1,465 @@
+"""The Trainer: the same numbers as a loop written by hand, and what stands around it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from bertolt import (
+    AdamW,
+    BertForSequenceClassification,
+    BertTokenizer,
+    DataCollatorWithPadding,
+    PackingCollator,
+    Trainer,
+    TrainingArguments,
+    get_scheduler,
+    parameter_groups,
+    train_step,
+)
+from bertolt.data.sampler import BatchSampler
+from bertolt.errors import TrainingError, UsageError
+from bertolt.train.loop import History, StepLog
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    draw = np.random.default_rng(0)
+    return [
+        {"input_ids": draw.integers(1, 97, draw.integers(1, 30)).tolist(), "label": number % 3}
+        for number in range(26)
+    ]
+
+
+@pytest.fixture
+def model(tiny_config: Any) -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    return BertForSequenceClassification(tiny_config(num_labels=3, initializer_range=0.1))
+
+
+def arguments(**changes: Any) -> TrainingArguments:
+    usual = {
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "precision": "fp32",
+        "disable_tqdm": True,
+    }
+    return TrainingArguments(**{**usual, **changes})
+
+
+def accuracy(prediction: Any) -> dict[str, float]:
+    logits, labels = prediction
+    return {"accuracy": float((logits.argmax(-1) == labels).mean())}
+
+
+def hand_written_losses(model: Any, rows: Rows, args: TrainingArguments) -> list[float]:
+    """The loop of `examples/` over `train_step`, with everything spelled out."""
+    sampler = BatchSampler(
+        num_rows=len(rows),
+        batch_size=args.per_device_train_batch_size,
+        seed=args.seed,
+        strategy=args.train_sampling_strategy,
+        lengths=np.array([len(row["input_ids"]) for row in rows]),
+    )
+    together = args.gradient_accumulation_steps
+    total = math.ceil(args.num_train_epochs * math.ceil(sampler.num_batches / together))
+    optimizer = AdamW(
+        parameter_groups(model, args.weight_decay), lr=args.learning_rate, eps=args.adam_epsilon
+    )
+    schedule = get_scheduler(args.lr_scheduler_type, optimizer, args.count_warmup(total), total)
+    collate = PackingCollator()
+    torch.manual_seed(args.seed)
+    model.train()
+    losses: list[float] = []
+    for epoch in range(math.ceil(args.num_train_epochs)):
+        batches = [collate([rows[i] for i in numbers]) for numbers in sampler.epoch(epoch)]
+        for start in range(0, len(batches), together):
+            if len(losses) == total:
+                break
+            micro = batches[start : start + together]
+            log = train_step(model, micro, optimizer, schedule, max_grad_norm=args.max_grad_norm)
+            losses.append(log.loss)
+    return losses
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train_sampling_strategy": "group_by_length", "seed": 3},
+        {"train_sampling_strategy": "sequential", "max_grad_norm": 0.0},
+        {"gradient_accumulation_steps": 3, "warmup_steps": 0.3},
+        {"num_train_epochs": 1.5, "lr_scheduler_type": "cosine", "warmup_steps": 2},
+    ],
+    ids=str,
+)
+def test_losses_equal_a_loop_written_by_hand_step_by_step(
+    tiny_config: Any, rows: Rows, changes: dict[str, Any]
+) -> None:
+    def fresh() -> BertForSequenceClassification:
+        torch.manual_seed(5)
+        return BertForSequenceClassification(tiny_config(num_labels=3))
+
+    args = arguments(**changes)
+    trainer = Trainer(fresh(), args, train_dataset=rows)
+    result = trainer.train()
+    losses = [log.loss for log in trainer.history.steps]
+    assert losses == hand_written_losses(fresh(), rows, args)
+    assert result.global_step == len(losses)
+    assert result.training_loss == pytest.approx(sum(losses) / len(losses))
+
+
+def test_losses_equal_the_loop_of_the_notes_with_the_peer(
+    tiny_config: Any, rows: Rows, padded: Any
+) -> None:
+    """`loss.backward(); optimizer.step(); lr_scheduler.step()` over padded batches, no dropout."""
+    config = tiny_config(num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    ours = BertForSequenceClassification(config)
+    peer = transformers.BertForSequenceClassification(transformers.BertConfig(**config.to_dict()))
+    peer.load_state_dict(ours.state_dict())
+    args = arguments(weight_decay=0.0, max_grad_norm=0.0, train_sampling_strategy="sequential")
+    trainer = Trainer(ours, args, train_dataset=rows)
+    trainer.train()
+
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-3, weight_decay=0.0)
+    schedule = transformers.get_scheduler("linear", optimizer, 0, 8)
+    losses = []
+    peer.train()
+    for start in [0, 8, 16, 24] * 2:
+        part = rows[start : start + 8]
+        width = max(len(row["input_ids"]) for row in part)
+        ids = torch.tensor(
+            [row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in part]
+        )
+        labels = torch.tensor([row["label"] for row in part])
+        loss = peer(input_ids=ids, attention_mask=(ids > 0).long(), labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert [log.loss for log in trainer.history.steps] == pytest.approx(losses, abs=1e-5)
+
+
+def test_it_learns(tiny_folder: Path, tiny_tokenizer: BertTokenizer, reviews: Any) -> None:
+    rows = [{**tiny_tokenizer(text), "label": int(label == "pos")} for text, label in reviews]
+    model = BertForSequenceClassification.from_pretrained(tiny_folder, verbose=False)
+    args = arguments(learning_rate=3e-3, num_train_epochs=10, weight_decay=0.0)
+    trainer = Trainer(model, args, train_dataset=rows, compute_metrics=accuracy)
+    assert trainer.evaluate(rows)["eval_accuracy"] < 0.8
+    trainer.train()
+    assert trainer.evaluate(rows)["eval_accuracy"] > 0.95
+
+
+# ---- evaluation and prediction ----
+
+
+def called_directly(model: Any, rows: Rows) -> np.ndarray:
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([model(torch.tensor([row["input_ids"]])).logits for row in rows]).numpy()
+
+
+def test_predictions_keep_the_order_and_equal_the_model_called_directly(
+    model: Any, rows: Rows
+) -> None:
+    args = arguments(per_device_eval_batch_size=1)
+    output = Trainer(model, args, compute_metrics=accuracy).predict(rows)
+    wanted = called_directly(model, rows)
+    labels = np.array([row["label"] for row in rows])
+    np.testing.assert_allclose(output.predictions, wanted, atol=1e-5)
+    assert output.label_ids.tolist() == labels.tolist()
+    loss = nn.functional.cross_entropy(torch.tensor(wanted), torch.tensor(labels))
+    assert output.metrics == {
+        "test_loss": pytest.approx(float(loss), abs=1e-5),
+        "test_accuracy": pytest.approx((wanted.argmax(-1) == labels).mean()),
+    }
+
+
+def test_evaluation_gives_the_same_numbers_with_and_without_metrics(model: Any, rows: Rows) -> None:
+    with_metrics = Trainer(model, arguments(), eval_dataset=rows, compute_metrics=accuracy)
+    found = with_metrics.evaluate()
+    assert found.keys() == {"eval_loss", "eval_accuracy"}
+    bare = Trainer(model, arguments(), eval_dataset=rows).evaluate(metric_key_prefix="held_out")
+    assert bare == {"held_out_loss": pytest.approx(found["eval_loss"], abs=1e-6)}
+
+
+def test_rows_without_labels_are_predicted(model: Any, rows: Rows) -> None:
+    bare = [{"input_ids": row["input_ids"]} for row in rows]
+    output = Trainer(model, arguments(), compute_metrics=accuracy).predict(bare)
+    assert output.predictions.shape == (26, 3)
+    assert output.label_ids is None
+    assert output.metrics == {}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="lengths are kept by id(), which a later list may have again"
+)
+def test_data_sets_that_come_and_go_are_not_mistaken_for_each_other(model: Any, rows: Rows) -> None:
+    trainer = Trainer(model, arguments())
+    sizes = [5, 10, 3, 20, 7, 26] * 3
+    assert [len(trainer.predict(list(rows[:size])).predictions) for size in sizes] == sizes
+
+
+@pytest.mark.xfail(strict=True, reason="an empty data set is taken for one that was not given")
+def test_an_empty_data_set_is_not_replaced_by_another(model: Any, rows: Rows) -> None:
+    trainer = Trainer(model, arguments(), eval_dataset=rows)
+    with pytest.raises(UsageError, match="has no rows"):
+        trainer.evaluate([])
+
+
+@pytest.mark.xfail(
+    strict=True, raises=ValueError, reason="predict does not ask whether rows are there"
+)
+def test_predicting_nothing_is_refused_in_words(model: Any) -> None:
+    with pytest.raises(UsageError, match="no rows"):
+        Trainer(model, arguments()).predict([])
+
+
+def test_evaluation_leaves_training_as_it_was(tiny_config: Any, rows: Rows) -> None:
+    """Dropout draws go on where they were: evaluating while training changes no loss."""
+
+    def losses(**options: Any) -> list[float]:
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(tiny_config(num_labels=3))
+        trainer = Trainer(model, arguments(**options), train_dataset=rows, eval_dataset=rows)
+        trainer.train()
+        return [log.loss for log in trainer.history.steps]
+
+    assert losses(eval_strategy="steps", eval_steps=1) == losses()
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"eval_strategy": "epoch"}, [4, 8]),
+        ({"eval_strategy": "steps", "eval_steps": 3}, [3, 6, 8]),
+        ({"eval_strategy": "no"}, []),
+        ({"eval_strategy": "epoch", "max_steps": 5}, [4, 5]),
+        ({"eval_strategy": "epoch", "gradient_accumulation_steps": 4}, [1, 2]),
+    ],
+    ids=str,
+)
+def test_evaluations_come_when_they_were_asked_for(
+    model: Any, rows: Rows, changes: dict[str, Any], steps: list[int]
+) -> None:
+    trainer = Trainer(model, arguments(**changes), train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    assert [step for step, _ in trainer.history.evaluations] == steps
+
+
+# ---- data and collators ----
+
+
+@pytest.mark.parametrize("kind", ["packing", "padding", "own, padded", "own, packed"])
+def test_every_collator_leads_to_the_same_losses(
+    tiny_config: Any, rows: Rows, tiny_tokenizer: BertTokenizer, kind: str
+) -> None:
+    def own_padded(part: Rows) -> dict[str, torch.Tensor]:
+        made = tiny_tokenizer.pad([{"input_ids": row["input_ids"]} for row in part])
+        batch = {name: torch.tensor(made[name]) for name in ("input_ids", "attention_mask")}
+        return {**batch, "labels": torch.tensor([row["label"] for row in part])}
+
+    collators: dict[str, Callable[[Rows], Any]] = {
+        "packing": PackingCollator(),
+        "padding": DataCollatorWithPadding(tiny_tokenizer),
+        "own, padded": own_padded,
+        "own, packed": lambda part: PackingCollator(row_multiple=16)(part),
+    }
+    config = tiny_config(num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+    def losses(**options: Any) -> list[float]:
+        torch.manual_seed(0)
+        trainer = Trainer(
+            BertForSequenceClassification(config), arguments(), train_dataset=rows, **options
+        )
+        trainer.train()
+        return [log.loss for log in trainer.history.steps]
+
+    assert losses(data_collator=collators[kind]) == pytest.approx(losses(), abs=1e-5)
+
+
+def test_rows_may_be_a_data_set_of_the_datasets_library(
+    tiny_config: Any, rows: Rows, tiny_tokenizer: BertTokenizer
+) -> None:
+    table = datasets.Dataset.from_list(
+        [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+    )
+
+    def losses(data: Any) -> tuple[list[float], dict[str, float]]:
+        torch.manual_seed(0)
+        trainer = Trainer(
+            BertForSequenceClassification(tiny_config(num_labels=3)),
+            arguments(train_sampling_strategy="group_by_length"),
+            train_dataset=data,
+            processing_class=tiny_tokenizer,
+        )
+        trainer.train()
+        return [log.loss for log in trainer.history.steps], trainer.evaluate(data)
+
+    assert losses(table) == losses(rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(None, "has no train_dataset"), ([], "train_dataset has no rows")]
+)
+def test_training_needs_rows(model: Any, data: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        Trainer(model, arguments(), train_dataset=data).train()
+    assert "Trainer(..., train_dataset=...)" in caught.value.fix
+
+
+def test_evaluation_needs_rows(model: Any) -> None:
+    with pytest.raises(UsageError, match="no eval_dataset"):
+        Trainer(model, arguments()).evaluate()
+
+
+# ---- optimizers, callbacks, ends ----
+
+
+def test_an_own_optimizer_and_schedule_are_used(model: Any, rows: Rows) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    args = arguments(max_steps=3)
+    trainer = Trainer(model, args, train_dataset=rows, optimizers=(optimizer, schedule))
+    trainer.train()
+    assert trainer.optimizer is optimizer
+    assert [log.learning_rate for log in trainer.history.steps] == pytest.approx(
+        [0.5, 0.25, 0.5 / 3]
+    )
+
+
+def test_the_settings_of_adam_are_those_of_the_arguments(model: Any, rows: Rows) -> None:
+    args = arguments(max_steps=1, adam_beta1=0.8, adam_beta2=0.9, adam_epsilon=1e-3)
+    trainer = Trainer(model, args, train_dataset=rows)
+    trainer.train()
+    decayed, spared = trainer.optimizer.param_groups
+    assert decayed["betas"] == (0.8, 0.9)
+    assert decayed["eps"] == 1e-3
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
+
+
+@pytest.mark.xfail(strict=True, reason="the schedule of the first run, at its end, is kept")
+def test_training_again_starts_a_new_schedule(model: Any, rows: Rows) -> None:
+    trainer = Trainer(model, arguments(max_steps=3), train_dataset=rows)
+    trainer.train()
+    first = [log.learning_rate for log in trainer.history.steps]
+    trainer.train()
+    assert [log.learning_rate for log in trainer.history.steps] == first
+
+
+class Watcher:
+    def __init__(self, act: Callable[[StepLog], None]) -> None:
+        self.act = act
+        self.ends = 0
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        self.act(log)
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        pass
+
+    def on_end(self, history: History) -> None:
+        self.ends += 1
+
+
+def test_ctrl_c_stops_after_the_step_and_leaves_a_usable_model(model: Any, rows: Rows) -> None:
+    def interrupt(log: StepLog) -> None:
+        if log.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = Watcher(interrupt)
+    trainer = Trainer(
+        model,
+        arguments(eval_strategy="steps", eval_steps=1),
+        train_dataset=rows,
+        eval_dataset=rows,
+        callbacks=[watcher],
+    )
+    result = trainer.train()
+    assert trainer.history.interrupted
+    assert result.global_step == 2
+    assert watcher.ends == 1
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_a_loss_that_is_not_finite_is_an_error_and_no_update(model: Any, rows: Rows) -> None:
+    kept: dict[str, torch.Tensor] = {}
+
+    def spoil(log: StepLog) -> None:
+        if log.step == 3:
+            with torch.no_grad():
+                model.classifier.bias[0] = float("inf")
+            kept.update({key: value.clone() for key, value in model.state_dict().items()})
+
+    trainer = Trainer(model, arguments(), train_dataset=rows, callbacks=[Watcher(spoil)])
+    with pytest.raises(TrainingError, match="step 4"):
+        trainer.train()
+    assert len(trainer.history.steps) == 3
+    assert all(torch.equal(value, kept[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the weights that are kept are those that the last update had spoilt already",
+)
+def test_after_too_large_a_learning_rate_the_kept_weights_are_of_use(
+    model: Any, rows: Rows
+) -> None:
+    trainer = Trainer(model, arguments(learning_rate=1e10), train_dataset=rows, eval_dataset=rows)
+    with pytest.raises(TrainingError):
+        trainer.train()
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(
+    model: Any, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = arguments(disable_tqdm=False, eval_strategy="epoch")
+    Trainer(model, args, train_dataset=rows, eval_dataset=rows).train()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "step 1/8" in err
+    assert "step 8/8" in err
+    assert "texts/s" in err
+    assert "evaluated at step 4:  eval_loss" in err
+    Trainer(model, arguments(), train_dataset=rows).train()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_saving_writes_model_tokenizer_and_arguments(
+    model: Any, rows: Rows, tiny_tokenizer: BertTokenizer, tmp_path: Path
+) -> None:
+    args = arguments(output_dir=str(tmp_path / "usual"), seed=7)
+    trainer = Trainer(model, args, processing_class=tiny_tokenizer)
+    trainer.save_model()
+    trainer.save_model(tmp_path / "other")
+    for folder in (tmp_path / "usual", tmp_path / "other"):
+        again = BertForSequenceClassification.from_pretrained(folder, verbose=False, strict=True)
+        np.testing.assert_array_equal(called_directly(again, rows), called_directly(model, rows))
+        text = "a good film"
+        assert BertTokenizer.from_pretrained(folder)(text) == tiny_tokenizer(text)
+        assert json.loads((folder / "training_args.json").read_text())["seed"] == 7
+
+
+def test_the_choices_made_are_told(model: Any) -> None:
+    trainer = Trainer(model, arguments())
+    assert trainer.precision.name == "fp32"
+    assert trainer.model.attention_backend.reason
+    assert trainer.device.type in ("cpu", "cuda")
