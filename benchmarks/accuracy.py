@@ -4,19 +4,23 @@
 
 Both train on the same rows of the movie sentences and are measured on the same held-out rows, with
 batch 32, learning rate 1e-4, weight decay 0.01, 10% warmup and linear decay. The peer runs at its
-best: bfloat16, length-grouped batches, dynamic padding. The runs alternate.
+best: bfloat16, length-grouped batches, dynamic padding. The two run at the same time, each on half
+of the cores, so that whatever else the machine does slows both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 
 import numpy as np
-from finetune import HYPER, load_rows, matmul_rate, peer_trainer, summarise
+from finetune import HYPER, load_rows, peer_trainer, summarise
+
+from bertolt.machine import cores, cpu_name
 
 SPLIT_SEED = 42
 
@@ -84,6 +88,17 @@ def run_peer(seed: int, epochs: float) -> dict[str, float]:
     return {"accuracy": accuracy, **rates()}
 
 
+def start(name: str, seed: int, epochs: float, threads: int) -> subprocess.Popen[str]:
+    """One run in a process of its own."""
+    command = [sys.executable, __file__, "--worker", name, "--seeds", str(seed)]
+    return subprocess.Popen(
+        [*command, "--epochs", str(epochs)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    )
+
+
 def main() -> None:
     """Alternate the two over the seeds and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -96,18 +111,14 @@ def main() -> None:
         print(json.dumps(run(options.seeds[0], options.epochs)))
         return
     found: dict[str, list[dict[str, float]]] = {"bertolt": [], "peer": []}
+    threads = max(1, cores() // 2)
+    print(f"{cpu_name()}, {threads} threads each, side by side")
     for seed in options.seeds:
-        for name, runs in found.items():
-            command = [sys.executable, __file__, "--worker", name, "--seeds", str(seed)]
-            done = subprocess.run(
-                [*command, "--epochs", str(options.epochs)],
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            runs.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"seed {seed}  {name:<8} {runs[-1]}  (bf16 {matmul_rate():.0f} GFLOP/s)")
-            sys.stdout.flush()
+        running = {name: start(name, seed, options.epochs, threads) for name in found}
+        for name, process in running.items():
+            output, _ = process.communicate()
+            found[name].append(json.loads(output.splitlines()[-1]))
+            print(f"seed {seed}  {name:<8} {found[name][-1]}", flush=True)
     for name, runs in found.items():
         scores = [run["accuracy"] for run in runs]
         rate = statistics.median(run["median_samples_per_second"] for run in runs)

@@ -271,7 +271,11 @@ def main(arguments: list[str] | None = None) -> None:
     nobody reads the output any more.
     """
     _speak_utf8()
+    given = sys.argv[1:] if arguments is None else arguments
+    # The parser takes "-" for an option. It means standard input, which is the default where it
+    # is allowed.
+    words = [word for word in given if word != "-"]
     with _told_plainly():
-        code = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
+        code = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
     raise SystemExit(code or 0)

@@ -155,6 +155,8 @@ def predict_texts(
 def _check_use(file: str, texts: list[str] | None, column: str | None) -> None:
     if texts and file != "-":
         raise UsageError("both a file and --text were given", fix="give one of them")
+    if not texts and file == "-" and sys.stdin is None:
+        raise UsageError("there is no standard input", fix="give a file, or --text")
     if column is not None and file == "-":
         raise UsageError(
             "--column names a column of a file, and no file was given",
@@ -169,19 +171,17 @@ def _given_texts(texts: list[str]) -> Iterator[_Asked]:
 def _standard_input(encoding: str) -> Iterator[_Asked]:
     """One text a line; bytes that are not in the encoding become lone surrogates."""
     name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    assert isinstance(sys.stdin, TextIOWrapper)
     try:
-        lines = TextIOWrapper(sys.stdin.buffer, encoding=name, errors="surrogateescape")
+        sys.stdin.reconfigure(encoding=name, errors="surrogateescape", newline=None)
     except LookupError as error:
         raise UsageError(
             f"there is no text encoding named {encoding!r}",
             place="--encoding",
             fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
         ) from error
-    try:
-        for row, line in enumerate(lines, start=1):
-            yield _Asked(row, line.rstrip("\n"))
-    finally:
-        lines.detach()
+    for row, line in enumerate(sys.stdin, start=1):
+        yield _Asked(row, line.rstrip("\n"))
 
 
 def _usable(

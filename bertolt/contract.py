@@ -56,7 +56,8 @@ class Contract:
         Raises:
             ValueError: in words.
         """
-        if not self.labels or not all(isinstance(name, str) for name in self.labels):
+        names = self.labels if isinstance(self.labels, list) else []
+        if not names or not all(isinstance(name, str) for name in names):
             raise ValueError(f"labels are {self.labels!r}, and must be a list of names")
         if not isinstance(self.max_length, int) or self.max_length < 3:
             raise ValueError(f"max_length is {self.max_length!r}, and must be 3 or more")

@@ -1,4 +1,4 @@
-"""The exceptions that Bertolt raises on purpose, all of one shape: the place, the problem, the fix."""
+"""The exceptions that Bertolt raises on purpose, of one shape: the place, the problem, the fix."""
 
 from __future__ import annotations
 

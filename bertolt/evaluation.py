@@ -85,7 +85,8 @@ class Scores:
         baseline, _ = self.baseline
         rows = plural(self.confusion.total(), "row")
         always = f"always answering '{_shown(self.labels[self.baseline_label])}'"
-        yield f"Accuracy {self.confusion.accuracy():.4f} on {rows} (95% interval {low:.4f}-{high:.4f})"
+        accuracy = self.confusion.accuracy()
+        yield f"Accuracy {accuracy:.4f} on {rows} (95% interval {low:.4f}-{high:.4f})"
         yield f"  against {baseline:.4f} for {always}"
         yield f"  macro F1 {self.confusion.f1_macro():.4f}, loss {self.loss:.4f}"
         yield ""

@@ -24,6 +24,7 @@ from torch import Tensor
 from bertolt.checkpoint.report import LoadReport, Mismatch
 from bertolt.errors import CheckpointError
 from bertolt.files import write_atomically
+from bertolt.hub import find_folder
 
 if TYPE_CHECKING:
     from bertolt.model.pretrained import PreTrainedModel
@@ -48,38 +49,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     Raises:
         CheckpointError: neither such a folder nor such a model.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
-    name = str(name_or_path)
-    if path.exists():
-        raise CheckpointError(
-            "this is a file, and a model is a folder",
-            place=name,
-            fix=f"name the folder: {path.parent}",
-        )
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
-        raise CheckpointError("there is no such folder", place=name, fix="check the path")
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.safetensors", "vocab.txt", LEGACY_WEIGHTS]
-            )
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"neither a folder here nor a model that the hub gave ({reason})",
-            place=name,
-            fix="name a folder that holds config.json and model.safetensors",
-        ) from error
+    return find_folder(name_or_path, ["*.json", "*.safetensors", "vocab.txt", LEGACY_WEIGHTS])
 
 
 class Weights:

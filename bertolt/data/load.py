@@ -22,9 +22,9 @@ from typing import Literal
 import datasets
 import pyarrow as pa
 
-from bertolt.errors import DataError
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import BadRow, open_source
+from bertolt.errors import DataError
 
 OnBadRow = Literal["drop", "error"]
 

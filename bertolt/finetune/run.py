@@ -8,7 +8,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,11 @@ def _golden(run: _Run) -> list[Golden]:
     trainer, rows = run.trainer, run.data.eval
     texts = [rows.text(row) for row in range(min(_GOLDEN_TEXTS, len(rows.encoded)))]
     predictor = Predictor(
-        trainer.model, trainer.processing_class, precision="fp32", device=trainer.device
+        trainer.model,
+        trainer.processing_class,
+        _contract(run),
+        precision="fp32",
+        device=trainer.device,
     )
     golden = predictor.make_golden(texts)
     return golden if all(math.isfinite(sum(g.probabilities.values())) for g in golden) else []
@@ -237,18 +241,21 @@ def _stopped(history: History, kept: str) -> str:
     return f"By Ctrl-C, after step {len(history.steps)}." if history.interrupted else ""
 
 
-def _write(stage: Path, run: _Run, golden: list[Golden], metrics: dict[str, Any]) -> None:
-    table, account = run.data.train.table, run.data.train.encoded.account
-    run.trainer.save_model(stage)
-    contract = Contract(
+def _contract(run: _Run) -> Contract:
+    """How the texts of this run were prepared."""
+    table = run.data.train.table
+    return Contract(
         text_column=table.text_column,
         label_column=str(table.label_column),
         labels=list(run.data.labels.names),
-        max_length=account.max_length,
+        max_length=run.data.train.encoded.account.max_length,
         library_version=__version__,
-        golden=golden,
     )
-    contract.write(stage)
+
+
+def _write(stage: Path, run: _Run, golden: list[Golden], metrics: dict[str, Any]) -> None:
+    run.trainer.save_model(stage)
+    replace(_contract(run), golden=golden).write(stage)
     for name, values in (("metrics.json", metrics), ("arguments.json", _resolved(run))):
         text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
         write_text(stage / name, text + "\n")

@@ -12,6 +12,7 @@ the last layer has to compute for a head that reads no other token.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ def _reference(
     """
     out: list[Tensor] = []
     starts = layout.cu_seqlens.tolist()
-    for row, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for row, (start, stop) in enumerate(itertools.pairwise(starts)):
         length = stop - start
         # Views of one sequence, heads first: (N, S, D). They share memory with q, k and v.
         query = (q.narrow(0, row, 1) if first_only else q.narrow(0, start, length)).transpose(0, 1)
@@ -230,14 +231,14 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
         ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, real: int, to_rows: bool
     ) -> Tensor:
         ctx.inverse, ctx.real, ctx.to_rows = inverse, real, to_rows
         return _select(x, index, real if to_rows else None)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = _select(grads[0], ctx.inverse, None if ctx.to_rows else ctx.real)
         return grad, None, None, None, None
 

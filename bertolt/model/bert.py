@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from bertolt.config import BertConfig
 from bertolt.data.batch import PackedBatch
+from bertolt.errors import DataError
 from bertolt.model.attention import AttentionLayout, attention
 from bertolt.model.dropout import Dropout
 from bertolt.model.outputs import BaseModelOutputWithPooling
@@ -48,18 +49,37 @@ class BertEmbeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, batch: PackedBatch) -> Tensor:
-        """Embed T tokens: (T, H)."""
-        summed = (
-            self.word_embeddings(batch.input_ids)
-            + self.position_embeddings(batch.position_ids)
-            + self.token_type_embeddings(batch.token_type_ids)
-        )
+        """Embed T tokens: (T, H).
+
+        Raises:
+            DataError: an id that its table has no row for.
+        """
+        try:
+            summed = (
+                self.word_embeddings(batch.input_ids)
+                + self.position_embeddings(batch.position_ids)
+                + self.token_type_embeddings(batch.token_type_ids)
+            )
+        except IndexError as error:
+            raise self._out_of_range(batch) from error
         hidden = self.LayerNorm(summed)
         if torch.is_autocast_enabled(hidden.device.type):
             # The residual stream follows the precision of the products: half the memory traffic.
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         dropped: Tensor = self.dropout(hidden)
         return dropped
+
+    def _out_of_range(self, batch: PackedBatch) -> DataError:
+        found = [
+            f"{name} go up to {int(ids.max())} and the table has {table.num_embeddings} rows"
+            for name, ids, table in (
+                ("input_ids", batch.input_ids, self.word_embeddings),
+                ("position_ids", batch.position_ids, self.position_embeddings),
+                ("token_type_ids", batch.token_type_ids, self.token_type_embeddings),
+            )
+            if int(ids.max()) >= table.num_embeddings or int(ids.min()) < 0
+        ]
+        return DataError("; ".join(found), fix="use the tokenizer that belongs to this model")
 
 
 class BertSelfAttention(nn.Module):
@@ -218,14 +238,16 @@ class BertModel(PreTrainedModel):
         """Encode a packed batch, or a padded one of shape (B, L).
 
         Returns:
-            `last_hidden_state` (T, H) for a packed batch, (B, L, H) with zeros at the padding for
-            a padded one; `pooler_output` (B, H).
+            `last_hidden_state`: for a packed batch (num_tokens, H), without the filler rows; for a
+            padded one (B, L, H), with zeros at the padding. `pooler_output`: (B, H).
         """
         packed, padded = self.enter(batch, input_ids, attention_mask, token_type_ids, position_ids)
         hidden = self.encode(packed)
         pooled = None
         if self.pooler is not None:
             pooled = self.pooler(hidden.index_select(0, packed.first_rows))
+        # Filler rows stay inside: a loss over them would lead gradients astray.
+        hidden = hidden.narrow(0, 0, packed.num_tokens)
         if padded is not None:
             hidden = padded.unpack(hidden)
         return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)

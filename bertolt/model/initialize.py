@@ -31,4 +31,4 @@ def rule_of(parameter_name: str, module: nn.Module, std: float) -> str:
         return "ones" if parameter_name == "weight" else "zeros"
     if parameter_name == "weight" and isinstance(module, nn.Linear | nn.Embedding):
         return f"normal, std {std:g}"
-    return "zeros"
+    return "zeros" if parameter_name == "bias" else "its module's own rule"

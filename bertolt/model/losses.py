@@ -27,7 +27,8 @@ def sequence_loss(logits: Tensor, labels: Tensor, kind: ProblemType) -> Tensor:
         kind: the declared problem type.
 
     Raises:
-        DataError: the labels do not have the shape that the problem type needs.
+        DataError: the labels do not have the shape that the problem type needs, or one is not
+            among the classes.
     """
     logits = logits.float()
     if kind == "single_label_classification":
@@ -36,7 +37,13 @@ def sequence_loss(logits: Tensor, labels: Tensor, kind: ProblemType) -> Tensor:
                 "single_label_classification needs whole-number labels, and these are floats",
                 fix='declare problem_type="regression" or "multi_label_classification"',
             )
-        return F.cross_entropy(logits, labels.view(-1), ignore_index=IGNORE_INDEX)
+        try:
+            return F.cross_entropy(logits, labels.view(-1), ignore_index=IGNORE_INDEX)
+        except IndexError as error:
+            raise DataError(
+                f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",
+                fix="number the labels from 0, and give the model num_labels of them",
+            ) from error
     labels = labels.view(-1, 1) if labels.dim() == 1 else labels
     if labels.shape != logits.shape:
         raise DataError(

@@ -19,7 +19,7 @@ class ModelOutput:
 
     def values(self) -> list[Any]:
         """The fields that are there."""
-        return [getattr(self, name) for name in self.keys()]  # noqa: SIM118
+        return [getattr(self, name) for name in self.keys()]
 
     def items(self) -> list[tuple[str, Any]]:
         """Names and fields that are there."""
@@ -31,7 +31,7 @@ class ModelOutput:
 
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
-            if key not in self.keys():  # noqa: SIM118
+            if key not in self.keys():
                 raise KeyError(key)
             return getattr(self, key)
         return self.to_tuple()[key]
@@ -43,7 +43,7 @@ class ModelOutput:
         return len(self.keys())
 
     def __contains__(self, key: object) -> bool:
-        return key in self.keys()  # noqa: SIM118
+        return key in self.keys()
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from bertolt.config import BertConfig
 from bertolt.console import say
 from bertolt.data.batch import PackedBatch, PaddedLayout
 from bertolt.errors import UsageError
-from bertolt.model.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
 from bertolt.model import initialize
+from bertolt.model.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
 
 
 class PreTrainedModel(nn.Module):
@@ -137,10 +137,7 @@ class PreTrainedModel(nn.Module):
         """
         folder = huggingface.resolve(name_or_path)
         config = BertConfig.from_pretrained(folder).changed(**config_changes)
-        # On the meta device building costs nothing; only what the file lacks is initialised after.
-        with torch.device("meta"):
-            model = cls(config)
-        model.to_empty(device="cpu")
+        model = cls._build_empty(config)
         report = huggingface.load(
             model,
             folder,
@@ -155,8 +152,24 @@ class PreTrainedModel(nn.Module):
             say(str(report))
         return (model, report) if output_loading_info else model
 
+    @classmethod
+    def _build_empty(cls, config: BertConfig) -> Self:
+        """The model with undefined parameters, to be initialised or overwritten one by one.
+
+        On the meta device building costs nothing. A subclass with buffers computes them while it
+        is built, so it is built in earnest.
+        """
+        with torch.device("meta"):
+            model = cls(config)
+        if any(True for _ in model.buffers()):
+            with torch.random.fork_rng(devices=[]):
+                return cls(config)
+        return model.to_empty(device="cpu")
+
     def initial_rule(self, key: str) -> str:
         """By which rule the parameter `key` was initialised, in words."""
+        if type(self)._init_weights is not PreTrainedModel._init_weights:
+            return f"{type(self).__name__}._init_weights"
         path, _, name = key.rpartition(".")
         return initialize.rule_of(name, self.get_submodule(path), self.config.initializer_range)
 

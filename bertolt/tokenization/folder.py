@@ -16,6 +16,7 @@ from tokenizers.normalizers import BertNormalizer
 
 from bertolt.errors import CheckpointError, UsageError
 from bertolt.files import write_atomically, write_text
+from bertolt.hub import find_folder
 from bertolt.tokenization.vocabulary import (
     bert_backend,
     guess_lower_case,
@@ -179,28 +180,10 @@ def _locate(name_or_path: str | os.PathLike[str], hub: Mapping[str, Any]) -> _Fi
     names = (TOKENIZER, VOCAB, CONFIG, _SPECIAL_MAP, _ADDED, _MODEL_CONFIG)
     if path.is_file():
         return _Files(str(path), {TOKENIZER if path.suffix == ".json" else VOCAB: path})
-    if not path.is_dir():
-        path = _from_hub(str(name_or_path), names, hub)
+    path = find_folder(name_or_path, names, hub)
     return _Files(
         str(name_or_path), {name: path / name for name in names if (path / name).is_file()}
     )
-
-
-def _from_hub(name: str, names: tuple[str, ...], hub: Mapping[str, Any]) -> Path:
-    """Fetch a tokenizer's files into the hub's cache, or find them there; its folder."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(names), **hub))
-    # Every refusal of the hub's client, of the network and of an ill-formed name is one of these.
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"this is neither a folder here nor a tokenizer that the hub gave ({reason})",
-            place=name,
-            fix=f"name a folder that holds {TOKENIZER} or {VOCAB}, or a hub id that is in the cache"
-            " or can be fetched",
-        ) from error
 
 
 def _from_json(

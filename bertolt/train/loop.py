@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bertolt.data.batch import PackedBatch
 from bertolt.data.sampler import batches_by_tokens
-from bertolt.errors import TrainingError
+from bertolt.errors import DataError, TrainingError
 from bertolt.model.precision import PrecisionChoice
 
 FP32 = PrecisionChoice("fp32", "the default")
@@ -76,11 +76,19 @@ def train_step(
 
     Raises:
         TrainingError: the loss or a gradient is not finite; nothing has been updated.
+        DataError: no label of the batches takes part in the loss.
     """
     start = time.perf_counter()
     micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
     device = next(model.parameters()).device
+    micro = [batch for batch in micro if batch.num_targets]
     targets = sum(batch.num_targets for batch in micro)
+    if not targets:
+        raise DataError(
+            "no label of this step takes part in the loss",
+            place=f"step {step}",
+            fix="give the rows labels that are not all ignored",
+        )
     loss = torch.zeros((), device=device)
     for batch in micro:
         with precision.autocast(device):

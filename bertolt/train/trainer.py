@@ -75,6 +75,7 @@ class Trainer:
 
     Attributes:
         history: of the last `train`.
+        optimizer, lr_scheduler: of the last `train`, or those given.
         precision: the number format that was chosen, and why.
     """
 
@@ -102,10 +103,11 @@ class Trainer:
         self.compute_metrics = compute_metrics
         self.callbacks = list(callbacks or [])
         self.precision: PrecisionChoice = choose_precision(self.args.precision, self.device)
+        self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
         self.history = History()
         self._collate = _packing(data_collator, model.config.pad_token_id)
-        self._lengths: dict[int, NDArray[np.int64]] = {}
+        self._counted: tuple[RowSource | None, NDArray[np.int64]] = (None, np.zeros(0, np.int64))
 
     def train(self) -> TrainOutput:
         """Train for the epochs or steps that `args` ask for.
@@ -118,7 +120,8 @@ class Trainer:
         sampler = self._sampler(rows)
         per_epoch = math.ceil(sampler.num_batches / self.args.gradient_accumulation_steps)
         total = self._total_steps(per_epoch)
-        optimizer = self._create_optimizer(total)
+        optimizer, scheduler = self._create_optimizer(total)
+        self.optimizer, self.lr_scheduler = optimizer, scheduler
         torch.manual_seed(self.args.seed)
         evaluates = self.eval_dataset is not None and self.args.eval_strategy != "no"
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
@@ -127,7 +130,7 @@ class Trainer:
             self.model,
             self._steps(rows, sampler),
             optimizer,
-            self.lr_scheduler,
+            scheduler,
             total_steps=total,
             max_grad_norm=self.args.max_grad_norm,
             precision=self.precision,
@@ -151,13 +154,14 @@ class Trainer:
 
         Without `compute_metrics` no logits are kept: memory does not grow with the rows.
         """
-        rows = _require_rows(eval_dataset or self.eval_dataset, "eval_dataset")
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        rows = _require_rows(rows, "eval_dataset")
         output = self._run(rows, keep=self.compute_metrics is not None)
         return {f"{metric_key_prefix}_{name}": value for name, value in output.metrics.items()}
 
     def predict(self, test_dataset: RowSource) -> PredictionOutput:
         """Logits of every row, in order, with labels and metrics where there are labels."""
-        output = self._run(test_dataset, keep=True)
+        output = self._run(_require_rows(test_dataset, "test_dataset"), keep=True)
         named = {f"test_{name}": value for name, value in output.metrics.items()}
         return output._replace(metrics=named)
 
@@ -227,34 +231,36 @@ class Trainer:
             return self.args.max_steps
         return math.ceil(self.args.num_train_epochs * per_epoch)
 
-    def _create_optimizer(self, total_steps: int) -> torch.optim.Optimizer:
+    def _create_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+        """The optimizer and scheduler that were given, or new ones: each `train` starts afresh."""
         args = self.args
-        if self.optimizer is None:
-            self.optimizer = AdamW(
+        optimizer, scheduler = self._given_optimizers
+        if optimizer is None:
+            optimizer = AdamW(
                 parameter_groups(self.model, args.weight_decay),
                 lr=args.learning_rate,
                 betas=(args.adam_beta1, args.adam_beta2),
                 eps=args.adam_epsilon,
             )
-        if self.lr_scheduler is None:
-            self.lr_scheduler = get_scheduler(
+        if scheduler is None:
+            scheduler = get_scheduler(
                 args.lr_scheduler_type,
-                self.optimizer,
+                optimizer,
                 num_warmup_steps=args.count_warmup(total_steps),
                 num_training_steps=total_steps,
                 scheduler_specific_kwargs=args.lr_scheduler_kwargs,
             )
-        return self.optimizer
+        return optimizer, scheduler
 
     def _row_lengths(self, rows: RowSource) -> NDArray[np.int64]:
-        """Tokens of each row, counted once for each data set."""
+        """Tokens of each row; the last count is kept, since evaluations mostly repeat."""
         known = getattr(rows, "lengths", None)
         if known is not None:
             return np.asarray(known)
-        if id(rows) not in self._lengths:
+        if self._counted[0] is not rows:
             counts = (_count_tokens(rows[index]) for index in range(len(rows)))
-            self._lengths[id(rows)] = np.fromiter(counts, dtype=np.int64, count=len(rows))
-        return self._lengths[id(rows)]
+            self._counted = (rows, np.fromiter(counts, dtype=np.int64, count=len(rows)))
+        return self._counted[1]
 
 
 def _count_tokens(row: Mapping[str, Any]) -> int:

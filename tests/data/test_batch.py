@@ -34,6 +34,7 @@ def check_invariants(batch: PackedBatch, row_multiple: int) -> None:
     assert batch.lengths.min() >= 1
     assert batch.max_seqlen == batch.lengths.max()
     assert batch.num_sequences == len(starts) - 1
+    assert batch.first_rows.tolist() == starts[:-1]
     for values in (batch.input_ids, batch.token_type_ids, batch.position_ids):
         assert values.shape == (rows,)
         assert values.dtype == torch.int64

@@ -82,6 +82,26 @@ def test_equals_plain_attention_forward_and_backward(
 
 
 @every_backend
+@given(lengths=lengths_of_a_batch, heads=st.integers(1, 3), seed=st.integers(0, 2**16))
+def test_first_tokens_alone_are_those_of_the_whole_forward_and_backward(
+    backend: str, lengths: list[int], heads: int, seed: int
+) -> None:
+    layout, rows = layout_of(lengths)
+    q, k, v = random_qkv(rows, heads, 4, seed)
+    first = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
+    wanted = plain(q, k, v, lengths)[first]
+    found = attention(q[first], k, v, layout, backend=backend, first_only=True)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(seed + 1))
+    gradients = [
+        torch.autograd.grad((out * weights).sum(), (q, k, v), retain_graph=True)
+        for out in (found, wanted)
+    ]
+    for have, want in zip(*gradients, strict=True):
+        torch.testing.assert_close(have, want, atol=2e-5, rtol=1e-4)
+
+
+@every_backend
 def test_filler_rows_come_out_as_zeros_and_get_no_gradient(backend: str) -> None:
     lengths = [3, 7, 1]
     layout, rows = layout_of(lengths)

