@@ -25,7 +25,7 @@ def say(message: str) -> None:
 
 @contextlib.contextmanager
 def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number done: a line that counts up, gone at the end.
+    """A function to call with the number done, above 0: a line that counts up, gone at the end.
 
     Where standard error is no terminal, a plain line every ten seconds.
 
@@ -35,14 +35,18 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     """
     drawn = sys.stderr.isatty()
     pause = _SECONDS_BETWEEN_DRAWINGS if drawn else _SECONDS_BETWEEN_LINES
-    last = time.monotonic()
+    start = last = time.monotonic()
 
     def show(done: int) -> None:
         nonlocal last
         if time.monotonic() - last < pause:
             return
         last = time.monotonic()
-        words = f"{what}: {done:,}" + (f" of {total:,}" if total is not None else "")
+        rate = done / (last - start)
+        words = f"{what}: {done:,}"
+        if total is not None:
+            words += f" of {total:,}, {format_seconds((total - done) / rate)} left"
+        words += f", {rate:,.0f}/s"
         if drawn:
             sys.stderr.write(f"\r\x1b[K{words}")
             sys.stderr.flush()
@@ -79,3 +83,13 @@ def held_interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as people say them: `42s`, `3m10s`, `2h05m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

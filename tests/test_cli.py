@@ -20,7 +20,7 @@ import torch
 
 from bertolt.cli import main
 from bertolt.config import FinetuneOptions
-from bertolt.errors import CheckpointError
+from bertolt.errors import CheckpointError, DataError
 from bertolt.finetune import finetune
 from bertolt.predict import Predictor
 
@@ -435,6 +435,52 @@ def test_a_broken_part_is_named(
     assert refused.code == 2
     assert str(copy / name) in refused.err
     assert problem in refused.err
+
+
+# ---- the demo and its material ----
+
+
+def test_the_demo_trains_on_the_sentences(
+    bertolt: Run, tiny_folder: Path, reviews_csv: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str, **_: Any) -> Path:
+        asked.append(name)
+        return reviews_csv
+
+    monkeypatch.setattr("bertolt.data.material.fetch", fetch)
+    monkeypatch.setattr("bertolt.finetune.run.demo_checkpoint", lambda: tiny_folder)
+    said = bertolt("demo", "--out", tmp_path / "out", "--precision", "fp32")
+    assert said.code == 0
+    assert asked == ["movie-sentences"]
+    arguments = json.loads((tmp_path / "out" / "arguments.json").read_text())
+    recipe = ("epochs", "batch_size", "lr", "weight_decay", "warmup", "schedule", "test_size")
+    expected = (3.0, 32, 1e-4, 0.01, 0.1, "linear", 0.2)
+    assert tuple(arguments[name] for name in recipe) == expected
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_the_demo_without_material_is_one_clear_error(bertolt: Run, monkeypatch: Any) -> None:
+    def fetch(name: str, **_: Any) -> Path:
+        raise DataError("no index can be reached", place=name, fix="connect, or name an index")
+
+    monkeypatch.setattr("bertolt.data.material.fetch", fetch)
+    said = bertolt("demo")
+    assert (said.code, said.err.count("\n")) == (2, 2)
+    assert "movie-sentences: no index can be reached" in said.err
+
+
+def test_the_material_is_listed(bertolt: Run) -> None:
+    said = bertolt("data", "list")
+    assert said.code == 0
+    for name in ("movie-sentences", "zh-reviews", "people-daily"):
+        assert name in said.out
+
+
+def test_fetch_prints_the_path(bertolt: Run, monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr("bertolt.data.material.fetch", lambda name, **_: tmp_path / name)
+    assert bertolt("data", "fetch", "zh-reviews").out == f"{tmp_path / 'zh-reviews'}\n"
 
 
 # ---- how it ends ----

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bertolt.console import say
+from bertolt.console import format_seconds, say
 from bertolt.train.loop import History, StepLog
 
 if TYPE_CHECKING:
@@ -83,13 +83,3 @@ class Progress:
             self._bar.add_task("training", total=total_steps, words="")
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=step, words=words)
-
-
-def format_seconds(seconds: float) -> str:
-    """Seconds as people say them: `42s`, `3m10s`, `2h05m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

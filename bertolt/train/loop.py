@@ -5,10 +5,7 @@ The `Trainer`, the command line and a loop written by hand all call this `train_
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bertolt.console import held_interrupts
 from bertolt.data.batch import PackedBatch
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.errors import DataError, TrainingError
@@ -260,7 +258,7 @@ def fit(
     """
     history = History()
     model.train()
-    with _stop_between_steps() as stop_asked:
+    with held_interrupts() as stop_asked:
         for step in range(1, total_steps + 1):
             try:
                 log = train_step(
@@ -288,24 +286,3 @@ def fit(
     for callback in callbacks:
         callback.on_end(history)
     return history
-
-
-@contextlib.contextmanager
-def _stop_between_steps() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that the loop asks between steps."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = False
-    previous = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, previous)

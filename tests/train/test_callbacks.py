@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bertolt.console import format_seconds
 from bertolt.train import callbacks
-from bertolt.train.callbacks import Progress, format_seconds
+from bertolt.train.callbacks import Progress
 from bertolt.train.loop import History, StepLog
 
 
