@@ -1,10 +1,11 @@
-# Everything starts from a bare clone: Python 3.11 or later, make, and a package index.
+# Everything starts from a bare clone: Python 3.11 to 3.13, make, and a package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test install fast clean
+.PHONY: demo test fast install clean
 
 demo: $(STAMP)  ## fine-tune a real BERT on real sentences, and write a report
 	$(BIN)/bertolt demo --overwrite
@@ -22,9 +23,10 @@ install: $(STAMP)
 
 # torch comes first and pinned, so that its CPU build is taken where the index offers one.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Bertolt needs Python 3.11 to 3.13, and this is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
 clean:

@@ -139,7 +139,9 @@ def predict(
     file: str = "-",
     /,
     *,
-    text: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    text: Annotated[
+        list[str] | None, Parameter(consume_multiple=False, allow_leading_hyphen=True)
+    ] = None,
     column: str | None = None,
     format: Literal["jsonl", "csv"] | None = None,
     out: Path | None = None,
@@ -272,9 +274,11 @@ def main(arguments: list[str] | None = None) -> None:
     """
     _speak_utf8()
     given = sys.argv[1:] if arguments is None else arguments
-    # The parser takes "-" for an option. It means standard input, which is the default where it
-    # is allowed.
-    words = [word for word in given if word != "-"]
+    words = list(given)
+    # The parser takes "-" for an option. Behind `predict MODEL` it means standard input, which is
+    # what it means to leave it out.
+    if words[:1] == ["predict"] and words[2:3] == ["-"]:
+        del words[2]
     with _told_plainly():
         code = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()

@@ -12,6 +12,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertolt.account import shown, tell_rows, tell_table
 from bertolt.checkpoint import huggingface
 from bertolt.config import BertConfig, Precision
@@ -78,9 +81,16 @@ def evaluate_file(
             predictor.model,
             rows,
             precision=predictor.precision,
-            baseline_label=majority(classes, len(labels)),
+            baseline_label=_baseline(predictor, labels, classes),
             progress=show,
         )
+
+
+def _baseline(predictor: Predictor, labels: LabelMap, classes: NDArray[np.int64]) -> int:
+    """The most frequent label of the training rows; where nobody kept it, of these rows."""
+    if predictor.contract is not None:
+        return labels.label2id[predictor.contract.majority_label]
+    return majority(classes, len(labels))
 
 
 def _trained_columns(contract: Contract | None) -> dict[str, str]:

@@ -24,6 +24,12 @@ PROBLEM_TYPES: tuple[str, ...] = (
 )
 # Keys of a `config.json` that would change the numbers, and the only value they may have.
 _ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+_NUMBERS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "initializer_range",
+    "layer_norm_eps",
+)
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -75,6 +81,12 @@ class BertConfig:
                 raise CheckpointError(
                     f"{name} is {value!r}", place="config", fix="give a whole number, 1 or more"
                 )
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise CheckpointError(
+                    f"{name} is {value!r}", place="config", fix="give a number from 0 to 1"
+                )
         if self.hidden_size % self.num_attention_heads:
             raise CheckpointError(
                 f"hidden_size {self.hidden_size} is not a multiple of "
@@ -101,6 +113,12 @@ class BertConfig:
                     place="config",
                     fix="choose a BERT encoder",
                 )
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise CheckpointError(
+                f"pad_token_id {self.pad_token_id} is not in the vocabulary of {self.vocab_size}",
+                place="config",
+                fix="give an id of the vocabulary",
+            )
         self.id2label = _checked_labels(self.id2label)
 
     @property
@@ -208,7 +226,7 @@ class BertConfig:
 def _checked_labels(id2label: Any) -> dict[int, str]:
     try:
         labels = {int(key): str(name) for key, name in id2label.items()}
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"id2label is {id2label!r}", place="config", fix='write it as {"0": "name", …}'
         ) from error
@@ -291,7 +309,7 @@ class TrainingArguments:
     logging_steps: int = 10
     """Steps between entries of the log."""
     seed: int = 42
-    """Seed of the order, of dropout and of new weights."""
+    """Seed of the order and of dropout."""
     bf16: bool | None = None
     """bfloat16 on or off; None: as `precision` says."""
     precision: Precision = "auto"
@@ -319,11 +337,13 @@ class TrainingArguments:
                 choices = get_args(annotation)
                 words = " or ".join(map(repr, choices))
                 _require(self, name, getattr(self, name) in choices, words)
+        measured = self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
+        _require(self, "lr_scheduler_type", not measured, "a schedule that goes by the step alone")
         _require(self, "report_to", self.report_to in ("none", [], ["none"]), "'none'")
-        _require(self, "num_train_epochs", self.num_train_epochs > 0, "above 0")
-        _require(self, "learning_rate", self.learning_rate >= 0, "0 or more")
-        _require(self, "weight_decay", self.weight_decay >= 0, "0 or more")
-        _require(self, "warmup_steps", self.warmup_steps >= 0, "0 or more")
+        _require(self, "num_train_epochs", 0 < self.num_train_epochs < math.inf, "above 0")
+        _require(self, "learning_rate", 0 <= self.learning_rate < math.inf, "0 or more")
+        _require(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
+        _require(self, "warmup_steps", 0 <= self.warmup_steps < math.inf, "0 or more")
         _require(self, "seed", self.seed >= 0, "0 or more")
         _require(self, "max_grad_norm", self.max_grad_norm >= 0, "0 or more")
         if self.bf16 is not None:
@@ -407,8 +427,8 @@ class FinetuneOptions:
             ("epochs", 0 < self.epochs < math.inf, "a number above 0"),
             ("batch_size", self.batch_size >= 1, "1 or more"),
             ("lr", 0 <= self.lr < math.inf, "0 or more"),
-            ("weight_decay", self.weight_decay >= 0, "0 or more"),
-            ("warmup", self.warmup >= 0, "0 or more"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
             ("seed", self.seed >= 0, "0 or more"),
             ("split_seed", self.split_seed >= 0, "0 or more"),
         ):

@@ -30,6 +30,7 @@ class Contract:
         task: what the head does.
         text_column, label_column: columns of the training file.
         labels: names, in the order of the model's outputs.
+        majority_label: the most frequent one of the training rows, to compare with.
         max_length: most tokens of a text, special tokens included.
         longer_text: what happens to a longer one.
         library_version: the Bertolt that wrote the model.
@@ -40,6 +41,7 @@ class Contract:
     text_column: str
     label_column: str
     labels: list[str]
+    majority_label: str
     max_length: int
     longer_text: str = "cut at the end"
     library_version: str
@@ -59,6 +61,8 @@ class Contract:
         names = self.labels if isinstance(self.labels, list) else []
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError(f"labels are {self.labels!r}, and must be a list of names")
+        if self.majority_label not in names:
+            raise ValueError(f"majority_label is {self.majority_label!r}, and is no label")
         if not isinstance(self.max_length, int) or self.max_length < 3:
             raise ValueError(f"max_length is {self.max_length!r}, and must be 3 or more")
         for entry in self.golden:

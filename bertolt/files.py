@@ -12,6 +12,16 @@ from pathlib import Path
 
 from bertolt.errors import BertoltError, UsageError
 
+# What file managers leave in a folder that somebody has opened.
+_LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+
+def _umask() -> int:
+    # It can only be read by setting it; set narrowly, no other thread's file is open to all.
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
 
 @contextlib.contextmanager
 def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
@@ -62,10 +72,8 @@ def write_text(path: Path, text: str) -> None:
 
 def _publish(temporary: Path, path: Path) -> None:
     # mkstemp makes files that only their owner can read; a result is for everyone the umask admits.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
-    with temporary.open("rb") as file:
+    temporary.chmod(0o666 & ~_umask())
+    with temporary.open("r+b") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 
@@ -118,7 +126,7 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
             place=str(path),
             fix=f"name a folder inside it: {path / 'run'}",
         )
-    names = sorted(entry.name for entry in path.iterdir())
+    names = sorted({entry.name for entry in path.iterdir()} - _LEFT_BY_THE_SYSTEM)
     foreign = [name for name in names if name not in ours]
     if names and not overwrite:
         raise UsageError(
@@ -133,9 +141,7 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
 
 
 def _swap(stage: Path, path: Path) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    stage.chmod(0o777 & ~umask)
+    stage.chmod(0o777 & ~_umask())
     if not path.exists():
         stage.rename(path)
         return
@@ -143,7 +149,7 @@ def _swap(stage: Path, path: Path) -> None:
     try:
         path.rename(old / "content")
         stage.rename(path)
-    except OSError:
+    except BaseException:
         if not path.exists():
             (old / "content").rename(path)
         old.rmdir()

@@ -69,8 +69,7 @@ class Predictor:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device).eval()
-        self.model.set_attention_backend("auto")
+        self.model = model.move(self.device).eval()
         self.tokenizer = tokenizer
         self.contract = contract
         limit = model.config.max_position_embeddings

@@ -162,6 +162,12 @@ def test_texts_given_on_the_command_line(bertolt: Run, tuned: Path) -> None:
     assert "很" in said.out, "not escaped"
 
 
+@pytest.mark.parametrize("text", ["-", "-5 degrees", "--bad film"])
+def test_a_text_may_begin_with_a_hyphen(bertolt: Run, tuned: Path, text: str) -> None:
+    (answer,) = bertolt("predict", tuned, "--text", text).answers()
+    assert answer["text"] == text
+
+
 def test_a_line_a_text_from_standard_input(bertolt: Run, tuned: Path) -> None:
     for words in ([], ["-"]):
         said = bertolt("predict", tuned, *words, stdin=b"\xef\xbb\xbfgood\r\nbad , \xe5\xa5\xbd\n")

@@ -32,11 +32,13 @@ def test_counting_in_a_log_is_plain_lines(
         for done in (1000, 2000, 3000):
             show(done)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "Tokenising: 2,000 of 9,000"
+    assert lines[0] == "Tokenising: 2,000 of 9,000, 1m03s left, 111/s"
     with console.counting("Answered") as show:
         show(5)
         show(6)
-    assert "Answered: 6\n" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Answered: 6, ")
+    assert line.endswith("/s")
 
 
 def test_counting_on_a_terminal_leaves_an_empty_line(

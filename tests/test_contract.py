@@ -35,6 +35,7 @@ def test_it_comes_back_as_it_was(
         text_column=column,
         label_column="label",
         labels=labels,
+        majority_label=labels[-1],
         max_length=limit,
         library_version="1.2",
         golden=[Golden(text=text, label=labels[0], probabilities=shares)],
@@ -53,13 +54,14 @@ def fields(**changes: Any) -> dict[str, Any]:
         "text_column": "text",
         "label_column": "label",
         "labels": ["a", "b"],
+        "majority_label": "b",
         "max_length": 128,
         "library_version": "0.1.0",
     } | changes
 
 
 def test_other_scripts_are_written_as_they_are(tmp_path: Path) -> None:
-    Contract(**fields(labels=["好", "差"])).write(tmp_path)
+    Contract(**fields(labels=["好", "差"], majority_label="差")).write(tmp_path)
     assert '"好"' in (tmp_path / FILE).read_text(encoding="utf-8")
 
 

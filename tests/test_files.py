@@ -175,6 +175,36 @@ def test_an_earlier_run_is_replaced_as_a_whole_where_that_is_allowed(tmp_path: P
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_what_a_file_manager_leaves_is_nobodys(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    earlier_run(out)
+    (out / ".DS_Store").touch()
+    with staged_folder(out, overwrite=True, ours=OURS) as stage:
+        fill(stage)
+    assert ".DS_Store" not in tree(out)
+
+
+def test_an_earlier_run_survives_an_interrupt_between_the_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    earlier_run(out)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if Path(target) == out and self.name != "content":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        staged_folder(out, overwrite=True, ours=OURS) as stage,
+    ):
+        fill(stage)
+    assert tree(tmp_path) == {"out/model": "old"}
+
+
 def test_an_earlier_run_survives_a_failure(tmp_path: Path) -> None:
     out = tmp_path / "out"
     earlier_run(out)

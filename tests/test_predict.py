@@ -27,6 +27,7 @@ def contract(**changes: Any) -> Contract:
         "text_column": "review",
         "label_column": "label",
         "labels": ["neg", "pos"],
+        "majority_label": "pos",
         "max_length": 20,
         "library_version": "0.0",
     }

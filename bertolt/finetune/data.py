@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,11 +105,12 @@ def prepare(
     return data
 
 
-def _read(path: Path, options: FinetuneOptions) -> Table:
+def _read(path: Path, options: FinetuneOptions, prefer: Mapping[str, str] | None = None) -> Table:
     table = read_table(
         path,
         text=options.text,
         label=options.label,
+        prefer=prefer,
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
     )
@@ -123,7 +125,9 @@ def _part(
     if options.eval is not None:
         # The label map is made of the training rows alone, before the other file is looked at.
         labels = label_map(table.labels, place=place)
-        other = _read(options.eval, options)
+        columns = {"text": table.text_column, "label": str(table.label_column)}
+        other = _read(options.eval, options, prefer=columns)
+        encode_labels(other, labels)  # an unknown label is told before anything is tokenised
         everything = np.arange(len(table.dataset))
         rest = np.arange(len(other.dataset))
         return labels, everything, rest, other, f"evaluated on {options.eval}"

@@ -71,7 +71,7 @@ def run_record(
         machine=_machine(trainer),
         model=_model(trainer, source),
         data=_data(data),
-        training=_training(trainer),
+        training=_training(trainer, data),
         evaluation=_evaluation(scores, data) if scores else None,
         stopped_early=stopped,
         arguments={name: str(value) for name, value in arguments.items()},
@@ -164,9 +164,11 @@ def _lengths(data: Prepared) -> LengthAccount:
     )
 
 
-def _training(trainer: Trainer) -> TrainingLog:
+def _training(trainer: Trainer, data: Prepared) -> TrainingLog:
     history = trainer.history
     rates = history.summary()
+    # Of the steps that were made; a run that stopped early has not seen all that were asked for.
+    epochs = rates["samples"] / len(data.train.encoded)
     return TrainingLog(
         curve=[
             CurvePoint(
@@ -183,7 +185,7 @@ def _training(trainer: Trainer) -> TrainingLog:
             for step, found in history.evaluations
         ],
         steps=len(history.steps),
-        epochs=trainer.args.num_train_epochs,
+        epochs=epochs,
         samples_per_second=rates["samples_per_second"],
         tokens_per_second=rates["tokens_per_second"],
         padding_share=rates["filler_share"],

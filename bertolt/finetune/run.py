@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from bertolt.finetune.record import run_record
 from bertolt.finetune.trainer import ClassifierTrainer, GoodWeights
 from bertolt.model.heads import BertForSequenceClassification
 from bertolt.predict import Predictor
-from bertolt.report import write_report
+from bertolt.report import RunRecord, write_report
 from bertolt.report.findings import cautions
 from bertolt.report.format import duration, plural
 from bertolt.tokenization import BertTokenizer
@@ -82,8 +83,8 @@ def finetune(
         callbacks: to watch the run.
 
     Returns:
-        The scores and the history; a run that Ctrl-C stopped has no scores, and what there was has
-        been saved.
+        The scores and the history; a run that Ctrl-C stopped before its end has no scores, and what
+        there was has been saved.
 
     Raises:
         BertoltError: something in the data, the model or the options cannot be used; nothing has
@@ -93,29 +94,34 @@ def finetune(
     options = options or FinetuneOptions()
     started = time.time()
     out = options.out
-    with output_folder(out, overwrite=options.overwrite) as stage:
+    with (
+        contextlib.ExitStack() as until_saved,
+        output_folder(out, overwrite=options.overwrite) as stage,
+    ):
         run = _prepare(Path(train), options, callbacks)
         require_space(stage, out, run.trainer.model.num_parameters())
-        scores = _train(run)
+        _fit(run.trainer)
+        # A Ctrl-C from here on would lose what was trained: it waits until that is in place.
+        interrupted = until_saved.enter_context(held_interrupts())
         history = run.trainer.history
-        # A Ctrl-C from here on would lose what was trained, so it waits.
-        with held_interrupts() as interrupted:
-            golden, kept = _keep_good_weights(run)
-            metrics = {"eval": scores.to_dict() if scores else None, "train": history.summary()}
-            _write(stage, run, golden, metrics)
+        scores = _result(run.trainer)
+        golden, kept = _keep_good_weights(run)
+        metrics = {"eval": scores.to_dict() if scores else None, "train": history.summary()}
+        _write(stage, run, golden, metrics)
+        record = run_record(
+            trainer=run.trainer,
+            source=run.source,
+            data=run.data,
+            scores=scores,
+            started=started,
+            stopped=_stopped(history, kept),
+            command=_command(run),
+            arguments=_resolved(run),
+        )
+        unreported = _report(record, stage)
     say(f"Saved to {out}: the model, its tokenizer and metrics.json")
-    record = run_record(
-        trainer=run.trainer,
-        source=run.source,
-        data=run.data,
-        scores=scores,
-        started=started,
-        stopped=_stopped(history, kept),
-        command=_command(run),
-        arguments=_resolved(run),
-    )
-    write_report(record, out / "report.html")
-    say(f"Report: {out / 'report.html'}")
+    if unreported is None:
+        say(f"Report: {out / 'report.html'}")
     for caution in cautions(record):
         say(f"Caution: {caution.claim}. {caution.detail}")
     if history.failure is not None:
@@ -124,6 +130,8 @@ def finetune(
             place=history.failure.place,
             fix=history.failure.fix,
         )
+    if unreported is not None:
+        raise unreported
     say(f'Try it: bertolt predict {shlex.quote(str(out))} --text "…"')
     return FinetuneResult(
         out=out,
@@ -167,15 +175,16 @@ def _choose_model(options: FinetuneOptions) -> Path:
     return folder
 
 
-def _train(run: _Run) -> Scores | None:
-    """Train, and give the scores of the final weights; None if training did not reach its end."""
-    trainer = run.trainer
-    try:
+def _fit(trainer: ClassifierTrainer) -> None:
+    """Train; a loss that is not finite stays in the history, and is raised when all is saved."""
+    with contextlib.suppress(TrainingError):
         trainer.train()
-    except TrainingError:
-        return None  # it stands in the history, and is raised when all has been saved
+
+
+def _result(trainer: ClassifierTrainer) -> Scores | None:
+    """The scores of the final weights; None if training did not reach its end."""
     history = trainer.history
-    history.failure = _spoiled(trainer)
+    history.failure = history.failure or _spoiled(trainer)
     rates = history.summary()
     say(
         f"Trained {plural(len(history.steps), 'step')} in {duration(rates['seconds'])}: "
@@ -183,13 +192,20 @@ def _train(run: _Run) -> Scores | None:
     )
     if history.failure is not None:
         return None
-    measured = history.evaluations and history.evaluations[-1][0] == len(history.steps)
-    if history.interrupted or not measured:
-        history.interrupted = True
+    if not history.evaluations or history.evaluations[-1][0] != len(history.steps):
         say("Stopped by Ctrl-C: saving the weights as they are, without measuring them")
         return None
     say(f"\n{trainer.scores}\n")
     return trainer.scores
+
+
+def _report(record: RunRecord, stage: Path) -> Exception | None:
+    """Write the report; what went wrong is given back, to be raised when the model is in place."""
+    try:
+        write_report(record, stage / "report.html")
+    except Exception as error:  # noqa: BLE001 - no fault of a drawing may cost a trained model
+        return error
+    return None
 
 
 def _spoiled(trainer: ClassifierTrainer) -> TrainingError | None:
@@ -248,6 +264,7 @@ def _contract(run: _Run) -> Contract:
         text_column=table.text_column,
         label_column=str(table.label_column),
         labels=list(run.data.labels.names),
+        majority_label=run.data.labels.names[run.trainer.majority],
         max_length=run.data.train.encoded.account.max_length,
         library_version=__version__,
     )

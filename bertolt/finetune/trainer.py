@@ -28,6 +28,7 @@ class ClassifierTrainer(Trainer):
 
     Attributes:
         scores: of the last evaluation, or None before the first.
+        majority: the most frequent class of the training rows.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ClassifierTrainer(Trainer):
         )
         self.scores: Scores | None = None
         self._rows = data.eval.encoded
-        self._majority = majority(data.train.labels(), len(data.labels))
+        self.majority = majority(data.train.labels(), len(data.labels))
 
     def evaluate(
         self, eval_dataset: RowSource | None = None, metric_key_prefix: str = "eval"
@@ -56,7 +57,7 @@ class ClassifierTrainer(Trainer):
         """Score the evaluation rows of the data; no others are taken."""
         assert eval_dataset is None or eval_dataset is self._rows
         self.scores = score(
-            self.model, self._rows, precision=self.precision, baseline_label=self._majority
+            self.model, self._rows, precision=self.precision, baseline_label=self.majority
         )
         found = self.scores.confusion
         return {

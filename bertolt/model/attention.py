@@ -72,10 +72,11 @@ Backend = Callable[[Tensor, Tensor, Tensor, AttentionLayout, float, bool], Tenso
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """A backend's name and why it was taken."""
+    """A backend's name, why it was taken, and whether the user asked for it."""
 
     name: str
     reason: str
+    requested: bool = False
 
 
 def choose_backend(device: torch.device, requested: str = "auto") -> BackendChoice:
@@ -90,7 +91,7 @@ def choose_backend(device: torch.device, requested: str = "auto") -> BackendChoi
                 f"there is no attention backend {requested!r}",
                 fix=f"use one of {', '.join(['auto', *BACKENDS])}",
             )
-        return BackendChoice(requested, "as requested")
+        return BackendChoice(requested, "as requested", requested=True)
     if device.type == "cpu":
         return BackendChoice("grouped", "matrix products over groups of similar length, for CPUs")
     return BackendChoice(

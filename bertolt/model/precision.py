@@ -51,7 +51,7 @@ def choose_precision(requested: str, device: torch.device) -> PrecisionChoice:
     if requested != "auto":
         raise UsageError(f"there is no precision {requested!r}", fix="use auto, fp32 or bf16")
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return PrecisionChoice("bf16", "the GPU has it")
         return PrecisionChoice("fp32", "the GPU has no bfloat16")
     if device.type != "cpu":

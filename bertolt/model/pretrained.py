@@ -56,6 +56,13 @@ class PreTrainedModel(nn.Module):
         """Elements of all parameters, ties counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def move(self, device: torch.device) -> Self:
+        """To a device, with the attention backend chosen anew unless the user asked for one."""
+        self.to(device)
+        if not self.attention_backend.requested:
+            self.set_attention_backend("auto")
+        return self
+
     def set_attention_backend(self, name: str) -> BackendChoice:
         """Choose how attention is computed: "auto", or a backend by name.
 

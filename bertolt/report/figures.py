@@ -134,7 +134,7 @@ def _loss(log: TrainingLog) -> Chart | None:
                 parts.append(f"Thin: each value; thick: mean of the {window} values around it.")
         if evaluated:
             _draw_evaluations(axes, evaluated, "loss")
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]) if steps.size and losses.min() < 0 else 0)
+        _from_zero(axes)
         parts += _finish_steps(axes, log)
         _legend(axes)
     return Chart(title, done[0], " ".join(parts))
@@ -188,7 +188,7 @@ def _learning_rate(log: TrainingLog) -> Chart | None:
     with _drawing("rate", title, peak) as (axes, done):
         steps, rates = _thin(steps, rates)
         axes.plot(steps, rates / 10**power, color=PLAIN, lw=2.2, **_dot(steps))
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         _finish_steps(axes, log)
     return Chart(title, done[0], peak)
 
@@ -200,7 +200,7 @@ def _trace(log: TrainingLog, name: str, title: str, note: str) -> Chart | None:
     summary = f"Median {number(float(np.median(values)))}, highest {number(float(values.max()))}."
     with _drawing(name.replace("_", "-"), title, summary) as (axes, done):
         _draw_trace(axes, steps, values, "")
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         _finish_steps(axes, log)
     return Chart(title, done[0], f"{summary} {note}".strip())
 
@@ -219,6 +219,12 @@ def _draw_evaluations(axes: Axes, points: Sequence[EvalPoint], name: str) -> Non
     steps = [p.step for p in points]
     style: Style = {"color": ACCENT, "lw": 2, "ls": (0, (4, 2)), "marker": "o", "ms": 6}
     axes.plot(steps, [getattr(p, name) for p in points], label="evaluation", **style)
+
+
+def _from_zero(axes: Axes) -> None:
+    """Let the vertical axis begin at 0, or below where values are, with room above the highest."""
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    axes.set_ylim(min(0, 1.05 * low), max(axes.get_ylim()[1], 1.05 * high))
 
 
 def _dot(steps: Floats) -> Style:

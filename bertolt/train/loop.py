@@ -5,10 +5,11 @@ The `Trainer`, the command line and a loop written by hand all call this `train_
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -197,7 +198,7 @@ class History:
     Attributes:
         steps: one entry a step.
         evaluations: (step, metrics) of each evaluation while training.
-        interrupted: stopped by Ctrl-C before its end.
+        interrupted: Ctrl-C was pressed; the run stopped after the step under way.
         failure: why it stopped early, if it did.
     """
 
@@ -254,12 +255,13 @@ def fit(
 
     A first Ctrl-C ends the run after the step under way, with whole weights; a second one at once.
     A loss that is not finite ends it before the step that it would have spoiled. Both are told by
-    the returned history.
+    the returned history. The seconds of a step include making its batches.
     """
     history = History()
     model.train()
-    with held_interrupts() as stop_asked:
+    with held_interrupts() as stop_asked, _ended(callbacks, history):
         for step in range(1, total_steps + 1):
+            start = time.perf_counter()
             try:
                 log = train_step(
                     model,
@@ -273,6 +275,7 @@ def fit(
             except TrainingError as error:
                 history.failure = error
                 break
+            log = replace(log, seconds=time.perf_counter() - start)
             history.steps.append(log)
             for callback in callbacks:
                 callback.on_step(log, total_steps)
@@ -281,8 +284,16 @@ def fit(
                 for callback in callbacks:
                     callback.on_evaluate(*history.evaluations[-1])
             if stop_asked():
-                history.interrupted = step < total_steps
+                history.interrupted = True
                 break
-    for callback in callbacks:
-        callback.on_end(history)
     return history
+
+
+@contextlib.contextmanager
+def _ended(callbacks: Sequence[Callback], history: History) -> Iterator[None]:
+    """Tell the callbacks that the run has ended, however it did."""
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            callback.on_end(history)

@@ -95,8 +95,7 @@ class Trainer:
         self.args = args or TrainingArguments()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
         self.device = torch.device("cuda" if use_gpu else "cpu")
-        self.model = model.to(self.device)
-        self.model.set_attention_backend("auto")
+        self.model = model.move(self.device)
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
         self.processing_class = processing_class or tokenizer
@@ -112,18 +111,22 @@ class Trainer:
     def train(self) -> TrainOutput:
         """Train for the epochs or steps that `args` ask for.
 
+        A first Ctrl-C ends training after the step under way; `history.interrupted` tells.
+
         Raises:
-            UsageError: there is no training data set.
+            UsageError: a data set that is needed is missing or empty.
             TrainingError: the loss was not finite; the model has its last good weights.
         """
         rows = _require_rows(self.train_dataset, "train_dataset")
+        if self.args.eval_strategy != "no":
+            _require_rows(self.eval_dataset, "eval_dataset")
         sampler = self._sampler(rows)
         per_epoch = math.ceil(sampler.num_batches / self.args.gradient_accumulation_steps)
         total = self._total_steps(per_epoch)
         optimizer, scheduler = self._create_optimizer(total)
         self.optimizer, self.lr_scheduler = optimizer, scheduler
         torch.manual_seed(self.args.seed)
-        evaluates = self.eval_dataset is not None and self.args.eval_strategy != "no"
+        evaluates = self.args.eval_strategy != "no"
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
         progress = [] if self.args.disable_tqdm else [Progress(self.args.logging_steps)]
         self.history = fit(

@@ -278,14 +278,14 @@ def test_listing_tells_what_is_ready(downloads, cache):
     ("own", "xdg", "expected"),
     [
         ("/own", "/xdg", "/own"),
-        ("~/own", None, "/home/me/own"),
+        ("~/own", None, "/users/me/own"),
         ("", "/xdg", "/xdg/bertolt"),
-        (None, "", "/home/me/.cache/bertolt"),
-        (None, None, "/home/me/.cache/bertolt"),
+        (None, "", "/users/me/.cache/bertolt"),
+        (None, None, "/users/me/.cache/bertolt"),
     ],
 )
 def test_where_the_cache_is(monkeypatch, own, xdg, expected):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     for name, value in (("BERTOLT_CACHE", own), ("XDG_CACHE_HOME", xdg)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:

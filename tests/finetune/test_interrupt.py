@@ -51,6 +51,7 @@ def test_between_steps_it_saves_what_there_is(
     assert [answer.tokens for answer in Predictor.from_pretrained(result.out).predict(["good"])]
     page = (result.out / "report.html").read_text(encoding="utf-8")
     assert "By Ctrl-C, after step 3" in page
+    assert "0.375 epochs, 3 steps" in page
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

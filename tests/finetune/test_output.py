@@ -113,9 +113,9 @@ def test_two_runs_to_the_same_folder_at_once(tmp_path: Path) -> None:
 
 def test_runs_to_folders_of_similar_names_do_not_meet(tmp_path: Path) -> None:
     with (
-        output_folder(tmp_path / "out", overwrite=False),
         output_folder(tmp_path / "out.abcdefgh", overwrite=False),
         output_folder(tmp_path / "out2", overwrite=False),
+        output_folder(tmp_path / "out", overwrite=False),
     ):
         pass
     assert names(tmp_path) == {"out", "out.abcdefgh", "out2"}

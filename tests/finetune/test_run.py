@@ -467,3 +467,36 @@ def test_weights_that_still_answer_are_kept_as_they_are(
         finetune(reviews_csv, options := quick())
     saved = BertForSequenceClassification.from_pretrained(options.out, verbose=False).state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in kept.items())
+
+
+def test_the_evaluation_file_is_read_by_the_columns_of_the_training_file(
+    finetune_command: Any, write_csv: Any, good_rows: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    train = write_csv(good_rows, header=("review", "rating"))
+    rows = [(text, label, "other") for text, label in good_rows]
+    other = write_csv(rows, header=("review", "rating", "label"), name="eval.csv")
+    said = finetune_command(train, "--eval", other)
+    assert said.code == 0, said.err
+    assert "labels from the column 'rating' (as in training)" in said.err
+
+
+def test_a_report_that_cannot_be_drawn_costs_no_model(
+    quick: Any, write_csv: Any, good_rows: list[tuple[str, str]], monkeypatch: Any, tmp_path: Path
+) -> None:
+    def broken(record: object, path: Path) -> None:
+        raise RuntimeError("no pen")
+
+    monkeypatch.setattr("bertolt.finetune.run.write_report", broken)
+    with pytest.raises(RuntimeError, match="no pen"):
+        finetune(write_csv(good_rows), quick())
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_evaluate_compares_with_the_majority_of_the_training_rows(
+    command: Any, quick: Any, write_csv: Any, good_rows: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    many = [(f"the film {number} was good", "p") for number in range(20)]
+    result = finetune(write_csv(good_rows + many), quick())
+    few = [row for row in good_rows if row[1] == "n"]
+    said = command("evaluate", result.out, write_csv(few, name="few.csv"))
+    assert "always answering 'p'" in said.out

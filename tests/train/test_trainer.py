@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -389,6 +390,42 @@ def test_ctrl_c_stops_after_the_step_and_leaves_a_usable_model(model: Any, rows:
     assert result.global_step == 2
     assert watcher.ends == 1
     assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_ctrl_c_in_the_last_step_is_told_too(model: Any, rows: Rows) -> None:
+    watcher = Watcher(lambda log: os.kill(os.getpid(), signal.SIGINT) if log.step == 3 else None)
+    trainer = Trainer(model, arguments(max_steps=3), train_dataset=rows, callbacks=[watcher])
+    assert trainer.train().global_step == 3
+    assert trainer.history.interrupted
+
+
+def test_callbacks_are_told_of_the_end_when_one_of_them_fails(model: Any, rows: Rows) -> None:
+    def fail(log: StepLog) -> None:
+        raise RuntimeError("mine")
+
+    watcher = Watcher(fail)
+    with pytest.raises(RuntimeError, match="mine"):
+        Trainer(model, arguments(), train_dataset=rows, callbacks=[watcher]).train()
+    assert watcher.ends == 1
+
+
+def test_an_attention_backend_that_was_asked_for_stays(model: Any) -> None:
+    asked = copy.deepcopy(model)
+    asked.set_attention_backend("reference")
+    assert Trainer(asked, arguments()).model.attention_backend.name == "reference"
+    assert Trainer(model, arguments()).model.attention_backend.name != "reference"
+
+
+def test_evaluating_while_training_needs_rows_before_the_first_step(model: Any, rows: Rows) -> None:
+    trainer = Trainer(model, arguments(eval_strategy="epoch"), train_dataset=rows)
+    with pytest.raises(UsageError, match="no eval_dataset"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
+def test_a_schedule_that_needs_a_measure_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="lr_scheduler_type"):
+        arguments(lr_scheduler_type=name)
 
 
 def test_a_loss_that_is_not_finite_is_an_error_and_no_update(model: Any, rows: Rows) -> None:
