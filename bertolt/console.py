@@ -25,7 +25,7 @@ def say(message: str) -> None:
 
 @contextlib.contextmanager
 def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number done, above 0: a line that counts up, gone at the end.
+    """A function to call with the number done: a line that counts up, gone at the end.
 
     Where standard error is no terminal, a plain line every ten seconds.
 
@@ -39,7 +39,7 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
     def show(done: int) -> None:
         nonlocal last
-        if time.monotonic() - last < pause:
+        if not done or time.monotonic() - last < pause:
             return
         last = time.monotonic()
         rate = done / (last - start)

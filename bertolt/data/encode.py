@@ -46,8 +46,10 @@ class CutAccount:
     def __str__(self) -> str:
         if not self.texts_cut:
             return f"none of {self.texts:,} texts is longer than {self.max_length} tokens"
+        verb = "is" if self.texts_cut == 1 else "are"
+        of_all = f"{self.texts_cut:,} of {self.texts:,} texts"
         return (
-            f"{self.texts_cut:,} of {self.texts:,} texts are longer than {self.max_length} tokens; "
+            f"{of_all} {verb} longer than {self.max_length} tokens; "
             f"{self.tokens_cut:,} of {self.tokens:,} tokens are cut"
         )
 

@@ -18,7 +18,7 @@ from bertolt.config import BertConfig, FinetuneOptions
 from bertolt.console import held_interrupts, say
 from bertolt.contract import Contract, Golden
 from bertolt.demo import demo_checkpoint
-from bertolt.errors import TrainingError
+from bertolt.errors import BertoltError, TrainingError
 from bertolt.evaluation import Scores
 from bertolt.files import write_text
 from bertolt.finetune.data import Prepared, prepare
@@ -118,7 +118,7 @@ def finetune(
             command=_command(run),
             arguments=_resolved(run),
         )
-        unreported = _report(record, stage)
+        unreported = _report(record, stage, out)
     say(f"Saved to {out}: the model, its tokenizer and metrics.json")
     if unreported is None:
         say(f"Report: {out / 'report.html'}")
@@ -199,10 +199,12 @@ def _result(trainer: ClassifierTrainer) -> Scores | None:
     return trainer.scores
 
 
-def _report(record: RunRecord, stage: Path) -> Exception | None:
+def _report(record: RunRecord, stage: Path, out: Path) -> Exception | None:
     """Write the report; what went wrong is given back, to be raised when the model is in place."""
     try:
         write_report(record, stage / "report.html")
+    except BertoltError as error:
+        return BertoltError(error.problem, place=str(out / "report.html"), fix=error.fix)
     except Exception as error:  # noqa: BLE001 - no fault of a drawing may cost a trained model
         return error
     return None

@@ -43,7 +43,9 @@ class Progress:
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """Show the numbers of an evaluation on a line of their own."""
-        words = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        words = "  ".join(
+            f"{name.removeprefix('eval_')} {value:.4f}" for name, value in metrics.items()
+        )
         line = f"evaluated at step {step}:  {words}"
         if self._bar is not None:
             self._bar.console.print(line, highlight=False)
