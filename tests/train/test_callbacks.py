@@ -74,6 +74,6 @@ def test_on_a_terminal_there_is_a_bar_that_evaluations_do_not_tear(
     progress.on_step(log(2), 2)
     progress.on_end(History())
     shown = screen.getvalue()
-    assert "evaluated at step 1:  eval_accuracy 0.8750" in shown
+    assert "evaluated at step 1:  accuracy 0.8750" in shown
     assert "2/2" in shown
     assert "16 texts/s" in shown

@@ -454,7 +454,7 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(
     assert "step 1/8" in err
     assert "step 8/8" in err
     assert "texts/s" in err
-    assert "evaluated at step 4:  eval_loss" in err
+    assert "evaluated at step 4:  loss" in err
     Trainer(model, arguments(), train_dataset=rows).train()
     assert capsys.readouterr() == ("", "")
 
