@@ -188,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--recipes", default="bertolt,bertolt-grouped,peer-best,peer-bf16")
+    parser.add_argument("--recipes", default="bertolt,bertolt-grouped,peer-best")
     parser.add_argument("--material", default="movie-sentences")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
