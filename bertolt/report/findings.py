@@ -98,8 +98,8 @@ def _about_data(data: DataAccount) -> list[Caution]:
     if data.repeated:
         rows = sum(label.eval for label in data.labels)
         detail = (
-            f"{percent(data.repeated / max(rows, 1))} of the evaluation texts stand word for word "
-            "among the training texts, which flatters every number here."
+            f"{data.repeated:,} of {rows:,} stand word for word among the training texts, which "
+            "flatters every number here."
         )
         claim = f"{plural(data.repeated, 'evaluation text')} seen in training"
         found.append(Caution(claim, detail))

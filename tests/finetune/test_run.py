@@ -297,7 +297,7 @@ def test_repeated_texts_are_told_and_stand_on_the_report(
     assert "Caution: 3 evaluation texts also among the training texts" in said.err
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "3 evaluation texts seen in training" in page
-    assert "60.0% of the evaluation texts" in page
+    assert "3 of 5 stand word for word" in page
 
 
 def test_a_clean_evaluation_file_is_no_reason_for_caution(
