@@ -17,13 +17,39 @@ if TYPE_CHECKING:
     from bertolt.data.batch import DataCollatorWithPadding as DataCollatorWithPadding
     from bertolt.data.batch import PackedBatch as PackedBatch
     from bertolt.data.batch import PackingCollator as PackingCollator
+    from bertolt.data.collate import (
+        DataCollatorForTokenClassification as DataCollatorForTokenClassification,
+    )
+    from bertolt.data.collate import default_data_collator as default_data_collator
+    from bertolt.data.masking import (
+        DataCollatorForLanguageModeling as DataCollatorForLanguageModeling,
+    )
     from bertolt.errors import BertoltError as BertoltError
     from bertolt.metrics import load_metric as load_metric
+    from bertolt.model.bert import AutoModel as AutoModel
     from bertolt.model.bert import BertModel as BertModel
+    from bertolt.model.decoder import AutoModelForCausalLM as AutoModelForCausalLM
+    from bertolt.model.decoder import BertLMHeadModel as BertLMHeadModel
+    from bertolt.model.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
+    from bertolt.model.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
+    from bertolt.model.heads import (
+        AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction,
+    )
+    from bertolt.model.heads import AutoModelForPreTraining as AutoModelForPreTraining
+    from bertolt.model.heads import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
     from bertolt.model.heads import (
         AutoModelForSequenceClassification as AutoModelForSequenceClassification,
     )
+    from bertolt.model.heads import (
+        AutoModelForTokenClassification as AutoModelForTokenClassification,
+    )
+    from bertolt.model.heads import BertForMaskedLM as BertForMaskedLM
+    from bertolt.model.heads import BertForMultipleChoice as BertForMultipleChoice
+    from bertolt.model.heads import BertForNextSentencePrediction as BertForNextSentencePrediction
+    from bertolt.model.heads import BertForPreTraining as BertForPreTraining
+    from bertolt.model.heads import BertForQuestionAnswering as BertForQuestionAnswering
     from bertolt.model.heads import BertForSequenceClassification as BertForSequenceClassification
+    from bertolt.model.heads import BertForTokenClassification as BertForTokenClassification
     from bertolt.predict import Predictor as Predictor
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
     from bertolt.tokenization import BertTokenizer as BertTokenizer
@@ -36,13 +62,30 @@ if TYPE_CHECKING:
 # Where each public name lives.
 _HOME = {
     "AdamW": "bertolt.train.optim",
+    "AutoModel": "bertolt.model.bert",
+    "AutoModelForCausalLM": "bertolt.model.decoder",
+    "AutoModelForMaskedLM": "bertolt.model.heads",
+    "AutoModelForMultipleChoice": "bertolt.model.heads",
+    "AutoModelForNextSentencePrediction": "bertolt.model.heads",
+    "AutoModelForPreTraining": "bertolt.model.heads",
+    "AutoModelForQuestionAnswering": "bertolt.model.heads",
     "AutoModelForSequenceClassification": "bertolt.model.heads",
+    "AutoModelForTokenClassification": "bertolt.model.heads",
     "AutoTokenizer": "bertolt.tokenization",
     "BertConfig": "bertolt.config",
+    "BertForMaskedLM": "bertolt.model.heads",
+    "BertForMultipleChoice": "bertolt.model.heads",
+    "BertForNextSentencePrediction": "bertolt.model.heads",
+    "BertForPreTraining": "bertolt.model.heads",
+    "BertForQuestionAnswering": "bertolt.model.heads",
     "BertForSequenceClassification": "bertolt.model.heads",
+    "BertForTokenClassification": "bertolt.model.heads",
+    "BertLMHeadModel": "bertolt.model.decoder",
     "BertModel": "bertolt.model.bert",
     "BertTokenizer": "bertolt.tokenization",
     "BertoltError": "bertolt.errors",
+    "DataCollatorForLanguageModeling": "bertolt.data.masking",
+    "DataCollatorForTokenClassification": "bertolt.data.collate",
     "DataCollatorWithPadding": "bertolt.data.batch",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",
@@ -50,6 +93,7 @@ _HOME = {
     "Predictor": "bertolt.predict",
     "Trainer": "bertolt.train.trainer",
     "TrainingArguments": "bertolt.config",
+    "default_data_collator": "bertolt.data.collate",
     "get_scheduler": "bertolt.train.optim",
     "load_metric": "bertolt.metrics",
     "parameter_groups": "bertolt.train.optim",

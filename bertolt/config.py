@@ -23,7 +23,7 @@ PROBLEM_TYPES: tuple[str, ...] = (
     "regression",
 )
 # Keys of a `config.json` that would change the numbers, and the only value they may have.
-_ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+_ONLY = {"position_embedding_type": "absolute"}
 _NUMBERS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
@@ -69,6 +69,8 @@ class BertConfig:
     problem_type: ProblemType | None = None
     id2label: dict[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
     tie_word_embeddings: bool = True
+    is_decoder: bool = False
+    add_cross_attention: bool = False
     architectures: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -113,6 +115,12 @@ class BertConfig:
                     place="config",
                     fix="choose a BERT encoder",
                 )
+        if self.add_cross_attention and not self.is_decoder:
+            raise CheckpointError(
+                "add_cross_attention is set, and the model is no decoder",
+                place="config",
+                fix="set is_decoder=True as well",
+            )
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise CheckpointError(
                 f"pad_token_id {self.pad_token_id} is not in the vocabulary of {self.vocab_size}",
@@ -249,16 +257,99 @@ Schedule = Literal[
     "inverse_sqrt",
 ]
 
-# Names of the peer's arguments that users type from habit, and what to type here instead.
+# The peer's other arguments, old ones too, and what to do here instead.
 _ELSEWHERE = {
-    "evaluation_strategy": "eval_strategy",
-    "group_by_length": 'train_sampling_strategy="group_by_length"',
-    "fp16": "bf16=True (bfloat16 needs no loss scaling)",
-    "no_cuda": "use_cpu",
-    "warmup_ratio": "warmup_steps (a value below 1 is a share of all steps)",
-    "overwrite_output_dir": "nothing: the Trainer writes checkpoints under output_dir only",
-    "per_gpu_train_batch_size": "per_device_train_batch_size",
-    "tokenizer": "processing_class, an argument of Trainer",
+    name: instead
+    for names, instead in (
+        ("evaluation_strategy do_eval", "use eval_strategy"),
+        ("do_train do_predict", "call Trainer.train() and Trainer.predict(); see eval_strategy"),
+        (
+            "group_by_length length_column_name",
+            'use train_sampling_strategy="group_by_length"; lengths are counted',
+        ),
+        (
+            "fp16 fp16_full_eval fp16_opt_level half_precision_backend",
+            "use bf16=True (bfloat16 needs no loss scaling)",
+        ),
+        ("bf16_full_eval tf32", "use bf16 or precision, which hold for the evaluation too"),
+        ("no_cuda use_mps_device", "use use_cpu"),
+        ("warmup_ratio", "use warmup_steps (a value below 1 is a share of all steps)"),
+        ("data_seed full_determinism", "use seed, for the order of the rows and for dropout"),
+        (
+            "per_gpu_train_batch_size auto_find_batch_size",
+            "use per_device_train_batch_size, with gradient_accumulation_steps if it is too large",
+        ),
+        (
+            "per_gpu_eval_batch_size eval_accumulation_steps eval_do_concat_batches "
+            "eval_use_gather_object batch_eval_metrics",
+            "use per_device_eval_batch_size; results leave the device batch by batch",
+        ),
+        ("eval_on_start eval_delay", 'use eval_strategy="steps" with eval_steps'),
+        (
+            "prediction_loss_only include_for_metrics include_inputs_for_metrics",
+            "use compute_metrics, an argument of Trainer; without it only the loss is kept",
+        ),
+        (
+            "optim optim_args optim_target_modules adafactor",
+            "use optimizers, an argument of Trainer; adam_beta1 and so on set its own AdamW",
+        ),
+        (
+            "logging_strategy logging_first_step logging_nan_inf_filter log_level "
+            "log_level_replica log_on_each_node include_num_input_tokens_seen "
+            "include_tokens_per_second",
+            "use logging_steps; Trainer.history has the loss and the tokens of every step",
+        ),
+        (
+            "logging_dir run_name project trackio_space_id trackio_bucket_id "
+            "trackio_static_space_id",
+            'use report_to="none", and callbacks, an argument of Trainer, for a tracker',
+        ),
+        (
+            "overwrite_output_dir save_steps save_total_limit save_only_model save_on_each_node "
+            "save_safetensors enable_jit_checkpoint load_best_model_at_end metric_for_best_model "
+            "greater_is_better resume_from_checkpoint ignore_data_skip "
+            "restore_callback_states_from_checkpoint",
+            'use save_strategy="no", and Trainer.save_model() after training',
+        ),
+        (
+            "push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push "
+            "hub_revision push_to_hub_token push_to_hub_model_id push_to_hub_organization",
+            "use output_dir and Trainer.save_model(), and upload that folder",
+        ),
+        ("label_names remove_unused_columns", "leave it out: data_collator takes what is needed"),
+        (
+            "dataloader_drop_last dataloader_num_workers dataloader_pin_memory "
+            "dataloader_persistent_workers dataloader_prefetch_factor "
+            "dataloader_multiprocessing_context dataloader_in_order",
+            "leave it out: every row is used, in batches of per_device_train_batch_size",
+        ),
+        (
+            "local_rank ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
+            "ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed "
+            "accelerator_config parallelism_config average_tokens_across_devices",
+            "leave it out: one process trains; gradient_accumulation_steps makes large batches",
+        ),
+        (
+            "activation_checkpointing activation_checkpointing_kwargs "
+            "gradient_checkpointing_kwargs",
+            "use gradient_checkpointing",
+        ),
+        (
+            "torch_compile torch_compile_backend torch_compile_mode use_liger_kernel "
+            "liger_kernel_config",
+            "leave it out: attention is fused already, and precision chooses the fastest numbers",
+        ),
+        (
+            "label_smoothing_factor neftune_noise_alpha",
+            "use weight_decay, or the model's dropout, against overfitting",
+        ),
+        (
+            "use_cache debug skip_memory_metrics torch_empty_cache_steps past_index",
+            "leave it out: nothing here needs it; logging_steps says how often to tell of a run",
+        ),
+        ("tokenizer", "use processing_class, an argument of Trainer"),
+    )
+    for name in names.split()
 }
 
 
@@ -294,6 +385,8 @@ class TrainingArguments:
     """Added to the second moment's root."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0: not clipped."""
+    gradient_checkpointing: bool = False
+    """Keep less for the backward pass and compute it again there: less memory, more time."""
     lr_scheduler_type: str = "linear"
     """Shape of the learning rate's course after warmup."""
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -331,7 +424,10 @@ class TrainingArguments:
             "eval_steps",
             "logging_steps",
         ):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
+            value = getattr(self, name)
+            _require(self, name, isinstance(value, int) and value >= 1, "at least 1")
+        for name in ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "seed"):
+            _require(self, name, _is_number(getattr(self, name)), "0 or more")
         for name, annotation in get_type_hints(type(self)).items():
             if get_origin(annotation) is Literal:
                 choices = get_args(annotation)
@@ -339,13 +435,10 @@ class TrainingArguments:
                 _require(self, name, getattr(self, name) in choices, words)
         measured = self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
         _require(self, "lr_scheduler_type", not measured, "a schedule that goes by the step alone")
-        _require(self, "report_to", self.report_to in ("none", [], ["none"]), "'none'")
-        _require(self, "num_train_epochs", 0 < self.num_train_epochs < math.inf, "above 0")
-        _require(self, "learning_rate", 0 <= self.learning_rate < math.inf, "0 or more")
-        _require(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        _require(self, "warmup_steps", 0 <= self.warmup_steps < math.inf, "0 or more")
-        _require(self, "seed", self.seed >= 0, "0 or more")
-        _require(self, "max_grad_norm", self.max_grad_norm >= 0, "0 or more")
+        _require(self, "report_to", self.report_to in ("none", None, [], ["none"]), "'none'")
+        epochs = self.num_train_epochs
+        _require(self, "num_train_epochs", _is_number(epochs) and epochs > 0, "above 0")
+        _require(self, "max_steps", isinstance(self.max_steps, int), "a whole number")
         if self.bf16 is not None:
             self.precision = "bf16" if self.bf16 else "fp32"
 
@@ -358,10 +451,10 @@ class TrainingArguments:
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
-                hint = _ELSEWHERE.get(name) or nearest(name, known)
+                close = nearest(name, known)
+                hint = f"use {close}" if close else f"the arguments are {', '.join(known)}"
                 raise UsageError(
-                    f"TrainingArguments has no argument {name!r}",
-                    fix=f"use {hint}" if hint else f"the arguments are {', '.join(known)}",
+                    f"TrainingArguments has no argument {name!r}", fix=_ELSEWHERE.get(name, hint)
                 )
         return super().__new__(cls)
 
@@ -455,6 +548,11 @@ class FinetuneOptions:
             precision=self.precision,
             eval_strategy="epoch",
         )
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is one, finite and not below 0; a text or None is none."""
+    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 def _require(owner: object, name: str, fine: bool, allowed: str) -> None:

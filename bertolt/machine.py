@@ -38,3 +38,15 @@ def memory_bytes() -> int | None:
 def versions() -> dict[str, str]:
     """Versions of the packages that decide a result."""
     return {name: metadata.version(name) for name in PACKAGES}
+
+
+def bound_kernel_caches() -> None:
+    """Keep fewer prepared CPU kernels than PyTorch's default, unless the user chose a number.
+
+    A kernel is prepared and kept for each distinct shape, 1,024 of them in each of two caches. With
+    texts of every length that is about a megabyte for each new mix of lengths, so the memory of an
+    evaluation would grow with its rows. A step needs a few dozen. The caches read their size when
+    the first product is computed, so this has to come before it.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")

@@ -8,6 +8,7 @@ import inspect
 import json
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertolt import BertConfig, TrainingArguments
-from bertolt.config import FinetuneOptions
+from bertolt import BertConfig, Trainer, TrainingArguments
+from bertolt.config import _ELSEWHERE, FinetuneOptions
 from bertolt.errors import CheckpointError, UsageError
 
 # ---- BertConfig ----
@@ -104,7 +105,7 @@ def test_a_field_that_there_is_not_is_refused_with_the_nearest() -> None:
         ({"id2label": {"a": 0}}, "id2label is"),
         ({"id2label": {"0": "a", "2": "b"}}, r"keys \[0, 2\]"),
         ({"position_embedding_type": "relative_key"}, "'relative_key'"),
-        ({"is_decoder": True}, "is_decoder is True"),
+        ({"add_cross_attention": True}, "the model is no decoder"),
     ],
     ids=str,
 )
@@ -152,23 +153,59 @@ def test_arguments_can_be_copied_pickled_and_replaced() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("evaluation_strategy", "eval_strategy"),
-        ("fp16", "bf16=True"),
-        ("warmup_ratio", "warmup_steps"),
-        ("learning_rat", "learning_rate"),
+        ("evaluation_strategy", "use eval_strategy"),
+        ("fp16", "use bf16=True"),
+        ("warmup_ratio", "use warmup_steps"),
+        ("learning_rat", "use learning_rate"),
         ("qqq", "the arguments are output_dir"),
     ],
 )
 def test_an_unknown_argument_is_refused_with_what_to_type(name: str, hint: str) -> None:
     with pytest.raises(UsageError, match=f"no argument '{name}'") as caught:
         TrainingArguments(**{name: 1})
-    assert hint in caught.value.fix
+    assert caught.value.fix.startswith(hint)
+
+
+OURS = {item.name for item in dataclasses.fields(TrainingArguments)}
+
+
+@pytest.mark.parametrize(
+    "name", [item.name for item in dataclasses.fields(transformers.TrainingArguments)]
+)
+def test_every_argument_of_the_peer_is_taken_or_refused_with_what_there_is_instead(
+    name: str,
+) -> None:
+    if name in OURS:
+        value = getattr(TrainingArguments(), name)
+        assert getattr(TrainingArguments(**{name: value}), name) == value
+        return
+    with pytest.raises(UsageError, match=f"TrainingArguments has no argument '{name}'") as caught:
+        TrainingArguments(**{name: None})
+    # Not found by its spelling, which would often mislead, but written down.
+    assert caught.value.fix == _ELSEWHERE[name]
+
+
+@pytest.mark.parametrize("name", sorted(_ELSEWHERE))
+def test_what_there_is_instead_is_there(name: str) -> None:
+    """Each hint names an argument of ours, or of the Trainer's, that exists."""
+    assert name not in OURS
+    trainer = set(inspect.signature(Trainer).parameters) | {f"Trainer.{n}" for n in vars(Trainer)}
+    words = re.findall(r"[\w.]+", _ELSEWHERE[name])
+    assert (OURS | trainer) & {word.rstrip(".") for word in words}
+    called = {word for word in words if word.startswith("Trainer.")} - {"Trainer.history"}
+    assert called <= trainer
 
 
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
         ("per_device_train_batch_size", 0, "at least 1"),
+        ("per_device_train_batch_size", 8.0, "at least 1"),
+        ("eval_steps", None, "at least 1"),
+        ("max_steps", "10", "a whole number"),
+        ("learning_rate", "5e-5", "0 or more"),
+        ("learning_rate", math.inf, "0 or more"),
+        ("num_train_epochs", None, "above 0"),
         ("gradient_accumulation_steps", 0, "at least 1"),
         ("eval_steps", 0, "at least 1"),
         ("num_train_epochs", 0, "above 0"),

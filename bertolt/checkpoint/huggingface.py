@@ -152,7 +152,13 @@ def _first_line(error: Exception) -> str:
 
 
 def load(
-    model: PreTrainedModel, folder: Path, *, seed: int, ignore_mismatched_sizes: bool
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    seed: int,
+    ignore_mismatched_sizes: bool,
+    ignore_missing: Iterable[str] = (),
+    ignore_unexpected: Iterable[str] = (),
 ) -> LoadReport:
     """Initialise what the folder's weights lack, copy what they have, compare each copy.
 
@@ -161,12 +167,20 @@ def load(
         folder: holds the weights.
         seed: of the initialised values.
         ignore_mismatched_sizes: initialise instead of refusing where shapes differ.
+        ignore_missing, ignore_unexpected: patterns beside those of the class.
 
     Raises:
         CheckpointError: no weights, a broken file, a shape that does not fit, a failed comparison.
     """
     weights = Weights(folder)
-    report = match_keys(model, weights, str(folder))
+    _untie_where_the_file_differs(model, weights)
+    report = match_keys(
+        model,
+        weights,
+        str(folder),
+        ignore_missing=(*model._keys_to_ignore_on_load_missing, *ignore_missing),
+        ignore_unexpected=(*model._keys_to_ignore_on_load_unexpected, *ignore_unexpected),
+    )
     if report.mismatched and not ignore_mismatched_sizes:
         first = report.mismatched[0]
         raise CheckpointError(
@@ -194,36 +208,75 @@ def _copy_and_compare(parameter: Tensor, tensor: Tensor, name: str, path: Path) 
         )
 
 
-def match_keys(model: PreTrainedModel, weights: Weights, source: str) -> LoadReport:
+def match_keys(
+    model: PreTrainedModel,
+    weights: Weights,
+    source: str,
+    *,
+    ignore_missing: Iterable[str] = (),
+    ignore_unexpected: Iterable[str] = (),
+) -> LoadReport:
     """Decide for every parameter and every tensor of the file what becomes of it."""
-    report = LoadReport(source=source)
+    report = LoadReport(source=source, tied=model.tied_weights())
     expected = {key: tuple(value.shape) for key, value in model.named_parameters()}
-    found: dict[str, str] = {}
-    homeless: list[str] = []
-    # Where a file has a parameter twice, its own name wins over an old spelling of it.
-    for name in sorted(weights.shapes, key=lambda name: name not in expected):
-        key = _translate(name, expected, model.base_model_prefix)
-        if key in expected and key not in found:
-            found[key] = name
-        else:
-            homeless.append(name)
+    found, homeless = _find_keys(model, weights, expected)
     for key, shape in expected.items():
-        source_name = found.get(key)
-        if source_name is not None and weights.shapes[source_name] == shape:
-            report.loaded[key] = source_name
+        name = found.get(key)
+        if name is not None and weights.shapes[name] == shape:
+            report.loaded[key] = name
             continue
-        if source_name is not None:
-            report.mismatched.append(Mismatch(key, shape, weights.shapes[source_name]))
-        elif pattern := _matching(key, model._keys_to_ignore_on_load_missing):
+        if name is not None:
+            report.mismatched.append(Mismatch(key, shape, weights.shapes[name]))
+        elif pattern := _matching(key, ignore_missing):
             report.ignored[key] = pattern
         report.initialised[key] = model.initial_rule(key)
     for name in homeless:
-        pattern = _matching(name, (*_DERIVED, *model._keys_to_ignore_on_load_unexpected))
+        pattern = _matching(name, (*_DERIVED, *ignore_unexpected))
         if pattern:
             report.ignored[name] = pattern
         else:
             report.unexpected.append(name)
     return report
+
+
+def _find_keys(
+    model: PreTrainedModel, weights: Weights, expected: Container[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Parameter to the file's name for it, and the names that no parameter goes by."""
+    tied = model.tied_weights()
+    known = {**dict.fromkeys(dict(model.named_parameters())), **dict.fromkeys(tied)}
+    found: dict[str, str] = {}
+    homeless: list[str] = []
+    # Where a file has a parameter twice, its own name wins over an old spelling of it.
+    for name in sorted(weights.shapes, key=lambda name: name not in known):
+        key = _translate(name, known, model.base_model_prefix)
+        if key in known and key not in found:
+            found[key] = name
+        else:
+            homeless.append(name)
+    for alias, source in tied.items():
+        # The module that computes is the one that has the alias, so its value is the one to take.
+        if alias in found:
+            found[source] = found.pop(alias)
+    return found, homeless
+
+
+def _untie_where_the_file_differs(model: PreTrainedModel, weights: Weights) -> None:
+    """Give a tied weight its own memory where the file has two values for the two names.
+
+    Its config says that they are one, and the numbers say otherwise; the numbers count.
+    """
+    alias = "cls.predictions.decoder.weight"
+    source = model.tied_weights().get(alias)
+    names = {
+        _translate(name, {alias, source or ""}, model.base_model_prefix): name
+        for name in weights.shapes
+    }
+    if source is None or not {alias, source} <= names.keys():
+        return
+    values = dict(weights.read([names[alias], names[source]]))
+    if not torch.equal(values[names[alias]], values[names[source]]):
+        model.untie_weights()
 
 
 def _translate(name: str, expected: Container[str], prefix: str) -> str:
@@ -275,7 +328,13 @@ def save(model: PreTrainedModel, directory: str | os.PathLike[str]) -> None:
         BertoltError: the folder cannot be written.
     """
     folder = Path(directory)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    # A tied parameter is written once. A reader that knows of no ties needs every name.
+    once = model.tied_weights() if model.config.tie_word_embeddings else {}
+    tensors = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+        if key not in once
+    }
 
     def write(path: Path) -> None:
         try:

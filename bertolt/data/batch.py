@@ -5,8 +5,9 @@ Shapes: B sequences, T packed tokens (filler included), L padded length.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +37,12 @@ class PackedBatch:
         cu_seqlens: (B+1,) int32, where each sequence starts, and the end of the last.
         max_seqlen: the longest sequence, in tokens.
         num_tokens: real tokens; rows from here to T are filler, and there is at least one.
-        labels: what the head's loss compares with, or None: (B,) for one label a sequence.
+        labels: what the head's loss compares with, or None: (B,) or (B, C) for a sequence, (B /
+            num_choices,) for multiple choice, (T,) for heads that label tokens, filler ignored.
+        next_sentence_label: (B,) 0 where the second segment is the true next one, else 1.
+        start_positions, end_positions: (B,) first and last token of an answer, counted within its
+            own sequence; `IGNORE_INDEX` where there is none to learn.
+        num_choices: sequences that make one example of multiple choice.
         num_targets: labels that take part in the loss.
     """
 
@@ -47,6 +53,10 @@ class PackedBatch:
     max_seqlen: int
     num_tokens: int
     labels: Tensor | None = None
+    next_sentence_label: Tensor | None = None
+    start_positions: Tensor | None = None
+    end_positions: Tensor | None = None
+    num_choices: int = 1
     num_targets: int = 0
 
     @property
@@ -64,11 +74,24 @@ class PackedBatch:
         """(B,) tokens of each sequence."""
         return self.cu_seqlens.diff()
 
+    @functools.cached_property
+    def sequence(self) -> Tensor:
+        """(num_tokens,) int64 sequence of each token."""
+        order = torch.arange(self.num_sequences, device=self.cu_seqlens.device)
+        return order.repeat_interleave(self.lengths, output_size=self.num_tokens)
+
+    @functools.cached_property
+    def column(self) -> Tensor:
+        """(num_tokens,) int64 place of each token within its sequence."""
+        rows = torch.arange(self.num_tokens, device=self.cu_seqlens.device)
+        return rows - self.first_rows[self.sequence]
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device."""
+        values = ((item.name, getattr(self, item.name)) for item in fields(self))
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=non_blocking)
-            for name, value in vars(self).items()
+            for name, value in values
             if isinstance(value, Tensor)
         }
         return replace(self, **moved)
@@ -80,14 +103,28 @@ class PackedBatch:
         token_type_ids: Sequence[Sequence[int] | np.ndarray] | None = None,
         *,
         labels: Tensor | None = None,
+        token_labels: Sequence[Sequence[int] | np.ndarray] | None = None,
+        next_sentence_label: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        num_choices: int = 1,
         pad_token_id: int = 0,
         row_multiple: int = ROW_MULTIPLE,
     ) -> PackedBatch:
         """Pack B sequences of ids, each given as a list or an array.
 
+        Args:
+            input_ids: the ids of each sequence.
+            token_type_ids: as many segment ids for each; None: zeros.
+            labels: (B,) or (B, C), for heads that label sequences.
+            token_labels: a label for each token, instead, for heads that label tokens.
+            next_sentence_label, start_positions, end_positions, num_choices: as the attributes.
+            pad_token_id: what filler rows hold.
+            row_multiple: of T.
+
         Raises:
-            DataError: no sequence at all, one without a token, or one whose segment ids are not as
-                many as its tokens.
+            DataError: no sequence at all, one without a token, or one whose segment ids or labels
+                are not as many as its tokens.
         """
         lengths = np.fromiter((len(ids) for ids in input_ids), dtype=np.int64, count=len(input_ids))
         if len(lengths) == 0 or lengths.min() == 0:
@@ -99,23 +136,32 @@ class PackedBatch:
         np.cumsum(lengths, out=cu_seqlens[1:])
         total = int(cu_seqlens[-1])
         rows = _padded_rows(total, row_multiple)
-        ids = np.full(rows, pad_token_id, dtype=np.int64)
-        np.concatenate(input_ids, out=ids[:total], casting="unsafe")
-        types = np.zeros(rows, dtype=np.int64)
-        if token_type_ids is not None:
-            _require_same_lengths(lengths, token_type_ids)
-            np.concatenate(token_type_ids, out=types[:total], casting="unsafe")
+
+        def packed(values: Sequence[Any], name: str, filler: int) -> Tensor:
+            _require_same_lengths(lengths, values, name)
+            flat = np.full(rows, filler, dtype=np.int64)
+            np.concatenate(values, out=flat[:total], casting="unsafe")
+            return torch.from_numpy(flat)
+
+        if token_labels is not None:
+            labels = packed(token_labels, "labels", IGNORE_INDEX)
         positions = np.zeros(rows, dtype=np.int64)
         positions[:total] = np.arange(total) - np.repeat(cu_seqlens[:-1], lengths)
         return cls(
-            input_ids=torch.from_numpy(ids),
-            token_type_ids=torch.from_numpy(types),
+            input_ids=packed(input_ids, "input_ids", pad_token_id),
+            token_type_ids=torch.zeros(rows, dtype=torch.long)
+            if token_type_ids is None
+            else packed(token_type_ids, "token_type_ids", 0),
             position_ids=torch.from_numpy(positions),
             cu_seqlens=torch.from_numpy(cu_seqlens),
             max_seqlen=int(lengths.max()),
             num_tokens=total,
             labels=labels,
-            num_targets=_count_targets(labels),
+            next_sentence_label=next_sentence_label,
+            start_positions=start_positions,
+            end_positions=end_positions,
+            num_choices=num_choices,
+            num_targets=_count_targets(labels, next_sentence_label, start_positions),
         )
 
     @classmethod
@@ -127,15 +173,22 @@ class PackedBatch:
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
         *,
+        labels_per_token: bool = False,
+        next_sentence_label: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        num_choices: int = 1,
         row_multiple: int = ROW_MULTIPLE,
     ) -> tuple[PackedBatch, PaddedLayout]:
         """Pack a padded batch, all of shape (B, L), and remember where its tokens were.
 
         Positions default to the column, counted from the row's first real token, so that padding
-        on the left and on the right give the same result.
+        on the left and on the right give the same result. With `labels_per_token`, labels are
+        (B, L) too. Start and end positions are columns; one at the padding is ignored.
 
         Raises:
-            DataError: not of shape (B, L), a mask of another shape, or a row without a token.
+            DataError: not of shape (B, L), a mask or labels of another shape, or a row without a
+                token.
         """
         _require_2d(input_ids, attention_mask)
         size, length = input_ids.shape
@@ -157,12 +210,15 @@ class PackedBatch:
             position_ids = (torch.arange(length, device=input_ids.device) - first).clamp_(min=0)
         rows = _padded_rows(total, row_multiple)
 
-        def pack(values: Tensor | None) -> Tensor:
-            packed = torch.zeros(rows, dtype=torch.long, device=input_ids.device)
+        def pack(values: Tensor | None, filler: int = 0) -> Tensor:
+            packed = torch.full((rows,), filler, dtype=torch.long, device=input_ids.device)
             if values is not None:
                 packed[:total] = values.expand(size, length).reshape(-1)[where]
             return packed
 
+        if labels is not None and labels_per_token:
+            _require_shape("labels", labels, input_ids)
+            labels = pack(labels, IGNORE_INDEX)
         batch = cls(
             input_ids=pack(input_ids),
             token_type_ids=pack(token_type_ids),
@@ -171,7 +227,11 @@ class PackedBatch:
             max_seqlen=int(lengths.max()),
             num_tokens=total,
             labels=labels,
-            num_targets=_count_targets(labels),
+            next_sentence_label=next_sentence_label,
+            start_positions=_places(start_positions, mask),
+            end_positions=_places(end_positions, mask),
+            num_choices=num_choices,
+            num_targets=_count_targets(labels, next_sentence_label, start_positions),
         )
         return batch, PaddedLayout(size, length, where)
 
@@ -196,18 +256,41 @@ class PaddedLayout:
         flat = flat.index_copy(0, self.where, packed[: self.where.numel()])
         return flat.view(self.size, self.length, *packed.shape[1:])
 
+    def unpack_maps(self, maps: Tensor, *, keys: bool) -> Tensor:
+        """Lay attention maps (B, N, S, K) out as (B, N, L, K), or with `keys` as (B, N, L, L)."""
+        out = maps.new_zeros(*maps.shape[:2], self.length, self.length if keys else maps.shape[-1])
+        sequence, column = self.where // self.length, self.where % self.length
+        for row in range(self.size):
+            places = column[sequence == row]
+            block = maps[row, :, : len(places)]
+            if keys:
+                out[row, :, places[:, None], places] = block[..., : len(places)]
+            else:
+                out[row, :, places] = block
+        return out
+
+
+def _places(positions: Tensor | None, mask: Tensor) -> Tensor | None:
+    """Columns (B,) of a padded batch as places within each sequence; `IGNORE_INDEX` at padding."""
+    if positions is None:
+        return None
+    column = positions.clamp(0, mask.shape[1] - 1)[:, None]
+    place = (mask.cumsum(dim=1) - 1).gather(1, column)
+    real = mask.gather(1, column) & (column == positions[:, None])
+    return place.masked_fill(~real, IGNORE_INDEX).squeeze(1)
+
 
 def _require_same_lengths(
-    lengths: np.ndarray[Any, Any], token_type_ids: Sequence[Sequence[int] | np.ndarray]
+    lengths: np.ndarray[Any, Any], values: Sequence[Sequence[int] | np.ndarray], name: str
 ) -> None:
-    found = [len(types) for types in token_type_ids]
+    found = [len(each) for each in values]
     if found == lengths.tolist():
         return
     pairs = zip(lengths, found, strict=False)
-    row = next((row for row, (count, types) in enumerate(pairs) if count != types), len(found))
+    row = next((row for row, (count, other) in enumerate(pairs) if count != other), len(found))
     raise DataError(
-        f"sequence {row} has not as many token_type_ids as input_ids",
-        fix="give every token its segment id, or none",
+        f"sequence {row} has not as many {name} as input_ids",
+        fix=f"give {name} for every token, or for none",
     )
 
 
@@ -217,11 +300,15 @@ def _require_2d(input_ids: Tensor, attention_mask: Tensor | None) -> None:
             f"input_ids have the shape {tuple(input_ids.shape)}, and (B, L) is needed",
             fix="for a single text, add a dimension: input_ids[None]",
         )
-    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+    if attention_mask is not None:
+        _require_shape("attention_mask", attention_mask, input_ids)
+
+
+def _require_shape(name: str, values: Tensor, input_ids: Tensor) -> None:
+    if values.shape != input_ids.shape:
         raise DataError(
-            f"attention_mask has the shape {tuple(attention_mask.shape)}, and input_ids "
-            f"{tuple(input_ids.shape)}",
-            fix="pass both as the tokenizer gave them",
+            f"{name} has the shape {tuple(values.shape)}, and input_ids {tuple(input_ids.shape)}",
+            fix="pass both as the tokenizer and the collator gave them",
         )
 
 
@@ -232,7 +319,9 @@ def _padded_rows(total: int, multiple: int) -> int:
     return -(-(total + 1) // multiple) * multiple
 
 
-def _count_targets(labels: Tensor | None) -> int:
+def _count_targets(*targets: Tensor | None) -> int:
+    """Labels that take part in the loss, of the first kind that is there."""
+    labels = next((each for each in targets if each is not None), None)
     if labels is None:
         return 0
     if labels.is_floating_point():

@@ -37,7 +37,8 @@ class Group:
     size: int
     length: int
     bias: Tensor | None
-    """(G, 1, 1, L): 0 where a key is real, -inf where it is filler; None if all are real."""
+    """(G, 1, 1, L): 0 where a key is real, -inf where it is filler; (1, 1, L, L) for causal
+    attention; None if every token sees all of its sequence."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class AttentionLayout:
         num_tokens: rows that hold a token of a sequence; the rest, at least one, are filler.
         order: (B,) sequences in the order of the groups.
         places: (B,) the inverse of `order`.
+        causal: no token sees a later one.
     """
 
     cu_seqlens: Tensor
@@ -64,6 +66,7 @@ class AttentionLayout:
     num_tokens: int
     order: Tensor
     places: Tensor
+    causal: bool = False
 
 
 # q, k, v, layout, share dropped, whether q is the first tokens alone
@@ -124,13 +127,17 @@ def attention(
     return BACKENDS[backend](q, k, v, layout, dropout_p, first_only)
 
 
-def prepare_layout(cu_seqlens: Tensor, max_seqlen: int, num_rows: int) -> AttentionLayout:
+@torch.compiler.disable
+def prepare_layout(
+    cu_seqlens: Tensor, max_seqlen: int, num_rows: int, *, causal: bool = False
+) -> AttentionLayout:
     """Lay the sequences of one batch out for every backend.
 
     Args:
         cu_seqlens: (B+1,) int32 starts, on any device.
         max_seqlen: the longest sequence.
         num_rows: T, filler included.
+        causal: no token sees a later one.
     """
     device = cu_seqlens.device
     starts = cu_seqlens.cpu().long()
@@ -148,7 +155,8 @@ def prepare_layout(cu_seqlens: Tensor, max_seqlen: int, num_rows: int) -> Attent
         index = torch.where(real, starts[members, None] + column, num_rows - 1)
         rows[index[real]] = (torch.arange(index.numel()).view_as(index) + offset)[real]
         slots.append(index.flatten())
-        groups.append(Group(end - begin, length, _key_bias(real, device)))
+        bias = _causal_bias(length, device) if causal else _key_bias(real, device)
+        groups.append(Group(end - begin, length, bias))
         offset += index.numel()
     return AttentionLayout(
         cu_seqlens=cu_seqlens,
@@ -159,7 +167,14 @@ def prepare_layout(cu_seqlens: Tensor, max_seqlen: int, num_rows: int) -> Attent
         num_tokens=int(starts[-1]),
         order=order.to(device),
         places=torch.argsort(order).to(device),
+        causal=causal,
     )
+
+
+def _causal_bias(length: int, device: torch.device) -> Tensor:
+    """-inf above the diagonal. Filler keys stand behind all real ones, so this hides them too."""
+    later = torch.ones(length, length, dtype=torch.bool).triu(1)
+    return torch.zeros(length, length).masked_fill_(later, -math.inf)[None, None].to(device)
 
 
 def _key_bias(real: Tensor, device: torch.device) -> Tensor | None:
@@ -210,12 +225,16 @@ def _reference(
     """
     out: list[Tensor] = []
     starts = layout.cu_seqlens.tolist()
+    both = torch.stack([k, v])
     for row, (start, stop) in enumerate(itertools.pairwise(starts)):
         length = stop - start
-        # Views of one sequence, heads first: (N, S, D). They share memory with q, k and v.
+        # One sequence, heads first: (N, S, D). `narrow` and `unbind` copy nothing.
         query = (q.narrow(0, row, 1) if first_only else q.narrow(0, start, length)).transpose(0, 1)
-        key, value = (x.narrow(0, start, length).transpose(0, 1) for x in (k, v))
+        key, value = both.narrow(1, start, length).transpose(1, 2).unbind(0)
         scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(q.shape[-1])
+        if layout.causal:
+            later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(later.narrow(0, 0, query.shape[1]), -math.inf)
         weights = dropout(scores.softmax(dim=-1), p, training=p > 0)
         out.append(torch.matmul(weights, value).transpose(0, 1).to(q.dtype))
     if not first_only:
@@ -304,12 +323,15 @@ def _attend_group(
     query: Tensor, key: Tensor, value: Tensor, group: Group, heads: int, p: float
 ) -> Tensor:
     """Attention of one padded group; keys and values (G·N, L, D), queries as many or one each."""
+    count = query.shape[1]
     if group.bias is None:
-        bias = query.new_zeros(()).expand(query.shape[0], 1, group.length)
+        bias = query.new_zeros(()).expand(1, 1, group.length)
+    elif group.bias.shape[0] == 1:
+        bias = group.bias.to(query.dtype)[0, :, :count]
     else:
         bias = group.bias.to(query.dtype).expand(-1, heads, -1, -1).reshape(-1, 1, group.length)
     scores = torch.baddbmm(
-        bias.expand(-1, query.shape[1], -1),
+        bias.expand(query.shape[0], count, -1),
         query,
         key.transpose(1, 2),
         alpha=1.0 / math.sqrt(query.shape[-1]),

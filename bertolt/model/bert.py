@@ -15,16 +15,25 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from bertolt.config import BertConfig
 from bertolt.data.batch import PackedBatch
 from bertolt.errors import DataError
-from bertolt.model.attention import AttentionLayout, attention
+from bertolt.model.attend import (
+    Across,
+    Attend,
+    Context,
+    KeyValueCache,
+    PaddedAttend,
+    SelfAttend,
+    Watched,
+)
 from bertolt.model.dropout import Dropout
-from bertolt.model.outputs import BaseModelOutputWithPooling
+from bertolt.model.outputs import BertModelOutput
 from bertolt.model.pretrained import PreTrainedModel
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
@@ -83,11 +92,12 @@ class BertEmbeddings(nn.Module):
 
 
 class BertSelfAttention(nn.Module):
-    """The three projections, and attention within each sequence."""
+    """The three projections, and attention within each sequence (or across to an encoder's)."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertConfig, layer: int) -> None:
         super().__init__()
         width = config.hidden_size
+        self.layer = layer
         self.num_heads = config.num_attention_heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -95,23 +105,28 @@ class BertSelfAttention(nn.Module):
         self.dropout_p = config.attention_probs_dropout_prob
 
     def forward(
-        self, queries: Tensor, hidden: Tensor, layout: AttentionLayout, backend: str
+        self, queries: Tensor, source: Tensor, attend: Attend, first_only: bool = False
     ) -> Tensor:
-        """Mix tokens of the same sequence: (T, H), or (B, H) for queries of the first tokens."""
-        q, k, v = (
-            projection(x).unflatten(-1, (self.num_heads, -1))
-            for projection, x in ((self.query, queries), (self.key, hidden), (self.value, hidden))
+        """Mix what `queries` (T, H) find in `source`: (T, H).
+
+        With `first_only`, the queries are the first tokens, (B, H), and so is the result.
+        """
+        q = self._heads(self.query(queries))
+        k, v = attend.keys_values(
+            self.layer, lambda: (self._heads(self.key(source)), self._heads(self.value(source)))
         )
-        mixed = attention(
+        mixed = attend(
             q,
             k,
             v,
-            layout,
-            backend=backend,
+            layer=self.layer,
             dropout_p=self.dropout_p if self.training else 0.0,
-            first_only=queries is not hidden,
+            first_only=first_only,
         )
         return mixed.flatten(1)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], self.num_heads, -1)
 
 
 class BertSelfOutput(nn.Module):
@@ -130,18 +145,18 @@ class BertSelfOutput(nn.Module):
 
 
 class BertAttention(nn.Module):
-    """Self-attention and its output."""
+    """Attention and its output."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertConfig, layer: int) -> None:
         super().__init__()
-        self.self = BertSelfAttention(config)
+        self.self = BertSelfAttention(config, layer)
         self.output = BertSelfOutput(config, config.hidden_size)
 
     def forward(
-        self, queries: Tensor, hidden: Tensor, layout: AttentionLayout, backend: str
+        self, queries: Tensor, source: Tensor, attend: Attend, first_only: bool = False
     ) -> Tensor:
-        """Queries (T, H) or (B, H), which are added again to what they found among (T, H)."""
-        mixed: Tensor = self.output(self.self(queries, hidden, layout, backend), queries)
+        """Queries (T, H) or (B, H), which are added again to what they found in the source."""
+        mixed: Tensor = self.output(self.self(queries, source, attend, first_only), queries)
         return mixed
 
 
@@ -151,7 +166,7 @@ class BertIntermediate(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(T, H) to (T, intermediate_size)."""
@@ -161,39 +176,68 @@ class BertIntermediate(nn.Module):
 class BertLayer(nn.Module):
     """One transformer layer, normalised after each residual sum."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertConfig, layer: int) -> None:
         super().__init__()
-        self.attention = BertAttention(config)
+        self.attention = BertAttention(config, layer)
+        if config.add_cross_attention:
+            self.crossattention = BertAttention(config, layer)
         self.intermediate = BertIntermediate(config)
         self.output = BertSelfOutput(config, config.intermediate_size)
 
     def forward(
-        self, hidden: Tensor, layout: AttentionLayout, backend: str, first: Tensor | None = None
+        self,
+        hidden: Tensor,
+        attend: Attend,
+        first: Tensor | None = None,
+        across: Across | None = None,
     ) -> Tensor:
         """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens."""
         queries = hidden if first is None else hidden.index_select(0, first)
-        mixed = self.attention(queries, hidden, layout, backend)
+        mixed = self.attention(queries, hidden, attend, first is not None)
+        if across is not None:
+            mixed = self.crossattention(mixed, across.hidden, across.attend)
         out: Tensor = self.output(self.intermediate(mixed), mixed)
         return out
 
 
 class BertEncoder(nn.Module):
-    """The stack of layers."""
+    """The stack of layers.
+
+    Attributes:
+        gradient_checkpointing: while training, keep only what goes into each layer and compute its
+            inside again in the backward pass.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+        count = config.num_hidden_layers
+        self.layer = nn.ModuleList(BertLayer(config, number) for number in range(count))
+        self.gradient_checkpointing = False
 
     def forward(
-        self, hidden: Tensor, layout: AttentionLayout, backend: str, first: Tensor | None = None
+        self,
+        hidden: Tensor,
+        attend: Attend,
+        first: Tensor | None = None,
+        across: Across | None = None,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
         """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens.
 
         For a head that reads the first tokens alone, most of the last layer is never needed.
+        `states` collects what goes into each layer, and what comes out of the last.
         """
         last = len(self.layer) - 1
         for number, layer in enumerate(self.layer):
-            hidden = layer(hidden, layout, backend, first if number == last else None)
+            if states is not None:
+                states.append(hidden)
+            inputs = (hidden, attend, first if number == last else None, across)
+            if self.gradient_checkpointing and self.training:
+                hidden = checkpoint(layer, *inputs, use_reentrant=False)
+            else:
+                hidden = layer(*inputs)
+        if states is not None:
+            states.append(hidden)
         return hidden
 
 
@@ -210,7 +254,7 @@ class BertPooler(nn.Module):
 
 
 class BertModel(PreTrainedModel):
-    """The encoder without a head.
+    """The encoder without a head; with `config.is_decoder`, no token sees a later one.
 
     Args:
         config: its shape.
@@ -226,45 +270,63 @@ class BertModel(PreTrainedModel):
         self.pooler = BertPooler(config) if add_pooling_layer else None
         self.init_weights()
 
-    def forward(
-        self,
-        batch: PackedBatch | Tensor | None = None,
-        *,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-    ) -> BaseModelOutputWithPooling:
-        """Encode a packed batch, or a padded one of shape (B, L).
-
-        Returns:
-            `last_hidden_state`: for a packed batch (num_tokens, H), without the filler rows; for a
-            padded one (B, L, H), with zeros at the padding. `pooler_output`: (B, H).
-        """
-        packed, padded = self.enter(batch, input_ids, attention_mask, token_type_ids, position_ids)
-        hidden = self.encode(packed)
+    def run(self, batch: PackedBatch, watched: Watched) -> BertModelOutput:
+        """Encode a packed batch: `last_hidden_state` (num_tokens, H), `pooler_output` (B, H)."""
+        hidden = self.encode(batch, watched)
         pooled = None
         if self.pooler is not None:
-            pooled = self.pooler(hidden.index_select(0, packed.first_rows))
+            pooled = self.pooler(hidden.index_select(0, batch.first_rows))
         # Filler rows stay inside: a loss over them would lead gradients astray.
-        hidden = hidden.narrow(0, 0, packed.num_tokens)
-        if padded is not None:
-            hidden = padded.unpack(hidden)
-        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
+        hidden = hidden.narrow(0, 0, batch.num_tokens)
+        return BertModelOutput(last_hidden_state=hidden, pooler_output=pooled)
 
-    def encode(self, batch: PackedBatch) -> Tensor:
+    def encode(
+        self, batch: PackedBatch, watched: Watched, context: Context | None = None
+    ) -> Tensor:
         """The hidden states of a packed batch: (T, H)."""
-        layout = self.prepare_layout(batch)
-        hidden = self.embeddings(batch)
-        encoded: Tensor = self.encoder(hidden, layout, self.attention_backend.name)
-        return encoded
-
-    def pool_first(self, batch: PackedBatch) -> Tensor:
-        """The pooled first tokens: (B, H). The same numbers as `forward`'s, for less work."""
-        assert self.pooler is not None, "built without a pooler"
-        layout = self.prepare_layout(batch)
-        first: Tensor = self.encoder(
-            self.embeddings(batch), layout, self.attention_backend.name, batch.first_rows
+        context = context or Context()
+        across = None
+        if context.source is not None:
+            across = Across(
+                context.source.hidden,
+                PaddedAttend.across(
+                    batch,
+                    context.source.batch,
+                    cache=context.cache,
+                    maps=watched.cross_attentions,
+                ),
+            )
+        hidden: Tensor = self.encoder(
+            self.embeddings(batch),
+            self._attend(batch, watched.attentions, context.cache),
+            across=across,
+            states=watched.hidden_states,
         )
+        if context.cache is not None:
+            context.cache.advance(batch)
+        return hidden
+
+    def _attend(
+        self,
+        batch: PackedBatch,
+        maps: list[Tensor] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Attend:
+        causal = self.config.is_decoder
+        if maps is not None or cache is not None:
+            return PaddedAttend.within(batch, causal=causal, cache=cache, maps=maps)
+        return SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
+
+    def pool_first(self, batch: PackedBatch, watched: Watched) -> Tensor:
+        """The pooled first tokens: (B, H). The same numbers as `run`'s, for less work."""
+        assert self.pooler is not None, "built without a pooler"
+        if watched.anything:
+            first = self.encode(batch, watched).index_select(0, batch.first_rows)
+        else:
+            first = self.encoder(self.embeddings(batch), self._attend(batch), batch.first_rows)
         pooled: Tensor = self.pooler(first)
         return pooled
+
+
+AutoModel = BertModel
+"""The same class: every encoder here is a BERT."""

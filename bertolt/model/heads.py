@@ -1,62 +1,350 @@
 """The heads: what stands on the backbone for each task.
 
-Shapes: B sequences, T packed tokens, L padded length, H hidden, C classes.
+Each `run` takes a packed batch; `PreTrainedModel.forward` is the door before it. A head's loss is
+there when the batch has what it compares with.
+
+Shapes: B sequences, T packed tokens, H hidden, V vocabulary, C classes, M labelled tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import Tensor, nn
 
 from bertolt.config import BertConfig
-from bertolt.data.batch import PackedBatch
-from bertolt.model.bert import BertModel
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
+from bertolt.errors import DataError
+from bertolt.model.attend import Watched
+from bertolt.model.bert import ACTIVATIONS, BertModel
 from bertolt.model.dropout import Dropout
-from bertolt.model.losses import problem_type, sequence_loss
-from bertolt.model.outputs import SequenceClassifierOutput
+from bertolt.model.losses import problem_type, sequence_loss, span_loss, token_loss
+from bertolt.model.outputs import (
+    BertForPreTrainingOutput,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    NextSentencePredictorOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from bertolt.model.pretrained import PreTrainedModel
+
+
+def _classifier_dropout(config: BertConfig) -> Dropout:
+    share = config.classifier_dropout
+    return Dropout(config.hidden_dropout_prob if share is None else share)
 
 
 class BertForSequenceClassification(PreTrainedModel):
     """One label (or several, or numbers) for each text, from its pooled first token."""
 
     base_model_prefix = "bert"
+    targets = frozenset({"labels"})
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
         self.bert = BertModel(config)
-        share = config.classifier_dropout
-        self.dropout = Dropout(config.hidden_dropout_prob if share is None else share)
+        self.dropout = _classifier_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.init_weights()
 
-    def forward(
-        self,
-        batch: PackedBatch | Tensor | None = None,
-        *,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> SequenceClassifierOutput:
-        """Classify a packed batch, or a padded one of shape (B, L).
-
-        Returns:
-            `logits` (B, C), and `loss`, the mean over the batch, when there are labels.
+    def run(self, batch: PackedBatch, watched: Watched) -> SequenceClassifierOutput:
+        """`logits` (B, C); labels (B,), (B, C) as the declared problem type needs them.
 
         Raises:
             DataError: labels that the declared problem type does not fit.
         """
-        packed, _ = self.enter(
-            batch, input_ids, attention_mask, token_type_ids, position_ids, labels
-        )
-        pooled = self.bert.pool_first(packed)
+        pooled = self.bert.pool_first(batch, watched)
         logits = self.classifier(self.dropout(pooled)).float()
         loss = None
-        if packed.labels is not None:
-            loss = sequence_loss(logits, packed.labels, problem_type(self.config))
+        if batch.labels is not None:
+            loss = sequence_loss(logits, batch.labels, problem_type(self.config))
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
+class BertForTokenClassification(PreTrainedModel):
+    """One label for each token."""
+
+    base_model_prefix = "bert"
+    targets = frozenset({"labels"})
+    labels_per_token = True
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.dropout = _classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.init_weights()
+
+    def run(self, batch: PackedBatch, watched: Watched) -> TokenClassifierOutput:
+        """`logits` (num_tokens, C); labels (T,)."""
+        hidden = self.bert.encode(batch, watched)
+        logits = self.classifier(self.dropout(hidden)).float()
+        loss = None if batch.labels is None else token_loss(logits, batch.labels)
+        return TokenClassifierOutput(loss=loss, logits=logits[: batch.num_tokens])
+
+
+class BertForQuestionAnswering(PreTrainedModel):
+    """Where in its sequence an answer begins and ends."""
+
+    base_model_prefix = "bert"
+    targets = frozenset({"start_positions", "end_positions"})
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.init_weights()
+
+    def run(self, batch: PackedBatch, watched: Watched) -> QuestionAnsweringModelOutput:
+        """`start_logits` and `end_logits` (num_tokens,).
+
+        The loss compares each end with the other tokens of its own sequence; padding never takes
+        part in it.
+        """
+        hidden = self.bert.encode(batch, watched)
+        ends = self.qa_outputs(hidden).float()[: batch.num_tokens]
+        start, end = ends.unbind(-1)
+        loss = None
+        if batch.start_positions is not None and batch.end_positions is not None:
+            first = span_loss(start, batch.start_positions, batch)
+            loss = (first + span_loss(end, batch.end_positions, batch)) / 2
+        return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
+
+
+class BertForMultipleChoice(PreTrainedModel):
+    """Which of several sequences is the right one."""
+
+    base_model_prefix = "bert"
+    targets = frozenset({"labels"})
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config)
+        self.dropout = _classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.init_weights()
+
+    def enter(
+        self,
+        batch: PackedBatch | Tensor | None,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        targets: Mapping[str, Tensor],
+        *,
+        num_choices: int = 1,
+    ) -> tuple[PackedBatch, PaddedLayout | None]:
+        """As every model, and a padded batch has one more dimension: (B, choices, L)."""
+        if isinstance(batch, Tensor):
+            batch, input_ids = None, batch
+        if input_ids is not None:
+            if input_ids.dim() != 3:
+                raise DataError(
+                    f"input_ids have the shape {tuple(input_ids.shape)}, and (B, choices, L) is "
+                    "needed",
+                    fix="stack the choices of each example in the second dimension",
+                )
+            num_choices = input_ids.shape[1]
+        ids, mask, types, positions = (
+            None if each is None else each.flatten(0, 1)
+            for each in (input_ids, attention_mask, token_type_ids, position_ids)
+        )
+        return super().enter(batch, ids, mask, types, positions, targets, num_choices=num_choices)
+
+    def run(self, batch: PackedBatch, watched: Watched) -> MultipleChoiceModelOutput:
+        """`logits` (B / num_choices, num_choices); labels (B / num_choices,).
+
+        Raises:
+            DataError: the sequences are not a whole number of examples.
+        """
+        if batch.num_sequences % batch.num_choices:
+            raise DataError(
+                f"{batch.num_sequences} sequences are no whole number of examples of "
+                f"{batch.num_choices} choices",
+                fix="give every example the same number of choices, and say so in num_choices",
+            )
+        pooled = self.bert.pool_first(batch, watched)
+        logits = self.classifier(self.dropout(pooled)).float().view(-1, batch.num_choices)
+        loss = None if batch.labels is None else token_loss(logits, batch.labels)
+        return MultipleChoiceModelOutput(loss=loss, logits=logits)
+
+
+class BertForNextSentencePrediction(PreTrainedModel):
+    """Whether the second segment follows the first: class 0 for yes."""
+
+    base_model_prefix = "bert"
+    targets = frozenset({"labels"})
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config)
+        self.cls = BertOnlyNSPHead(config)
+        self.init_weights()
+
+    def run(self, batch: PackedBatch, watched: Watched) -> NextSentencePredictorOutput:
+        """`logits` (B, 2); labels (B,)."""
+        logits = self.cls.seq_relationship(self.bert.pool_first(batch, watched)).float()
+        loss = None if batch.labels is None else token_loss(logits, batch.labels)
+        return NextSentencePredictorOutput(loss=loss, logits=logits)
+
+
+class BertPredictionHeadTransform(nn.Module):
+    """The layer between the last hidden state and the vocabulary."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(M, H) to (M, H)."""
+        normed: Tensor = self.LayerNorm(self.activation(self.dense(hidden)))
+        return normed
+
+
+class BertLMPredictionHead(nn.Module):
+    """Hidden states to the vocabulary; `bias` and `decoder.bias` are one parameter."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.transform = BertPredictionHeadTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = self.decoder.bias
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(M, H) to (M, V)."""
+        logits: Tensor = self.decoder(self.transform(hidden))
+        return logits
+
+
+class BertOnlyMLMHead(nn.Module):
+    """The head of masked language modelling and of the decoder."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.predictions = BertLMPredictionHead(config)
+
+
+class BertOnlyNSPHead(nn.Module):
+    """The head of next sentence prediction."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+
+class BertPreTrainingHeads(nn.Module):
+    """Both heads of pretraining."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.predictions = BertLMPredictionHead(config)
+        self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+
+class LanguageModel(PreTrainedModel):
+    """What the heads over the vocabulary share: ties, and a decoder for labelled tokens alone."""
+
+    base_model_prefix = "bert"
+    labels_per_token = True
+    _tied_weights_keys: ClassVar[Mapping[str, str]] = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    bert: BertModel
+    cls: Any
+
+    def tied_weights(self) -> dict[str, str]:
+        """The decoder's bias has two names in any case, its weight is tied by the config."""
+        tied = dict(self._tied_weights_keys)
+        if not self.config.tie_word_embeddings:
+            del tied["cls.predictions.decoder.weight"]
+        return tied
+
+    def labelled_only(self, batch: PackedBatch) -> bool:
+        """With labels, the logits are those of the labelled tokens."""
+        return batch.labels is not None
+
+    def predict_tokens(
+        self, hidden: Tensor, labels: Tensor | None, num_tokens: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits over the vocabulary and their mean loss.
+
+        Args:
+            hidden: (T, H).
+            labels: (T,), or None.
+            num_tokens: rows that hold a token.
+
+        Returns:
+            Without labels (num_tokens, V) and None. With labels the logits (M, V) of the tokens
+            that have one, in their order, and the loss: the widest product of the model is
+            computed for a seventh of the tokens.
+        """
+        if labels is None:
+            return self.cls.predictions(hidden[:num_tokens]), None
+        labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
+        logits = self.cls.predictions(hidden.index_select(0, labelled))
+        return logits, token_loss(logits, labels[labelled])
+
+
+class BertForMaskedLM(LanguageModel):
+    """Which word stood at a masked place."""
+
+    targets = frozenset({"labels"})
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.cls = BertOnlyMLMHead(config)
+        self.init_weights()
+
+    def run(self, batch: PackedBatch, watched: Watched) -> MaskedLMOutput:
+        """`logits` (num_tokens, V); with labels (T,), those of the labelled tokens (M, V)."""
+        hidden = self.bert.encode(batch, watched)
+        logits, loss = self.predict_tokens(hidden, batch.labels, batch.num_tokens)
+        return MaskedLMOutput(loss=loss, logits=logits)
+
+
+class BertForPreTraining(LanguageModel):
+    """Both objectives of pretraining: masked words, and whether the second segment follows."""
+
+    targets = frozenset({"labels", "next_sentence_label"})
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config)
+        self.cls = BertPreTrainingHeads(config)
+        self.init_weights()
+
+    def run(self, batch: PackedBatch, watched: Watched) -> BertForPreTrainingOutput:
+        """`prediction_logits` as of masked language modelling, `seq_relationship_logits` (B, 2).
+
+        The loss is the sum of those that have their labels.
+        """
+        assert self.bert.pooler is not None
+        hidden = self.bert.encode(batch, watched)
+        pooled = self.bert.pooler(hidden.index_select(0, batch.first_rows))
+        logits, loss = self.predict_tokens(hidden, batch.labels, batch.num_tokens)
+        relationship = self.cls.seq_relationship(pooled).float()
+        if batch.next_sentence_label is not None:
+            following = token_loss(relationship, batch.next_sentence_label)
+            loss = following if loss is None else loss + following
+        return BertForPreTrainingOutput(
+            loss=loss, prediction_logits=logits, seq_relationship_logits=relationship
+        )
+
+
 AutoModelForSequenceClassification = BertForSequenceClassification
-"""The same class: every encoder here is a BERT."""
+"""The same class under its other name, as below: every encoder here is a BERT."""
+AutoModelForTokenClassification = BertForTokenClassification
+AutoModelForQuestionAnswering = BertForQuestionAnswering
+AutoModelForMultipleChoice = BertForMultipleChoice
+AutoModelForNextSentencePrediction = BertForNextSentencePrediction
+AutoModelForMaskedLM = BertForMaskedLM
+AutoModelForPreTraining = BertForPreTraining

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bertolt.config import BertConfig, ProblemType
-from bertolt.data.batch import IGNORE_INDEX
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.errors import DataError
 
 
@@ -53,3 +56,46 @@ def sequence_loss(logits: Tensor, labels: Tensor, kind: ProblemType) -> Tensor:
         )
     loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
     return loss(logits, labels.float())
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the labels that count, in fp32; zero where none does.
+
+    Args:
+        logits: (M, C).
+        labels: (M,) class ids; those equal to `IGNORE_INDEX` do not count.
+
+    Raises:
+        DataError: a label is not among the classes.
+    """
+    count = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    try:
+        total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    except IndexError as error:
+        raise DataError(
+            f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",
+            fix=f"number the labels from 0; {IGNORE_INDEX} leaves a token out",
+        ) from error
+    return total / count
+
+
+def span_loss(logits: Tensor, positions: Tensor, batch: PackedBatch) -> Tensor:
+    """Mean cross-entropy of one end of an answer, over the tokens of its own sequence.
+
+    Args:
+        logits: (num_tokens,) packed.
+        positions: (B,) places within each sequence; one that is outside of it does not count.
+        batch: whose tokens these are.
+    """
+    table = logits.new_full((batch.num_sequences, batch.max_seqlen), -math.inf, dtype=torch.float32)
+    table = table.index_put((batch.sequence, batch.column), logits.float())
+    outside = (positions < 0) | (positions >= batch.lengths)
+    return token_loss(table, positions.masked_fill(outside, IGNORE_INDEX))
+
+
+def next_token_labels(labels: Tensor, batch: PackedBatch) -> Tensor:
+    """For each packed row (T,), the label of the token behind it in the same sequence."""
+    following = torch.full_like(labels, IGNORE_INDEX)
+    following[:-1] = labels[1:]
+    following[batch.cu_seqlens[1:].long() - 1] = IGNORE_INDEX
+    return following

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import os
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,10 @@ from bertolt.console import say
 from bertolt.data.batch import PackedBatch, PaddedLayout
 from bertolt.errors import UsageError
 from bertolt.model import initialize
+from bertolt.model.attend import Watched
 from bertolt.model.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
+from bertolt.model.outputs import ModelOutput
+from bertolt.model.resize import resize_vocabulary
 
 
 class PreTrainedModel(nn.Module):
@@ -28,7 +32,13 @@ class PreTrainedModel(nn.Module):
         attention_backend: the chosen backend and the reason.
     """
 
-    base_model_prefix = ""
+    base_model_prefix: ClassVar[str] = ""
+    targets: ClassVar[frozenset[str]] = frozenset()
+    """Arguments of a call that the loss compares with."""
+    labels_per_token: ClassVar[bool] = False
+    """Whether `labels` has an entry for each token, (B, L) or (T,)."""
+    _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
+    """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
     _keys_to_ignore_on_load_missing: Sequence[str] = ()
     _keys_to_ignore_on_load_unexpected: Sequence[str] = ()
 
@@ -43,9 +53,99 @@ class PreTrainedModel(nn.Module):
         initialize.init_weights(module, self.config.initializer_range)
 
     def init_weights(self) -> None:
-        """Initialise every module of the model by `_init_weights`."""
-        with torch.no_grad():
-            self.apply(self._init_weights)
+        """Initialise every module of the model by `_init_weights`, and tie what is tied."""
+        self.run_init_rule()
+        self.tie_weights()
+
+    @torch.no_grad()
+    def run_init_rule(self, only: Container[str] | None = None) -> None:
+        """Call `_init_weights` for each module, children before parents.
+
+        Args:
+            only: paths of the modules; None for all.
+        """
+        # What has two owners is left as its source's rule leaves it: with a padding row of zeros.
+        second = {alias.rpartition(".")[0] for alias in self.tied_weights()}
+        upwards = reversed(list(self.named_modules()))
+        for path, module in sorted(upwards, key=lambda found: found[0] not in second):
+            if only is None or path in only:
+                self._init_weights(module)
+
+    def tied_weights(self) -> dict[str, str]:
+        """Name of each parameter that shares another's memory, and the name of the other."""
+        return dict(self._tied_weights_keys) if self.config.tie_word_embeddings else {}
+
+    def tie_weights(self) -> None:
+        """Let the parameters of `tied_weights` share their memory."""
+        for alias, source in self.tied_weights().items():
+            path, _, name = alias.rpartition(".")
+            setattr(self.get_submodule(path), name, self.get_parameter(source))
+
+    def untie_weights(self) -> None:
+        """Give the output embeddings their own memory, and say so in the config."""
+        before = self.tied_weights()
+        self.change_config(tie_word_embeddings=False)
+        for alias in before.keys() - self.tied_weights().keys():
+            path, _, name = alias.rpartition(".")
+            own = self.get_parameter(alias).detach().clone()
+            setattr(self.get_submodule(path), name, nn.Parameter(own))
+
+    def change_config(self, **changes: Any) -> None:
+        """Set fields of the config here and in the models inside that share it.
+
+        Other models that were built from the same config object keep theirs.
+        """
+        before = self.config
+        after = before.changed(**changes)
+        for module in self.modules():
+            if isinstance(module, PreTrainedModel) and module.config is before:
+                module.config = after
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of word embeddings."""
+        base: Any = getattr(self, self.base_model_prefix) if self.base_model_prefix else self
+        table: nn.Embedding = base.embeddings.word_embeddings
+        return table
+
+    def get_output_embeddings(self) -> nn.Linear | None:
+        """The layer from hidden states to the vocabulary, or None."""
+        predictions = getattr(getattr(self, "cls", None), "predictions", None)
+        return getattr(predictions, "decoder", None)
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        *,
+        seed: int = 0,
+    ) -> nn.Embedding:
+        """Let the vocabulary grow or shrink at its end; what stays, stays as it is.
+
+        New rows come from `_init_weights`. Ties stay, and so does the row of the padding. An
+        optimizer that was built before goes on training the old parameters: build it afterwards.
+
+        Args:
+            new_num_tokens: rows of the table, for instance `len(tokenizer)`; None: as many as now.
+            pad_to_multiple_of: round that up.
+            seed: of the new rows.
+
+        Returns:
+            The table of word embeddings.
+
+        Raises:
+            UsageError: no size, or one too small for the padding token.
+        """
+        return resize_vocabulary(self, new_num_tokens, pad_to_multiple_of, seed)
+
+    def gradient_checkpointing_enable(self, enable: bool = True) -> None:
+        """While training, keep less for the backward pass and compute it again there."""
+        for module in self.modules():
+            if isinstance(getattr(module, "gradient_checkpointing", None), bool):
+                module.gradient_checkpointing = enable  # type: ignore[assignment]
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep all that the backward pass needs."""
+        self.gradient_checkpointing_enable(False)
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +177,69 @@ class PreTrainedModel(nn.Module):
 
     def prepare_layout(self, batch: PackedBatch) -> AttentionLayout:
         """Where the tokens of `batch` sit while attention is computed."""
-        return prepare_layout(batch.cu_seqlens, batch.max_seqlen, batch.input_ids.shape[0])
+        rows = batch.input_ids.shape[0]
+        causal = self.config.is_decoder
+        layout: AttentionLayout = prepare_layout(
+            batch.cu_seqlens, batch.max_seqlen, rows, causal=causal
+        )
+        return layout
+
+    def forward(
+        self,
+        batch: PackedBatch | Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        return_dict: bool = True,
+    ) -> Any:
+        """Run the model on a packed batch, or on a padded one of shape (B, L).
+
+        Args:
+            batch: packed, with its targets; or `input_ids`.
+            input_ids, attention_mask, token_type_ids, position_ids: (B, L), for the padded door.
+            labels, next_sentence_label, start_positions, end_positions: what the loss compares
+                with, as far as this model has such a target; see `PackedBatch`.
+            output_hidden_states, output_attentions: put them into the output too.
+            return_dict: False for a plain tuple.
+
+        Returns:
+            The output of this class's `run`; for a padded batch, what there is for each token is
+            laid out as (B, L, …), with zeros at the padding.
+
+        Raises:
+            UsageError: neither door or both, a target that this model does not have, or a text
+                longer than the position table.
+            DataError: ids or labels that do not fit the model.
+        """
+        given = {
+            "labels": labels,
+            "next_sentence_label": next_sentence_label,
+            "start_positions": start_positions,
+            "end_positions": end_positions,
+        }
+        packed, padded = self.enter(
+            batch,
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            {name: value for name, value in given.items() if value is not None},
+        )
+        watched = Watched.asked(hidden_states=output_hidden_states, attentions=output_attentions)
+        output = self.leave(self.run(packed, watched), packed, padded, watched)
+        return output if return_dict else output.to_tuple()
+
+    @abc.abstractmethod
+    def run(self, batch: PackedBatch, watched: Watched) -> ModelOutput:
+        """Outputs and loss of a packed batch; `watched` collects what else was asked for."""
 
     def enter(
         self,
@@ -86,12 +248,14 @@ class PreTrainedModel(nn.Module):
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,
         position_ids: Tensor | None,
-        labels: Tensor | None = None,
+        targets: Mapping[str, Tensor],
+        *,
+        num_choices: int = 1,
     ) -> tuple[PackedBatch, PaddedLayout | None]:
         """The model's two doors: take a packed batch as it is, or pack a padded one.
 
         Raises:
-            UsageError: neither was given, or both; or a text longer than the position table.
+            UsageError: as in `forward`.
         """
         if isinstance(batch, Tensor):
             batch, input_ids = None, batch
@@ -99,11 +263,22 @@ class PreTrainedModel(nn.Module):
             raise UsageError(
                 f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
             )
+        if foreign := targets.keys() - self.targets:
+            raise UsageError(
+                f"{type(self).__name__} has no {min(foreign)} to learn from",
+                fix=f"it takes {', '.join(sorted(self.targets)) or 'no targets at all'}",
+            )
         padded = None
         if batch is None:
             assert input_ids is not None
             batch, padded = PackedBatch.from_padded(
-                input_ids, attention_mask, token_type_ids, position_ids, labels
+                input_ids,
+                attention_mask,
+                token_type_ids,
+                position_ids,
+                labels_per_token=self.labels_per_token,
+                num_choices=num_choices,
+                **dict(targets),  # type: ignore[arg-type]
             )
         if batch.max_seqlen > self.config.max_position_embeddings:
             raise UsageError(
@@ -113,6 +288,35 @@ class PreTrainedModel(nn.Module):
             )
         return batch, padded
 
+    def leave(
+        self,
+        output: ModelOutput,
+        batch: PackedBatch,
+        padded: PaddedLayout | None,
+        watched: Watched,
+    ) -> ModelOutput:
+        """Put what was watched into the output; lay all of it out as the batch came in."""
+        states, maps = watched.hidden_states, watched.attentions
+        if states is not None:
+            output.hidden_states = tuple(state.narrow(0, 0, batch.num_tokens) for state in states)
+        if maps is not None:
+            output.attentions = tuple(maps)
+        if padded is None:
+            return output
+        for name in output.per_token:
+            value = getattr(output, name)
+            if value is not None and not self.labelled_only(batch):
+                setattr(output, name, padded.unpack(value))
+        if output.hidden_states is not None:
+            output.hidden_states = tuple(padded.unpack(state) for state in output.hidden_states)
+        if maps is not None:
+            output.attentions = tuple(padded.unpack_maps(each, keys=True) for each in maps)
+        return output
+
+    def labelled_only(self, batch: PackedBatch) -> bool:
+        """Whether the outputs for tokens are those of the labelled tokens alone."""
+        return False
+
     @classmethod
     def from_pretrained(
         cls,
@@ -121,8 +325,13 @@ class PreTrainedModel(nn.Module):
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
         strict: bool = False,
+        keys_to_ignore_on_load_missing: Sequence[str] = (),
+        keys_to_ignore_on_load_unexpected: Sequence[str] = (),
         verbose: bool = True,
         seed: int = 0,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
         **config_changes: Any,
     ) -> Any:
         """Build, initialise, overwrite with what the checkpoint has, and check every tensor.
@@ -132,8 +341,14 @@ class PreTrainedModel(nn.Module):
             output_loading_info: return `(model, LoadReport)` instead of the model.
             ignore_mismatched_sizes: keep initial values where the file's shape does not fit.
             strict: make any difference between model and file an error.
+            keys_to_ignore_on_load_missing, keys_to_ignore_on_load_unexpected: regular expressions
+                for names whose absence from the file, or from the model, is as it should be;
+                beside those of the class.
             verbose: print the report, folded, to standard error.
             seed: of the weights that the checkpoint does not have.
+            revision: a branch, tag or commit on the hub.
+            cache_dir: the hub's cache, when not the usual one.
+            local_files_only: take only what the cache has.
             config_changes: fields of the config to set, such as `num_labels=3`.
 
         Returns:
@@ -142,7 +357,8 @@ class PreTrainedModel(nn.Module):
         Raises:
             CheckpointError: nothing there, a broken file, or shapes that do not fit.
         """
-        folder = huggingface.resolve(name_or_path)
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        folder = huggingface.resolve(name_or_path, hub)
         config = BertConfig.from_pretrained(folder).changed(**config_changes)
         model = cls._build_empty(config)
         report = huggingface.load(
@@ -150,6 +366,8 @@ class PreTrainedModel(nn.Module):
             folder,
             seed=seed,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            ignore_missing=keys_to_ignore_on_load_missing,
+            ignore_unexpected=keys_to_ignore_on_load_unexpected,
         )
         if strict:
             report.require_exact()
@@ -171,7 +389,10 @@ class PreTrainedModel(nn.Module):
         if any(True for _ in model.buffers()):
             with torch.random.fork_rng(devices=[]):
                 return cls(config)
-        return model.to_empty(device="cpu")
+        model.to_empty(device="cpu")
+        # Moving off the meta device makes a new parameter for each name.
+        model.tie_weights()
+        return model
 
     def initial_rule(self, key: str) -> str:
         """By which rule the parameter `key` was initialised, in words."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertolt.model.outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from bertolt.model.outputs import BertModelOutput, SequenceClassifierOutput
 
 LOSS, LOGITS = torch.tensor(1.0), torch.zeros(2, 3)
 
@@ -37,4 +37,4 @@ def test_what_is_none_is_left_out() -> None:
 
 def test_a_name_that_is_no_field_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="hidden"):
-        BaseModelOutputWithPooling(last_hidden_state=LOGITS)["hidden"]
+        BertModelOutput(last_hidden_state=LOGITS)["hidden"]

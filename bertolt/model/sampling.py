@@ -1,0 +1,69 @@
+"""Choosing the next token from its logits."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bertolt.errors import UsageError
+
+
+class Sampling:
+    """Greedy choice, or a draw from a sharpened and shortened distribution.
+
+    Args:
+        do_sample: draw; otherwise the most probable token is taken and the rest has no meaning.
+        temperature: logits are divided by it; below 1 the probable becomes more so.
+        top_k: keep the k most probable tokens (and those equal to the last of them); 0: all.
+        top_p: keep the fewest tokens whose probabilities add up to this; 1: all.
+            Source: Holtzman et al., 2019, arXiv:1904.09751.
+        seed: of the draws; None: PyTorch's own random state.
+        device: where the logits are.
+
+    Raises:
+        UsageError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        do_sample: bool,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: int | None,
+        device: torch.device,
+    ) -> None:
+        for name, value, fits, allowed in (
+            ("temperature", temperature, 0 < temperature < math.inf, "a number above 0"),
+            ("top_k", top_k, top_k >= 0, "0 for all tokens, or how many to keep"),
+            ("top_p", top_p, 0 < top_p <= 1, "a share above 0, up to 1"),
+        ):
+            if not fits:
+                raise UsageError(f"{name} is {value!r}", fix=f"give {allowed}")
+        self.do_sample = do_sample
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self._generator = None
+        if seed is not None:
+            self._generator = torch.Generator(device).manual_seed(seed)
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """One token (B,) from each row of logits (B, V)."""
+        if not self.do_sample:
+            return logits.argmax(dim=-1)
+        shares = self.shortened(logits / self.temperature).softmax(dim=-1)
+        return torch.multinomial(shares, 1, generator=self._generator).squeeze(1)
+
+    def shortened(self, logits: Tensor) -> Tensor:
+        """Logits (B, V) with -inf for the tokens that `top_k` and `top_p` leave out."""
+        if 0 < self.top_k < logits.shape[-1]:
+            least = logits.topk(self.top_k, dim=-1).values.narrow(-1, self.top_k - 1, 1)
+            logits = logits.masked_fill(logits < least, -math.inf)
+        if self.top_p < 1:
+            ordered, order = logits.sort(dim=-1, descending=True)
+            shares = ordered.softmax(dim=-1)
+            # A token is left out when those before it are already enough; the first never is.
+            out = shares.cumsum(dim=-1) - shares >= self.top_p
+            logits = logits.masked_fill(out.scatter(-1, order, out), -math.inf)
+        return logits
