@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from bertolt.checkpoint.report import LoadReport as LoadReport
     from bertolt.config import BertConfig as BertConfig
     from bertolt.config import TrainingArguments as TrainingArguments
-    from bertolt.data.batch import DataCollatorWithPadding as DataCollatorWithPadding
     from bertolt.data.batch import PackedBatch as PackedBatch
-    from bertolt.data.batch import PackingCollator as PackingCollator
     from bertolt.data.collate import (
         DataCollatorForTokenClassification as DataCollatorForTokenClassification,
     )
+    from bertolt.data.collate import DataCollatorWithPadding as DataCollatorWithPadding
+    from bertolt.data.collate import PackingCollator as PackingCollator
     from bertolt.data.collate import default_data_collator as default_data_collator
     from bertolt.data.masking import (
         DataCollatorForLanguageModeling as DataCollatorForLanguageModeling,
@@ -86,10 +86,10 @@ _HOME = {
     "BertoltError": "bertolt.errors",
     "DataCollatorForLanguageModeling": "bertolt.data.masking",
     "DataCollatorForTokenClassification": "bertolt.data.collate",
-    "DataCollatorWithPadding": "bertolt.data.batch",
+    "DataCollatorWithPadding": "bertolt.data.collate",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",
-    "PackingCollator": "bertolt.data.batch",
+    "PackingCollator": "bertolt.data.collate",
     "Predictor": "bertolt.predict",
     "Trainer": "bertolt.train.trainer",
     "TrainingArguments": "bertolt.config",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertolt.data.batch import PackingCollator
+from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts
 from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
 from bertolt.model.precision import PrecisionChoice

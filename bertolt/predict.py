@@ -12,7 +12,7 @@ import torch
 
 from bertolt.checkpoint import huggingface
 from bertolt.contract import Contract, Golden
-from bertolt.data.batch import PackingCollator
+from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.errors import CheckpointError
 from bertolt.evaluation import TOKEN_BUDGET

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,10 +79,52 @@ def test_the_surest_mistakes_come_first(scores: Scores, rows: Any, plain: Any) -
         assert mistake.predicted == shares[mistake.row].argmax() != mistake.label
 
 
-def test_mistakes_and_memory_do_not_grow_with_the_rows(model: Any, rows: Any) -> None:
+def test_the_mistakes_kept_do_not_grow_with_the_rows(model: Any, rows: Any) -> None:
     found = score(model, rows, precision=FP32, baseline_label=0, keep_mistakes=2)
     assert len(found.mistakes) == 2
     assert found.confusion.counts.shape == (3, 3)
+
+
+_EVALUATE_IN_PARTS = """
+import sys
+import numpy as np
+import bertolt
+from bertolt.data.encode import encode_texts
+from bertolt.evaluation import score
+from bertolt.model.precision import choose_precision
+import torch
+
+def resident():  # MB
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+tokenizer = bertolt.BertTokenizer.from_pretrained(sys.argv[1])
+model = bertolt.BertForSequenceClassification(
+    bertolt.BertConfig(vocab_size=97, hidden_size=384, num_hidden_layers=1, num_attention_heads=12)
+)
+precision = choose_precision("bf16", torch.device("cpu"))
+choose = np.random.default_rng(0)
+for part in range(6):
+    texts = [" ".join(["film"] * n) for n in choose.integers(1, 120, 1000)]
+    rows = encode_texts(tokenizer, texts, 160, choose.integers(0, 2, 1000))
+    score(model, rows, precision=precision, baseline_label=0)
+    print(resident())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's own figures")
+def test_memory_does_not_grow_with_the_rows(tiny_folder: Path) -> None:
+    """Thousand after thousand of rows, every batch of another shape, in a process of its own."""
+    told = subprocess.run(
+        [sys.executable, "-c", _EVALUATE_IN_PARTS, str(tiny_folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    resident = [float(line) for line in told.stdout.split()]
+    # Without a bound on the prepared kernels it is several hundred.
+    assert resident[-1] - resident[1] < 60
 
 
 def test_the_baseline_is_one_label_for_all(scores: Scores, rows: Any) -> None:

@@ -1,4 +1,4 @@
-"""`PackedBatch`, the one thing that flows from the collator to the loss, and what makes it.
+"""`PackedBatch`, the one thing that flows from the collator to the loss.
 
 Shapes: B sequences, T packed tokens (filler included), L padded length.
 """
@@ -6,9 +6,9 @@ Shapes: B sequences, T packed tokens (filler included), L padded length.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -327,104 +327,3 @@ def _count_targets(*targets: Tensor | None) -> int:
     if labels.is_floating_point():
         return labels.shape[0]
     return int((labels != IGNORE_INDEX).sum())
-
-
-class Tokenizer(Protocol):
-    """What collators need of a tokenizer."""
-
-    pad_token_id: int
-
-    def pad(self, features: Any, **options: Any) -> Any:
-        """Pad features to one length and return tensors."""
-
-
-class PackingCollator:
-    """Turn rows of ids into a `PackedBatch`; padding already in a row is taken out.
-
-    A row is a mapping with `input_ids`, and where present `token_type_ids`, `attention_mask` and
-    `label` or `labels` (an int for a class, a float or a list of floats for regression and for
-    several labels at once). Other keys are left out.
-    """
-
-    def __init__(self, *, pad_token_id: int = 0, row_multiple: int = ROW_MULTIPLE) -> None:
-        self.pad_token_id = pad_token_id
-        self.row_multiple = row_multiple
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> PackedBatch:
-        """Pack one batch of rows."""
-        ids = [_without_padding(row, "input_ids") for row in rows]
-        types = None
-        if all("token_type_ids" in row for row in rows):
-            types = [_without_padding(row, "token_type_ids") for row in rows]
-        return PackedBatch.from_sequences(
-            ids,
-            types,
-            labels=stack_labels(rows),
-            pad_token_id=self.pad_token_id,
-            row_multiple=self.row_multiple,
-        )
-
-
-def _without_padding(row: Mapping[str, Any], name: str) -> np.ndarray[Any, Any]:
-    values = np.asarray(row[name])
-    mask = row.get("attention_mask")
-    return values if mask is None else values[np.asarray(mask) != 0]
-
-
-def stack_labels(rows: Sequence[Mapping[str, Any]]) -> Tensor | None:
-    """The labels of rows as one tensor: int64 for classes, float32 otherwise; None if unlabelled.
-
-    Raises:
-        DataError: only some of the rows have a label.
-    """
-    values = [row.get("labels", row.get("label")) for row in rows]
-    missing = [index for index, value in enumerate(values) if value is None]
-    if len(missing) == len(values):
-        return None
-    if missing:
-        raise DataError(
-            f"row {missing[0]} of the batch has no label, and others have",
-            fix="give every row a label, or none",
-        )
-    labels = torch.as_tensor(np.asarray(values))
-    return labels.float() if labels.is_floating_point() else labels.long()
-
-
-class DataCollatorWithPadding:
-    """Pad rows to the longest of their batch, as the tokenizer pads, for the padded door.
-
-    Args:
-        tokenizer: decides the padding ids and the side.
-        padding: True or "longest", "max_length", or False.
-        max_length: the length for "max_length".
-        pad_to_multiple_of: round the length up.
-        return_tensors: "pt" or "np".
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        padding: bool | str = True,
-        max_length: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        return_tensors: str = "pt",
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.padding = padding
-        self.max_length = max_length
-        self.pad_to_multiple_of = pad_to_multiple_of
-        self.return_tensors = return_tensors
-
-    def __call__(self, features: Any) -> Any:
-        """Pad one batch: a list of rows, or a mapping of columns; `label` becomes `labels`."""
-        batch = self.tokenizer.pad(
-            features,
-            padding=self.padding,
-            max_length=self.max_length,
-            pad_to_multiple_of=self.pad_to_multiple_of,
-            return_tensors=self.return_tensors,
-        )
-        for name in ("label", "label_ids"):
-            if name in batch:
-                batch["labels"] = batch.pop(name)
-        return batch

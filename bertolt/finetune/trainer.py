@@ -12,8 +12,8 @@ from bertolt.evaluation import Scores, majority, score
 from bertolt.finetune.data import Prepared
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.loop import Callback, History, RowSource, StepLog
-from bertolt.train.trainer import Trainer
+from bertolt.train.loop import Callback, History, StepLog
+from bertolt.train.trainer import Data, Trainer
 
 
 class ClassifierTrainer(Trainer):
@@ -52,7 +52,7 @@ class ClassifierTrainer(Trainer):
         self.majority = majority(data.train.labels(), len(data.labels))
 
     def evaluate(
-        self, eval_dataset: RowSource | None = None, metric_key_prefix: str = "eval"
+        self, eval_dataset: Data | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Score the evaluation rows of the data; no others are taken."""
         assert eval_dataset is None or eval_dataset is self._rows

@@ -127,7 +127,6 @@ def attention(
     return BACKENDS[backend](q, k, v, layout, dropout_p, first_only)
 
 
-@torch.compiler.disable
 def prepare_layout(
     cu_seqlens: Tensor, max_seqlen: int, num_rows: int, *, causal: bool = False
 ) -> AttentionLayout:

@@ -96,10 +96,13 @@ class BertLMHeadModel(LanguageModel):
     ) -> CausalLMOutput:
         """`logits` (num_tokens, V); with labels (T,), those of tokens with a labelled successor."""
         hidden = self.bert.encode(batch, watched, context)
-        labels = None if batch.labels is None else next_token_labels(batch.labels, batch)
-        logits, loss = self.predict_tokens(hidden, labels, batch.num_tokens)
+        logits, loss = self.predict_tokens(hidden, self.labels_for(batch), batch.num_tokens)
         cache = None if context is None else context.cache
         return CausalLMOutput(loss=loss, logits=logits, past_key_values=cache)
+
+    def labels_for(self, batch: PackedBatch) -> Tensor | None:
+        """Each token's successor: (T,)."""
+        return None if batch.labels is None else next_token_labels(batch.labels, batch)
 
     def leave(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from bertolt.config import BertConfig
@@ -70,6 +71,7 @@ class BertForTokenClassification(PreTrainedModel):
     base_model_prefix = "bert"
     targets = frozenset({"labels"})
     labels_per_token = True
+    logits_per_token = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -91,6 +93,7 @@ class BertForQuestionAnswering(PreTrainedModel):
 
     base_model_prefix = "bert"
     targets = frozenset({"start_positions", "end_positions"})
+    logits_per_token = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -112,6 +115,16 @@ class BertForQuestionAnswering(PreTrainedModel):
             first = span_loss(start, batch.start_positions, batch)
             loss = (first + span_loss(end, batch.end_positions, batch)) / 2
         return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
+
+    def logits_of(self, output: Any) -> Tensor:
+        """Both ends: (num_tokens, 2)."""
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)
+
+    def labels_for(self, batch: PackedBatch) -> Tensor | None:
+        """Both places: (B, 2)."""
+        if batch.start_positions is None or batch.end_positions is None:
+            return None
+        return torch.stack([batch.start_positions, batch.end_positions], dim=-1)
 
 
 class BertForMultipleChoice(PreTrainedModel):
@@ -252,6 +265,7 @@ class LanguageModel(PreTrainedModel):
 
     base_model_prefix = "bert"
     labels_per_token = True
+    logits_per_token = True
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -338,6 +352,11 @@ class BertForPreTraining(LanguageModel):
         return BertForPreTrainingOutput(
             loss=loss, prediction_logits=logits, seq_relationship_logits=relationship
         )
+
+    def logits_of(self, output: Any) -> Tensor:
+        """Those of the words."""
+        logits: Tensor = output.prediction_logits
+        return logits
 
 
 AutoModelForSequenceClassification = BertForSequenceClassification

@@ -22,6 +22,9 @@ from bertolt.model.attention import AttentionLayout, BackendChoice, choose_backe
 from bertolt.model.outputs import ModelOutput
 from bertolt.model.resize import resize_vocabulary
 
+# The host decides how to lay a batch out; a compiler has nothing to gain there.
+_prepare_layout = torch.compiler.disable(prepare_layout)  # type: ignore[no-untyped-call]
+
 
 class PreTrainedModel(nn.Module):
     """Base of all models. A subclass builds its modules and then calls `init_weights`.
@@ -37,6 +40,8 @@ class PreTrainedModel(nn.Module):
     """Arguments of a call that the loss compares with."""
     labels_per_token: ClassVar[bool] = False
     """Whether `labels` has an entry for each token, (B, L) or (T,)."""
+    logits_per_token: ClassVar[bool] = False
+    """Whether `logits_of` gives an entry for each token."""
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
     """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
     _keys_to_ignore_on_load_missing: Sequence[str] = ()
@@ -179,7 +184,7 @@ class PreTrainedModel(nn.Module):
         """Where the tokens of `batch` sit while attention is computed."""
         rows = batch.input_ids.shape[0]
         causal = self.config.is_decoder
-        layout: AttentionLayout = prepare_layout(
+        layout: AttentionLayout = _prepare_layout(
             batch.cu_seqlens, batch.max_seqlen, rows, causal=causal
         )
         return layout
@@ -316,6 +321,15 @@ class PreTrainedModel(nn.Module):
     def labelled_only(self, batch: PackedBatch) -> bool:
         """Whether the outputs for tokens are those of the labelled tokens alone."""
         return False
+
+    def logits_of(self, output: Any) -> Tensor:
+        """What a prediction is made from: (B, …), or (num_tokens, …) for outputs of tokens."""
+        logits: Tensor = output.logits
+        return logits
+
+    def labels_for(self, batch: PackedBatch) -> Tensor | None:
+        """What these logits are compared with: (B, …), or (T,) for labels of tokens."""
+        return batch.labels
 
     @classmethod
     def from_pretrained(

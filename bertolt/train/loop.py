@@ -22,6 +22,7 @@ from bertolt.data.batch import PackedBatch
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.errors import DataError, TrainingError
 from bertolt.model.precision import PrecisionChoice
+from bertolt.model.pretrained import PreTrainedModel
 
 FP32 = PrecisionChoice("fp32", "the default")
 
@@ -145,13 +146,15 @@ class EvaluatedBatch:
 
     Attributes:
         rows: (B,) row numbers in the data set.
-        logits: (B, C) fp32, on the CPU.
-        labels: (B,) or (B, C), or None.
+        batch: they were made into, on the CPU.
+        logits: what the model's `logits_of` takes from its output, fp32, on the CPU.
+        labels: what its `labels_for` compares them with, or None.
         loss_sum: loss times targets, or None without labels.
         num_targets: labels that took part in the loss.
     """
 
     rows: NDArray[np.int64]
+    batch: PackedBatch
     logits: Tensor
     labels: Tensor | None
     loss_sum: float | None
@@ -159,7 +162,7 @@ class EvaluatedBatch:
 
 
 def predict_batches(
-    model: nn.Module,
+    model: PreTrainedModel,
     rows: RowSource,
     lengths: NDArray[np.int64],
     collate: Callable[[list[Any]], PackedBatch],
@@ -182,8 +185,9 @@ def predict_batches(
             has_loss = output.loss is not None
             yield EvaluatedBatch(
                 rows=numbers,
-                logits=output.logits.float().cpu(),
-                labels=batch.labels,
+                batch=batch,
+                logits=model.logits_of(output).float().cpu(),
+                labels=model.labels_for(batch),
                 loss_sum=float(output.loss) * batch.num_targets if has_loss else None,
                 num_targets=batch.num_targets,
             )

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
 
 from bertolt.config import TrainingArguments
-from bertolt.data.batch import DataCollatorWithPadding, PackedBatch, PackingCollator
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.data.collate import (
+    DataCollatorWithPadding,
+    PackingCollator,
+    count_tokens,
+    default_data_collator,
+)
+from bertolt.data.masking import DataCollatorForLanguageModeling
 from bertolt.data.sampler import BatchSampler
-from bertolt.errors import UsageError
+from bertolt.errors import DataError, UsageError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice, choose_precision
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.callbacks import Progress
-from bertolt.train.loop import Callback, History, RowSource, fit, predict_batches
+from bertolt.train.loop import Callback, EvaluatedBatch, History, RowSource, fit, predict_batches
 from bertolt.train.optim import AdamW, get_scheduler, parameter_groups
 
 _FULL_LENGTH = 512
+_WINDOW = 4096  # rows of a stream that an evaluation sorts by length at a time
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+Collator = Callable[[list[Any]], Any]
+Data = RowSource | Iterable[Any]
+"""A map-style data set, or one that can only be read in its order."""
+T = TypeVar("T")
 
 
 class EvalPrediction(NamedTuple):
@@ -64,14 +81,20 @@ class Trainer:
     Args:
         model: one of Bertolt's models.
         args: settings; None: the defaults.
-        data_collator: makes a batch of rows. By default rows are packed; a
-            `DataCollatorWithPadding` is replaced by packing too, which gives the same numbers.
-        train_dataset: rows with `input_ids` and `label` or `labels`.
+        data_collator: makes a batch of rows: a `PackedBatch`, or a mapping with what the padded
+            door takes. By default rows are packed; Bertolt's padding collators are replaced by
+            packing too, which gives the same numbers. Masks of a
+            `DataCollatorForLanguageModeling` without a seed change while training and are fixed,
+            by `args.seed`, in every evaluation.
+        train_dataset: rows with `input_ids` and `label` or `labels`, or whatever `data_collator`
+            takes: a list, a `torch` or `datasets` data set, or an iterable one of either, which
+            needs `max_steps` and is read in its own order.
         eval_dataset: the same, held out.
         processing_class: the tokenizer, saved with the model.
         compute_metrics: gets `(logits, labels)` of the whole evaluation, returns numbers by name.
         callbacks: objects of the `Callback` protocol.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
+        tokenizer: the older name of `processing_class`.
 
     Attributes:
         history: of the last `train`.
@@ -83,9 +106,9 @@ class Trainer:
         self,
         model: PreTrainedModel,
         args: TrainingArguments | None = None,
-        data_collator: Callable[[list[Any]], Any] | None = None,
-        train_dataset: RowSource | None = None,
-        eval_dataset: RowSource | None = None,
+        data_collator: Collator | None = None,
+        train_dataset: Data | None = None,
+        eval_dataset: Data | None = None,
         processing_class: Any = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
         callbacks: Sequence[Callback] | None = None,
@@ -105,7 +128,8 @@ class Trainer:
         self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
         self.history = History()
-        self._collate = _packing(data_collator, model.config.pad_token_id)
+        self._collate = _packing(data_collator, model)
+        self._eval_collate = _packing(data_collator, model, eval_seed=self.args.seed)
         self._counted: tuple[RowSource | None, NDArray[np.int64]] = (None, np.zeros(0, np.int64))
 
     def train(self) -> TrainOutput:
@@ -114,15 +138,17 @@ class Trainer:
         A first Ctrl-C ends training after the step under way; `history.interrupted` tells.
 
         Raises:
-            UsageError: a data set that is needed is missing or empty.
+            UsageError: a data set that is needed is missing or empty, or an iterable one whose
+                length `max_steps` does not say.
+            DataError: rows that cannot become a batch.
             TrainingError: the loss was not finite; the model has its last good weights.
         """
         rows = _require_rows(self.train_dataset, "train_dataset")
         if self.args.eval_strategy != "no":
             _require_rows(self.eval_dataset, "eval_dataset")
-        sampler = self._sampler(rows)
-        per_epoch = math.ceil(sampler.num_batches / self.args.gradient_accumulation_steps)
-        total = self._total_steps(per_epoch)
+        if self.args.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
+        per_epoch, total = self._count_steps(rows)
         optimizer, scheduler = self._create_optimizer(total)
         self.optimizer, self.lr_scheduler = optimizer, scheduler
         torch.manual_seed(self.args.seed)
@@ -131,7 +157,7 @@ class Trainer:
         progress = [] if self.args.disable_tqdm else [Progress(self.args.logging_steps)]
         self.history = fit(
             self.model,
-            self._steps(rows, sampler),
+            self._steps(rows),
             optimizer,
             scheduler,
             total_steps=total,
@@ -151,7 +177,7 @@ class Trainer:
         )
 
     def evaluate(
-        self, eval_dataset: RowSource | None = None, metric_key_prefix: str = "eval"
+        self, eval_dataset: Data | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Loss over the evaluation rows, and what `compute_metrics` makes of their logits.
 
@@ -162,8 +188,13 @@ class Trainer:
         output = self._run(rows, keep=self.compute_metrics is not None)
         return {f"{metric_key_prefix}_{name}": value for name, value in output.metrics.items()}
 
-    def predict(self, test_dataset: RowSource) -> PredictionOutput:
-        """Logits of every row, in order, with labels and metrics where there are labels."""
+    def predict(self, test_dataset: Data) -> PredictionOutput:
+        """Logits of every row, in order, with labels and metrics where there are labels.
+
+        For a model that labels tokens: logits (rows, L, C) and labels (rows, L), -100 beyond the
+        end of a row. For a language model with labels: logits (M, V) and labels (M,) of the
+        labelled tokens alone, row after row.
+        """
         output = self._run(_require_rows(test_dataset, "test_dataset"), keep=True)
         named = {f"test_{name}": value for name, value in output.metrics.items()}
         return output._replace(metrics=named)
@@ -177,37 +208,38 @@ class Trainer:
         text = json.dumps(asdict(self.args), indent=2, ensure_ascii=False) + "\n"
         write_text(folder / "training_args.json", text)
 
-    def _run(self, rows: RowSource, keep: bool) -> PredictionOutput:
-        logits: list[NDArray[Any]] = []
-        labels: list[NDArray[Any]] = []
-        order: list[NDArray[np.int64]] = []
-        loss, targets = 0.0, 0
-        for batch in predict_batches(
-            self.model,
-            rows,
-            self._row_lengths(rows),
-            self._collate,
-            token_budget=self.args.per_device_eval_batch_size * _FULL_LENGTH,
-            precision=self.precision,
-        ):
-            loss += batch.loss_sum or 0.0
-            targets += batch.num_targets
-            if keep:
-                order.append(batch.rows)
-                logits.append(batch.logits.numpy())
-                labels += [] if batch.labels is None else [batch.labels.numpy()]
+    def _run(self, data: Data, keep: bool) -> PredictionOutput:
+        results = _Results(self.model)
+        loss, targets, start = 0.0, 0, 0
+        for rows in _windows(data):
+            for batch in predict_batches(
+                self.model,
+                rows,
+                self._row_lengths(rows),
+                self._eval_collate,
+                token_budget=self.args.per_device_eval_batch_size * _FULL_LENGTH,
+                precision=self.precision,
+            ):
+                loss += batch.loss_sum or 0.0
+                targets += batch.num_targets
+                if keep:
+                    results.add(start, batch)
+            start += len(rows)
         metrics = {"loss": loss / targets} if targets else {}
         if not keep:
             return PredictionOutput(np.zeros(0), None, metrics)
-        back = np.argsort(np.concatenate(order))
-        kept = np.concatenate(logits)[back]
-        kept_labels = np.concatenate(labels)[back] if labels else None
-        if self.compute_metrics is not None and kept_labels is not None:
-            metrics |= self.compute_metrics(EvalPrediction(kept, kept_labels))
-        return PredictionOutput(kept, kept_labels, metrics)
+        logits, labels = results.in_order()
+        if self.compute_metrics is not None and labels is not None:
+            metrics |= self.compute_metrics(EvalPrediction(logits, labels))
+        return PredictionOutput(logits, labels, metrics)
 
     def _sampler(self, rows: RowSource) -> BatchSampler:
         grouped = self.args.train_sampling_strategy == "group_by_length"
+        if grouped and not _has_tokens(rows[0]):
+            raise UsageError(
+                "train_sampling_strategy is 'group_by_length', and the rows have no input_ids",
+                fix='tokenize them before, or use "random"',
+            )
         return BatchSampler(
             num_rows=len(rows),
             batch_size=self.args.per_device_train_batch_size,
@@ -216,23 +248,45 @@ class Trainer:
             lengths=self._row_lengths(rows) if grouped else None,
         )
 
-    def _steps(self, rows: RowSource, sampler: BatchSampler) -> Iterator[list[PackedBatch]]:
-        epoch = 0
-        while True:
-            micro: list[PackedBatch] = []
-            for numbers in sampler.epoch(epoch):
-                micro.append(self._collate([rows[int(number)] for number in numbers]))
-                if len(micro) == self.args.gradient_accumulation_steps:
-                    yield micro
-                    micro = []
-            if micro:
-                yield micro
-            epoch += 1
+    def _steps(self, data: Any) -> Iterator[list[PackedBatch]]:
+        """The batches of each step, epoch after epoch, without end."""
+        sampler = None if _is_stream(data) else self._sampler(data)
+        for epoch in itertools.count():
+            parts: Iterable[list[Any]]
+            if sampler is None:
+                parts = _grouped(_begin(data, epoch), self.args.per_device_train_batch_size)
+            else:
+                parts = (_take(data, numbers) for numbers in sampler.epoch(epoch))
+            step = None
+            for step in _grouped(parts, self.args.gradient_accumulation_steps):
+                yield [self._collate(part) for part in step]
+            if step is None:
+                raise DataError(
+                    f"the train_dataset gave no rows in epoch {epoch + 1}",
+                    fix="give it an iterable that can be read more than once, or fewer max_steps",
+                )
 
-    def _total_steps(self, per_epoch: int) -> int:
-        if self.args.max_steps > 0:
-            return self.args.max_steps
-        return math.ceil(self.args.num_train_epochs * per_epoch)
+    def _count_steps(self, data: Any) -> tuple[int, int]:
+        """Steps of an epoch, and of the whole run."""
+        args = self.args
+        if not _is_stream(data):
+            batches = math.ceil(len(data) / args.per_device_train_batch_size)
+            per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+            total = math.ceil(args.num_train_epochs * per_epoch)
+            return per_epoch, args.max_steps if args.max_steps > 0 else total
+        grouped = args.train_sampling_strategy == "group_by_length"
+        for name, fine, fix in (
+            ("max_steps", args.max_steps > 0, "say how many steps to make"),
+            ("eval_strategy", args.eval_strategy != "epoch", 'use "steps"'),
+            ("train_sampling_strategy", not grouped, "group the rows in the data set itself"),
+        ):
+            if not fine:
+                raise UsageError(
+                    f"{name} is {getattr(args, name)!r}, and the train_dataset can only be read "
+                    "in its order: its length is not known",
+                    fix=fix,
+                )
+        return args.max_steps, args.max_steps
 
     def _create_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
         """The optimizer and scheduler that were given, or new ones: each `train` starts afresh."""
@@ -256,40 +310,175 @@ class Trainer:
         return optimizer, scheduler
 
     def _row_lengths(self, rows: RowSource) -> NDArray[np.int64]:
-        """Tokens of each row; the last count is kept, since evaluations mostly repeat."""
+        """Tokens of each row; the last count is kept, since evaluations mostly repeat.
+
+        Rows that only the collator can read count as long ones.
+        """
         known = getattr(rows, "lengths", None)
         if known is not None:
             return np.asarray(known)
         if self._counted[0] is not rows:
-            counts = (_count_tokens(rows[index]) for index in range(len(rows)))
+            chunks = _grouped(range(len(rows)), _WINDOW)
+            counts = (
+                count_tokens(row) if _has_tokens(row) else _FULL_LENGTH
+                for numbers in chunks
+                for row in _take(rows, numbers)
+            )
             self._counted = (rows, np.fromiter(counts, dtype=np.int64, count=len(rows)))
         return self._counted[1]
 
 
-def _count_tokens(row: Mapping[str, Any]) -> int:
-    mask = row.get("attention_mask")
-    return len(row["input_ids"]) if mask is None else int(np.count_nonzero(np.asarray(mask)))
+class _Results:
+    """Logits and labels of an evaluation, batch by batch, put into the order of the rows."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._labelled_only = False
+        self._rows: list[int] = []
+        self._logits: list[NDArray[Any]] = []
+        self._labels: list[NDArray[Any]] = []
+
+    def add(self, first_row: int, found: EvaluatedBatch) -> None:
+        """Take in the results of a batch, whose rows are counted from `first_row`."""
+        batch = found.batch
+        self._labelled_only = self._model.labelled_only(batch)
+        self._rows += (first_row + found.rows).tolist()
+        counts = batch.lengths.numpy()
+        if found.labels is not None and self._model.labels_per_token:
+            labels = found.labels[: batch.num_tokens].numpy()
+            if self._labelled_only:
+                counts = np.add.reduceat(labels != IGNORE_INDEX, batch.first_rows, dtype=int)
+                labels = labels[labels != IGNORE_INDEX]
+            self._labels += np.split(labels, np.cumsum(counts)[:-1])
+        elif found.labels is not None:
+            self._labels += list(found.labels.numpy())
+        logits = found.logits.numpy()
+        per_token = self._model.logits_per_token
+        self._logits += np.split(logits, np.cumsum(counts)[:-1]) if per_token else list(logits)
+
+    def in_order(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """All logits, and all labels if there were any."""
+        order = np.argsort(self._rows)
+        logits = self._joined([self._logits[row] for row in order], self._model.logits_per_token)
+        if not self._labels:
+            return logits, None
+        labels = self._joined([self._labels[row] for row in order], self._model.labels_per_token)
+        return logits, labels
+
+    def _joined(self, rows: Sequence[NDArray[Any]], per_token: bool) -> NDArray[Any]:
+        if not per_token:
+            return np.stack(rows)
+        return np.concatenate(rows) if self._labelled_only else _pad_rows(rows)
+
+
+def _pad_rows(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Rows of different lengths (L, …) as one array (rows, L, …), ignored labels beyond the end."""
+    length = max(map(len, rows))
+    padded = np.full((len(rows), length, *rows[0].shape[1:]), IGNORE_INDEX, rows[0].dtype)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded
+
+
+def _is_stream(data: Any) -> bool:
+    """Whether a data set can only be read in its order: it has no length and no row numbers."""
+    return isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
+
+
+def _begin(data: Any, epoch: int) -> Any:
+    """A stream from its start, shuffled anew if it can do that."""
+    if hasattr(data, "set_epoch"):
+        data.set_epoch(epoch)
+    return data
+
+
+def _windows(data: Any) -> Iterator[RowSource]:
+    """A data set as it is, or a stream in parts, so that it is never held whole."""
+    if not _is_stream(data):
+        yield data
+        return
+    window = None
+    for window in _grouped(data, _WINDOW):
+        yield window
+    if window is None:
+        raise DataError(
+            "the data set gave no rows", fix="give it an iterable that can be read more than once"
+        )
+
+
+def _grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    iterator = iter(items)
+    while group := list(itertools.islice(iterator, size)):
+        yield group
+
+
+def _take(rows: RowSource, numbers: Iterable[int]) -> list[Any]:
+    """Rows by number, all at once where the data set can do that."""
+    wanted = [int(number) for number in numbers]
+    together = getattr(rows, "__getitems__", None)
+    return [rows[number] for number in wanted] if together is None else together(wanted)
+
+
+def _has_tokens(row: Any) -> bool:
+    return isinstance(row, Mapping) and row.get("input_ids") is not None
 
 
 def _packing(
-    collator: Callable[[list[Any]], Any] | None, pad_token_id: int
+    collator: Collator | None, model: PreTrainedModel, eval_seed: int | None = None
 ) -> Callable[[list[Any]], PackedBatch]:
-    if collator is None or isinstance(collator, DataCollatorWithPadding):
-        return PackingCollator(pad_token_id=pad_token_id)
+    """The collator as one that packs, with fixed masks for an evaluation."""
+    if (
+        collator is None
+        or collator is default_data_collator
+        or isinstance(collator, DataCollatorWithPadding)
+    ):
+        return PackingCollator(
+            pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
+        )
     if isinstance(collator, PackingCollator):
         return collator
+    if isinstance(collator, DataCollatorForLanguageModeling):
+        packing = copy.copy(collator)
+        packing.packed = True
+        packing.seed = eval_seed if packing.seed is None else packing.seed
+        return packing
 
     def collate(rows: list[Any]) -> PackedBatch:
         made = collator(rows)
-        return made if isinstance(made, PackedBatch) else PackedBatch.from_padded(**made)[0]
+        if isinstance(made, PackedBatch):
+            return made
+        if not isinstance(made, Mapping):
+            raise DataError(
+                f"data_collator gave a {type(made).__name__}",
+                fix="return a PackedBatch, or a mapping with input_ids, attention_mask and labels",
+            )
+        tensors = {name: torch.as_tensor(values) for name, values in made.items()}
+        ids, mask, types, positions = (tensors.pop(name, None) for name in _INPUTS)
+        return model.enter(None, ids, mask, types, positions, tensors)[0]
 
     return collate
 
 
-def _require_rows(rows: RowSource | None, name: str) -> RowSource:
-    if rows is None or len(rows) == 0:
+def _require_rows(data: Any, name: str) -> Any:
+    """The data set, if it is one and has rows, as far as that can be seen.
+
+    Raises:
+        UsageError: it is none, a dict of several, or empty.
+    """
+    if isinstance(data, Mapping):
+        parts = ", ".join(map(repr, data))
+        raise UsageError(f"{name} is a dict of {parts}", fix="give it one of them")
+    if data is not None and _is_stream(data) and hasattr(data, "__iter__"):
+        return data
+    if data is not None and not hasattr(data, "__len__"):
         raise UsageError(
-            f"Trainer has no {name}" if rows is None else f"the {name} has no rows",
+            f"the {name} has no length",
+            fix="define __len__ and __getitem__, or make it a torch.utils.data.IterableDataset",
+        )
+    if data is None or len(data) == 0:
+        raise UsageError(
+            f"Trainer has no {name}" if data is None else f"the {name} has no rows",
             fix=f"give it one: Trainer(..., {name}=...)",
         )
-    return rows
+    return data

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertolt import BertTokenizer, DataCollatorWithPadding, PackedBatch, PackingCollator
+from bertolt import PackedBatch
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.errors import DataError
 
@@ -199,77 +199,3 @@ def test_a_batch_moves_whole_and_the_old_one_stays() -> None:
     assert (moved.max_seqlen, moved.num_tokens, moved.num_targets) == (2, 3, 2)
     assert batch.input_ids.device.type == "cpu"
     assert torch.equal(copy.deepcopy(batch).input_ids, batch.input_ids)
-
-
-# ---- collators ----
-
-
-@pytest.mark.parametrize("name", ["label", "labels"])
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([1, 0], torch.tensor([1, 0])),
-        ([np.int64(1), np.int64(0)], torch.tensor([1, 0])),
-        ([True, False], torch.tensor([1, 0])),
-        ([0.5, 1.0], torch.tensor([0.5, 1.0])),
-        ([[1.0, 0.0], [0.0, 0.0]], torch.tensor([[1.0, 0.0], [0.0, 0.0]])),
-        ([torch.tensor(1), torch.tensor(0)], torch.tensor([1, 0])),
-    ],
-    ids=str,
-)
-def test_the_packing_collator_takes_labels_of_every_kind(
-    name: str, values: list[Any], expected: torch.Tensor
-) -> None:
-    rows = [{"input_ids": [2, 3], name: values[0]}, {"input_ids": [4], name: values[1]}]
-    batch = PackingCollator()(rows)
-    torch.testing.assert_close(batch.labels, expected)
-
-
-def test_the_packing_collator_takes_padding_out_and_leaves_other_keys_out() -> None:
-    rows = [
-        {"input_ids": [0, 5, 6], "attention_mask": [0, 1, 1], "token_type_ids": [0, 0, 1], "x": 1},
-        {"input_ids": [7, 8, 9], "attention_mask": [1, 1, 1], "token_type_ids": [1, 1, 1]},
-    ]
-    batch = PackingCollator(row_multiple=8, pad_token_id=3)(rows)
-    assert unpacked(batch, batch.input_ids) == [[5, 6], [7, 8, 9]]
-    assert unpacked(batch, batch.token_type_ids) == [[0, 1], [1, 1, 1]]
-    assert batch.labels is None
-    assert batch.input_ids.tolist()[5:] == [3, 3, 3]
-
-
-def test_a_row_without_its_label_is_named() -> None:
-    rows = [{"input_ids": [1], "label": 0}, {"input_ids": [2]}, {"input_ids": [3], "label": None}]
-    with pytest.raises(DataError, match="row 1 of the batch has no label"):
-        PackingCollator()(rows)
-
-
-def test_the_padding_collator_pads_as_the_tokenizer_does(tiny_tokenizer: BertTokenizer) -> None:
-    rows = [
-        {**tiny_tokenizer(text), "label": label}
-        for text, label in [("a good film", 1), ("dull", 0), ("the end was very very cold", 0)]
-    ]
-    batch = DataCollatorWithPadding(tiny_tokenizer)(rows)
-    assert set(batch) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
-    assert batch["labels"].tolist() == [1, 0, 0]
-    assert batch["input_ids"].shape == (3, 8)
-    for row, ids in zip(rows, batch["input_ids"].tolist(), strict=True):
-        assert ids == row["input_ids"] + [0] * (8 - len(row["input_ids"]))
-    assert batch["attention_mask"].sum(1).tolist() == [len(row["input_ids"]) for row in rows]
-    wider = DataCollatorWithPadding(tiny_tokenizer, pad_to_multiple_of=16)(rows)
-    assert wider["input_ids"].shape == (3, 16)
-    longest = DataCollatorWithPadding(tiny_tokenizer, padding="max_length", max_length=20)(rows)
-    assert longest["input_ids"].shape == (3, 20)
-
-
-def test_both_collators_lead_to_the_same_logits(
-    tiny_tokenizer: BertTokenizer, tiny_config: Any, randomised: Any
-) -> None:
-    from bertolt import BertForSequenceClassification
-
-    model = randomised(BertForSequenceClassification(tiny_config()))
-    rows = [{**tiny_tokenizer(text), "label": 1} for text in ("a good film", "dull", "the end")]
-    with torch.no_grad():
-        packed = model(PackingCollator()(rows))
-        padded = model(**DataCollatorWithPadding(tiny_tokenizer)(rows))
-    torch.testing.assert_close(packed.logits, padded.logits, atol=1e-5, rtol=0)
-    torch.testing.assert_close(packed.loss, padded.loss, atol=1e-5, rtol=0)

@@ -1,0 +1,378 @@
+"""What makes a batch of rows: packed (`PackingCollator`), or padded for the padded door.
+
+A row is a mapping with `input_ids`, as a tokenizer returns it for one text. Values may be lists,
+arrays or tensors.
+
+Shapes: B rows, L padded length, C labels or choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bertolt.data.batch import IGNORE_INDEX, ROW_MULTIPLE, PackedBatch
+from bertolt.errors import DataError
+from bertolt.tokenization.batch_encoding import TensorKind, as_lists, as_tensor
+from bertolt.tokenization.rows import one_of, pad_column
+
+Row = Mapping[str, Any]
+LABELS = ("labels", "label", "label_ids")
+"""The names that a label goes by, in the order in which they are looked for."""
+
+_PER_TOKEN = ("input_ids", "token_type_ids", "attention_mask")
+
+
+class Tokenizer(Protocol):
+    """What the padding collators need of a tokenizer."""
+
+    pad_token_id: int
+    padding_side: Literal["left", "right"]
+
+    def pad(
+        self,
+        features: Any,
+        /,
+        *,
+        padding: Any,
+        max_length: int | None,
+        pad_to_multiple_of: int | None,
+        return_tensors: Any,
+    ) -> Any:
+        """Pad features to one length and return tensors."""
+
+
+class PackingCollator:
+    """Turn rows of ids into a `PackedBatch`; padding already in a row is taken out.
+
+    Beside `input_ids`, a row may have `token_type_ids`, `attention_mask`, and what its head learns:
+
+    - `labels`, or `label`: an int for a class, a float or a list of floats for regression and for
+      several labels at once; with `token_labels`, an int for each token.
+    - `next_sentence_label`: an int.
+    - `start_positions` and `end_positions`: indices into the row's `input_ids`.
+
+    For multiple choice, `input_ids` and what goes with it are C lists, one for each choice, and the
+    label is the number of the right one. Other keys are left out.
+
+    Args:
+        pad_token_id: what filler rows hold.
+        row_multiple: T is rounded up to a multiple of this.
+        token_labels: labels are one for each token, as for token classification.
+    """
+
+    def __init__(
+        self,
+        *,
+        pad_token_id: int = 0,
+        row_multiple: int = ROW_MULTIPLE,
+        token_labels: bool = False,
+    ) -> None:
+        self.pad_token_id = pad_token_id
+        self.row_multiple = row_multiple
+        self.token_labels = token_labels
+
+    def __call__(self, rows: Sequence[Row]) -> PackedBatch:
+        """Pack one batch of rows.
+
+        Raises:
+            DataError: rows that do not fit each other, named by their place in the batch.
+        """
+        sequences, num_choices = split_choices(rows)
+        per_token = ("token_type_ids", *(("labels",) if self.token_labels else ()))
+        tokens = real_tokens(sequences, *per_token)
+        return PackedBatch.from_sequences(
+            tokens["input_ids"],
+            tokens.get("token_type_ids"),
+            labels=None if self.token_labels else stack(rows, "labels"),
+            token_labels=tokens.get("labels"),
+            next_sentence_label=stack(rows, "next_sentence_label"),
+            start_positions=_places(rows, "start_positions"),
+            end_positions=_places(rows, "end_positions"),
+            num_choices=num_choices,
+            pad_token_id=self.pad_token_id,
+            row_multiple=self.row_multiple,
+        )
+
+
+def column(rows: Sequence[Row], name: str) -> list[Any] | None:
+    """What each row has under a name, "labels" going by any of `LABELS`; None if no row has any.
+
+    Raises:
+        DataError: only some of the rows have it.
+    """
+    names = LABELS if name == "labels" else (name,)
+    values = [next((row[n] for n in names if row.get(n) is not None), None) for row in rows]
+    missing = [index for index, value in enumerate(values) if value is None]
+    if len(missing) == len(values):
+        return None
+    if missing:
+        one = name.removesuffix("s") if name == "labels" else name
+        raise DataError(
+            f"row {missing[0]} of the batch has no {one}, and others have",
+            fix=f"give every row its {one}, or none",
+        )
+    return values
+
+
+def count_tokens(row: Row) -> int:
+    """Tokens of a row, of all its choices together; padding is not counted."""
+    sequences, _ = split_choices([row])
+    return sum(
+        int(np.count_nonzero(np.asarray(each["attention_mask"])))
+        if each.get("attention_mask") is not None
+        else len(each["input_ids"])
+        for each in sequences
+    )
+
+
+def split_choices(rows: Sequence[Row]) -> tuple[Sequence[Row], int]:
+    """The choices of each row as rows of their own, and how many they are; 1 if there are none.
+
+    Raises:
+        DataError: rows differ in the number of their choices.
+    """
+    counts = [_count_choices(row.get("input_ids", ())) for row in rows]
+    count = max(counts, default=0)
+    if count == 0:
+        return rows, 1
+    if min(counts) < count:
+        raise DataError(
+            f"rows of the batch have from {min(counts)} to {count} choices",
+            fix="give every row as many choices as the others",
+        )
+    names = [name for name in _PER_TOKEN if rows[0].get(name) is not None]
+    return [
+        {name: row[name][choice] for name in names} for row in rows for choice in range(count)
+    ], count
+
+
+def _count_choices(input_ids: Any) -> int:
+    return len(input_ids) if len(input_ids) and np.ndim(input_ids[0]) else 0
+
+
+def _token_mask(row: Row, index: int) -> NDArray[np.bool_]:
+    """Which ids of a row are real."""
+    mask, count = row.get("attention_mask"), len(row.get("input_ids", ()))
+    if mask is None:
+        return np.ones(count, dtype=bool)
+    real: NDArray[np.bool_] = np.asarray(mask) != 0
+    if real.shape != (count,):
+        raise _unequal(index, "attention_mask", real.size, count)
+    return real
+
+
+def real_tokens(rows: Sequence[Row], *names: str) -> dict[str, list[NDArray[Any]]]:
+    """The ids of each row, and what else there is for each id, without the padding.
+
+    Args:
+        rows: B rows.
+        names: of values that are one for each id; those that no row has are left out.
+
+    Returns:
+        By name, "input_ids" among them, an array for each row.
+
+    Raises:
+        DataError: no ids, values that are not as many as the ids, or that only some rows have.
+    """
+    found = {}
+    for name in ("input_ids", *names):
+        values = column(rows, name)
+        if values is not None:
+            found[name] = [np.asarray(value) for value in values]
+    if "input_ids" not in found:
+        there = ", ".join(rows[0]) if rows else "no row"
+        raise DataError(
+            f"the rows have no input_ids; found: {there}",
+            fix='tokenize them first: data.map(lambda rows: tokenizer(rows["text"]), batched=True)',
+        )
+    for index, row in enumerate(rows):
+        mask = _token_mask(row, index)
+        for name, arrays in found.items():
+            if arrays[index].shape != mask.shape:
+                raise _unequal(index, name, arrays[index].size, mask.size)
+            arrays[index] = arrays[index][mask]
+    return found
+
+
+def _unequal(index: int, name: str, found: int, wanted: int) -> DataError:
+    return DataError(
+        f"row {index} of the batch has {wanted} input_ids and {found} values of {name}",
+        fix=f"give it as many {name} as input_ids",
+    )
+
+
+def stack(rows: Sequence[Row], name: str) -> Tensor | None:
+    """One value or several of each row as a tensor, int64 or float32; None if no row has any.
+
+    Raises:
+        DataError: only some of the rows have it, or values that are no numbers.
+    """
+    values = column(rows, name)
+    if values is None:
+        return None
+    try:
+        tensor = torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"the {name} of the rows cannot become one tensor: {error}",
+            fix="give every row a number, or as many as the others; where they are one a token, "
+            "use PackingCollator(token_labels=True)",
+        ) from error
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def _places(rows: Sequence[Row], name: str) -> Tensor | None:
+    """Indices into the rows' ids (B,) as places among their real tokens."""
+    indices = stack(rows, name)
+    if indices is None:
+        return None
+    places = []
+    for number, index in enumerate(indices.flatten().tolist()):
+        real = _token_mask(rows[number], number)
+        inside = 0 <= index < len(real) and real[index]
+        places.append(int(real[:index].sum()) if inside else IGNORE_INDEX)
+    return torch.tensor(places)
+
+
+class DataCollatorWithPadding:
+    """Pad rows to the longest of their batch, as the tokenizer pads, for the padded door.
+
+    Args:
+        tokenizer: decides the padding ids and the side.
+        padding: True or "longest", "max_length", or False.
+        max_length: the length for "max_length".
+        pad_to_multiple_of: round the length up.
+        return_tensors: "pt" or "np".
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: TensorKind = "pt",
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.padding = padding
+        self.max_length = max_length
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.return_tensors = return_tensors
+
+    def __call__(self, features: Any) -> Any:
+        """Pad one batch: a list of rows, or a mapping of columns; `label` becomes `labels`."""
+        batch = self.tokenizer.pad(
+            features,
+            padding=self.padding,
+            max_length=self.max_length,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+            return_tensors=self.return_tensors,
+        )
+        for name in LABELS[1:]:
+            if name in batch:
+                batch["labels"] = batch.pop(name)
+        return batch
+
+
+class DataCollatorForTokenClassification(DataCollatorWithPadding):
+    """Pad rows, and with them their labels, one for each token.
+
+    Args:
+        tokenizer: decides the padding ids and the side, for the labels too.
+        padding: True or "longest", "max_length", or False.
+        max_length: the length for "max_length".
+        pad_to_multiple_of: round the length up.
+        label_pad_token_id: label of the padding; the loss leaves out `IGNORE_INDEX`, -100.
+        return_tensors: "pt" or "np".
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        label_pad_token_id: int = IGNORE_INDEX,
+        return_tensors: TensorKind = "pt",
+    ) -> None:
+        super().__init__(tokenizer, padding, max_length, pad_to_multiple_of, return_tensors)
+        self.label_pad_token_id = label_pad_token_id
+
+    def __call__(self, features: Sequence[Row]) -> Any:
+        """Pad one batch of rows to `input_ids`, `labels` and so on, of (B, L) each.
+
+        Raises:
+            DataError: a row has not as many labels as ids, or only some rows have labels.
+        """
+        labels = _token_labels(features)
+        bare = [{k: v for k, v in row.items() if k not in LABELS} for row in features]
+        batch = super().__call__(bare)
+        if labels is not None:
+            length = max(map(len, batch["input_ids"]))
+            padded = pad_column(
+                labels, length, self.label_pad_token_id, self.tokenizer.padding_side
+            )
+            batch["labels"] = as_tensor(padded, self.return_tensors, "labels")
+        return batch
+
+
+def _token_labels(rows: Sequence[Row]) -> list[list[int]] | None:
+    labels = column(rows, "labels")
+    if labels is None:
+        return None
+    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        if np.shape(label) != (len(row["input_ids"]),):
+            raise _unequal(index, "labels", np.size(label), len(row["input_ids"]))
+    return [as_lists(label) for label in labels]
+
+
+def default_data_collator(
+    features: Sequence[Any], return_tensors: TensorKind = "pt"
+) -> dict[str, Any]:
+    """Stack what rows hold, without padding: they must be of one length already.
+
+    `label` (one number) and `label_ids` (several) become `labels`. Texts, and what is None in the
+    first row, are left out.
+
+    Args:
+        features: B mappings, or objects with attributes, that all have what the first has.
+        return_tensors: "pt" or "np".
+
+    Raises:
+        DataError: a row lacks a key of the first, or values that cannot be stacked; it is named.
+    """
+    rows = [row if isinstance(row, Mapping) else vars(row) for row in features]
+    one_of("return_tensors", return_tensors, ("pt", "np"))
+    names = [n for n, v in rows[0].items() if v is not None and not isinstance(v, str)]
+    batch = {name: _stack_as_is(rows, name) for name in names if name not in LABELS}
+    labels = stack(rows, "labels")
+    if labels is not None:
+        batch["labels"] = labels
+    if return_tensors == "np":
+        return {name: values.numpy() for name, values in batch.items()}
+    return batch
+
+
+def _stack_as_is(rows: Sequence[Row], name: str) -> Tensor:
+    """Tensors and arrays keep their type of number; lists get torch's usual one."""
+    values = column(rows, name)
+    assert values is not None, "the first row has a value"
+    try:
+        if isinstance(values[0], Tensor):
+            return torch.stack(values)
+        return (
+            torch.from_numpy(np.stack(values))
+            if isinstance(values[0], np.ndarray)
+            else torch.tensor(values)
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"the {name} of the rows cannot be stacked: {error}",
+            fix="pad them: use DataCollatorWithPadding(tokenizer); leave out what is no number",
+        ) from error
