@@ -177,17 +177,28 @@ def predict(
     )
 
 
-@app.command(usage="Usage: bertolt inspect MODEL [--selftest]")
-def inspect(model: str, /, *, selftest: bool = False) -> int:
-    """Show what a model folder holds, and how its weights load.
+@app.command(usage='Usage: bertolt inspect MODEL [--selftest | --text "…" [OPTIONS]]')
+def inspect(
+    model: str,
+    /,
+    *,
+    selftest: bool = False,
+    text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    pair: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    html: Path | None = None,
+) -> int:
+    """Show what a model folder holds and how its weights load, or walk a text through it.
 
     Args:
         model: Folder of the model, or an id on the hub.
         selftest: Answer the golden texts again and compare; exits with 1 if an answer differs.
+        text: Walk this text through the first layer, one tensor operation after the other.
+        pair: A second text for the walk.
+        html: Write the walk to this file, as a page with every attention map.
     """
-    from bertolt.commands import inspect_model
+    from bertolt.inspection import inspect_model
 
-    return inspect_model(model, selftest=selftest)
+    return inspect_model(model, selftest=selftest, text=text, pair=pair, html=html)
 
 
 @data.command(name="list")

@@ -1,4 +1,4 @@
-"""What the commands `evaluate`, `predict` and `inspect` do, callable from Python as well."""
+"""What the commands `evaluate` and `predict` do, callable from Python as well."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
@@ -15,22 +14,18 @@ from typing import Literal, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.account import shown, tell_rows, tell_table
-from bertolt.checkpoint import huggingface
-from bertolt.config import BertConfig, Precision
+from bertolt.account import tell_rows, tell_table
+from bertolt.config import Precision
 from bertolt.console import counting, say
 from bertolt.contract import Contract
 from bertolt.data.encode import encode_texts
 from bertolt.data.labels import LabelMap, encode_labels
 from bertolt.data.load import OnBadRow, read_table
-from bertolt.errors import CheckpointError, DataError, UsageError
+from bertolt.errors import DataError, UsageError
 from bertolt.evaluation import Scores, majority, score
 from bertolt.files import write_atomically
-from bertolt.model.bert import BertModel
-from bertolt.model.heads import BertForSequenceClassification
 from bertolt.predict import Prediction, Predictor
-from bertolt.report.format import percent, plural
-from bertolt.tokenization import BertTokenizer
+from bertolt.report.format import plural
 
 Style = Literal["jsonl", "csv"]
 
@@ -217,13 +212,18 @@ def _usable(
                 )
             dropped.append(question.row)
             continue
-        _require_text(question.text, where, fix)
+        require_text(question.text, where, fix)
         yield question
     if dropped:
         say(f"dropped {plural(len(dropped), 'empty text')} (first: {place.format(dropped[0])})")
 
 
-def _require_text(text: str, place: str, fix: str) -> None:
+def require_text(text: str, place: str, fix: str) -> None:
+    """Refuse a text with bytes in it that are none.
+
+    Raises:
+        DataError: it cannot be written as UTF-8.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -323,137 +323,3 @@ def _csv_writer(target: TextIO, labels: list[str]) -> Callable[[_Asked, Predicti
         )
 
     return write
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """What a model folder holds.
-
-    Attributes:
-        folder: where it is.
-        model: loaded, with its load report.
-        tokens: of the tokenizer.
-        contract: how texts are prepared for it, or None.
-        metrics: the content of `metrics.json`; empty if there is none.
-    """
-
-    folder: Path
-    model: BertModel | BertForSequenceClassification
-    tokens: int
-    contract: Contract | None
-    metrics: dict[str, object]
-
-    def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        config = self.model.config
-        yield str(self.folder)
-        yield (
-            f"  {', '.join(config.architectures) or 'BertModel'}: "
-            f"{plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size:,}, "
-            f"{plural(config.num_attention_heads, 'head')}, {config.max_position_embeddings:,} "
-            f"positions, {self.model.num_parameters() / 1e6:.1f} M parameters"
-        )
-        yield f"  {_tokenizer_words(self.tokens, config.vocab_size)}"
-        if self.contract is not None:
-            yield (
-                f"  {self.contract.task} of the column '{shown(self.contract.text_column)}'; texts "
-                f"beyond {self.contract.max_length} tokens are {self.contract.longer_text}"
-            )
-        if isinstance(self.model, BertForSequenceClassification):
-            yield f"  {plural(config.num_labels, 'label')}: {_listed(config.id2label.values())}"
-        measured = self.metrics.get("eval")
-        if isinstance(measured, dict) and "accuracy" in measured:
-            rows = plural(measured.get("rows", 0), "row")
-            yield f"  measured after training: accuracy {percent(measured['accuracy'])} on {rows}"
-        yield from _load_table(self.model)
-
-
-def _tokenizer_words(tokens: int, vocab_rows: int) -> str:
-    unused = vocab_rows - tokens
-    rest = f", {unused:,} of its rows have no token" if unused else ""
-    return f"tokenizer: {tokens:,} tokens; word embedding: {vocab_rows:,} rows{rest}"
-
-
-def _listed(names: Iterable[str], most: int = 20) -> str:
-    words = [shown(name) for name in names]
-    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
-
-
-def _load_table(model: BertModel | BertForSequenceClassification) -> Iterator[str]:
-    assert model.load_report is not None
-    rows = model.load_report.rows()
-    yield f"  {len(model.load_report.loaded)} tensors loaded, each compared with the file:"
-    width = max(len(name) for _, name, _, _ in rows)
-    for status, name, count, note in rows:
-        yield f"    {status:<11} {count:>3}  {name:<{width}}  {note}".rstrip()
-
-
-def inspect_model(model: str, *, selftest: bool = False) -> int:
-    """Print what a model folder holds and how its weights load; 1 if a self-test fails.
-
-    Raises:
-        CheckpointError: the model cannot be loaded, or has nothing to test itself with.
-    """
-    found = look_into(model)
-    _print(str(found))
-    return _run_selftest(found) if selftest else 0
-
-
-def look_into(model: str) -> Inspection:
-    """Load all that a model folder holds.
-
-    Raises:
-        CheckpointError: a part is missing or broken, or does not fit the others.
-    """
-    folder = huggingface.resolve(model)
-    config = BertConfig.from_pretrained(folder)
-    classifies = any("Classification" in name for name in config.architectures)
-    kind = BertForSequenceClassification if classifies else BertModel
-    built = kind.from_pretrained(folder, verbose=False)
-    tokenizer = BertTokenizer.from_pretrained(folder)
-    tokenizer.check_fits(config.vocab_size)
-    return Inspection(
-        folder=folder,
-        model=built,
-        tokens=len(tokenizer),
-        contract=Contract.read(folder),
-        metrics=_read_metrics(folder / "metrics.json"),
-    )
-
-
-def _read_metrics(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"not readable as JSON ({error})", place=str(path), fix="delete the file"
-        ) from error
-    return values if isinstance(values, dict) else {}
-
-
-def _run_selftest(found: Inspection) -> int:
-    golden = found.contract.golden if found.contract else []
-    if not golden:
-        raise CheckpointError(
-            "there are no golden texts to test with",
-            place=str(found.folder),
-            fix="fine-tune with bertolt, which keeps some in bertolt.json",
-        )
-    faults = Predictor.from_pretrained(found.folder, precision="fp32").selftest()
-    for fault in faults:
-        _print(f"  self-test: {fault}")
-    texts = plural(len(golden), "golden text")
-    _print(
-        f"  self-test failed: {len(faults)} of {texts} answered otherwise than when saved"
-        if faults
-        else f"  self-test passed: {texts} answered as when saved"
-    )
-    return 1 if faults else 0
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")

@@ -46,7 +46,7 @@ def render_report(record: RunRecord) -> str:
     histogram = figures.length_chart(lengths) if lengths else None
     drawn = [(chart.title, Markup(chart.svg), chart.note) for chart in curves]
     page = (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             run=record,
@@ -64,7 +64,8 @@ def render_report(record: RunRecord) -> str:
     return page.strip() + "\n"
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates of all pages come from; what they are given is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
