@@ -9,7 +9,7 @@ import numpy as np
 from bertolt.console import say
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Table
-from bertolt.report.format import clean, plural, shorten
+from bertolt.words import clean, plural, shorten
 
 SHOWN_ROWS = 5
 SHOWN_LABELS = 12

@@ -25,7 +25,7 @@ from bertolt.errors import DataError, UsageError
 from bertolt.evaluation import Scores, majority, score
 from bertolt.files import write_atomically
 from bertolt.predict import Prediction, Predictor
-from bertolt.report.format import plural
+from bertolt.words import plural
 
 Style = Literal["jsonl", "csv"]
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bertolt.words import duration
+
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_DRAWINGS = 0.2
 
@@ -45,7 +47,7 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         rate = done / (last - start)
         words = f"{what}: {done:,}"
         if total is not None:
-            words += f" of {total:,}, {format_seconds((total - done) / rate)} left"
+            words += f" of {total:,}, {duration((total - done) / rate)} left"
         words += f", {rate:,.0f}/s"
         if drawn:
             sys.stderr.write(f"\r\x1b[K{words}")
@@ -83,13 +85,3 @@ def held_interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def format_seconds(seconds: float) -> str:
-    """Seconds as people say them: `42s`, `3m10s`, `2h05m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -18,8 +18,8 @@ from bertolt.data.encode import EncodedTexts
 from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
-from bertolt.report.format import clean, plural, shorten
 from bertolt.train.loop import EvaluatedBatch, predict_batches
+from bertolt.words import clean, plural, shorten
 
 TOKEN_BUDGET = 4096
 """Most tokens of one evaluation or prediction batch."""

@@ -45,8 +45,8 @@ def find_folder(
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(files), **(options or {})))
-    # Every refusal of the hub's client, of the network and of an ill-formed name is one of these.
-    except (OSError, ValueError) as error:
+    # The hub, the network and a name can fail in many ways, each library with its own exceptions.
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(
             f"this is neither a folder here nor anything that the hub gave ({reason})",

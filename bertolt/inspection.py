@@ -19,9 +19,9 @@ from bertolt.model.family import class_for
 from bertolt.model.heads import BertForSequenceClassification, BertForTokenClassification
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.predict import Predictor
-from bertolt.report.format import percent, plural
 from bertolt.tokenization import BertTokenizer
 from bertolt.walk import walk_table, walk_through, write_walk
+from bertolt.words import percent, plural
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ def test_counting_in_a_log_is_plain_lines(
         for done in (1000, 2000, 3000):
             show(done)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "Tokenising: 2,000 of 9,000, 1m03s left, 111/s"
+    assert lines[0] == "Tokenising: 2,000 of 9,000, 1 min 03 s left, 111/s"
     with console.counting("Answered") as show:
         show(5)
         show(6)

@@ -16,8 +16,8 @@ from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.labels import LabelMap, encode_labels, label_map, split_rows
 from bertolt.data.load import Table, read_table
 from bertolt.errors import UsageError
-from bertolt.report.format import plural
 from bertolt.tokenization import BertTokenizer
+from bertolt.words import plural
 
 _SHORTEST = 3  # a token between the two special ones
 

@@ -29,10 +29,10 @@ from bertolt.model.heads import BertForSequenceClassification
 from bertolt.predict import Predictor
 from bertolt.report import RunRecord, write_report
 from bertolt.report.findings import cautions
-from bertolt.report.format import duration, plural
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import Callback, History
 from bertolt.version import __version__
+from bertolt.words import duration, plural
 
 _GOLDEN_TEXTS = 3
 _ODD_GAP = 256  # rows of the embedding without a token; fewer are a table rounded up in size

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertolt import words
 from bertolt.files import write_text
-from bertolt.report import findings, format, tables
+from bertolt.report import findings, tables
 from bertolt.report.record import Measure, RunRecord
 
 if TYPE_CHECKING:
@@ -77,15 +78,15 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     filters = ("clean", "shorten", "percent", "interval", "number", "plural")
-    environment.filters.update({name: getattr(format, name) for name in filters})
+    environment.filters.update({name: getattr(words, name) for name in filters})
     environment.filters.update(
-        millions=format.millions, gibibytes=format.gibibytes, duration=format.duration
+        millions=words.millions, gibibytes=words.gibibytes, duration=words.duration
     )
     environment.globals.update(
         matrix=tables.matrix,
         weakest=tables.weakest,
         confusions=tables.confusions,
-        is_number=format.is_number,
+        is_number=words.is_number,
         expected_statuses=findings.EXPECTED_STATUSES,
     )
     return environment
@@ -96,5 +97,5 @@ def _presentable(value: object) -> object:
     from markupsafe import Markup
 
     if isinstance(value, Markup) or not isinstance(value, str):
-        return format.ABSENT if value is None else value
-    return format.clean(format.shorten(value))
+        return words.ABSENT if value is None else value
+    return words.clean(words.shorten(value))

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from bertolt.report.format import is_number, number, percent, plural
 from bertolt.report.record import EvalPoint, LengthAccount, Measure, TrainingLog
+from bertolt.words import is_number, number, percent, plural
 
 Floats = NDArray[np.float64]
 Style = dict[str, Any]

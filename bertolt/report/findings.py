@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertolt.report.format import interval, is_number, number, percent, plural, shorten
 from bertolt.report.record import DataAccount, Evaluation, ModelSummary, RunRecord, TrainingLog
+from bertolt.words import interval, is_number, number, percent, plural, shorten
 
 EXPECTED_STATUSES = ("loaded", "tied", "ignored", "initialised")
 

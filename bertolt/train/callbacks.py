@@ -6,8 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bertolt.console import format_seconds, say
+from bertolt.console import say
 from bertolt.train.loop import History, StepLog
+from bertolt.words import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -67,7 +68,7 @@ class Progress:
         left = (total_steps - log.step) * seconds / len(self._recent)
         return (
             f"loss {loss:.4f}  lr {log.learning_rate:.2e}  {rate:.0f} texts/s  "
-            f"{format_seconds(left)} left"
+            f"{duration(left)} left"
         )
 
     def _draw(self, step: int, total_steps: int, words: str) -> None:

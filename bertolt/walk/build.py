@@ -15,11 +15,11 @@ from bertolt.contract import Contract
 from bertolt.model.bert import BertModel
 from bertolt.model.heads import BertForSequenceClassification
 from bertolt.model.losses import problem_type
-from bertolt.report.format import plural
 from bertolt.tokenization import BertTokenizer
 from bertolt.tokenization.batch_encoding import BatchEncoding
 from bertolt.walk.layer import PaddedRow, walk_first_layer
 from bertolt.walk.record import Answer, AttentionMaps, Token, Walk
+from bertolt.words import plural
 
 PADDING = 3
 """Columns of padding behind the text, so that the mask has something to hide."""

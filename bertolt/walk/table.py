@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bertolt.report.format import clean, percent, plural, shorten
 from bertolt.walk.record import Answer, Step, Walk
+from bertolt.words import clean, percent, plural, shorten
 
 # Rows of the token table; of a longer text the first and the last are shown.
 _MOST_ROWS = 48

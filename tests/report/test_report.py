@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertolt import words
 from bertolt.errors import BertoltError
 from bertolt.report import (
     ClassScore,
@@ -31,7 +32,6 @@ from bertolt.report import (
     RunRecord,
     TrainingLog,
     findings,
-    format,
     render_report,
     write_report,
 )
@@ -373,7 +373,7 @@ def test_any_text_leaves_the_page_whole(text: str) -> None:
     parsed = Page(page)
     page.encode("utf-8")
     assert parsed.tags.count("section") == 10
-    assert " ".join(format.clean(text).split()) in parsed.text
+    assert " ".join(words.clean(text).split()) in parsed.text
 
 
 def test_giant_text_is_shortened_and_its_length_is_stated() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bertolt.report import ClassScore, LengthAccount, Measure, findings, format, tables
+from bertolt import words
+from bertolt.report import ClassScore, LengthAccount, Measure, findings, tables
 
 REPORT = Path(findings.__file__).parent
 NAN = float("nan")
@@ -52,25 +53,25 @@ def test_weakest_keeps_the_order_of_the_labels() -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (format.percent(0.8512), "85.1%"),
-        (format.percent(NAN), "n/a"),
-        (format.interval(0.835, 0.865), "83.5–86.5"),
-        (format.interval(0.835, None), ""),
-        (format.number(10605), "10,605"),
-        (format.number(3.0), "3"),
-        (format.number(0.39812), "0.398"),
-        (format.number(3051.4), "3,051"),
-        (format.number(None), "n/a"),
-        (format.duration(4.26), "4.3 s"),
-        (format.duration(214.7), "3 min 35 s"),
-        (format.duration(3599.9), "1 h 00 min"),
-        (format.duration(7500), "2 h 05 min"),
-        (format.millions(22_713_986), "22.7 M"),
-        (format.gibibytes(None), "n/a"),
-        (format.plural(1, "row"), "1 row"),
-        (format.plural(2121, "row"), "2,121 rows"),
-        (format.clean("a\r\nb\tc\x7f"), "a ↵ b c\\x7f"),
-        (format.shorten("abcdef", 4), "abc…"),
+        (words.percent(0.8512), "85.1%"),
+        (words.percent(NAN), "n/a"),
+        (words.interval(0.835, 0.865), "83.5–86.5"),
+        (words.interval(0.835, None), ""),
+        (words.number(10605), "10,605"),
+        (words.number(3.0), "3"),
+        (words.number(0.39812), "0.398"),
+        (words.number(3051.4), "3,051"),
+        (words.number(None), "n/a"),
+        (words.duration(4.26), "4.3 s"),
+        (words.duration(214.7), "3 min 35 s"),
+        (words.duration(3599.9), "1 h 00 min"),
+        (words.duration(7500), "2 h 05 min"),
+        (words.millions(22_713_986), "22.7 M"),
+        (words.gibibytes(None), "n/a"),
+        (words.plural(1, "row"), "1 row"),
+        (words.plural(2121, "row"), "2,121 rows"),
+        (words.clean("a\r\nb\tc\x7f"), "a ↵ b c\\x7f"),
+        (words.shorten("abcdef", 4), "abc…"),
     ],
 )
 def test_numbers_and_texts_are_shown(shown: str, expected: str) -> None:
@@ -132,9 +133,9 @@ def test_words_stand_out_from_what_is_behind_them(scheme: str) -> None:
     blocks = re.findall(r":root \{(.*?)\}", (REPORT / "style.css").read_text(), flags=re.S)
     colours = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
     deepest = {hue: blend(colours[hue], colours["card"], 0.44) for hue in ("accent", "trouble")}
-    for words in ("ink", "muted", "accent", "trouble"):
+    for ink in ("ink", "muted", "accent", "trouble"):
         for behind in ("page", "card", "tint"):
-            assert contrast(colours[words], colours[behind]) >= 4.5, (words, behind)
+            assert contrast(colours[ink], colours[behind]) >= 4.5, (ink, behind)
     for hue, cell in deepest.items():
         assert contrast(colours["ink"], cell) >= 4.5, hue
     assert contrast(colours["plain"], colours["card"]) >= 3

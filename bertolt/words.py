@@ -1,4 +1,4 @@
-"""Numbers and foreign text made fit to be shown; the filters of the template."""
+"""Numbers and foreign text made fit to be shown to people."""
 
 from __future__ import annotations
 
