@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from bertolt.errors import CheckpointError
 
@@ -29,7 +30,14 @@ class LoadReport:
         unexpected: tensors of the file that the model has no place for.
         mismatched: tensors left out because of their shape (only when that was allowed).
         ignored: names that a pattern excuses, with the pattern.
+        outvoted: tensors of the file that say otherwise than another one for the same parameter, to
+            that other one, whose values were taken.
         tied: parameter to the one whose memory it shares.
+        untied: parameter to the one whose memory it would share by the config; the file has
+            different values for the two, so each has its own.
+
+    Under the peer's names, `report["missing_keys"]`, `["unexpected_keys"]`, `["mismatched_keys"]`
+    (name, shape in the file, shape in the model) and `["error_msgs"]` are understood as well.
     """
 
     source: str
@@ -38,7 +46,22 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[Mismatch] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
+    outvoted: dict[str, str] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
+    untied: dict[str, str] = field(default_factory=dict)
+
+    def keys(self) -> tuple[str, ...]:
+        """The peer's names for parts of a report."""
+        return "missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"
+
+    def __getitem__(self, name: str) -> list[Any]:
+        parts: tuple[list[Any], ...] = (
+            [key for key in self.missing if key not in {each.key for each in self.mismatched}],
+            self.unexpected,
+            [(each.key, each.file_shape, each.model_shape) for each in self.mismatched],
+            [],
+        )
+        return dict(zip(self.keys(), parts, strict=True))[name]
 
     @property
     def missing(self) -> list[str]:
@@ -62,13 +85,13 @@ class LoadReport:
             )
 
     def require_trained(self, purpose: str) -> None:
-        """Refuse to use weights that were never trained.
+        """Refuse to use weights that were never trained; that a pattern excuses them is no help.
 
         Raises:
             CheckpointError: some parameters were initialised here and not loaded.
         """
-        if self.missing:
-            names = ", ".join(name for name, _ in fold(self.missing))
+        if self.initialised:
+            names = ", ".join(name for name, _ in fold(self.initialised))
             raise CheckpointError(
                 f"{names} not in the file, so the model has never been trained for {purpose}",
                 place=self.source,
@@ -90,7 +113,15 @@ class LoadReport:
             ("ignored", name, 1, f"by the pattern {pattern}")
             for name, pattern in self.ignored.items()
         ]
+        rows += [
+            ("ignored", name, 1, f"{other} has other values, which were taken")
+            for name, other in self.outvoted.items()
+        ]
         rows += [("tied", name, 1, f"to {other}") for name, other in self.tied.items()]
+        rows += [
+            ("untied", name, 1, f"the file has other values for {other}")
+            for name, other in self.untied.items()
+        ]
         return rows
 
     def __str__(self) -> str:
@@ -103,7 +134,8 @@ class LoadReport:
             "mismatched": "left out, another shape",
             "unexpected": "in the file, no place in the model",
             "ignored": "excused",
-            "tied": "shares memory",
+            "tied": "tied",
+            "untied": "has its own memory, though the config ties it",
         }
         for status, name, count, note in self.rows():
             if status in explained:

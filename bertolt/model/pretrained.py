@@ -339,8 +339,8 @@ class PreTrainedModel(nn.Module):
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
         strict: bool = False,
-        keys_to_ignore_on_load_missing: Sequence[str] = (),
-        keys_to_ignore_on_load_unexpected: Sequence[str] = (),
+        keys_to_ignore_on_load_missing: str | Sequence[str] = (),
+        keys_to_ignore_on_load_unexpected: str | Sequence[str] = (),
         verbose: bool = True,
         seed: int = 0,
         revision: str | None = None,
@@ -369,7 +369,9 @@ class PreTrainedModel(nn.Module):
             The model, in evaluation mode, with its `load_report`.
 
         Raises:
-            CheckpointError: nothing there, a broken file, or shapes that do not fit.
+            CheckpointError: nothing there, a broken file, shapes that do not fit, or, with
+                `strict`, any difference.
+            UsageError: a name that is no field of the config, a pattern that is none.
         """
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = huggingface.resolve(name_or_path, hub)

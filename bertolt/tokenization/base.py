@@ -191,11 +191,31 @@ class TokenizerBase:
         """Add tokens at the end of the vocabulary; returns how many were new.
 
         The model's embedding has to grow with it: `model.resize_token_embeddings(len(tokenizer))`.
+
+        Raises:
+            CheckpointError: a new token would get an id that is another's.
         """
         tokens = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
+        self._require_free_ids(tokens)
         self._bare_backend = None
         add = self._backend.add_special_tokens if special_tokens else self._backend.add_tokens
         return add(tokens)
+
+    def _require_free_ids(self, tokens: Sequence[str | AddedToken]) -> None:
+        """The backend counts tokens to find the next id; ids with gaps go further than that."""
+        new = [text for text in map(token_text, tokens) if self._backend.token_to_id(text) is None]
+        if not new:
+            return
+        first = max([self.vocab_size, *(i + 1 for i in self._backend.get_added_tokens_decoder())])
+        token, highest = max(self.get_vocab().items(), key=lambda item: item[1])
+        if highest >= first:
+            raise CheckpointError(
+                f"{new[0]!r} would get an id that is taken: {first}, while the ids"
+                f" have gaps and go up to {highest} ({token!r})",
+                place=self.name_or_path,
+                fix="if vocab.txt has a line twice, write a word of its own, such as [unused0], in"
+                " place of the first",
+            )
 
     def add_special_tokens(
         self,

@@ -48,7 +48,9 @@ def test_rows_tell_each_status_with_its_count_and_note() -> None:
         unexpected=["cls.0.x", "cls.1.x"],
         mismatched=[Mismatch("classifier.weight", (5, 32), (3, 32))],
         ignored={"position_ids": "position_ids$"},
+        outvoted={"head.bias": "decoder.bias"},
         tied={"decoder.weight": "word_embeddings.weight"},
+        untied={"other.weight": "word_embeddings.weight"},
     ).rows()
     assert rows == [
         ("loaded", "layer.{0..2}.a", 3, ""),
@@ -57,7 +59,9 @@ def test_rows_tell_each_status_with_its_count_and_note() -> None:
         ("mismatched", "classifier.weight", 1, "model [5, 32], file [3, 32]"),
         ("unexpected", "cls.{0..1}.x", 2, ""),
         ("ignored", "position_ids", 1, "by the pattern position_ids$"),
+        ("ignored", "head.bias", 1, "decoder.bias has other values, which were taken"),
         ("tied", "decoder.weight", 1, "to word_embeddings.weight"),
+        ("untied", "other.weight", 1, "the file has other values for word_embeddings.weight"),
     ]
 
 
@@ -82,6 +86,8 @@ def test_printed_it_is_short_and_leaves_out_what_went_as_it_should() -> None:
         ({}, True),
         ({"ignored": {"position_ids": "position_ids$"}}, True),
         ({"tied": {"a": "b"}}, True),
+        ({"untied": {"a": "b"}}, True),
+        ({"outvoted": {"a": "b"}}, True),
         ({"initialised": {"a": "zeros"}}, False),
         ({"initialised": {"a": "zeros"}, "ignored": {"a": "^a"}}, True),
         ({"unexpected": ["a"]}, False),
@@ -98,6 +104,30 @@ def test_exact_means_no_difference_that_no_pattern_excuses(
     else:
         with pytest.raises(CheckpointError, match=r"strict=True.*\n.*Loaded"):
             made.require_exact()
+
+
+def test_it_answers_to_the_names_that_the_peer_uses() -> None:
+    made = report(
+        initialised={"a": "zeros", "b": "zeros", "c": "zeros"},
+        ignored={"b": "^b", "x": "x"},
+        mismatched=[Mismatch("c", (5, 32), (3, 32))],
+        unexpected=["d"],
+    )
+    assert dict(made) == {
+        "missing_keys": ["a"],
+        "unexpected_keys": ["d"],
+        "mismatched_keys": [("c", (3, 32), (5, 32))],
+        "error_msgs": [],
+    }
+    with pytest.raises(KeyError, match="loaded"):
+        made["loaded"]
+
+
+def test_what_a_pattern_excuses_was_not_trained_either() -> None:
+    made = report(initialised={"head.bias": "zeros"}, ignored={"head.bias": "^head"})
+    made.require_exact()
+    with pytest.raises(CheckpointError, match=r"head\.bias not in the file"):
+        made.require_trained("classification")
 
 
 def test_what_was_never_trained_is_refused_with_the_way_out() -> None:

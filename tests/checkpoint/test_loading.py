@@ -273,6 +273,42 @@ def test_a_tensor_that_holds_nan(folder: Path) -> None:
     assert "NaN" in words
 
 
+@pytest.mark.parametrize("key", ["classifier.bias", "bert.embeddings.word_embeddings.weight"])
+def test_a_copy_that_went_wrong_is_noticed(folder: Path, monkeypatch: Any, key: str) -> None:
+    """Each tensor is compared with the file, the first and the last one too."""
+    right, target = (
+        Tensor.copy_,
+        BertForSequenceClassification.from_pretrained(folder, verbose=False),
+    )
+    shape = target.get_parameter(key).shape
+
+    def wrong(self: Tensor, other: Tensor) -> Tensor:
+        right(self, other)
+        if self.shape == shape:
+            self.view(-1)[-1] += 1
+        return self
+
+    monkeypatch.setattr(Tensor, "copy_", wrong)
+    assert f"the tensor {key} does not equal its copy" in complaint(folder)
+
+
+def test_an_index_that_promises_more_than_the_shards_have(
+    tmp_path: Path, tiny_config: Any, randomised: Any
+) -> None:
+    config = transformers.BertConfig(**tiny_config(num_labels=3).to_dict())
+    peer = randomised(transformers.BertForSequenceClassification(config))
+    peer.save_pretrained(tmp_path, max_shard_size="30KB")
+    index = tmp_path / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    shards = sorted(set(values["weight_map"].values()))
+    for name, change in (("classifier.weight", shards), ("bert.nowhere", shards[:1])):
+        wrong = next(s for s in change if s != values["weight_map"].get(name))
+        told = {**values, "weight_map": {**values["weight_map"], name: wrong}}
+        index.write_text(json.dumps(told))
+        words = complaint(tmp_path)
+        assert f"{name} is not in {wrong}" in words
+
+
 def test_a_folder_without_a_config(folder: Path) -> None:
     (folder / "config.json").unlink()
     words = complaint(folder)
@@ -293,7 +329,7 @@ def test_a_model_that_is_not_bert(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"position_embedding_type": "relative_key"}, {"is_decoder": True}, {"hidden_act": "swiglu"}],
+    [{"position_embedding_type": "relative_key"}, {"hidden_act": "swiglu"}],
     ids=str,
 )
 def test_a_bert_of_another_make(folder: Path, values: dict[str, Any]) -> None:

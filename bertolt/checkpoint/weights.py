@@ -1,0 +1,136 @@
+"""The tensors of a model folder: safetensors, shards of it, or a legacy `pytorch_model.bin`.
+
+Nothing is unpickled: the legacy file is read with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bertolt.errors import CheckpointError
+
+WEIGHTS = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+LEGACY_WEIGHTS = "pytorch_model.bin"
+
+
+class Weights:
+    """The tensors of a model folder, by name, read one at a time.
+
+    Attributes:
+        path: the file, or the index of a sharded checkpoint.
+        shapes: every name in the file, with its shape.
+
+    Raises:
+        CheckpointError: no file of weights, or one that is truncated, corrupted or not safe.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, Path] = {}
+        self._loaded: dict[str, Tensor] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        if (folder / WEIGHTS).is_file():
+            self.path = folder / WEIGHTS
+            self._add_safetensors(self.path)
+        elif (folder / SHARD_INDEX).is_file():
+            self.path = folder / SHARD_INDEX
+            self._add_shards(_read_index(self.path))
+        elif (folder / LEGACY_WEIGHTS).is_file():
+            self.path = folder / LEGACY_WEIGHTS
+            self._loaded = _read_legacy(self.path)
+            self.shapes = {name: tuple(value.shape) for name, value in self._loaded.items()}
+        else:
+            raise CheckpointError(
+                "there are no weights here",
+                place=str(folder),
+                fix=f"name a folder that holds {WEIGHTS}",
+            )
+
+    def _add_shards(self, index: Mapping[str, str]) -> None:
+        for file in sorted(set(index.values())):
+            self._add_safetensors(self.path.parent / file)
+        for name, file in index.items():
+            if self._files.get(name) != self.path.parent / file:
+                raise _damaged(self.path, f"{name} is not in {file}, where it should be")
+
+    def _add_safetensors(self, path: Path) -> None:
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118
+                self._files[name] = path
+                self.shapes[name] = tuple(file.get_slice(name).get_shape())
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors, one after the other, each file opened once."""
+        by_file: dict[Path | None, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._files.get(name), []).append(name)
+        for path, members in by_file.items():
+            if path is None:
+                yield from ((name, self._loaded[name]) for name in members)
+                continue
+            with _opened(path) as file:
+                yield from ((name, file.get_tensor(name)) for name in members)
+
+    def same(self, first: str, second: str) -> bool:
+        """Whether two tensors of the file have the same shape and values."""
+        values = dict(self.read((first, second)))
+        return torch.equal(values[first], values[second])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, how: str) -> CheckpointError:
+    return CheckpointError(
+        f"the weights are truncated or corrupted ({how})",
+        place=str(path),
+        fix="fetch or copy the model again",
+    )
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Each tensor's name, and the file that it is in."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        if not all(isinstance(file, str) for file in names.values()):
+            raise TypeError("a file's name is no text")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"not a readable index of shards ({error})", place=str(path), fix="fetch it again"
+        ) from error
+    return dict(names)
+
+
+def _read_legacy(path: Path) -> dict[str, Tensor]:
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"cannot be read without running code from it ({_first_line(error)})",
+            place=str(path),
+            fix="convert it to safetensors where you trust it",
+        ) from error
+    except Exception as error:  # a damaged pickle fails in whatever way its damage leads to
+        raise _damaged(path, _first_line(error)) from error
+    if not isinstance(values, dict):
+        raise _damaged(path, f"it holds a {type(values).__name__}, not tensors by name")
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
