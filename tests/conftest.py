@@ -7,6 +7,7 @@ Fixtures that make things are functions, so that a test says what it wants:
 from __future__ import annotations
 
 import os
+import signal
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+# A job that a shell has put into the background ignores Ctrl-C, and so would its tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "bertolt",

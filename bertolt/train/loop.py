@@ -6,6 +6,7 @@ The `Trainer`, the command line and a loop written by hand all call this `train_
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 
 from bertolt.console import held_interrupts
 from bertolt.data.batch import PackedBatch
+from bertolt.data.prefetch import feeding
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.errors import DataError, TrainingError
+from bertolt.machine import keep_freed_memory
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
 
@@ -92,14 +95,16 @@ def train_step(
     loss = torch.zeros((), device=device)
     for batch in micro:
         with precision.autocast(device):
-            part = model(batch.to(device)).loss
+            part = model(batch.to(device, non_blocking=True)).loss
         part = part if len(micro) == 1 else part * (batch.num_targets / targets)
         part.backward()
         loss = loss + part.detach()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     learning_rate = float(optimizer.param_groups[0]["lr"])
-    _require_finite(float(loss), float(norm), step, learning_rate, optimizer)
+    # Read together: on a GPU this is the one place of a step that waits for it.
+    loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
+    _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
     if max_grad_norm > 0:
         nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()
@@ -108,8 +113,8 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     return StepLog(
         step=step,
-        loss=float(loss),
-        grad_norm=float(norm),
+        loss=loss_value,
+        grad_norm=norm_value,
         learning_rate=learning_rate,
         sequences=sum(batch.num_sequences for batch in micro),
         tokens=sum(batch.num_tokens for batch in micro),
@@ -181,7 +186,7 @@ def predict_batches(
         for numbers in batches_by_tokens(lengths, token_budget):
             batch = collate([rows[int(number)] for number in numbers])
             with torch.inference_mode(), precision.autocast(device):
-                output = model(batch.to(device))
+                output = model(batch.to(device, non_blocking=True))
             has_loss = output.loss is not None
             yield EvaluatedBatch(
                 rows=numbers,
@@ -263,13 +268,16 @@ def fit(
     """
     history = History()
     model.train()
-    with held_interrupts() as stop_asked, _ended(callbacks, history):
+    keep_freed_memory()
+    device = next(model.parameters()).device
+    ahead = feeding(itertools.islice(batches, total_steps), device)
+    with held_interrupts() as stop_asked, _ended(callbacks, history), ahead as steps:
         for step in range(1, total_steps + 1):
             start = time.perf_counter()
             try:
                 log = train_step(
                     model,
-                    next(batches),
+                    next(steps),
                     optimizer,
                     scheduler,
                     max_grad_norm=max_grad_norm,
