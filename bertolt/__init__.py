@@ -25,7 +25,12 @@ if TYPE_CHECKING:
         DataCollatorForLanguageModeling as DataCollatorForLanguageModeling,
     )
     from bertolt.errors import BertoltError as BertoltError
+    from bertolt.errors import CheckpointError as CheckpointError
+    from bertolt.errors import DataError as DataError
+    from bertolt.errors import TrainingError as TrainingError
+    from bertolt.errors import UsageError as UsageError
     from bertolt.metrics import load_metric as load_metric
+    from bertolt.model.attend import KeyValueCache as KeyValueCache
     from bertolt.model.bert import AutoModel as AutoModel
     from bertolt.model.bert import BertModel as BertModel
     from bertolt.model.decoder import AutoModelForCausalLM as AutoModelForCausalLM
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
     from bertolt.model.heads import BertForQuestionAnswering as BertForQuestionAnswering
     from bertolt.model.heads import BertForSequenceClassification as BertForSequenceClassification
     from bertolt.model.heads import BertForTokenClassification as BertForTokenClassification
+    from bertolt.model.pretrained import PreTrainedModel as PreTrainedModel
     from bertolt.predict import Predictor as Predictor
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
     from bertolt.tokenization import BertTokenizer as BertTokenizer
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from bertolt.train.optim import AdamW as AdamW
     from bertolt.train.optim import get_scheduler as get_scheduler
     from bertolt.train.optim import parameter_groups as parameter_groups
+    from bertolt.train.trainer import EvalPrediction as EvalPrediction
     from bertolt.train.trainer import Trainer as Trainer
 
 # Where each public name lives.
@@ -84,15 +91,22 @@ _HOME = {
     "BertModel": "bertolt.model.bert",
     "BertTokenizer": "bertolt.tokenization",
     "BertoltError": "bertolt.errors",
+    "CheckpointError": "bertolt.errors",
     "DataCollatorForLanguageModeling": "bertolt.data.masking",
     "DataCollatorForTokenClassification": "bertolt.data.collate",
     "DataCollatorWithPadding": "bertolt.data.collate",
+    "DataError": "bertolt.errors",
+    "EvalPrediction": "bertolt.train.trainer",
+    "KeyValueCache": "bertolt.model.attend",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",
     "PackingCollator": "bertolt.data.collate",
+    "PreTrainedModel": "bertolt.model.pretrained",
     "Predictor": "bertolt.predict",
     "Trainer": "bertolt.train.trainer",
     "TrainingArguments": "bertolt.config",
+    "TrainingError": "bertolt.errors",
+    "UsageError": "bertolt.errors",
     "default_data_collator": "bertolt.data.collate",
     "get_scheduler": "bertolt.train.optim",
     "load_metric": "bertolt.metrics",

@@ -201,6 +201,36 @@ def inspect(
     return inspect_model(model, selftest=selftest, text=text, pair=pair, html=html)
 
 
+@app.command(usage="Usage: bertolt bench [FILE] [OPTIONS]")
+def bench(
+    file: Path | None = None,
+    /,
+    *,
+    model: str | None = None,
+    column: str | None = None,
+    precision: Precision = "auto",
+    json: bool = False,
+) -> None:
+    """Measure this machine: products, fine-tuning, prediction, latency and memory.
+
+    Args:
+        file: Texts to use instead of generated ones.
+        model: Folder of a model, or an id on the hub. Default: the demo's, if it is installed.
+        column: Column of the texts. Default: found by its name.
+        precision: Number format: auto measures whether bfloat16 is faster here.
+        json: Print JSON instead of a table.
+    """
+    from bertolt.bench import bench as run
+
+    result = run(model, file, column=column, precision=precision)
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{result}\n")
+
+
 @data.command(name="list")
 def list_data() -> None:
     """List the material that can be fetched, and what is here already."""

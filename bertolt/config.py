@@ -27,9 +27,11 @@ _ONLY = {"position_embedding_type": "absolute"}
 _NUMBERS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
+    "classifier_dropout",
     "initializer_range",
     "layer_norm_eps",
 )
+_SWITCHES = ("output_hidden_states", "output_attentions")
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -71,6 +73,8 @@ class BertConfig:
     tie_word_embeddings: bool = True
     is_decoder: bool = False
     add_cross_attention: bool = False
+    output_hidden_states: bool = False
+    output_attentions: bool = False
     architectures: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -85,9 +89,17 @@ class BertConfig:
                 )
         for name in _NUMBERS:
             value = getattr(self, name)
+            if name == "classifier_dropout" and value is None:
+                continue
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise CheckpointError(
                     f"{name} is {value!r}", place="config", fix="give a number from 0 to 1"
+                )
+        for name in _SWITCHES:
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise CheckpointError(
+                    f"{name} is {value!r}", place="config", fix="give true or false"
                 )
         if self.hidden_size % self.num_attention_heads:
             raise CheckpointError(
@@ -136,6 +148,10 @@ class BertConfig:
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:
+        if not isinstance(count, int) or count < 1:
+            raise CheckpointError(
+                f"num_labels is {count!r}", place="config", fix="give a whole number, 1 or more"
+            )
         if count != len(self.id2label):
             self.id2label = {index: f"LABEL_{index}" for index in range(count)}
 
@@ -159,7 +175,7 @@ class BertConfig:
         count = extra.pop("num_labels", None)
         config = cls(**named, extra=extra)
         if count is not None and "id2label" not in named:
-            config.num_labels = int(count)
+            config.num_labels = count
         return config
 
     @classmethod
@@ -238,6 +254,8 @@ def _checked_labels(id2label: Any) -> dict[int, str]:
         raise CheckpointError(
             f"id2label is {id2label!r}", place="config", fix='write it as {"0": "name", …}'
         ) from error
+    if not labels:
+        raise CheckpointError("id2label is empty", place="config", fix="name 1 class or more")
     if sorted(labels) != list(range(len(labels))):
         raise CheckpointError(
             f"id2label has the keys {sorted(labels)}", place="config", fix="number them from 0 on"

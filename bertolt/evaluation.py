@@ -18,7 +18,7 @@ from bertolt.data.encode import EncodedTexts
 from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
-from bertolt.train.loop import EvaluatedBatch, predict_batches
+from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 from bertolt.words import clean, plural, shorten
 
 TOKEN_BUDGET = 4096
@@ -142,16 +142,15 @@ def score(
     """
     confusion = ConfusionMatrix(model.config.num_labels)
     mistakes: list[WrongRow] = []
-    loss, done = 0.0, 0
+    loss, done = RunningLoss(), 0
     collate = PackingCollator(pad_token_id=model.config.pad_token_id)
     for batch in predict_batches(
         model, rows, rows.lengths, collate, token_budget=TOKEN_BUDGET, precision=precision
     ):
         assert batch.labels is not None
-        assert batch.loss_sum is not None
         predicted = batch.logits.argmax(dim=-1)
         confusion.update(predicted, batch.labels)
-        loss += batch.loss_sum
+        loss.add(batch)
         mistakes = heapq.nlargest(keep_mistakes, [*mistakes, *_wrong_rows(batch, predicted)])
         done += len(batch.rows)
         if progress is not None:
@@ -159,7 +158,7 @@ def score(
     return Scores(
         labels=[model.config.id2label[index] for index in range(model.config.num_labels)],
         confusion=confusion,
-        loss=loss / done,
+        loss=loss.mean() or 0.0,
         mistakes=mistakes,
         baseline_label=baseline_label,
     )

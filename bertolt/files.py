@@ -46,10 +46,16 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` with a temporary name beside `path`, then rename it into place.
 
+    A link is followed, and what is no file, such as a device or a pipe, is written to directly.
+
     Raises:
         BertoltError: the file system refused; `path` is then as it was before.
     """
     with disk_errors(path):
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            write(path)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)

@@ -31,14 +31,14 @@ class Inspection:
     Attributes:
         folder: where it is.
         model: loaded, with its load report.
-        tokens: of the tokenizer.
+        tokens: of the tokenizer; None if there is none.
         contract: how texts are prepared for it, or None.
         metrics: the content of `metrics.json`; empty if there is none.
     """
 
     folder: Path
     model: PreTrainedModel
-    tokens: int
+    tokens: int | None
     contract: Contract | None
     metrics: dict[str, object]
 
@@ -49,7 +49,7 @@ class Inspection:
         config = self.model.config
         yield str(self.folder)
         yield (
-            f"  {', '.join(config.architectures) or 'BertModel'}: "
+            f"  {type(self.model).__name__}: "
             f"{plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size:,}, "
             f"{plural(config.num_attention_heads, 'head')}, {config.max_position_embeddings:,} "
             f"positions, {self.model.num_parameters() / 1e6:.1f} M parameters"
@@ -69,7 +69,9 @@ class Inspection:
         yield from _load_table(self.model)
 
 
-def _tokenizer_words(tokens: int, vocab_rows: int) -> str:
+def _tokenizer_words(tokens: int | None, vocab_rows: int) -> str:
+    if tokens is None:
+        return f"no tokenizer here; word embedding: {vocab_rows:,} rows"
     unused = vocab_rows - tokens
     rest = f", {unused:,} of its rows have no token" if unused else ""
     return f"tokenizer: {tokens:,} tokens; word embedding: {vocab_rows:,} rows{rest}"
@@ -150,12 +152,15 @@ def look_into(model: str) -> Inspection:
     folder = huggingface.resolve(model)
     config = BertConfig.from_pretrained(folder)
     built = class_for(config).from_pretrained(folder, verbose=False)
-    tokenizer = BertTokenizer.from_pretrained(folder)
-    tokenizer.check_fits(config.vocab_size)
+    tokens = None
+    if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        tokenizer = BertTokenizer.from_pretrained(folder)
+        tokenizer.check_fits(config.vocab_size)
+        tokens = len(tokenizer)
     return Inspection(
         folder=folder,
         model=built,
-        tokens=len(tokenizer),
+        tokens=tokens,
         contract=Contract.read(folder),
         metrics=_read_metrics(folder / "metrics.json"),
     )

@@ -69,6 +69,8 @@ class Predictor:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model.require_trained("classification")
+        tokenizer.check_fits(model.config.vocab_size)
         self.model = model.move(self.device).eval()
         self.tokenizer = tokenizer
         self.contract = contract
@@ -93,10 +95,7 @@ class Predictor:
         """
         folder = huggingface.resolve(name_or_path)
         model = BertForSequenceClassification.from_pretrained(folder, verbose=False)
-        assert model.load_report is not None
-        model.load_report.require_trained("classification")
         tokenizer = BertTokenizer.from_pretrained(folder)
-        tokenizer.check_fits(model.config.vocab_size)
         contract = Contract.read(folder)
         _require_one_label(folder, model)
         _require_same_labels(folder, model, contract)

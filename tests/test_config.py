@@ -56,6 +56,13 @@ def test_what_the_peer_writes_is_read_and_written_back_whole(tmp_path: Path) -> 
     assert BertConfig.from_pretrained(tmp_path / "ours") == ours
 
 
+def test_what_a_file_asks_to_see_is_a_field() -> None:
+    config = BertConfig.from_dict({"output_hidden_states": True, "output_attentions": True})
+    assert config.output_hidden_states
+    assert config.output_attentions
+    assert not config.extra
+
+
 def test_the_file_is_readable_by_people(tmp_path: Path) -> None:
     BertConfig().changed(id2label={0: "好", 1: "坏"}).save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text(encoding="utf-8")
@@ -75,6 +82,8 @@ def test_labels_are_counted_and_named() -> None:
     assert named.changed(num_labels=2).id2label == {0: "a", 1: "b"}, "names that fit are kept"
     assert named.changed(label2id={"x": 0, "y": 1, "z": 2}).id2label == {0: "x", 1: "y", 2: "z"}
     assert BertConfig.from_dict({"num_labels": 5}).num_labels == 5
+    with pytest.raises(CheckpointError, match="num_labels is 0"):
+        config.changed(num_labels=0)
 
 
 def test_a_changed_copy_leaves_the_old_one_alone() -> None:
@@ -106,6 +115,12 @@ def test_a_field_that_there_is_not_is_refused_with_the_nearest() -> None:
         ({"id2label": {"0": "a", "2": "b"}}, r"keys \[0, 2\]"),
         ({"position_embedding_type": "relative_key"}, "'relative_key'"),
         ({"add_cross_attention": True}, "the model is no decoder"),
+        ({"num_labels": 0}, "num_labels is 0"),
+        ({"num_labels": -1}, "num_labels is -1"),
+        ({"num_labels": 2.0}, r"num_labels is 2\.0"),
+        ({"id2label": {}}, "id2label is empty"),
+        ({"classifier_dropout": 3.0}, r"classifier_dropout is 3\.0"),
+        ({"output_attentions": "yes"}, "output_attentions is 'yes'"),
     ],
     ids=str,
 )

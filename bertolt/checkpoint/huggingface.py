@@ -24,6 +24,9 @@ from bertolt.hub import find_folder
 if TYPE_CHECKING:
     from bertolt.model.pretrained import PreTrainedModel
 
+# What weights are stored in; whole numbers would need scales to mean anything.
+_FORMATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 # Old spellings in files, and what they are called here. One-way: they are never written.
 OLD_SPELLINGS = (
     (r"LayerNorm\.gamma$", "LayerNorm.weight"),
@@ -129,9 +132,19 @@ def _misfit(mismatched: list[Mismatch], path: Path) -> CheckpointError:
 
 
 def _copy_and_compare(parameter: Tensor, tensor: Tensor, name: str, path: Path) -> None:
+    if tensor.dtype not in _FORMATS:
+        raise CheckpointError(
+            f"the tensor {name} holds {str(tensor.dtype).removeprefix('torch.')} values, which are "
+            "no weights as they stand",
+            place=str(path),
+            fix="name a checkpoint that is not quantised",
+        )
     parameter.copy_(tensor)
-    if not torch.equal(parameter, tensor.to(parameter.dtype)):
-        found = "holds NaN" if bool(tensor.isnan().any()) else "does not equal its copy"
+    finite = bool(parameter.isfinite().all())
+    if not finite or not torch.equal(parameter, tensor.to(parameter.dtype)):
+        found = "does not equal its copy"
+        if not finite:
+            found = "holds NaN" if bool(parameter.isnan().any()) else "holds infinite values"
         raise CheckpointError(
             f"the tensor {name} {found}", place=str(path), fix="fetch or train the model again"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,26 @@ class LoadReport:
         """The peer's names for parts of a report."""
         return "missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def values(self) -> list[list[Any]]:
+        """The parts under the peer's names."""
+        return [self[name] for name in self.keys()]
+
+    def items(self) -> list[tuple[str, list[Any]]]:
+        """The peer's names and the parts."""
+        return [(name, self[name]) for name in self.keys()]
+
+    def __bool__(self) -> bool:
+        return True
+
     def __getitem__(self, name: str) -> list[Any]:
         parts: tuple[list[Any], ...] = (
             [key for key in self.missing if key not in {each.key for each in self.mismatched}],
@@ -71,7 +91,8 @@ class LoadReport:
     @property
     def exact(self) -> bool:
         """Whether model and file have the same tensors, those excused by a pattern aside."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        differing = (self.missing, self.unexpected, self.mismatched, self.outvoted, self.untied)
+        return not any(differing)
 
     def require_exact(self) -> None:
         """Make any difference an error.

@@ -6,8 +6,8 @@ Shapes: B sequences, T packed tokens (filler included), L padded length.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,30 @@ from bertolt.errors import DataError
 IGNORE_INDEX = -100
 """A label with this value takes no part in the loss."""
 
+TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions")
+"""What a batch may carry to learn from."""
+
 ROW_MULTIPLE = 128
 """T is rounded up to a multiple of this: kernels are prepared once for each distinct shape."""
 
 SMALL_ROW_MULTIPLE = 16
 """The same for batches smaller than `ROW_MULTIPLE`."""
+
+
+@dataclass(frozen=True)
+class KnownOnHost:
+    """What a batch that was made on the CPU need not ask its GPU, which would be to wait for it.
+
+    Attributes:
+        cu_seqlens, labels: the batch's own, by which is seen whether the rest still fits it.
+        starts: (B+1,) `cu_seqlens` on the CPU.
+        labelled_rows: (M,) on the GPU, or None.
+    """
+
+    cu_seqlens: Tensor
+    labels: Tensor | None
+    starts: Tensor
+    labelled_rows: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +62,9 @@ class PackedBatch:
         start_positions, end_positions: (B,) first and last token of an answer, counted within its
             own sequence; `IGNORE_INDEX` where there is none to learn.
         num_choices: sequences that make one example of multiple choice.
-        num_targets: labels that take part in the loss.
+        loss_counts: labels of each target in all the batches that act as one with this, which the
+            losses are then divided by; None: those of this batch.
+        known: filled in where the batch is moved.
     """
 
     input_ids: Tensor
@@ -57,7 +78,8 @@ class PackedBatch:
     start_positions: Tensor | None = None
     end_positions: Tensor | None = None
     num_choices: int = 1
-    num_targets: int = 0
+    loss_counts: Mapping[str, int] | None = None
+    known: KnownOnHost | None = field(default=None, repr=False)
 
     @property
     def num_sequences(self) -> int:
@@ -86,15 +108,49 @@ class PackedBatch:
         rows = torch.arange(self.num_tokens, device=self.cu_seqlens.device)
         return rows - self.first_rows[self.sequence]
 
+    @property
+    def starts_on_host(self) -> Tensor:
+        """(B+1,) `cu_seqlens` on the CPU; a batch that was made there need not ask its GPU."""
+        known = self.known
+        if known is not None and known.cu_seqlens is self.cu_seqlens:
+            return known.starts
+        return self.cu_seqlens.cpu()
+
+    @property
+    def labelled_rows(self) -> Tensor | None:
+        """(M,) int64 rows with a label (T,) that takes part in the loss; None without such labels.
+
+        On a GPU their number has to be waited for, unless the batch was made on the CPU.
+        """
+        if self.labels is None or self.labels.shape != self.input_ids.shape:
+            return None
+        if self.known is not None and self.known.labels is self.labels:
+            return self.known.labelled_rows
+        return (self.labels != IGNORE_INDEX).nonzero().squeeze(1)
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device."""
+        if torch.device(device) == self.cu_seqlens.device:
+            return self
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> PackedBatch:
+        """The same batch in memory that a GPU can copy from while the CPU goes on."""
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
         values = ((item.name, getattr(self, item.name)) for item in fields(self))
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=non_blocking)
-            for name, value in values
-            if isinstance(value, Tensor)
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in values if isinstance(value, Tensor)
         }
-        return replace(self, **moved)
+        rows = self.labelled_rows
+        known = KnownOnHost(
+            cu_seqlens=changed["cu_seqlens"],
+            labels=changed.get("labels"),
+            starts=self.starts_on_host,
+            labelled_rows=None if rows is None else change(rows),
+        )
+        return replace(self, **changed, known=known)
 
     @classmethod
     def from_sequences(
@@ -161,7 +217,6 @@ class PackedBatch:
             start_positions=start_positions,
             end_positions=end_positions,
             num_choices=num_choices,
-            num_targets=_count_targets(labels, next_sentence_label, start_positions),
         )
 
     @classmethod
@@ -190,7 +245,7 @@ class PackedBatch:
             DataError: not of shape (B, L), a mask or labels of another shape, or a row without a
                 token.
         """
-        _require_2d(input_ids, attention_mask)
+        _require_padded(input_ids, attention_mask, token_type_ids, position_ids)
         size, length = input_ids.shape
         mask = (
             torch.ones_like(input_ids, dtype=torch.bool)
@@ -218,6 +273,8 @@ class PackedBatch:
 
         if labels is not None and labels_per_token:
             _require_shape("labels", labels, input_ids)
+            if labels.is_floating_point():
+                raise DataError(f"labels of tokens are {labels.dtype}", fix="give class ids")
             labels = pack(labels, IGNORE_INDEX)
         batch = cls(
             input_ids=pack(input_ids),
@@ -231,7 +288,6 @@ class PackedBatch:
             start_positions=_places(start_positions, mask),
             end_positions=_places(end_positions, mask),
             num_choices=num_choices,
-            num_targets=_count_targets(labels, next_sentence_label, start_positions),
         )
         return batch, PaddedLayout(size, length, where)
 
@@ -274,6 +330,12 @@ def _places(positions: Tensor | None, mask: Tensor) -> Tensor | None:
     """Columns (B,) of a padded batch as places within each sequence; `IGNORE_INDEX` at padding."""
     if positions is None:
         return None
+    if positions.shape != mask.shape[:1] or positions.is_floating_point():
+        raise DataError(
+            f"positions of an answer have the shape {tuple(positions.shape)} and are "
+            f"{positions.dtype}, and {mask.shape[0]} whole numbers are needed",
+            fix="give each sequence one start and one end",
+        )
     column = positions.clamp(0, mask.shape[1] - 1)[:, None]
     place = (mask.cumsum(dim=1) - 1).gather(1, column)
     real = mask.gather(1, column) & (column == positions[:, None])
@@ -294,14 +356,47 @@ def _require_same_lengths(
     )
 
 
-def _require_2d(input_ids: Tensor, attention_mask: Tensor | None) -> None:
-    if input_ids.dim() != 2:
-        raise DataError(
-            f"input_ids have the shape {tuple(input_ids.shape)}, and (B, L) is needed",
-            fix="for a single text, add a dimension: input_ids[None]",
+def _require_padded(
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    token_type_ids: Tensor | None,
+    position_ids: Tensor | None,
+) -> None:
+    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or not input_ids.numel():
+        found = (
+            f"have the shape {tuple(input_ids.shape)}"
+            if isinstance(input_ids, Tensor)
+            else f"are a {type(input_ids).__name__}"
         )
-    if attention_mask is not None:
-        _require_shape("attention_mask", attention_mask, input_ids)
+        raise DataError(
+            f"input_ids {found}, and a tensor of (B, L) is needed",
+            fix='call the tokenizer with return_tensors="pt"; for a single text, input_ids[None]',
+        )
+    for name, values in (
+        ("input_ids", input_ids),
+        ("attention_mask", attention_mask),
+        ("token_type_ids", token_type_ids),
+        ("position_ids", position_ids),
+    ):
+        if values is None:
+            continue
+        if name in ("token_type_ids", "position_ids") and values.dim() < 3:
+            # One row for all sequences will do.
+            values = values.expand_as(input_ids) if _expands(values, input_ids) else values
+        _require_shape(name, values, input_ids)
+        if name != "attention_mask" and values.is_floating_point():
+            raise DataError(f"{name} are {values.dtype}", fix="give whole numbers: .long()")
+    if attention_mask is not None and attention_mask.dtype != torch.bool:
+        strange = attention_mask[(attention_mask != 0) & (attention_mask != 1)]
+        if strange.numel():
+            raise DataError(
+                f"attention_mask holds {strange[0].item():g}, and 1 or 0 is needed",
+                fix="1 where there is a token, 0 at the padding",
+            )
+
+
+def _expands(values: Tensor, input_ids: Tensor) -> bool:
+    return values.shape in (input_ids.shape[1:], (1, input_ids.shape[1]))
 
 
 def _require_shape(name: str, values: Tensor, input_ids: Tensor) -> None:
@@ -317,13 +412,3 @@ def _padded_rows(total: int, multiple: int) -> int:
     # fill one multiple, a single text for instance, is rounded less coarsely.
     multiple = multiple if total >= multiple else min(multiple, SMALL_ROW_MULTIPLE)
     return -(-(total + 1) // multiple) * multiple
-
-
-def _count_targets(*targets: Tensor | None) -> int:
-    """Labels that take part in the loss, of the first kind that is there."""
-    labels = next((each for each in targets if each is not None), None)
-    if labels is None:
-        return 0
-    if labels.is_floating_point():
-        return labels.shape[0]
-    return int((labels != IGNORE_INDEX).sum())

@@ -1,7 +1,7 @@
 """What makes a batch of rows: packed (`PackingCollator`), or padded for the padded door.
 
-A row is a mapping with `input_ids`, as a tokenizer returns it for one text. Values may be lists,
-arrays or tensors.
+A row is a mapping with `input_ids`, as a tokenizer returns it for one text, or an object with such
+attributes. Values may be lists, arrays or tensors.
 
 Shapes: B rows, L padded length, C labels or choices.
 """
@@ -9,6 +9,7 @@ Shapes: B rows, L padded length, C labels or choices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,8 +25,6 @@ from bertolt.tokenization.rows import one_of, pad_column
 Row = Mapping[str, Any]
 LABELS = ("labels", "label", "label_ids")
 """The names that a label goes by, in the order in which they are looked for."""
-
-_PER_TOKEN = ("input_ids", "token_type_ids", "attention_mask")
 
 
 class Tokenizer(Protocol):
@@ -50,7 +49,8 @@ class Tokenizer(Protocol):
 class PackingCollator:
     """Turn rows of ids into a `PackedBatch`; padding already in a row is taken out.
 
-    Beside `input_ids`, a row may have `token_type_ids`, `attention_mask`, and what its head learns:
+    Beside `input_ids`, a row may have `token_type_ids`, `position_ids`, `attention_mask`, and what
+    its head learns:
 
     - `labels`, or `label`: an int for a class, a float or a list of floats for regression and for
       several labels at once; with `token_labels`, an int for each token.
@@ -77,16 +77,17 @@ class PackingCollator:
         self.row_multiple = row_multiple
         self.token_labels = token_labels
 
-    def __call__(self, rows: Sequence[Row]) -> PackedBatch:
+    def __call__(self, rows: Sequence[Any]) -> PackedBatch:
         """Pack one batch of rows.
 
         Raises:
             DataError: rows that do not fit each other, named by their place in the batch.
         """
-        sequences, num_choices = split_choices(rows)
-        per_token = ("token_type_ids", *(("labels",) if self.token_labels else ()))
+        rows = as_mappings(rows)
+        per_token = ("token_type_ids", "position_ids", *(("labels",) if self.token_labels else ()))
+        sequences, num_choices = split_choices(rows, "attention_mask", *per_token)
         tokens = real_tokens(sequences, *per_token)
-        return PackedBatch.from_sequences(
+        batch = PackedBatch.from_sequences(
             tokens["input_ids"],
             tokens.get("token_type_ids"),
             labels=None if self.token_labels else stack(rows, "labels"),
@@ -98,6 +99,27 @@ class PackingCollator:
             pad_token_id=self.pad_token_id,
             row_multiple=self.row_multiple,
         )
+        if "position_ids" not in tokens:
+            return batch
+        positions = torch.zeros_like(batch.position_ids)
+        positions[: batch.num_tokens] = torch.from_numpy(np.concatenate(tokens["position_ids"]))
+        return replace(batch, position_ids=positions)
+
+
+def as_mappings(rows: Sequence[Any]) -> Sequence[Row]:
+    """Rows that may be objects with attributes, as mappings.
+
+    Raises:
+        DataError: a row is neither.
+    """
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping) and not hasattr(row, "__dict__"):
+            raise DataError(
+                f"row {index} of the batch is a {type(row).__name__}, which names none of its "
+                "values",
+                fix='give mappings: {"input_ids": …, "label": …}; or a data_collator that reads it',
+            )
+    return [row if isinstance(row, Mapping) else vars(row) for row in rows]
 
 
 def column(rows: Sequence[Row], name: str) -> list[Any] | None:
@@ -122,7 +144,7 @@ def column(rows: Sequence[Row], name: str) -> list[Any] | None:
 
 def count_tokens(row: Row) -> int:
     """Tokens of a row, of all its choices together; padding is not counted."""
-    sequences, _ = split_choices([row])
+    sequences, _ = split_choices([row], "attention_mask")
     return sum(
         int(np.count_nonzero(np.asarray(each["attention_mask"])))
         if each.get("attention_mask") is not None
@@ -131,11 +153,15 @@ def count_tokens(row: Row) -> int:
     )
 
 
-def split_choices(rows: Sequence[Row]) -> tuple[Sequence[Row], int]:
+def split_choices(rows: Sequence[Row], *names: str) -> tuple[Sequence[Row], int]:
     """The choices of each row as rows of their own, and how many they are; 1 if there are none.
 
+    Args:
+        rows: with C lists each under `input_ids`, or without choices.
+        names: of what else there is a list of for each choice.
+
     Raises:
-        DataError: rows differ in the number of their choices.
+        DataError: rows differ in the number of their choices, or only some have one of the names.
     """
     counts = [_count_choices(row.get("input_ids", ())) for row in rows]
     count = max(counts, default=0)
@@ -146,14 +172,31 @@ def split_choices(rows: Sequence[Row]) -> tuple[Sequence[Row], int]:
             f"rows of the batch have from {min(counts)} to {count} choices",
             fix="give every row as many choices as the others",
         )
-    names = [name for name in _PER_TOKEN if rows[0].get(name) is not None]
+    found = {}
+    for name in ("input_ids", *names):
+        values = column(rows, name)
+        if values is None:
+            continue
+        for index, each in enumerate(values):
+            if _count_choices(each) != count:
+                raise DataError(
+                    f"row {index} of the batch has {count} choices, and its {name} are not as many",
+                    fix=f"give a list of {name} for each choice",
+                )
+        found[name] = values
     return [
-        {name: row[name][choice] for name in names} for row in rows for choice in range(count)
+        {name: values[row][choice] for name, values in found.items()}
+        for row in range(len(rows))
+        for choice in range(count)
     ], count
 
 
-def _count_choices(input_ids: Any) -> int:
-    return len(input_ids) if len(input_ids) and np.ndim(input_ids[0]) else 0
+def _count_choices(values: Any) -> int:
+    """How many lists a list has; 0 if it is one of numbers, or none at all."""
+    try:
+        return len(values) if len(values) and np.ndim(values[0]) else 0
+    except TypeError:  # no list
+        return 0
 
 
 def _token_mask(row: Row, index: int) -> NDArray[np.bool_]:
@@ -184,7 +227,7 @@ def real_tokens(rows: Sequence[Row], *names: str) -> dict[str, list[NDArray[Any]
     for name in ("input_ids", *names):
         values = column(rows, name)
         if values is not None:
-            found[name] = [np.asarray(value) for value in values]
+            found[name] = [_array(value, name, index) for index, value in enumerate(values)]
     if "input_ids" not in found:
         there = ", ".join(rows[0]) if rows else "no row"
         raise DataError(
@@ -198,6 +241,21 @@ def real_tokens(rows: Sequence[Row], *names: str) -> dict[str, list[NDArray[Any]
                 raise _unequal(index, name, arrays[index].size, mask.size)
             arrays[index] = arrays[index][mask]
     return found
+
+
+def _array(values: Any, name: str, index: int) -> NDArray[Any]:
+    """One row's values as an array (n,) of whole numbers; words may be None."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.zeros(())
+    whole = array.dtype.kind in "iub" or not array.size or name == "word_ids"
+    if whole and (array.ndim or name != "input_ids"):
+        return array
+    raise DataError(
+        f"row {index} of the batch has {name} that are no list of whole numbers",
+        fix=f"give its {name} as a tokenizer does, one for each token",
+    )
 
 
 def _unequal(index: int, name: str, found: int, wanted: int) -> DataError:
@@ -232,6 +290,11 @@ def _places(rows: Sequence[Row], name: str) -> Tensor | None:
     indices = stack(rows, name)
     if indices is None:
         return None
+    if indices.is_floating_point() or indices.numel() != len(rows):
+        raise DataError(
+            f"the {name} of the rows are not one whole number each",
+            fix=f"give every row one index into its input_ids as its {name}",
+        )
     places = []
     for number, index in enumerate(indices.flatten().tolist()):
         real = _token_mask(rows[number], number)
@@ -345,10 +408,12 @@ def default_data_collator(
         return_tensors: "pt" or "np".
 
     Raises:
-        DataError: a row lacks a key of the first, or values that cannot be stacked; it is named.
+        DataError: no row, one that lacks a key of the first, or values that cannot be stacked.
     """
-    rows = [row if isinstance(row, Mapping) else vars(row) for row in features]
     one_of("return_tensors", return_tensors, ("pt", "np"))
+    rows = as_mappings(features)
+    if not rows:
+        raise DataError("a batch cannot be made of no rows", fix="give one row or more")
     names = [n for n, v in rows[0].items() if v is not None and not isinstance(v, str)]
     batch = {name: _stack_as_is(rows, name) for name in names if name not in LABELS}
     labels = stack(rows, "labels")

@@ -21,6 +21,7 @@ from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.collate import Tokenizer, real_tokens, stack
 from bertolt.errors import DataError, UsageError
 from bertolt.tokenization.batch_encoding import BatchEncoding, TensorKind
+from bertolt.tokenization.rows import one_of
 
 # Marks of tokens that go on with a word (WordPiece), and of tokens that begin one (byte-level BPE,
 # SentencePiece): by these a vocabulary says what its words are.
@@ -243,12 +244,17 @@ class DataCollatorForLanguageModeling:
         if "special_tokens_mask" in tokens:
             special |= torch.from_numpy(np.concatenate(tokens["special_tokens_mask"]) != 0)
         assert self.tokenizer.mask_token_id is not None, "checked when it was made"
+        starts = None
+        if self.whole_word_mask:
+            starts = self._word_starts(ids, special, lengths, tokens.get("word_ids"))
         if self.seed is not None:
             draws = fixed_draws(ids, lengths, self.seed)
         else:
             draws = torch.rand(3, ids.numel())
-            # A small batch could leave nothing to learn from: the lowest draw is always chosen.
-            draws[0, draws[0].masked_fill(special, 1.0).argmin()] = 0.0
+            # A small batch could leave nothing to learn from: the lowest draw is always chosen,
+            # of those that count. A word goes by the draw of its first token.
+            counts = ~special if starts is None else starts & ~special
+            draws[0, draws[0].masked_fill(~counts, 1.0).argmin()] = 0.0
         return mask_tokens(
             ids,
             special,
@@ -257,9 +263,7 @@ class DataCollatorForLanguageModeling:
             probability=self.mlm_probability,
             mask_replace_prob=self.mask_replace_prob,
             random_replace_prob=self.random_replace_prob,
-            word_starts=self._word_starts(ids, special, lengths, tokens.get("word_ids"))
-            if self.whole_word_mask
-            else None,
+            word_starts=starts,
             draws=draws,
         )
 
@@ -315,8 +319,13 @@ class DataCollatorForLanguageModeling:
             raise UsageError(
                 "whole_word_mask=True, and mlm=False masks nothing", place=place, fix="use mlm=True"
             )
-        if self.seed is not None and self.seed < 0:
-            raise UsageError(f"seed is {self.seed}", place=place, fix="give 0 or more")
+        for name, least in (("seed", 0), ("pad_to_multiple_of", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise UsageError(
+                    f"{name} is {value!r}", place=place, fix=f"give a whole number, {least} or more"
+                )
+        one_of("return_tensors", self.return_tensors, ("pt", "np"))
 
 
 def _lay_out(flat: Tensor, real: Tensor, padding: int) -> Tensor:

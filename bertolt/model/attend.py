@@ -90,11 +90,15 @@ class KeyValueCache:
 
     Attributes:
         lengths: (B,) int64 tokens remembered of each sequence.
-        cross: by layer, keys and values of the encoder's tokens.
+        positions: (B,) int64 where each goes on: the position of its last token, and one more.
+        source: what the decoder looks at across, the same from the first token to the last.
+        cross: by layer, keys and values of the source.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.lengths = torch.zeros(size, dtype=torch.long, device=device)
+        self.positions = torch.zeros_like(self.lengths)
+        self.source: Source | None = None
         self.cross: dict[int, KeysValues] = {}
         self._blocks: dict[int, list[Tensor]] = {}
 
@@ -102,9 +106,21 @@ class KeyValueCache:
         """Tokens of the longest remembered sequence."""
         return int(self.lengths.max())
 
-    def extend(self, layer: int, batch: PackedBatch, k: Tensor, v: Tensor) -> KeysValues:
-        """Put packed keys and values (T, N, D) behind those of a layer: (B, N, K, D) in all."""
-        needed = int((self.lengths + batch.lengths).max())
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Layers, heads and head size of what is remembered; None before the first token."""
+        if not self._blocks:
+            return None
+        _, heads, _, head_size = self._blocks[0][0].shape
+        return len(self._blocks), heads, head_size
+
+    def extend(
+        self, layer: int, batch: PackedBatch, k: Tensor, v: Tensor, needed: int
+    ) -> KeysValues:
+        """Put packed keys and values (T, N, D) behind those of a layer: (B, N, K, D) in all.
+
+        `needed` is K, the tokens of the longest sequence with its new ones.
+        """
         place = self.lengths[batch.sequence] + batch.column
         blocks = self._blocks.setdefault(layer, [])
         for number, new in enumerate((k, v)):
@@ -118,14 +134,18 @@ class KeyValueCache:
     def advance(self, batch: PackedBatch) -> None:
         """Count the tokens of `batch` as read, after its last layer."""
         self.lengths = self.lengths + batch.lengths
+        self.positions = batch.position_ids[batch.cu_seqlens[1:].long() - 1] + 1
 
 
 def _widened(block: Tensor, needed: int) -> Tensor:
     """(B, N, K, D) with room for `needed` keys, twice as many where it has to grow."""
-    if block.shape[2] >= needed:
+    room = block.shape[2]
+    # A block that a backward pass will come back to is left as it is.
+    if room >= needed and not block.requires_grad:
         return block
-    wider = block.new_zeros(*block.shape[:2], max(needed, 2 * block.shape[2]), block.shape[3])
-    wider[:, :, : block.shape[2]] = block
+    width = room if room >= needed else max(needed, 2 * room)
+    wider = block.new_zeros(*block.shape[:2], width, block.shape[3])
+    wider[:, :, :room] = block
     return wider
 
 
@@ -202,7 +222,7 @@ class PaddedAttend:
         if self.cache is None:
             key, value = pad(k, self.keys), pad(v, self.keys)
         else:
-            key, value = self.cache.extend(layer, self.keys, k, v)
+            key, value = self.cache.extend(layer, self.keys, k, v, self.allowed.shape[-1])
         scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~self.allowed, -math.inf).softmax(dim=-1)
         if self.maps is not None:

@@ -4,9 +4,9 @@ Shapes: B sequences, T packed tokens (filler included), N heads, D head size, an
 sequences of similar length G sequences by L slots; P slots over all groups.
 
 `attention(q, k, v, layout)` takes and gives packed tensors (T, N, D). No token ever sees another
-sequence's. Rows of filler tokens, behind the last sequence, come out as zeros. With `first_only`
-the queries are the first token of each sequence alone, (B, N, D), and so is the result: all that
-the last layer has to compute for a head that reads no other token.
+sequence's. Rows of filler tokens, behind the last sequence, come out as zeros, and no loss may look
+at them. With `first_only` the queries are the first token of each sequence alone, (B, N, D), and so
+is the result: all that the last layer has to compute for a head that reads no other token.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from bertolt.data.batch import PackedBatch
 from bertolt.errors import UsageError
+from bertolt.model import varlen
 from bertolt.model.dropout import dropout
 
 # Padded attention lengths are multiples of this, so that kernels meet few distinct shapes.
@@ -42,31 +45,61 @@ class Group:
 
 
 @dataclass(frozen=True)
-class AttentionLayout:
-    """Which packed token sits where while attention is computed; the same for every layer.
+class Groups:
+    """Which packed token sits in which slot of the length-grouped backend.
 
     Attributes:
-        cu_seqlens: (B+1,) int32, where each sequence starts, and the end of the last.
-        max_seqlen: the longest sequence.
-        groups: the padded groups of the length-grouped backend, in slot order.
+        groups: the padded groups, in slot order.
         slots: (P,) packed row of each slot; filler slots take the last row, which is filler too
             and so never carries a gradient.
         rows: (T,) slot of each packed row; filler rows take slot 0 and are zeroed after.
         num_tokens: rows that hold a token of a sequence; the rest, at least one, are filler.
         order: (B,) sequences in the order of the groups.
         places: (B,) the inverse of `order`.
-        causal: no token sees a later one.
     """
 
-    cu_seqlens: Tensor
-    max_seqlen: int
     groups: tuple[Group, ...]
     slots: Tensor
     rows: Tensor
     num_tokens: int
     order: Tensor
     places: Tensor
+
+
+@dataclass(frozen=True)
+class AttentionLayout:
+    """Where the sequences of a batch are while attention is computed; the same for every layer.
+
+    Attributes:
+        batch: whose tokens these are.
+        causal: no token sees a later one.
+    """
+
+    batch: PackedBatch
     causal: bool = False
+
+    @functools.cached_property
+    def grouped(self) -> Groups:
+        """The slots of the length-grouped backend."""
+        groups: Groups = _lay_out_groups(self.batch, self.causal)
+        return groups
+
+    @functools.cached_property
+    def starts(self) -> Tensor:
+        """(B+2,) int32, `cu_seqlens` with the filler rows as one more sequence."""
+        return F.pad(self.batch.cu_seqlens, (0, 1), value=self.batch.input_ids.shape[0])
+
+    @property
+    def first_starts(self) -> Tensor:
+        """(B+2,) int32, the same where each sequence has one query."""
+        starts = self.starts
+        return torch.arange(len(starts), dtype=starts.dtype, device=starts.device)
+
+    @property
+    def longest(self) -> int:
+        """Most rows of a sequence, the filler rows taken for one."""
+        batch = self.batch
+        return max(batch.max_seqlen, batch.input_ids.shape[0] - batch.num_tokens)
 
 
 # q, k, v, layout, share dropped, whether q is the first tokens alone
@@ -82,24 +115,41 @@ class BackendChoice:
     requested: bool = False
 
 
-def choose_backend(device: torch.device, requested: str = "auto") -> BackendChoice:
-    """Pick the attention backend for a device.
+def choose_backend(
+    device: torch.device,
+    requested: str = "auto",
+    *,
+    head_size: int = 64,
+    dtype: torch.dtype | None = None,
+) -> BackendChoice:
+    """Pick the attention backend for a model.
+
+    Args:
+        device: where it is.
+        requested: the name of a backend, or "auto".
+        head_size: D.
+        dtype: the number format that its products will run in, if it is known.
 
     Raises:
-        UsageError: `requested` is not the name of a backend.
+        UsageError: `requested` is not the name of a backend, or one that cannot run here.
     """
-    if requested != "auto":
-        if requested not in BACKENDS:
-            raise UsageError(
-                f"there is no attention backend {requested!r}",
-                fix=f"use one of {', '.join(['auto', *BACKENDS])}",
-            )
+    if requested not in ("auto", *BACKENDS):
+        raise UsageError(
+            f"there is no attention backend {requested!r}",
+            fix=f"use one of {', '.join(['auto', *BACKENDS])}",
+        )
+    if requested in ("grouped", "reference"):
         return BackendChoice(requested, "as requested", requested=True)
+    against = varlen.why_not(device, head_size, dtype)
+    if requested == "varlen":
+        if against:
+            raise UsageError(against, place="attention backend 'varlen'", fix='use "auto"')
+        return BackendChoice(requested, "as requested; fp32 goes in groups", requested=True)
     if device.type == "cpu":
         return BackendChoice("grouped", "matrix products over groups of similar length, for CPUs")
-    return BackendChoice(
-        "grouped", f"works on {device.type}; no variable-length kernel is wired in yet"
-    )
+    if against:
+        return BackendChoice("grouped", f"matrix products over groups: {against}")
+    return BackendChoice("varlen", "flash attention without padding; fp32 goes in groups")
 
 
 def attention(
@@ -117,29 +167,42 @@ def attention(
     Args:
         q, k, v: (T, N, D), T packed tokens; with `first_only`, q is (B, N, D).
         layout: where the sequences are, from `prepare_layout`.
-        backend: a name from `BACKENDS`.
+        backend: a name from `BACKENDS`. "varlen" leaves number formats to "grouped" that flash
+            attention does not take.
         dropout_p: share of attention weights dropped; 0 outside of training.
         first_only: compute the first token of each sequence alone.
 
     Returns:
         (T, N, D), zeros in the rows of filler tokens; with `first_only`, (B, N, D).
     """
+    if backend == "varlen" and q.dtype not in varlen.DTYPES:
+        backend = "grouped"
     return BACKENDS[backend](q, k, v, layout, dropout_p, first_only)
 
 
 def prepare_layout(
-    cu_seqlens: Tensor, max_seqlen: int, num_rows: int, *, causal: bool = False
+    batch: PackedBatch, *, causal: bool = False, backend: str = "grouped"
 ) -> AttentionLayout:
-    """Lay the sequences of one batch out for every backend.
+    """Lay the sequences of one batch out.
 
     Args:
-        cu_seqlens: (B+1,) int32 starts, on any device.
-        max_seqlen: the longest sequence.
-        num_rows: T, filler included.
+        batch: on any device.
         causal: no token sees a later one.
+        backend: what it needs is made at once; what another one needs, when it asks.
     """
-    device = cu_seqlens.device
-    starts = cu_seqlens.cpu().long()
+    layout = AttentionLayout(batch, causal)
+    if backend == "grouped":
+        _ = layout.grouped
+    elif backend == "varlen":
+        _ = layout.starts
+    return layout
+
+
+# The host decides how to lay a batch out; a compiler has nothing to gain there.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _lay_out_groups(batch: PackedBatch, causal: bool) -> Groups:
+    device, num_rows = batch.cu_seqlens.device, batch.input_ids.shape[0]
+    starts = batch.starts_on_host.long()
     lengths = starts.diff()
     order = torch.argsort(lengths, descending=True, stable=True)
     groups: list[Group] = []
@@ -157,30 +220,28 @@ def prepare_layout(
         bias = _causal_bias(length, device) if causal else _key_bias(real, device)
         groups.append(Group(end - begin, length, bias))
         offset += index.numel()
-    return AttentionLayout(
-        cu_seqlens=cu_seqlens,
-        max_seqlen=max_seqlen,
+    return Groups(
         groups=tuple(groups),
-        slots=torch.cat(slots).to(device),
-        rows=rows.to(device),
-        num_tokens=int(starts[-1]),
-        order=order.to(device),
-        places=torch.argsort(order).to(device),
-        causal=causal,
+        slots=torch.cat(slots).to(device, non_blocking=True),
+        rows=rows.to(device, non_blocking=True),
+        num_tokens=batch.num_tokens,
+        order=order.to(device, non_blocking=True),
+        places=torch.argsort(order).to(device, non_blocking=True),
     )
 
 
 def _causal_bias(length: int, device: torch.device) -> Tensor:
     """-inf above the diagonal. Filler keys stand behind all real ones, so this hides them too."""
     later = torch.ones(length, length, dtype=torch.bool).triu(1)
-    return torch.zeros(length, length).masked_fill_(later, -math.inf)[None, None].to(device)
+    bias = torch.zeros(length, length).masked_fill_(later, -math.inf)
+    return bias[None, None].to(device, non_blocking=True)
 
 
 def _key_bias(real: Tensor, device: torch.device) -> Tensor | None:
     if bool(real.all()):
         return None
     bias = torch.zeros(real.shape).masked_fill_(~real, -math.inf)
-    return bias[:, None, None, :].to(device)
+    return bias[:, None, None, :].to(device, non_blocking=True)
 
 
 def _round_up(count: int, multiple: int) -> int:
@@ -223,7 +284,7 @@ def _reference(
     The others are held equal to this one by the tests.
     """
     out: list[Tensor] = []
-    starts = layout.cu_seqlens.tolist()
+    starts = layout.batch.starts_on_host.tolist()
     both = torch.stack([k, v])
     for row, (start, stop) in enumerate(itertools.pairwise(starts)):
         length = stop - start
@@ -269,13 +330,13 @@ def _select(x: Tensor, index: Tensor, real: int | None) -> Tensor:
     return taken
 
 
-def _to_slots(x: Tensor, layout: AttentionLayout) -> Tensor:
+def _to_slots(x: Tensor, layout: Groups) -> Tensor:
     """Packed rows (T, H) to slots (P, H)."""
     gathered: Tensor = _Gather.apply(x, layout.slots, layout.rows, layout.num_tokens, False)  # type: ignore[no-untyped-call]
     return gathered
 
 
-def _to_rows(x: Tensor, layout: AttentionLayout) -> Tensor:
+def _to_rows(x: Tensor, layout: Groups) -> Tensor:
     """Slots (P, H) to packed rows (T, H)."""
     gathered: Tensor = _Gather.apply(x, layout.rows, layout.slots, layout.num_tokens, True)  # type: ignore[no-untyped-call]
     return gathered
@@ -286,18 +347,19 @@ def _grouped(
 ) -> Tensor:
     """Length-grouped matrix products: a few padded blocks, each one batched product."""
     heads, size = q.shape[1:]
-    k, v = (_to_slots(x.flatten(1), layout) for x in (k, v))
+    places = layout.grouped
+    k, v = (_to_slots(x.flatten(1), places) for x in (k, v))
     q = (
-        q.flatten(1).index_select(0, layout.order)
+        q.flatten(1).index_select(0, places.order)
         if first_only
-        else _to_slots(q.flatten(1), layout)
+        else _to_slots(q.flatten(1), places)
     )
-    slots = [group.size * group.length for group in layout.groups]
-    rows = [group.size for group in layout.groups] if first_only else slots
+    slots = [group.size * group.length for group in places.groups]
+    rows = [group.size for group in places.groups] if first_only else slots
     out: list[Tensor] = []
     # `split`, and not one `narrow` after the other: its backward is a single concatenation.
     for group, *blocks in zip(
-        layout.groups,
+        places.groups,
         torch.split(q, rows),
         torch.split(k, slots),
         torch.split(v, slots),
@@ -308,7 +370,7 @@ def _grouped(
         found = found.view(group.size, heads, -1, size).transpose(1, 2)
         out.append(found.reshape(-1, heads * size))
     mixed = out[0] if len(out) == 1 else torch.cat(out)
-    mixed = mixed.index_select(0, layout.places) if first_only else _to_rows(mixed, layout)
+    mixed = mixed.index_select(0, places.places) if first_only else _to_rows(mixed, places)
     return mixed.view(-1, heads, size)
 
 
@@ -338,4 +400,33 @@ def _attend_group(
     return torch.bmm(dropout(scores.softmax(dim=-1), p, training=p > 0), value)
 
 
-BACKENDS: dict[str, Backend] = {"grouped": _grouped, "reference": _reference}
+def _varlen(
+    q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, p: float, first_only: bool
+) -> Tensor:
+    """Flash attention over packed rows as they are; nothing is asked of the device.
+
+    The kernel leaves rows that belong to no sequence undefined, in its gradients too, where they
+    would spoil the weights. So the filler rows are a sequence of their own: no loss looks at it,
+    and its gradients come out as zeros.
+    """
+    count = q.shape[0]
+    starts, longest = layout.starts, layout.longest
+    if first_only:
+        ones = layout.first_starts
+        q = F.pad(q, (0, 0, 0, 0, 0, 1))  # one query for the filler
+        if layout.causal:  # a first token sees itself alone
+            k, v = (x.index_select(0, starts[:-1]) for x in (k, v))
+            starts, longest = ones, 1
+        return varlen.flash(q, k, v, ones, starts, 1, longest, p, False).narrow(0, 0, count)
+    out = varlen.flash(q, k, v, starts, starts, longest, longest, p, layout.causal)
+    # Behind autograd's back: the kernel keeps its result for the backward pass, and there these
+    # rows meet gradients that are zero.
+    out.data[layout.batch.num_tokens :].zero_()
+    return out
+
+
+BACKENDS: dict[str, Backend] = {
+    "grouped": _grouped,
+    "reference": _reference,
+    "varlen": _varlen,
+}

@@ -16,11 +16,19 @@ from torch import Tensor, nn
 
 from bertolt.config import BertConfig
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
-from bertolt.errors import DataError
+from bertolt.errors import DataError, UsageError
 from bertolt.model.attend import Watched
 from bertolt.model.bert import ACTIVATIONS, BertModel
 from bertolt.model.dropout import Dropout
-from bertolt.model.losses import problem_type, sequence_loss, span_loss, token_loss
+from bertolt.model.losses import (
+    LossTerm,
+    count_labels,
+    inside,
+    problem_type,
+    sequence_loss,
+    span_loss,
+    token_loss,
+)
 from bertolt.model.outputs import (
     BertForPreTrainingOutput,
     MaskedLMOutput,
@@ -59,10 +67,16 @@ class BertForSequenceClassification(PreTrainedModel):
         """
         pooled = self.bert.pool_first(batch, watched)
         logits = self.classifier(self.dropout(pooled)).float()
-        loss = None
+        terms = {}
         if batch.labels is not None:
-            loss = sequence_loss(logits, batch.labels, problem_type(self.config))
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+            terms["labels"] = sequence_loss(logits, batch.labels, problem_type(self.config))
+        return SequenceClassifierOutput(loss_terms=terms, logits=logits)
+
+    def count_targets(self, batch: PackedBatch) -> dict[str, int]:
+        """Numbers all count; of classes, those that are not ignored."""
+        if problem_type(self.config) == "single_label_classification" or batch.labels is None:
+            return super().count_targets(batch)
+        return {"labels": batch.num_sequences}
 
 
 class BertForTokenClassification(PreTrainedModel):
@@ -84,8 +98,8 @@ class BertForTokenClassification(PreTrainedModel):
         """`logits` (num_tokens, C); labels (T,)."""
         hidden = self.bert.encode(batch, watched)
         logits = self.classifier(self.dropout(hidden)).float()
-        loss = None if batch.labels is None else token_loss(logits, batch.labels)
-        return TokenClassifierOutput(loss=loss, logits=logits[: batch.num_tokens])
+        terms = {} if batch.labels is None else {"labels": token_loss(logits, batch.labels)}
+        return TokenClassifierOutput(loss_terms=terms, logits=logits[: batch.num_tokens])
 
 
 class BertForQuestionAnswering(PreTrainedModel):
@@ -110,11 +124,29 @@ class BertForQuestionAnswering(PreTrainedModel):
         hidden = self.bert.encode(batch, watched)
         ends = self.qa_outputs(hidden).float()[: batch.num_tokens]
         start, end = ends.unbind(-1)
-        loss = None
+        terms = {}
         if batch.start_positions is not None and batch.end_positions is not None:
-            first = span_loss(start, batch.start_positions, batch)
-            loss = (first + span_loss(end, batch.end_positions, batch)) / 2
-        return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
+            terms["start_positions"] = span_loss(start, batch.start_positions, batch).scaled(0.5)
+            terms["end_positions"] = span_loss(end, batch.end_positions, batch).scaled(0.5)
+        return QuestionAnsweringModelOutput(loss_terms=terms, start_logits=start, end_logits=end)
+
+    def count_targets(self, batch: PackedBatch) -> dict[str, int]:
+        """Each end by itself."""
+        ends = {"start_positions": batch.start_positions, "end_positions": batch.end_positions}
+        return {
+            name: count_labels(inside(places, batch))
+            for name, places in ends.items()
+            if places is not None
+        }
+
+    def check_targets(self, batch: PackedBatch) -> None:
+        """As every model, and the two ends come together."""
+        super().check_targets(batch)
+        if (batch.start_positions is None) != (batch.end_positions is None):
+            raise UsageError(
+                "one end of the answers was given, and not the other",
+                fix="give start_positions and end_positions, or neither",
+            )
 
     def logits_of(self, output: Any) -> Tensor:
         """Both ends: (num_tokens, 2)."""
@@ -154,17 +186,27 @@ class BertForMultipleChoice(PreTrainedModel):
         """As every model, and a padded batch has one more dimension: (B, choices, L)."""
         if isinstance(batch, Tensor):
             batch, input_ids = None, batch
-        if input_ids is not None:
-            if input_ids.dim() != 3:
+        named = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+        }
+        if isinstance(batch, PackedBatch):
+            return super().enter(
+                batch, input_ids, attention_mask, token_type_ids, position_ids, targets
+            )
+        for name, value in named.items():
+            if value is not None and (not isinstance(value, Tensor) or value.dim() != 3):
+                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise DataError(
-                    f"input_ids have the shape {tuple(input_ids.shape)}, and (B, choices, L) is "
-                    "needed",
+                    f"{name}: {found}, and a tensor of (B, choices, L) is needed",
                     fix="stack the choices of each example in the second dimension",
                 )
+        if input_ids is not None:
             num_choices = input_ids.shape[1]
         ids, mask, types, positions = (
-            None if each is None else each.flatten(0, 1)
-            for each in (input_ids, attention_mask, token_type_ids, position_ids)
+            None if each is None else each.flatten(0, 1) for each in named.values()
         )
         return super().enter(batch, ids, mask, types, positions, targets, num_choices=num_choices)
 
@@ -174,16 +216,16 @@ class BertForMultipleChoice(PreTrainedModel):
         Raises:
             DataError: the sequences are not a whole number of examples.
         """
-        if batch.num_sequences % batch.num_choices:
+        if batch.num_choices < 2 or batch.num_sequences % batch.num_choices:
             raise DataError(
-                f"{batch.num_sequences} sequences are no whole number of examples of "
-                f"{batch.num_choices} choices",
-                fix="give every example the same number of choices, and say so in num_choices",
+                f"{batch.num_sequences} sequences are no examples of {batch.num_choices} choices",
+                fix="give every example the same number of choices, two or more: rows of lists, or "
+                "num_choices of the batch",
             )
         pooled = self.bert.pool_first(batch, watched)
         logits = self.classifier(self.dropout(pooled)).float().view(-1, batch.num_choices)
-        loss = None if batch.labels is None else token_loss(logits, batch.labels)
-        return MultipleChoiceModelOutput(loss=loss, logits=logits)
+        terms = {} if batch.labels is None else {"labels": token_loss(logits, batch.labels)}
+        return MultipleChoiceModelOutput(loss_terms=terms, logits=logits)
 
 
 class BertForNextSentencePrediction(PreTrainedModel):
@@ -201,8 +243,8 @@ class BertForNextSentencePrediction(PreTrainedModel):
     def run(self, batch: PackedBatch, watched: Watched) -> NextSentencePredictorOutput:
         """`logits` (B, 2); labels (B,)."""
         logits = self.cls.seq_relationship(self.bert.pool_first(batch, watched)).float()
-        loss = None if batch.labels is None else token_loss(logits, batch.labels)
-        return NextSentencePredictorOutput(loss=loss, logits=logits)
+        terms = {} if batch.labels is None else {"labels": token_loss(logits, batch.labels)}
+        return NextSentencePredictorOutput(loss_terms=terms, logits=logits)
 
 
 class BertPredictionHeadTransform(nn.Module):
@@ -286,25 +328,32 @@ class LanguageModel(PreTrainedModel):
         return batch.labels is not None
 
     def predict_tokens(
-        self, hidden: Tensor, labels: Tensor | None, num_tokens: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Logits over the vocabulary and their mean loss.
+        self,
+        hidden: Tensor,
+        labels: Tensor | None,
+        num_tokens: int,
+        labelled: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, LossTerm]]:
+        """Logits over the vocabulary and their loss.
 
         Args:
             hidden: (T, H).
             labels: (T,), or None.
             num_tokens: rows that hold a token.
+            labelled: (M,) rows whose label counts, if they are known; a GPU has to be waited for
+                to count them.
 
         Returns:
-            Without labels (num_tokens, V) and None. With labels the logits (M, V) of the tokens
+            Without labels (num_tokens, V) and no term. With labels the logits (M, V) of the tokens
             that have one, in their order, and the loss: the widest product of the model is
             computed for a seventh of the tokens.
         """
         if labels is None:
-            return self.cls.predictions(hidden[:num_tokens]), None
-        labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
+            return self.cls.predictions(hidden[:num_tokens]), {}
+        if labelled is None:
+            labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
         logits = self.cls.predictions(hidden.index_select(0, labelled))
-        return logits, token_loss(logits, labels[labelled])
+        return logits, {"labels": token_loss(logits, labels[labelled])}
 
 
 class BertForMaskedLM(LanguageModel):
@@ -321,8 +370,10 @@ class BertForMaskedLM(LanguageModel):
     def run(self, batch: PackedBatch, watched: Watched) -> MaskedLMOutput:
         """`logits` (num_tokens, V); with labels (T,), those of the labelled tokens (M, V)."""
         hidden = self.bert.encode(batch, watched)
-        logits, loss = self.predict_tokens(hidden, batch.labels, batch.num_tokens)
-        return MaskedLMOutput(loss=loss, logits=logits)
+        logits, terms = self.predict_tokens(
+            hidden, batch.labels, batch.num_tokens, batch.labelled_rows
+        )
+        return MaskedLMOutput(loss_terms=terms, logits=logits)
 
 
 class BertForPreTraining(LanguageModel):
@@ -344,14 +395,22 @@ class BertForPreTraining(LanguageModel):
         assert self.bert.pooler is not None
         hidden = self.bert.encode(batch, watched)
         pooled = self.bert.pooler(hidden.index_select(0, batch.first_rows))
-        logits, loss = self.predict_tokens(hidden, batch.labels, batch.num_tokens)
+        logits, terms = self.predict_tokens(
+            hidden, batch.labels, batch.num_tokens, batch.labelled_rows
+        )
         relationship = self.cls.seq_relationship(pooled).float()
         if batch.next_sentence_label is not None:
-            following = token_loss(relationship, batch.next_sentence_label)
-            loss = following if loss is None else loss + following
+            terms["next_sentence_label"] = token_loss(relationship, batch.next_sentence_label)
         return BertForPreTrainingOutput(
-            loss=loss, prediction_logits=logits, seq_relationship_logits=relationship
+            loss_terms=terms, prediction_logits=logits, seq_relationship_logits=relationship
         )
+
+    def count_targets(self, batch: PackedBatch) -> dict[str, int]:
+        """Masked words, and pairs, each by themselves."""
+        counts = super().count_targets(batch)
+        if batch.next_sentence_label is not None:
+            counts["next_sentence_label"] = count_labels(batch.next_sentence_label)
+        return counts
 
     def logits_of(self, output: Any) -> Tensor:
         """Those of the words."""

@@ -7,16 +7,19 @@ C classes, N heads, M labelled tokens. "(B, L, …)" is what a padded call gets;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from bertolt.model.losses import LossTerm
 
+
+@Mapping.register
 @dataclass(kw_only=True)
 class ModelOutput:
-    """Base of all outputs: `out.logits`, `out["logits"]`, `out[0]` and `dict(out.items())`.
+    """Base of all outputs: `out.logits`, `out["logits"]`, `out[0]`, `out.get("loss")`, `dict(out)`.
 
     Attributes:
         hidden_states: on request, (B, L, H) before the first layer and after each.
@@ -29,10 +32,13 @@ class ModelOutput:
 
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    loss_terms: Mapping[str, LossTerm] = field(default_factory=dict, repr=False)
+    """What `loss` is made of, by the name of the target; none of the output's own fields."""
 
     def keys(self) -> list[str]:
         """Names of the fields that are there, what was watched behind what was computed."""
-        names = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        shown = (f.name for f in fields(self) if f.name != "loss_terms")
+        names = [name for name in shown if getattr(self, name) is not None]
         return sorted(names, key=_WATCHED.__contains__)
 
     def values(self) -> list[Any]:
@@ -42,6 +48,10 @@ class ModelOutput:
     def items(self) -> list[tuple[str, Any]]:
         """Names and fields that are there."""
         return list(zip(self.keys(), self.values(), strict=True))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The field of that name if it is there, else `default`."""
+        return getattr(self, key) if key in self else default
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are there, in order."""

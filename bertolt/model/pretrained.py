@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,16 +14,14 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.report import LoadReport
 from bertolt.config import BertConfig
 from bertolt.console import say
-from bertolt.data.batch import PackedBatch, PaddedLayout
-from bertolt.errors import UsageError
+from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
+from bertolt.errors import DataError, UsageError
 from bertolt.model import initialize
 from bertolt.model.attend import Watched
 from bertolt.model.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
+from bertolt.model.losses import count_labels, mean_loss
 from bertolt.model.outputs import ModelOutput
 from bertolt.model.resize import resize_vocabulary
-
-# The host decides how to lay a batch out; a compiler has nothing to gain there.
-_prepare_layout = torch.compiler.disable(prepare_layout)  # type: ignore[no-untyped-call]
 
 
 class PreTrainedModel(nn.Module):
@@ -32,6 +30,7 @@ class PreTrainedModel(nn.Module):
     Attributes:
         config: the shape it was built from.
         load_report: what `from_pretrained` loaded, or None.
+        has_learned: a loss has been computed to learn from since the model was made.
         attention_backend: the chosen backend and the reason.
     """
 
@@ -51,6 +50,7 @@ class PreTrainedModel(nn.Module):
         super().__init__()
         self.config = config
         self.load_report: LoadReport | None = None
+        self.has_learned = False
         self.attention_backend: BackendChoice = choose_backend(torch.device("cpu"))
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -161,20 +161,43 @@ class PreTrainedModel(nn.Module):
         """Elements of all parameters, ties counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def move(self, device: torch.device) -> Self:
-        """To a device, with the attention backend chosen anew unless the user asked for one."""
+    def move(self, device: torch.device, dtype: torch.dtype | None = None) -> Self:
+        """To a device, with the attention backend chosen anew unless the user asked for one.
+
+        Args:
+            device: to run on.
+            dtype: the number format that forward passes will run in, if it is known.
+        """
         self.to(device)
-        if not self.attention_backend.requested:
-            self.set_attention_backend("auto")
+        self._choose_attention(dtype)
         return self
 
-    def set_attention_backend(self, name: str) -> BackendChoice:
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Behind `to`, `cuda` and `cpu`: another device may have another way to attend."""
+        before = self.device
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.device != before:
+            self._choose_attention()
+        return self
+
+    def _choose_attention(self, dtype: torch.dtype | None = None) -> None:
+        asked = self.attention_backend
+        self.set_attention_backend(asked.name if asked.requested else "auto", dtype=dtype)
+
+    def set_attention_backend(
+        self, name: str, *, dtype: torch.dtype | None = None
+    ) -> BackendChoice:
         """Choose how attention is computed: "auto", or a backend by name.
 
+        Args:
+            name: of the backend.
+            dtype: the number format that forward passes will run in, if it is known.
+
         Raises:
-            UsageError: there is no such backend.
+            UsageError: there is no such backend, or it cannot run here.
         """
-        choice = choose_backend(self.device, name)
+        head_size = self.config.hidden_size // self.config.num_attention_heads
+        choice = choose_backend(self.device, name, head_size=head_size, dtype=dtype)
         for module in self.modules():
             if isinstance(module, PreTrainedModel):
                 module.attention_backend = choice
@@ -182,12 +205,8 @@ class PreTrainedModel(nn.Module):
 
     def prepare_layout(self, batch: PackedBatch) -> AttentionLayout:
         """Where the tokens of `batch` sit while attention is computed."""
-        rows = batch.input_ids.shape[0]
         causal = self.config.is_decoder
-        layout: AttentionLayout = _prepare_layout(
-            batch.cu_seqlens, batch.max_seqlen, rows, causal=causal
-        )
-        return layout
+        return prepare_layout(batch, causal=causal, backend=self.attention_backend.name)
 
     def forward(
         self,
@@ -201,8 +220,8 @@ class PreTrainedModel(nn.Module):
         next_sentence_label: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool = True,
     ) -> Any:
         """Run the model on a packed batch, or on a padded one of shape (B, L).
@@ -212,7 +231,8 @@ class PreTrainedModel(nn.Module):
             input_ids, attention_mask, token_type_ids, position_ids: (B, L), for the padded door.
             labels, next_sentence_label, start_positions, end_positions: what the loss compares
                 with, as far as this model has such a target; see `PackedBatch`.
-            output_hidden_states, output_attentions: put them into the output too.
+            output_hidden_states, output_attentions: put them into the output too; None: as the
+                config says.
             return_dict: False for a plain tuple.
 
         Returns:
@@ -238,9 +258,17 @@ class PreTrainedModel(nn.Module):
             position_ids,
             {name: value for name, value in given.items() if value is not None},
         )
-        watched = Watched.asked(hidden_states=output_hidden_states, attentions=output_attentions)
+        watched = self.watch(output_hidden_states, output_attentions)
         output = self.leave(self.run(packed, watched), packed, padded, watched)
         return output if return_dict else output.to_tuple()
+
+    def watch(self, hidden_states: bool | None, attentions: bool | None) -> Watched:
+        """What to collect on the way: what is asked for, else what the config says."""
+        config = self.config
+        return Watched.asked(
+            hidden_states=config.output_hidden_states if hidden_states is None else hidden_states,
+            attentions=config.output_attentions if attentions is None else attentions,
+        )
 
     @abc.abstractmethod
     def run(self, batch: PackedBatch, watched: Watched) -> ModelOutput:
@@ -268,11 +296,18 @@ class PreTrainedModel(nn.Module):
             raise UsageError(
                 f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
             )
-        if foreign := targets.keys() - self.targets:
-            raise UsageError(
-                f"{type(self).__name__} has no {min(foreign)} to learn from",
-                fix=f"it takes {', '.join(sorted(self.targets)) or 'no targets at all'}",
-            )
+        beside = {
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            **targets,
+        }
+        for name, value in beside.items():
+            if batch is not None and value is not None:
+                raise UsageError(
+                    f"{name} was given beside a PackedBatch", fix="put it into the batch"
+                )
+        self._require_own(targets.keys())
         padded = None
         if batch is None:
             assert input_ids is not None
@@ -285,6 +320,7 @@ class PreTrainedModel(nn.Module):
                 num_choices=num_choices,
                 **dict(targets),  # type: ignore[arg-type]
             )
+        self.check_targets(batch)
         if batch.max_seqlen > self.config.max_position_embeddings:
             raise UsageError(
                 f"a text of {batch.max_seqlen} tokens is longer than the position table of "
@@ -293,6 +329,53 @@ class PreTrainedModel(nn.Module):
             )
         return batch, padded
 
+    def check_targets(self, batch: PackedBatch) -> None:
+        """Refuse targets that this model does not have, or of another shape.
+
+        Raises:
+            UsageError: a target of another model.
+            DataError: not one for each sequence, example or token.
+        """
+        given = {name: getattr(batch, name) for name in TARGETS}
+        given = {name: value for name, value in given.items() if value is not None}
+        if not self.targets:
+            return  # an encoder without a head takes any batch, and leaves its labels alone
+        self._require_own(given.keys())
+        for name, value in given.items():
+            whole = name == "labels" and self.labels_per_token
+            rows, what = batch.num_sequences // batch.num_choices, "example"
+            if whole:
+                rows, what = batch.input_ids.shape[0], "packed row"
+            if value.dim() == 0 or value.shape[0] != rows or (whole and value.dim() != 1):
+                raise DataError(
+                    f"{name} have the shape {tuple(value.shape)}, and one for each {what} is "
+                    f"needed: {rows:,}",
+                    fix="labels of tokens: PackingCollator(token_labels=True)"
+                    if self.labels_per_token
+                    else "give each text its own",
+                )
+
+    def _require_own(self, names: Iterable[str]) -> None:
+        if foreign := sorted(set(names) - self.targets):
+            raise UsageError(
+                f"{type(self).__name__} has no {foreign[0]} to learn from",
+                fix=f"it takes {', '.join(sorted(self.targets)) or 'no targets at all'}",
+            )
+
+    def count_targets(self, batch: PackedBatch) -> dict[str, int]:
+        """How many labels each term of the loss is a mean of."""
+        labels = self.labels_for(batch)
+        return {} if labels is None else {"labels": count_labels(labels)}
+
+    def require_trained(self, purpose: str) -> None:
+        """Refuse weights that no training has touched; a forward pass to learn from counts as one.
+
+        Raises:
+            CheckpointError: the checkpoint lacked parameters, and the model has not learned since.
+        """
+        if self.load_report is not None and not self.has_learned:
+            self.load_report.require_trained(purpose)
+
     def leave(
         self,
         output: ModelOutput,
@@ -300,7 +383,10 @@ class PreTrainedModel(nn.Module):
         padded: PaddedLayout | None,
         watched: Watched,
     ) -> ModelOutput:
-        """Put what was watched into the output; lay all of it out as the batch came in."""
+        """Put loss and what was watched into the output; lay all out as the batch came in."""
+        if output.loss_terms:
+            output.loss = mean_loss(output.loss_terms, batch.loss_counts)  # type: ignore[attr-defined]
+            self.has_learned |= self.training and torch.is_grad_enabled()
         states, maps = watched.hidden_states, watched.attentions
         if states is not None:
             output.hidden_states = tuple(state.narrow(0, 0, batch.num_tokens) for state in states)

@@ -1,4 +1,8 @@
-"""Growing and shrinking the vocabulary of a model that is already built."""
+"""Growing and shrinking the vocabulary of a model that is already built.
+
+Always of the whole model: an encoder inside a head, `model.bert`, does not know the decoder that is
+tied to its table, and leaves it behind.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +49,13 @@ def resize_vocabulary(
 
 def _rows(model: PreTrainedModel, wanted: int | None, multiple: int | None) -> int:
     rows = model.config.vocab_size if wanted is None else wanted
+    if not isinstance(rows, int):
+        raise UsageError(f"new_num_tokens is {rows!r}", fix="give a whole number: len(tokenizer)")
     if multiple is not None:
-        if multiple < 1:
-            raise UsageError(f"pad_to_multiple_of is {multiple}", fix="give 1 or more")
+        if not isinstance(multiple, int) or multiple < 1:
+            raise UsageError(
+                f"pad_to_multiple_of is {multiple!r}", fix="give a whole number, 1 or more"
+            )
         rows = -(-rows // multiple) * multiple
     if rows <= model.config.pad_token_id:
         raise UsageError(

@@ -43,7 +43,8 @@ def read_vocab(path: Path) -> dict[str, int]:
         CheckpointError: the file is missing, empty or not UTF-8.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        # Some editors put a byte order mark before the first token.
+        with path.open(encoding="utf-8-sig") as file:
             tokens = [line.rstrip("\n") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(

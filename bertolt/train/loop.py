@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import math
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -55,7 +56,7 @@ class StepLog:
 
 
 def train_step(
-    model: nn.Module,
+    model: PreTrainedModel,
     batches: PackedBatch | Sequence[PackedBatch],
     optimizer: torch.optim.Optimizer,
     scheduler: Any = None,
@@ -66,7 +67,7 @@ def train_step(
 ) -> StepLog:
     """Forward, backward, check, clip, step: one update from one batch or several.
 
-    Several batches act as one large batch: each loss is weighted by its share of the targets.
+    Several batches act as one large batch: every loss is divided by all of their labels.
 
     Args:
         model: in training mode; returns an output with `loss`.
@@ -84,9 +85,8 @@ def train_step(
     start = time.perf_counter()
     micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
     device = next(model.parameters()).device
-    micro = [batch for batch in micro if batch.num_targets]
-    targets = sum(batch.num_targets for batch in micro)
-    if not targets:
+    counts = sum((Counter(model.count_targets(batch)) for batch in micro), Counter())
+    if not counts:
         raise DataError(
             "no label of this step takes part in the loss",
             place=f"step {step}",
@@ -95,15 +95,14 @@ def train_step(
     loss = torch.zeros((), device=device)
     for batch in micro:
         with precision.autocast(device):
-            part = model(batch.to(device, non_blocking=True)).loss
-        part = part if len(micro) == 1 else part * (batch.num_targets / targets)
+            part = model(replace(batch, loss_counts=counts).to(device, non_blocking=True)).loss
         part.backward()
         loss = loss + part.detach()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     learning_rate = float(optimizer.param_groups[0]["lr"])
     # Read together: on a GPU this is the one place of a step that waits for it.
-    loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
+    loss_value, norm_value = torch.stack([loss.double(), norm.to(device).double()]).tolist()
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
     if max_grad_norm > 0:
         nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
@@ -154,16 +153,41 @@ class EvaluatedBatch:
         batch: they were made into, on the CPU.
         logits: what the model's `logits_of` takes from its output, fp32, on the CPU.
         labels: what its `labels_for` compares them with, or None.
-        loss_sum: loss times targets, or None without labels.
-        num_targets: labels that took part in the loss.
+        loss_sums: sum of each term of the loss, by the name of its target; none without labels.
+        counts: labels that took part in each.
     """
 
     rows: NDArray[np.int64]
     batch: PackedBatch
     logits: Tensor
     labels: Tensor | None
-    loss_sum: float | None
-    num_targets: int
+    loss_sums: dict[str, float]
+    counts: dict[str, int]
+
+
+@dataclass
+class RunningLoss:
+    """The loss over many batches, as if they were one.
+
+    Attributes:
+        totals: sum of each term.
+        counts: labels of each.
+    """
+
+    totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, found: EvaluatedBatch) -> None:
+        """Take one more batch in."""
+        for name, total in found.loss_sums.items():
+            self.totals[name] += total
+            self.counts[name] += found.counts[name]
+
+    def mean(self) -> float | None:
+        """The sum of the terms' means; None without a label."""
+        if not any(self.counts.values()):
+            return None
+        return sum(total / max(1, self.counts[name]) for name, total in self.totals.items())
 
 
 def predict_batches(
@@ -187,14 +211,13 @@ def predict_batches(
             batch = collate([rows[int(number)] for number in numbers])
             with torch.inference_mode(), precision.autocast(device):
                 output = model(batch.to(device, non_blocking=True))
-            has_loss = output.loss is not None
             yield EvaluatedBatch(
                 rows=numbers,
                 batch=batch,
                 logits=model.logits_of(output).float().cpu(),
                 labels=model.labels_for(batch),
-                loss_sum=float(output.loss) * batch.num_targets if has_loss else None,
-                num_targets=batch.num_targets,
+                loss_sums={name: float(term.total) for name, term in output.loss_terms.items()},
+                counts={name: int(term.count) for name, term in output.loss_terms.items()},
             )
     finally:
         model.train(was_training)
@@ -248,7 +271,7 @@ class Callback(Protocol):
 
 
 def fit(
-    model: nn.Module,
+    model: PreTrainedModel,
     batches: Iterator[Sequence[PackedBatch]],
     optimizer: torch.optim.Optimizer,
     scheduler: Any,

@@ -20,6 +20,7 @@ from torch.utils.data import IterableDataset
 from bertolt.config import TrainingArguments
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.collate import (
+    DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     PackingCollator,
     count_tokens,
@@ -32,7 +33,15 @@ from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice, choose_precision
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.callbacks import Progress
-from bertolt.train.loop import Callback, EvaluatedBatch, History, RowSource, fit, predict_batches
+from bertolt.train.loop import (
+    Callback,
+    EvaluatedBatch,
+    History,
+    RowSource,
+    RunningLoss,
+    fit,
+    predict_batches,
+)
 from bertolt.train.optim import AdamW, get_scheduler, parameter_groups
 
 _FULL_LENGTH = 512
@@ -82,10 +91,11 @@ class Trainer:
         model: one of Bertolt's models.
         args: settings; None: the defaults.
         data_collator: makes a batch of rows: a `PackedBatch`, or a mapping with what the padded
-            door takes. By default rows are packed; Bertolt's padding collators are replaced by
-            packing too, which gives the same numbers. Masks of a
-            `DataCollatorForLanguageModeling` without a seed change while training and are fixed,
-            by `args.seed`, in every evaluation.
+            door takes. By default rows are packed, by `PackingCollator`; Bertolt's padding
+            collators are replaced by it, which gives the same numbers, and subclasses of them
+            are called as they are. Masks of a `DataCollatorForLanguageModeling` without a seed
+            change while training and are fixed, by `args.seed`, in every evaluation; those of a
+            subclass are left to it.
         train_dataset: rows with `input_ids` and `label` or `labels`, or whatever `data_collator`
             takes: a list, a `torch` or `datasets` data set, or an iterable one of either, which
             needs `max_steps` and is read in its own order.
@@ -95,6 +105,10 @@ class Trainer:
         callbacks: objects of the `Callback` protocol.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
         tokenizer: the older name of `processing_class`.
+
+    Raises:
+        UsageError: a model without a head.
+        CheckpointError: a tokenizer with ids that the model has no rows for.
 
     Attributes:
         history: of the last `train`.
@@ -115,13 +129,16 @@ class Trainer:
         optimizers: tuple[torch.optim.Optimizer | None, Any] = (None, None),
         tokenizer: Any = None,
     ) -> None:
+        _require_head(model)
         self.args = args or TrainingArguments()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
         self.device = torch.device("cuda" if use_gpu else "cpu")
         self.model = model.move(self.device)
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
-        self.processing_class = processing_class or tokenizer
+        self.processing_class = tokenizer if processing_class is None else processing_class
+        if hasattr(self.processing_class, "check_fits"):
+            self.processing_class.check_fits(model.config.vocab_size)
         self.compute_metrics = compute_metrics
         self.callbacks = list(callbacks or [])
         self.precision: PrecisionChoice = choose_precision(self.args.precision, self.device)
@@ -182,7 +199,11 @@ class Trainer:
         """Loss over the evaluation rows, and what `compute_metrics` makes of their logits.
 
         Without `compute_metrics` no logits are kept: memory does not grow with the rows.
+
+        Raises:
+            CheckpointError: the checkpoint lacked weights, and they were not trained since.
         """
+        self.model.require_trained("evaluation")
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         rows = _require_rows(rows, "eval_dataset")
         output = self._run(rows, keep=self.compute_metrics is not None)
@@ -194,7 +215,11 @@ class Trainer:
         For a model that labels tokens: logits (rows, L, C) and labels (rows, L), -100 beyond the
         end of a row. For a language model with labels: logits (M, V) and labels (M,) of the
         labelled tokens alone, row after row.
+
+        Raises:
+            CheckpointError: as in `evaluate`.
         """
+        self.model.require_trained("prediction")
         output = self._run(_require_rows(test_dataset, "test_dataset"), keep=True)
         named = {f"test_{name}": value for name, value in output.metrics.items()}
         return output._replace(metrics=named)
@@ -210,7 +235,7 @@ class Trainer:
 
     def _run(self, data: Data, keep: bool) -> PredictionOutput:
         results = _Results(self.model)
-        loss, targets, start = 0.0, 0, 0
+        loss, start = RunningLoss(), 0
         for rows in _windows(data):
             for batch in predict_batches(
                 self.model,
@@ -220,12 +245,12 @@ class Trainer:
                 token_budget=self.args.per_device_eval_batch_size * _FULL_LENGTH,
                 precision=self.precision,
             ):
-                loss += batch.loss_sum or 0.0
-                targets += batch.num_targets
+                loss.add(batch)
                 if keep:
                     results.add(start, batch)
             start += len(rows)
-        metrics = {"loss": loss / targets} if targets else {}
+        mean = loss.mean()
+        metrics = {} if mean is None else {"loss": mean}
         if not keep:
             return PredictionOutput(np.zeros(0), None, metrics)
         logits, labels = results.in_order()
@@ -317,7 +342,8 @@ class Trainer:
         known = getattr(rows, "lengths", None)
         if known is not None:
             return np.asarray(known)
-        if self._counted[0] is not rows:
+        # A list that has grown is another data set.
+        if self._counted[0] is not rows or len(self._counted[1]) != len(rows):
             chunks = _grouped(range(len(rows)), _WINDOW)
             counts = (
                 count_tokens(row) if _has_tokens(row) else _FULL_LENGTH
@@ -428,17 +454,15 @@ def _packing(
     collator: Collator | None, model: PreTrainedModel, eval_seed: int | None = None
 ) -> Callable[[list[Any]], PackedBatch]:
     """The collator as one that packs, with fixed masks for an evaluation."""
-    if (
-        collator is None
-        or collator is default_data_collator
-        or isinstance(collator, DataCollatorWithPadding)
-    ):
+    # A subclass may do more than its base: it is called like any other collator.
+    padding = (DataCollatorWithPadding, DataCollatorForTokenClassification)
+    if collator is None or collator is default_data_collator or type(collator) in padding:
         return PackingCollator(
             pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
         )
     if isinstance(collator, PackingCollator):
         return collator
-    if isinstance(collator, DataCollatorForLanguageModeling):
+    if type(collator) is DataCollatorForLanguageModeling:
         packing = copy.copy(collator)
         packing.packed = True
         packing.seed = eval_seed if packing.seed is None else packing.seed
@@ -453,11 +477,35 @@ def _packing(
                 f"data_collator gave a {type(made).__name__}",
                 fix="return a PackedBatch, or a mapping with input_ids, attention_mask and labels",
             )
-        tensors = {name: torch.as_tensor(values) for name, values in made.items()}
+        tensors = {name: _as_tensor(values, name) for name, values in made.items()}
         ids, mask, types, positions = (tensors.pop(name, None) for name in _INPUTS)
         return model.enter(None, ids, mask, types, positions, tensors)[0]
 
     return collate
+
+
+def _as_tensor(values: Any, name: str) -> torch.Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"data_collator gave {name} that cannot become a tensor: {error}",
+            fix="return what the model takes alone: input_ids, attention_mask and labels",
+        ) from error
+
+
+def _require_head(model: Any) -> None:
+    """Refuse what gives no loss to train by and no logits to predict by.
+
+    Raises:
+        UsageError: no model of Bertolt's, or one without targets.
+    """
+    if not isinstance(model, PreTrainedModel) or not model.targets:
+        raise UsageError(
+            f"Trainer got a {type(model).__name__}, which has no head to learn with",
+            fix="take a class with a head, as BertForSequenceClassification; one of your own is a "
+            "PreTrainedModel that names its `targets`",
+        )
 
 
 def _require_rows(data: Any, name: str) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -14,8 +17,9 @@ from torch import Tensor
 
 from bertolt.config import ACTIVATIONS
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.errors import CheckpointError, UsageError
+from bertolt.errors import BertoltError, CheckpointError, UsageError
 from bertolt.model.bert import BertLayer
+from bertolt.train.loop import RunningLoss, predict_batches
 from tests.contract.heads import (
     Batch,
     Bench,
@@ -432,8 +436,6 @@ def test_without_a_single_label_the_loss_is_zero_and_no_weight_moves(bench: Benc
     integral = {name: batch[name] for name in batch.keys() & bench.model.targets}
     if not integral or any(value.is_floating_point() for value in integral.values()):
         pytest.skip("every row has its labels")
-    if bench.head.ours == "BertForSequenceClassification":
-        pytest.skip("as the peer: not a number")
     batch.update({name: torch.full_like(value, IGNORE_INDEX) for name, value in integral.items()})
     gradients = bench.gradients(lambda: bench.call(batch), batch)
     assert bench.call(batch).loss == 0
@@ -459,6 +461,103 @@ def test_weights_that_are_not_numbers_are_not_loaded(bench: Bench, tmp_path: Any
     bench.model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"word_embeddings\.weight holds NaN"):
         type(bench.model).from_pretrained(tmp_path, verbose=False)
+
+
+# ---- several batches as one ----
+
+
+@every_head
+def test_micro_batches_learn_as_one_batch(bench: Bench) -> None:
+    if bench.head.targets is None:
+        pytest.skip("nothing to learn from")
+    batch = bench.batch([5, 1, 12, 9, 3, 2])
+    wanted = bench.gradients(lambda: bench.packed(batch), batch)
+    parts = [bench.pack(rows_of(bench, batch, rows))[0] for rows in ((0, 2), (2, 6))]
+    counts = sum((Counter(bench.model.count_targets(part)) for part in parts), Counter())
+    assert counts == bench.model.count_targets(bench.pack(batch)[0])
+    bench.model.zero_grad()
+    for part in parts:
+        bench.model(replace(part, loss_counts=counts)).loss.backward()
+    found = {
+        name: parameter.grad
+        for name, parameter in bench.model.named_parameters()
+        if parameter.grad is not None
+    }
+    assert_same_gradients(found, wanted)
+
+
+@every_head
+def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(bench: Bench) -> None:
+    if bench.head.targets is None:
+        pytest.skip("nothing to learn from")
+    batch = bench.batch([5, 1, 12, 9, 3, 2])
+    loss = RunningLoss()
+    for rows in ((0, 4), (4, 6)):
+        part = bench.pack(rows_of(bench, batch, rows))[0]
+        found = predict_batches(
+            bench.model, [part], np.ones(1), lambda rows: rows[0], token_budget=9
+        )
+        loss.add(next(iter(found)))
+    with torch.no_grad():
+        assert loss.mean() == pytest.approx(float(bench.call(batch).loss), abs=1e-5)
+
+
+def rows_of(bench: Bench, batch: Batch, rows: tuple[int, int]) -> Batch:
+    """Some rows of a padded batch, with their targets."""
+    begin, end = rows
+    size, choices = len(batch["input_ids"]), bench.head.choices
+    return {
+        name: value[begin:end] if len(value) == size else value[begin // choices : end // choices]
+        for name, value in batch.items()
+    }
+
+
+# ---- what does not fit ----
+
+
+@every_head
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"input_ids": lambda ids: ids.float()},
+        {"input_ids": lambda ids: ids.tolist()},
+        {"input_ids": lambda ids: ids[..., :0]},
+        {"input_ids": lambda ids: ids[:0]},
+        {"input_ids": lambda ids: ids + 1000},
+        {"input_ids": lambda ids: ids - 1000},
+        {"attention_mask": lambda mask: (1.0 - mask) * -1e4},
+        {"attention_mask": lambda mask: mask[..., 1:]},
+        {"attention_mask": lambda mask: mask * 0},
+        {"token_type_ids": lambda types: types[..., :1]},
+        {"token_type_ids": lambda types: types.float()},
+        {"token_type_ids": lambda types: types + 9},
+        {"position_ids": lambda _: torch.zeros(3, 3, dtype=torch.long)},
+    ],
+    ids=["float", "list", "no column", "no row", "too large", "negative", "additive mask",
+         "short mask", "empty mask", "short types", "float types", "strange types", "positions"],
+)  # fmt: skip
+def test_inputs_that_do_not_fit_are_refused_in_words(bench: Bench, spoil: dict[str, Any]) -> None:
+    batch = bench.inputs([4, 4])
+    if bench.head.choices > 1:
+        batch = {name: value[None] for name, value in batch.items()}
+    for name, change in spoil.items():
+        batch[name] = change(batch.get(name))
+    with pytest.raises(BertoltError) as told:
+        bench.model(**batch)
+    assert told.value.fix
+
+
+@every_head
+def test_targets_that_do_not_fit_are_refused_in_words(bench: Bench) -> None:
+    batch = bench.batch([4, 4, 4, 4])
+    for name in batch.keys() & bench.model.targets:
+        for spoilt in (batch[name][:1], batch[name].sum(), torch.cat([batch[name]] * 2)):
+            with pytest.raises(BertoltError) as told:
+                bench.call({**batch, name: spoilt})
+            assert told.value.fix
+    packed = bench.pack(bench.inputs([4, 4]))[0]
+    with pytest.raises(UsageError, match="beside a PackedBatch"):
+        bench.model(packed, attention_mask=torch.ones(2, 4))
 
 
 # ---- on request ----

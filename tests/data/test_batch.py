@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import PackedBatch
-from bertolt.data.batch import IGNORE_INDEX
 from bertolt.errors import DataError
 
 sequences_of_ids = st.lists(
@@ -175,27 +174,11 @@ def test_shapes_that_cannot_be_packed(ids: Any, mask: Any, words: str) -> None:
 # ---- labels ----
 
 
-@pytest.mark.parametrize(
-    ("labels", "targets"),
-    [
-        (None, 0),
-        (torch.tensor([1, 0, 2]), 3),
-        (torch.tensor([1, IGNORE_INDEX, 2]), 2),
-        (torch.tensor([0.5, 1.5, 2.5]), 3),
-        (torch.rand(3, 4), 3),
-    ],
-)
-def test_targets_are_counted(labels: torch.Tensor | None, targets: int) -> None:
-    batch = PackedBatch.from_sequences([[1], [2], [3]], labels=labels)
-    assert batch.num_targets == targets
-    assert batch.labels is labels
-
-
 def test_a_batch_moves_whole_and_the_old_one_stays() -> None:
     batch = PackedBatch.from_sequences([[1, 2], [3]], labels=torch.tensor([0, 1]))
     moved = batch.to("meta")
     for value in (moved.input_ids, moved.cu_seqlens, moved.labels, moved.position_ids):
         assert value.device.type == "meta"
-    assert (moved.max_seqlen, moved.num_tokens, moved.num_targets) == (2, 3, 2)
+    assert (moved.max_seqlen, moved.num_tokens) == (2, 3)
     assert batch.input_ids.device.type == "cpu"
     assert torch.equal(copy.deepcopy(batch).input_ids, batch.input_ids)

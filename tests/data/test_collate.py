@@ -95,7 +95,7 @@ def test_labels_of_tokens_lose_the_padding_that_their_ids_lose(
     assert ids == [[i for i in row["input_ids"] if i] for row in rows]
     assert unpacked(batch, batch.labels) == [[i + 1 for i in sequence] for sequence in ids]
     assert (batch.labels[batch.num_tokens :] == IGNORE_INDEX).all()
-    assert batch.num_targets == batch.num_tokens == sum(map(count_tokens, given_rows))
+    assert batch.num_tokens == sum(map(count_tokens, given_rows))
 
 
 @given(rows=padded_rows(), data=st.data())
@@ -112,7 +112,6 @@ def test_answers_keep_pointing_at_their_tokens(rows: list[dict[str, Any]], data:
         assert place == (at - row["first"] if real else IGNORE_INDEX)
         assert not real or ids[place] == row["input_ids"][at]
     assert torch.equal(batch.start_positions, batch.end_positions)
-    assert batch.num_targets == int((batch.start_positions != IGNORE_INDEX).sum())
 
 
 def test_both_labels_of_pretraining_go_along() -> None:
@@ -123,10 +122,9 @@ def test_both_labels_of_pretraining_go_along() -> None:
     batch = PackingCollator(token_labels=True)(rows)
     assert batch.labels[:3].tolist() == [-100, 5, -100]
     assert batch.next_sentence_label.tolist() == [1, 0]
-    assert batch.num_targets == 1
     alone = PackingCollator()([{k: v for k, v in row.items() if k != "labels"} for row in rows])
     assert alone.labels is None
-    assert alone.num_targets == 2
+    assert alone.next_sentence_label.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("cast", [list, torch.tensor], ids=["list", "torch"])
@@ -187,12 +185,53 @@ def test_a_single_text_encoded_as_a_batch_of_one_is_one_sequence() -> None:
         ([{"input_ids": [[1], [2]]}, {"input_ids": [[3]]}], "from 1 to 2 choices"),
         ([{"input_ids": [[1], [2]]}, {"input_ids": [3]}], "from 0 to 2 choices"),
         ([{"input_ids": []}], "sequence 0 empty"),
+        (
+            [{"input_ids": [[1], [2]], "attention_mask": [[1], [1]]}, {"input_ids": [[1], [2]]}],
+            "row 1 of the batch has no attention_mask",
+        ),
+        (
+            [{"input_ids": [[1], [2]]}, {"input_ids": [[1], [2]], "token_type_ids": [[0], [0]]}],
+            "row 0 of the batch has no token_type_ids",
+        ),
+        (
+            [{"input_ids": [[1, 2], [3]], "token_type_ids": [[0, 0]]}],
+            "row 0 of the batch has 2 choices, and its token_type_ids are not as many",
+        ),
+        ([{"input_ids": [1.5, 2.5]}], "row 0 of the batch has input_ids that are no list of whole"),
+        ([{"input_ids": "abc"}], "row 0 of the batch has input_ids that are no list of whole"),
+        ([{"input_ids": ([1, 2], 3)}], "has input_ids that are no list of whole numbers"),
+        ([{"input_ids": 5}], "row 0 of the batch has input_ids that are no list of whole"),
+        (
+            [{"input_ids": [1], "position_ids": [0, 1]}],
+            "row 0 of the batch has 1 input_ids and 2 values of position_ids",
+        ),
+        ([{"input_ids": [1, 2], "start_positions": [0, 1]}], "start_positions .* not one whole"),
+        ([{"input_ids": [1, 2], "end_positions": 0.5}], "end_positions .* not one whole number"),
+        ([([1, 2], 1)], "row 0 of the batch is a tuple"),
     ],
 )
 def test_rows_that_cannot_be_packed_are_named(rows: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
         PackingCollator()(rows)
     assert caught.value.fix
+
+
+def test_positions_of_ones_own_go_along() -> None:
+    rows = [
+        {"input_ids": [0, 5, 6], "attention_mask": [0, 1, 1], "position_ids": [9, 3, 2]},
+        {"input_ids": [7], "attention_mask": [1], "position_ids": np.array([8])},
+    ]
+    batch = PackingCollator()(rows)
+    assert unpacked(batch, batch.position_ids) == [[3, 2], [8]]
+    assert not batch.position_ids[3:].any()
+    choices = [{"input_ids": [[1, 2], [3]], "position_ids": [[4, 5], [6]]}]
+    batch = PackingCollator()(choices)
+    assert unpacked(batch, batch.position_ids) == [[4, 5], [6]]
+
+
+def test_token_labels_of_a_batch_of_one_are_not_lost() -> None:
+    batch = PackingCollator(token_labels=True)([{"input_ids": [[1, 2]], "labels": [[3, 4]]}])
+    assert unpacked(batch, batch.labels) == [[3, 4]]
 
 
 @pytest.mark.parametrize("collate", ["packed", "padded"])
@@ -325,11 +364,16 @@ def test_the_default_collator_takes_objects() -> None:
     batch = default_data_collator([example([1, 2], 0), example([3, 4], 1)])
     assert batch["input_ids"].tolist() == [[1, 2], [3, 4]]
     assert batch["labels"].tolist() == [0, 1]
+    packed = PackingCollator()([example([1, 2], 0), example([3], 1)])
+    assert unpacked(packed, packed.input_ids) == [[1, 2], [3]]
+    assert packed.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
+        ([], "a batch cannot be made of no rows"),
+        ([([1, 2], 1)], "row 0 of the batch is a tuple"),
         ([{"x": [1]}, {"x": [1, 2]}], "the x of the rows cannot be stacked"),
         ([{"x": torch.ones(1)}, {"x": torch.ones(2)}], "the x of the rows cannot be stacked"),
         ([{"x": np.ones(1)}, {"x": np.ones(2)}], "the x of the rows cannot be stacked"),

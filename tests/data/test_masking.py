@@ -122,7 +122,7 @@ def test_special_and_unknown_tokens_are_never_touched_and_all_ids_are_real(
         assert torch.equal(labels != IGNORE_INDEX, ~special)
     if share == 0.0:
         assert torch.equal(after, before)
-        assert batch.num_targets == 0
+        assert (batch.labels == IGNORE_INDEX).all()
 
 
 def test_ids_that_the_vocabulary_skips_are_never_put_in() -> None:
@@ -241,7 +241,22 @@ def test_whole_words_keep_the_share(tiny_tokenizer: BertTokenizer, rows: Rows, w
     torch.manual_seed(1)
     batch = packed(many, tiny_tokenizer, whole_word_mask=whole)
     tokens = int((~torch.isin(flat(many), torch.tensor([2, 3]))).sum())
-    assert batch.num_targets / tokens == pytest.approx(0.15, abs=0.01)
+    chosen = int((batch.labels != IGNORE_INDEX).sum())
+    assert chosen / tokens == pytest.approx(0.15, abs=0.01)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_no_batch_is_left_with_nothing_to_learn(tiny_tokenizer: BertTokenizer, whole: bool) -> None:
+    """The lowest draw may be that of a piece within a word, which a word does not go by."""
+    row = tiny_tokenizer("abcxyz")["input_ids"]
+    assert len(row) > 4
+    torch.manual_seed(0)
+    collate = DataCollatorForLanguageModeling(
+        tiny_tokenizer, whole_word_mask=whole, packed=True, mlm_probability=1e-6
+    )
+    for _ in range(50):
+        chosen = collate([row]).labels[: len(row)] != IGNORE_INDEX
+        assert int(chosen.sum()) == (len(row) - 2 if whole else 1)
 
 
 CHINESE = "商品和服务质量都不错"
@@ -422,6 +437,9 @@ def test_causal_labels_are_the_ids(tiny_tokenizer: BertTokenizer, rows: Rows) ->
         ({"mask_replace_prob": 0.8, "random_replace_prob": 0.3}, "more than 1 together"),
         ({"mlm": False, "whole_word_mask": True}, "mlm=False masks nothing"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"pad_to_multiple_of": -8}, "pad_to_multiple_of is -8"),
+        ({"return_tensors": "tf"}, "return_tensors='tf'"),
     ],
     ids=str,
 )
@@ -441,7 +459,8 @@ def test_a_tokenizer_without_a_mask_token_is_refused_for_masking(
     with pytest.raises(UsageError, match="no mask token") as caught:
         DataCollatorForLanguageModeling(bare)
     assert "mlm=False" in caught.value.fix
-    assert packed(rows, bare, mlm=False).num_targets == len(flat(rows))
+    batch = packed(rows, bare, mlm=False)
+    assert int((batch.labels != IGNORE_INDEX).sum()) == len(flat(rows))
 
 
 @pytest.mark.parametrize("is_packed", [True, False])

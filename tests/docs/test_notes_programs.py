@@ -38,6 +38,8 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, reviews: list[tuple[str, str]]
 ) -> Path:
     """A folder with a classifier that knows the reviews by heart, and its tokenizer."""
+    import torch
+
     from bertolt import (
         AdamW,
         BertForSequenceClassification,
@@ -48,7 +50,10 @@ def trained(
 
     tokenizer = BertTokenizer.from_pretrained(tiny_folder)
     rows = [{**tokenizer(text), "label": int(label == "pos")} for text, label in reviews]
-    model = BertForSequenceClassification.from_pretrained(tiny_folder, num_labels=2).train()
+    torch.manual_seed(0)
+    model = BertForSequenceClassification.from_pretrained(
+        tiny_folder, num_labels=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    ).train()
     optimizer = AdamW(model.parameters(), lr=3e-3)
     for start in [*range(0, len(rows), 8)] * 15:
         log = train_step(model, PackingCollator()(rows[start : start + 8]), optimizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
@@ -33,6 +35,15 @@ def test_what_is_none_is_left_out() -> None:
         out["loss"]
     with pytest.raises(IndexError):
         out[1]
+
+
+def test_it_is_a_mapping() -> None:
+    out = SequenceClassifierOutput(logits=LOGITS)
+    assert isinstance(out, Mapping)
+    assert dict(out) == {**out} == {"logits": LOGITS}
+    assert out.get("logits") is LOGITS
+    assert out.get("loss") is None
+    assert out.get("nonsense", 3) == 3
 
 
 def test_a_name_that_is_no_field_is_a_key_error() -> None:

@@ -177,9 +177,15 @@ def test_no_rows_at_all(tiny_config: Any, rows: int) -> None:
         BertModel(tiny_config()).resize_token_embeddings(rows)
 
 
-def test_a_multiple_of_nothing(tiny_config: Any) -> None:
-    with pytest.raises(UsageError, match="pad_to_multiple_of is 0"):
-        BertModel(tiny_config()).resize_token_embeddings(97, pad_to_multiple_of=0)
+@pytest.mark.parametrize("multiple", [0, -8, 2.5])
+def test_a_multiple_of_nothing(tiny_config: Any, multiple: Any) -> None:
+    with pytest.raises(UsageError, match=f"pad_to_multiple_of is {multiple}"):
+        BertModel(tiny_config()).resize_token_embeddings(97, pad_to_multiple_of=multiple)
+
+
+def test_a_part_of_a_row(tiny_config: Any) -> None:
+    with pytest.raises(UsageError, match=r"new_num_tokens is 10\.5"):
+        BertModel(tiny_config()).resize_token_embeddings(10.5)
 
 
 def test_the_same_size_changes_nothing(tiny_config: Any) -> None:

@@ -19,7 +19,7 @@ from bertolt import AdamW, BertForSequenceClassification, PackedBatch, PackingCo
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.errors import TrainingError
 from bertolt.model.precision import PrecisionChoice, choose_precision
-from bertolt.train.loop import FP32, History, StepLog, fit, predict_batches
+from bertolt.train.loop import FP32, History, RunningLoss, StepLog, fit, predict_batches
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 Model = BertForSequenceClassification
@@ -363,21 +363,20 @@ def test_every_row_is_evaluated_once_and_equals_the_model_alone(
 ) -> None:
     model = make_model(hidden_dropout_prob=0.5)
     found = np.full((len(rows), 3), np.nan, dtype=np.float32)
-    loss, targets = 0.0, 0
+    loss = RunningLoss()
     for batch in predict_batches(model, rows, lengths_of(rows), pack, token_budget=budget):
         assert np.isnan(found[batch.rows]).all()
         found[batch.rows] = batch.logits
         assert batch.labels.tolist() == [rows[row]["label"] for row in batch.rows]
-        loss += batch.loss_sum
-        targets += batch.num_targets
+        loss.add(batch)
     assert model.training, "the mode is as it was"
     model.eval()
     with torch.no_grad():
         wanted = torch.cat([model(pack([row])).logits for row in rows])
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
     labels = torch.tensor([row["label"] for row in rows])
-    assert targets == len(rows)
-    assert loss / targets == pytest.approx(
+    assert loss.counts == {"labels": len(rows)}
+    assert loss.mean() == pytest.approx(
         float(nn.functional.cross_entropy(wanted, labels)), abs=1e-5
     )
 
@@ -385,9 +384,8 @@ def test_every_row_is_evaluated_once_and_equals_the_model_alone(
 def test_rows_without_labels_have_no_loss(make_model: Any, rows: list[dict[str, Any]]) -> None:
     bare = [{"input_ids": row["input_ids"]} for row in rows]
     for batch in predict_batches(make_model(), bare, lengths_of(bare), pack, token_budget=99):
-        assert batch.loss_sum is None
+        assert batch.loss_sums == batch.counts == {}
         assert batch.labels is None
-        assert batch.num_targets == 0
 
 
 def test_the_mode_comes_back_although_the_reader_stops_early(

@@ -163,7 +163,6 @@ def test_it_learns(tiny_folder: Path, tiny_tokenizer: BertTokenizer, reviews: An
     model = BertForSequenceClassification.from_pretrained(tiny_folder, verbose=False)
     args = arguments(learning_rate=3e-3, num_train_epochs=10, weight_decay=0.0)
     trainer = Trainer(model, args, train_dataset=rows, compute_metrics=accuracy)
-    assert trainer.evaluate(rows)["eval_accuracy"] < 0.8
     trainer.train()
     assert trainer.evaluate(rows)["eval_accuracy"] > 0.95
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bertolt import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertLMHeadModel,
+    BertModel,
     BertTokenizer,
     Trainer,
     TrainingArguments,
@@ -33,7 +35,7 @@ from bertolt.data.collate import (
     default_data_collator,
 )
 from bertolt.data.masking import DataCollatorForLanguageModeling
-from bertolt.errors import DataError, UsageError
+from bertolt.errors import CheckpointError, DataError, UsageError
 
 Rows = list[dict[str, Any]]
 
@@ -386,6 +388,68 @@ def test_the_chain_of_the_notes(
         losses(make(num_labels=2), parts, arguments())
 
 
+# ---- collators of one's own ----
+
+
+@pytest.mark.parametrize("base", [DataCollatorWithPadding, PackingCollator])
+def test_a_subclass_of_a_collator_is_called(
+    make: Any, rows: Rows, tiny_tokenizer: BertTokenizer, base: Any
+) -> None:
+    called = []
+
+    class Own(base):  # type: ignore[misc]
+        def __call__(self, part: Any) -> Any:
+            called.append(len(part))
+            return super().__call__([{**row, "label": 1} for row in part])
+
+    collate = Own() if base is PackingCollator else Own(tiny_tokenizer)
+    args = arguments(max_steps=2)
+    ones = [{**row, "label": 1} for row in rows]
+    found = losses(make(), rows, args, data_collator=collate)
+    assert called[:2] == [8, 8]
+    assert found == pytest.approx(losses(make(), ones, args), abs=1e-5)
+
+
+def test_a_subclass_of_the_masking_collator_gets_the_batch_it_asked_for(
+    make: Any, rows: Rows, tiny_tokenizer: BertTokenizer
+) -> None:
+    class Own(DataCollatorForLanguageModeling):
+        def __call__(self, part: Any) -> Any:
+            batch = super().__call__(part)
+            batch["labels"] = batch["labels"].clone()
+            return batch
+
+    collate, plain = (
+        Own(tiny_tokenizer, seed=1),
+        DataCollatorForLanguageModeling(tiny_tokenizer, seed=1),
+    )
+    args = arguments(max_steps=2)
+    found = losses(make(BertForMaskedLM), rows, args, data_collator=collate)
+    wanted = losses(make(BertForMaskedLM), rows, args, data_collator=plain)
+    assert found == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("collate", [None, default_data_collator])
+def test_rows_that_are_objects_train_as_mappings_do(make: Any, rows: Rows, collate: Any) -> None:
+    example = make_dataclass("example", ["input_ids", "label"])
+    objects = [example(**row) for row in rows]
+    args = arguments(max_steps=3)
+    assert losses(make(), objects, args, data_collator=collate) == losses(make(), rows, args)
+
+
+@pytest.mark.parametrize("collate", [None, default_data_collator])
+def test_positions_of_rows_are_kept(make: Any, rows: Rows, collate: Any) -> None:
+    ids = rows[0]["input_ids"]
+    backwards = {"input_ids": ids, "position_ids": list(range(len(ids)))[::-1], "label": 0}
+    model = make()
+    found = Trainer(model, arguments(), data_collator=collate).predict([backwards]).predictions
+    batch = default_data_collator([backwards])
+    with torch.no_grad():
+        np.testing.assert_allclose(found, model.eval()(**batch).logits, atol=1e-5)
+    bare = Trainer(model, arguments()).predict([{"input_ids": ids}]).predictions
+    assert np.abs(bare - found).max() > 1e-3
+
+
 # ---- streams ----
 
 
@@ -472,6 +536,49 @@ def test_an_empty_stream_is_refused(make: Any, keep: bool) -> None:
 # ---- what cannot be ----
 
 
+def test_a_list_that_has_grown_is_counted_anew(make: Any, rows: Rows) -> None:
+    trainer, data = Trainer(make(), arguments()), rows[:3]
+    assert len(trainer.predict(data).predictions) == 3
+    data += rows[3:10]
+    assert len(trainer.predict(data).predictions) == 10
+
+
+@pytest.mark.parametrize("kind", [BertModel, lambda config: torch.nn.Linear(2, 2)])
+def test_what_has_no_head_is_refused(tiny_config: Any, kind: Any) -> None:
+    with pytest.raises(UsageError, match="which has no head to learn with") as caught:
+        Trainer(kind(tiny_config()), arguments())
+    assert "BertForSequenceClassification" in caught.value.fix
+
+
+def test_rows_that_name_nothing_are_refused(make: Any) -> None:
+    with pytest.raises(DataError, match="row 0 of the batch is a tuple"):
+        losses(make(), [([5, 6], 1)] * 3, arguments())
+
+
+def test_a_new_head_is_evaluated_only_after_training(
+    make: Any, tiny_config: Any, rows: Rows, tmp_path: Path
+) -> None:
+    BertModel(tiny_config()).save_pretrained(tmp_path)
+    model = BertForSequenceClassification.from_pretrained(tmp_path, num_labels=3, verbose=False)
+    args = arguments(max_steps=2, eval_strategy="steps", eval_steps=1)
+    trainer = Trainer(model, args, train_dataset=rows, eval_dataset=rows)
+    with pytest.raises(CheckpointError, match="never been trained for evaluation"):
+        trainer.evaluate()
+    with pytest.raises(CheckpointError, match="never been trained for prediction"):
+        trainer.predict(rows)
+    trainer.train()
+    assert len(trainer.history.evaluations) == 2
+    assert trainer.evaluate()["eval_loss"] > 0
+    assert len(trainer.predict(rows).predictions) == 26
+
+
+def test_a_tokenizer_that_does_not_fit_the_model_is_refused(
+    make: Any, tiny_tokenizer: BertTokenizer
+) -> None:
+    with pytest.raises(CheckpointError, match="word embedding has 20 rows"):
+        Trainer(make(vocab_size=20), arguments(), processing_class=tiny_tokenizer)
+
+
 def test_a_data_set_without_a_length_is_refused(make: Any) -> None:
     class Endless(Dataset[Any]):
         def __getitem__(self, index: int) -> Any:
@@ -487,6 +594,7 @@ def test_a_data_set_without_a_length_is_refused(make: Any) -> None:
     [
         ([1, 2], DataError, "data_collator gave a list"),
         ({"input_ids": [[5, 6]], "stars": [3]}, UsageError, "stars"),
+        ({"input_ids": [[5, 6]], "text": ["a"]}, DataError, "data_collator gave text"),
         ({"input_ids": [[5, 6]], "labels": [1]}, None, ""),
         ({"labels": [1]}, UsageError, "input_ids"),
     ],

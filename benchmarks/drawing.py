@@ -1,0 +1,65 @@
+"""The main figure of each work as bars, Bertolt's in colour; a thin line from lowest to highest."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.results import LAYOUTS, REFERENCE, summarise
+from bertolt.words import number
+
+OURS, OTHER, LINE = "#b4451f", "#9aa3ad", "#3c4248"
+_WIDTH, _BAR, _HEAD = 9.0, 0.27, 0.85  # inches
+
+
+def draw(record: dict[str, Any]) -> str:
+    """An SVG with a row of bars for each contestant that was measured."""
+    bars = {name: _bars(entry) for name, entry in record["works"].items()}
+    bars = {name: each for name, each in bars.items() if each}
+    heights = [_HEAD + _BAR * len(each) for each in bars.values()] or [_HEAD]
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
+        figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+        axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
+        for place, (name, each) in zip(axes, bars.items(), strict=False):
+            _draw_work(place, record["works"][name], each)
+        target = io.StringIO()
+        figure.savefig(target, format="svg", metadata={"Date": None})
+    return target.getvalue()
+
+
+def _bars(entry: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Name, title and spread of the main figure of each contestant that has one."""
+    key = LAYOUTS[entry["kind"]].main.key
+    found = summarise(entry)
+    return [
+        (name, each["title"], found[name][key])
+        for name, each in entry["contestants"].items()
+        if key in found[name]
+    ]
+
+
+def _draw_work(axes: Axes, entry: dict[str, Any], bars: list[tuple[str, str, Any]]) -> None:
+    layout = LAYOUTS[entry["kind"]]
+    values = [spread.middle for _, _, spread in bars]
+    colours = [OURS if name.startswith(REFERENCE) else OTHER for name, _, _ in bars]
+    axes.barh(range(len(bars)), values, color=colours, height=0.72)
+    for row, (_, _, spread) in enumerate(bars):
+        axes.plot([spread.low, spread.high], [row, row], color=LINE, lw=1.2)
+        end = max(spread.high, spread.middle)
+        axes.annotate(
+            number(spread.middle), (end, row), (4, 0), textcoords="offset points", va="center"
+        )
+    axes.set_yticks(range(len(bars)), [title for _, title, _ in bars])
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    better = "less is better" if layout.lower_is_better else "more is better"
+    axes.set_title(f"{entry['title']}\n{layout.main.title}, {better}", loc="left", fontsize=10)

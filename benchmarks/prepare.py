@@ -1,0 +1,170 @@
+"""Make a work ready: its texts, its model, and the exports that its contestants need.
+
+python -m benchmarks.prepare WORK FOLDER --threads N [--exports onnx openvino] [--steps N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import runtimes
+from benchmarks.job import HYPER, LABELS, Job, write_rows
+from benchmarks.works import WORKS, Work
+from bertolt import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+    Trainer,
+    TrainingArguments,
+)
+from bertolt.bench import forward_flops
+from bertolt.data import material
+from bertolt.data.encode import encode_texts
+from bertolt.demo import SENTENCES, demo_checkpoint
+
+VOCABULARY = 8000
+MASKED = 0.15
+TUNING_STEPS = 60  # of the classifiers that predict, so that their answers mean something
+_MATERIALS = {"movie": SENTENCES, "joined": SENTENCES, "zh": "zh-reviews"}
+
+Rows = list[tuple[str, int]]
+
+
+def prepare(work: Work, folder: Path, *, threads: int, exports: tuple[str, ...] = ()) -> Job:
+    """Fill `folder` with what the work needs.
+
+    Raises:
+        BertoltError: the texts or the model cannot be had.
+    """
+    rows = _rows(work.texts)
+    make_model(work.model, folder / "model", [text for text, _ in rows])
+    return fill(work, folder, rows, threads=threads, exports=exports)
+
+
+def fill(
+    work: Work, folder: Path, rows: Rows, *, threads: int, exports: tuple[str, ...] = ()
+) -> Job:
+    """The same with texts that are given, and a model that lies in `folder/model` already."""
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    rows = [rows[row] for row in np.random.default_rng(0).permutation(len(rows))]
+    if work.texts == "joined":
+        rows = list(_join(rows, tokenizer, work.max_length))
+    parts = dict(zip(("eval", "train"), _split(work, rows), strict=True))
+    for name, part in parts.items():
+        write_rows(folder / f"{name}.csv", [text for text, _ in part], [label for _, label in part])
+    measured = parts["eval" if work.kind in ("predict", "single") else "train"]
+    encoded = encode_texts(tokenizer, [text for text, _ in measured], work.max_length)
+    lengths = encoded.lengths
+    (folder / "lengths.json").write_text(json.dumps(lengths.tolist()), encoding="utf-8")
+    timed = lengths[work.warmup * work.batch_size :] if measured is parts["eval"] else lengths
+    config = BertConfig.from_pretrained(folder / "model")
+    labelled = MASKED if work.kind == "mlm" else 0.0
+    head = work.kind != "mlm"
+    job = Job(
+        kind=work.kind,
+        folder=str(folder),
+        steps=work.steps,
+        warmup=work.warmup,
+        batch_size=work.batch_size,
+        threads=threads,
+        max_length=work.max_length,
+        epochs=work.epochs,
+        mean_tokens=float(timed.mean()),
+        flops=forward_flops(config, timed, labelled=labelled),
+        flops_needed=forward_flops(config, timed, labelled=labelled, first_token_only=head),
+    )
+    if measured is parts["eval"]:
+        tune(job)
+    for name in exports:
+        {"onnx": runtimes.export_onnx, "openvino": runtimes.export_openvino}[name](job)
+    job.save()
+    return job
+
+
+def _rows(texts: str) -> Rows:
+    path = material.fetch(_MATERIALS[texts])
+    with path.open(encoding="utf-8", newline="") as file:
+        return [(row["text"], LABELS.index(row["label"])) for row in csv.DictReader(file)]
+
+
+def _join(rows: Rows, tokenizer: BertTokenizer, tokens: int) -> Iterator[tuple[str, int]]:
+    """Texts one after the other, in parts that are just long enough to fill `tokens`."""
+    counts = [len(ids) - 2 for ids in tokenizer.encode_ids([text for text, _ in rows])]
+    part: list[str] = []
+    count = 2
+    for (text, label), more in zip(rows, counts, strict=True):
+        part.append(text)
+        count += more
+        if count >= tokens:
+            yield " ".join(part), label
+            part, count = [], 2
+
+
+def _split(work: Work, rows: Rows) -> tuple[Rows, Rows]:
+    """Evaluation and training rows."""
+    if work.kind in ("predict", "single"):
+        held_out = (work.warmup + work.steps) * work.batch_size
+    else:
+        held_out = min(len(rows), work.rows) // 5
+    return rows[:held_out], rows[held_out:][: work.rows]
+
+
+def make_model(name: str, folder: Path, texts: list[str]) -> None:
+    """Write an encoder and its tokenizer: "mini", "zh" or "base"."""
+    start = demo_checkpoint()
+    tokenizer = BertTokenizer.from_pretrained(start)
+    torch.manual_seed(0)
+    if name == "base":
+        model = BertModel(BertConfig(vocab_size=len(tokenizer)))
+    else:
+        model = BertModel.from_pretrained(start, verbose=False)
+    if name == "zh":
+        tokenizer = BertTokenizer.train(texts, VOCABULARY, limit_alphabet=VOCABULARY // 2)
+        model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tune(job: Job, steps: int = TUNING_STEPS) -> None:
+    """Train the encoder in `job.model` a little and put the classifier in its place."""
+    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    texts, labels = job.rows()
+    model = BertForSequenceClassification.from_pretrained(
+        job.model, verbose=False, id2label=dict(enumerate(LABELS))
+    )
+    args = TrainingArguments(
+        per_device_train_batch_size=32, max_steps=steps, disable_tqdm=True, use_cpu=True, **HYPER
+    )
+    rows = encode_texts(tokenizer, texts, job.max_length, np.array(labels))
+    Trainer(model, args, train_dataset=rows).train()
+    model.save_pretrained(job.model)
+
+
+def main() -> None:
+    """Prepare one work in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--exports", nargs="*", default=())
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--steps", type=int)
+    options = parser.parse_args()
+    work = WORKS[options.work]
+    work = work.shortened() if options.quick else work
+    if options.steps:
+        work = work.with_steps(options.steps)
+    prepare(work, options.folder, threads=options.threads, exports=tuple(options.exports))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""What this machine does with a model: products, training, prediction, latency and memory.
+
+`bench` is the command; `product_rate` and `forward_flops` are what any rate is held against.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bertolt.checkpoint import huggingface
+from bertolt.config import BertConfig, Precision, TrainingArguments
+from bertolt.console import say
+from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.data.load import read_table
+from bertolt.demo import demo_checkpoint
+from bertolt.machine import cores, cpu_name, memory_bytes
+from bertolt.model.heads import BertForSequenceClassification
+from bertolt.predict import Predictor
+from bertolt.tokenization import BertTokenizer
+from bertolt.train.trainer import Trainer
+from bertolt.words import gibibytes, millions, number, percent, plural
+
+FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+BATCH = 32
+TEXTS = 2000
+SECONDS = 6.0
+"""Of each measurement, about."""
+_WARMUP_STEPS, _TRIAL, _FIRST = 3, 4 * BATCH, 5
+# Rows, inner size and columns: a layer's widening product in a small and in a base-size model, and
+# large square ones, which is where a GPU comes near its best.
+_CPU_SHAPES = ((896, 384, 1536), (4096, 768, 3072))
+_GPU_SHAPES = ((8192, 8192, 8192),)
+# Tokens of English reviews and the like follow a log-normal course; these are the movie sentences'.
+_LOG_LENGTH, _LOG_SPREAD, _LONGEST = 3.1, 0.5, 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How fast texts went through.
+
+    Attributes:
+        texts_per_second, tokens_per_second: real ones.
+        share: of the machine's matrix-product rate in the same number format; see `forward_flops`.
+    """
+
+    texts_per_second: float
+    tokens_per_second: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """What `bench` measured.
+
+    Attributes:
+        machine: the processor or the GPU, and what it has.
+        model: its name and shape.
+        texts: what went through, in words.
+        precision: "fp32" or "bf16", and why.
+        products: GFLOP/s of plain matrix products, by number format.
+        training: steps of fine-tuning with batches of `BATCH` texts in random order.
+        prediction: many texts at once, from text to label.
+        milliseconds: median time of one text at a time.
+        milliseconds_95: which 95% of them do not exceed.
+        peak_memory: bytes, of the whole process, or of the GPU; None where nobody tells.
+    """
+
+    machine: str
+    model: str
+    texts: str
+    precision: str
+    products: dict[str, float]
+    training: Rate
+    prediction: Rate
+    milliseconds: float
+    milliseconds_95: float
+    peak_memory: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        products = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in self.products.items())
+        rows = [
+            ("matrix products", products),
+            ("fine-tuning", _describe(self.training)),
+            ("prediction in bulk", _describe(self.prediction)),
+            (
+                "one text at a time",
+                f"{self.milliseconds:.1f} ms, 95% within {self.milliseconds_95:.1f} ms",
+            ),
+            ("peak memory", gibibytes(self.peak_memory)),
+        ]
+        head = f"{self.machine}\n{self.model}\n{self.texts}\nprecision {self.precision}\n\n"
+        return head + "\n".join(f"{name:<20}{value}" for name, value in rows)
+
+
+def _describe(rate: Rate) -> str:
+    return (
+        f"{number(rate.texts_per_second)} texts/s, {number(rate.tokens_per_second)} tokens/s, "
+        f"{percent(rate.share, 0)} of the products"
+    )
+
+
+def bench(
+    model: str | None = None,
+    file: Path | None = None,
+    *,
+    column: str | None = None,
+    precision: Precision = "auto",
+) -> BenchResult:
+    """Measure Bertolt on this machine; with the demo's model it takes less than a minute.
+
+    Args:
+        model: a folder, or an id on the hub; None: the demo's. A head that it lacks is made up.
+        file: texts to use instead of generated ones.
+        column: of the texts in the file; None: found by its name.
+        precision: number format.
+
+    Raises:
+        CheckpointError: the model cannot be used.
+        DataError: the file cannot be used.
+        UsageError: a column without a file, or no model although the demo's is not installed.
+    """
+    source = huggingface.resolve(model) if model else demo_checkpoint()
+    classifier = BertForSequenceClassification.from_pretrained(
+        source, verbose=False, problem_type="single_label_classification"
+    )
+    tokenizer = BertTokenizer.from_pretrained(source)
+    tokenizer.check_fits(classifier.config.vocab_size)
+    texts = generate_texts(tokenizer) if file is None else _read(file, column)
+    predictor = Predictor(classifier, tokenizer, precision=precision)
+    rows = encode_texts(tokenizer, islice(cycle(texts), TEXTS), predictor.max_length)
+    device, choice = predictor.device, predictor.precision
+    say("Measuring matrix products")
+    products = {name: product_rate(dtype, device) for name, dtype in FORMATS.items()}
+    say("Measuring fine-tuning")
+    limit = products[choice.name] * 1e9
+    flops = forward_flops(classifier.config, rows.lengths)
+    training = _train(classifier, rows, precision, 3 * flops / limit)
+    say("Measuring prediction")
+    prediction = _predict(predictor, texts, flops / limit)
+    latencies = _one_at_a_time(predictor, texts)
+    return BenchResult(
+        machine=_machine(device),
+        model=_model(source, classifier),
+        texts=_texts(file, rows),
+        precision=f"{choice.name}: {choice.reason}",
+        products=products,
+        training=training,
+        prediction=prediction,
+        milliseconds=1000 * statistics.median(latencies),
+        milliseconds_95=1000 * float(np.percentile(latencies, 95)),
+        peak_memory=peak_memory(device),
+    )
+
+
+def product_rate(
+    dtype: torch.dtype, device: torch.device | None = None, seconds: float = 0.5
+) -> float:
+    """GFLOP/s of plain matrix products, the best of a few shapes; median of repeated calls.
+
+    Args:
+        dtype: the number format.
+        device: where; None: the CPU.
+        seconds: to spend on each shape.
+    """
+    device = device or torch.device("cpu")
+    rates = []
+    for rows, inner, columns in _GPU_SHAPES if device.type == "cuda" else _CPU_SHAPES:
+        a = torch.randn(rows, inner, device=device).to(dtype)
+        b = torch.randn(columns, inner, device=device).to(dtype)
+        taken: list[float] = []
+        end = time.perf_counter() + seconds
+        while len(taken) < 5 or time.perf_counter() < end:
+            start = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            _wait(device)
+            taken.append(time.perf_counter() - start)
+        rates.append(2e-9 * rows * inner * columns / statistics.median(taken[1:]))
+    return max(rates)
+
+
+def forward_flops(
+    config: BertConfig,
+    lengths: NDArray[np.int64],
+    *,
+    labelled: float = 0.0,
+    first_token_only: bool = False,
+) -> float:
+    """Floating-point operations of the matrix products of a forward pass, for each token.
+
+    2P + 4·L·d·s̄ + 2m(d² + dV), with P = L(4d² + 2df) weights in L layers of hidden size d and
+    intermediate size f, s̄ = Σs²/Σs over sequences of s tokens, and m the share of tokens whose
+    place in a vocabulary of V is computed. Training takes three times that (a product, and two for
+    its gradients).
+
+    Args:
+        config: shape of the model.
+        lengths: (N,) tokens of each text.
+        labelled: m; 0 for a classifier, whose head is small enough to be left out.
+        first_token_only: count, of the last layer, only what a head that reads the first token
+            needs: keys and values of all tokens, the rest for one token a text.
+    """
+    d, f = config.hidden_size, config.intermediate_size
+    tokens = float(lengths.sum())
+    attended = float((lengths.astype(np.float64) ** 2).sum()) / tokens
+    layer = 2 * (4 * d * d + 2 * d * f) + 4 * d * attended
+    head = 2 * labelled * (d * d + d * config.vocab_size)
+    if not first_token_only:
+        return config.num_hidden_layers * layer + head
+    one = (4 * d * d + 4 * d * f) * len(lengths) / tokens + 4 * d
+    return (config.num_hidden_layers - 1) * layer + 4 * d * d + one + head
+
+
+def generate_texts(tokenizer: BertTokenizer, count: int = TEXTS, seed: int = 0) -> list[str]:
+    """Texts of random words of the vocabulary, as long as sentences of reviews are."""
+    special = set(tokenizer.all_special_tokens)
+    vocabulary = sorted(set(tokenizer.get_vocab()) - special)
+    words = [word for word in vocabulary if word.isalpha()] or vocabulary
+    generator = np.random.default_rng(seed)
+    lengths = generator.lognormal(_LOG_LENGTH, _LOG_SPREAD, count).clip(1, _LONGEST).astype(int)
+    return [" ".join(words[i] for i in generator.integers(len(words), size=n)) for n in lengths]
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that a GPU has held at most, or this process; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _read(file: Path, column: str | None) -> list[str]:
+    return read_table(file, text=column, need_label=False).texts
+
+
+def _train(
+    model: BertForSequenceClassification,
+    rows: EncodedTexts,
+    precision: Precision,
+    ideal: float,
+) -> Rate:
+    """The rate of fine-tuning; `ideal` are the seconds a token at the rate of the products."""
+    labels = np.arange(len(rows)) % model.config.num_labels
+    data = EncodedTexts(**{**vars(rows), "labels": labels})
+
+    def run(steps: int) -> Trainer:
+        args = TrainingArguments(
+            per_device_train_batch_size=BATCH,
+            max_steps=steps,
+            learning_rate=1e-5,
+            precision=precision,
+            disable_tqdm=True,
+        )
+        trainer = Trainer(model, args, train_dataset=data)
+        trainer.train()
+        return trainer
+
+    trial = run(_WARMUP_STEPS).history.steps
+    steps = min(200, max(3, int(SECONDS / trial[-1].seconds)))
+    logs = run(_WARMUP_STEPS + steps).history.steps[_WARMUP_STEPS:]
+    texts, tokens = sum(log.sequences for log in logs), sum(log.tokens for log in logs)
+    return _rate(texts, tokens, sum(log.seconds for log in logs), ideal)
+
+
+def _rate(texts: int, tokens: int, seconds: float, ideal: float) -> Rate:
+    return Rate(
+        texts_per_second=texts / seconds,
+        tokens_per_second=tokens / seconds,
+        share=tokens * ideal / seconds,
+    )
+
+
+def _predict(predictor: Predictor, texts: list[str], ideal: float) -> Rate:
+    def run(count: int) -> tuple[int, float]:
+        """Tokens of some texts, and seconds from text to label."""
+        start = time.perf_counter()
+        answers = predictor.predict(islice(cycle(texts), count))
+        tokens = sum(answer.tokens - answer.tokens_cut for answer in answers)
+        return tokens, time.perf_counter() - start
+
+    run(_TRIAL)
+    count = max(_TRIAL, int(SECONDS * _TRIAL / run(_TRIAL)[1]))
+    return _rate(count, *run(count), ideal)
+
+
+def _one_at_a_time(predictor: Predictor, texts: list[str]) -> list[float]:
+    """Seconds of single texts, the first few left out."""
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS / 2
+    for text in cycle(texts):
+        start = time.perf_counter()
+        next(predictor.predict([text]))
+        taken.append(time.perf_counter() - start)
+        if time.perf_counter() > end and len(taken) > 2 * _FIRST:
+            return taken[_FIRST:]
+    return taken
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    memory = gibibytes(memory_bytes())
+    threads = plural(torch.get_num_threads(), "thread")
+    return (
+        f"{cpu_name()}, {plural(cores(), 'core')}, {memory}, torch {torch.__version__}, {threads}"
+    )
+
+
+def _model(source: Path, model: BertForSequenceClassification) -> str:
+    config = model.config
+    return (
+        f"{source}: {plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size}, "
+        f"{millions(model.num_parameters())} parameters"
+    )
+
+
+def _texts(file: Path | None, rows: EncodedTexts) -> str:
+    kind = "generated texts" if file is None else f"texts of {file}"
+    mean = number(float(rows.lengths.mean()))
+    return f"{len(rows):,} {kind}, {mean} tokens each on average, batches of {BATCH}"

@@ -1,0 +1,72 @@
+"""Batches made ahead of the GPU that will use them, in a thread of their own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from bertolt.data.batch import PackedBatch
+
+T = TypeVar("T")
+
+DEPTH = 2
+"""Steps whose batches wait, made and pinned; more would only be older."""
+
+
+@contextlib.contextmanager
+def feeding(
+    steps: Iterator[Sequence[PackedBatch]], device: torch.device, depth: int = DEPTH
+) -> Iterator[Iterator[Sequence[PackedBatch]]]:
+    """The batches of each step, on a GPU made in the background while it works on earlier ones.
+
+    They are then in pinned memory, so that copies to the GPU hold nothing up. On a CPU, where a
+    second thread would only take time from the first, `steps` comes back as it is.
+
+    Args:
+        steps: the batches of each step.
+        device: where the model is.
+        depth: steps to be ahead; `steps` is read so much further than is used.
+    """
+    if device.type != "cuda":
+        yield steps
+        return
+    pinned = ([batch.pin_memory() for batch in step] for step in steps)
+    with in_background(pinned, depth, prepare=lambda: torch.cuda.set_device(device)) as ahead:
+        yield ahead
+
+
+@contextlib.contextmanager
+def in_background(
+    items: Iterator[T], depth: int = DEPTH, prepare: Callable[[], object] | None = None
+) -> Iterator[Iterator[T]]:
+    """The same items in the same order, each made by one other thread up to `depth` ahead.
+
+    What making an item raises is raised where that item would have come. At the end the thread
+    finishes the item under way and stops.
+
+    Args:
+        items: read by the other thread alone.
+        depth: items to be ahead.
+        prepare: called once in that thread.
+    """
+    worker = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=prepare)
+    try:
+        yield _in_order(items, depth, worker)
+    finally:
+        worker.shutdown(cancel_futures=True)
+
+
+def _in_order(items: Iterator[T], depth: int, worker: ThreadPoolExecutor) -> Iterator[T]:
+    end = object()
+    waiting = deque(worker.submit(next, items, end) for _ in range(depth))
+    while True:
+        item = waiting.popleft().result()
+        if item is end:
+            return
+        waiting.append(worker.submit(next, items, end))
+        yield item  # type: ignore[misc]

@@ -1,0 +1,197 @@
+"""Batches made in the background, and what a batch knows without asking a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertolt import BertForSequenceClassification, PackedBatch
+from bertolt.data import prefetch
+from bertolt.data.batch import IGNORE_INDEX
+from bertolt.data.prefetch import feeding, in_background
+from bertolt.errors import DataError
+from bertolt.model.precision import PrecisionChoice
+from bertolt.train.loop import fit
+
+META = torch.device("meta")
+token_labels = st.lists(
+    st.lists(st.sampled_from([IGNORE_INDEX, 0, 7]), min_size=1, max_size=30),
+    min_size=1,
+    max_size=6,
+)
+
+
+def threads() -> int:
+    return sum(thread.name.startswith("batches") for thread in threading.enumerate())
+
+
+def batch_of(labels: list[list[int]]) -> PackedBatch:
+    return PackedBatch.from_sequences([[5] * len(row) for row in labels], token_labels=labels)
+
+
+# ---- in the background ----
+
+
+@given(items=st.lists(st.integers()), depth=st.integers(1, 4))
+def test_items_come_as_they_would_have_come(items: list[int], depth: int) -> None:
+    with in_background(iter(items), depth) as ahead:
+        assert list(ahead) == items
+    assert threads() == 0
+
+
+def test_items_are_made_in_one_other_thread_and_no_further_ahead_than_asked() -> None:
+    makers: list[int] = []
+    prepared: list[int] = []
+
+    def endless() -> Iterator[int]:
+        for number in itertools.count():
+            makers.append(threading.get_ident())
+            yield number
+
+    def prepare() -> None:
+        prepared.append(threading.get_ident())
+
+    with in_background(endless(), depth=3, prepare=prepare) as ahead:
+        assert [next(ahead) for _ in range(5)] == list(range(5))
+    assert 5 <= len(makers) <= 5 + 3
+    assert set(makers) == set(prepared)
+    assert len(prepared) == 1
+    assert threading.get_ident() not in makers
+    assert threads() == 0
+
+
+def test_an_error_comes_where_its_item_would_have_come() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise DataError("row 3 is empty", fix="leave it out")
+
+    with in_background(broken(), depth=3) as ahead:
+        assert [next(ahead), next(ahead)] == [1, 2]
+        with pytest.raises(DataError, match="row 3"):
+            next(ahead)
+    assert threads() == 0
+
+
+def test_an_error_in_the_middle_of_the_use_ends_the_thread() -> None:
+    def interrupted() -> None:
+        with in_background(itertools.count()) as ahead:
+            next(ahead)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert threads() == 0
+
+
+# ---- for a model ----
+
+
+def test_a_cpu_is_fed_as_it_was() -> None:
+    steps: Any = iter([[batch_of([[1]])]])
+    with feeding(steps, torch.device("cpu")) as same:
+        assert same is steps
+    assert threads() == 0
+
+
+def test_a_gpu_is_fed_pinned_batches_from_a_thread_of_its_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
+    device = torch.device("cuda", 1)
+    wanted = [[batch_of([[1, IGNORE_INDEX], [4]])], [batch_of([[2]]), batch_of([[3, 3]])]]
+    with feeding(iter(wanted), device) as steps:
+        found = list(steps)
+    assert devices == [device]
+    assert [len(step) for step in found] == [1, 2]
+    for have, want in zip(itertools.chain(*found), itertools.chain(*wanted), strict=True):
+        assert have is not want
+        assert torch.equal(have.input_ids, want.input_ids)
+        assert torch.equal(have.labelled_rows, want.labelled_rows)
+
+
+def test_a_run_reads_no_further_than_its_last_step(
+    tiny_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ahead of the GPU, but not past the end: data that ends with the last step is enough."""
+    monkeypatch.setattr(
+        "bertolt.train.loop.feeding", lambda steps, device: in_background(iter(steps), depth=4)
+    )
+    made: list[int] = []
+
+    def source() -> Iterator[list[PackedBatch]]:
+        for number in range(3):
+            made.append(number)
+            yield [PackedBatch.from_sequences([[2, 5, 3]], labels=torch.tensor([0]))]
+        raise DataError("the data is at its end", fix="read less")
+
+    model = BertForSequenceClassification(tiny_config())
+    history = fit(
+        model,
+        source(),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        None,
+        total_steps=3,
+        max_grad_norm=1.0,
+        precision=PrecisionChoice("fp32", "for the test"),
+    )
+    assert len(history.steps) == 3
+    assert made == [0, 1, 2]
+    assert threads() == 0
+    assert prefetch.DEPTH > 0
+
+
+# ---- what the host knows ----
+
+
+@given(labels=token_labels)
+def test_a_batch_made_on_the_host_need_not_ask_its_device(labels: list[list[int]]) -> None:
+    """The meta device has no numbers to ask for."""
+    here = batch_of(labels)
+    flat = [label for row in labels for label in row]
+    wanted = [row for row, label in enumerate(flat) if label != IGNORE_INDEX]
+    assert here.labelled_rows is not None
+    assert here.labelled_rows.tolist() == wanted
+    there = here.to(META)
+    assert there.labelled_rows is not None
+    assert there.labelled_rows.is_meta
+    assert there.labelled_rows.shape == (len(wanted),)
+    assert torch.equal(there.starts_on_host, here.cu_seqlens)
+    assert torch.equal(there.to(META).starts_on_host, here.cu_seqlens)
+
+
+def test_what_a_batch_knew_of_its_labels_goes_with_them() -> None:
+    batch = batch_of([[1, 2, IGNORE_INDEX]]).to(META)
+    counted = replace(batch, loss_counts={"labels": 9})
+    assert counted.labelled_rows is batch.labelled_rows
+    assert counted.starts_on_host is batch.starts_on_host
+    other = torch.full(batch.input_ids.shape, IGNORE_INDEX)
+    other[1] = 4
+    changed = replace(batch, labels=other)
+    assert changed.labelled_rows is not None
+    assert changed.labelled_rows.tolist() == [1]
+    starts = torch.tensor([0, 1], dtype=torch.int32)
+    assert torch.equal(replace(batch, cu_seqlens=starts).starts_on_host, starts)
+
+
+def test_only_labels_of_tokens_have_rows() -> None:
+    assert PackedBatch.from_sequences([[5]]).labelled_rows is None
+    labelled = PackedBatch.from_sequences([[5], [6, 7]], labels=torch.tensor([0, 1]))
+    assert labelled.labelled_rows is None
+    assert labelled.to(META).labelled_rows is None
+
+
+def test_a_batch_that_is_there_already_is_not_copied() -> None:
+    batch = batch_of([[1]])
+    assert batch.to("cpu") is batch
+    assert batch.to(META).to(META) is not batch
