@@ -71,12 +71,12 @@ class Predictor:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.require_trained("classification")
         tokenizer.check_fits(model.config.vocab_size)
-        self.model = model.move(self.device).eval()
+        self.precision: PrecisionChoice = choose_precision(precision, self.device)
+        self.model = model.move(self.device, self.precision.dtype).eval()
         self.tokenizer = tokenizer
         self.contract = contract
         limit = model.config.max_position_embeddings
         self.max_length = min(contract.max_length, limit) if contract else limit
-        self.precision: PrecisionChoice = choose_precision(precision, self.device)
         self._collate = PackingCollator(pad_token_id=model.config.pad_token_id)
 
     @classmethod

@@ -86,7 +86,7 @@ def sequence_loss(logits: Tensor, labels: Tensor, kind: ProblemType) -> LossTerm
         )
     loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
     total = loss(logits.float(), labels.float(), reduction="sum") / logits.shape[1]
-    return LossTerm(total, torch.tensor(logits.shape[0], device=logits.device))
+    return LossTerm(total, torch.full((), logits.shape[0], device=logits.device))
 
 
 def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:

@@ -133,7 +133,8 @@ class Trainer:
         self.args = args or TrainingArguments()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
         self.device = torch.device("cuda" if use_gpu else "cpu")
-        self.model = model.move(self.device)
+        self.precision: PrecisionChoice = choose_precision(self.args.precision, self.device)
+        self.model = model.move(self.device, self.precision.dtype)
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
         self.processing_class = tokenizer if processing_class is None else processing_class
@@ -141,7 +142,6 @@ class Trainer:
             self.processing_class.check_fits(model.config.vocab_size)
         self.compute_metrics = compute_metrics
         self.callbacks = list(callbacks or [])
-        self.precision: PrecisionChoice = choose_precision(self.args.precision, self.device)
         self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
         self.history = History()
