@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test fast install clean
+.PHONY: demo test fast bench install clean
 
 demo: $(STAMP)  ## fine-tune a real BERT on real sentences, and write a report
 	$(BIN)/bertolt demo --overwrite
@@ -19,6 +20,10 @@ test: $(STAMP)  ## lint, types and all tests
 fast: $(STAMP)  ## the tests that take seconds
 	$(BIN)/pytest -n auto -m "not slow"
 
+# BENCH=--quick takes about ten minutes; `make bench BENCH=--list` names what there is.
+bench: $(BENCH_STAMP)  ## measure beside the peers, about two hours; results in benchmarks/results
+	$(BIN)/python -m benchmarks $(BENCH)
+
 install: $(STAMP)
 
 # torch comes first and pinned, so that its CPU build is taken where the index offers one.
@@ -28,6 +33,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
+
+$(BENCH_STAMP): $(STAMP)
+	$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
+	touch $(BENCH_STAMP)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

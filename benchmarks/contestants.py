@@ -102,7 +102,7 @@ CONTESTANTS = {
         ),
         Contestant(
             name="peer-tuned",
-            title="transformers Trainer, grouped, bf16, attention and lengths tuned",
+            title="transformers Trainer, grouped, bf16, tuned by hand",
             runs={**_TRAIN_PEER, "command": "peer:command"},
             settings={"bf16": True, "grouped": True, "tuned": True},
             needs=_PEER,
@@ -149,7 +149,7 @@ CONTESTANTS = {
         ),
         Contestant(
             name="ort-fp32",
-            title="ONNX Runtime, sorted, fp32",
+            title="ONNX Runtime, fp32",
             runs=_ONNX,
             settings={"graph": "fp32"},
             needs=_EXPORTED,
@@ -157,7 +157,7 @@ CONTESTANTS = {
         ),
         Contestant(
             name="ort-int8",
-            title="ONNX Runtime, sorted, int8 dynamic",
+            title="ONNX Runtime, int8 dynamic",
             runs=_ONNX,
             settings={"graph": "int8"},
             needs=_EXPORTED,
@@ -165,7 +165,7 @@ CONTESTANTS = {
         ),
         Contestant(
             name="openvino-fp32",
-            title="OpenVINO, sorted, fp32",
+            title="OpenVINO, fp32",
             runs=_OPENVINO,
             settings={"precision": "f32"},
             needs=("transformers", "openvino"),
@@ -173,7 +173,7 @@ CONTESTANTS = {
         ),
         Contestant(
             name="openvino-bf16",
-            title="OpenVINO, sorted, bf16",
+            title="OpenVINO, bf16",
             runs=_OPENVINO,
             settings={"precision": "bf16"},
             needs=("transformers", "openvino"),

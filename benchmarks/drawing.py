@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -62,4 +63,5 @@ def _draw_work(axes: Axes, entry: dict[str, Any], bars: list[tuple[str, str, Any
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     better = "less is better" if layout.lower_is_better else "more is better"
-    axes.set_title(f"{entry['title']}\n{layout.main.title}, {better}", loc="left", fontsize=10)
+    title = textwrap.fill(entry["title"], 62)
+    axes.set_title(f"{title}\n{layout.main.title}, {better}", loc="left", fontsize=10)

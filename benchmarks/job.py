@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import resource
 import statistics
 import time
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-HYPER = {"learning_rate": 1e-4, "weight_decay": 0.01, "warmup_steps": 0.1}
+HYPER: dict[str, Any] = {"learning_rate": 1e-4, "weight_decay": 0.01, "warmup_steps": 0.1}
 """Of all training, for everyone."""
 LABELS = ("negative", "positive")
 
@@ -195,7 +196,7 @@ def time_single(job: Job, started: float, answer: Callable[[str], int]) -> Found
         "samples": len(kept),
         "seconds": sum(kept),
         "median_ms": 1000 * statistics.median(kept),
-        "ms_95": 1000 * sorted(kept)[int(0.95 * (len(kept) - 1))],
+        "ms_95": 1000 * sorted(kept)[math.ceil(0.95 * (len(kept) - 1))],
         "warmup_seconds": sum(taken[: job.warmup]),
         "first_step_seconds": first,
         "accuracy": right / len(labels),
@@ -220,4 +221,5 @@ def padding_share(lengths: Sequence[int], size: int) -> float:
 
 def peak_memory_mb() -> float:
     """Of this process, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    kilobytes: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / 1024

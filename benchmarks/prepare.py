@@ -1,6 +1,6 @@
-"""Make a work ready: its texts, its model, and the exports that its contestants need.
+"""Make a work ready: its texts and its model.
 
-python -m benchmarks.prepare WORK FOLDER --threads N [--exports onnx openvino] [--steps N]
+python -m benchmarks.prepare WORK FOLDER --threads N [--quick] [--steps N]
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import runtimes
 from benchmarks.job import HYPER, LABELS, Job, write_rows
 from benchmarks.works import WORKS, Work
 from bertolt import (
@@ -33,13 +32,13 @@ from bertolt.demo import SENTENCES, demo_checkpoint
 
 VOCABULARY = 8000
 MASKED = 0.15
-TUNING_STEPS = 60  # of the classifiers that predict, so that their answers mean something
+TUNING_STEPS = 40  # of the classifiers that predict, so that their answers mean something
 _MATERIALS = {"movie": SENTENCES, "joined": SENTENCES, "zh": "zh-reviews"}
 
 Rows = list[tuple[str, int]]
 
 
-def prepare(work: Work, folder: Path, *, threads: int, exports: tuple[str, ...] = ()) -> Job:
+def prepare(work: Work, folder: Path, *, threads: int) -> Job:
     """Fill `folder` with what the work needs.
 
     Raises:
@@ -47,12 +46,10 @@ def prepare(work: Work, folder: Path, *, threads: int, exports: tuple[str, ...] 
     """
     rows = _rows(work.texts)
     make_model(work.model, folder / "model", [text for text, _ in rows])
-    return fill(work, folder, rows, threads=threads, exports=exports)
+    return fill(work, folder, rows, threads=threads)
 
 
-def fill(
-    work: Work, folder: Path, rows: Rows, *, threads: int, exports: tuple[str, ...] = ()
-) -> Job:
+def fill(work: Work, folder: Path, rows: Rows, *, threads: int) -> Job:
     """The same with texts that are given, and a model that lies in `folder/model` already."""
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     rows = [rows[row] for row in np.random.default_rng(0).permutation(len(rows))]
@@ -83,9 +80,7 @@ def fill(
         flops_needed=forward_flops(config, timed, labelled=labelled, first_token_only=head),
     )
     if measured is parts["eval"]:
-        tune(job)
-    for name in exports:
-        {"onnx": runtimes.export_onnx, "openvino": runtimes.export_openvino}[name](job)
+        tune(job, min(TUNING_STEPS, 4 * work.steps))  # a short look needs no good answers
     job.save()
     return job
 
@@ -134,7 +129,7 @@ def make_model(name: str, folder: Path, texts: list[str]) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def tune(job: Job, steps: int = TUNING_STEPS) -> None:
+def tune(job: Job, steps: int) -> None:
     """Train the encoder in `job.model` a little and put the classifier in its place."""
     tokenizer = AutoTokenizer.from_pretrained(job.model)
     texts, labels = job.rows()
@@ -155,7 +150,6 @@ def main() -> None:
     parser.add_argument("work", choices=WORKS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--exports", nargs="*", default=())
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
@@ -163,7 +157,7 @@ def main() -> None:
     work = work.shortened() if options.quick else work
     if options.steps:
         work = work.with_steps(options.steps)
-    prepare(work, options.folder, threads=options.threads, exports=tuple(options.exports))
+    prepare(work, options.folder, threads=options.threads)
 
 
 if __name__ == "__main__":

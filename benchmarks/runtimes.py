@@ -6,12 +6,15 @@ shape of the texts is measured. OpenVINO answers many texts with its throughput 
 asynchronous requests, single ones with its latency hint. Texts are sorted by length and batched for
 both.
 
-Nothing here imports torch but the exports, which run in a process of their own.
+Nothing here imports torch but the exports, which run in a process of their own:
+`python -m benchmarks.runtimes onnx|openvino JOB.json`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +62,8 @@ def export_onnx(job: Job) -> None:
         num_heads=config.num_attention_heads,
         hidden_size=config.hidden_size,
     ).save_model_to_file(str(fused))
-    graphs = {"fp32": [plain, fused], "int8": []}
+    logging.getLogger().setLevel(logging.ERROR)  # it advises what was done just now
+    graphs: dict[str, list[Path]] = {"fp32": [plain, fused], "int8": []}
     for source in (plain, fused):
         for per_channel in (False, True):
             target = source.with_suffix(f".int8-{per_channel}.onnx")
@@ -201,3 +205,9 @@ def _pad(ids: list[list[int]]) -> Feed:
         padded[row, : len(each)] = each
         mask[row, : len(each)] = 1
     return {"input_ids": padded, "attention_mask": mask, "token_type_ids": np.zeros_like(padded)}
+
+
+EXPORTS = {"onnx": export_onnx, "openvino": export_openvino}
+
+if __name__ == "__main__":
+    EXPORTS[sys.argv[1]](Job.load(sys.argv[2]))

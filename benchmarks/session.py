@@ -66,11 +66,11 @@ def run(
         jobs = {}
         for work in works:
             say(f"preparing {work.name}")
-            folder = Path(name) / work.name
             more = [*(["--quick"] if quick else []), *(["--steps", str(steps)] if steps else [])]
-            _prepare(work, folder, threads, more)
-            jobs[work.name] = Job.load(str(folder / "job.json"))
-            record["works"][work.name]["job"] = asdict(jobs[work.name])
+            job = _prepare(work, Path(name) / work.name, threads, more)
+            _export(record["works"][work.name]["contestants"], job)
+            record["works"][work.name]["job"] = asdict(job)
+            jobs[work.name] = job
         for repeat in range(repeats):
             for work in works:
                 _round(record["works"][work.name], jobs[work.name], repeat, say)
@@ -106,46 +106,59 @@ def _entry(name: str) -> Record:
     return {"title": CONTESTANTS[name].title, "state": state, "runs": []}
 
 
+def _prepare(work: Work, folder: Path, threads: int, more: list[str]) -> Job:
+    folder.mkdir()
+    words = ["benchmarks.prepare", work.name, str(folder), "--threads", str(threads), *more]
+    _python(words, threads, folder)
+    return Job.load(str(folder / "job.json"))
+
+
+def _export(contestants: dict[str, Record], job: Job) -> None:
+    """Make the exports that are needed; where one cannot be made, those who need it fail."""
+    taking_part = {name: each for name, each in contestants.items() if each["state"] == "ok"}
+    for export in sorted({CONTESTANTS[name].export for name in taking_part} - {""}):
+        words = ["benchmarks.runtimes", export, str(job.path("job.json"))]
+        try:
+            _python(words, job.threads, Path(job.folder))
+        except subprocess.SubprocessError as error:
+            for name, each in taking_part.items():
+                if CONTESTANTS[name].export == export:
+                    each["state"] = f"failed: export: {_reason(error)}"
+
+
 def _round(entry: Record, job: Job, repeat: int, say: Say) -> None:
     """One measurement of each contestant, the products of this machine first."""
-    entry["products"].append(_worker(["--products"], job.threads, Path(job.folder)))
+    entry["products"].append(_worker(["--products"], job))
     for name, each in entry["contestants"].items():
         if each["state"] != "ok":
             continue
         begin = time.perf_counter()
         words = [str(job.path("job.json")), name, "--seed", str(repeat)]
         try:
-            found = _worker([*words, "--started", str(time.time())], job.threads, Path(job.folder))
+            each["runs"].append(_worker([*words, "--started", str(time.time())], job))
         except subprocess.SubprocessError as error:
             each["state"] = f"failed: {_reason(error)}"
-            found = {}
-        else:
-            each["runs"].append(found)
         seconds = time.perf_counter() - begin
         say(f"repeat {repeat + 1}  {entry['title']}  {name}  {each['state']}  {seconds:.0f} s")
 
 
-def _prepare(work: Work, folder: Path, threads: int, more: list[str]) -> None:
-    there = [CONTESTANTS[name] for name in work.contestants if not CONTESTANTS[name].missing]
-    exports = sorted({each.export for each in there} - {""})
-    folder.mkdir()
-    command = [sys.executable, "-m", "benchmarks.prepare", work.name, str(folder)]
-    command += ["--threads", str(threads), *more, "--exports", *exports]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment(threads, folder))
+def _worker(words: list[str], job: Job) -> Found:
+    said = _python(["benchmarks.worker", *words], job.threads, Path(job.folder))
+    found: Found = json.loads(said.splitlines()[-1])
+    return found
 
 
-def _worker(words: list[str], threads: int, folder: Path) -> Found:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.worker", *words],
+def _python(words: list[str], threads: int, folder: Path) -> str:
+    """What a module of this package prints when it is run."""
+    return subprocess.run(
+        [sys.executable, "-m", *words],
         check=True,
         cwd=ROOT,
         env=environment(threads, folder),
         capture_output=True,
         encoding="utf-8",
         timeout=TIMEOUT,
-    )
-    found: Found = json.loads(done.stdout.splitlines()[-1])
-    return found
+    ).stdout
 
 
 def environment(threads: int, folder: Path) -> dict[str, str]:

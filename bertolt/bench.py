@@ -23,6 +23,7 @@ from bertolt.console import say
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.load import read_table
 from bertolt.demo import demo_checkpoint
+from bertolt.errors import UsageError
 from bertolt.machine import cores, cpu_name, memory_bytes
 from bertolt.model.heads import BertForSequenceClassification
 from bertolt.predict import Predictor
@@ -50,7 +51,8 @@ class Rate:
 
     Attributes:
         texts_per_second, tokens_per_second: real ones.
-        share: of the machine's matrix-product rate in the same number format; see `forward_flops`.
+        share: of the machine's rate of matrix products in the same number format, counting those
+            that a classifier needs; see `forward_flops`.
     """
 
     texts_per_second: float
@@ -133,6 +135,10 @@ def bench(
         DataError: the file cannot be used.
         UsageError: a column without a file, or no model although the demo's is not installed.
     """
+    if column is not None and file is None:
+        raise UsageError(
+            "--column names a column of a file, and no file was given", fix="give the file too"
+        )
     source = huggingface.resolve(model) if model else demo_checkpoint()
     classifier = BertForSequenceClassification.from_pretrained(
         source, verbose=False, problem_type="single_label_classification"
@@ -140,26 +146,29 @@ def bench(
     tokenizer = BertTokenizer.from_pretrained(source)
     tokenizer.check_fits(classifier.config.vocab_size)
     texts = generate_texts(tokenizer) if file is None else _read(file, column)
-    predictor = Predictor(classifier, tokenizer, precision=precision)
-    rows = encode_texts(tokenizer, islice(cycle(texts), TEXTS), predictor.max_length)
-    device, choice = predictor.device, predictor.precision
+    limit = classifier.config.max_position_embeddings
+    rows = encode_texts(tokenizer, islice(cycle(texts), TEXTS), limit)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     say("Measuring matrix products")
     products = {name: product_rate(dtype, device) for name, dtype in FORMATS.items()}
     say("Measuring fine-tuning")
-    limit = products[choice.name] * 1e9
-    flops = forward_flops(classifier.config, rows.lengths)
-    training = _train(classifier, rows, precision, 3 * flops / limit)
+    trained = _train(classifier, rows, precision)
     say("Measuring prediction")
-    prediction = _predict(predictor, texts, flops / limit)
+    predictor = Predictor(classifier, tokenizer, precision=precision, device=device)
+    predicted = _predict(predictor, texts)
     latencies = _one_at_a_time(predictor, texts)
+    choice = predictor.precision
+    # Seconds of a token's forward pass, if it ran at the rate of the products.
+    flops = forward_flops(classifier.config, rows.lengths, first_token_only=True)
+    ideal = flops / (1e9 * products[choice.name])
     return BenchResult(
         machine=_machine(device),
         model=_model(source, classifier),
         texts=_texts(file, rows),
         precision=f"{choice.name}: {choice.reason}",
         products=products,
-        training=training,
-        prediction=prediction,
+        training=trained.rate(3 * ideal),
+        prediction=predicted.rate(ideal),
         milliseconds=1000 * statistics.median(latencies),
         milliseconds_95=1000 * float(np.percentile(latencies, 95)),
         peak_memory=peak_memory(device),
@@ -255,13 +264,25 @@ def _read(file: Path, column: str | None) -> list[str]:
     return read_table(file, text=column, need_label=False).texts
 
 
-def _train(
-    model: BertForSequenceClassification,
-    rows: EncodedTexts,
-    precision: Precision,
-    ideal: float,
-) -> Rate:
-    """The rate of fine-tuning; `ideal` are the seconds a token at the rate of the products."""
+@dataclass(frozen=True)
+class _Done:
+    """What went through, and how long it took."""
+
+    texts: int
+    tokens: int
+    seconds: float
+
+    def rate(self, ideal: float) -> Rate:
+        """The rates; `ideal` are the seconds of a token at the rate of the products."""
+        return Rate(
+            texts_per_second=self.texts / self.seconds,
+            tokens_per_second=self.tokens / self.seconds,
+            share=self.tokens * ideal / self.seconds,
+        )
+
+
+def _train(model: BertForSequenceClassification, rows: EncodedTexts, precision: Precision) -> _Done:
+    """Steps of fine-tuning, the first ones left out."""
     labels = np.arange(len(rows)) % model.config.num_labels
     data = EncodedTexts(**{**vars(rows), "labels": labels})
 
@@ -281,18 +302,12 @@ def _train(
     steps = min(200, max(3, int(SECONDS / trial[-1].seconds)))
     logs = run(_WARMUP_STEPS + steps).history.steps[_WARMUP_STEPS:]
     texts, tokens = sum(log.sequences for log in logs), sum(log.tokens for log in logs)
-    return _rate(texts, tokens, sum(log.seconds for log in logs), ideal)
+    return _Done(texts, tokens, sum(log.seconds for log in logs))
 
 
-def _rate(texts: int, tokens: int, seconds: float, ideal: float) -> Rate:
-    return Rate(
-        texts_per_second=texts / seconds,
-        tokens_per_second=tokens / seconds,
-        share=tokens * ideal / seconds,
-    )
+def _predict(predictor: Predictor, texts: list[str]) -> _Done:
+    """Many texts at once, after a trial run."""
 
-
-def _predict(predictor: Predictor, texts: list[str], ideal: float) -> Rate:
     def run(count: int) -> tuple[int, float]:
         """Tokens of some texts, and seconds from text to label."""
         start = time.perf_counter()
@@ -302,7 +317,7 @@ def _predict(predictor: Predictor, texts: list[str], ideal: float) -> Rate:
 
     run(_TRIAL)
     count = max(_TRIAL, int(SECONDS * _TRIAL / run(_TRIAL)[1]))
-    return _rate(count, *run(count), ideal)
+    return _Done(count, *run(count))
 
 
 def _one_at_a_time(predictor: Predictor, texts: list[str]) -> list[float]:
