@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import session
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.job import Found, Job, StepClock, padding_share, time_bulk, write_rows
 from benchmarks.prepare import fill
 from benchmarks.runtimes import EXPORTS
@@ -60,10 +61,22 @@ def prepared(
     return make
 
 
-def measure(name: str, job: Job) -> Found:
+def installed(name: str) -> Contestant:
     contestant = CONTESTANTS[name]
     if contestant.missing:
         pytest.skip(f"needs {', '.join(contestant.missing)}")
+    return contestant
+
+
+@functools.cache
+def export(name: str, job: Job) -> None:
+    EXPORTS[name](job)
+
+
+def measure(name: str, job: Job) -> Found:
+    contestant = installed(name)
+    if contestant.export:
+        export(contestant.export, job)
     return contestant.measure(job, time.time(), 0)
 
 
@@ -97,12 +110,9 @@ def test_prediction(name: str, kind: str, prepared: Callable[[str], Job]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporters
 @pytest.mark.parametrize(("name", "kind"), pairs(EXPORTED, ("predict", "single")))
 def test_prediction_with_an_export(name: str, kind: str, prepared: Callable[[str], Job]) -> None:
-    contestant = CONTESTANTS[name]
-    if contestant.missing:
-        pytest.skip(f"needs {', '.join(contestant.missing)}")
-    EXPORTS[contestant.export](prepared(kind))
     require_answers(measure(name, prepared(kind)), kind)
 
 
@@ -115,11 +125,8 @@ def test_others_give_the_same_answers_as_bertolt(
 ) -> None:
     """The same text, weights and precision: else something else than speed would differ."""
     job = prepared("predict")
-    contestant = CONTESTANTS[name]
-    if contestant.missing:
-        pytest.skip(f"needs {', '.join(contestant.missing)}")
-    if contestant.export:
-        EXPORTS[contestant.export](job)
+    if installed(name).export:
+        export(CONTESTANTS[name].export, job)
     assert answers(name, job, monkeypatch) == answers("bertolt-fp32", job, monkeypatch)
 
 
