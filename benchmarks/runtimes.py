@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,17 +155,27 @@ def openvino(job: Job, started: float, seed: int, *, precision: str) -> Found:
         return (compiled(feed)[0] for feed in feeds)
 
     def run_many(feeds: Iterator[Feed]) -> Iterator[NDArray[Any]]:
-        answers: dict[int, NDArray[Any]] = {}
-        queue = openvino.AsyncInferQueue(compiled)
-        queue.set_callback(
-            lambda request, number: answers.update(
-                {number: request.get_output_tensor().data.copy()}
-            )
-        )
-        for number, feed in enumerate(feeds):
-            queue.start_async(feed, number)
-        queue.wait_all()
-        return iter([answers[number] for number in range(len(answers))])
+        # As many batches under way as the plan asks for. Waiting for the oldest one, and not a
+        # callback from another thread: those were seen to hang when the queue was taken down.
+        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        free = [compiled.create_infer_request() for _ in range(count)]
+        running: deque[Any] = deque()
+
+        def finish() -> NDArray[Any]:
+            request = running.popleft()
+            request.wait()
+            free.append(request)
+            logits: NDArray[Any] = request.get_output_tensor().data.copy()
+            return logits
+
+        for feed in feeds:
+            if not free:
+                yield finish()
+            request = free.pop()
+            request.start_async(feed)
+            running.append(request)
+        while running:
+            yield finish()
 
     return _measure(job, started, run_one if single else run_many)
 

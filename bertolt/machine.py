@@ -8,6 +8,9 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+KERNELS = "192"
+"""Prepared CPU kernels to keep: those of a dozen batch sizes and as many groups of texts."""
+
 PACKAGES = ("bertolt", "torch", "tokenizers", "safetensors", "datasets", "numpy")
 
 
@@ -66,4 +69,4 @@ def bound_kernel_caches() -> None:
     the first product is computed, so this has to come before it.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "64")
+        os.environ.setdefault(name, KERNELS)

@@ -22,11 +22,11 @@ IGNORE_INDEX = -100
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions")
 """What a batch may carry to learn from."""
 
-ROW_MULTIPLE = 128
-"""T is rounded up to a multiple of this: kernels are prepared once for each distinct shape."""
+ROW_MULTIPLES = (128, 64, 32, 16)
+"""T is rounded up to one of these: kernels are prepared once for each distinct shape."""
 
-SMALL_ROW_MULTIPLE = 16
-"""The same for batches smaller than `ROW_MULTIPLE`."""
+FILLER_SHARE = 1 / 24
+"""The largest of `ROW_MULTIPLES` within this share of a batch is taken, the smallest at least."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class PackedBatch:
         end_positions: Tensor | None = None,
         num_choices: int = 1,
         pad_token_id: int = 0,
-        row_multiple: int = ROW_MULTIPLE,
+        row_multiple: int | None = None,
     ) -> PackedBatch:
         """Pack B sequences of ids, each given as a list or an array.
 
@@ -176,7 +176,7 @@ class PackedBatch:
             token_labels: a label for each token, instead, for heads that label tokens.
             next_sentence_label, start_positions, end_positions, num_choices: as the attributes.
             pad_token_id: what filler rows hold.
-            row_multiple: of T.
+            row_multiple: of T; None: by the size of the batch.
 
         Raises:
             DataError: no sequence at all, one without a token, or one whose segment ids or labels
@@ -233,7 +233,7 @@ class PackedBatch:
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         num_choices: int = 1,
-        row_multiple: int = ROW_MULTIPLE,
+        row_multiple: int | None = None,
     ) -> tuple[PackedBatch, PaddedLayout]:
         """Pack a padded batch, all of shape (B, L), and remember where its tokens were.
 
@@ -407,8 +407,9 @@ def _require_shape(name: str, values: Tensor, input_ids: Tensor) -> None:
         )
 
 
-def _padded_rows(total: int, multiple: int) -> int:
-    # One row more than needed: attention counts on a last row that is filler. A batch that does not
-    # fill one multiple, a single text for instance, is rounded less coarsely.
-    multiple = multiple if total >= multiple else min(multiple, SMALL_ROW_MULTIPLE)
+def _padded_rows(total: int, multiple: int | None) -> int:
+    if multiple is None:
+        within = (each for each in ROW_MULTIPLES if each <= total * FILLER_SHARE)
+        multiple = next(within, ROW_MULTIPLES[-1])
+    # One row more than needed: attention counts on a last row that is filler.
     return -(-(total + 1) // multiple) * multiple

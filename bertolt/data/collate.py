@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.data.batch import IGNORE_INDEX, ROW_MULTIPLE, PackedBatch
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.errors import DataError
 from bertolt.tokenization.batch_encoding import TensorKind, as_lists, as_tensor
 from bertolt.tokenization.rows import one_of, pad_column
@@ -62,7 +62,7 @@ class PackingCollator:
 
     Args:
         pad_token_id: what filler rows hold.
-        row_multiple: T is rounded up to a multiple of this.
+        row_multiple: T is rounded up to a multiple of this; None: by the size of the batch.
         token_labels: labels are one for each token, as for token classification.
     """
 
@@ -70,7 +70,7 @@ class PackingCollator:
         self,
         *,
         pad_token_id: int = 0,
-        row_multiple: int = ROW_MULTIPLE,
+        row_multiple: int | None = None,
         token_labels: bool = False,
     ) -> None:
         self.pad_token_id = pad_token_id

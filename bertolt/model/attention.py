@@ -15,7 +15,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,8 +27,9 @@ from bertolt.errors import UsageError
 from bertolt.model import varlen
 from bertolt.model.dropout import dropout
 
-# Padded attention lengths are multiples of this, so that kernels meet few distinct shapes.
-LENGTH_MULTIPLE = 8
+# A kernel is prepared once for each distinct shape, which takes as long as several products of the
+# usual size. So lengths and sizes of groups are few: multiples that grow with the length, and:
+GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # What starting one more group costs, in slots of the attention matrix: measured, see `_cut_groups`.
 GROUP_COST = 12_000
 
@@ -48,12 +49,15 @@ class Group:
 class Groups:
     """Which packed token sits in which slot of the length-grouped backend.
 
+    Heads are apart in it: of each group come the slots of its first sequence and first head, those
+    of the next head, and so on, which is what products over (G·N, L, D) need.
+
     Attributes:
         groups: the padded groups, in slot order.
-        slots: (P,) packed row of each slot; filler slots take the last row, which is filler too
-            and so never carries a gradient.
-        rows: (T,) slot of each packed row; filler rows take slot 0 and are zeroed after.
-        num_tokens: rows that hold a token of a sequence; the rest, at least one, are filler.
+        slots: (P·N,) row among the packed (T·N, D) of each slot; filler slots take the last row,
+            which is filler too and so never carries a gradient.
+        rows: (T·N,) slot of each of these rows; filler rows take slot 0 and are zeroed after.
+        real_rows: rows of tokens; the rest, at least N, are filler.
         order: (B,) sequences in the order of the groups.
         places: (B,) the inverse of `order`.
     """
@@ -61,7 +65,7 @@ class Groups:
     groups: tuple[Group, ...]
     slots: Tensor
     rows: Tensor
-    num_tokens: int
+    real_rows: int
     order: Tensor
     places: Tensor
 
@@ -77,12 +81,13 @@ class AttentionLayout:
 
     batch: PackedBatch
     causal: bool = False
+    _grouped: dict[int, Groups] = field(default_factory=dict, repr=False)
 
-    @functools.cached_property
-    def grouped(self) -> Groups:
-        """The slots of the length-grouped backend."""
-        groups: Groups = _lay_out_groups(self.batch, self.causal)
-        return groups
+    def grouped(self, heads: int) -> Groups:
+        """The slots of the length-grouped backend, for so many heads."""
+        if heads not in self._grouped:
+            self._grouped[heads] = _lay_out_groups(self.batch, self.causal, heads)
+        return self._grouped[heads]
 
     @functools.cached_property
     def starts(self) -> Tensor:
@@ -181,18 +186,19 @@ def attention(
 
 
 def prepare_layout(
-    batch: PackedBatch, *, causal: bool = False, backend: str = "grouped"
+    batch: PackedBatch, *, heads: int, causal: bool = False, backend: str = "grouped"
 ) -> AttentionLayout:
     """Lay the sequences of one batch out.
 
     Args:
         batch: on any device.
+        heads: N.
         causal: no token sees a later one.
         backend: what it needs is made at once; what another one needs, when it asks.
     """
     layout = AttentionLayout(batch, causal)
     if backend == "grouped":
-        _ = layout.grouped
+        layout.grouped(heads)
     elif backend == "varlen":
         _ = layout.starts
     return layout
@@ -200,31 +206,34 @@ def prepare_layout(
 
 # The host decides how to lay a batch out; a compiler has nothing to gain there.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _lay_out_groups(batch: PackedBatch, causal: bool) -> Groups:
+def _lay_out_groups(batch: PackedBatch, causal: bool, heads: int) -> Groups:
     device, num_rows = batch.cu_seqlens.device, batch.input_ids.shape[0]
     starts = batch.starts_on_host.long()
     lengths = starts.diff()
     order = torch.argsort(lengths, descending=True, stable=True)
+    head = torch.arange(heads)[:, None]
     groups: list[Group] = []
     slots: list[Tensor] = []
-    rows = torch.zeros(num_rows, dtype=torch.long)
-    offset = 0
+    filled: list[Tensor] = []
     for begin, end in _cut_groups(tuple(lengths[order].tolist())):
         members = order[begin:end]
-        length = _round_up(int(lengths[members[0]]), LENGTH_MULTIPLE)
+        length = padded_length(int(lengths[members[0]]))
         column = torch.arange(length)
         real = column < lengths[members, None]
         index = torch.where(real, starts[members, None] + column, num_rows - 1)
-        rows[index[real]] = (torch.arange(index.numel()).view_as(index) + offset)[real]
-        slots.append(index.flatten())
+        slots.append((index[:, None] * heads + head).flatten())
+        filled.append(real[:, None].expand(-1, heads, -1).flatten())
         bias = _causal_bias(length, device) if causal else _key_bias(real, device)
         groups.append(Group(end - begin, length, bias))
-        offset += index.numel()
+    slot = torch.cat(slots)
+    where = torch.cat(filled).nonzero().squeeze(1)
+    rows = torch.zeros(num_rows * heads, dtype=torch.long)
+    rows[slot[where]] = where
     return Groups(
         groups=tuple(groups),
-        slots=torch.cat(slots).to(device, non_blocking=True),
+        slots=slot.to(device, non_blocking=True),
         rows=rows.to(device, non_blocking=True),
-        num_tokens=batch.num_tokens,
+        real_rows=batch.num_tokens * heads,
         order=order.to(device, non_blocking=True),
         places=torch.argsort(order).to(device, non_blocking=True),
     )
@@ -244,34 +253,38 @@ def _key_bias(real: Tensor, device: torch.device) -> Tensor | None:
     return bias[:, None, None, :].to(device, non_blocking=True)
 
 
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
+def padded_length(length: int) -> int:
+    """The length rounded up, by an eighth or less where it is long."""
+    multiple = 8
+    while multiple * 16 < length:
+        multiple *= 2
+    return -(-max(length, 1) // multiple) * multiple
 
 
 @functools.lru_cache(maxsize=256)
 def _cut_groups(lengths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Cut lengths, longest first, into the groups that cost least.
+    """Cut lengths, longest first, into the groups of `GROUP_SIZES` that cost least.
 
     A group of G sequences costs G·L² slots of attention and a fixed `GROUP_COST`. One group a
     distinct length would be many small calls; one group in all would be mostly padding where the
     tail of lengths is long. Dynamic programming over the cuts finds the best of both.
     """
     count = len(lengths)
-    padded = [_round_up(max(length, 1), LENGTH_MULTIPLE) ** 2 for length in lengths]
-    # A cut inside a run of equal padded lengths never pays.
-    edges = [0, *(i for i in range(1, count) if padded[i] != padded[i - 1]), count]
-    best: list[float] = [0.0] + [math.inf] * (len(edges) - 1)
-    back = [0] * len(edges)
-    for end in range(1, len(edges)):
-        for begin in range(end):
-            size = edges[end] - edges[begin]
-            cost = best[begin] + GROUP_COST + size * padded[edges[begin]]
+    slots = [padded_length(length) ** 2 for length in lengths]
+    best: list[float] = [0.0] + [math.inf] * count
+    back = [0] * (count + 1)
+    for begin in range(count):
+        for size in GROUP_SIZES:
+            end = begin + size
+            if end > count:
+                break
+            cost = best[begin] + GROUP_COST + size * slots[begin]
             if cost < best[end]:
                 best[end], back[end] = cost, begin
     cuts: list[tuple[int, int]] = []
-    end = len(edges) - 1
+    end = count
     while end:
-        cuts.append((edges[back[end]], edges[end]))
+        cuts.append((back[end], end))
         end = back[end]
     return tuple(reversed(cuts))
 
@@ -330,15 +343,17 @@ def _select(x: Tensor, index: Tensor, real: int | None) -> Tensor:
     return taken
 
 
-def _to_slots(x: Tensor, layout: Groups) -> Tensor:
-    """Packed rows (T, H) to slots (P, H)."""
-    gathered: Tensor = _Gather.apply(x, layout.slots, layout.rows, layout.num_tokens, False)  # type: ignore[no-untyped-call]
+def _to_slots(x: Tensor, places: Groups) -> Tensor:
+    """Packed rows (T, N, D) to slots (P·N, D)."""
+    gathered: Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
+        x.reshape(-1, x.shape[-1]), places.slots, places.rows, places.real_rows, False
+    )
     return gathered
 
 
-def _to_rows(x: Tensor, layout: Groups) -> Tensor:
-    """Slots (P, H) to packed rows (T, H)."""
-    gathered: Tensor = _Gather.apply(x, layout.rows, layout.slots, layout.num_tokens, True)  # type: ignore[no-untyped-call]
+def _to_rows(x: Tensor, places: Groups) -> Tensor:
+    """Slots (P·N, D) to packed rows (T·N, D)."""
+    gathered: Tensor = _Gather.apply(x, places.rows, places.slots, places.real_rows, True)  # type: ignore[no-untyped-call]
     return gathered
 
 
@@ -347,15 +362,11 @@ def _grouped(
 ) -> Tensor:
     """Length-grouped matrix products: a few padded blocks, each one batched product."""
     heads, size = q.shape[1:]
-    places = layout.grouped
-    k, v = (_to_slots(x.flatten(1), places) for x in (k, v))
-    q = (
-        q.flatten(1).index_select(0, places.order)
-        if first_only
-        else _to_slots(q.flatten(1), places)
-    )
-    slots = [group.size * group.length for group in places.groups]
-    rows = [group.size for group in places.groups] if first_only else slots
+    places = layout.grouped(heads)
+    k, v = _to_slots(k, places), _to_slots(v, places)
+    q = q.index_select(0, places.order).flatten(0, 1) if first_only else _to_slots(q, places)
+    slots = [group.size * heads * group.length for group in places.groups]
+    rows = [group.size * heads for group in places.groups] if first_only else slots
     out: list[Tensor] = []
     # `split`, and not one `narrow` after the other: its backward is a single concatenation.
     for group, *blocks in zip(
@@ -365,19 +376,12 @@ def _grouped(
         torch.split(v, slots),
         strict=True,
     ):
-        query, key, value = (_heads_first(block, group.size, heads) for block in blocks)
-        found = _attend_group(query, key, value, group, heads, p)
-        found = found.view(group.size, heads, -1, size).transpose(1, 2)
-        out.append(found.reshape(-1, heads * size))
+        query, key, value = (block.view(group.size * heads, -1, size) for block in blocks)
+        out.append(_attend_group(query, key, value, group, heads, p).view(-1, size))
     mixed = out[0] if len(out) == 1 else torch.cat(out)
-    mixed = mixed.index_select(0, places.places) if first_only else _to_rows(mixed, places)
-    return mixed.view(-1, heads, size)
-
-
-def _heads_first(block: Tensor, size: int, heads: int) -> Tensor:
-    """The slots of one group of G sequences, (G·L, H), as (G·N, L, D)."""
-    apart = block.view(size, block.shape[0] // size, heads, -1).transpose(1, 2)
-    return apart.reshape(size * heads, apart.shape[2], -1)
+    if first_only:
+        return mixed.view(-1, heads, size).index_select(0, places.places)
+    return _to_rows(mixed, places).view(-1, heads, size)
 
 
 def _attend_group(

@@ -29,7 +29,7 @@ from bertolt.model.attend import (
     SelfAttend,
     Watched,
 )
-from bertolt.model.dropout import Dropout
+from bertolt.model.dropout import Dropout, dropout_add
 from bertolt.model.outputs import BertModelOutput
 from bertolt.model.pretrained import PreTrainedModel
 
@@ -140,7 +140,8 @@ class BertSelfOutput(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """(T, width_in) and the (T, H) it is added to: (T, H)."""
-        normed: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+        summed = dropout_add(self.dense(hidden), residual, self.dropout.p, self.dropout.training)
+        normed: Tensor = self.LayerNorm(summed)
         return normed
 
 

@@ -206,7 +206,12 @@ class PreTrainedModel(nn.Module):
     def prepare_layout(self, batch: PackedBatch) -> AttentionLayout:
         """Where the tokens of `batch` sit while attention is computed."""
         causal = self.config.is_decoder
-        return prepare_layout(batch, causal=causal, backend=self.attention_backend.name)
+        return prepare_layout(
+            batch,
+            heads=self.config.num_attention_heads,
+            causal=causal,
+            backend=self.attention_backend.name,
+        )
 
     def forward(
         self,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bertolt.console import held_interrupts
 from bertolt.data.batch import PackedBatch
@@ -27,6 +27,7 @@ from bertolt.errors import DataError, TrainingError
 from bertolt.machine import keep_freed_memory
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
+from bertolt.train.gradients import clip_and_step, gradient_norm, sparse_word_gradient
 
 FP32 = PrecisionChoice("fp32", "the default")
 
@@ -93,20 +94,20 @@ def train_step(
             fix="give the rows labels that are not all ignored",
         )
     loss = torch.zeros((), device=device)
-    for batch in micro:
-        with precision.autocast(device):
-            part = model(replace(batch, loss_counts=counts).to(device, non_blocking=True)).loss
-        part.backward()
-        loss = loss + part.detach()
+    tied = model.get_output_embeddings() is not None
+    with sparse_word_gradient(model.get_input_embeddings(), optimizer, tied):
+        for batch in micro:
+            with precision.autocast(device):
+                part = model(replace(batch, loss_counts=counts).to(device, non_blocking=True)).loss
+            part.backward()
+            loss = loss + part.detach()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = gradient_norm(parameters)
     learning_rate = float(optimizer.param_groups[0]["lr"])
     # Read together: on a GPU this is the one place of a step that waits for it.
     loss_value, norm_value = torch.stack([loss.double(), norm.to(device).double()]).tolist()
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
-    if max_grad_norm > 0:
-        nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
-    optimizer.step()
+    clip_and_step(optimizer, parameters, norm, max_grad_norm)
     if scheduler is not None:
         scheduler.step()
     optimizer.zero_grad(set_to_none=True)

@@ -6,9 +6,10 @@ of torch applies it. Two schedules follow a measured value instead, and take it 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, SupportsFloat
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from bertolt.errors import UsageError, nearest
+
+_CLIP_MARGIN = 1e-6  # as in torch's own clipping
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -103,9 +106,53 @@ class AdamW(torch.optim.AdamW):
             for group in self.param_groups:
                 group["fused"] = True
 
+        self.grad_scale: Tensor | None = None  # what torch's step divides gradients by
+        self._rows: dict[nn.Parameter, Tensor] = {}
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters; a sparse gradient counts as the dense one that it stands for."""
+        with self._dense_gradients():
+            return super().step(closure)
+
+    def step_clipped(self, norm: Tensor, max_norm: float) -> None:
+        """Update with gradients of this norm scaled down to `max_norm`, without a pass of its own.
+
+        Only for what `fused` computes.
+        """
+        self.grad_scale = ((norm + _CLIP_MARGIN) / max_norm).clamp(min=1.0).float()
+        try:
+            self.step()
+        finally:
+            self.grad_scale = None
+
+    @property
+    def fused(self) -> bool:
+        """Whether one kernel makes the whole update."""
+        return all(group["fused"] for group in self.param_groups)
+
     def _can_fuse(self) -> bool:
         parameters = [p for group in self.param_groups for p in group["params"]]
         return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+
+    @contextlib.contextmanager
+    def _dense_gradients(self) -> Iterator[None]:
+        """Sparse gradients put among zeros, which are kept: only the rows are cleared again."""
+        sparse = {
+            parameter: parameter.grad.coalesce()
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and parameter.grad.is_sparse
+        }
+        for parameter, grad in sparse.items():
+            if parameter not in self._rows:
+                self._rows[parameter] = torch.zeros_like(parameter, requires_grad=False)
+            parameter.grad = self._rows[parameter].index_copy_(0, grad.indices()[0], grad.values())
+        try:
+            yield
+        finally:
+            for parameter, grad in sparse.items():
+                self._rows[parameter].index_fill_(0, grad.indices()[0], 0.0)
+                parameter.grad = grad
 
 
 def _rise(step: int, num_warmup_steps: int) -> float:

@@ -21,6 +21,7 @@ from torch import Tensor
 import bertolt
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.errors import UsageError
+from bertolt.model import attention as attention_module
 from bertolt.model import varlen
 from bertolt.model.attention import (
     BACKENDS,
@@ -143,7 +144,7 @@ def layout_of(
     batch = PackedBatch.from_sequences(
         [[1] * length for length in lengths], row_multiple=row_multiple
     )
-    layout = prepare_layout(batch, causal=causal, backend=backend)
+    layout = prepare_layout(batch, heads=1, causal=causal, backend=backend)
     return layout, batch.input_ids.shape[0]
 
 
@@ -314,15 +315,42 @@ def test_number_formats_that_the_kernel_does_not_take_go_in_groups(
     assert torch.equal(found, wanted)
 
 
-def test_groups_are_made_at_once_for_their_backend_and_for_another_when_it_asks() -> None:
-    assert "grouped" in vars(layout_of([3, 4], backend="grouped")[0])
-    layout, rows = layout_of([3, 4], backend="varlen")
-    assert "grouped" not in vars(layout)
-    qkv = random_qkv(rows, 1, 4)
+def test_groups_are_made_at_once_for_their_backend_and_for_another_when_it_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+    make = attention_module._lay_out_groups
+
+    def counted(batch: PackedBatch, causal: bool, heads: int) -> Any:
+        made.append(heads)
+        return make(batch, causal, heads)
+
+    monkeypatch.setattr(attention_module, "_lay_out_groups", counted)
+    batch = PackedBatch.from_sequences([[1] * 3, [1] * 4])
+    prepare_layout(batch, heads=2)
+    assert made == [2]
+    layout = prepare_layout(batch, heads=2, backend="varlen")
+    qkv = random_qkv(batch.input_ids.shape[0], 2, 4)
     attention(*qkv, layout, backend="varlen")
-    assert "grouped" not in vars(layout)
     attention(*qkv, layout, backend="grouped")
-    assert "grouped" in vars(layout)
+    attention(*qkv, layout, backend="grouped")
+    assert made == [2, 2]
+
+
+@given(lengths=st.lists(st.integers(1, 512), min_size=1, max_size=80))
+def test_groups_are_few_sizes_and_hold_every_sequence_once(lengths: list[int]) -> None:
+    batch = PackedBatch.from_sequences([[1] * length for length in lengths])
+    groups = prepare_layout(batch, heads=1).grouped(1)
+    assert sum(group.size for group in groups.groups) == len(lengths)
+    assert {group.size for group in groups.groups} <= set(attention_module.GROUP_SIZES)
+    assert sorted(groups.order.tolist()) == list(range(len(lengths)))
+    for group, first in zip(
+        groups.groups,
+        itertools.accumulate((group.size for group in groups.groups), initial=0),
+        strict=False,
+    ):
+        longest = lengths[groups.order[first]]
+        assert longest <= group.length <= max(longest + 7, longest * 9 / 8)
 
 
 # ---- whole models ----

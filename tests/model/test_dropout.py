@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from bertolt.model.dropout import Dropout, dropout
+from bertolt.model.dropout import Dropout, dropout, dropout_add
 
 SHARES = [0.001, 0.1, 0.25, 0.5, 0.9]
 
@@ -108,3 +108,20 @@ def test_a_module_shows_its_share_and_can_be_copied() -> None:
     assert copy.deepcopy(module).p == 0.25
     assert not list(module.parameters())
     assert not module.state_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_and_a_sum_in_one_pass_are_the_two_after_each_other(dtype: torch.dtype) -> None:
+    x = torch.randn(64, 32, dtype=dtype, requires_grad=True)
+    residual = torch.randn(64, 32, dtype=dtype, requires_grad=True)
+    torch.manual_seed(5)
+    found = dropout_add(x, residual, 0.3, training=True)
+    grads = torch.autograd.grad(found.float().square().sum(), (x, residual))
+    torch.manual_seed(5)
+    wanted = dropout(x, 0.3, training=True) + residual
+    again = torch.autograd.grad(wanted.float().square().sum(), (x, residual))
+    tolerance = {"atol": 2e-2, "rtol": 2e-2} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(found, wanted, **tolerance)
+    for one, other in zip(grads, again, strict=True):
+        torch.testing.assert_close(one, other, **({"atol": 0.1, "rtol": 0.02} if tolerance else {}))
+    assert torch.equal(dropout_add(x, residual, 0.3, training=False), x + residual)

@@ -108,7 +108,7 @@ def test_flash_attention_equals_the_reference(
 ) -> None:
     """Both from the same bfloat16 numbers, the reference computed in fp32."""
     batch = PackedBatch.from_sequences([[5] * length for length in lengths]).to(CUDA)
-    layout = prepare_layout(batch, causal=causal, backend="varlen")
+    layout = prepare_layout(batch, heads=1, causal=causal, backend="varlen")
     q, k, v = random_qkv(batch.input_ids.shape[0], 3, size)
     q = q.index_select(0, batch.first_rows) if first_only else q
     real = len(lengths) if first_only else sum(lengths)
@@ -134,7 +134,7 @@ def test_flash_attention_drops_its_share_of_the_weights_and_scales_the_rest() ->
     """With the unit matrix as values, what comes out are the weights themselves."""
     share, length, count = 0.3, 8, 400
     batch = PackedBatch.from_sequences([[5] * length] * count).to(CUDA)
-    layout = prepare_layout(batch, backend="varlen")
+    layout = prepare_layout(batch, heads=1, backend="varlen")
     rows = batch.input_ids.shape[0]
     zeros = torch.zeros(rows, 1, length, device=CUDA, dtype=torch.bfloat16)
     unit = torch.eye(length, device=CUDA, dtype=torch.bfloat16)
