@@ -169,6 +169,7 @@ def environment(threads: int, folder: Path) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(folder / f"hub-{time.time_ns()}"),
+        "BERTOLT_CACHE_TOKENS": "0",
         "PYTHONWARNINGS": "ignore",
     }
 

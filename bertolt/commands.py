@@ -18,9 +18,9 @@ from bertolt.account import tell_rows, tell_table
 from bertolt.config import Precision
 from bertolt.console import counting, say
 from bertolt.contract import Contract
-from bertolt.data.encode import encode_texts
 from bertolt.data.labels import LabelMap, encode_labels
 from bertolt.data.load import OnBadRow, read_table
+from bertolt.data.tokens import encode_once
 from bertolt.errors import DataError, UsageError
 from bertolt.evaluation import Scores, majority, score
 from bertolt.files import write_atomically
@@ -68,7 +68,8 @@ def evaluate_file(
     classes = encode_labels(table, labels)
     texts, limit = table.dataset["text"], predictor.max_length
     with counting("Tokenising", len(classes)) as show:
-        rows = encode_texts(predictor.tokenizer, texts, limit, classes, progress=show)
+        rows, origin = encode_once(predictor.tokenizer, texts, limit, classes, progress=show)
+    say(f"Evaluation tokens: {origin}")
     tell_rows("Evaluation", rows, labels.names)
     say(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
     with counting("Evaluating", len(rows)) as show:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bertolt.checkpoint import huggingface
 from bertolt.contract import Contract, Golden
-from bertolt.data.collate import PackingCollator
+from bertolt.data.batch import PackedBatch
 from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.data.prefetch import ahead_of
 from bertolt.errors import CheckpointError
 from bertolt.evaluation import TOKEN_BUDGET
 from bertolt.model.heads import BertForSequenceClassification
@@ -77,7 +80,6 @@ class Predictor:
         self.contract = contract
         limit = model.config.max_position_embeddings
         self.max_length = min(contract.max_length, limit) if contract else limit
-        self._collate = PackingCollator(pad_token_id=model.config.pad_token_id)
 
     @classmethod
     def from_pretrained(
@@ -112,11 +114,23 @@ class Predictor:
         Args:
             texts: read in windows and sorted by length inside them, so that an endless stream
                 needs no more memory than one window.
-            window: texts to read before the first of them is answered; None: `WINDOW`.
+            window: texts to read before the first of them is answered; None: `WINDOW`, and on a
+                GPU as many again, which are tokenised while it works on those before them.
         """
         source = iter(texts)
-        while part := list(islice(source, window or WINDOW)):
-            yield from self._answer(encode_texts(self.tokenizer, part, self.max_length))
+        parts = iter(lambda: list(islice(source, window or WINDOW)), [])
+        ahead = window is None and self.device.type == "cuda"
+        encoding = ahead_of(self._encode, parts) if ahead else nullcontext(map(self._encode, parts))
+        with encoding as windows:
+            for rows in windows:
+                yield from self._answer(rows)
+
+    def _encode(self, texts: list[str]) -> EncodedTexts:
+        return encode_texts(self.tokenizer, texts, self.max_length)
+
+    def _pack(self, rows: list[Any]) -> PackedBatch:
+        ids = [row["input_ids"] for row in rows]
+        return PackedBatch.from_sequences(ids, pad_token_id=self.model.config.pad_token_id)
 
     def _answer(self, rows: EncodedTexts) -> Sequence[Prediction]:
         answers: list[Prediction | None] = [None] * len(rows)
@@ -125,7 +139,7 @@ class Predictor:
             self.model,
             rows,
             rows.lengths,
-            self._collate,
+            self._pack,
             token_budget=TOKEN_BUDGET,
             precision=self.precision,
         ):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["BERTOLT_CACHE_TOKENS"] = "0"  # tests leave nothing in the user's cache
 
 # A job that a shell has put into the background ignores Ctrl-C, and so would its tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -117,6 +117,25 @@ def test_a_stream_is_read_a_window_at_a_time(predictor: Predictor) -> None:
         assert read == expected
 
 
+def test_on_a_gpu_the_next_window_is_tokenised_ahead(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers; as many texts are read again, but where a window is asked for."""
+    texts = ["good film", "bad", "the plot " * 9, "very " * 30, "was", "good", "bad film"]
+    plain = list(predictor.predict(texts, window=3))
+    monkeypatch.setattr("bertolt.predict.WINDOW", 3)
+    monkeypatch.setattr(predictor, "device", torch.device("cuda"))
+    source = iter(texts)
+    answers = predictor.predict(source)
+    ahead = [next(answers)]
+    assert next(source) == "bad film", "two windows of three have been read"
+    ahead += answers
+    assert ahead == plain[:6]
+    source = iter(texts)
+    next(predictor.predict(source, window=1))
+    assert next(source) == "bad"
+
+
 def test_the_model_answers_without_dropout(model: Any, tiny_tokenizer: Any) -> None:
     predictor = Predictor(model.train(), tiny_tokenizer, precision="fp32")
     first, second = predictor.predict(["good film"]), predictor.predict(["good film"])

@@ -193,21 +193,23 @@ class PackedBatch:
         total = int(cu_seqlens[-1])
         rows = _padded_rows(total, row_multiple)
 
-        def packed(values: Sequence[Any], name: str, filler: int) -> Tensor:
-            _require_same_lengths(lengths, values, name)
+        def packed(values: Sequence[Any], filler: int) -> Tensor:
             flat = np.full(rows, filler, dtype=np.int64)
             np.concatenate(values, out=flat[:total], casting="unsafe")
             return torch.from_numpy(flat)
 
         if token_labels is not None:
-            labels = packed(token_labels, "labels", IGNORE_INDEX)
+            _require_same_lengths(lengths, token_labels, "labels")
+            labels = packed(token_labels, IGNORE_INDEX)
+        if token_type_ids is not None:
+            _require_same_lengths(lengths, token_type_ids, "token_type_ids")
         positions = np.zeros(rows, dtype=np.int64)
         positions[:total] = np.arange(total) - np.repeat(cu_seqlens[:-1], lengths)
         return cls(
-            input_ids=packed(input_ids, "input_ids", pad_token_id),
+            input_ids=packed(input_ids, pad_token_id),
             token_type_ids=torch.zeros(rows, dtype=torch.long)
             if token_type_ids is None
-            else packed(token_type_ids, "token_type_ids", 0),
+            else packed(token_type_ids, 0),
             position_ids=torch.from_numpy(positions),
             cu_seqlens=torch.from_numpy(cu_seqlens),
             max_seqlen=int(lengths.max()),

@@ -64,15 +64,27 @@ class EncodedTexts:
         ids: int32 ids of all texts, end to end.
         offsets: (N+1,) int64 start of each text in `ids`.
         full_lengths: (N,) tokens of each text before cutting.
-        account: what was cut.
+        max_length: the limit in tokens.
         labels: (N,) labels, or None.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     full_lengths: NDArray[np.int64]
-    account: CutAccount
+    max_length: int
     labels: NDArray[Any] | None = None
+
+    @property
+    def account(self) -> CutAccount:
+        """What was cut."""
+        over = np.maximum(self.full_lengths - self.max_length, 0)
+        return CutAccount(
+            max_length=self.max_length,
+            texts=len(self),
+            tokens=int(self.full_lengths.sum()),
+            texts_cut=int((over > 0).sum()),
+            tokens_cut=int(over.sum()),
+        )
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -114,33 +126,35 @@ def encode_texts(
         raise UsageError(f"a maximum length of {max_length} leaves no room for text", fix="use 3+")
     ids = array("i")
     lengths: list[int] = []
-    full_lengths: list[int] = []
     source = iter(texts)
     while chunk := list(islice(source, _CHUNK)):
         for encoded in tokenizer.encode_ids(chunk):
-            full_lengths.append(len(encoded))
+            lengths.append(len(encoded))
             if len(encoded) > max_length:
                 encoded = [*encoded[: max_length - 1], tokenizer.sep_token_id]
-            lengths.append(len(encoded))
             ids.extend(encoded)
         if progress is not None:
             progress(len(lengths))
-    if labels is not None and len(labels) != len(lengths):
-        raise UsageError(
-            f"there are {len(lengths)} texts and {len(labels)} labels", fix="give one for each text"
-        )
-    full = np.asarray(full_lengths, dtype=np.int64)
-    over = np.maximum(full - max_length, 0)
+    require_one_each(labels, len(lengths))
+    full_lengths = np.array(lengths, dtype=np.int64)
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.minimum(full_lengths, max_length).cumsum(out=offsets[1:])
     return EncodedTexts(
         ids=np.frombuffer(ids, dtype=np.int32) if len(ids) else np.zeros(0, np.int32),
-        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-        full_lengths=full,
-        account=CutAccount(
-            max_length=max_length,
-            texts=len(lengths),
-            tokens=int(full.sum()),
-            texts_cut=int((over > 0).sum()),
-            tokens_cut=int(over.sum()),
-        ),
+        offsets=offsets,
+        full_lengths=full_lengths,
+        max_length=max_length,
         labels=labels,
     )
+
+
+def require_one_each(labels: NDArray[Any] | None, texts: int) -> None:
+    """Refuse labels that are not as many as the texts.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if labels is not None and len(labels) != texts:
+        raise UsageError(
+            f"there are {texts} texts and {len(labels)} labels", fix="give one for each text"
+        )

@@ -1,17 +1,18 @@
-"""Batches made ahead of the GPU that will use them, in a thread of their own."""
+"""Batches and tokens made ahead of the GPU that will use them, in a thread of their own."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 from bertolt.data.batch import PackedBatch
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 DEPTH = 2
@@ -70,3 +71,46 @@ def _in_order(items: Iterator[T], depth: int, worker: ThreadPoolExecutor) -> Ite
             return
         waiting.append(worker.submit(next, items, end))
         yield item  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def ahead_of(change: Callable[[S], T], items: Iterator[S]) -> Iterator[Iterator[T]]:
+    """`map(change, items)`, each result made by one other thread while the one before is used.
+
+    The items are read in this thread, since not every source may be read in another, and since one
+    that keeps its reader waiting could then not be left. What reading or changing an item raises is
+    raised where its result would have come. At the end the thread finishes the item under way.
+
+    Args:
+        change: made in the other thread.
+        items: read one further than results are taken.
+    """
+    worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    try:
+        yield _one_ahead(change, items, worker)
+    finally:
+        worker.shutdown(cancel_futures=True)
+
+
+def _one_ahead(
+    change: Callable[[S], T], items: Iterator[S], worker: ThreadPoolExecutor
+) -> Iterator[T]:
+    ready = _submit(change, items, worker)
+    while ready is not None:
+        coming = _submit(change, items, worker)
+        yield ready.result()
+        ready = coming
+
+
+def _submit(
+    change: Callable[[S], T], items: Iterator[S], worker: ThreadPoolExecutor
+) -> Future[T] | None:
+    """What will become of the next item; None at their end."""
+    try:
+        return worker.submit(change, next(items))
+    except StopIteration:
+        return None
+    except Exception as error:  # noqa: BLE001 - raised in its turn, after what was read before
+        fault: Future[T] = Future()
+        fault.set_exception(error)
+        return fault

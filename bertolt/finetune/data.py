@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from bertolt.account import tell_rows, tell_table
 from bertolt.config import BertConfig, FinetuneOptions
 from bertolt.console import counting, say
-from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map, split_rows
 from bertolt.data.load import Table, read_table
+from bertolt.data.tokens import encode_once
 from bertolt.errors import UsageError
 from bertolt.tokenization import BertTokenizer
 from bertolt.words import plural
@@ -83,16 +84,18 @@ def prepare(
     table = _read(path, options)
     labels, train_index, eval_index, eval_table, split = _part(table, options)
 
-    def encode(part: Table, index: NDArray[np.int64]) -> LabelledRows:
+    def encode(part: Table, index: NDArray[np.int64], what: str) -> LabelledRows:
         classes = encode_labels(part, labels)[index]
         texts = part.dataset.select(index)["text"]
         with counting("Tokenising", len(index)) as show:
-            encoded = encode_texts(tokenizer, texts, limit, classes, progress=show)
+            encoded, origin = encode_once(tokenizer, texts, limit, classes, progress=show)
+        say(f"{what} tokens: {origin}")
         return LabelledRows(table=part, index=index, encoded=encoded)
 
-    train, held_out = encode(table, train_index), encode(eval_table, eval_index)
-    seen = set(table.dataset.select(train_index)["text"])
-    repeated = sum(text in seen for text in eval_table.dataset.select(eval_index)["text"])
+    train = encode(table, train_index, "Training")
+    held_out = encode(eval_table, eval_index, "Evaluation")
+    seen = set(table.dataset.select(train_index)["text"][:])
+    repeated = sum(text in seen for text in eval_table.dataset.select(eval_index)["text"][:])
     data = Prepared(
         labels=labels,
         train=train,

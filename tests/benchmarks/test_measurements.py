@@ -283,9 +283,10 @@ def test_rounds_are_interleaved_and_a_failure_stops_only_itself(
     assert len(found["bertolt"]["runs"]) == len(found["peer-bf16"]["runs"]) == 2
 
 
-def test_everyone_gets_the_same_threads_and_no_network(tmp_path: Path) -> None:
+def test_everyone_gets_the_same_threads_no_network_and_no_cache(tmp_path: Path) -> None:
     found = session.environment(3, tmp_path)
     assert found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "3"
     assert found["HF_HUB_OFFLINE"] == "1"
     assert found["HF_HOME"].startswith(str(tmp_path))
+    assert found["BERTOLT_CACHE_TOKENS"] == "0"
     assert found["PATH"] == os.environ["PATH"]

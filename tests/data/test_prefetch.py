@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bertolt import BertForSequenceClassification, PackedBatch
 from bertolt.data import prefetch
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.data.prefetch import feeding, in_background
+from bertolt.data.prefetch import ahead_of, feeding, in_background
 from bertolt.errors import DataError
 from bertolt.model.precision import PrecisionChoice
 from bertolt.train.loop import fit
@@ -90,6 +90,81 @@ def test_an_error_in_the_middle_of_the_use_ends_the_thread() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert threads() == 0
+
+
+# ---- one ahead ----
+
+
+@given(items=st.lists(st.integers()))
+def test_results_come_as_those_of_map(items: list[int]) -> None:
+    with ahead_of(str, iter(items)) as results:
+        assert list(results) == [str(item) for item in items]
+
+
+def test_items_are_read_here_and_changed_elsewhere_one_ahead() -> None:
+    """A database cursor, for instance, may be read in one thread alone."""
+    here, read, changed = threading.get_ident(), [], []
+
+    def source() -> Iterator[int]:
+        for number in itertools.count():
+            assert threading.get_ident() == here
+            read.append(number)
+            yield number
+
+    def change(number: int) -> int:
+        assert threading.get_ident() != here
+        changed.append(number)
+        return -number
+
+    with ahead_of(change, source()) as results:
+        for number in range(4):
+            assert next(results) == -number
+            assert read == list(range(number + 2))
+    assert changed[:4] == list(range(4))
+    assert set(changed) <= set(read)
+    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+
+
+def test_the_next_is_changed_while_the_one_before_is_used() -> None:
+    second = threading.Event()
+
+    def change(number: int) -> int:
+        if number == 1:
+            second.set()
+        return number
+
+    with ahead_of(change, iter([0, 1])) as results:
+        assert next(results) == 0
+        assert second.wait(10)
+
+
+@pytest.mark.parametrize("where", ["read", "changed"])
+def test_a_fault_comes_after_what_was_before_it(where: str) -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        yield 2
+        if where == "read":
+            raise DataError("line 3 is empty", fix="leave it out")
+        yield 3
+
+    def change(number: int) -> int:
+        if number == 3:
+            raise DataError("line 3 is empty", fix="leave it out")
+        return number
+
+    with ahead_of(change, source()) as results:
+        assert [next(results), next(results)] == [1, 2]
+        with pytest.raises(DataError, match="line 3"):
+            next(results)
+
+
+def test_an_interrupt_in_the_reading_is_not_held_back() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise KeyboardInterrupt
+
+    with ahead_of(str, source()) as results, pytest.raises(KeyboardInterrupt):
+        next(results)
 
 
 # ---- for a model ----

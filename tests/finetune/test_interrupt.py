@@ -96,7 +96,7 @@ def test_while_saving_it_waits(
     "where",
     [
         "bertolt.finetune.data.read_table",
-        "bertolt.finetune.data.encode_texts",
+        "bertolt.finetune.data.encode_once",
         "bertolt.finetune.run.BertForSequenceClassification.from_pretrained",
         "bertolt.finetune.run.require_space",
     ],

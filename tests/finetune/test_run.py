@@ -265,6 +265,31 @@ def test_the_account_before_training(finetune_command: Run, reviews_csv: Path) -
     assert said.out == ""
 
 
+def test_tokens_are_made_once_and_change_nothing(
+    finetune_command: Run,
+    command: Run,
+    reviews_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not kept, made, and from the cache: the same weights and scores, and it is said which."""
+    monkeypatch.setenv("BERTOLT_CACHE", str(tmp_path / "cache"))
+    evaluated, weights = [], []
+    sizes = {"0": "made, not kept: ", "9MB": "made, kept in ", "9 MB": "from the cache, "}
+    for size, words in sizes.items():
+        monkeypatch.setenv("BERTOLT_CACHE_TOKENS", size)
+        said = finetune_command(reviews_csv, "--overwrite")
+        assert f"\nTraining tokens: {words}" in said.err
+        assert f"\nEvaluation tokens: {words}" in said.err
+        weights.append((tmp_path / "out" / "model.safetensors").read_bytes())
+        said = command("evaluate", tmp_path / "out", reviews_csv, "--precision", "fp32")
+        assert f"\nEvaluation tokens: {words}" in said.err
+        evaluated.append((said.out, read_json(tmp_path / "out" / "metrics.json")["eval"]))
+    assert weights[0] == weights[1] == weights[2]
+    assert evaluated[0] == evaluated[1] == evaluated[2]
+    assert len(list((tmp_path / "cache" / "tokens").iterdir())) == 3
+
+
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     finetune_command: Run, reviews_csv: Path
 ) -> None:

@@ -399,6 +399,22 @@ def test_the_mode_comes_back_although_the_reader_stops_early(
     assert model.training
 
 
+def test_each_part_of_a_model_keeps_its_own_mode(
+    make_model: Any, rows: list[dict[str, Any]]
+) -> None:
+    """Evaluated without dropout, however deep the part that is left training, and whatever is."""
+    model = make_model(hidden_dropout_prob=0.5).eval()
+    (wanted,) = predict_batches(model, rows, lengths_of(rows), pack, token_budget=9999)
+    deep = model.bert.encoder.layer[1].output
+    for training, part in ((False, deep), (True, deep), (True, model.bert)):
+        model.train(training)
+        part.train(not training)
+        before = [module.training for module in model.modules()]
+        (found,) = predict_batches(model, rows, lengths_of(rows), pack, token_budget=9999)
+        assert torch.equal(found.logits, wanted.logits)
+        assert [module.training for module in model.modules()] == before
+
+
 def test_evaluation_in_bfloat16_gives_fp32_logits_near_by(
     make_model: Any, rows: list[dict[str, Any]]
 ) -> None:

@@ -1,0 +1,223 @@
+"""Encoded texts kept on disk, so that the same texts are tokenised once.
+
+An entry is one Arrow file, named by a digest of all that decides its content: the texts, the
+tokenizer, the limit, and the version of the code that made it. It is read without copying. A
+disk that will not have it is no error: what cannot be read is made again, what cannot be written is
+not kept, and both are said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from importlib import metadata
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bertolt.data.encode import EncodedTexts, encode_texts, require_one_each
+from bertolt.data.material import cache_dir
+from bertolt.errors import BertoltError, UsageError
+from bertolt.files import disk_errors, write_atomically
+from bertolt.tokenization import BertTokenizer
+from bertolt.words import plural
+
+FORMAT = 1
+"""Part of every name. Raise it when entries look otherwise, or `encode_texts` gives other ids."""
+SIZE_VARIABLE = "BERTOLT_CACHE_TOKENS"
+USUAL_SIZE = "2GB"
+
+_CHUNK = 2048  # texts that are taken from a table at a time
+_DIGEST_BYTES = 20
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+_ABANDONED = 86_400.0  # seconds after which a draft is one that a killed run has left
+_SCHEMA = pa.schema([("ids", pa.large_list(pa.int32())), ("full_length", pa.int64())])
+
+
+def encode_once(
+    tokenizer: BertTokenizer,
+    texts: Sequence[str],
+    max_length: int,
+    labels: NDArray[Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[EncodedTexts, str]:
+    """`encode_texts`, or the same rows from the cache; and in words, which of both and where.
+
+    Args:
+        tokenizer, max_length, labels, progress: as there.
+        texts: read twice, in slices: once for their digest, and again if they are not kept yet.
+
+    Raises:
+        UsageError: as there, or a size in the environment that is none.
+    """
+
+    def encode() -> EncodedTexts:
+        source = chain.from_iterable(_slices(texts))
+        return encode_texts(tokenizer, source, max_length, labels, progress)
+
+    bound = cache_size()
+    if not bound:
+        return encode(), f"made, not kept: {SIZE_VARIABLE} is 0"
+    try:
+        folder = cache_dir() / "tokens"
+    except RuntimeError as error:  # a user without a home, as in some containers
+        return encode(), f"made, not kept: {error}"
+    path = folder / f"{_digest_of(tokenizer, texts, max_length)}.arrow"
+    found, words = _find(path, max_length)
+    if found is not None:
+        require_one_each(labels, len(found))
+        return replace(found, labels=labels), words
+    rows = encode()
+    return rows, f"{words}, {_keep(rows, path, bound)}"
+
+
+def cache_size() -> int:
+    """Most bytes that all entries together may take, from the environment; 0: keep none.
+
+    Raises:
+        UsageError: the variable holds no size.
+    """
+    given = os.environ.get(SIZE_VARIABLE, "").strip() or USUAL_SIZE
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]B)", given.upper())
+    if found:
+        return int(float(found[1]) * _UNITS[found[2]])
+    if given == "0":
+        return 0
+    raise UsageError(
+        f"{given!r} is no size for the cache of tokens",
+        place=SIZE_VARIABLE,
+        fix="give it a unit, as in 500MB or 2GB, or 0 to keep nothing",
+    )
+
+
+def _slices(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in slices: a table gives those in a sixth of the time that it takes for each."""
+    for start in range(0, len(texts), _CHUNK):
+        yield texts[start : start + _CHUNK]
+
+
+# ---- names ----
+
+
+def _digest_of(tokenizer: BertTokenizer, texts: Sequence[str], max_length: int) -> str:
+    """Of all that decides the rows; equal for equal content, wherever it lies."""
+    settings = {
+        "format": FORMAT,
+        "tokenizers": metadata.version("tokenizers"),
+        "kind": f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}",
+        "split_special_tokens": tokenizer.split_special_tokens,
+        "closed_by": tokenizer.sep_token_id,
+        "max_length": max_length,
+        "texts": len(texts),
+    }
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    _add(digest, [json.dumps(settings), tokenizer.backend_tokenizer.to_str()])
+    for part in _slices(texts):
+        _add(digest, part)
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib.blake2b, texts: Iterable[str]) -> None:
+    """Take texts in with their lengths, so that no two lists of as many texts read the same."""
+    # Half a character is no UTF-8. The tokenizer refuses it, with a better message than this would.
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    digest.update(np.array([len(text) for text in encoded], dtype="<i8").tobytes())
+    digest.update(b"".join(encoded))
+
+
+# ---- one entry ----
+
+
+def _find(path: Path, max_length: int) -> tuple[EncodedTexts | None, str]:
+    """The rows of an entry, or None for one that is not there or damaged; and that in words."""
+    try:
+        rows = _read(path, max_length)
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            os.utime(path)
+    except FileNotFoundError:
+        return None, "made"
+    except (OSError, ValueError, KeyError, IndexError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        return None, f"made again, for the entry in the cache could not be read ({reason})"
+    return rows, f"from the cache, {path}"
+
+
+def _read(path: Path, max_length: int) -> EncodedTexts:
+    """Map an entry from disk. All of it is compared with its digest: no row is ever a wrong one."""
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    batch.validate()  # no array is longer than its part of the file
+    if not batch.schema.equals(_SCHEMA):
+        raise ValueError("its columns are others")
+    lists = batch.column("ids")
+    arrays = lists.values, lists.offsets, batch.column("full_length")
+    ids, offsets, full_lengths = (array.to_numpy(zero_copy_only=True) for array in arrays)
+    if (batch.schema.metadata or {}).get(b"digest") != _checksum(ids, offsets, full_lengths):
+        raise ValueError("it does not agree with its digest")
+    return EncodedTexts(ids=ids, offsets=offsets, full_lengths=full_lengths, max_length=max_length)
+
+
+def _checksum(*arrays: NDArray[Any]) -> bytes:
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for array in arrays:
+        digest.update(array.data)
+    return digest.hexdigest().encode()
+
+
+def _keep(rows: EncodedTexts, path: Path, bound: int) -> str:
+    """Put an entry in its place, older ones making room for it; in words, what came of it."""
+    arrays = rows.ids, rows.offsets, rows.full_lengths
+    size = sum(array.nbytes for array in arrays)
+    if size > bound:
+        return f"not kept: they take {size:,} bytes, and {SIZE_VARIABLE} is {bound:,}"
+    lists = pa.LargeListArray.from_arrays(pa.array(rows.offsets), pa.array(rows.ids))
+    schema = _SCHEMA.with_metadata({"digest": _checksum(*arrays)})
+    batch = pa.RecordBatch.from_arrays([lists, pa.array(rows.full_lengths)], schema=schema)
+
+    def write(draft: Path) -> None:
+        with draft.open("wb") as file, pa.ipc.new_file(file, schema) as target:
+            target.write_batch(batch)
+
+    try:
+        with disk_errors(path.parent):
+            # Texts can be read off their tokens: the folder is for its owner alone.
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            removed = _make_room(path.parent, bound - size)
+        write_atomically(path, write)
+    except BertoltError as error:
+        return f"not kept: {error.place} {error.problem}"
+    older = f"; {plural(removed, 'older entry', 'older entries')} removed" if removed else ""
+    return f"kept in {path}{older}"
+
+
+def _make_room(folder: Path, bound: int) -> int:
+    """Remove the entries that were not used for longest until the rest fits; how many they were.
+
+    Another run may remove the same ones at the same time, or be reading one, which it then still
+    can: its file goes when it is done.
+    """
+    entries = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            if path.suffix == ".arrow":
+                entries.append((found.st_mtime, found.st_size, path))
+            elif path.suffix == ".part" and found.st_mtime < time.time() - _ABANDONED:
+                path.unlink()
+    total, removed = sum(size for _, size, _ in entries), 0
+    for _, size, path in sorted(entries):
+        if total <= bound:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
+        removed += 1
+    return removed
