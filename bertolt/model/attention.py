@@ -32,6 +32,9 @@ from bertolt.model.dropout import dropout
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # What starting one more group costs, in slots of the attention matrix: measured, see `_cut_groups`.
 GROUP_COST = 12_000
+# Layouts of batches up to so many rows are kept: for one text after the other, of a few lengths,
+# making them would take a tenth of the time.
+SMALL_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,15 @@ class Groups:
     real_rows: int
     order: Tensor
     places: Tensor
+    _joined: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def joined(self, parts: int, heads: int) -> Tensor:
+        """(parts·P·N,) rows of each part in turn among (T·parts·N, D), where each token has all."""
+        if parts not in self._joined:
+            token, head = self.slots // heads, self.slots % heads
+            part = torch.arange(parts, device=self.slots.device)[:, None]
+            self._joined[parts] = ((token * parts + part) * heads + head).flatten()
+        return self._joined[parts]
 
 
 @dataclass(frozen=True)
@@ -185,6 +197,32 @@ def attention(
     return BACKENDS[backend](q, k, v, layout, dropout_p, first_only)
 
 
+def attention_of(
+    projected: Tensor, layout: AttentionLayout, *, first: Tensor | None = None
+) -> Tensor:
+    """The same without dropout and gradients, of projections that one product has made.
+
+    Args:
+        projected: (T, 3, N, D), query, key and value of each token; with `first` (T, 2, N, D), keys
+            and values alone. Queries are divided by √D already.
+        layout: where the sequences are.
+        first: queries of the first tokens, (B, N, D).
+
+    Returns:
+        (T, N, D), or (B, N, D) with `first`.
+    """
+    parts, heads, size = projected.shape[1:]
+    places = layout.grouped(heads)
+    rows = projected.view(-1, size).index_select(0, places.joined(parts, heads))
+    *query, key, value = rows.view(parts, -1, size).unbind(0)
+    if first is not None:
+        query = [first.index_select(0, places.order).flatten(0, 1)]
+    mixed = _over_groups(query[0], key, value, places, heads, 0.0, first is not None, scale=1.0)
+    if first is not None:
+        return mixed.view(-1, heads, size).index_select(0, places.places)
+    return mixed.index_select(0, places.rows).view(-1, heads, size)
+
+
 def prepare_layout(
     batch: PackedBatch, *, heads: int, causal: bool = False, backend: str = "grouped"
 ) -> AttentionLayout:
@@ -207,8 +245,15 @@ def prepare_layout(
 # The host decides how to lay a batch out; a compiler has nothing to gain there.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _lay_out_groups(batch: PackedBatch, causal: bool, heads: int) -> Groups:
-    device, num_rows = batch.cu_seqlens.device, batch.input_ids.shape[0]
-    starts = batch.starts_on_host.long()
+    starts, num_rows = batch.starts_on_host, batch.input_ids.shape[0]
+    lay_out = _lay_out_again if num_rows <= SMALL_BATCH else _lay_out
+    return lay_out(tuple(starts.tolist()), num_rows, causal, heads, batch.cu_seqlens.device)
+
+
+def _lay_out(
+    all_starts: tuple[int, ...], num_rows: int, causal: bool, heads: int, device: torch.device
+) -> Groups:
+    starts = torch.tensor(all_starts)
     lengths = starts.diff()
     order = torch.argsort(lengths, descending=True, stable=True)
     head = torch.arange(heads)[:, None]
@@ -233,10 +278,13 @@ def _lay_out_groups(batch: PackedBatch, causal: bool, heads: int) -> Groups:
         groups=tuple(groups),
         slots=slot.to(device, non_blocking=True),
         rows=rows.to(device, non_blocking=True),
-        real_rows=batch.num_tokens * heads,
+        real_rows=all_starts[-1] * heads,
         order=order.to(device, non_blocking=True),
         places=torch.argsort(order).to(device, non_blocking=True),
     )
+
+
+_lay_out_again = functools.lru_cache(maxsize=64)(_lay_out)
 
 
 def _causal_bias(length: int, device: torch.device) -> Tensor:
@@ -365,6 +413,26 @@ def _grouped(
     places = layout.grouped(heads)
     k, v = _to_slots(k, places), _to_slots(v, places)
     q = q.index_select(0, places.order).flatten(0, 1) if first_only else _to_slots(q, places)
+    scale = 1.0 / math.sqrt(size)
+    mixed = _over_groups(q, k, v, places, heads, p, first_only, scale=scale)
+    if first_only:
+        return mixed.view(-1, heads, size).index_select(0, places.places)
+    return _to_rows(mixed, places).view(-1, heads, size)
+
+
+def _over_groups(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    places: Groups,
+    heads: int,
+    p: float,
+    first_only: bool,
+    *,
+    scale: float,
+) -> Tensor:
+    """Attention of every group, from slots (P·N, D) to slots; queries may be (B·N, D)."""
+    size = k.shape[-1]
     slots = [group.size * heads * group.length for group in places.groups]
     rows = [group.size * heads for group in places.groups] if first_only else slots
     out: list[Tensor] = []
@@ -377,29 +445,32 @@ def _grouped(
         strict=True,
     ):
         query, key, value = (block.view(group.size * heads, -1, size) for block in blocks)
-        out.append(_attend_group(query, key, value, group, heads, p).view(-1, size))
-    mixed = out[0] if len(out) == 1 else torch.cat(out)
-    if first_only:
-        return mixed.view(-1, heads, size).index_select(0, places.places)
-    return _to_rows(mixed, places).view(-1, heads, size)
+        out.append(_attend_group(query, key, value, group, heads, p, scale).view(-1, size))
+    return out[0] if len(out) == 1 else torch.cat(out)
 
 
 def _attend_group(
-    query: Tensor, key: Tensor, value: Tensor, group: Group, heads: int, p: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    group: Group,
+    heads: int,
+    p: float,
+    scale: float,
 ) -> Tensor:
     """Attention of one padded group; keys and values (G·N, L, D), queries as many or one each."""
     count = query.shape[1]
+    if group.bias is None and scale == 1.0:
+        scores = torch.bmm(query, key.transpose(1, 2))
+        return torch.bmm(dropout(scores.softmax(dim=-1), p, training=p > 0), value)
     if group.bias is None:
         bias = query.new_zeros(()).expand(1, 1, group.length)
-    elif group.bias.shape[0] == 1:
+    elif group.bias.shape[0] == 1 and group.bias.shape[2] > 1:
         bias = group.bias.to(query.dtype)[0, :, :count]
     else:
         bias = group.bias.to(query.dtype).expand(-1, heads, -1, -1).reshape(-1, 1, group.length)
     scores = torch.baddbmm(
-        bias.expand(query.shape[0], count, -1),
-        query,
-        key.transpose(1, 2),
-        alpha=1.0 / math.sqrt(query.shape[-1]),
+        bias.expand(query.shape[0], count, -1), query, key.transpose(1, 2), alpha=scale
     )
     return torch.bmm(dropout(scores.softmax(dim=-1), p, training=p > 0), value)
 

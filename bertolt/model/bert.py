@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from bertolt.model.attend import (
     SelfAttend,
     Watched,
 )
+from bertolt.model.attention import AttentionLayout
 from bertolt.model.dropout import Dropout, dropout_add
 from bertolt.model.outputs import BertModelOutput
 from bertolt.model.pretrained import PreTrainedModel
@@ -254,6 +256,15 @@ class BertPooler(nn.Module):
         return torch.tanh(self.dense(first))
 
 
+class PreparedLayers(Protocol):
+    """The layers of an encoder in another form, as `bertolt.model.inference` makes them."""
+
+    def __call__(
+        self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None = None
+    ) -> Tensor:
+        """As `BertEncoder`: (T, H) to (T, H), or to (B, H)."""
+
+
 class BertModel(PreTrainedModel):
     """The encoder without a head; with `config.is_decoder`, no token sees a later one.
 
@@ -263,6 +274,8 @@ class BertModel(PreTrainedModel):
     """
 
     base_model_prefix = ""
+    prepared: PreparedLayers | None = None
+    """The layers made ready for answering, while `inference.prepared` lends them."""
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -285,6 +298,8 @@ class BertModel(PreTrainedModel):
         self, batch: PackedBatch, watched: Watched, context: Context | None = None
     ) -> Tensor:
         """The hidden states of a packed batch: (T, H)."""
+        if self.prepared is not None and context is None and not watched.anything:
+            return self.prepared(self.embeddings(batch), self.prepare_layout(batch))
         context = context or Context()
         across = None
         if context.source is not None:
@@ -323,6 +338,9 @@ class BertModel(PreTrainedModel):
         assert self.pooler is not None, "built without a pooler"
         if watched.anything:
             first = self.encode(batch, watched).index_select(0, batch.first_rows)
+        elif self.prepared is not None:
+            embedded, layout = self.embeddings(batch), self.prepare_layout(batch)
+            first = self.prepared(embedded, layout, batch.first_rows)
         else:
             first = self.encoder(self.embeddings(batch), self._attend(batch), batch.first_rows)
         pooled: Tensor = self.pooler(first)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertolt.console import held_interrupts
 from bertolt.data.batch import PackedBatch
@@ -25,6 +25,7 @@ from bertolt.data.prefetch import feeding
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.errors import DataError, TrainingError
 from bertolt.machine import keep_freed_memory
+from bertolt.model.inference import prepared
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.gradients import clip_and_step, gradient_norm, sparse_word_gradient
@@ -205,7 +206,7 @@ def predict_batches(
     Memory grows with the budget alone. The model's training mode is restored at the end.
     """
     device = next(model.parameters()).device
-    with _evaluating(model):
+    with _evaluating(model), prepared(model, precision.name):
         for numbers in batches_by_tokens(lengths, token_budget):
             batch = collate([rows[int(number)] for number in numbers])
             with torch.inference_mode(), precision.autocast(device):

@@ -1,0 +1,318 @@
+"""The encoder's layers made ready for answering: weights laid out once for this CPU, calls fused.
+
+A forward pass of the modules casts every weight again and makes a pass over memory for each bias,
+activation and residual. For answering, weights stay as they are, so all that is done once: query,
+key and value are one product, and oneDNN adds the bias, the activation or the residual while it
+writes a product down. Modules stay what they are, and what is made of them is made again when a
+weight has changed.
+
+Shapes: B sequences, T packed tokens, H hidden, N heads, D head size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertolt.errors import UsageError
+from bertolt.model.attention import AttentionLayout, attention_of
+from bertolt.model.bert import (
+    BertAttention,
+    BertEncoder,
+    BertIntermediate,
+    BertLayer,
+    BertModel,
+    BertSelfAttention,
+    BertSelfOutput,
+)
+from bertolt.model.dropout import Dropout
+from bertolt.model.pretrained import PreTrainedModel
+
+# What oneDNN calls the activations, and how it computes them. Others run after the product.
+_FUSED = {
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "tanh": ("tanh", ""),
+}
+
+# Weight, bias, name of the activation behind it
+MakeProduct = Callable[[Tensor, Tensor, str], "Product"]
+
+
+class Product:
+    """A product with a fixed weight (out, in), its bias, and what follows; in plain operations."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+        self.weight, self.bias, self.dtype = weight.to(dtype), bias.to(dtype), dtype
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(T, in) to (T, out), added to the residual (T, out) if there is one."""
+        out = F.linear(x.to(self.dtype), self.weight, self.bias)
+        return out if residual is None else out + residual
+
+
+class FusedProduct(Product):
+    """The same by oneDNN, from a weight in the order that its kernels read."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: str) -> None:
+        super().__init__(weight, bias, dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+        self.activation = _FUSED.get(activation, ("none", ""))
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As `Product`, with the activation."""
+        x = x.to(self.dtype)
+        ops = torch.ops.mkldnn
+        out: Tensor
+        if residual is None:
+            out = ops._linear_pointwise(
+                x, self.weight, self.bias, self.activation[0], [], self.activation[1]
+            )
+        else:
+            out = ops._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+        return out
+
+
+class Int8Product(Product):
+    """Weights in 8 bits, a scale for each output; inputs in 8 bits, a scale for each call."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        scale = (weight.abs().amax(1) / 127).clamp(min=1e-12).double()
+        zero = torch.zeros(len(scale), dtype=torch.long)
+        quantised = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(quantised, bias.float())
+        # Without VNNI, pairs of products are summed in 16 bits and may not fill them.
+        self.reduce_range = not torch.cpu._is_vnni_supported()
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As `Product`, in fp32."""
+        out: Tensor = torch.ops.quantized.linear_dynamic(x.float(), self.packed, self.reduce_range)
+        return out if residual is None else out.add_(residual)
+
+
+def product_maker(precision: str) -> MakeProduct:
+    """How to make products of this precision here: "fp32", "bf16" or "int8"."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if precision == "int8":
+        return lambda weight, bias, activation: Int8Product(weight, bias)
+    if torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return lambda weight, bias, activation: FusedProduct(weight, bias, dtype, activation)
+    return lambda weight, bias, activation: Product(weight, bias, dtype)
+
+
+@dataclass(frozen=True)
+class PreparedLayer:
+    """One layer: the products and norms of a `BertLayer`.
+
+    Attributes:
+        joined: query, key and value, (T, H) to (T, 3·H).
+        query, key_value: apart, for the last layer of a head that reads the first tokens alone.
+        mixed, wide, narrow: the product behind attention, and the two of the feed-forward part.
+        activate: what `wide` has not done itself.
+        heads: N.
+    """
+
+    joined: Product
+    query: Product
+    key_value: Product
+    mixed: Product
+    wide: Product
+    narrow: Product
+    activate: Callable[[Tensor], Tensor] | None
+    norms: tuple[nn.LayerNorm, nn.LayerNorm]
+    heads: int
+
+    @classmethod
+    def of(cls, layer: BertLayer, make: MakeProduct, activation: str, last: bool) -> PreparedLayer:
+        """Made of a layer; only the last one needs the query apart."""
+        own = layer.attention.self
+        parts = (own.query, own.key, own.value)
+
+        # Scores are divided by √D; done to the query's weights, it costs no pass.
+        scale = 1.0 / math.sqrt(own.query.out_features // own.num_heads)
+
+        def joined(*linears: nn.Linear) -> Product:
+            scales = [scale if each is own.query else 1.0 for each in linears]
+            return make(
+                torch.cat([x.weight * s for x, s in zip(linears, scales, strict=True)]),
+                torch.cat([x.bias * s for x, s in zip(linears, scales, strict=True)]),
+                "",
+            )
+
+        def alone(linear: nn.Linear, activation: str = "") -> Product:
+            return make(linear.weight, linear.bias, activation)
+
+        whole = joined(*parts)
+        wide = alone(layer.intermediate.dense, activation)
+        done = isinstance(wide, FusedProduct) and activation in _FUSED
+        return cls(
+            joined=whole,
+            query=joined(own.query) if last else whole,
+            key_value=joined(own.key, own.value) if last else whole,
+            mixed=alone(layer.attention.output.dense),
+            wide=wide,
+            narrow=alone(layer.output.dense),
+            activate=None if done else layer.intermediate.activation,
+            norms=(layer.attention.output.LayerNorm, layer.output.LayerNorm),
+            heads=own.num_heads,
+        )
+
+    def __call__(self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None) -> Tensor:
+        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens."""
+        residual = hidden
+        if first is None:
+            found = attention_of(self._heads(self.joined(hidden), 3), layout)
+        else:
+            residual = hidden.index_select(0, first)
+            queries = self._heads(self.query(residual), 1).squeeze(1)
+            found = attention_of(self._heads(self.key_value(hidden), 2), layout, first=queries)
+        mixed: Tensor = self.norms[0](self.mixed(found.flatten(1), residual))
+        wide = self.wide(mixed)
+        out: Tensor = self.norms[1](
+            self.narrow(wide if self.activate is None else self.activate(wide), mixed)
+        )
+        return out
+
+    def _heads(self, x: Tensor, parts: int) -> Tensor:
+        return x.view(x.shape[0], parts, self.heads, -1)
+
+
+class PreparedEncoder:
+    """The layers of an encoder, made ready.
+
+    Args:
+        encoder: whose weights are taken; it is not changed.
+        activation: `hidden_act` of its config.
+        precision: "fp32", "bf16" or "int8".
+    """
+
+    def __init__(self, encoder: BertEncoder, activation: str, precision: str) -> None:
+        make, last = product_maker(precision), len(encoder.layer) - 1
+        self.precision = precision
+        self._parts = _parts(encoder)
+        self._versions = self._count_writes()
+        self.layers = [
+            PreparedLayer.of(layer, make, activation, number == last)
+            for number, layer in enumerate(encoder.layer)
+            if isinstance(layer, BertLayer)
+        ]
+
+    def fits(self, precision: str) -> bool:
+        """Whether it is of this precision, and the encoder is as it was.
+
+        Looked at before each answer, so it asks what is quick to ask: are all modules and weights
+        the same objects, without hooks, and has none been written to since?
+        """
+        return (
+            precision == self.precision
+            and all(holder.get(name) is part for holder, name, part in self._parts)
+            and not any(
+                part._forward_hooks or part._forward_pre_hooks
+                for _, _, part in self._parts
+                if isinstance(part, nn.Module)
+            )
+            and self._count_writes() == self._versions
+        )
+
+    def _count_writes(self) -> list[int]:
+        return [part._version for _, _, part in self._parts if isinstance(part, Tensor)]
+
+    def __call__(
+        self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None = None
+    ) -> Tensor:
+        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens."""
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            hidden = layer(hidden, layout, first if number == last else None)
+        return hidden
+
+
+_MADE: weakref.WeakKeyDictionary[BertModel, PreparedEncoder] = weakref.WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def prepared(model: PreTrainedModel, precision: str) -> Iterator[None]:
+    """Inside, the model answers with layers that are made ready, where that can be done.
+
+    It can on a CPU, for encoders as Bertolt builds them; hooks, replaced layers, decoders, and an
+    attention backend that the user asked for keep to the modules.
+
+    Args:
+        model: to answer with, without gradients.
+        precision: of its products.
+
+    Raises:
+        UsageError: "int8" where it cannot be done.
+    """
+    base = model if isinstance(model, BertModel) else getattr(model, model.base_model_prefix, None)
+    made = _MADE.get(base) if isinstance(base, BertModel) else None
+    if made is None or not made.fits(precision):
+        against = _why_not(base)
+        if against and precision == "int8":
+            raise UsageError(f"int8 is not for this model: {against}", fix="use another precision")
+        if against or not isinstance(base, BertModel):
+            yield
+            return
+        with torch.inference_mode():
+            made = PreparedEncoder(base.encoder, base.config.hidden_act, precision)
+        _MADE[base] = made
+    assert isinstance(base, BertModel)
+    before, base.prepared = base.prepared, made
+    try:
+        yield
+    finally:
+        base.prepared = before
+
+
+def _parts(encoder: BertEncoder) -> list[tuple[dict[str, Any], str, Any]]:
+    """Every module and parameter inside, with the table that holds it and its name there."""
+    return [
+        (holder, name, part)
+        for module in encoder.modules()
+        for holder in (module._modules, module._parameters)
+        for name, part in holder.items()
+    ]
+
+
+def _why_not(base: object) -> str:
+    """Why a model cannot be prepared; empty if it can."""
+    if not isinstance(base, BertModel):
+        return "it has no encoder of Bertolt's"
+    if base.device.type != "cpu":
+        return f"it is on {base.device.type}"
+    if base.config.is_decoder:
+        return "it is a decoder"
+    if base.attention_backend.name != "grouped" or base.attention_backend.requested:
+        return f"attention runs as {base.attention_backend.name}, as requested"
+    for name, module in base.encoder.named_modules():
+        if type(module) not in _KNOWN:
+            return f"encoder.{name} is a {type(module).__name__}"
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"encoder.{name} has hooks"
+        if "forward" in vars(module):
+            return f"encoder.{name} is compiled or has another forward"
+    return ""
+
+
+_KNOWN = {
+    BertEncoder,
+    BertLayer,
+    BertAttention,
+    BertSelfAttention,
+    BertSelfOutput,
+    BertIntermediate,
+    Dropout,
+    nn.ModuleList,
+    nn.Linear,
+    nn.LayerNorm,
+}
