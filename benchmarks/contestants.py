@@ -81,6 +81,12 @@ CONTESTANTS = {
             settings={"precision": "fp32"},
         ),
         Contestant(
+            name="bertolt-int8",
+            title="Bertolt, int8",
+            runs=_OURS,
+            settings={"precision": "int8"},
+        ),
+        Contestant(
             name="peer-fp32",
             title="transformers Trainer, dynamic padding, fp32",
             runs=_TRAIN_PEER,

@@ -19,6 +19,7 @@ _BULK = (
     "bertolt",
     "bertolt-sorted",
     "bertolt-fp32",
+    "bertolt-int8",
     "pipeline",
     "pipeline-sorted",
     "loop-fp32",
@@ -32,6 +33,7 @@ _BULK = (
 _SINGLE = (
     "bertolt",
     "bertolt-fp32",
+    "bertolt-int8",
     "pipeline",
     "pipeline-bf16",
     "ort-fp32",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.account import tell_rows, tell_table
-from bertolt.config import Precision
+from bertolt.config import AnswerPrecision
 from bertolt.console import counting, say
 from bertolt.contract import Contract
 from bertolt.data.labels import LabelMap, encode_labels
@@ -36,7 +36,7 @@ def evaluate_file(
     *,
     text: str | None = None,
     label: str | None = None,
-    precision: Precision = "auto",
+    precision: AnswerPrecision = "auto",
     on_bad_row: OnBadRow = "drop",
     encoding: str = "utf-8",
 ) -> Scores:
@@ -110,7 +110,7 @@ def predict_texts(
     column: str | None = None,
     style: Style | None = None,
     out: Path | None = None,
-    precision: Precision = "auto",
+    precision: AnswerPrecision = "auto",
     on_bad_row: OnBadRow = "error",
     encoding: str = "utf-8",
 ) -> None:

@@ -264,6 +264,7 @@ def _checked_labels(id2label: Any) -> dict[int, str]:
 
 
 Precision = Literal["auto", "fp32", "bf16"]
+AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
 # The schedules that need no settings of their own.
 Schedule = Literal[
     "linear",

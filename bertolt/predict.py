@@ -58,7 +58,7 @@ class Predictor:
         model: trained.
         tokenizer: that fits it.
         contract: how its texts were prepared; None: cut at the model's position table.
-        precision: "auto", "fp32" or "bf16".
+        precision: "auto", "fp32", "bf16" or, on a CPU, "int8".
         device: where to run; None: a GPU if there is one.
     """
 
@@ -74,7 +74,7 @@ class Predictor:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.require_trained("classification")
         tokenizer.check_fits(model.config.vocab_size)
-        self.precision: PrecisionChoice = choose_precision(precision, self.device)
+        self.precision: PrecisionChoice = choose_precision(precision, self.device, answering=True)
         self.model = model.move(self.device, self.precision.dtype).eval()
         self.tokenizer = tokenizer
         self.contract = contract

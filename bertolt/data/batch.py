@@ -22,7 +22,7 @@ IGNORE_INDEX = -100
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions")
 """What a batch may carry to learn from."""
 
-ROW_MULTIPLES = (128, 64, 32, 16)
+ROW_MULTIPLES = (128, 64, 32, 16, 8)
 """T is rounded up to one of these: kernels are prepared once for each distinct shape."""
 
 FILLER_SHARE = 1 / 24

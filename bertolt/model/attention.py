@@ -211,6 +211,8 @@ def attention_of(
     Returns:
         (T, N, D), or (B, N, D) with `first`.
     """
+    if layout.batch.num_sequences == 1 and not layout.causal:
+        return _alone(projected, layout.batch.num_tokens, first)
     parts, heads, size = projected.shape[1:]
     places = layout.grouped(heads)
     rows = projected.view(-1, size).index_select(0, places.joined(parts, heads))
@@ -221,6 +223,17 @@ def attention_of(
     if first is not None:
         return mixed.view(-1, heads, size).index_select(0, places.places)
     return mixed.index_select(0, places.rows).view(-1, heads, size)
+
+
+def _alone(projected: Tensor, num_tokens: int, first: Tensor | None) -> Tensor:
+    """The same for a single sequence, in one call of the kernel that PyTorch has for it."""
+    *query, key, value = (x.transpose(0, 1)[None] for x in projected.unbind(1))
+    queries = query[0] if first is None else first.transpose(0, 1)[None]
+    # Queries of filler rows are computed with the others: nobody reads what they find.
+    mixed = F.scaled_dot_product_attention(
+        queries, key.narrow(2, 0, num_tokens), value.narrow(2, 0, num_tokens), scale=1.0
+    )
+    return mixed[0].transpose(0, 1)
 
 
 def prepare_layout(

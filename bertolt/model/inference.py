@@ -45,8 +45,10 @@ _FUSED = {
     "tanh": ("tanh", ""),
 }
 
+# Input and residual, if any
+Run = Callable[..., Tensor]
 # Weight, bias, name of the activation behind it
-MakeProduct = Callable[[Tensor, Tensor, str], "Product"]
+MakeProduct = Callable[[Tensor, Tensor, str], Run]
 
 
 class Product:
@@ -83,28 +85,58 @@ class FusedProduct(Product):
         return out
 
 
-class Int8Product(Product):
+class Int8Product:
     """Weights in 8 bits, a scale for each output; inputs in 8 bits, a scale for each call."""
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        scale = (weight.abs().amax(1) / 127).clamp(min=1e-12).double()
-        zero = torch.zeros(len(scale), dtype=torch.long)
-        quantised = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
-        self.packed = torch.ops.quantized.linear_prepack(quantised, bias.float())
-        # Without VNNI, pairs of products are summed in 16 bits and may not fill them.
-        self.reduce_range = not torch.cpu._is_vnni_supported()
+    def __init__(self, weight: Tensor, bias: Tensor, activation: str) -> None:
+        scale = (weight.float().abs().amax(1) / 127).clamp(min=1e-12)
+        levels = (weight.float() / scale[:, None]).round().to(torch.int8)
+        self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
+        self.scale, self.zero = scale, torch.zeros(len(scale), dtype=torch.int32)
+        self.bias = bias.float()
+        self.activation = _FUSED.get(activation, ("none", ""))
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As `Product`, in fp32."""
-        out: Tensor = torch.ops.quantized.linear_dynamic(x.float(), self.packed, self.reduce_range)
+        """As `Product`, in bfloat16."""
+        low, high = (float(end) for end in torch.aminmax(x))
+        step = max(high - low, 1e-12) / 255
+        zero = round(-low / step)
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
+            _levels(x, 1 / step, zero),
+            step,
+            zero,
+            self.packed,
+            self.scale,
+            self.zero,
+            self.bias,
+            1.0,
+            0,
+            torch.bfloat16,
+            self.activation[0],
+            [],
+            self.activation[1],
+        )
         return out if residual is None else out.add_(residual)
+
+
+def _levels(x: Tensor, factor: float, zero: int) -> Tensor:
+    """`x` times `factor`, moved by `zero` and rounded: uint8, made in parts that stay in cache."""
+    levels = torch.empty(x.shape, dtype=torch.uint8)
+    # In fp32, and half a step up: the conversion cuts the fraction off.
+    offset = torch.tensor([zero + 0.5])
+    for part, out in zip(torch.split(x, _PART), torch.split(levels, _PART), strict=True):
+        out.copy_(torch.add(offset, part, alpha=factor))
+    return levels
+
+
+_PART = 256  # rows
 
 
 def product_maker(precision: str) -> MakeProduct:
     """How to make products of this precision here: "fp32", "bf16" or "int8"."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if precision == "int8":
-        return lambda weight, bias, activation: Int8Product(weight, bias)
+        return Int8Product
     if torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return lambda weight, bias, activation: FusedProduct(weight, bias, dtype, activation)
     return lambda weight, bias, activation: Product(weight, bias, dtype)
@@ -122,12 +154,12 @@ class PreparedLayer:
         heads: N.
     """
 
-    joined: Product
-    query: Product
-    key_value: Product
-    mixed: Product
-    wide: Product
-    narrow: Product
+    joined: Run
+    query: Run
+    key_value: Run
+    mixed: Run
+    wide: Run
+    narrow: Run
     activate: Callable[[Tensor], Tensor] | None
     norms: tuple[nn.LayerNorm, nn.LayerNorm]
     heads: int
@@ -141,7 +173,7 @@ class PreparedLayer:
         # Scores are divided by √D; done to the query's weights, it costs no pass.
         scale = 1.0 / math.sqrt(own.query.out_features // own.num_heads)
 
-        def joined(*linears: nn.Linear) -> Product:
+        def joined(*linears: nn.Linear) -> Run:
             scales = [scale if each is own.query else 1.0 for each in linears]
             return make(
                 torch.cat([x.weight * s for x, s in zip(linears, scales, strict=True)]),
@@ -149,12 +181,13 @@ class PreparedLayer:
                 "",
             )
 
-        def alone(linear: nn.Linear, activation: str = "") -> Product:
+        def alone(linear: nn.Linear, activation: str = "") -> Run:
             return make(linear.weight, linear.bias, activation)
 
         whole = joined(*parts)
         wide = alone(layer.intermediate.dense, activation)
-        done = isinstance(wide, FusedProduct) and activation in _FUSED
+        done = not isinstance(wide, Product) or isinstance(wide, FusedProduct)
+        done = done and activation in _FUSED
         return cls(
             joined=whole,
             query=joined(own.query) if last else whole,

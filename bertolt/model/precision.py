@@ -21,7 +21,7 @@ class PrecisionChoice:
     """A number format and why it was taken.
 
     Attributes:
-        name: "fp32" or "bf16".
+        name: "fp32", "bf16", or for answering "int8": products in 8 bits, the rest in bfloat16.
         reason: in words, for the user.
     """
 
@@ -31,7 +31,7 @@ class PrecisionChoice:
     @property
     def dtype(self) -> torch.dtype:
         """The format as torch names it."""
-        return torch.bfloat16 if self.name == "bf16" else torch.float32
+        return torch.float32 if self.name == "fp32" else torch.bfloat16
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         """The context in which a forward pass runs in this format."""
@@ -40,14 +40,24 @@ class PrecisionChoice:
         return torch.autocast(device.type, dtype=self.dtype)
 
 
-def choose_precision(requested: str, device: torch.device) -> PrecisionChoice:
+def choose_precision(
+    requested: str, device: torch.device, *, answering: bool = False
+) -> PrecisionChoice:
     """Choose "fp32" or "bf16"; "auto" measures a CPU and asks a GPU.
 
+    Args:
+        requested: "auto" or a name.
+        device: to run on.
+        answering: nothing is trained, so that "int8" is possible too, on a CPU.
+
     Raises:
-        UsageError: another name.
+        UsageError: another name, or "int8" where it is not possible.
     """
     if requested in ("fp32", "bf16"):
         return PrecisionChoice(requested, "as requested")
+    if requested == "int8":
+        _require_int8(device, answering)
+        return PrecisionChoice(requested, "as requested; answers differ a little from bf16's")
     if requested != "auto":
         raise UsageError(f"there is no precision {requested!r}", fix="use auto, fp32 or bf16")
     if device.type == "cuda":
@@ -59,6 +69,16 @@ def choose_precision(requested: str, device: torch.device) -> PrecisionChoice:
     ratio = _bf16_gain()
     words = f"bfloat16 products measured {ratio:.1f} times as fast as fp32"
     return PrecisionChoice("bf16" if ratio >= _FASTER_BY else "fp32", words)
+
+
+def _require_int8(device: torch.device, answering: bool) -> None:
+    against = "" if answering else "int8 is for answering alone, and this trains"
+    if answering and device.type != "cpu":
+        against = f"int8 products run on a CPU, and this is {device.type}"
+    if answering and not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        against = "this build of PyTorch has no int8 products (oneDNN)"
+    if against:
+        raise UsageError(against, fix="use auto, fp32 or bf16")
 
 
 @functools.cache

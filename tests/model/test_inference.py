@@ -1,0 +1,173 @@
+"""Layers made ready for answering: the modules' own answers, and never those of old weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import bertolt
+from bertolt import BertForMaskedLM, BertForSequenceClassification
+from bertolt.data.batch import PackedBatch
+from bertolt.demo import demo_checkpoint
+from bertolt.errors import UsageError
+from bertolt.model import inference
+from bertolt.model.inference import prepared
+from bertolt.model.precision import PrecisionChoice, choose_precision
+
+CPU = torch.device("cpu")
+LENGTHS = ([7], [1], [40, 3, 22], [5, 5, 5, 5], [130, 64, 9])
+
+
+@pytest.fixture(scope="module")
+def real() -> BertForSequenceClassification:
+    start = demo_checkpoint()
+    model = BertForSequenceClassification.from_pretrained(start, num_labels=3, verbose=False)
+    return model.eval()
+
+
+def batch_of(lengths: list[int], vocab: int) -> PackedBatch:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    return PackedBatch.from_sequences(
+        [torch.randint(1, vocab, (n,), generator=generator).tolist() for n in lengths]
+    )
+
+
+@torch.inference_mode()
+def answers(model: Any, batch: PackedBatch, precision: str, ready: bool = True) -> torch.Tensor:
+    choice = PrecisionChoice(precision, "")
+    with choice.autocast(CPU):
+        if not ready:
+            return model.logits_of(model(batch)).float()
+        with prepared(model, precision):
+            base = getattr(model, model.base_model_prefix)
+            assert (base.prepared is not None) == (not inference._why_not(base))
+            return model.logits_of(model(batch)).float()
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_fp32_answers_are_those_of_the_modules(real: Any, lengths: list[int]) -> None:
+    batch = batch_of(lengths, real.config.vocab_size)
+    found, wanted = (answers(real, batch, "fp32", ready) for ready in (True, False))
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "times"), [("bf16", 2.0), ("int8", 30.0)])
+def test_less_exact_answers_are_about_as_near_to_fp32_as_those_of_the_modules_in_bf16(
+    real: Any, precision: str, times: float
+) -> None:
+    gaps: dict[str, float] = {precision: 0.0, "modules": 0.0}
+    for lengths in LENGTHS:
+        batch = batch_of(lengths, real.config.vocab_size)
+        exact = answers(real, batch, "fp32", ready=False)
+        for name, found in (
+            (precision, answers(real, batch, precision)),
+            ("modules", answers(real, batch, "bf16", ready=False)),
+        ):
+            gaps[name] = max(gaps[name], float((found - exact).abs().max()))
+    assert 0 < gaps[precision] < times * gaps["modules"]
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu", "tanh"])
+@pytest.mark.parametrize("kind", [BertForMaskedLM, BertForSequenceClassification])
+def test_every_activation_and_heads_of_both_kinds(
+    kind: Any, activation: str, tiny_config: Any
+) -> None:
+    torch.manual_seed(0)
+    model = kind(tiny_config(hidden_act=activation)).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    batch = batch_of([9, 2, 17], model.config.vocab_size)
+    found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    coarse = answers(model, batch, "int8")
+    assert (coarse - wanted).abs().max() < 0.1 * wanted.abs().max()
+
+
+def test_without_onednn_plain_operations_answer(
+    tiny_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        inference,
+        "product_maker",
+        lambda precision: lambda w, b, activation: inference.Product(w, b, torch.float32),
+    )
+    model = BertForSequenceClassification(tiny_config()).eval()
+    batch = batch_of([9, 2, 17], model.config.vocab_size)
+    found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def changes(model: Any) -> Iterator[Any]:
+    """What a user may do to a model between two answers."""
+    with torch.no_grad():
+        model.bert.encoder.layer[0].intermediate.dense.weight.mul_(1.5)
+    yield
+    model.load_state_dict({k: v * 0.9 for k, v in model.state_dict().items()})
+    yield
+    model.bert.encoder.layer[1].output.dense = nn.Linear(
+        model.config.intermediate_size, model.config.hidden_size
+    )
+    yield
+    model.bert.encoder.layer[0].attention.self.key.weight = nn.Parameter(
+        torch.randn(model.config.hidden_size, model.config.hidden_size)
+    )
+    yield
+    optimizer = bertolt.AdamW(model.parameters(), lr=0.1)
+    model(batch_of([4], 20), labels=torch.tensor([1])).loss.backward()
+    optimizer.step()
+    yield
+    model.bert.encoder.layer[0].output.register_forward_hook(lambda module, args, out: out * 2)
+    yield
+    model.bert.encoder.layer[1].output.LayerNorm = nn.Identity()
+    yield
+
+
+def test_answers_follow_every_change_of_the_model(tiny_config: Any) -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny_config()).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    batch = batch_of([9, 2, 17], model.config.vocab_size)
+    before = answers(model, batch, "fp32")
+    for _ in changes(model):
+        found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        assert (found - before).abs().max() > 1e-4
+        before = found
+
+
+def test_what_is_ready_is_used_again_and_lent_only_inside(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    with prepared(model, "fp32"):
+        first = model.bert.prepared
+        assert copy.deepcopy(model.state_dict()).keys() == model.state_dict().keys()
+    assert model.bert.prepared is None
+    with prepared(model, "fp32"):
+        assert model.bert.prepared is first
+    with prepared(model, "bf16"):
+        assert model.bert.prepared is not first
+
+
+@pytest.mark.parametrize("backend", ["reference", "grouped"])
+def test_an_attention_backend_that_was_asked_for_keeps_to_the_modules(
+    backend: str, tiny_config: Any
+) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    model.set_attention_backend(backend)
+    with prepared(model, "fp32"):
+        assert model.bert.prepared is None
+    with pytest.raises(UsageError, match="int8 is not for this model"), prepared(model, "int8"):
+        pass
+
+
+def test_int8_is_refused_where_it_cannot_be() -> None:
+    with pytest.raises(UsageError, match="answering alone"):
+        choose_precision("int8", CPU)
+    with pytest.raises(UsageError, match="run on a CPU"):
+        choose_precision("int8", torch.device("meta"), answering=True)
+    assert choose_precision("int8", CPU, answering=True).name == "int8"
