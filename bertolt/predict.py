@@ -142,6 +142,7 @@ class Predictor:
             self._pack,
             token_budget=TOKEN_BUDGET,
             precision=self.precision,
+            keep_prepared=True,
         ):
             for row, shares in zip(batch.rows, batch.logits.softmax(-1).tolist(), strict=True):
                 best = max(range(len(names)), key=shares.__getitem__)

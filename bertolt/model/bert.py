@@ -276,6 +276,8 @@ class BertModel(PreTrainedModel):
     base_model_prefix = ""
     prepared: PreparedLayers | None = None
     """The layers made ready for answering, while `inference.prepared` lends them."""
+    passes_with_gradients: int = 0
+    """Forward passes that an update may follow: what was made of the weights before is old then."""
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -298,6 +300,7 @@ class BertModel(PreTrainedModel):
         self, batch: PackedBatch, watched: Watched, context: Context | None = None
     ) -> Tensor:
         """The hidden states of a packed batch: (T, H)."""
+        self._count_pass()
         if self.prepared is not None and context is None and not watched.anything:
             return self.prepared(self.embeddings(batch), self.prepare_layout(batch))
         context = context or Context()
@@ -333,9 +336,14 @@ class BertModel(PreTrainedModel):
             return PaddedAttend.within(batch, causal=causal, cache=cache, maps=maps)
         return SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
 
+    def _count_pass(self) -> None:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self.passes_with_gradients += 1
+
     def pool_first(self, batch: PackedBatch, watched: Watched) -> Tensor:
         """The pooled first tokens: (B, H). The same numbers as `run`'s, for less work."""
         assert self.pooler is not None, "built without a pooler"
+        self._count_pass()
         if watched.anything:
             first = self.encode(batch, watched).index_select(0, batch.first_rows)
         elif self.prepared is not None:

@@ -224,16 +224,17 @@ class PreparedEncoder:
     """The layers of an encoder, made ready.
 
     Args:
-        encoder: whose weights are taken; it is not changed.
-        activation: `hidden_act` of its config.
+        base: whose weights are taken; it is not changed.
         precision: "fp32", "bf16" or "int8".
     """
 
-    def __init__(self, encoder: BertEncoder, activation: str, precision: str) -> None:
+    def __init__(self, base: BertModel, precision: str) -> None:
+        encoder, activation = base.encoder, base.config.hidden_act
         make, last = product_maker(precision), len(encoder.layer) - 1
         self.precision = precision
+        self._base = weakref.ref(base)
         self._parts = _parts(encoder)
-        self._versions = self._count_writes()
+        self._writes = self._count_writes()
         self.layers = [
             PreparedLayer.of(layer, make, activation, number == last)
             for number, layer in enumerate(encoder.layer)
@@ -254,11 +255,14 @@ class PreparedEncoder:
                 for _, _, part in self._parts
                 if isinstance(part, nn.Module)
             )
-            and self._count_writes() == self._versions
+            and self._count_writes() == self._writes
         )
 
     def _count_writes(self) -> list[int]:
-        return [part._version for _, _, part in self._parts if isinstance(part, Tensor)]
+        # Fused optimizers write without being counted, but no update comes without a gradient.
+        base = self._base()
+        passes = -1 if base is None else base.passes_with_gradients
+        return [passes, *(part._version for _, _, part in self._parts if isinstance(part, Tensor))]
 
     def __call__(
         self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None = None
@@ -274,7 +278,7 @@ _MADE: weakref.WeakKeyDictionary[BertModel, PreparedEncoder] = weakref.WeakKeyDi
 
 
 @contextlib.contextmanager
-def prepared(model: PreTrainedModel, precision: str) -> Iterator[None]:
+def prepared(model: PreTrainedModel, precision: str, *, keep: bool = False) -> Iterator[None]:
     """Inside, the model answers with layers that are made ready, where that can be done.
 
     It can on a CPU, for encoders as Bertolt builds them; hooks, replaced layers, decoders, and an
@@ -283,12 +287,14 @@ def prepared(model: PreTrainedModel, precision: str) -> Iterator[None]:
     Args:
         model: to answer with, without gradients.
         precision: of its products.
+        keep: for the next time too, which asks whether the model has changed since. It cannot see
+            what is written through `parameter.data`.
 
     Raises:
         UsageError: "int8" where it cannot be done.
     """
     base = model if isinstance(model, BertModel) else getattr(model, model.base_model_prefix, None)
-    made = _MADE.get(base) if isinstance(base, BertModel) else None
+    made = _MADE.get(base) if keep and isinstance(base, BertModel) else None
     if made is None or not made.fits(precision):
         against = _why_not(base)
         if against and precision == "int8":
@@ -297,8 +303,9 @@ def prepared(model: PreTrainedModel, precision: str) -> Iterator[None]:
             yield
             return
         with torch.inference_mode():
-            made = PreparedEncoder(base.encoder, base.config.hidden_act, precision)
-        _MADE[base] = made
+            made = PreparedEncoder(base, precision)
+        if keep:
+            _MADE[base] = made
     assert isinstance(base, BertModel)
     before, base.prepared = base.prepared, made
     try:

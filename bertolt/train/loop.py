@@ -200,13 +200,15 @@ def predict_batches(
     *,
     token_budget: int,
     precision: PrecisionChoice = FP32,
+    keep_prepared: bool = False,
 ) -> Iterator[EvaluatedBatch]:
     """Run the model over all rows, batched by length under a token budget, each row once.
 
-    Memory grows with the budget alone. The model's training mode is restored at the end.
+    Memory grows with the budget alone. The model's training mode is restored at the end. On a CPU
+    its layers are made ready for answering before; with `keep_prepared`, for the next call too.
     """
     device = next(model.parameters()).device
-    with _evaluating(model), prepared(model, precision.name):
+    with _evaluating(model), prepared(model, precision.name, keep=keep_prepared):
         for numbers in batches_by_tokens(lengths, token_budget):
             batch = collate([rows[int(number)] for number in numbers])
             with torch.inference_mode(), precision.autocast(device):

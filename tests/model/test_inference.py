@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,7 +44,7 @@ def answers(model: Any, batch: PackedBatch, precision: str, ready: bool = True) 
     with choice.autocast(CPU):
         if not ready:
             return model.logits_of(model(batch)).float()
-        with prepared(model, precision):
+        with prepared(model, precision, keep=True):
             base = getattr(model, model.base_model_prefix)
             assert (base.prepared is not None) == (not inference._why_not(base))
             return model.logits_of(model(batch)).float()
@@ -117,10 +118,15 @@ def changes(model: Any) -> Iterator[Any]:
         torch.randn(model.config.hidden_size, model.config.hidden_size)
     )
     yield
-    optimizer = bertolt.AdamW(model.parameters(), lr=0.1)
-    model(batch_of([4], 20), labels=torch.tensor([1])).loss.backward()
-    optimizer.step()
-    yield
+    for optimizer in (
+        bertolt.AdamW(model.parameters(), lr=0.1),
+        torch.optim.AdamW(model.parameters(), lr=0.1, fused=True),  # which counts no writes
+    ):
+        batch = dataclasses.replace(batch_of([4], 20), labels=torch.tensor([1]))
+        with torch.inference_mode(False), torch.enable_grad():
+            model(batch).loss.backward()
+        optimizer.step()
+        yield
     model.bert.encoder.layer[0].output.register_forward_hook(lambda module, args, out: out * 2)
     yield
     model.bert.encoder.layer[1].output.LayerNorm = nn.Identity()
@@ -143,13 +149,15 @@ def test_answers_follow_every_change_of_the_model(tiny_config: Any) -> None:
 
 def test_what_is_ready_is_used_again_and_lent_only_inside(tiny_config: Any) -> None:
     model = BertForSequenceClassification(tiny_config()).eval()
-    with prepared(model, "fp32"):
+    with prepared(model, "fp32", keep=True):
         first = model.bert.prepared
         assert copy.deepcopy(model.state_dict()).keys() == model.state_dict().keys()
     assert model.bert.prepared is None
-    with prepared(model, "fp32"):
+    with prepared(model, "fp32", keep=True):
         assert model.bert.prepared is first
-    with prepared(model, "bf16"):
+    with prepared(model, "fp32"):
+        assert model.bert.prepared is not first
+    with prepared(model, "bf16", keep=True):
         assert model.bert.prepared is not first
 
 
