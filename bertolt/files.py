@@ -106,21 +106,11 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         yield stage
-        publish_folder(stage, path, overwrite=overwrite, ours=ours)
+        require_free(path, overwrite=overwrite, ours=ours)
+        with disk_errors(path):
+            swap_folder(stage, path)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def publish_folder(stage: Path, path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
-    """Let a folder that is whole take `path`'s place; the arguments are those of `staged_folder`.
-
-    Raises:
-        UsageError: `path` holds something that may not be replaced.
-        BertoltError: the file system refused; `path` is then as it was before.
-    """
-    require_free(path, overwrite=overwrite, ours=ours)
-    with disk_errors(path):
-        _swap(stage, path.resolve())
 
 
 @contextlib.contextmanager
@@ -168,7 +158,8 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
         )
 
 
-def _swap(stage: Path, path: Path) -> None:
+def swap_folder(stage: Path, path: Path) -> None:
+    """Give a new folder its name; what had that name before is removed, once the new one has it."""
     stage.chmod(0o777 & ~_umask())
     if not path.exists():
         stage.rename(path)
