@@ -189,7 +189,7 @@ def _ray() -> Any:
     return ray
 
 
-def _start_ray(ray: Any, workers: int) -> None:
+def _start_ray(ray: Any, workers: int | None) -> None:
     """Join the cluster that the environment names, or begin one on this machine."""
-    size = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}
+    size = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers or cores()}
     ray.init(include_dashboard=False, log_to_driver=False, **size)
