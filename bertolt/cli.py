@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from bertolt.config import AnswerPrecision, FinetuneOptions, Precision
 from bertolt.console import say
+from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.errors import BertoltError
 from bertolt.version import __version__
 
@@ -53,7 +54,7 @@ def finetune(
     """Fine-tune a classifier on a file of texts and labels, measure it, and write a report.
 
     Args:
-        train: File of texts and labels: CSV, TSV, JSON, JSON lines or Parquet; text also gzipped.
+        train: File of texts and labels: CSV, TSV, JSON, JSON lines or Parquet; text also packed.
         options: Settings.
     """
     from bertolt.finetune import finetune as run
@@ -231,6 +232,42 @@ def bench(
         sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(f"{result}\n")
+
+
+@app.command(usage="Usage: bertolt tokenizer CORPUS… --vocab-size N [OPTIONS]")
+def tokenizer(
+    corpus: Annotated[list[str], Parameter(negative=())],
+    /,
+    *,
+    options: Annotated[TokenizerOptions | None, Parameter(name="*")] = None,
+) -> None:
+    """Learn a WordPiece vocabulary from a corpus of plain text.
+
+    Args:
+        corpus: Files, folders and patterns: plain text, JSON lines, Parquet or CSV; also packed.
+        options: Settings.
+    """
+    from bertolt.corpus.learn import learn_tokenizer
+
+    learn_tokenizer(corpus, options)
+
+
+@app.command(usage="Usage: bertolt prepare CORPUS… --tokenizer DIR [OPTIONS]")
+def prepare(
+    corpus: Annotated[list[str], Parameter(negative=())],
+    /,
+    *,
+    options: Annotated[PrepareOptions | None, Parameter(name="*")] = None,
+) -> None:
+    """Turn a corpus of plain text into token shards for pretraining; a stopped run goes on.
+
+    Args:
+        corpus: Files, folders and patterns: plain text, JSON lines, Parquet or CSV; also packed.
+        options: Settings.
+    """
+    from bertolt.corpus.prepare import prepare as run
+
+    run(corpus, options)
 
 
 @data.command(name="list")

@@ -108,9 +108,21 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         yield stage
         require_free(path, overwrite=overwrite, ours=ours)
         with disk_errors(path):
-            _swap(stage, path)
+            swap_folder(stage, path)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def no_empty_parents(path: Path) -> Iterator[None]:
+    """Take away the parents that were made for `path` if it did not come to be."""
+    made = [parent for parent in path.absolute().parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):  # not there, or not empty
+                parent.rmdir()
 
 
 def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
@@ -146,7 +158,8 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
         )
 
 
-def _swap(stage: Path, path: Path) -> None:
+def swap_folder(stage: Path, path: Path) -> None:
+    """Give a new folder its name; what had that name before is removed, once the new one has it."""
     stage.chmod(0o777 & ~_umask())
     if not path.exists():
         stage.rename(path)
