@@ -92,6 +92,7 @@ def finetune(
         BertoltError: something in the data, the model or the options cannot be used; nothing has
             been written then.
         TrainingError: the loss was not finite; the last good weights have been saved.
+        SystemExit: with code 143, after SIGTERM; a checkpoint of that step has been written.
     """
     options = options or FinetuneOptions()
     started = time.time()

@@ -264,7 +264,7 @@ def test_the_command_exits_with_143_wherever_it_is(
     def asked(*_: Any, **__: Any) -> Any:
         terminate()
 
-    monkeypatch.setattr("bertolt.finetune.data.encode_texts", asked)
+    monkeypatch.setattr("bertolt.finetune.data.encode_once", asked)
     said = finetune_command(reviews_csv)
     assert said.code == 143
     assert names(tmp_path) == set()
