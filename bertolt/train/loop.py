@@ -111,6 +111,8 @@ def train_step(
     loss_value, norm_value = torch.stack([loss.double(), norm.to(device).double()]).tolist()
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
     clip_and_step(optimizer, parameters, norm, max_grad_norm)
+    # Torch's fused update leaves a tensor's count of writes as it was, by which others go.
+    torch.autograd.graph.increment_version(parameters)
     if scheduler is not None:
         scheduler.step()
     optimizer.zero_grad(set_to_none=True)
