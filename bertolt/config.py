@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from bertolt.elsewhere import ELSEWHERE
 from bertolt.errors import CheckpointError, UsageError, nearest
 from bertolt.files import write_text
 
@@ -276,100 +277,28 @@ Schedule = Literal[
     "inverse_sqrt",
 ]
 
-# The peer's other arguments, old ones too, and what to do here instead.
-_ELSEWHERE = {
-    name: instead
-    for names, instead in (
-        ("evaluation_strategy do_eval", "use eval_strategy"),
-        ("do_train do_predict", "call Trainer.train() and Trainer.predict(); see eval_strategy"),
-        (
-            "group_by_length length_column_name",
-            'use train_sampling_strategy="group_by_length"; lengths are counted',
-        ),
-        (
-            "fp16 fp16_full_eval fp16_opt_level half_precision_backend",
-            "use bf16=True (bfloat16 needs no loss scaling)",
-        ),
-        ("bf16_full_eval tf32", "use bf16 or precision, which hold for the evaluation too"),
-        ("no_cuda use_mps_device", "use use_cpu"),
-        ("warmup_ratio", "use warmup_steps (a value below 1 is a share of all steps)"),
-        ("data_seed full_determinism", "use seed, for the order of the rows and for dropout"),
-        (
-            "per_gpu_train_batch_size auto_find_batch_size",
-            "use per_device_train_batch_size, with gradient_accumulation_steps if it is too large",
-        ),
-        (
-            "per_gpu_eval_batch_size eval_accumulation_steps eval_do_concat_batches "
-            "eval_use_gather_object batch_eval_metrics",
-            "use per_device_eval_batch_size; results leave the device batch by batch",
-        ),
-        ("eval_on_start eval_delay", 'use eval_strategy="steps" with eval_steps'),
-        (
-            "prediction_loss_only include_for_metrics include_inputs_for_metrics",
-            "use compute_metrics, an argument of Trainer; without it only the loss is kept",
-        ),
-        (
-            "optim optim_args optim_target_modules adafactor",
-            "use optimizers, an argument of Trainer; adam_beta1 and so on set its own AdamW",
-        ),
-        (
-            "logging_strategy logging_first_step logging_nan_inf_filter log_level "
-            "log_level_replica log_on_each_node include_num_input_tokens_seen "
-            "include_tokens_per_second",
-            "use logging_steps; Trainer.history has the loss and the tokens of every step",
-        ),
-        (
-            "logging_dir run_name project trackio_space_id trackio_bucket_id "
-            "trackio_static_space_id",
-            'use report_to="none", and callbacks, an argument of Trainer, for a tracker',
-        ),
-        (
-            "overwrite_output_dir save_steps save_total_limit save_only_model save_on_each_node "
-            "save_safetensors enable_jit_checkpoint load_best_model_at_end metric_for_best_model "
-            "greater_is_better resume_from_checkpoint ignore_data_skip "
-            "restore_callback_states_from_checkpoint",
-            'use save_strategy="no", and Trainer.save_model() after training',
-        ),
-        (
-            "push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push "
-            "hub_revision push_to_hub_token push_to_hub_model_id push_to_hub_organization",
-            "use output_dir and Trainer.save_model(), and upload that folder",
-        ),
-        ("label_names remove_unused_columns", "leave it out: data_collator takes what is needed"),
-        (
-            "dataloader_drop_last dataloader_num_workers dataloader_pin_memory "
-            "dataloader_persistent_workers dataloader_prefetch_factor "
-            "dataloader_multiprocessing_context dataloader_in_order",
-            "leave it out: every row is used, in batches of per_device_train_batch_size",
-        ),
-        (
-            "local_rank ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
-            "ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed "
-            "accelerator_config parallelism_config average_tokens_across_devices",
-            "leave it out: one process trains; gradient_accumulation_steps makes large batches",
-        ),
-        (
-            "activation_checkpointing activation_checkpointing_kwargs "
-            "gradient_checkpointing_kwargs",
-            "use gradient_checkpointing",
-        ),
-        (
-            "torch_compile torch_compile_backend torch_compile_mode use_liger_kernel "
-            "liger_kernel_config",
-            "leave it out: attention is fused already, and precision chooses the fastest numbers",
-        ),
-        (
-            "label_smoothing_factor neftune_noise_alpha",
-            "use weight_decay, or the model's dropout, against overfitting",
-        ),
-        (
-            "use_cache debug skip_memory_metrics torch_empty_cache_steps past_index",
-            "leave it out: nothing here needs it; logging_steps says how often to tell of a run",
-        ),
-        ("tokenizer", "use processing_class, an argument of Trainer"),
-    )
-    for name in names.split()
-}
+
+DECIDING = (
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "train_sampling_strategy",
+    "seed",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
+)
+"""Arguments that decide the result: a run that is resumed has to have the same."""
 
 
 @dataclass(kw_only=True)
@@ -432,8 +361,20 @@ class TrainingArguments:
     """Show no progress."""
     report_to: str | list[str] = "none"
     """Trackers; only "none" so far."""
-    save_strategy: Literal["no"] = "no"
-    """Checkpoints while training; only "no" so far."""
+    save_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When to write a checkpoint, a folder `checkpoint-STEP` in `output_dir`."""
+    save_steps: int = 500
+    """Steps between checkpoints when save_strategy is "steps"."""
+    save_total_limit: int | None = None
+    """Newest checkpoints to keep; None: all."""
+    load_best_model_at_end: bool = False
+    """End with the weights of the best evaluation, whose checkpoint is kept."""
+    metric_for_best_model: str | None = None
+    """What the best evaluation is chosen by; None: "loss"."""
+    greater_is_better: bool | None = None
+    """Whether more of that is better; None: unless its name ends in "loss"."""
+    resume_from_checkpoint: bool | str | None = None
+    """Checkpoint to go on from; True: the last whole one in `output_dir`."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -442,6 +383,7 @@ class TrainingArguments:
             "gradient_accumulation_steps",
             "eval_steps",
             "logging_steps",
+            "save_steps",
         ):
             value = getattr(self, name)
             _require(self, name, isinstance(value, int) and value >= 1, "at least 1")
@@ -458,6 +400,12 @@ class TrainingArguments:
         epochs = self.num_train_epochs
         _require(self, "num_train_epochs", _is_number(epochs) and epochs > 0, "above 0")
         _require(self, "max_steps", isinstance(self.max_steps, int), "a whole number")
+        limit = self.save_total_limit
+        _require(self, "save_total_limit", limit is None or limit >= 1, "None or at least 1")
+        if self.load_best_model_at_end:
+            for name in ("eval_strategy", "save_strategy"):
+                why = 'other than "no" with load_best_model_at_end'
+                _require(self, name, getattr(self, name) != "no", why)
         if self.bf16 is not None:
             self.precision = "bf16" if self.bf16 else "fp32"
 
@@ -473,7 +421,7 @@ class TrainingArguments:
                 close = nearest(name, known)
                 hint = f"use {close}" if close else f"the arguments are {', '.join(known)}"
                 raise UsageError(
-                    f"TrainingArguments has no argument {name!r}", fix=_ELSEWHERE.get(name, hint)
+                    f"TrainingArguments has no argument {name!r}", fix=ELSEWHERE.get(name, hint)
                 )
         return super().__new__(cls)
 
@@ -532,6 +480,14 @@ class FinetuneOptions:
     """Folder for the model, its metrics and its report."""
     overwrite: bool = False
     """Replace what an earlier run left in that folder."""
+    save_every: int | None = None
+    """Steps between checkpoints, in OUT.checkpoints beside --out. SIGTERM always writes one."""
+    keep: int | Literal["best"] = 2
+    """Newest checkpoints to keep; best: one, and that of the lowest loss, which is the result."""
+    resume: bool = False
+    """Go on from the last whole checkpoint; from the start if there is none yet."""
+    keep_checkpoints: bool = False
+    """Leave OUT.checkpoints there when the run is complete."""
 
     def __post_init__(self) -> None:
         for name, fine, allowed in (
@@ -543,6 +499,8 @@ class FinetuneOptions:
             ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
             ("seed", self.seed >= 0, "0 or more"),
             ("split_seed", self.split_seed >= 0, "0 or more"),
+            ("save_every", self.save_every is None or self.save_every >= 1, "1 or more"),
+            ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
         ):
             if not fine:
                 option = "--" + name.replace("_", "-")
@@ -552,8 +510,15 @@ class FinetuneOptions:
                 f"--schedule is {self.schedule!r}", fix=f"use {', '.join(get_args(Schedule))}"
             )
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints: beside `out`, which only appears when the run has ended."""
+        return self.out.with_name(f"{self.out.name}.checkpoints")
+
     def training_arguments(self) -> TrainingArguments:
         """The same, as the Trainer takes it."""
+        best = self.keep == "best"
+        save_strategy: Literal["no", "steps", "epoch"] = "epoch" if best else "no"
         return TrainingArguments(
             output_dir=str(self.out),
             num_train_epochs=self.epochs,
@@ -566,6 +531,10 @@ class FinetuneOptions:
             seed=self.seed,
             precision=self.precision,
             eval_strategy="epoch",
+            save_strategy=save_strategy if self.save_every is None else "steps",
+            save_steps=self.save_every or 500,
+            save_total_limit=1 if self.keep == "best" else self.keep,
+            load_best_model_at_end=best,
         )
 
 

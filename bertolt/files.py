@@ -79,9 +79,19 @@ def write_text(path: Path, text: str) -> None:
 def _publish(temporary: Path, path: Path) -> None:
     # mkstemp makes files that only their owner can read; a result is for everyone the umask admits.
     temporary.chmod(0o666 & ~_umask())
-    with temporary.open("r+b") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of the files in a folder, is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # folders cannot be opened there
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def test_beside_the_main_thread_nothing_changes() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [(False, before)]
+    assert found == [(None, before)]
 
 
 def test_counting_without_a_total_tells_the_time_left_by_the_share(

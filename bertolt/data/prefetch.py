@@ -9,14 +9,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from bertolt.data.batch import PackedBatch
+from bertolt.randomness import host_random_state
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 DEPTH = 2
 """Steps whose batches wait, made and pinned; more would only be older."""
+
+
+def made_ahead(device: torch.device) -> bool:
+    """Whether batches for this device are made in the background, ahead of their use."""
+    return device.type == "cuda"
 
 
 @contextlib.contextmanager
@@ -33,7 +40,7 @@ def feeding(
         device: where the model is.
         depth: steps to be ahead; `steps` is read so much further than is used.
     """
-    if device.type != "cuda":
+    if not made_ahead(device):
         yield steps
         return
     pinned = ([batch.pin_memory() for batch in step] for step in steps)
@@ -114,3 +121,30 @@ def _submit(
         fault: Future[T] = Future()
         fault.set_exception(error)
         return fault
+
+
+class Noted(Iterator[T]):
+    """The same items, with a note of the random state that each left behind when it was made.
+
+    Items that are made ahead may draw from generators outside the GPU, whose state is then that of
+    a later item than the one in use.
+
+    Args:
+        items: as they are to be made.
+        depth: how far ahead of their use they are made; so many notes are kept.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int = DEPTH) -> None:
+        self._items = items
+        self._made = 0
+        self._notes: deque[tuple[int, dict[str, Tensor]]] = deque(maxlen=depth + 1)
+
+    def __next__(self) -> T:
+        item = next(self._items)
+        self._made += 1
+        self._notes.append((self._made, host_random_state()))
+        return item
+
+    def after(self, number: int) -> dict[str, Tensor]:
+        """The state that item `number`, counted from 1, left: that in use, or one made ahead."""
+        return dict(self._notes)[number]

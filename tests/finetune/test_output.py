@@ -145,7 +145,7 @@ def test_too_little_space_is_told_before_training(
 
 def test_the_space_needed_grows_with_the_model(tmp_path: Path) -> None:
     require_space(tmp_path, tmp_path, 1000)
-    with pytest.raises(BertoltError, match="the model needs"):
+    with pytest.raises(BertoltError, match="the run needs"):
         require_space(tmp_path, tmp_path, 10**15)
 
 
@@ -210,7 +210,7 @@ def test_a_real_disk_that_is_too_small(
     refused = finetune_command(reviews_csv, "--out", small_disk / "out")
     assert refused.code == 2
     assert "0 MB are free" in refused.err
-    monkeypatch.setattr("bertolt.finetune.run.require_space", lambda *_: None)
+    monkeypatch.setattr("bertolt.finetune.run.require_space", lambda *_, **__: None)
     refused = finetune_command(reviews_csv, "--out", small_disk / "out")
     assert refused.code == 2
     assert "No space left on device" in refused.err

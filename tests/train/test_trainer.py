@@ -478,3 +478,15 @@ def test_the_choices_made_are_told(model: Any) -> None:
     assert trainer.precision.name == "fp32"
     assert trainer.model.attention_backend.reason
     assert trainer.device.type in ("cpu", "cuda")
+
+
+def test_each_evaluation_sees_the_weights_of_its_step(
+    model: BertForSequenceClassification, rows: Rows
+) -> None:
+    """Layers that were made ready for the first evaluation are of no use in the second."""
+    args = arguments(eval_strategy="epoch")
+    trainer = Trainer(model, args, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    fresh = Trainer(copy.deepcopy(model), args, eval_dataset=rows)
+    assert len(trainer.history.evaluations) == 2
+    assert trainer.history.evaluations[-1][1] == fresh.evaluate()
