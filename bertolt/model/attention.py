@@ -297,7 +297,13 @@ def _lay_out(
     )
 
 
-_lay_out_again = functools.lru_cache(maxsize=64)(_lay_out)
+@functools.lru_cache(maxsize=64)
+def _lay_out_again(
+    all_starts: tuple[int, ...], num_rows: int, causal: bool, heads: int, device: torch.device
+) -> Groups:
+    # What an answer has made, a training step may use: tensors of the inference mode it may not.
+    with torch.inference_mode(False):
+        return _lay_out(all_starts, num_rows, causal, heads, device)
 
 
 def _causal_bias(length: int, device: torch.device) -> Tensor:

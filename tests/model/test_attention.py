@@ -337,6 +337,16 @@ def test_groups_are_made_at_once_for_their_backend_and_for_another_when_it_asks(
     assert made == [2, 2]
 
 
+def test_a_layout_that_an_answer_has_made_can_be_trained_with() -> None:
+    batch = PackedBatch.from_sequences([[1] * 3, [1] * 11])
+    with torch.inference_mode():
+        layout = prepare_layout(batch, heads=2)
+    assert prepare_layout(batch, heads=2).grouped(2) is layout.grouped(2)
+    q, k, v = random_qkv(batch.input_ids.shape[0], 2, 4)
+    attention(q, k, v, prepare_layout(batch, heads=2)).sum().backward()
+    assert q.grad is not None
+
+
 @given(lengths=st.lists(st.integers(1, 512), min_size=1, max_size=80))
 def test_groups_are_few_sizes_and_hold_every_sequence_once(lengths: list[int]) -> None:
     batch = PackedBatch.from_sequences([[1] * length for length in lengths])
