@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from bertolt.config import FinetuneOptions, Precision
 from bertolt.console import say
 from bertolt.errors import BertoltError
+from bertolt.plan import PlanOptions
 from bertolt.version import __version__
 
 INTERRUPTED = 130
@@ -223,6 +224,27 @@ def bench(
     from bertolt.bench import bench as run
 
     result = run(model, file, column=column, precision=precision)
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{result}\n")
+
+
+@app.command(usage="Usage: bertolt plan [OPTIONS]")
+def plan(
+    *, options: Annotated[PlanOptions | None, Parameter(name="*")] = None, json: bool = False
+) -> None:
+    """Compute what a pretraining run takes: operations, time, memory, and room on disk.
+
+    Args:
+        options: Settings.
+        json: Print JSON instead of a table.
+    """
+    from bertolt.plan import plan as compute
+
+    result = compute(options or PlanOptions())
     if json:
         from json import dumps
 
