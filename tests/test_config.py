@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import BertConfig, Trainer, TrainingArguments
-from bertolt.config import _ELSEWHERE, FinetuneOptions
+from bertolt.config import FinetuneOptions
+from bertolt.elsewhere import ELSEWHERE
 from bertolt.errors import CheckpointError, UsageError
 
 # ---- BertConfig ----
@@ -197,15 +198,15 @@ def test_every_argument_of_the_peer_is_taken_or_refused_with_what_there_is_inste
     with pytest.raises(UsageError, match=f"TrainingArguments has no argument '{name}'") as caught:
         TrainingArguments(**{name: None})
     # Not found by its spelling, which would often mislead, but written down.
-    assert caught.value.fix == _ELSEWHERE[name]
+    assert caught.value.fix == ELSEWHERE[name]
 
 
-@pytest.mark.parametrize("name", sorted(_ELSEWHERE))
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
 def test_what_there_is_instead_is_there(name: str) -> None:
     """Each hint names an argument of ours, or of the Trainer's, that exists."""
     assert name not in OURS
     trainer = set(inspect.signature(Trainer).parameters) | {f"Trainer.{n}" for n in vars(Trainer)}
-    words = re.findall(r"[\w.]+", _ELSEWHERE[name])
+    words = re.findall(r"[\w.]+", ELSEWHERE[name])
     assert (OURS | trainer) & {word.rstrip(".") for word in words}
     called = {word for word in words if word.startswith("Trainer.")} - {"Trainer.history"}
     assert called <= trainer
