@@ -277,6 +277,26 @@ Schedule = Literal[
 ]
 
 
+DECIDING = (
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "train_sampling_strategy",
+    "seed",
+)
+"""Arguments that decide the result: a run that is resumed has to have the same."""
+
+
 @dataclass(kw_only=True)
 class TrainingArguments:
     """Settings of a training run, under the names that the peer's `TrainingArguments` has.
@@ -337,8 +357,20 @@ class TrainingArguments:
     """Show no progress."""
     report_to: str | list[str] = "none"
     """Trackers; only "none" so far."""
-    save_strategy: Literal["no"] = "no"
-    """Checkpoints while training; only "no" so far."""
+    save_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When to write a checkpoint, a folder `checkpoint-STEP` in `output_dir`."""
+    save_steps: int = 500
+    """Steps between checkpoints when save_strategy is "steps"."""
+    save_total_limit: int | None = None
+    """Newest checkpoints to keep; None: all."""
+    load_best_model_at_end: bool = False
+    """End with the weights of the best evaluation, whose checkpoint is kept."""
+    metric_for_best_model: str | None = None
+    """What the best evaluation is chosen by; None: "loss"."""
+    greater_is_better: bool | None = None
+    """Whether more of that is better; None: unless its name ends in "loss"."""
+    resume_from_checkpoint: bool | str | None = None
+    """Checkpoint to go on from; True: the last whole one in `output_dir`."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -347,6 +379,7 @@ class TrainingArguments:
             "gradient_accumulation_steps",
             "eval_steps",
             "logging_steps",
+            "save_steps",
         ):
             value = getattr(self, name)
             _require(self, name, isinstance(value, int) and value >= 1, "at least 1")
@@ -363,6 +396,12 @@ class TrainingArguments:
         epochs = self.num_train_epochs
         _require(self, "num_train_epochs", _is_number(epochs) and epochs > 0, "above 0")
         _require(self, "max_steps", isinstance(self.max_steps, int), "a whole number")
+        limit = self.save_total_limit
+        _require(self, "save_total_limit", limit is None or limit >= 1, "None or at least 1")
+        if self.load_best_model_at_end:
+            for name in ("eval_strategy", "save_strategy"):
+                why = 'other than "no" with load_best_model_at_end'
+                _require(self, name, getattr(self, name) != "no", why)
         if self.bf16 is not None:
             self.precision = "bf16" if self.bf16 else "fp32"
 

@@ -1,4 +1,4 @@
-"""The terminal: messages for people, how far a long job is, and Ctrl-C.
+"""The terminal: messages for people, how far a long job is, Ctrl-C and SIGTERM.
 
 All of it goes to standard error, so that standard output holds results alone.
 """
@@ -14,6 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bertolt.words import duration
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as a shell counts."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_DRAWINGS = 0.2
@@ -64,24 +69,51 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
 
 @contextlib.contextmanager
-def held_interrupts() -> Iterator[Callable[[], bool]]:
-    """Let a first Ctrl-C wait; the function that is given tells whether there was one.
+def held_interrupts(*, terminate: bool = False) -> Iterator[Callable[[], signal.Signals | None]]:
+    """Let a first Ctrl-C wait; the function that is given tells which signal there was, if any.
 
-    A second Ctrl-C is not held. Outside the main thread, where none arrives, nothing changes.
+    A second one is not held. Outside the main thread, where none arrives, nothing changes.
+
+    Args:
+        terminate: let SIGTERM wait in the same way: what a scheduler sends before it kills.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: None
         return
-    asked = False
-    previous = signal.getsignal(signal.SIGINT)
+    asked: signal.Signals | None = None
+    held = [signal.SIGINT, signal.SIGTERM] if terminate else [signal.SIGINT]
+    previous = {number: signal.getsignal(number) for number in held}
+
+    def release() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def note(number: int, frame: Any) -> None:
         nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, previous)
+        asked = signal.Signals(number)
+        release()
 
-    signal.signal(signal.SIGINT, note)
+    for number in held:
+        signal.signal(number, note)
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, previous)
+        release()
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM leave the block as an exit does, so that nothing is left half done.
+
+    Raises:
+        SystemExit: when the signal comes and is not held.
+    """
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(TERMINATED)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -49,11 +49,14 @@ ELSEWHERE = {
             'use report_to="none", and callbacks, an argument of Trainer, for a tracker',
         ),
         (
-            "overwrite_output_dir save_steps save_total_limit save_only_model save_on_each_node "
-            "save_safetensors enable_jit_checkpoint load_best_model_at_end metric_for_best_model "
-            "greater_is_better resume_from_checkpoint ignore_data_skip "
-            "restore_callback_states_from_checkpoint",
-            'use save_strategy="no", and Trainer.save_model() after training',
+            "overwrite_output_dir save_only_model save_on_each_node save_safetensors "
+            "enable_jit_checkpoint",
+            'use save_strategy="no" with Trainer.save_model() for the model alone; a checkpoint is '
+            "whole, SIGTERM writes one, and none is overwritten",
+        ),
+        (
+            "ignore_data_skip restore_callback_states_from_checkpoint",
+            "use resume_from_checkpoint: the place in the data is found at once, callbacks survive",
         ),
         (
             "push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push "

@@ -79,9 +79,19 @@ def write_text(path: Path, text: str) -> None:
 def _publish(temporary: Path, path: Path) -> None:
     # mkstemp makes files that only their owner can read; a result is for everyone the umask admits.
     temporary.chmod(0o666 & ~_umask())
-    with temporary.open("r+b") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of the files in a folder, is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # folders cannot be opened there
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -108,7 +118,7 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         yield stage
         require_free(path, overwrite=overwrite, ours=ours)
         with disk_errors(path):
-            _swap(stage, path)
+            swap_folder(stage, path)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -146,7 +156,8 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
         )
 
 
-def _swap(stage: Path, path: Path) -> None:
+def swap_folder(stage: Path, path: Path) -> None:
+    """Give a new folder its name; what had that name before is removed, once the new one has it."""
     stage.chmod(0o777 & ~_umask())
     if not path.exists():
         stage.rename(path)

@@ -82,4 +82,4 @@ def test_beside_the_main_thread_nothing_changes() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [(False, before)]
+    assert found == [(None, before)]

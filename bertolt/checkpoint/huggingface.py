@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import re
@@ -11,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from bertolt.checkpoint.report import LoadReport, Mismatch
-from bertolt.checkpoint.weights import LEGACY_WEIGHTS, SHARD_INDEX, WEIGHTS, Weights
+from bertolt.checkpoint.weights import (
+    LEGACY_WEIGHTS,
+    SHARD_INDEX,
+    WEIGHTS,
+    Weights,
+    write_tensors,
+)
 from bertolt.errors import CheckpointError, UsageError
 from bertolt.files import write_atomically
 from bertolt.hub import find_folder
@@ -288,26 +291,49 @@ def save(model: PreTrainedModel, directory: str | os.PathLike[str]) -> None:
         BertoltError: the folder cannot be written.
     """
     folder = Path(directory)
-    tied = model.tied_weights() if model.config.tie_word_embeddings else {}
-    # What is one parameter is written once. A reader that knows of no ties needs every name.
-    once = {key for key, other in tied.items() if _is_one(model, key, other)}
-    tensors = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in model.state_dict().items()
-        if key not in once
-    }
-
-    def write(path: Path) -> None:
-        try:
-            save_file(tensors, path, metadata={"format": "pt"})
-        except SafetensorError as error:
-            # The library reports a full disk in its own exception.
-            code = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(code.group(1)) if code else errno.EIO, str(error)) from error
-
-    write_atomically(folder / WEIGHTS, write)
+    tensors = _named_once(model)
+    write_atomically(folder / WEIGHTS, lambda path: write_tensors(path, tensors))
     config = model.config.changed(architectures=[type(model).__name__])
     # Readers take the number format from here; what an earlier file said is about its own weights.
     config.extra = {key: value for key, value in config.extra.items() if key != "torch_dtype"}
     config.extra["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config.save_pretrained(folder)
+
+
+def restore(model: PreTrainedModel, folder: Path) -> None:
+    """Give a model the weights that `save` wrote of one of the same shape, bit by bit.
+
+    Raises:
+        CheckpointError: a tensor more or less, of another shape or another format.
+    """
+    weights = Weights(folder)
+    ours = _named_once(model)
+    found = dict(weights.read(weights.shapes))
+    for name in sorted(ours.keys() ^ found.keys()):
+        side = "is not in the file" if name in ours else "has no place in the model"
+        raise _unlike(folder, f"the tensor {name} {side}")
+    for name, value in found.items():
+        if (value.shape, value.dtype) != (ours[name].shape, ours[name].dtype):
+            here = f"{list(ours[name].shape)} of {ours[name].dtype} in the model"
+            raise _unlike(folder, f"{name} is {list(value.shape)} of {value.dtype}, and {here}")
+    for name, value in found.items():
+        ours[name].copy_(value)
+
+
+def _unlike(folder: Path, how: str) -> CheckpointError:
+    return CheckpointError(how, place=str(folder / WEIGHTS), fix="build the model as it was")
+
+
+def _named_once(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The model's tensors as they are written: in no gradient's graph, no memory twice."""
+    tied = model.tied_weights() if model.config.tie_word_embeddings else {}
+    # What is one parameter is written once. A reader that knows of no ties needs every name.
+    once = {key for key, other in tied.items() if _is_one(model, key, other)}
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for key, value in model.state_dict().items():
+        if key in once:
+            continue
+        tensors[key] = value.clone() if value.data_ptr() in places else value
+        places.add(value.data_ptr())
+    return tensors

@@ -6,14 +6,17 @@ Nothing is unpickled: the legacy file is read with `weights_only`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from bertolt.errors import CheckpointError
@@ -84,6 +87,36 @@ class Weights:
         """Whether two tensors of the file have the same shape and values."""
         values = dict(self.read((first, second)))
         return torch.equal(values[first], values[second])
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file; on the CPU straight from where the tensors are, without a copy.
+
+    Args:
+        path: the file.
+        tensors: no two of them in the same memory.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    here = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(here, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # The library reports a full disk in its own exception.
+        code = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(code.group(1)) if code else errno.EIO, str(error)) from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, in memory of their own.
+
+    Raises:
+        CheckpointError: it is not there, truncated or corrupted.
+    """
+    with _opened(path) as file:
+        # A mapped file would have to stay where it is.
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
 
 @contextlib.contextmanager

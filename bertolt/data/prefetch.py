@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from bertolt.data.batch import PackedBatch
+from bertolt.randomness import host_random_state
 
 T = TypeVar("T")
 
@@ -70,3 +72,30 @@ def _in_order(items: Iterator[T], depth: int, worker: ThreadPoolExecutor) -> Ite
             return
         waiting.append(worker.submit(next, items, end))
         yield item  # type: ignore[misc]
+
+
+class Noted(Iterator[T]):
+    """The same items, with a note of the random state that each left behind when it was made.
+
+    Items that are made ahead may draw from generators outside the GPU, whose state is then that of
+    a later item than the one in use.
+
+    Args:
+        items: as they are to be made.
+        depth: how far ahead of their use they are made; so many notes are kept.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int = DEPTH) -> None:
+        self._items = items
+        self._made = 0
+        self._notes: deque[tuple[int, dict[str, Tensor]]] = deque(maxlen=depth + 1)
+
+    def __next__(self) -> T:
+        item = next(self._items)
+        self._made += 1
+        self._notes.append((self._made, host_random_state()))
+        return item
+
+    def after(self, number: int) -> dict[str, Tensor]:
+        """The state that item `number`, counted from 1, left: that in use, or one made ahead."""
+        return dict(self._notes)[number]

@@ -138,7 +138,7 @@ def finetune(
         scores=scores,
         history=history,
         metrics=metrics,
-        interrupted=history.interrupted or interrupted(),
+        interrupted=history.interrupted or interrupted() is not None,
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,12 +22,13 @@ from torch import Tensor, nn
 
 from bertolt.console import held_interrupts
 from bertolt.data.batch import PackedBatch
-from bertolt.data.prefetch import feeding
+from bertolt.data.prefetch import Noted, feeding
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.errors import DataError, TrainingError
 from bertolt.machine import keep_freed_memory
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
+from bertolt.randomness import random_state
 
 FP32 = PrecisionChoice("fp32", "the default")
 
@@ -231,13 +233,29 @@ class History:
         steps: one entry a step.
         evaluations: (step, metrics) of each evaluation while training.
         interrupted: Ctrl-C was pressed; the run stopped after the step under way.
+        terminated: the same, by SIGTERM.
         failure: why it stopped early, if it did.
     """
 
     steps: list[StepLog] = field(default_factory=list)
     evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     interrupted: bool = False
+    terminated: bool = False
     failure: TrainingError | None = None
+
+    def note(self, asked: signal.Signals | None) -> None:
+        """Take down by which signal the run was asked to end, if it was."""
+        self.interrupted = asked == signal.SIGINT
+        self.terminated = asked == signal.SIGTERM
+
+    def evaluated(self, step: int) -> bool:
+        """Whether there was an evaluation after this step."""
+        return any(known == step for known, _ in self.evaluations)
+
+    @property
+    def step(self) -> int:
+        """Number of the last step; 0 before the first."""
+        return self.steps[-1].step if self.steps else 0
 
     def summary(self) -> dict[str, float | int]:
         """Loss and rates of the whole run, evaluations left out."""
@@ -270,6 +288,16 @@ class Callback(Protocol):
         """After the last step, or when the run stops early."""
 
 
+class Saver(Protocol):
+    """Saves a run so that it can go on when it was killed."""
+
+    def due(self, history: History) -> bool:
+        """Whether to save after the last step of the history."""
+
+    def save(self, history: History, generators: Mapping[str, Tensor]) -> object:
+        """Save; `generators` is the random state to go on with."""
+
+
 def fit(
     model: PreTrainedModel,
     batches: Iterator[Sequence[PackedBatch]],
@@ -282,46 +310,72 @@ def fit(
     evaluate: Callable[[], dict[str, float]] | None = None,
     evaluate_at: Callable[[int], bool] = lambda step: False,
     callbacks: Sequence[Callback] = (),
+    saver: Saver | None = None,
+    history: History | None = None,
 ) -> History:
-    """Train for `total_steps`, evaluating where `evaluate_at(step)` says so.
+    """Train up to `total_steps`, evaluating where `evaluate_at(step)` says so.
 
     A first Ctrl-C ends the run after the step under way, with whole weights; a second one at once.
-    A loss that is not finite ends it before the step that it would have spoiled. Both are told by
-    the returned history. The seconds of a step include making its batches.
+    With a saver the same holds for SIGTERM. A loss that is not finite ends it before the step that
+    it would have spoiled. All are told by the returned history. The seconds of a step include
+    making its batches.
+
+    Args:
+        batches: of each step that is still to be made.
+        saver: called after each step and its evaluation.
+        history: of a run to go on with, whose parts are those of its last step.
     """
-    history = History()
+    history = History() if history is None else history
+    begun = history.step
     model.train()
     keep_freed_memory()
     device = next(model.parameters()).device
-    ahead = feeding(itertools.islice(batches, total_steps), device)
-    with held_interrupts() as stop_asked, _ended(callbacks, history), ahead as steps:
-        for step in range(1, total_steps + 1):
-            start = time.perf_counter()
-            try:
-                log = train_step(
-                    model,
-                    next(steps),
-                    optimizer,
-                    scheduler,
-                    max_grad_norm=max_grad_norm,
-                    precision=precision,
-                    step=step,
-                )
-            except TrainingError as error:
-                history.failure = error
-                break
-            log = replace(log, seconds=time.perf_counter() - start)
-            history.steps.append(log)
-            for callback in callbacks:
-                callback.on_step(log, total_steps)
-            if evaluate is not None and evaluate_at(step) and not stop_asked():
+    source = itertools.islice(batches, total_steps - begun)
+    noted = Noted(source) if saver is not None and device.type == "cuda" else None
+    with (
+        held_interrupts(terminate=saver is not None) as stop_asked,
+        _ended(callbacks, history),
+        feeding(noted or source, device) as steps,
+    ):
+        # The first round makes no step: only what a killed run had not come to after its last one.
+        for step in range(begun, total_steps + 1):
+            if step > begun:
+                start = time.perf_counter()
+                try:
+                    log = train_step(
+                        model,
+                        next(steps),
+                        optimizer,
+                        scheduler,
+                        max_grad_norm=max_grad_norm,
+                        precision=precision,
+                        step=step,
+                    )
+                except TrainingError as error:
+                    history.failure = error
+                    break
+                history.steps.append(replace(log, seconds=time.perf_counter() - start))
+                for callback in callbacks:
+                    callback.on_step(history.steps[-1], total_steps)
+            due = step > 0 and evaluate_at(step) and not history.evaluated(step)
+            if evaluate is not None and due and not stop_asked():
                 history.evaluations.append((step, evaluate()))
                 for callback in callbacks:
                     callback.on_evaluate(*history.evaluations[-1])
-            if stop_asked():
-                history.interrupted = True
+            history.note(stop_asked())
+            if saver is not None and step > begun and saver.due(history):
+                saver.save(history, _generators(noted, step - begun, device))
+            if history.interrupted or history.terminated:
                 break
     return history
+
+
+def _generators(
+    noted: Noted[Sequence[PackedBatch]] | None, number: int, device: torch.device
+) -> dict[str, Tensor]:
+    """The random state to go on with after step `number`, whatever was made ahead of it."""
+    state = random_state(device)
+    return state if noted is None else state | noted.after(number)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import math
@@ -10,23 +9,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from bertolt.config import TrainingArguments
+from bertolt.checkpoint.state import Parts, read_extra
+from bertolt.checkpoint.store import Store, require_whole, step_of
+from bertolt.config import DECIDING, TrainingArguments
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
-from bertolt.data.collate import (
-    DataCollatorForTokenClassification,
-    DataCollatorWithPadding,
-    PackingCollator,
-    count_tokens,
-    default_data_collator,
-)
-from bertolt.data.masking import DataCollatorForLanguageModeling
+from bertolt.data.collate import count_tokens
 from bertolt.data.sampler import BatchSampler
 from bertolt.errors import DataError, UsageError
 from bertolt.files import write_text
@@ -43,12 +37,12 @@ from bertolt.train.loop import (
     predict_batches,
 )
 from bertolt.train.optim import AdamW, get_scheduler, parameter_groups
+from bertolt.train.packing import Collator, packing
+from bertolt.train.saving import Best, Saving
 
 _FULL_LENGTH = 512
 _WINDOW = 4096  # rows of a stream that an evaluation sorts by length at a time
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
-Collator = Callable[[list[Any]], Any]
 Data = RowSource | Iterable[Any]
 """A map-style data set, or one that can only be read in its order."""
 T = TypeVar("T")
@@ -114,6 +108,8 @@ class Trainer:
         history: of the last `train`.
         optimizer, lr_scheduler: of the last `train`, or those given.
         precision: the number format that was chosen, and why.
+        store: where checkpoints go, `args.output_dir` by default.
+        best_step: whose weights the model has; None: those of the last step.
     """
 
     def __init__(
@@ -145,20 +141,34 @@ class Trainer:
         self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
         self.history = History()
-        self._collate = _packing(data_collator, model)
-        self._eval_collate = _packing(data_collator, model, eval_seed=self.args.seed)
+        self.store = Store(Path(self.args.output_dir), self.args.save_total_limit)
+        self.best_step: int | None = None
+        self._saves = self.args.save_strategy != "no"
+        self._collate = packing(data_collator, model)
+        self._eval_collate = packing(data_collator, model, eval_seed=self.args.seed)
         self._counted: tuple[RowSource | None, NDArray[np.int64]] = (None, np.zeros(0, np.int64))
 
-    def train(self) -> TrainOutput:
+    def train(
+        self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None
+    ) -> TrainOutput:
         """Train for the epochs or steps that `args` ask for.
 
-        A first Ctrl-C ends training after the step under way; `history.interrupted` tells.
+        A first Ctrl-C ends training after the step under way; `history.interrupted` tells. Where
+        there is a `save_strategy`, SIGTERM does the same, and then ends the program with exit code
+        143 (128 + 15, as a shell counts).
+
+        Args:
+            resume_from_checkpoint: go on from this checkpoint; True: from the last whole one.
+                None: as `args` say.
 
         Raises:
             UsageError: a data set that is needed is missing or empty, or an iterable one whose
-                length `max_steps` does not say.
+                length `max_steps` does not say; checkpoints of another run are in the way, or there
+                is none to resume from, or it was made with other settings.
+            CheckpointError: the checkpoint is damaged, or of a run with another model.
             DataError: rows that cannot become a batch.
             TrainingError: the loss was not finite; the model has its last good weights.
+            SystemExit: after SIGTERM.
         """
         rows = _require_rows(self.train_dataset, "train_dataset")
         if self.args.eval_strategy != "no":
@@ -166,15 +176,20 @@ class Trainer:
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
         per_epoch, total = self._count_steps(rows)
+        checkpoint = self._find_checkpoint(resume_from_checkpoint)
         optimizer, scheduler = self._create_optimizer(total)
         self.optimizer, self.lr_scheduler = optimizer, scheduler
         torch.manual_seed(self.args.seed)
+        batches = self._steps(rows, per_epoch, step_of(checkpoint) if checkpoint else 0)
+        saving = None
+        if self._saves or checkpoint:
+            saving = self._saving(rows, per_epoch, optimizer, scheduler)
         evaluates = self.args.eval_strategy != "no"
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
         progress = [] if self.args.disable_tqdm else [Progress(self.args.logging_steps)]
         self.history = fit(
             self.model,
-            self._steps(rows),
+            batches,
             optimizer,
             scheduler,
             total_steps=total,
@@ -183,9 +198,15 @@ class Trainer:
             evaluate=self.evaluate if evaluates else None,
             evaluate_at=lambda step: step % every == 0 or step == total,
             callbacks=[*progress, *self.callbacks],
+            saver=saving,
+            history=saving.load(checkpoint) if saving and checkpoint else None,
         )
         if self.history.failure is not None:
             raise self.history.failure
+        if saving is not None:
+            saving.exit_if_terminated(self.history)
+            if self.history.step == total:
+                self.take_best(saving)
         steps = self.history.steps
         return TrainOutput(
             global_step=len(steps),
@@ -233,6 +254,49 @@ class Trainer:
         text = json.dumps(asdict(self.args), indent=2, ensure_ascii=False) + "\n"
         write_text(folder / "training_args.json", text)
 
+    def deciding_settings(self, rows: Data) -> dict[str, Any]:
+        """All that decides the result, by name: a run goes on with the same or not at all."""
+        known = "unknown" if _is_stream(rows) else len(cast(RowSource, rows))
+        args = {name: getattr(self.args, name) for name in DECIDING}
+        return {**args, "precision": self.precision.name, "rows of the train_dataset": known}
+
+    def take_best(self, saving: Saving) -> None:
+        """Give the model the weights of the best evaluation, if they are wanted and others."""
+        if saving.best is not None:
+            self.best_step = saving.restore_best(self.history)
+
+    def _saving(
+        self, rows: Data, per_epoch: int, optimizer: torch.optim.Optimizer, scheduler: Any
+    ) -> Saving:
+        args = self.args
+        every = {"no": 0, "steps": args.save_steps, "epoch": per_epoch}[args.save_strategy]
+        return Saving(
+            self.store,
+            Parts(self.model, optimizer, scheduler),
+            settings=self.deciding_settings(rows),
+            every=every,
+            best=Best.of(args) if args.load_best_model_at_end else None,
+            beside=getattr(self.processing_class, "save_pretrained", None),
+            callbacks=self.callbacks,
+        )
+
+    def _find_checkpoint(self, wanted: bool | str | os.PathLike[str] | None) -> Path | None:
+        """The checkpoint to go on from, whole; "auto" then means the precision it was made in."""
+        if wanted is None:
+            wanted = self.args.resume_from_checkpoint
+        if not wanted:
+            if self._saves:
+                self.store.require_none()
+            return None
+        checkpoint = self.store.require_last() if wanted is True else Path(cast(str, wanted))
+        if wanted is not True:
+            require_whole(checkpoint)
+        before = read_extra(checkpoint).values["settings"]["precision"]
+        if self.args.precision == "auto" and before != self.precision.name:
+            self.precision = PrecisionChoice(before, f"as in {checkpoint}")
+            self.model.move(self.device, self.precision.dtype)
+        return checkpoint
+
     def _run(self, data: Data, keep: bool) -> PredictionOutput:
         results = _Results(self.model)
         loss, start = RunningLoss(), 0
@@ -273,18 +337,31 @@ class Trainer:
             lengths=self._row_lengths(rows) if grouped else None,
         )
 
-    def _steps(self, data: Any) -> Iterator[list[PackedBatch]]:
-        """The batches of each step, epoch after epoch, without end."""
-        sampler = None if _is_stream(data) else self._sampler(data)
+    def _steps(self, data: Any, per_epoch: int, start: int) -> Iterator[list[PackedBatch]]:
+        """The batches of each step after step `start`, epoch after epoch, without end."""
+        if not _is_stream(data):
+            steps = self._row_numbers(self._sampler(data), per_epoch, start)
+            return ([self._collate(_take(data, part)) for part in step] for step in steps)
+        read = self._rows_in_order(data)
+        # What can only be read in its order is read again up to there, though no batch is made.
+        next(itertools.islice(read, start, start), None)
+        return ([self._collate(part) for part in step] for step in read)
+
+    def _row_numbers(
+        self, sampler: BatchSampler, per_epoch: int, start: int
+    ) -> Iterator[list[NDArray[np.int64]]]:
+        together = self.args.gradient_accumulation_steps
+        first, done = divmod(start, per_epoch)
+        yield from _grouped(sampler.epoch(first, done * together), together)
+        for epoch in itertools.count(first + 1):
+            yield from _grouped(sampler.epoch(epoch), together)
+
+    def _rows_in_order(self, data: Any) -> Iterator[list[list[Any]]]:
         for epoch in itertools.count():
-            parts: Iterable[list[Any]]
-            if sampler is None:
-                parts = _grouped(_begin(data, epoch), self.args.per_device_train_batch_size)
-            else:
-                parts = (_take(data, numbers) for numbers in sampler.epoch(epoch))
+            parts = _grouped(_begin(data, epoch), self.args.per_device_train_batch_size)
             step = None
             for step in _grouped(parts, self.args.gradient_accumulation_steps):
-                yield [self._collate(part) for part in step]
+                yield step
             if step is None:
                 raise DataError(
                     f"the train_dataset gave no rows in epoch {epoch + 1}",
@@ -448,50 +525,6 @@ def _take(rows: RowSource, numbers: Iterable[int]) -> list[Any]:
 
 def _has_tokens(row: Any) -> bool:
     return isinstance(row, Mapping) and row.get("input_ids") is not None
-
-
-def _packing(
-    collator: Collator | None, model: PreTrainedModel, eval_seed: int | None = None
-) -> Callable[[list[Any]], PackedBatch]:
-    """The collator as one that packs, with fixed masks for an evaluation."""
-    # A subclass may do more than its base: it is called like any other collator.
-    padding = (DataCollatorWithPadding, DataCollatorForTokenClassification)
-    if collator is None or collator is default_data_collator or type(collator) in padding:
-        return PackingCollator(
-            pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
-        )
-    if isinstance(collator, PackingCollator):
-        return collator
-    if type(collator) is DataCollatorForLanguageModeling:
-        packing = copy.copy(collator)
-        packing.packed = True
-        packing.seed = eval_seed if packing.seed is None else packing.seed
-        return packing
-
-    def collate(rows: list[Any]) -> PackedBatch:
-        made = collator(rows)
-        if isinstance(made, PackedBatch):
-            return made
-        if not isinstance(made, Mapping):
-            raise DataError(
-                f"data_collator gave a {type(made).__name__}",
-                fix="return a PackedBatch, or a mapping with input_ids, attention_mask and labels",
-            )
-        tensors = {name: _as_tensor(values, name) for name, values in made.items()}
-        ids, mask, types, positions = (tensors.pop(name, None) for name in _INPUTS)
-        return model.enter(None, ids, mask, types, positions, tensors)[0]
-
-    return collate
-
-
-def _as_tensor(values: Any, name: str) -> torch.Tensor:
-    try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"data_collator gave {name} that cannot become a tensor: {error}",
-            fix="return what the model takes alone: input_ids, attention_mask and labels",
-        ) from error
 
 
 def _require_head(model: Any) -> None:

@@ -1,0 +1,174 @@
+"""What a run needs to go on as if it had never stopped: written into a checkpoint and read back.
+
+Weights, the optimizer's tensors, the schedule, the random generators, and whatever plain values and
+tensors the run adds. Everything is safetensors or JSON; floats keep every bit in both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertolt.checkpoint import huggingface
+from bertolt.checkpoint.weights import read_tensors, write_tensors
+from bertolt.errors import CheckpointError, UsageError
+from bertolt.randomness import set_random_state
+
+if TYPE_CHECKING:
+    from bertolt.model.pretrained import PreTrainedModel
+
+STATE = "state.json"
+OPTIMIZER = "optimizer.safetensors"
+RANDOM = "random.safetensors"
+EXTRA = "extra.safetensors"
+
+
+class Parts(NamedTuple):
+    """What training changes."""
+
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What a run keeps beside its parts.
+
+    Attributes:
+        values: anything that JSON has; floats may be NaN.
+        tensors: by name.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def write_state(folder: Path, parts: Parts, extra: Extra, generators: Mapping[str, Tensor]) -> None:
+    """Write the state of a run into a folder that is there.
+
+    Args:
+        folder: the files go into it.
+        parts: as they are now.
+        extra: to be read back with them.
+        generators: from `random_state`.
+
+    Raises:
+        UsageError: the optimizer or the scheduler has a state that is neither tensors nor JSON.
+        OSError, BertoltError: the file system refused.
+    """
+    huggingface.save(parts.model, folder)
+    tensors, values = _taken_apart(parts.optimizer)
+    scheduler = None if parts.scheduler is None else parts.scheduler.state_dict()
+    state = {"extra": dict(extra.values), "optimizer": values, "scheduler": scheduler}
+    write_tensors(folder / OPTIMIZER, tensors)
+    write_tensors(folder / RANDOM, generators)
+    write_tensors(folder / EXTRA, extra.tensors)
+    try:
+        text = json.dumps(state, default=_plain, indent=1, ensure_ascii=False)
+    except TypeError as error:
+        raise UsageError(
+            f"the run has a state that no checkpoint can keep ({error})",
+            place=f"{type(parts.optimizer).__name__}, {type(parts.scheduler).__name__}",
+            fix='use an optimizer and a schedule of torch, or save_strategy="no"',
+        ) from error
+    (folder / STATE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_extra(checkpoint: Path) -> Extra:
+    """What the run had added.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint of a run.
+    """
+    values = dict(_read(checkpoint)["extra"])
+    return Extra(values=values, tensors=read_tensors(checkpoint / EXTRA))
+
+
+def restore_state(checkpoint: Path, parts: Parts) -> None:
+    """Set the parts and the random generators to what they were, bit by bit.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint of a run, or of one with other parts.
+    """
+    state = _read(checkpoint)
+    huggingface.restore(parts.model, checkpoint)
+    parts.model.has_learned = True
+    try:
+        _put_together(parts.optimizer, read_tensors(checkpoint / OPTIMIZER), state["optimizer"])
+        if parts.scheduler is not None:
+            fresh = parts.scheduler.state_dict()
+            parts.scheduler.load_state_dict(_shaped_like(fresh, state["scheduler"]))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"its optimizer or schedule is not the one of this run ({error})",
+            place=str(checkpoint),
+            fix="resume with the settings that it was made with",
+        ) from error
+    set_random_state(read_tensors(checkpoint / RANDOM), parts.model.device)
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        return {name: state[name] for name in ("extra", "optimizer", "scheduler")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            "this is no checkpoint of a run",
+            place=str(checkpoint),
+            fix="name a checkpoint-STEP that Bertolt wrote while training",
+        ) from error
+
+
+def _taken_apart(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of an optimizer's state as NUMBER.NAME, and all the rest of it."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
+    return tensors, {"numbers": numbers, "groups": state["param_groups"]}
+
+
+def _put_together(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **values["numbers"]}.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    groups = _shaped_like(optimizer.state_dict()["param_groups"], values["groups"])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _plain(value: object) -> object:
+    """A tensor or an array of one number as the number: a learning rate may be one."""
+    if isinstance(value, Tensor | np.generic) and getattr(value, "ndim", 0) == 0:
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _shaped_like(fresh: Any, value: Any) -> Any:
+    """A value that went through JSON, with the tuples, keys and tensors that a fresh one has."""
+    if isinstance(fresh, Tensor):
+        return torch.full_like(fresh, value)
+    if isinstance(value, dict):
+        keys = {str(key): key for key in fresh} if isinstance(fresh, Mapping) else {}
+        return {
+            keys.get(key, key): _shaped_like(fresh[keys[key]] if key in keys else None, item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        known = list(fresh) if isinstance(fresh, list | tuple) else []
+        known += [None] * (len(value) - len(known))
+        items = [_shaped_like(old, item) for old, item in zip(known, value, strict=False)]
+        return tuple(items) if isinstance(fresh, tuple) else items
+    return value

@@ -1,0 +1,43 @@
+"""The random generators that a run may draw from, as tensors that can be kept and set again."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """All generators that a run may draw from: torch's here and on a GPU, numpy's, Python's."""
+    state = host_random_state()
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def host_random_state() -> dict[str, Tensor]:
+    """The generators outside of a GPU."""
+    _, words, spare = random.getstate()
+    _, keys, place, has_spare, numpy_spare = np.random.get_state(legacy=True)
+    spares = [float("nan") if spare is None else spare, numpy_spare]
+    return {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor(words, dtype=torch.int64),
+        "numpy": torch.tensor([*np.asarray(keys).tolist(), place, has_spare], dtype=torch.int64),
+        "spares": torch.tensor(spares, dtype=torch.float64),
+    }
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set the generators to what `random_state` gave; those of a GPU only where there is one."""
+    spare, numpy_spare = state["spares"].tolist()
+    *keys, place, has_spare = state["numpy"].tolist()
+    torch.set_rng_state(state["torch"])
+    random.setstate((3, tuple(state["python"].tolist()), None if math.isnan(spare) else spare))
+    np.random.set_state(("MT19937", np.array(keys, np.uint32), place, has_spare, numpy_spare))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

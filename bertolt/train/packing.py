@@ -1,0 +1,68 @@
+"""Any collator as one that packs, so that the loop sees one kind of batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from bertolt.data.batch import PackedBatch
+from bertolt.data.collate import (
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    PackingCollator,
+    default_data_collator,
+)
+from bertolt.data.masking import DataCollatorForLanguageModeling
+from bertolt.errors import DataError
+from bertolt.model.pretrained import PreTrainedModel
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+Collator = Callable[[list[Any]], Any]
+
+
+def packing(
+    collator: Collator | None, model: PreTrainedModel, eval_seed: int | None = None
+) -> Callable[[list[Any]], PackedBatch]:
+    """The collator as one that packs, with fixed masks for an evaluation."""
+    # A subclass may do more than its base: it is called like any other collator.
+    padding = (DataCollatorWithPadding, DataCollatorForTokenClassification)
+    if collator is None or collator is default_data_collator or type(collator) in padding:
+        return PackingCollator(
+            pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
+        )
+    if isinstance(collator, PackingCollator):
+        return collator
+    if type(collator) is DataCollatorForLanguageModeling:
+        packing = copy.copy(collator)
+        packing.packed = True
+        packing.seed = eval_seed if packing.seed is None else packing.seed
+        return packing
+
+    def collate(rows: list[Any]) -> PackedBatch:
+        made = collator(rows)
+        if isinstance(made, PackedBatch):
+            return made
+        if not isinstance(made, Mapping):
+            raise DataError(
+                f"data_collator gave a {type(made).__name__}",
+                fix="return a PackedBatch, or a mapping with input_ids, attention_mask and labels",
+            )
+        tensors = {name: _as_tensor(values, name) for name, values in made.items()}
+        ids, mask, types, positions = (tensors.pop(name, None) for name in _INPUTS)
+        return model.enter(None, ids, mask, types, positions, tensors)[0]
+
+    return collate
+
+
+def _as_tensor(values: Any, name: str) -> torch.Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"data_collator gave {name} that cannot become a tensor: {error}",
+            fix="return what the model takes alone: input_ids, attention_mask and labels",
+        ) from error

@@ -1,0 +1,255 @@
+"""Saving a run while it trains, and going on from where a killed one was saved."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from bertolt.checkpoint import huggingface
+from bertolt.checkpoint.state import Extra, Parts, read_extra, restore_state, write_state
+from bertolt.checkpoint.store import Store, require_whole
+from bertolt.config import TrainingArguments
+from bertolt.console import TERMINATED, say
+from bertolt.errors import UsageError
+from bertolt.train.loop import History, StepLog
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A callback with a state of its own that has to survive."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it has to keep, by name."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take it back; the model has the weights of the checkpoint by then."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which evaluation of a run is the best.
+
+    Attributes:
+        metric: its name, as the evaluation gives it.
+        greater: whether more is better.
+    """
+
+    metric: str
+    greater: bool = False
+
+    @classmethod
+    def of(cls, args: TrainingArguments) -> Best:
+        """As `args` name it, by default the lowest loss."""
+        name = args.metric_for_best_model or "loss"
+        greater = args.greater_is_better
+        metric = name if name.startswith("eval_") else f"eval_{name}"
+        return cls(metric, not name.endswith("loss") if greater is None else greater)
+
+    def step(self, history: History) -> int | None:
+        """The step of the best evaluation so far, the first of several; None before any."""
+        found = []
+        for step, metrics in history.evaluations:
+            if self.metric not in metrics:
+                raise UsageError(
+                    f"the evaluation gives no {self.metric}; it gives {', '.join(metrics)}",
+                    place="metric_for_best_model",
+                    fix="name one of these",
+                )
+            if math.isfinite(value := metrics[self.metric]):
+                found.append((-value if self.greater else value, step))
+        return min(found)[1] if found else None
+
+
+class Saving:
+    """The checkpoints of one run: when to write them, what is in them, how to go on from one.
+
+    Args:
+        store: where they lie.
+        parts: model, optimizer and scheduler, saved and restored.
+        settings: all that decides the result, by the names that the user knows. A checkpoint that
+            was made with other ones is refused.
+        every: save after so many steps, and after Ctrl-C; 0: only when SIGTERM ends the run.
+        best: keep the checkpoint of the best evaluation, and write one there.
+        beside: writes more files into each checkpoint, such as the tokenizer.
+        callbacks: those of them that are `Keeps` survive.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        parts: Parts,
+        *,
+        settings: Mapping[str, Any],
+        every: int,
+        best: Best | None = None,
+        beside: Callable[[Path], object] | None = None,
+        callbacks: Sequence[object] = (),
+    ) -> None:
+        self.store = store
+        self.parts = parts
+        self.best = best
+        # As they come back from the file, where a tuple is a list.
+        self._settings = json.loads(json.dumps(settings, default=str))
+        self._every = every
+        self._beside = beside
+        self._keeping = [each for each in callbacks if isinstance(each, Keeps)]
+
+    def due(self, history: History) -> bool:
+        """Whether the run has to be saved after the last step of its history."""
+        if history.terminated or history.step == self._best_step(history):
+            return True
+        return self._every > 0 and (history.interrupted or history.step % self._every == 0)
+
+    def save(self, history: History, generators: Mapping[str, Tensor]) -> Path:
+        """Write a checkpoint of the run as it is.
+
+        Args:
+            history: up to now.
+            generators: the random state to go on with.
+
+        Raises:
+            BertoltError: the disk is full, for instance; older checkpoints are as they were.
+        """
+        tensors = _steps_as_tensors(history.steps)
+        for number, each in enumerate(self._keeping):
+            tensors |= {f"callback.{number}.{k}": value for k, value in each.state_dict().items()}
+        extra = Extra(
+            values={
+                "step": history.step,
+                "settings": self._settings,
+                "machine": _machine(self.parts.model.device),
+                "evaluations": history.evaluations,
+            },
+            tensors=tensors,
+        )
+
+        def fill(folder: Path) -> None:
+            write_state(folder, self.parts, extra, generators)
+            if self._beside is not None:
+                self._beside(folder)
+
+        best = self._best_step(history)
+        return self.store.write(history.step, fill, spare=() if best is None else (best,))
+
+    def load(self, checkpoint: Path) -> History:
+        """Set model, optimizer, scheduler, callbacks and random generators to a checkpoint's.
+
+        Returns:
+            The history of the run up to there.
+
+        Raises:
+            UsageError: it was made with other settings; the message names the first.
+            CheckpointError: it is no checkpoint of a run like this one.
+        """
+        extra = read_extra(checkpoint)
+        self._require_same_settings(checkpoint, extra.values["settings"])
+        restore_state(checkpoint, self.parts)
+        for number, each in enumerate(self._keeping):
+            start = f"callback.{number}."
+            each.load_state_dict(
+                {
+                    name.removeprefix(start): value
+                    for name, value in extra.tensors.items()
+                    if name.startswith(start)
+                }
+            )
+        evaluations = [(int(step), dict(found)) for step, found in extra.values["evaluations"]]
+        steps = _steps_from_tensors(extra.tensors)
+        _tell(checkpoint, extra.values["machine"], _machine(self.parts.model.device))
+        return History(steps=steps, evaluations=evaluations)
+
+    def restore_best(self, history: History) -> int | None:
+        """Give the model the weights of the best evaluation, and say so.
+
+        Returns:
+            Its step; None if no evaluation gave a finite value.
+
+        Raises:
+            CheckpointError: its checkpoint is damaged.
+        """
+        best = self._best_step(history)
+        if best is None:
+            say("No evaluation gave a finite value to choose by: the last weights are kept")
+        elif best != history.step:
+            require_whole(self.store.path(best))
+            huggingface.restore(self.parts.model, self.store.path(best))
+            say(f"The best evaluation was at step {best}: its weights are taken")
+        return best
+
+    def exit_if_terminated(self, history: History) -> None:
+        """End the program if SIGTERM ended the run.
+
+        Raises:
+            SystemExit: with code 143.
+        """
+        if not history.terminated:
+            return
+        saved = self.store.steps()
+        left = f"{self.store.path(saved[-1])} is there to resume from" if saved else "nothing saved"
+        say(f"Stopped by SIGTERM after step {history.step}: {left}")
+        raise SystemExit(TERMINATED)
+
+    def _best_step(self, history: History) -> int | None:
+        return None if self.best is None else self.best.step(history)
+
+    def _require_same_settings(self, checkpoint: Path, made_with: Mapping[str, Any]) -> None:
+        for name in {**self._settings, **made_with}:
+            now, then = self._settings.get(name), made_with.get(name)
+            if now != then:
+                raise UsageError(
+                    f"it was made with {name} {_shown(then)}, and now it is {_shown(now)}",
+                    place=str(checkpoint),
+                    fix="resume with the same settings, or begin a run of its own elsewhere",
+                )
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    """What else the last bits of a result depend on."""
+    threads = torch.get_num_threads()
+    return {"device": device.type, "threads": threads, "torch": torch.__version__}
+
+
+def _tell(checkpoint: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    say(f"Resumed from {checkpoint}")
+    for name, value in now.items():
+        if value != then[name]:
+            say(
+                f"Caution: it was saved with {name} {then[name]}, and now it is {value}: the "
+                "result may differ in its last bits from that of a run that was never stopped"
+            )
+
+
+def _steps_as_tensors(steps: Sequence[StepLog]) -> dict[str, Tensor]:
+    """A column for each field: (S,) float64."""
+    return {
+        f"steps.{field.name}": torch.tensor(
+            [getattr(log, field.name) for log in steps], dtype=torch.float64
+        )
+        for field in fields(StepLog)
+    }
+
+
+def _steps_from_tensors(tensors: Mapping[str, Tensor]) -> list[StepLog]:
+    whole = {field.name for field in fields(StepLog) if field.type == "int"}
+    names = [field.name for field in fields(StepLog)]
+    columns = [tensors[f"steps.{name}"].tolist() for name in names]
+    return [
+        StepLog(
+            **{
+                name: int(value) if name in whole else value
+                for name, value in zip(names, row, strict=True)
+            }
+        )
+        for row in zip(*columns, strict=True)
+    ]
