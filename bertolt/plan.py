@@ -36,7 +36,7 @@ class PlanOptions:
     """Settings of `plan`; the text below each field is the command's help."""
 
     config: str = "base"
-    """Shape: tiny, mini, small, medium, base, large, a config.json or a folder that holds one."""
+    """Shape: tiny, small, medium, base, large, a config.json or a folder that holds one."""
     tokens: str = "100B"
     """Tokens to train on, counted as often as they are seen: 33M, 100B, 1.5T."""
     gpus: str | None = None

@@ -10,15 +10,15 @@ from bertolt.errors import CheckpointError, UsageError
 
 SHAPES: dict[str, tuple[int, int]] = {
     "tiny": (2, 128),
-    "mini": (4, 256),
-    "small": (4, 512),
+    "small": (4, 256),
     "medium": (8, 512),
     "base": (12, 768),
     "large": (24, 1024),
 }
 """Layers and hidden size; a head for each 64 of it, and 4 times as wide in between.
 
-Sources: Devlin et al., 2018, arXiv:1810.04805; the small ones: Turc et al., 2019, arXiv:1908.08962.
+Sources: Devlin et al., 2018, arXiv:1810.04805; the small ones: Turc et al., 2019, arXiv:1908.08962,
+where this "small" is called "mini".
 """
 
 

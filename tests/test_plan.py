@@ -171,11 +171,11 @@ def test_activations_are_those_that_torch_keeps(recomputed: bool) -> None:
     """Of one layer more, on this CPU: what lies outside of the layers is then left out."""
 
     def kept(layers: int) -> float:
-        config = find_config("mini").changed(num_hidden_layers=layers, vocab_size=100)
+        config = find_config("small").changed(num_hidden_layers=layers, vocab_size=100)
         saved = count_saved_bytes(config, recomputed)
         return saved - 2 * count_parameters(config).products
 
-    config = find_config("mini").changed(num_hidden_layers=3, vocab_size=100)
+    config = find_config("small").changed(num_hidden_layers=3, vocab_size=100)
     fewer = config.changed(num_hidden_layers=1)
     wanted = [activation_bytes(c, 64, 0.15, on_cpu=True)[recomputed] for c in (config, fewer)]
     assert (kept(3) - kept(1)) / 1024 == pytest.approx(wanted[0] - wanted[1], rel=0.1, abs=200)
