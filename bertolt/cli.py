@@ -20,6 +20,7 @@ from bertolt.config import FinetuneOptions, Precision
 from bertolt.console import say
 from bertolt.errors import BertoltError
 from bertolt.plan import PlanOptions
+from bertolt.pretrain.options import PretrainOptions
 from bertolt.version import __version__
 
 INTERRUPTED = 130
@@ -230,6 +231,25 @@ def bench(
         sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(f"{result}\n")
+
+
+@app.command(usage="Usage: bertolt pretrain SHARDS [OPTIONS]")
+def pretrain(
+    shards: Path,
+    /,
+    *,
+    options: Annotated[PretrainOptions | None, Parameter(name="*")] = None,
+) -> int:
+    """Train an encoder on a prepared corpus: from scratch, or going on from one.
+
+    Args:
+        shards: Folder that `bertolt prepare` wrote.
+        options: Settings.
+    """
+    from bertolt.pretrain.run import pretrain as run
+
+    result = run(shards, options)
+    return INTERRUPTED if result.interrupted else 0
 
 
 @app.command(usage="Usage: bertolt plan [OPTIONS]")

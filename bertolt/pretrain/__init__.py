@@ -1,1 +1,1 @@
-"""Pretraining: a prepared corpus in, a trained encoder out."""
+"""Pretraining: a prepared corpus in, a trained encoder with its report out."""

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
-from bertolt.corpus.shards import Shard
+from bertolt import BertTokenizer
+from bertolt.corpus.shards import (
+    MANIFEST,
+    SHARDS,
+    TOKENIZER,
+    Manifest,
+    Objective,
+    Shard,
+    ShardEntry,
+    SourceEntry,
+    content_fingerprint,
+    file_sha256,
+    shard_bytes,
+)
 
 FIRST_ID, LAST_ID = 5, 97  # of the tiny vocabulary, without its special tokens
 
@@ -62,3 +77,56 @@ def any_shards(draw: st.DrawFn, least_documents: int = 1) -> list[Shard]:
             documents.append(document)
         made.append(shard(documents))
     return made
+
+
+def write_corpus(
+    folder: Path,
+    tokenizer: BertTokenizer,
+    train: Sequence[Shard],
+    held_out: Sequence[Shard] = (),
+    *,
+    objective: Objective = "mlm",
+    max_length: int = 64,
+) -> Path:
+    """A prepared corpus of these shards."""
+    (folder / SHARDS).mkdir(parents=True)
+    tokenizer.save_pretrained(folder / TOKENIZER)
+    entries = []
+    for number, (one, other) in enumerate(zip_longest(train, held_out, fillvalue=shard([]))):
+        path = folder / SHARDS / f"{number:05}.arrow"
+        path.write_bytes(shard_bytes(one, other))
+        size = path.stat().st_size
+        entries.append(
+            ShardEntry(path.name, file_sha256(path), size, train=one.counts, held_out=other.counts)
+        )
+    sums = {path.name: file_sha256(path) for path in (folder / TOKENIZER).iterdir()}
+    manifest = Manifest(
+        objective=objective,
+        max_length=max_length,
+        vocab_size=len(tokenizer),
+        fingerprint=content_fingerprint(entries, sums),
+        settings={},
+        sources=(SourceEntry("made up", 1, 1, 1),),
+        shards=tuple(entries),
+        tokenizer=sums,
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+def predictable_shards(documents: int, seed: int = 0, sentences: int = 6) -> list[Shard]:
+    """Text whose words follow from the word before: letters of the alphabet in a row.
+
+    Its next words can be learned in some hundred steps, and its documents know each other: all
+    sentences of one begin with the same word.
+    """
+    random = np.random.default_rng(seed)
+
+    def document() -> list[list[int]]:
+        start = int(random.integers(0, 26))
+        return [
+            [45 + (start + place) % 26 for place in range(random.integers(6, 20))]
+            for _ in range(sentences)
+        ]
+
+    return [shard([document() for _ in range(documents)])]
