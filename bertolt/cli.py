@@ -17,13 +17,12 @@ from typing import Annotated, Any, Literal, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from bertolt.config import FinetuneOptions, Precision
-from bertolt.console import say
+from bertolt.console import INTERRUPTED, ended_by_sigterm, say
 from bertolt.errors import BertoltError
 from bertolt.plan import PlanOptions
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.version import __version__
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
@@ -352,8 +351,8 @@ def _speak_utf8() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exits with 0, with 2 for an error, 1 for a self-test that failed, 130 after Ctrl-C, and 141 when
-    nobody reads the output any more.
+    Exits with 0, with 2 for an error, 1 for a self-test that failed, 130 after Ctrl-C, 143 after
+    SIGTERM, and 141 when nobody reads the output any more.
     """
     _speak_utf8()
     given = sys.argv[1:] if arguments is None else arguments
@@ -362,7 +361,7 @@ def main(arguments: list[str] | None = None) -> None:
     # what it means to leave it out.
     if words[:1] == ["predict"] and words[2:3] == ["-"]:
         del words[2]
-    with _told_plainly():
+    with _told_plainly(), ended_by_sigterm():
         code = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
     raise SystemExit(code or 0)

@@ -293,6 +293,9 @@ DECIDING = (
     "warmup_steps",
     "train_sampling_strategy",
     "seed",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
 )
 """Arguments that decide the result: a run that is resumed has to have the same."""
 
@@ -476,6 +479,15 @@ class FinetuneOptions:
     """Folder for the model, its metrics and its report."""
     overwrite: bool = False
     """Replace what an earlier run left in that folder."""
+    save_every: int | None = None
+    """Steps between checkpoints, in OUT.checkpoints beside --out. SIGTERM always writes one."""
+    keep: int | Literal["best"] = 2
+    """Newest checkpoints to keep; best: the newest and that of the lowest evaluation loss, which
+    then is the result."""
+    resume: bool = False
+    """Go on from the last whole checkpoint; from the start if there is none yet."""
+    keep_checkpoints: bool = False
+    """Leave OUT.checkpoints there when the run is complete."""
 
     def __post_init__(self) -> None:
         for name, fine, allowed in (
@@ -487,6 +499,8 @@ class FinetuneOptions:
             ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
             ("seed", self.seed >= 0, "0 or more"),
             ("split_seed", self.split_seed >= 0, "0 or more"),
+            ("save_every", self.save_every is None or self.save_every >= 1, "1 or more"),
+            ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
         ):
             if not fine:
                 option = "--" + name.replace("_", "-")
@@ -496,8 +510,15 @@ class FinetuneOptions:
                 f"--schedule is {self.schedule!r}", fix=f"use {', '.join(get_args(Schedule))}"
             )
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints: beside `out`, which only appears when the run has ended."""
+        return self.out.with_name(f"{self.out.name}.checkpoints")
+
     def training_arguments(self) -> TrainingArguments:
         """The same, as the Trainer takes it."""
+        best = self.keep == "best"
+        save_strategy: Literal["no", "steps", "epoch"] = "epoch" if best else "no"
         return TrainingArguments(
             output_dir=str(self.out),
             num_train_epochs=self.epochs,
@@ -510,6 +531,10 @@ class FinetuneOptions:
             seed=self.seed,
             precision=self.precision,
             eval_strategy="epoch",
+            save_strategy=save_strategy if self.save_every is None else "steps",
+            save_steps=self.save_every or 500,
+            save_total_limit=1 if self.keep == "best" else self.keep,
+            load_best_model_at_end=best,
         )
 
 

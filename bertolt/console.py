@@ -112,6 +112,9 @@ def ended_by_sigterm() -> Iterator[None]:
     def leave(number: int, frame: Any) -> None:
         raise SystemExit(TERMINATED)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     previous = signal.signal(signal.SIGTERM, leave)
     try:
         yield

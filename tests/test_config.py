@@ -136,7 +136,7 @@ def test_a_config_that_cannot_be_is_refused(values: dict[str, Any], words: str) 
 
 def test_arguments_have_the_names_and_defaults_of_the_peer() -> None:
     theirs = {item.name: item for item in dataclasses.fields(transformers.TrainingArguments)}
-    # Deliberately otherwise: weights of the run go to "out", checkpoints and trackers come later.
+    # Deliberately otherwise: the run goes to "out", checkpoints are asked for, trackers come later.
     ours_alone = {"precision"}
     differ = {"output_dir", "eval_steps", "logging_steps", "bf16", "save_strategy", "report_to"}
     differ |= {"lr_scheduler_kwargs"}
@@ -235,7 +235,9 @@ def test_what_there_is_instead_is_there(name: str) -> None:
         ("eval_strategy", "sometimes", "'no' or 'epoch' or 'steps'"),
         ("train_sampling_strategy", "sorted", "'random' or 'sequential' or 'group_by_length'"),
         ("precision", "fp8", "'auto' or 'fp32' or 'bf16'"),
-        ("save_strategy", "epoch", "'no'"),
+        ("save_strategy", "best", "'no' or 'steps' or 'epoch'"),
+        ("save_steps", 0, "at least 1"),
+        ("save_total_limit", 0, "None or at least 1"),
         ("report_to", "wandb", "'none'"),
     ],
 )

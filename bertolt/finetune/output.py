@@ -94,21 +94,42 @@ def _claimed(stage: Path, out: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    handle = os.open(stage, os.O_RDONLY)
+    taken = UsageError(
+        "another run is writing to this folder",
+        place=str(out),
+        fix="wait until it is done, or choose another --out",
+    )
+    try:
+        handle = os.open(stage, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise taken from error
     try:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
+        if not stage.is_dir():
+            raise taken  # removed by another run before this one had its lock
         beside = re.compile(rf"\.{re.escape(out.resolve().name)}\.\w{{8}}\.part")
         for other in stage.parent.iterdir():
-            if other != stage and beside.fullmatch(other.name) and _is_locked(other):
-                raise UsageError(
-                    "another run is writing to this folder",
-                    place=str(out),
-                    fix="wait until it is done, or choose another --out",
-                )
+            if other != stage and beside.fullmatch(other.name):
+                if _is_locked(other):
+                    raise taken
+                _remove_dead(other)
         yield
     finally:
         os.close(handle)
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove what a run left that was killed: its lock is free, and there are locks here."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
 
 
 def _is_locked(folder: Path) -> bool:
@@ -129,23 +150,24 @@ def _is_locked(folder: Path) -> bool:
     return False
 
 
-def require_space(stage: Path, out: Path, parameters: int) -> None:
+def require_space(stage: Path, out: Path, parameters: int, *, checkpoints: int = 0) -> None:
     """Refuse before training what could not be saved after it.
 
     Args:
         stage: a folder on the file system in question.
         out: the folder that the user named.
         parameters: of the model, saved with 4 bytes each.
+        checkpoints: to be beside it, each with the model and two moments of every parameter.
 
     Raises:
         BertoltError: too little is free.
     """
-    needed = 4 * parameters + _BESIDE_THE_WEIGHTS
+    needed = (1 + 3 * checkpoints) * 4 * parameters + _BESIDE_THE_WEIGHTS
     with disk_errors(out):
         free = shutil.disk_usage(stage).free
     if free < needed:
         raise BertoltError(
-            f"the model needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free",
+            f"the run needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free",
             place=str(out),
             fix="free some space, or choose another folder with --out",
         )

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shlex
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.checkpoint import huggingface
+from bertolt.checkpoint.store import Store
 from bertolt.config import BertConfig, FinetuneOptions
 from bertolt.console import held_interrupts, say
 from bertolt.contract import Contract, Golden
 from bertolt.demo import demo_checkpoint
-from bertolt.errors import BertoltError, TrainingError
+from bertolt.errors import BertoltError, TrainingError, UsageError
 from bertolt.evaluation import Scores
 from bertolt.files import write_text
 from bertolt.finetune.data import Prepared, prepare
@@ -98,11 +100,13 @@ def finetune(
         contextlib.ExitStack() as until_saved,
         output_folder(out, overwrite=options.overwrite) as stage,
     ):
+        _require_checkpoints(options)
         run = _prepare(Path(train), options, callbacks)
-        require_space(stage, out, run.trainer.model.num_parameters())
-        _fit(run.trainer)
-        # A Ctrl-C from here on would lose what was trained: it waits until that is in place.
-        interrupted = until_saved.enter_context(held_interrupts())
+        parameters = run.trainer.model.num_parameters()
+        require_space(stage, out, parameters, checkpoints=_new_checkpoints(run))
+        _fit(run)
+        # A signal from here on would lose what was trained: it waits until that is in place.
+        interrupted = until_saved.enter_context(held_interrupts(terminate=True))
         history = run.trainer.history
         scores = _result(run.trainer)
         golden, kept = _keep_good_weights(run)
@@ -119,6 +123,7 @@ def finetune(
             arguments=_resolved(run),
         )
         unreported = _report(record, stage, out)
+    _leave_checkpoints(run, complete=scores is not None and not history.interrupted)
     say(f"Saved to {out}: the model, its tokenizer and metrics.json")
     if unreported is None:
         say(f"Report: {out / 'report.html'}")
@@ -138,7 +143,7 @@ def finetune(
         scores=scores,
         history=history,
         metrics=metrics,
-        interrupted=history.interrupted or interrupted() is not None,
+        interrupted=history.interrupted or interrupted() == signal.SIGINT,
     )
 
 
@@ -161,7 +166,7 @@ def _prepare(train: Path, options: FinetuneOptions, callbacks: Sequence[Callback
         seed=options.seed,
     )
     good = GoodWeights(model)
-    trainer = ClassifierTrainer(model, settings, data, tokenizer, [*callbacks, good])
+    trainer = ClassifierTrainer(model, settings, data, tokenizer, options, [*callbacks, good])
     say(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
     say(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
     return _Run(train=train, options=options, source=source, data=data, trainer=trainer, good=good)
@@ -175,15 +180,55 @@ def _choose_model(options: FinetuneOptions) -> Path:
     return folder
 
 
-def _fit(trainer: ClassifierTrainer) -> None:
+def _require_checkpoints(options: FinetuneOptions) -> None:
+    """Refuse to lose checkpoints that somebody may still want."""
+    there = Store(options.checkpoints).steps()
+    if there and not options.resume and not options.overwrite:
+        raise UsageError(
+            "there are checkpoints of a run that did not come to its end",
+            place=str(options.checkpoints),
+            fix="--resume goes on from them, --overwrite begins anew",
+        )
+    if options.resume and not there:
+        say(f"No checkpoint in {options.checkpoints} yet: starting from the beginning")
+
+
+def _new_checkpoints(run: _Run) -> int:
+    """How many more checkpoints there will be at most, the one in the making included."""
+    if run.trainer.args.save_strategy == "no":
+        return 0
+    most = 3 if run.options.keep == "best" else run.options.keep + 1
+    return max(1, most - len(run.trainer.store.steps()))
+
+
+def _fit(run: _Run) -> None:
     """Train; a loss that is not finite stays in the history, and is raised when all is saved."""
+    trainer = run.trainer
+    if not run.options.resume:
+        trainer.store.clear()
     with contextlib.suppress(TrainingError):
-        trainer.train()
+        trainer.train(resume_from_checkpoint=bool(trainer.store.steps()))
+
+
+def _leave_checkpoints(run: _Run, *, complete: bool) -> None:
+    """Remove what a complete run has no more use for, or say how to go on."""
+    store = run.trainer.store
+    if not store.steps():
+        return
+    if not complete:
+        say(f"Checkpoints: {store.folder}; --resume --overwrite goes on from the last")
+    elif run.options.keep_checkpoints:
+        say(f"Checkpoints: {store.folder}")
+    else:
+        store.clear()
 
 
 def _result(trainer: ClassifierTrainer) -> Scores | None:
     """The scores of the final weights; None if training did not reach its end."""
     history = trainer.history
+    if trainer.scores is None and history.failure is None and history.evaluated(history.step):
+        # Measured before it was killed, or with other weights than those of the best evaluation.
+        trainer.evaluate()
     history.failure = history.failure or _spoiled(trainer)
     rates = history.summary()
     say(
@@ -192,7 +237,7 @@ def _result(trainer: ClassifierTrainer) -> Scores | None:
     )
     if history.failure is not None:
         return None
-    if not history.evaluations or history.evaluations[-1][0] != len(history.steps):
+    if not history.evaluated(history.step):
         say("Stopped by Ctrl-C: saving the weights as they are, without measuring them")
         return None
     say(f"\n{trainer.scores}\n")
@@ -299,7 +344,7 @@ def _command(run: _Run) -> str:
     words = ["bertolt", "finetune", str(run.train)]
     for option in fields(run.options):
         value = getattr(run.options, option.name)
-        if value != option.default:
+        if value != option.default and option.name != "resume":
             flag = "--" + option.name.replace("_", "-")
             words += [flag] if value is True else [flag, str(value)]
     return shlex.join(words)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
+import numpy as np
 import torch
 
-from bertolt.config import TrainingArguments
+from bertolt.checkpoint.store import Store
+from bertolt.config import FinetuneOptions, TrainingArguments
+from bertolt.data.encode import EncodedTexts
 from bertolt.evaluation import Scores, majority, score
 from bertolt.finetune.data import Prepared
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import Callback, History, StepLog
+from bertolt.train.saving import Saving
 from bertolt.train.trainer import Data, Trainer
+
+# Options that may change when a run is resumed: those of its output, and those whose effect is seen
+# in the rows and the weights themselves.
+_DECIDE_NOTHING = frozenset(
+    {
+        *("model", "text", "label", "eval", "precision", "on_bad_row", "encoding"),
+        *("out", "overwrite", "save_every", "keep", "resume", "keep_checkpoints"),
+    }
+)
 
 
 class ClassifierTrainer(Trainer):
@@ -24,6 +40,7 @@ class ClassifierTrainer(Trainer):
         args: settings.
         data: training and evaluation rows.
         tokenizer: saved with the model.
+        options: of the command.
         callbacks: to watch the run.
 
     Attributes:
@@ -37,6 +54,7 @@ class ClassifierTrainer(Trainer):
         args: TrainingArguments,
         data: Prepared,
         tokenizer: BertTokenizer,
+        options: FinetuneOptions,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         super().__init__(
@@ -50,6 +68,9 @@ class ClassifierTrainer(Trainer):
         self.scores: Scores | None = None
         self._rows = data.eval.encoded
         self.majority = majority(data.train.labels(), len(data.labels))
+        self.store = Store(options.checkpoints, args.save_total_limit)
+        self.saves = True
+        self._settings = settings_of(options, data, model)
 
     def evaluate(
         self, eval_dataset: Data | None = None, metric_key_prefix: str = "eval"
@@ -66,6 +87,42 @@ class ClassifierTrainer(Trainer):
             f"{metric_key_prefix}_f1_macro": found.f1_macro(),
         }
 
+    def deciding_settings(self, rows: Data) -> dict[str, Any]:
+        """As the command's user knows them."""
+        return {**self._settings, "precision": self.precision.name}
+
+    def take_best(self, saving: Saving) -> None:
+        """The scores of the last weights are not those of the best ones."""
+        super().take_best(saving)
+        if self.best_step not in (None, self.history.step):
+            self.scores = None
+
+
+def settings_of(options: FinetuneOptions, data: Prepared, model: PreTrainedModel) -> dict[str, Any]:
+    """All that decides what a run learns: the options, the rows, and the weights it starts from."""
+    named = {
+        f"--{item.name.replace('_', '-')}": getattr(options, item.name)
+        for item in fields(options)
+        if item.name not in _DECIDE_NOTHING
+    }
+    # Sums of the bits: enough to tell one model from another, and fast.
+    weights = [int(v.float().view(torch.int32).sum()) for v in model.state_dict().values()]
+    return named | {
+        "--keep": "best" if options.keep == "best" else "a number",
+        "labels": list(data.labels.names),
+        "training rows": _fingerprint(data.train.encoded),
+        "evaluation rows": _fingerprint(data.eval.encoded),
+        "weights of --model": hashlib.sha256(str(weights).encode()).hexdigest()[:12],
+    }
+
+
+def _fingerprint(rows: EncodedTexts) -> str:
+    assert rows.labels is not None
+    found = hashlib.sha256()
+    for values in (rows.ids, rows.offsets, rows.labels):
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()[:12]
+
 
 class GoodWeights:
     """A callback that keeps a copy of the weights at the start and at each finite evaluation.
@@ -81,9 +138,11 @@ class GoodWeights:
         self.step = 0
         self._model = model
         self._copy = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self._last_step = 0
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
-        """Nothing: a copy at each step would cost too much."""
+        """No copy at each step, which would cost too much."""
+        self._last_step = log.step
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """Copy the weights if they gave a finite loss."""
@@ -94,6 +153,19 @@ class GoodWeights:
 
     def on_end(self, history: History) -> None:
         """Nothing."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The copy, unless the weights of this moment or of the start are the same."""
+        known = self.step in (0, self._last_step)
+        return {"step": torch.tensor(self.step), **({} if known else self._copy)}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state_dict` gave, or the weights that the model has now."""
+        self.step = int(state["step"])
+        if self.step:
+            now = self._model.state_dict()
+            for name, value in self._copy.items():
+                value.copy_(state[name] if name in state else now[name])
 
     def restore(self) -> None:
         """Give the model the copy."""

@@ -109,6 +109,7 @@ class Trainer:
         optimizer, lr_scheduler: of the last `train`, or those given.
         precision: the number format that was chosen, and why.
         store: where checkpoints go, `args.output_dir` by default.
+        saves: whether a run is saved when SIGTERM ends it; so if there is a `save_strategy`.
         best_step: whose weights the model has; None: those of the last step.
     """
 
@@ -143,7 +144,7 @@ class Trainer:
         self.history = History()
         self.store = Store(Path(self.args.output_dir), self.args.save_total_limit)
         self.best_step: int | None = None
-        self._saves = self.args.save_strategy != "no"
+        self.saves = self.args.save_strategy != "no"
         self._collate = packing(data_collator, model)
         self._eval_collate = packing(data_collator, model, eval_seed=self.args.seed)
         self._counted: tuple[RowSource | None, NDArray[np.int64]] = (None, np.zeros(0, np.int64))
@@ -182,7 +183,7 @@ class Trainer:
         torch.manual_seed(self.args.seed)
         batches = self._steps(rows, per_epoch, step_of(checkpoint) if checkpoint else 0)
         saving = None
-        if self._saves or checkpoint:
+        if self.saves or checkpoint:
             saving = self._saving(rows, per_epoch, optimizer, scheduler)
         evaluates = self.args.eval_strategy != "no"
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
@@ -285,7 +286,7 @@ class Trainer:
         if wanted is None:
             wanted = self.args.resume_from_checkpoint
         if not wanted:
-            if self._saves:
+            if self.saves:
                 self.store.require_none()
             return None
         checkpoint = self.store.require_last() if wanted is True else Path(cast(str, wanted))

@@ -145,7 +145,7 @@ def test_too_little_space_is_told_before_training(
 
 def test_the_space_needed_grows_with_the_model(tmp_path: Path) -> None:
     require_space(tmp_path, tmp_path, 1000)
-    with pytest.raises(BertoltError, match="the model needs"):
+    with pytest.raises(BertoltError, match="the run needs"):
         require_space(tmp_path, tmp_path, 10**15)
 
 
