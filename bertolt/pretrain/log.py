@@ -183,23 +183,28 @@ class Plateau:
         """Nothing."""
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
-        """See where the loss is."""
-        loss = masked_loss(metrics)
+        """See where the loss is, and say it where it stands still."""
+        if words := self._see(step, masked_loss(metrics)):
+            say(words)
+
+    def _see(self, step: int, loss: float) -> str:
+        """Take a loss in; what is to be said then, or an empty string."""
         if loss < NEAR * self._entropy:
-            if self._named:
-                say(f"The loss has left the entropy of single tokens behind, by step {step}")
+            named, self._named = self._named, False
             self.left = step if self.left is None else self.left
-            self.since, self._still, self._named = None, [], False
-            return
+            self.since, self._still = None, []
+            left = f"The loss has left the entropy of single tokens behind, by step {step:,}"
+            return left if named else ""
         if step <= self._warmup:
-            return
+            return ""
         if self._still and loss < _STILL * self._still[-1]:
             self.since, self._still = None, []
         self.since = step if self.since is None else self.since
         self._still.append(loss)
-        if len(self._still) >= _PATIENCE and not self._named:
-            self._named = True
-            say(f"Caution: {self.words(loss)}")
+        if len(self._still) < _PATIENCE or self._named:
+            return ""
+        self._named = True
+        return f"Caution: {self.words(loss)}"
 
     def on_end(self, history: History) -> None:
         """Nothing."""
@@ -214,6 +219,6 @@ class Plateau:
         )
 
     def replay(self, evaluations: list[tuple[int, dict[str, float]]]) -> None:
-        """Take in the evaluations of the run that this one goes on with."""
+        """Take in, without a word, the evaluations of the run that this one goes on with."""
         for step, metrics in evaluations:
-            self.on_evaluate(step, metrics)
+            self._see(step, masked_loss(metrics))

@@ -76,9 +76,9 @@ class PretrainOptions:
     """Held-out tokens that are measured, at most."""
     save_every: int | None = None
     """Steps between checkpoints. Default: a twentieth of the run."""
-    keep: str = "2"
-    """Checkpoints to keep: a number; or best: the last one, and that of the lowest held-out loss,
-    whose weights the run then ends with."""
+    keep: int | Literal["best"] = 2
+    """Newest checkpoints to keep; best: the newest and that of the lowest held-out loss, which then
+    is the result."""
     resume: bool = False
     """Go on from the last whole checkpoint in --out; where there is none, begin."""
     tensorboard: bool = False
@@ -90,7 +90,7 @@ class PretrainOptions:
     out: Path = Path("out")
     """Folder for checkpoints, the model, its log and its report."""
     overwrite: bool = False
-    """Replace what an earlier run left in that folder, its checkpoints too."""
+    """Replace what an earlier run left in that folder, checkpoints too, unless it is resumed."""
 
     def __post_init__(self) -> None:
         share, above = "a share between 0 and 1, as 0.2", "1 or more"
@@ -115,7 +115,7 @@ class PretrainOptions:
             ("eval_every", self.eval_every is None or self.eval_every >= 1, above),
             ("eval_tokens", self.eval_tokens >= 1, above),
             ("save_every", self.save_every is None or self.save_every >= 1, above),
-            ("keep", self.keep == "best" or _is_count(self.keep), "best, or a number from 1 on"),
+            ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
             ("seed", self.seed >= 0, "0 or more"),
         ):
             if not fine:
@@ -124,7 +124,6 @@ class PretrainOptions:
         _require_one(model=self.model, config=self.config)
         _require_one(model=self.model, positions=self.positions)
         _require_one(tokens=self.tokens, steps=self.steps, epochs=self.epochs)
-        _require_one(resume=self.resume or None, overwrite=self.overwrite or None)
         if self.tokens is not None:
             parse_tokens(self.tokens)
 
@@ -143,10 +142,6 @@ class PretrainOptions:
 
 
 _SCHEDULES = (*get_args(Schedule), "warmup_stable_decay")
-
-
-def _is_count(words: str) -> bool:
-    return words.isdecimal() and int(words) >= 1
 
 
 def _require_one(**given: object) -> None:

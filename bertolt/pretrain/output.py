@@ -46,7 +46,7 @@ def run_folder(out: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
 
     Args:
         out: the folder, made if it is not there.
-        overwrite: remove what an earlier run left in it.
+        overwrite: remove what an earlier run left in it, unless it is resumed.
         resume: leave it there, to go on with.
 
     Raises:
@@ -58,7 +58,7 @@ def run_folder(out: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
     try:
         with _held(out):
-            if overwrite:
+            if overwrite and not resume:
                 for entry in _entries(out):
                     _remove(entry)
             yield
@@ -85,7 +85,7 @@ def require_usable(out: Path, *, overwrite: bool, resume: bool) -> None:
             place=str(out),
             fix="go on with what is there: --resume; or replace it: --overwrite",
         )
-    if overwrite and foreign:
+    if overwrite and not resume and foreign:
         raise UsageError(
             f"the folder holds {foreign[0]!r}, which no run has written, and would be lost",
             place=str(out),

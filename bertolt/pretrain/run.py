@@ -15,7 +15,7 @@ import torch
 
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
-from bertolt.console import say
+from bertolt.console import held_interrupts, say
 from bertolt.errors import TrainingError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice
@@ -78,7 +78,7 @@ def pretrain(
     require_usable(out, overwrite=options.overwrite, resume=options.resume)
     if options.tensorboard:
         require_tensorboard()
-    store = Store(out, 1 if options.keep == "best" else int(options.keep))
+    store = Store(out, 1 if options.keep == "best" else options.keep)
     checkpoint = store.last() if options.resume else None
     run = prepare(Path(shards), options, _precision_of(checkpoint, options))
     with run_folder(out, overwrite=options.overwrite, resume=options.resume):
@@ -91,7 +91,9 @@ def pretrain(
         plateau = Plateau(run.entropy, run.warmup_steps)
         history = _fit(run, saving, before, plateau, callbacks)
         saving.exit_if_terminated(history)
-        return _finish(run, saving, history, plateau, started)
+        # A signal from here on would lose what was trained: it waits until that is in place.
+        with held_interrupts(terminate=True):
+            return _finish(run, saving, history, plateau, started)
 
 
 def _precision_of(checkpoint: Path | None, options: PretrainOptions) -> PrecisionChoice | None:
@@ -132,7 +134,8 @@ def _fit(
     ]
     if options.tensorboard:
         watching.append(TensorBoard(out / TENSORBOARD, run.work, resumed_from=done))
-    plateau.replay(before.evaluations if before else [])
+    if before is not None:
+        plateau.replay(before.evaluations)
     return fit(
         run.model,
         run.batches(done),

@@ -95,6 +95,7 @@ class Run:
         named = {"--" + name.replace("_", "-"): options[name] for name in _DECIDING}
         return {
             **named,
+            "--keep": "best" if self.options.keep == "best" else "a number",
             "corpus": self.corpus.manifest.fingerprint,
             "objective": self.objective,
             "max_length": self.max_length,
