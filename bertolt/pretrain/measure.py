@@ -32,12 +32,17 @@ class HeldOut:
 
     Attributes:
         tokens: that are measured, special ones counted.
+        pairs_baseline: share of the more frequent answer among the pairs; None without pairs.
     """
 
     def __init__(self, batches: Batches, share: float, most_tokens: int) -> None:
         count = min(batches.per_epoch, max(1, math.ceil(most_tokens / batches.tokens)))
         self._batches = [batches.batch(number, share) for number in range(count)]
         self.tokens = sum(batch.num_tokens for batch in self._batches)
+        labels = [batch.next_sentence_label for batch in self._batches]
+        pairs = [each for each in labels if each is not None]
+        away = float(torch.cat(pairs).double().mean()) if pairs else None
+        self.pairs_baseline = None if away is None else max(away, 1 - away)
 
     def measure(self, model: PreTrainedModel, precision: PrecisionChoice) -> dict[str, float]:
         """Losses and accuracies of the model, which keeps its training mode.

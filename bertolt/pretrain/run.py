@@ -28,7 +28,10 @@ from bertolt.pretrain.output import (
     require_usable,
     run_folder,
 )
+from bertolt.pretrain.record import pretrain_record
 from bertolt.pretrain.setup import Run, prepare
+from bertolt.report import write_report
+from bertolt.report.findings import pretraining_cautions
 from bertolt.train.callbacks import Progress
 from bertolt.train.loop import Callback, History, fit
 from bertolt.train.saving import Best, Saving
@@ -178,7 +181,20 @@ def _finish(
     for name, values in (("arguments.json", resolved(run)), ("metrics.json", metrics)):
         text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
         write_text(out / name, text + "\n")
+    record = pretrain_record(
+        run,
+        history,
+        plateau,
+        metrics,
+        started=started,
+        command=command(run),
+        arguments=resolved(run),
+    )
+    write_report(record, out / "report.html")
     say(f"Saved to {out}: the model, its tokenizer, metrics.json and {LOG}")
+    say(f"Report: {out / 'report.html'}")
+    for caution in pretraining_cautions(record):
+        say(f"Caution: {caution.claim}. {caution.detail}")
     say(f"Next: bertolt finetune FILE --model {shlex.quote(str(out))}")
     return PretrainResult(out=out, history=history, metrics=metrics, interrupted=False)
 
