@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store, require_whole, step_of
 from bertolt.config import DECIDING, TrainingArguments
+from bertolt.console import say
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.collate import count_tokens
 from bertolt.data.sampler import BatchSampler
@@ -296,6 +297,7 @@ class Trainer:
         if self.args.precision == "auto" and before != self.precision.name:
             self.precision = PrecisionChoice(before, f"as in {checkpoint}")
             self.model.move(self.device, self.precision.dtype)
+            say(f"Precision {before}: {self.precision.reason}")
         return checkpoint
 
     def _run(self, data: Data, keep: bool) -> PredictionOutput:

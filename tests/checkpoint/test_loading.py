@@ -527,7 +527,7 @@ def test_saving_fails_as_a_whole(folder: Path, monkeypatch: Any) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(huggingface, "save_file", full)
+    monkeypatch.setattr("bertolt.checkpoint.weights.save_file", full)
     with pytest.raises(BertoltError, match="No space left") as caught:
         model.save_pretrained(folder)
     assert "free some space" in caught.value.fix

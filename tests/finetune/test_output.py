@@ -210,7 +210,7 @@ def test_a_real_disk_that_is_too_small(
     refused = finetune_command(reviews_csv, "--out", small_disk / "out")
     assert refused.code == 2
     assert "0 MB are free" in refused.err
-    monkeypatch.setattr("bertolt.finetune.run.require_space", lambda *_: None)
+    monkeypatch.setattr("bertolt.finetune.run.require_space", lambda *_, **__: None)
     refused = finetune_command(reviews_csv, "--out", small_disk / "out")
     assert refused.code == 2
     assert "No space left on device" in refused.err
