@@ -54,7 +54,7 @@ def finetune(
     """Fine-tune a classifier on a file of texts and labels, measure it, and write a report.
 
     Args:
-        train: File of texts and labels: CSV, TSV, JSON, JSON lines or Parquet; text also gzipped.
+        train: File of texts and labels: CSV, TSV, JSON, JSON lines or Parquet; text also packed.
         options: Settings.
     """
     from bertolt.finetune import finetune as run

@@ -19,15 +19,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bertolt.corpus.options import Objective
 from bertolt.errors import DataError
 
-Objective = Literal["mlm", "mlm+nsp"]
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 MANIFEST, TOKENIZER, SHARDS = "manifest.json", "tokenizer", "shards"

@@ -1,9 +1,10 @@
-"""CSV, TSV, JSON, JSON lines and Parquet files, gzip too, read as numbered rows of plain values.
+"""CSV, TSV, JSON, JSON lines and Parquet files, packed too, read as numbered rows of plain values.
 
 `open_source` finds the columns; `Source.rows` reads some of them, one row at a time. A row's number
 is what its owner would count: the line on which it begins (CSV, TSV, JSON lines; the header is
 line 1), or its place among the records from 1 (JSON, Parquet). A row that is broken by itself comes
 back as a `BadRow` with its number; damage that makes the rows after it doubtful raises `DataError`.
+All kinds but JSON, and `text_lines`, take a bounded amount of memory however large the file is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gzip
 import io
 import itertools
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +32,12 @@ from bertolt.errors import DataError, UsageError, nearest
 CHUNK = 1 << 20  # bytes read at a time
 FIELD_LIMIT = 1 << 28  # characters in one CSV cell; a longer one is a quote left open
 COLUMN_SAMPLE = 1000  # JSON lines that are read to learn the columns
-PARQUET_BATCH = 8192  # rows of a Parquet file in memory at a time
+PARQUET_BATCH = 8192  # rows of a Parquet file in memory at a time,
+PARQUET_BYTES = 1 << 25  # or fewer, if they are long: about so many bytes
+LINE_LIMIT = 1 << 28  # characters in one line of JSON lines
+
+PACKED = (".gz", ".zst")  # endings of names; what a file is packed with, its first bytes tell
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 KINDS = {
     ".csv": "csv",
@@ -51,6 +58,7 @@ class BadRow(NamedTuple):
 
 Row = tuple[int, tuple[object, ...] | BadRow]
 Rows = Callable[[Sequence[str]], Iterator[Row]]
+Seen = Callable[[int], None] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +70,13 @@ class Source:
     found: dict[str, str] = field(default_factory=dict)
 
 
-def open_source(path: Path, encoding: str = "utf-8") -> Source:
+def open_source(path: Path, encoding: str = "utf-8", seen: Seen = None) -> Source:
     """Look into a file: what kind it is, by its name, and which columns it has.
+
+    Args:
+        path: the file.
+        encoding: of the text kinds.
+        seen: called while JSON lines are read, with how many bytes of the file have been so far.
 
     Raises:
         DataError: it is missing, no file, of another kind, empty, damaged or not in `encoding`, or
@@ -78,7 +91,7 @@ def open_source(path: Path, encoding: str = "utf-8") -> Source:
     _check_encoding(encoding)
     if kind in ("csv", "tsv"):
         return _csv_source(path, encoding, "," if kind == "csv" else "\t")
-    return _json_source(path, encoding, kind)
+    return _json_source(path, encoding, kind, seen)
 
 
 def listing(names: Sequence[str], limit: int = 20) -> str:
@@ -88,14 +101,42 @@ def listing(names: Sequence[str], limit: int = 20) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
+def as_text(value: object) -> str | None:
+    """A text as it stands; empty if missing; None for what is no text."""
+    if isinstance(value, str):
+        return value
+    return "" if is_missing(value) else None
+
+
+def is_missing(value: object) -> bool:
+    """Whether a cell is null or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def unfit(text: str) -> str:
+    """Why a text cannot be used whatever it says, in two words; empty if it can."""
+    if "\0" in text:
+        return "NUL byte"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # JSON can write half a surrogate pair: "\ud800"
+            return "lone surrogate"
+    return ""
+
+
 # Files and bytes
+
+
+class _BadZstd(OSError):
+    """Bytes that zstd cannot unpack."""
 
 
 @contextmanager
 def _os_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except gzip.BadGzipFile:  # an OSError too, but not the system's
+    except (gzip.BadGzipFile, _BadZstd):  # OSErrors too, but not the system's
         raise
     except OSError as error:
         raise DataError(
@@ -106,15 +147,22 @@ def _os_errors(path: Path) -> Iterator[None]:
 
 
 def _kind(path: Path) -> str:
-    suffix = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
-    kind = KINDS.get(suffix.lower())
+    suffix = ending(path)
+    kind = KINDS.get(suffix)
     if kind is None:
         raise DataError(
             f"files ending in {suffix!r} are not read" if suffix else "the name has no ending",
             place=str(path),
-            fix=f"give a file that ends in {', '.join(KINDS)}, or one of the text kinds with .gz",
+            fix=f"give a file that ends in {', '.join(KINDS)}, or one of the text kinds with .gz"
+            " or .zst",
         )
     return kind
+
+
+def ending(path: Path) -> str:
+    """The ending of a name that says its kind, without that of a packer, in small letters."""
+    packed = path.suffix.lower() in PACKED
+    return (path.with_suffix("").suffix if packed else path.suffix).lower()
 
 
 def _check_file(path: Path) -> None:
@@ -146,20 +194,43 @@ def _check_encoding(encoding: str) -> None:
         ) from error
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, unpacked if its first two are those of gzip, whatever its name."""
+def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
+    """The bytes of a file, unpacked if its first ones are those of gzip or zstd."""
     try:
         with _os_errors(path), path.open("rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            stream = gzip.GzipFile(fileobj=raw) if zipped else raw
+            stream = _unpacked(raw)
             while chunk := stream.read(CHUNK):
+                if seen is not None:
+                    seen(raw.tell())
                 yield chunk
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, _BadZstd) as error:
+        kind = "zstd" if isinstance(error, _BadZstd) else "gzip"
         raise DataError(
-            f"the gzip file is damaged ({error})",
+            f"the {kind} file is damaged ({error})",
             place=str(path),
             fix="fetch or pack the file again",
         ) from error
+
+
+class _Zstd:
+    """A stream that zstd unpacks, several frames too."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+
+    def read(self, size: int) -> bytes:
+        try:
+            chunk: bytes = self._stream.read(size)
+        except OSError as error:
+            raise _BadZstd(str(error)) from error
+        return chunk
+
+
+def _unpacked(raw: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile | _Zstd:
+    first = raw.peek(4)
+    if first.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=raw)
+    return _Zstd(raw) if first.startswith(_ZSTD) else raw
 
 
 # Text and lines
@@ -172,26 +243,41 @@ class _BadByte:
     sample: bytes  # from the beginning of its line, as far as it is at hand
 
 
-def _lines(path: Path, encoding: str) -> Iterator[str]:
+def text_lines(
+    path: Path, encoding: str, seen: Seen = None, limit: int | None = None
+) -> Iterator[str]:
     r"""The lines of a text with their ends (\n, \r\n or \r), less a byte order mark.
 
+    Args:
+        path: the file, which may be packed.
+        encoding: of the text.
+        seen: called now and then with how many bytes of the file, as it lies there, have been read.
+        limit: characters that a line may have, about; None for any number.
+
     Raises:
-        DataError: a byte that is not in the encoding, after all lines before it were given.
+        DataError: a byte that is not in the encoding, after all lines before it were given; a line
+            that is longer than `limit`; a file that is missing or damaged.
+        UsageError: there is no such encoding.
     """
+    _check_encoding(encoding)
     utf8 = codecs.lookup(encoding).name == "utf-8"
     decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
     held: list[str] = []  # pieces of a line whose end has not come yet
-    offset = number = 0
-    for chunk in itertools.chain(_chunks(path), [b""]):
+    offset = number = length = 0
+    for chunk in itertools.chain(_chunks(path, seen), [b""]):
         text, bad = _decode(decoder, chunk, offset)
         offset += len(chunk)
         held.append(text)
+        length += len(text)
         if chunk and not bad and "\n" not in text and "\r" not in text:
+            if limit is not None and length > limit:
+                raise _too_long(path, number + 1, limit)
             continue
         lines = list(io.StringIO("".join(held), newline=""))
         # "\r" may yet be followed by "\n", so only "\n" surely ends a line.
         unfinished = bool(lines) and bool(chunk) and not lines[-1].endswith("\n")
         held = [lines.pop()] if unfinished else []
+        length = sum(map(len, held))
         yield from lines
         number += len(lines)
         if bad:
@@ -227,6 +313,14 @@ def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> DataError:
     )
 
 
+def _too_long(path: Path, line: int, limit: int) -> DataError:
+    return DataError(
+        f"the line has more than {limit:,} characters",
+        place=f"{path}, line {line}",
+        fix="break its lines; or is this no text at all?",
+    )
+
+
 def _could_be(encoding: str, sample: bytes) -> bool:
     if encoding == "utf-16":
         return sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -252,7 +346,7 @@ def _unique(columns: list[str], path: Path) -> list[str]:
 
 
 def _csv_source(path: Path, encoding: str, usual: str) -> Source:
-    first = next((line for line in _lines(path, encoding) if line.strip("\r\n")), "")
+    first = next((line for line in text_lines(path, encoding) if line.strip("\r\n")), "")
     if not first:
         raise _empty(path)
     if "\0" in first:
@@ -285,7 +379,7 @@ def _csv_records(
     """Records with the line each begins on, the header first. Empty lines are no records."""
     # The limit is the whole process's: only ever raise it.
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
-    reader = csv.reader(_lines(path, encoding), delimiter=delimiter, strict=True)
+    reader = csv.reader(text_lines(path, encoding), delimiter=delimiter, strict=True)
     while True:
         row = reader.line_num + 1
         try:
@@ -330,16 +424,16 @@ def _csv_rows(
 # JSON and JSON lines
 
 
-def _json_source(path: Path, encoding: str, kind: str) -> Source:
+def _json_source(path: Path, encoding: str, kind: str, seen: Seen) -> Source:
     """Lines if the name says so or the first line is a whole object and others follow."""
-    filled = (line for line in _lines(path, encoding) if line.strip())
+    filled = (line for line in text_lines(path, encoding) if line.strip())
     first, second = next(filled, ""), next(filled, "")
     if not first:
         raise _empty(path)
     is_array = first.lstrip().startswith("[")
     if not is_array and (kind == "jsonl" or (second and _is_object(first))):
         columns = _line_columns(path, encoding)
-        return Source(columns=columns, rows=partial(_json_line_rows, path, encoding))
+        return Source(columns=columns, rows=partial(_json_line_rows, path, encoding, seen))
     records = _json_records(path, encoding)
     return Source(columns=_all_names(records), rows=partial(_json_rows, records))
 
@@ -359,16 +453,18 @@ def _parse_json(text: str) -> Any:
         return BadRow("broken JSON", f"broken JSON: {error}")
 
 
-def _json_line_rows(path: Path, encoding: str, names: Sequence[str]) -> Iterator[Row]:
-    for row, record in _json_lines(path, encoding):
+def _json_line_rows(path: Path, encoding: str, seen: Seen, names: Sequence[str]) -> Iterator[Row]:
+    for row, record in _json_lines(path, encoding, seen):
         if isinstance(record, BadRow):
             yield row, record
         else:
             yield row, tuple([record.get(name) for name in names])
 
 
-def _json_lines(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-    for row, line in enumerate(_lines(path, encoding), start=1):
+def _json_lines(
+    path: Path, encoding: str, seen: Seen = None
+) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    for row, line in enumerate(text_lines(path, encoding, seen, LINE_LIMIT), start=1):
         if not line.strip():
             continue
         record = _parse_json(line.rstrip())
@@ -396,7 +492,7 @@ def _all_names(records: list[dict[str, Any]]) -> list[str]:
 
 def _json_records(path: Path, encoding: str) -> list[dict[str, Any]]:
     """The records of a whole JSON file: an array, or the one list that its object holds."""
-    value = _parse_json("".join(_lines(path, encoding)))
+    value = _parse_json("".join(text_lines(path, encoding)))
     if isinstance(value, BadRow):
         raise DataError(value.detail, place=str(path), fix="mend the file")
     if isinstance(value, dict):
@@ -465,7 +561,13 @@ def _parquet_source(path: Path) -> Source:
 def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
     number = 0
     with _parquet(path) as file:
-        for batch in file.iter_batches(PARQUET_BATCH, columns=list(names)):
+        for batch in file.iter_batches(_batch_rows(file), columns=list(names)):
             for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
                 number += 1
                 yield number, values
+
+
+def _batch_rows(file: pq.ParquetFile) -> int:
+    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    size: int = max(1, sum(group.total_byte_size for group in groups))
+    return max(1, min(PARQUET_BATCH, PARQUET_BYTES * int(file.metadata.num_rows) // size))

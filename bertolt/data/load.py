@@ -11,7 +11,6 @@ numbers in `labels.py`.
 
 from __future__ import annotations
 
-import math
 import os
 import uuid
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ import datasets
 import pyarrow as pa
 
 from bertolt.data.columns import choose_columns
-from bertolt.data.formats import BadRow, open_source
+from bertolt.data.formats import BadRow, as_text, is_missing, open_source, unfit
 from bertolt.errors import DataError
 
 OnBadRow = Literal["drop", "error"]
@@ -83,7 +82,7 @@ def read_table(
     """Read texts, and labels if they are needed or named, from a file.
 
     CSV, TSV, JSON (an array of objects, or an object that holds one list), JSON lines and Parquet,
-    by the ending of the name; the text kinds also as gzip. Empty lines are no rows.
+    by the ending of the name; the text kinds also as gzip or zstd. Empty lines are no rows.
 
     Args:
         path: the file.
@@ -197,7 +196,7 @@ class _Account:
                 return BadRow(
                     f"empty {role}", f"the {role} in column {self.columns[role]!r} is empty"
                 )
-            reason = _unfit(cell)
+            reason = unfit(cell)
             if reason:
                 return BadRow(reason, f"a {reason} in column {self.columns[role]!r}")
             cells.append(cell)
@@ -213,37 +212,15 @@ class _Account:
         )
 
 
-def _unfit(cell: str) -> str:
-    if "\0" in cell:
-        return "NUL byte"
-    if not cell.isascii():
-        try:
-            cell.encode()
-        except UnicodeEncodeError:  # JSON can write half a surrogate pair: "\ud800"
-            return "lone surrogate"
-    return ""
-
-
-def _as_text(value: object) -> str | None:
-    """A text as it stands; empty if missing; None for what is no text."""
-    if isinstance(value, str):
-        return value
-    return "" if _is_missing(value) else None
-
-
 def _as_label(value: object) -> str | None:
     """A label as a string: 1, 1.0 and " 1 " are all "1"; empty if missing; None for the rest."""
     if isinstance(value, str):
         return value.strip()
-    if _is_missing(value):
+    if is_missing(value):
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value) if isinstance(value, (bool, int, float)) else None
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-_CONVERTERS = {"text": _as_text, "label": _as_label}
+_CONVERTERS = {"text": as_text, "label": _as_label}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +87,9 @@ def test_the_smallest_numbers_are_taken() -> None:
 def test_a_shard_is_mapped_read_only_and_holds_no_file_open(tmp_path: Path) -> None:
     path = tmp_path / "mapped.arrow"
     path.write_bytes(shard_bytes(shard_of([(0, [[1, 2, 3]])]), shard_of([])))
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     shard, _ = read_shard(path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert str(path) in Path("/proc/self/maps").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="read-only"):
         shard.tokens[0] = 7

@@ -1,0 +1,371 @@
+"""Files, folders and patterns as a stream of documents.
+
+    sources = find_sources(["wiki/", "books/*.txt.gz", "news.parquet"])
+    reader = Reader(sources, options)
+    for document in reader: ...
+    reader.account                 # rows and lines that were left out, and why
+
+A *source* is what was named. Where a single folder is named, each entry of it is one, so that the
+shares of its parts can be told. Plain text is anything that is not a table by its name; in a folder
+only files that end in .txt or .text or in nothing are taken for it. Memory does not depend on the
+size of a file: of plain text a piece of a document is held at most, of tables some rows.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from bertolt.corpus.options import TextOptions
+from bertolt.data.columns import choose_columns
+from bertolt.data.formats import (
+    KINDS,
+    BadRow,
+    as_text,
+    ending,
+    open_source,
+    text_lines,
+    unfit,
+)
+from bertolt.errors import DataError, UsageError, nearest
+
+LINE_LIMIT = 1 << 26  # characters in one line of plain text
+PIECE = 1 << 20  # characters of a document that are held at once
+
+_TEXT_ENDINGS = frozenset({".txt", ".text", ""})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that was named, and its files in the order of their names."""
+
+    name: str
+    files: tuple[Path, ...]
+
+
+class Document(NamedTuple):
+    """A text, or a piece of one that is longer than what is held at once.
+
+    Attributes:
+        source: the number of its source.
+        text: without NUL characters.
+        continues: it is a further piece of the document before it.
+    """
+
+    source: int
+    text: str
+    continues: bool = False
+
+
+@dataclass
+class Account:
+    """What was read and what was left out.
+
+    Attributes:
+        documents: whole documents, those in pieces counted once.
+        cut: documents that were longer than a piece.
+        dropped: the reason, and how many rows or lines were left out for it.
+        columns: a file, and what was found out about its columns.
+        blankless: files of plain text with many lines and no blank one between them.
+    """
+
+    documents: int = 0
+    cut: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, str] = field(default_factory=dict)
+    blankless: list[str] = field(default_factory=list)
+
+
+# ---- finding files ----
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a corpus.
+
+    Attributes:
+        sources: with at least one file each.
+        skipped: endings of files in folders that are no text, and how many there are.
+        repeated: files that were named twice, and are read once.
+        bytes: of all files.
+    """
+
+    sources: tuple[Source, ...]
+    skipped: Counter[str]
+    repeated: tuple[Path, ...]
+    bytes: int
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, in the order in which they are read."""
+        return tuple(path for source in self.sources for path in source.files)
+
+
+def find_sources(corpus: Sequence[str | os.PathLike[str]], *, without: Path | None = None) -> Found:
+    """The files that are named: files, folders with all that is below them, patterns.
+
+    Args:
+        corpus: names; `*`, `?`, `[…]` and `**` are patterns where there is no file of that name.
+        without: a folder that is not looked into, because the run writes to it.
+
+    Raises:
+        UsageError: nothing is named.
+        DataError: a name or pattern that fits nothing, or a folder without text.
+    """
+    if not corpus:
+        raise UsageError("no corpus is named", fix="name files, folders or patterns of text")
+    skipped: Counter[str] = Counter()
+    named: list[Source] = []
+    for name in map(str, corpus):
+        for path in _expanded(name):
+            named += _source(path, skipped, without, alone=len(corpus) == 1)
+    sources, repeated = _each_file_once(named)
+    size = sum(path.stat().st_size for source in sources for path in source.files)
+    return Found(sources, skipped, repeated, size)
+
+
+def _expanded(name: str) -> list[Path]:
+    path = Path(name)
+    if path.exists() or not glob.has_magic(name):
+        return [path]
+    found = sorted(map(Path, glob.glob(name, recursive=True)), key=os.fsencode)  # noqa: PTH207
+    if not found:
+        raise DataError("the pattern fits no file", place=name, fix="check it, and quote it")
+    return found
+
+
+def _source(
+    path: Path, skipped: Counter[str], without: Path | None, *, alone: bool
+) -> list[Source]:
+    if not path.is_dir():
+        _require_file(path)
+        return [Source(str(path), (path,))]
+    entries = _below(path, skipped, without)
+    if not entries:
+        held = f"; it holds files ending in {', '.join(sorted(skipped))}" if skipped else ""
+        raise DataError(
+            f"there is no text in this folder{held}",
+            place=str(path),
+            fix=f"name a folder with {', '.join(['.txt', *KINDS])}, packed with .gz or .zst or not",
+        )
+    if not alone:
+        return [Source(str(path), tuple(entries))]
+    parts: dict[str, list[Path]] = {}
+    for entry in entries:
+        parts.setdefault(str(path / entry.relative_to(path).parts[0]), []).append(entry)
+    return [Source(name, tuple(files)) for name, files in parts.items()]
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        folder = path.parent
+        near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+        fix = f"did you mean {str(folder / near)!r}?" if near else "check the path"
+        raise DataError("there is no such file or folder", place=str(path), fix=fix)
+    if not path.is_file():
+        raise DataError("this is no regular file", place=str(path), fix="name a file or a folder")
+
+
+def _below(folder: Path, skipped: Counter[str], without: Path | None) -> list[Path]:
+    """Files of text below a folder, sorted; hidden ones and what the run writes left out."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        inside = Path(parent)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and (inside / name).resolve() != without
+        ]
+        for path in (inside / name for name in names if not name.startswith(".")):
+            if ending(path) in _TEXT_ENDINGS or ending(path) in KINDS:
+                found.append(path)
+            else:
+                skipped[ending(path)] += 1
+    return sorted(found, key=os.fsencode)
+
+
+def _each_file_once(named: Sequence[Source]) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
+    met: set[Path] = set()
+    repeated: list[Path] = []
+    sources: dict[str, list[Path]] = {}
+    for source in named:
+        for path in source.files:
+            real = path.resolve()
+            if real in met:
+                repeated.append(path)
+            else:
+                met.add(real)
+                sources.setdefault(source.name, []).append(path)
+    return tuple(Source(name, tuple(files)) for name, files in sources.items()), tuple(repeated)
+
+
+# ---- reading them ----
+
+
+class Reader:
+    """All documents of some sources, one after the other; iterate once.
+
+    Attributes:
+        account: what was read and what was left out, so far.
+        position: bytes of the files, as they lie there, that have been read.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], options: TextOptions, *, piece: int = PIECE
+    ) -> None:
+        self.account = Account()
+        self.position = 0
+        self._sources = sources
+        self._options = options
+        self._piece = piece
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yields documents in the order of the files and of the text in them.
+
+        Raises:
+            DataError: a file that is empty, damaged, not in its encoding or without such a column;
+                or a row that cannot be used, if that is an error.
+        """
+        before = 0
+        for number, source in enumerate(self._sources):
+            for path in source.files:
+                size = path.stat().st_size
+                yield from self._documents(number, path, self._seen(before, size))
+                before += size
+                self.position = before
+
+    def _seen(self, before: int, size: int) -> Callable[[int], None]:
+        def seen(count: int) -> None:
+            self.position = before + min(count, size)
+
+        return seen
+
+    def _documents(
+        self, source: int, path: Path, seen: Callable[[int], None]
+    ) -> Iterator[Document]:
+        if ending(path) in KINDS:
+            texts = self._whole(self._records(path, seen))
+        elif self._options.documents == "lines":
+            texts = self._whole(filter(None, self._lines(path, seen)))
+        else:
+            texts = self._blocks(path, seen)
+        cut_before = False
+        for text, continues in texts:
+            self.account.documents += not continues
+            self.account.cut += continues and not cut_before
+            cut_before = continues
+            yield Document(source, text, continues)
+
+    def _whole(self, texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        """Texts that are documents, cut where they are long, with whether each continues one."""
+        for text in texts:
+            for index, piece in enumerate(cut(text, self._piece)):
+                yield piece, index > 0
+
+    def _blocks(self, path: Path, seen: Callable[[int], None]) -> Iterator[tuple[str, bool]]:
+        """The documents of plain text between blank lines, cut and marked like those of `_whole`.
+
+        Lines are gathered only as far as a piece goes, for a file may have no blank line at all.
+        """
+        block: list[str] = []
+        size = lines = blank = 0
+        continues = False
+        for line in self._lines(path, seen):
+            lines, blank = lines + 1, blank + (not line)
+            if block and (not line or size + len(line) > self._piece):
+                for piece, more in self._whole(["\n".join(block)]):
+                    yield piece, continues or more
+                block, size, continues = [], 0, bool(line)
+            if line:
+                block.append(line)
+                size += len(line) + 1
+        for piece, more in self._whole(["\n".join(block)] if block else []):
+            yield piece, continues or more
+        if lines > 1 and not blank:
+            self.account.blankless.append(str(path))
+
+    def _lines(self, path: Path, seen: Callable[[int], None]) -> Iterator[str]:
+        """The lines that can be used, without white space around them; blank ones are empty."""
+        empty = True
+        for number, raw in enumerate(
+            text_lines(path, self._options.encoding, seen, LINE_LIMIT), start=1
+        ):
+            empty = False
+            line = raw.strip()
+            reason = unfit(line)
+            if reason:
+                self._drop(reason, f"a {reason} in the line", f"{path}, line {number}")
+            else:
+                yield line
+        if empty:
+            raise DataError(
+                "there is nothing in it", place=str(path), fix="leave it out, or fetch it again"
+            )
+
+    def _records(self, path: Path, seen: Callable[[int], None]) -> Iterator[str]:
+        """The texts of a table, from the column that is named or found."""
+        source = open_source(path, self._options.encoding, seen)
+        choice = choose_columns(
+            source, path, text=self._options.text, label=None, need_label=False, prefer={}
+        )
+        if "text" in choice.found:
+            self.account.columns[str(path)] = f"column {choice.text!r}, {choice.found['text']}"
+        for row, values in source.rows([choice.text]):
+            text = values if isinstance(values, BadRow) else self._cell(values[0], path, row)
+            if isinstance(text, BadRow):
+                self._drop(text.reason, text.detail, f"{path}, row {row}")
+            else:
+                yield text
+
+    def _cell(self, value: object, path: Path, row: int) -> str | BadRow:
+        text = as_text(value)
+        if text is None:
+            raise DataError(
+                f"the text is no text but {str(value)[:40]!r} ({type(value).__name__})",
+                place=f"{path}, row {row}",
+                fix="choose another column with --text",
+            )
+        if not text or text.isspace():
+            return BadRow("empty text", "the text is empty")
+        reason = unfit(text)
+        return BadRow(reason, f"a {reason} in the text") if reason else text
+
+    def _drop(self, reason: str, detail: str, place: str) -> None:
+        if self._options.on_bad_row == "error":
+            raise DataError(
+                detail, place=place, fix="mend it, or leave such out with --on-bad-row drop"
+            )
+        self.account.dropped[reason] += 1
+
+
+def cut(text: str, size: int) -> Iterator[str]:
+    """A text in pieces of at most `size` characters, cut at line ends, else at spaces, else anywhere.
+
+    The line end or space at which it is cut is left out.
+    """
+    start = 0
+    while len(text) - start > size:
+        end = text.rfind("\n", start + 1, start + size + 1)
+        if end < 0:
+            end = text.rfind(" ", start + 1, start + size + 1)
+        if end < 0:
+            end = start + size
+        yield text[start:end]
+        start = end + (text[end] in "\n ")
+    yield text[start:]
+
+
+def shard_size(total_bytes: int) -> int:
+    """Characters of text in a shard, by the size of a corpus: 64 shards, within 1 to 16 million.
+
+    A power of two, so that a corpus that grows a little is divided as before.
+    """
+    size = 1 << 20
+    while size < 1 << 24 and 64 * size < total_bytes:
+        size *= 2
+    return size
