@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from bertolt.words import duration
 
@@ -30,8 +30,20 @@ def say(message: str) -> None:
     sys.stderr.flush()
 
 
+class Show(Protocol):
+    """What `counting` gives: to be called with what is done."""
+
+    def __call__(self, done: int, share: float | None = None) -> None:
+        """Draw the line, if it is time to.
+
+        Args:
+            done: how many so far.
+            share: of the whole work, from 0 to 1, where that is known and the total is not.
+        """
+
+
 @contextlib.contextmanager
-def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+def counting(what: str, total: int | None = None, unit: str = "") -> Iterator[Show]:
     """A function to call with the number done: a line that counts up, gone at the end.
 
     Where standard error is no terminal, a plain line every ten seconds.
@@ -39,21 +51,25 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     Args:
         what: is being done, as in "Tokenising".
         total: how many there are, if that is known.
+        unit: what is counted, as in "tokens".
     """
     drawn = sys.stderr.isatty()
     pause = _SECONDS_BETWEEN_DRAWINGS if drawn else _SECONDS_BETWEEN_LINES
     start = last = time.monotonic()
+    unit = unit and f" {unit}"
 
-    def show(done: int) -> None:
+    def show(done: int, share: float | None = None) -> None:
         nonlocal last
         if not done or time.monotonic() - last < pause:
             return
         last = time.monotonic()
         rate = done / (last - start)
-        words = f"{what}: {done:,}"
+        words = f"{what}: {done:,}{unit}"
         if total is not None:
             words += f" of {total:,}, {duration((total - done) / rate)} left"
-        words += f", {rate:,.0f}/s"
+        elif share:
+            words += f", {duration((last - start) * (1 - share) / share)} left"
+        words += f", {rate:,.0f}{unit}/s"
         if drawn:
             sys.stderr.write(f"\r\x1b[K{words}")
             sys.stderr.flush()

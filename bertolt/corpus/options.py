@@ -80,7 +80,7 @@ class PrepareOptions(TextOptions):
     engine: EngineName = "process"
     """Where they run: on this machine, or on a Ray cluster (extra `ray`)."""
     shard_size: int | None = None
-    """Characters of text in a shard. Default: 1 to 16 million, by the size of the corpus."""
+    """Characters of text in a shard. Default: 1 to 8 million, by the size of the corpus."""
     out: Path = Path("corpus")
     """Folder for the shards, their manifest and a copy of the tokenizer."""
     overwrite: bool = False

@@ -344,7 +344,7 @@ class Reader:
 
 
 def cut(text: str, size: int) -> Iterator[str]:
-    """A text in pieces of at most `size` characters, cut at line ends, else at spaces, else anywhere.
+    """A text in pieces of at most `size` characters, cut at line ends, or at spaces, or anywhere.
 
     The line end or space at which it is cut is left out.
     """
@@ -361,11 +361,11 @@ def cut(text: str, size: int) -> Iterator[str]:
 
 
 def shard_size(total_bytes: int) -> int:
-    """Characters of text in a shard, by the size of a corpus: 64 shards, within 1 to 16 million.
+    """Characters of text in a shard, by the size of a corpus: 64 shards, within 1 to 8 million.
 
     A power of two, so that a corpus that grows a little is divided as before.
     """
     size = 1 << 20
-    while size < 1 << 24 and 64 * size < total_bytes:
+    while size < 1 << 23 and 64 * size < total_bytes:
         size *= 2
     return size

@@ -1,0 +1,178 @@
+"""Counts over a corpus that can be added up, part by part, in any order.
+
+Repeated lines are counted on a sample, so that memory is bounded: a line is in the sample if the
+last bits of its 64-bit hash are 0, and so many bits are asked for that the sample fits. Whether a
+line is in it depends on nothing but the line, so all its repetitions are, and the share found among
+them estimates that of all (distinct sampling: Gibbons, VLDB 2001).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.corpus.shards import Counts
+
+PART_SAMPLE = 2048  # different lines in the sample of one part
+SAMPLE = 1 << 17  # and in that of a whole corpus
+BUCKETS = 40  # of a histogram: bucket b counts the lengths from 2**(b - 1) up to 2**b
+
+
+@dataclass
+class LineSample:
+    """How often each of some lines was seen.
+
+    Attributes:
+        capacity: different lines that are kept at most.
+        level: last bits of the hash that are 0 for every line in the sample.
+        seen: hash → how often.
+    """
+
+    capacity: int = SAMPLE
+    level: int = 0
+    seen: dict[int, int] = field(default_factory=dict)
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Count lines that are in the sample."""
+        for line in lines:
+            digest = hashlib.blake2b(line, digest_size=8).digest()
+            self._count(int.from_bytes(digest, "little"), 1)
+
+    def merge(self, other: LineSample) -> None:
+        """Count what another sample has counted."""
+        self._raise_to(max(self.level, other.level))
+        for hashed, times in other.seen.items():
+            self._count(hashed, times)
+
+    def _count(self, hashed: int, times: int) -> None:
+        if hashed & ((1 << self.level) - 1):
+            return
+        self.seen[hashed] = self.seen.get(hashed, 0) + times
+        while len(self.seen) > self.capacity:
+            self._raise_to(self.level + 1)
+
+    def _raise_to(self, level: int) -> None:
+        if level > self.level:
+            self.level, bits = level, (1 << level) - 1
+            self.seen = {hashed: n for hashed, n in self.seen.items() if not hashed & bits}
+
+    @property
+    def lines(self) -> int:
+        """Lines in the sample, repetitions counted."""
+        return sum(self.seen.values())
+
+    @property
+    def repeated(self) -> float:
+        """Estimated share of lines that were there before; 0 without lines."""
+        return 1 - len(self.seen) / self.lines if self.seen else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        hashes = np.fromiter(self.seen, np.uint64, len(self.seen))
+        times = np.fromiter(self.seen.values(), np.uint32, len(self.seen))
+        return {"level": self.level, "hashes": _packed(hashes), "times": _packed(times)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """What `to_dict` was made of."""
+        hashes = np.frombuffer(b64decode(content["hashes"]), np.uint64).tolist()
+        times = np.frombuffer(b64decode(content["times"]), np.uint32).tolist()
+        return cls(PART_SAMPLE, content["level"], dict(zip(hashes, times, strict=True)))
+
+
+def _packed(numbers: NDArray[Any]) -> str:
+    return b64encode(numbers.tobytes()).decode("ascii")
+
+
+@dataclass
+class Tally:
+    """What was counted in a part, or in all of them.
+
+    Attributes:
+        train: documents to train on.
+        held_out: those that are not.
+        sources: what is from each source, by its number; both kinds.
+        unknown: tokens that stand for what the vocabulary does not have.
+        long: sentences that are longer than a training sequence.
+        longest: tokens of the longest sentence.
+        sentences: histogram of the tokens of sentences, see `BUCKETS`.
+        documents: histogram of the tokens of documents.
+        sample: of lines.
+    """
+
+    train: Counts = field(default_factory=Counts)
+    held_out: Counts = field(default_factory=Counts)
+    sources: dict[int, Counts] = field(default_factory=dict)
+    unknown: int = 0
+    long: int = 0
+    longest: int = 0
+    sentences: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
+    documents: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
+    sample: LineSample = field(default_factory=LineSample)
+
+    @property
+    def all(self) -> Counts:
+        """Both kinds of documents."""
+        return self.train + self.held_out
+
+    def merge(self, other: Tally) -> None:
+        """Add what another one has counted."""
+        self.train += other.train
+        self.held_out += other.held_out
+        for source, counts in other.sources.items():
+            self.sources[source] = self.sources.get(source, Counts()) + counts
+        self.unknown += other.unknown
+        self.long += other.long
+        self.longest = max(self.longest, other.longest)
+        self.sentences = self.sentences + other.sentences
+        self.documents = self.documents + other.documents
+        self.sample.merge(other.sample)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "train": asdict(self.train),
+            "held_out": asdict(self.held_out),
+            "sources": {str(number): asdict(counts) for number, counts in self.sources.items()},
+            "unknown": self.unknown,
+            "long": self.long,
+            "longest": self.longest,
+            "sentences": self.sentences.tolist(),
+            "documents": self.documents.tolist(),
+            "sample": self.sample.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """What `to_dict` was made of."""
+        return cls(
+            train=Counts(**content["train"]),
+            held_out=Counts(**content["held_out"]),
+            sources={int(number): Counts(**c) for number, c in content["sources"].items()},
+            unknown=content["unknown"],
+            long=content["long"],
+            longest=content["longest"],
+            sentences=np.array(content["sentences"], np.int64),
+            documents=np.array(content["documents"], np.int64),
+            sample=LineSample.from_dict(content["sample"]),
+        )
+
+
+def histogram(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many lengths (1 or more) each bucket has, (BUCKETS,)."""
+    return np.bincount(np.frexp(lengths)[1], minlength=BUCKETS)
+
+
+def described(buckets: NDArray[np.int64]) -> dict[str, int]:
+    """A histogram with its bounds in words: {"1": 3, "2-3": 10, "4-7": 2}."""
+    found = {}
+    for bucket in np.flatnonzero(buckets).tolist():
+        low, high = 2 ** (bucket - 1), 2**bucket - 1
+        found[f"{low}-{high}" if high > low else str(low)] = int(buckets[bucket])
+    return found
