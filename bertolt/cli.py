@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from bertolt.config import FinetuneOptions, Precision
 from bertolt.console import INTERRUPTED, ended_by_sigterm, say
+from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.errors import BertoltError
 from bertolt.plan import PlanOptions
 from bertolt.pretrain.options import PretrainOptions
@@ -230,6 +231,42 @@ def bench(
         sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(f"{result}\n")
+
+
+@app.command(usage="Usage: bertolt tokenizer CORPUS… --vocab-size N [OPTIONS]")
+def tokenizer(
+    corpus: Annotated[list[str], Parameter(negative=())],
+    /,
+    *,
+    options: Annotated[TokenizerOptions | None, Parameter(name="*")] = None,
+) -> None:
+    """Learn a WordPiece vocabulary from a corpus of plain text.
+
+    Args:
+        corpus: Files, folders and patterns: plain text, JSON lines, Parquet or CSV; also packed.
+        options: Settings.
+    """
+    from bertolt.corpus.learn import learn_tokenizer
+
+    learn_tokenizer(corpus, options)
+
+
+@app.command(usage="Usage: bertolt prepare CORPUS… --tokenizer DIR [OPTIONS]")
+def prepare(
+    corpus: Annotated[list[str], Parameter(negative=())],
+    /,
+    *,
+    options: Annotated[PrepareOptions | None, Parameter(name="*")] = None,
+) -> None:
+    """Turn a corpus of plain text into token shards for pretraining; a stopped run goes on.
+
+    Args:
+        corpus: Files, folders and patterns: plain text, JSON lines, Parquet or CSV; also packed.
+        options: Settings.
+    """
+    from bertolt.corpus.prepare import prepare as run
+
+    run(corpus, options)
 
 
 @app.command(usage="Usage: bertolt pretrain SHARDS [OPTIONS]")

@@ -116,11 +116,33 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         yield stage
-        require_free(path, overwrite=overwrite, ours=ours)
-        with disk_errors(path):
-            swap_folder(stage, path)
+        publish_folder(stage, path, overwrite=overwrite, ours=ours)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def publish_folder(stage: Path, path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
+    """Let a folder that is whole take `path`'s place; the arguments are those of `staged_folder`.
+
+    Raises:
+        UsageError: `path` holds something that may not be replaced.
+        BertoltError: the file system refused; `path` is then as it was before.
+    """
+    require_free(path, overwrite=overwrite, ours=ours)
+    with disk_errors(path):
+        swap_folder(stage, path.resolve())
+
+
+@contextlib.contextmanager
+def no_empty_parents(path: Path) -> Iterator[None]:
+    """Take away the parents that were made for `path` if it did not come to be."""
+    made = [parent for parent in path.absolute().parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):  # not there, or not empty
+                parent.rmdir()
 
 
 def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:

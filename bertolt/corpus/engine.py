@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -23,7 +23,7 @@ from bertolt.corpus.options import EngineName
 from bertolt.corpus.parts import Part, Result, Setup, tokenize_part
 from bertolt.errors import BertoltError, UsageError
 
-Engine = Callable[[Iterable[Part], Setup, int], Iterator[Result]]
+Engine = Callable[[Iterable[Part], Setup, int], Generator[Result]]
 
 _AHEAD = 1  # parts that wait beside those that are worked on
 _THREADS = "TOKENIZERS_PARALLELISM"
@@ -46,7 +46,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def here(parts: Iterable[Part], setup: Setup, workers: int = 1) -> Iterator[Result]:
+def here(parts: Iterable[Part], setup: Setup, workers: int = 1) -> Generator[Result]:
     """In this process, one after the other, on one thread."""
     for part in parts:
         with _one_thread():
@@ -67,7 +67,7 @@ def _one_thread() -> Iterator[None]:
             os.environ[_THREADS] = before
 
 
-def in_processes(parts: Iterable[Part], setup: Setup, workers: int) -> Iterator[Result]:
+def in_processes(parts: Iterable[Part], setup: Setup, workers: int) -> Generator[Result]:
     """In processes of this machine, started afresh, one thread each.
 
     They end with this process, however it ends, and at once when the iterator is closed.
@@ -133,7 +133,7 @@ def _tokenize(part: Part) -> Result:
     return tokenize_part(part, _setup)
 
 
-def on_ray(parts: Iterable[Part], setup: Setup, workers: int) -> Iterator[Result]:
+def on_ray(parts: Iterable[Part], setup: Setup, workers: int) -> Generator[Result]:
     """As tasks of one core each on the cluster that Ray finds (`RAY_ADDRESS`), else on a local one.
 
     Every machine needs the same versions of Bertolt and what it stands on; files are read and

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def tokenize_part(part: Part, setup: Setup) -> Result:
         sample.add(filter(None, map(bytes.strip, document.split(b"\n"))))
     tokens, lengths = _encode(sentences, _backend(setup.tokenizer))
     owners = np.repeat(np.arange(len(documents)), counts)
-    kept: Tokens = tokens.astype(token_type(setup.vocab_size))
+    kept: NDArray[Any] = tokens.astype(token_type(setup.vocab_size))
     text = _Text(kept, lengths, owners, part.sources)
     apart = np.array([_is_held_out(document, setup.held_out) for document in documents])
     train, held_out = text.shard(~apart), text.shard(apart)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from bertolt.console import say
 from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import (
@@ -33,6 +34,7 @@ from bertolt.data.formats import (
     unfit,
 )
 from bertolt.errors import DataError, UsageError, nearest
+from bertolt.words import plural
 
 LINE_LIMIT = 1 << 26  # characters in one line of plain text
 PIECE = 1 << 20  # characters of a document that are held at once
@@ -127,6 +129,20 @@ def find_sources(corpus: Sequence[str | os.PathLike[str]], *, without: Path | No
     sources, repeated = _each_file_once(named)
     size = sum(path.stat().st_size for source in sources for path in source.files)
     return Found(sources, skipped, repeated, size)
+
+
+def tell_files(found: Found) -> None:
+    """Say what will be read, and what of the named will not."""
+    files, sources = len(found.files), len(found.sources)
+    say(
+        f"Corpus: {plural(files, 'file')}, {found.bytes / 1e6:,.1f} MB"
+        + (f", from {sources:,} sources" if sources > 1 else "")
+    )
+    if found.skipped:
+        kinds = ", ".join(f"{count:,} {end}" for end, count in sorted(found.skipped.items()))
+        say(f"  left out in folders, for they are no text by their names: {kinds}")
+    for path in found.repeated:
+        say(f"  named twice, read once: {path}")
 
 
 def _expanded(name: str) -> list[Path]:

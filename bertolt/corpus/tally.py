@@ -121,6 +121,10 @@ class Tally:
         """Both kinds of documents."""
         return self.train + self.held_out
 
+    def of_source(self, number: int) -> Counts:
+        """What is from a source."""
+        return self.sources.get(number, Counts())
+
     def merge(self, other: Tally) -> None:
         """Add what another one has counted."""
         self.train += other.train

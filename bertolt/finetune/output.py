@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, require_free, staged_folder
+from bertolt.files import disk_errors, no_empty_parents, require_free, staged_folder
 
 # Without such locks two runs for one folder are found out at the end of the second.
 if sys.platform != "win32":
@@ -54,7 +54,7 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     require_free(out, overwrite=overwrite, ours=FILES)
     with (
-        _no_empty_parents(out),
+        no_empty_parents(out),
         contextlib.ExitStack() as claim,  # released only after the folder is in its place
         staged_folder(out, overwrite=overwrite, ours=FILES) as stage,
         _named(stage, out),
@@ -62,18 +62,6 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         claim.enter_context(_claimed(stage, out))
         require_free(out, overwrite=overwrite, ours=FILES)
         yield stage
-
-
-@contextlib.contextmanager
-def _no_empty_parents(out: Path) -> Iterator[None]:
-    """Take away the parents that were made for `out` if it did not come to be."""
-    made = [parent for parent in out.absolute().parents if not parent.exists()]
-    try:
-        yield
-    finally:
-        for parent in made:
-            with contextlib.suppress(OSError):  # not there, or not empty
-                parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,111 @@
+"""What is told about a corpus: shares and histograms, and what looks wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bertolt.corpus.options import PrepareOptions
+from bertolt.corpus.read import PIECE, Account
+from bertolt.corpus.shards import Counts, Manifest
+from bertolt.corpus.tally import Tally, described
+from bertolt.words import percent, plural
+
+REPEATED_LINES = 0.2
+"""Share of lines that were there before, above which a corpus is warned about."""
+UNKNOWN_TOKENS = 0.01
+"""Share of unknown tokens above which the tokenizer does not fit the text."""
+ONE_SOURCE = 0.9
+"""Share of the tokens that one of several sources has, above which the others hardly count."""
+
+_SHOWN_SOURCES = 5
+
+
+def statistics(tally: Tally, account: Account, sources: int) -> dict[str, Any]:
+    """What the manifest keeps. Shares are from 0 to 1; lengths are in tokens."""
+    tokens = max(tally.all.tokens, 1)
+    return {
+        "unknown_share": round(tally.unknown / tokens, 6),
+        "repeated_lines": {
+            "share": round(tally.sample.repeated, 6),
+            "lines_in_sample": tally.sample.lines,
+            "one_line_in": 2**tally.sample.level,
+        },
+        "source_shares": [
+            round(tally.of_source(number).tokens / tokens, 6) for number in range(sources)
+        ],
+        "sentence_lengths": described(tally.sentences),
+        "document_lengths": described(tally.documents),
+        "longest_sentence": tally.longest,
+        "sentences_beyond_max_length": tally.long,
+        "documents_cut": account.cut,
+        "left_out": dict(sorted(account.dropped.items())),
+    }
+
+
+def warnings_of(
+    tally: Tally, account: Account, names: Sequence[str], options: PrepareOptions
+) -> Iterator[str]:
+    """What may be wrong with a corpus, and what to do about it."""
+    repeated = tally.sample.repeated
+    if repeated > REPEATED_LINES:
+        yield (
+            f"{percent(repeated)} of the lines were there before (estimated from"
+            f" {tally.sample.lines:,}): what is repeated is learned by heart; drop duplicates"
+        )
+    unknown = tally.unknown / max(tally.all.tokens, 1)
+    if unknown > UNKNOWN_TOKENS:
+        yield (
+            f"{percent(unknown)} of the tokens are unknown to the tokenizer; learn one from this"
+            " corpus with bertolt tokenizer"
+        )
+    shares = [tally.of_source(n).tokens / max(tally.all.tokens, 1) for n in range(len(names))]
+    if len(names) > 1 and max(shares) > ONE_SOURCE:
+        name = names[shares.index(max(shares))]
+        yield f"{percent(max(shares))} of the tokens are from {name}; the others hardly count"
+    if options.held_out and not tally.held_out.documents:
+        yield (
+            f"no document is held out at --held-out {options.held_out:g}, so there will be no"
+            " held-out loss; use a larger share"
+        )
+    if account.blankless:
+        more = f" and {len(account.blankless) - 1} more" if len(account.blankless) > 1 else ""
+        yield (
+            f"{account.blankless[0]}{more}: many lines and no blank one, taken as one document;"
+            " use --documents lines if every line is one"
+        )
+    if account.cut:
+        yield (
+            f"{plural(account.cut, 'document is', 'documents are')} longer than {PIECE:,}"
+            " characters and divided; each piece counts as a document"
+        )
+
+
+def summary(manifest: Manifest) -> Iterator[str]:
+    """The lines that tell about a corpus."""
+    found = manifest.statistics
+    yield f"Prepared {_counted(manifest.train)}"
+    yield f"  held out: {_counted(manifest.held_out)}"
+    yield (
+        f"  unknown tokens {percent(found['unknown_share'], 2)},"
+        f" repeated lines {percent(found['repeated_lines']['share'])}"
+    )
+    yield (
+        f"  longest sentence {plural(found['longest_sentence'], 'token')},"
+        f" {found['sentences_beyond_max_length']:,} longer than {manifest.max_length - 2}"
+    )
+    if len(manifest.sources) > 1:
+        shares = zip(found["source_shares"], manifest.sources, strict=True)
+        ranked = sorted(shares, key=lambda entry: -entry[0])
+        parts = [f"{source.name} {percent(share)}" for share, source in ranked[:_SHOWN_SOURCES]]
+        rest = len(ranked) - len(parts)
+        yield f"  tokens by source: {', '.join(parts)}" + (f", {rest} more" if rest else "")
+    for warning in manifest.warnings:
+        yield f"warning: {warning}"
+
+
+def _counted(counts: Counts) -> str:
+    return (
+        f"{plural(counts.documents, 'document')}, {plural(counts.sentences, 'sentence')},"
+        f" {plural(counts.tokens, 'token')}"
+    )
