@@ -83,3 +83,14 @@ def test_beside_the_main_thread_nothing_changes() -> None:
     thread.start()
     thread.join()
     assert found == [(None, before)]
+
+
+def test_counting_without_a_total_tells_the_time_left_by_the_share(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    with console.counting("Preparing", unit="tokens") as show:
+        show(4000, 0.25)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "Preparing: 4,000 tokens, 2 min 00 s left, 100 tokens/s"

@@ -34,7 +34,7 @@ def learn_tokenizer(
         The folder.
 
     Raises:
-        UsageError: a vocabulary too small for the characters, or an output that may not be replaced.
+        UsageError: characters that the vocabulary cannot hold, or an output not to be replaced.
         DataError: a file that cannot be read, or a corpus without text.
         BertoltError: the file system refused.
     """

@@ -149,6 +149,7 @@ def workplace(out: Path, *, overwrite: bool) -> Iterator[Workplace]:
         try:
             require_free(out, overwrite=overwrite, ours=FILES)
             with disk_errors(out):
+                shutil.rmtree(work.corpus / TOKENIZER, ignore_errors=True)
                 (work.corpus / SHARDS).mkdir(parents=True, exist_ok=True)
                 (folder / _PARTS).mkdir(exist_ok=True)
                 _remove_halves(work.corpus / SHARDS, folder / _PARTS)

@@ -1,0 +1,179 @@
+"""The engines: the same results in the same order, few parts on their way, and how they end."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bertolt.corpus import engine
+from bertolt.corpus.options import PrepareOptions
+from bertolt.corpus.parts import Part, Setup
+from bertolt.corpus.prepare import prepare
+from bertolt.errors import BertoltError, UsageError
+from tests.corpus.texts import bytes_below, text_of
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+posix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+
+
+@pytest.fixture
+def setup(tokenizer_folder: Path) -> Setup:
+    content = (tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8")
+    return Setup(content, 111, 1, 64, 0.1)
+
+
+def parts(count: int, setup: Setup, taken: list[int]) -> Iterator[Part]:
+    for number in range(count):
+        taken.append(number)
+        yield Part.of(number, text_of(3, seed=number).split("\n\n"), [0] * 3, setup.key(), number)
+
+
+def results(run: engine.Engine, count: int, setup: Setup, workers: int) -> list[tuple[int, bytes]]:
+    found = []
+    taken: list[int] = []
+    for result in run(parts(count, setup, taken), setup, workers):
+        found.append((result.number, result.data))
+        assert len(taken) - len(found) <= workers + 1
+    return found
+
+
+def test_processes_give_the_same_in_the_same_order(setup: Setup) -> None:
+    here = results(engine.here, 12, setup, 1)
+    assert [number for number, _ in here] == list(range(12))
+    assert results(engine.in_processes, 12, setup, 2) == here
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
+def test_ray_gives_the_same_in_the_same_order(setup: Setup) -> None:
+    here = results(engine.here, 12, setup, 1)
+    assert results(engine.on_ray, 12, setup, 2) == here
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
+def test_ray_writes_the_same_bytes(
+    corpus: Path, options: Callable[..., PrepareOptions], tmp_path: Path
+) -> None:
+    for name in ("process", "ray"):
+        prepare([corpus], options(out=tmp_path / name, engine=name, workers=2))
+    assert bytes_below(tmp_path / "ray") == bytes_below(tmp_path / "process")
+
+
+@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
+def test_without_ray_it_says_what_to_install(
+    corpus: Path, options: Callable[..., PrepareOptions], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"Ray is not installed.*\n.*pip install 'bertolt\[ray\]'"):
+        prepare([corpus], options(engine="ray"))
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that are there still."""
+    return {process.pid or 0 for process in multiprocessing.active_children()}
+
+
+def test_the_workers_end_when_nobody_wants_more(setup: Setup) -> None:
+    before = children()
+    run = engine.in_processes(parts(50, setup, []), setup, 2)
+    next(run)
+    assert len(children() - before) == 2
+    start = time.monotonic()
+    run.close()
+    assert children() == before
+    assert time.monotonic() - start < 10
+
+
+@posix
+def test_a_worker_that_is_killed_is_told(setup: Setup) -> None:
+    before = children()
+    run = engine.in_processes(parts(500, setup, []), setup, 2)
+    next(run)
+    os.kill(min(children() - before), signal.SIGKILL)
+    with pytest.raises(BertoltError, match="a worker process was killed") as told:
+        list(run)
+    assert "what is done is kept" in told.value.fix
+    assert children() == before
+
+
+# ---- the command, stopped from outside ----
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A corpus that takes some seconds in small parts."""
+    path = tmp_path / "large.txt"
+    path.write_text(text_of(3000), encoding="utf-8")
+    return path
+
+
+def begin(corpus: Path, tokenizer: Path, out: Path) -> subprocess.Popen[str]:
+    words = ["prepare", corpus, "--tokenizer", tokenizer, "--out", out, "--shard-size", "2000"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "bertolt", *map(str, words), "--workers", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_parts(out: Path, count: int) -> Path:
+    folder = out.parent / f".{out.name}.preparing"
+    end = time.monotonic() + 120
+    while sum(1 for _ in (folder / "parts").glob("*.json")) < count:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return folder
+
+
+def gone(group: int) -> bool:
+    """Whether no process of a group is left, after some time if need be."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.slow
+@posix
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_the_command_goes_on_after_it_was_stopped(
+    large: Path, tokenizer_folder: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    process = begin(large, tokenizer_folder, out)
+    folder = wait_for_parts(out, 7)
+    if how is signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does: to the workers too
+    else:
+        process.send_signal(how)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if how is signal.SIGINT else -how)
+    assert gone(process.pid)  # the workers too
+    assert "Traceback" not in said
+    assert not out.exists()
+    if how is signal.SIGINT:
+        assert f"kept in {folder}; the same command goes on from there" in said
+        assert said.endswith("bertolt: interrupted\n")
+    again = begin(large, tokenizer_folder, out)
+    said = again.communicate(timeout=120)[1]
+    assert again.returncode == 0, said
+    assert "parts had been done by an earlier run, and were kept" in said
+    usual = {"tokenizer": str(tokenizer_folder), "shard_size": 2000, "workers": 1}
+    prepare([large], PrepareOptions(out=tmp_path / "whole", **usual))  # type: ignore[arg-type]
+    assert bytes_below(out) == bytes_below(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"large.txt", "out", "whole"}
