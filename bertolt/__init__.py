@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bertolt.checkpoint.report import LoadReport as LoadReport
     from bertolt.config import BertConfig as BertConfig
     from bertolt.config import TrainingArguments as TrainingArguments
+    from bertolt.corpus.shards import Corpus as Corpus
     from bertolt.data.batch import PackedBatch as PackedBatch
     from bertolt.data.collate import (
         DataCollatorForTokenClassification as DataCollatorForTokenClassification,
@@ -92,6 +93,7 @@ _HOME = {
     "BertTokenizer": "bertolt.tokenization",
     "BertoltError": "bertolt.errors",
     "CheckpointError": "bertolt.errors",
+    "Corpus": "bertolt.corpus.shards",
     "DataCollatorForLanguageModeling": "bertolt.data.masking",
     "DataCollatorForTokenClassification": "bertolt.data.collate",
     "DataCollatorWithPadding": "bertolt.data.collate",

@@ -116,21 +116,11 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         yield stage
-        publish_folder(stage, path, overwrite=overwrite, ours=ours)
+        require_free(path, overwrite=overwrite, ours=ours)
+        with disk_errors(path):
+            swap_folder(stage, path)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def publish_folder(stage: Path, path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
-    """Let a folder that is whole take `path`'s place; the arguments are those of `staged_folder`.
-
-    Raises:
-        UsageError: `path` holds something that may not be replaced.
-        BertoltError: the file system refused; `path` is then as it was before.
-    """
-    require_free(path, overwrite=overwrite, ours=ours)
-    with disk_errors(path):
-        swap_folder(stage, path.resolve())
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from bertolt.errors import BertoltError, CheckpointError, DataError, UsageError
-from bertolt.tokenization import AutoTokenizer, BatchEncoding, BertTokenizer, Truncated
+from bertolt.tokenization import AutoTokenizer, BatchEncoding, BertTokenizer, Truncated, vocabulary
 from bertolt.tokenization.rows import kept_lengths
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -227,6 +227,24 @@ def test_min_frequency_and_the_alphabet_are_kept_to() -> None:
     assert rare.tokenize("ab cd") == ["ab", "c", "##d"]
     few = BertTokenizer.train(["aaa aab abz"], 60, limit_alphabet=2)
     assert few.tokenize("z") == ["[UNK]"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_portions_of_the_text_make_no_difference(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    whole = BertTokenizer.train(CORPUS, 200).get_vocab()
+    monkeypatch.setattr(vocabulary, "_PORTION", size)
+    assert BertTokenizer.train(iter(CORPUS), 200).get_vocab() == whole
+    assert BertTokenizer.train(iter([CORPUS]), 200).get_vocab() == whole
+
+
+def test_of_too_many_words_the_rarest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_PORTION", 1)
+    monkeypatch.setattr(vocabulary, "_DIFFERENT_WORDS", 3)
+    texts = ["often often", "often seldom", "seldom", "once", "twice twice", "often"]
+    words = vocabulary._count_words(texts, vocabulary.bert_normalizer(True))
+    assert words == {"often": 4, "seldom": 2, "twice": 2}
 
 
 def test_training_refusals() -> None:

@@ -31,7 +31,7 @@ from bertolt.corpus.shards import (
 from bertolt.corpus.statistics import statistics, summary, warnings_of
 from bertolt.corpus.tally import Tally
 from bertolt.corpus.workplace import Done, Workplace, workplace
-from bertolt.errors import BertoltError, DataError, UsageError
+from bertolt.errors import DataError, UsageError
 from bertolt.files import write_text
 from bertolt.tokenization import BertTokenizer
 from bertolt.words import duration, plural
@@ -85,7 +85,7 @@ def prepare(corpus: Corpora, options: PrepareOptions | None = None) -> Prepared:
         try:
             run.tokenize()
             manifest = run.finish()
-        except (BertoltError, KeyboardInterrupt):
+        except BaseException:
             _tell_kept(work)
             raise
     seconds = time.monotonic() - start

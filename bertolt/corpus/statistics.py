@@ -90,9 +90,10 @@ def summary(manifest: Manifest) -> Iterator[str]:
         f"  unknown tokens {percent(found['unknown_share'], 2)},"
         f" repeated lines {percent(found['repeated_lines']['share'])}"
     )
+    long = found["sentences_beyond_max_length"]
     yield (
         f"  longest sentence {plural(found['longest_sentence'], 'token')},"
-        f" {found['sentences_beyond_max_length']:,} longer than {manifest.max_length - 2}"
+        f" {f'{long:,} to be divided' if long else 'none'} beyond {manifest.max_length - 2}"
     )
     if len(manifest.sources) > 1:
         shares = zip(found["source_shares"], manifest.sources, strict=True)

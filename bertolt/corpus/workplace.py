@@ -27,8 +27,8 @@ from bertolt.errors import UsageError
 from bertolt.files import (
     disk_errors,
     no_empty_parents,
-    publish_folder,
     require_free,
+    swap_folder,
     write_atomically,
     write_text,
 )
@@ -108,11 +108,12 @@ class Workplace:
             BertoltError: the file system refused.
         """
         names = {entry.file for entry in entries}
+        require_free(self.out, overwrite=self.overwrite, ours=FILES)
         with disk_errors(self.out):
             for path in (self.corpus / SHARDS).iterdir():
                 if path.name not in names:
                     path.unlink()
-        publish_folder(self.corpus, self.out, overwrite=self.overwrite, ours=FILES)
+            swap_folder(self.corpus, self.out.resolve())
 
     def _record(self, number: int) -> Path:
         return self.folder / _PARTS / f"{number:05}.json"

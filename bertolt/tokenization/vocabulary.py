@@ -30,6 +30,11 @@ SPECIAL_TOKENS = {
 # Repetitions of a word in one string when counted words are given to the trainer.
 _REPEATS = 1000
 
+# Words are counted in portions of so many characters, and so many different ones are kept: if there
+# are more, the rarest are forgotten, which no vocabulary would hold.
+_PORTION = 1 << 25
+_DIFFERENT_WORDS = 1 << 22
+
 
 def token_text(token: str | AddedToken) -> str:
     """The text of a token, with or without flags."""
@@ -181,11 +186,47 @@ def learn_vocab(
 def _count_words(
     texts: Iterable[str] | Iterable[Sequence[str]], normalizer: BertNormalizer
 ) -> dict[str, int]:
-    """How often each word is in the texts, counted by the trainer, which is fast and streams."""
+    """How often each word is in the texts, in memory that does not grow with them.
+
+    The counts are exact unless there are more than `_DIFFERENT_WORDS` words.
+    """
     if isinstance(texts, str):
         raise UsageError(
             "the texts to learn from are one string", fix="pass a list of texts, or an iterator"
         )
+    words: dict[str, int] = {}
+    for portion in _portions(iter(texts)):
+        for word, count in _counted(portion, normalizer).items():
+            words[word] = words.get(word, 0) + count
+        rare = 0
+        while len(words) > _DIFFERENT_WORDS:
+            rare += 1
+            words = {word: count for word, count in words.items() if count > rare}
+    return dict(sorted(words.items()))
+
+
+def _portions(
+    texts: Iterator[str] | Iterator[Sequence[str]],
+) -> Iterator[Iterator[str | Sequence[str]]]:
+    """The texts in runs of about `_PORTION` characters, each to be read to its end."""
+    more = True
+
+    def portion() -> Iterator[str | Sequence[str]]:
+        nonlocal more
+        size = 0
+        for text in texts:
+            yield text
+            size += len(text) if isinstance(text, str) else sum(map(len, text))
+            if size >= _PORTION:
+                return
+        more = False
+
+    while more:
+        yield portion()
+
+
+def _counted(texts: Iterator[str | Sequence[str]], normalizer: BertNormalizer) -> dict[str, int]:
+    """How often each word is in the texts, counted by the trainer, which is fast and streams."""
     counter = WordPieceTrainer(vocab_size=0, show_progress=False)
     backend = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     backend.normalizer = normalizer
@@ -200,7 +241,7 @@ def _count_words(
     # The state is JSON; it is read because no other call tells the counts.
     state = json.loads(counter.__getstate__())
     words: dict[str, int] = state["WordPieceTrainer"]["bpe_trainer"]["words"]
-    return dict(sorted(words.items()))
+    return words
 
 
 def _repeat(words: Mapping[str, int]) -> Iterator[str]:
