@@ -23,7 +23,7 @@ from bertolt.corpus.options import EngineName
 from bertolt.corpus.parts import Part, Result, Setup, tokenize_part
 from bertolt.errors import BertoltError, UsageError
 
-Engine = Callable[[Iterable[Part], Setup, int], Generator[Result]]
+Engine = Callable[[Iterable[Part], Setup, int | None], Generator[Result]]
 
 _AHEAD = 1  # parts that wait beside those that are worked on
 _THREADS = "TOKENIZERS_PARALLELISM"
@@ -32,7 +32,7 @@ _THREADS = "TOKENIZERS_PARALLELISM"
 _setup: Setup | None = None
 
 
-def engine(name: EngineName, workers: int) -> Engine:
+def engine(name: EngineName, workers: int | None) -> Engine:
     """The engine of that name; a single worker needs no process of its own."""
     if name == "ray":
         return on_ray
@@ -46,7 +46,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def here(parts: Iterable[Part], setup: Setup, workers: int = 1) -> Generator[Result]:
+def here(parts: Iterable[Part], setup: Setup, workers: int | None = None) -> Generator[Result]:
     """In this process, one after the other, on one thread."""
     for part in parts:
         with _one_thread():
@@ -67,7 +67,7 @@ def _one_thread() -> Iterator[None]:
             os.environ[_THREADS] = before
 
 
-def in_processes(parts: Iterable[Part], setup: Setup, workers: int) -> Generator[Result]:
+def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generator[Result]:
     """In processes of this machine, started afresh, one thread each.
 
     They end with this process, however it ends, and at once when the iterator is closed.
@@ -75,6 +75,7 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int) -> Generator
     Raises:
         BertoltError: one of them was killed.
     """
+    workers = workers or cores()
     context = multiprocessing.get_context("spawn")
     ends, stop = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
@@ -133,7 +134,7 @@ def _tokenize(part: Part) -> Result:
     return tokenize_part(part, _setup)
 
 
-def on_ray(parts: Iterable[Part], setup: Setup, workers: int) -> Generator[Result]:
+def on_ray(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generator[Result]:
     """As tasks of one core each on the cluster that Ray finds (`RAY_ADDRESS`), else on a local one.
 
     Every machine needs the same versions of Bertolt and what it stands on; files are read and
@@ -142,7 +143,7 @@ def on_ray(parts: Iterable[Part], setup: Setup, workers: int) -> Generator[Resul
     Args:
         parts: to be tokenized.
         setup: the settings.
-        workers: tasks at a time.
+        workers: tasks at a time; None for as many as the cluster has cores.
 
     Raises:
         UsageError: Ray is not installed.
@@ -153,6 +154,7 @@ def on_ray(parts: Iterable[Part], setup: Setup, workers: int) -> Generator[Resul
     if ours:
         _start_ray(ray, workers)
     try:
+        workers = workers or int(ray.cluster_resources().get("CPU", 1))
         task = ray.remote(num_cpus=1)(_tokenize_with)
         shared = ray.put(setup)
         waiting: deque[Any] = deque()

@@ -76,7 +76,7 @@ class PrepareOptions(TextOptions):
     held_out: float = 0.01
     """Share of the documents to keep for the held-out loss."""
     workers: int | None = None
-    """Processes that tokenize. Default: one for each core."""
+    """Processes that tokenize. Default: one for each core, with Ray of the whole cluster."""
     engine: EngineName = "process"
     """Where they run: on this machine, or on a Ray cluster (extra `ray`)."""
     shard_size: int | None = None

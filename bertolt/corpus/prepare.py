@@ -129,9 +129,11 @@ class _Run:
 
     def tokenize(self) -> None:
         """Do every part that is not done."""
-        # A small corpus has few parts, even if it is packed to a tenth of its size.
-        workers = min(self.options.workers or cores(), 1 + 10 * self.found.bytes // self.size)
-        run = engine(self.options.engine, workers)
+        name, workers = self.options.engine, self.options.workers
+        if name == "process":
+            # A small corpus has few parts, even if it is packed to a tenth of its size.
+            workers = min(workers or cores(), 1 + 10 * self.found.bytes // self.size)
+        run = engine(name, workers)
         tokens = 0
         # Closing the results ends the workers at once, whatever ends the loop.
         with (
