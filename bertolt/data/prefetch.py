@@ -20,6 +20,11 @@ DEPTH = 2
 """Steps whose batches wait, made and pinned; more would only be older."""
 
 
+def made_ahead(device: torch.device) -> bool:
+    """Whether batches for this device are made in the background, ahead of their use."""
+    return device.type == "cuda"
+
+
 @contextlib.contextmanager
 def feeding(
     steps: Iterator[Sequence[PackedBatch]], device: torch.device, depth: int = DEPTH
@@ -34,7 +39,7 @@ def feeding(
         device: where the model is.
         depth: steps to be ahead; `steps` is read so much further than is used.
     """
-    if device.type != "cuda":
+    if not made_ahead(device):
         yield steps
         return
     pinned = ([batch.pin_memory() for batch in step] for step in steps)

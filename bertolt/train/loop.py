@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from bertolt.console import held_interrupts
 from bertolt.data.batch import PackedBatch
-from bertolt.data.prefetch import Noted, feeding
+from bertolt.data.prefetch import Noted, feeding, made_ahead
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.errors import DataError, TrainingError
 from bertolt.machine import keep_freed_memory
@@ -331,7 +331,7 @@ def fit(
     keep_freed_memory()
     device = next(model.parameters()).device
     source = itertools.islice(batches, total_steps - begun)
-    noted = Noted(source) if saver is not None and device.type == "cuda" else None
+    noted = Noted(source) if saver is not None and made_ahead(device) else None
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
         _ended(callbacks, history),

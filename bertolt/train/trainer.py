@@ -290,8 +290,11 @@ class Trainer:
             if self.saves:
                 self.store.require_none()
             return None
-        checkpoint = self.store.require_last() if wanted is True else Path(cast(str, wanted))
-        if wanted is not True:
+        if wanted is True:
+            checkpoint = self.store.require_last()
+        else:
+            checkpoint = Path(cast(str, wanted))
+            step_of(checkpoint)
             require_whole(checkpoint)
         before = read_extra(checkpoint).values["settings"]["precision"]
         if self.args.precision == "auto" and before != self.precision.name:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,16 @@ import pytest
 import torch
 
 from bertolt import (
+    BertForMaskedLM,
     BertForSequenceClassification,
+    DataCollatorForLanguageModeling,
     Trainer,
     TrainingArguments,
 )
-from bertolt.train.loop import StepLog
+from bertolt.data.prefetch import in_background
+from bertolt.errors import CheckpointError, UsageError
+from bertolt.train.loop import History, StepLog
+from bertolt.train.saving import Best
 
 Rows = list[dict[str, Any]]
 
@@ -116,3 +123,351 @@ def test_a_resumed_run_ends_with_the_same_bits(
         )
     assert resumed.history.evaluations == never_killed.history.evaluations
     assert resumed.lr_scheduler.state_dict() == never_killed.lr_scheduler.state_dict()
+
+
+def test_an_earlier_checkpoint_may_be_named(
+    trainer: Callable[..., Trainer], never_killed: Trainer, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        trainer([KillAt(7)]).train()
+    named = str(tmp_path / "run" / "checkpoint-2")
+    for resumed in (trainer(), trainer(resume_from_checkpoint=named)):
+        resumed.train(None if resumed.args.resume_from_checkpoint else named)
+        assert same_bits(weights(resumed), weights(never_killed))
+
+
+def test_accumulated_steps_and_grouped_rows_find_their_place(
+    trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "per_device_train_batch_size": 3,
+        "gradient_accumulation_steps": 4,
+        "train_sampling_strategy": "group_by_length",
+        "save_steps": 1,
+    }
+    whole = trainer(output_dir=str(tmp_path / "whole"), **changes)
+    whole.train()
+    with pytest.raises(Killed):
+        trainer([KillAt(6)], **changes).train()
+    resumed = trainer(**changes)
+    made: list[int] = []
+    collate = resumed._collate
+    monkeypatch.setattr(resumed, "_collate", lambda rows: made.append(len(rows)) or collate(rows))
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(whole))
+    assert sum(made) == 26 - 12 - 12, "the last step of the second epoch, and nothing else"
+
+
+class Stream(torch.utils.data.IterableDataset[dict[str, Any]]):
+    """Rows that can only be read in their order, another one each epoch, drawn while read."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.epoch = rows, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Any:
+        for number in range(len(self.rows)):
+            row = self.rows[(number * 7 + self.epoch) % len(self.rows)]
+            yield {**row, "input_ids": [*row["input_ids"], 5 + int(torch.randint(90, ()))]}
+
+
+def test_a_stream_is_read_again_up_to_its_place(
+    trainer: Callable[..., Trainer], rows: Rows, tmp_path: Path
+) -> None:
+    changes = {"max_steps": 7, "eval_strategy": "no"}
+    whole = trainer(train=Stream(rows), output_dir=str(tmp_path / "whole"), **changes)
+    whole.train()
+    with pytest.raises(Killed):
+        trainer([KillAt(7)], train=Stream(rows), **changes).train()
+    resumed = trainer(train=Stream(rows), **changes)
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_masks_that_a_collator_draws_go_on_as_they_were(
+    tiny_config: Any,
+    tiny_tokenizer: Any,
+    rows: Rows,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: bool,
+) -> None:
+    """Also where batches are made ahead in the background, as they are for a GPU."""
+    if ahead:
+        # No dropout, which would draw from the same generator here and not on a GPU.
+        monkeypatch.setattr("bertolt.train.loop.made_ahead", lambda device: True)
+        monkeypatch.setattr(
+            "bertolt.train.loop.feeding", lambda steps, device: in_background(iter(steps))
+        )
+
+    def make(folder: str, callbacks: Any = ()) -> Trainer:
+        torch.manual_seed(0)
+        config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        args = TrainingArguments(
+            str(tmp_path / folder),
+            max_steps=7,
+            precision="fp32",
+            disable_tqdm=True,
+            save_strategy="steps",
+            save_steps=2,
+        )
+
+        class Collator(DataCollatorForLanguageModeling):
+            def __call__(self, rows: Any) -> Any:
+                random.shuffle(rows)
+                np.random.shuffle(rows)
+                return super().__call__(rows)
+
+        return Trainer(
+            BertForMaskedLM(config),
+            args,
+            data_collator=Collator(tiny_tokenizer),
+            train_dataset=[{"input_ids": row["input_ids"]} for row in rows],
+            callbacks=list(callbacks),
+        )
+
+    def seeded(run: Trainer, **given: Any) -> None:
+        random.seed(1)
+        np.random.seed(1)
+        run.train(**given)
+
+    whole = make("whole")
+    seeded(whole)
+    with pytest.raises(Killed):
+        seeded(make("run", [KillAt(5)]))
+    random.seed(7)
+    resumed = make("run")
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(whole))
+
+
+# ---- the best evaluation ----
+
+
+@pytest.mark.parametrize(
+    ("metric", "greater", "wanted"),
+    [("loss", None, 2), ("eval_accuracy", None, 4), ("accuracy", False, 6), ("nothing", None, 0)],
+)
+def test_the_best_evaluation_is_the_first_of_the_best_finite_ones(
+    metric: str, greater: bool | None, wanted: int
+) -> None:
+    nan = float("nan")
+    found = [(0.9, 0.2), (0.3, 0.3), (0.3, 0.4), (nan, nan), (0.8, 0.1)]
+    history = History(
+        evaluations=[
+            (step, {"eval_loss": loss, "eval_accuracy": accuracy})
+            for step, (loss, accuracy) in zip((1, 2, 4, 5, 6), found, strict=True)
+        ]
+    )
+    args = TrainingArguments(metric_for_best_model=metric, greater_is_better=greater)
+    if not wanted:
+        with pytest.raises(UsageError, match="the evaluation gives no eval_nothing"):
+            Best.of(args).step(history)
+    else:
+        assert Best.of(args).step(history) == wanted
+    assert Best("eval_loss").step(History()) is None
+
+
+@pytest.mark.parametrize("killed_at", [None, 5])
+def test_the_best_weights_are_loaded_at_the_end(
+    trainer: Callable[..., Trainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_at: int | None,
+) -> None:
+    """Of three evaluations, at the steps 3, 6 and 8, the second is the best."""
+    losses = {3: 0.7, 6: 0.5, 8: 0.6}
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+    made: list[int] = []
+
+    class Counting(KillAt):
+        def on_step(self, log: StepLog, total_steps: int) -> None:
+            made.append(log.step)
+            super().on_step(log, total_steps)
+
+    def evaluated(run: Trainer) -> dict[str, float]:
+        seen[made[-1]] = weights(run)
+        return {"eval_loss": losses[made[-1]]}
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluated)
+    changes = {
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+        "load_best_model_at_end": True,
+        "save_total_limit": 1,
+        "save_steps": 2,
+    }
+    if killed_at:
+        with pytest.raises(Killed):
+            trainer([Counting(killed_at)], **changes).train()
+    run = trainer([Counting(-1)], **changes)
+    run.train(resume_from_checkpoint=killed_at is not None)
+    assert run.best_step == 6
+    assert same_bits(weights(run), seen[6])
+    assert not same_bits(seen[8], seen[6])
+    assert run.store.steps() == [6, 8], "the newest, and the best"
+
+
+# ---- signals ----
+
+
+class SignalAt(KillAt):
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        super().__init__(step)
+        self.number = number
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        if log.step == self.step:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("step", [1, 4, 8])
+def test_sigterm_saves_and_ends_the_program_with_143(
+    trainer: Callable[..., Trainer],
+    never_killed: Trainer,
+    capsys: pytest.CaptureFixture[str],
+    step: int,
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stopped = trainer([SignalAt(step, signal.SIGTERM)])
+    with pytest.raises(SystemExit) as ended:
+        stopped.train()
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert stopped.history.terminated
+    assert stopped.history.step == step
+    assert f"Stopped by SIGTERM after step {step}: " in capsys.readouterr().err
+    assert stopped.store.steps()[-1] == step
+    resumed = trainer()
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(never_killed))
+    assert resumed.history.evaluations == never_killed.history.evaluations
+
+
+def test_ctrl_c_saves_as_well(trainer: Callable[..., Trainer], never_killed: Trainer) -> None:
+    stopped = trainer([SignalAt(3, signal.SIGINT)])
+    stopped.train()
+    assert stopped.history.interrupted
+    assert stopped.store.steps() == [2, 3]
+    resumed = trainer()
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(never_killed))
+
+
+def test_without_checkpoints_sigterm_is_left_alone(trainer: Callable[..., Trainer]) -> None:
+    found: list[Any] = []
+
+    class Look(KillAt):
+        def on_step(self, log: StepLog, total_steps: int) -> None:
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    run = trainer([Look(0)], save_strategy="no", max_steps=1)
+    run.train()
+    assert found == [before]
+    assert not Path(run.args.output_dir).exists()
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"learning_rate": 2e-3}, "learning_rate 0.001, and now it is 0.002"),
+        ({"seed": 1}, "seed 42, and now it is 1"),
+        ({"num_train_epochs": 3}, "num_train_epochs 2, and now it is 3"),
+        ({"lr_scheduler_type": "cosine"}, "lr_scheduler_type linear"),
+        ({"per_device_train_batch_size": 4}, "per_device_train_batch_size 8"),
+        ({"precision": "bf16"}, "precision fp32, and now it is bf16"),
+        ({"load_best_model_at_end": True}, "load_best_model_at_end False"),
+    ],
+    ids=str,
+)
+def test_another_setting_is_refused_by_its_name(
+    trainer: Callable[..., Trainer], changes: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(Killed):
+        trainer([KillAt(3)]).train()
+    with pytest.raises(UsageError, match=f"it was made with {name}") as caught:
+        trainer(**changes).train(True)
+    assert "checkpoint-2" in caught.value.place
+
+
+def test_other_rows_are_refused_as_far_as_their_number_tells(
+    trainer: Callable[..., Trainer], rows: Rows
+) -> None:
+    with pytest.raises(Killed):
+        trainer([KillAt(3)]).train()
+    with pytest.raises(UsageError, match="rows of the train_dataset 26, and now it is 25"):
+        trainer(train=rows[:-1]).train(True)
+
+
+def test_what_decides_nothing_may_change(
+    trainer: Callable[..., Trainer], never_killed: Trainer
+) -> None:
+    with pytest.raises(Killed):
+        trainer([KillAt(3)]).train()
+    resumed = trainer(save_steps=3, save_total_limit=1, logging_steps=1, disable_tqdm=False)
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(never_killed))
+    assert resumed.store.steps() == [6]
+
+
+def test_the_precision_of_the_checkpoint_counts_where_none_is_asked_for(
+    trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Killed):
+        trainer([KillAt(3)], precision="bf16").train()
+    resumed = trainer(precision="auto")
+    resumed.precision = type(resumed.precision)("fp32", "measured so this time")
+    resumed.train(True)
+    assert resumed.precision.name == "bf16"
+    assert "Precision bf16: as in " in capsys.readouterr().err
+
+
+def test_other_threads_are_told(
+    trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(Killed):
+        trainer([KillAt(3)]).train()
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "get_num_threads", lambda: 7)
+        trainer().train(True)
+    assert "Caution: it was saved with threads 1, and now it is 7" in capsys.readouterr().err
+
+
+def test_a_new_run_does_not_mix_its_checkpoints_with_others(
+    trainer: Callable[..., Trainer],
+) -> None:
+    trainer(max_steps=2).train()
+    with pytest.raises(UsageError, match="there are checkpoints of an earlier run"):
+        trainer().train()
+
+
+def test_nothing_to_resume_from(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no whole checkpoint to resume from"):
+        trainer().train(True)
+    with pytest.raises(CheckpointError, match="not the name of a checkpoint"):
+        trainer().train(tmp_path)
+    with pytest.raises(CheckpointError, match=r"manifest\.json: No such file"):
+        trainer().train(tmp_path / "checkpoint-5")
+
+
+def test_a_model_of_another_shape_is_refused(
+    trainer: Callable[..., Trainer], tiny_config: Any
+) -> None:
+    with pytest.raises(Killed):
+        trainer([KillAt(3)]).train()
+    other = trainer()
+    other.model = BertForSequenceClassification(tiny_config(num_labels=3, intermediate_size=32))
+    with pytest.raises(CheckpointError, match=r"is \[64\] of torch.float32, and \[32\]"):
+        other.train(True)
+    other.model = BertForSequenceClassification(tiny_config(num_labels=3, num_hidden_layers=1))
+    with pytest.raises(CheckpointError, match=r"layer\.1.* has no place in the model"):
+        other.train(True)
