@@ -482,8 +482,7 @@ class FinetuneOptions:
     save_every: int | None = None
     """Steps between checkpoints, in OUT.checkpoints beside --out. SIGTERM always writes one."""
     keep: int | Literal["best"] = 2
-    """Newest checkpoints to keep; best: the newest and that of the lowest evaluation loss, which
-    then is the result."""
+    """Newest checkpoints to keep; best: one, and that of the lowest loss, which is the result."""
     resume: bool = False
     """Go on from the last whole checkpoint; from the start if there is none yet."""
     keep_checkpoints: bool = False

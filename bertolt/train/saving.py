@@ -180,7 +180,10 @@ class Saving:
         elif best != history.step:
             require_whole(self.store.path(best))
             huggingface.restore(self.parts.model, self.store.path(best))
-            say(f"The best evaluation was at step {best}: its weights are taken")
+            say(
+                f"The best evaluation was at step {best}: its weights are taken, and what is "
+                "measured on the rows that chose them flatters them a little"
+            )
         return best
 
     def exit_if_terminated(self, history: History) -> None:
