@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.corpus.shards import Objective, Shard
+from bertolt.corpus.options import Objective
+from bertolt.corpus.shards import Shard
 from bertolt.data.batch import IGNORE_INDEX, ROW_MULTIPLE, PackedBatch
 from bertolt.data.masking import TokenKinds, counted_draws, mask_tokens, unit
 from bertolt.errors import UsageError

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bertolt.config import Precision, Schedule
+from bertolt.corpus.options import Objective
 from bertolt.errors import UsageError
 from bertolt.plan import parse_tokens
 
-Objective = Literal["mlm", "mlm+nsp"]
 PretrainSchedule = Schedule | Literal["warmup_stable_decay"]
 EPOCHS = 10.0
 """Passes over the corpus where nothing else says how long to train."""

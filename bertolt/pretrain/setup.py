@@ -13,7 +13,8 @@ import torch
 from bertolt.checkpoint import huggingface
 from bertolt.config import BertConfig
 from bertolt.console import say
-from bertolt.corpus.shards import Corpus, Objective
+from bertolt.corpus.options import Objective
+from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import PackedBatch
 from bertolt.errors import CheckpointError, DataError, UsageError
 from bertolt.flops import training_flops

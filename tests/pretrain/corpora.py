@@ -10,12 +10,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from bertolt import BertTokenizer
+from bertolt.corpus.options import Objective
 from bertolt.corpus.shards import (
     MANIFEST,
     SHARDS,
     TOKENIZER,
     Manifest,
-    Objective,
     Shard,
     ShardEntry,
     SourceEntry,
