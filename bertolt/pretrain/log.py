@@ -213,7 +213,7 @@ class Plateau:
         """What there is to say of a loss that is near the entropy."""
         since = f" since step {self.since:,}" if self.since is not None else ""
         return (
-            f"the held-out loss {loss:.2f} stays near {self._entropy:.2f}{since}, the entropy of "
+            f"The held-out loss {loss:.2f} stays near {self._entropy:.2f}{since}, the entropy of "
             "single tokens: the model knows how frequent words are and nothing of their context "
             "yet. If it does not fall soon, try another --lr, or more --warmup"
         )

@@ -40,9 +40,9 @@ class HeldOut:
         self._batches = [batches.batch(number, share) for number in range(count)]
         self.tokens = sum(batch.num_tokens for batch in self._batches)
         labels = [batch.next_sentence_label for batch in self._batches]
-        pairs = [each for each in labels if each is not None]
-        away = float(torch.cat(pairs).double().mean()) if pairs else None
-        self.pairs_baseline = None if away is None else max(away, 1 - away)
+        known = [each[each != IGNORE_INDEX] for each in labels if each is not None]
+        away = float(torch.cat(known).double().mean()) if known else math.nan
+        self.pairs_baseline = None if math.isnan(away) else max(away, 1 - away)
 
     def measure(self, model: PreTrainedModel, precision: PrecisionChoice) -> dict[str, float]:
         """Losses and accuracies of the model, which keeps its training mode.
@@ -73,11 +73,8 @@ def _sums(model: PreTrainedModel, batch: PackedBatch, precision: PrecisionChoice
     found = [output.loss_terms["labels"].total, right, torch.tensor(len(labels))]
     if batch.next_sentence_label is not None:
         answers = output.seq_relationship_logits.argmax(-1)
-        found += [
-            output.loss_terms["next_sentence_label"].total,
-            (answers == batch.next_sentence_label).sum(),
-            torch.tensor(batch.num_sequences),
-        ]
+        term = output.loss_terms["next_sentence_label"]
+        found += [term.total, (answers == batch.next_sentence_label).sum(), term.count]
     found += [torch.zeros(())] * (len(_SUMS) - len(found))
     return torch.stack([value.detach().double().cpu() for value in found])
 

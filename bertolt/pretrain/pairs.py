@@ -3,8 +3,12 @@
 Devlin et al. 2018, appendix A.2, and `create_instances_from_document` of the code published with
 it: sentences of a document are gathered until they fill a sequence (in one of ten cases a shorter
 one), and parted at a random sentence. For one half of the pairs the second part stays; for the
-other, and where there is only one sentence, it comes from another document, and the sentences it
-stands in for begin the next pair. What is too long loses tokens at random ends of its longer part.
+other it comes from another document, and the sentences it stands in for begin the next pair. What
+is too long loses tokens at random ends of its longer part.
+
+Where there is only one sentence, nothing could have followed: the second part is from elsewhere,
+and the pair has no label. That code labels it as any other; but then a corpus of short documents
+has far more than half of its pairs from elsewhere, and they can be told by their length.
 
 Here all documents go forward side by side, pair by pair, so an epoch of a million pairs takes about
 a second. Shapes: A pieces of sentences, D documents, P pairs.
@@ -15,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.data.batch import IGNORE_INDEX
 from bertolt.errors import DataError
 from bertolt.pretrain.windows import Ints, Sequences, Text
 
@@ -33,15 +38,23 @@ def pairs(text: Text, room: int, *, seed: int, epoch: int) -> Sequences:
         seed, epoch: the pairs follow from these.
 
     Returns:
-        Two spans each; label 0 where the second follows the first, 1 where it is from elsewhere.
+        Two spans each; label 0 where the second follows the first, 1 where it is from elsewhere,
+        `IGNORE_INDEX` where it had to be.
 
     Raises:
-        DataError: there is only one document, so no other can be taken.
+        DataError: there is only one document, so no other can be taken; or none of them has two
+            sentences, so nothing follows.
     """
     if len(text.documents) < 3:
         raise DataError(
             "next sentence prediction needs another document, and the corpus has only one",
             fix="use --objective mlm, or part the text into documents with blank lines",
+        )
+    if np.diff(text.documents).max() < 2:
+        raise DataError(
+            "next sentence prediction needs sentences that follow others, and every document is "
+            "one sentence",
+            fix="use --objective mlm, or part the text into longer documents",
         )
     drawn = np.random.default_rng((seed, epoch, 1))
     place, end, document = _runners(text)
@@ -85,7 +98,8 @@ def _next_pairs(
     starts, counts = _shorten(
         np.stack([bounds[place], bounds[begin]]), np.stack([first, second]), room, drawn
     )
-    pair = np.stack([starts[0], counts[0], starts[1], counts[1], elsewhere.astype(np.int64)])
+    label = np.where(count == 1, IGNORE_INDEX, elsewhere)
+    pair = np.stack([starts[0], counts[0], starts[1], counts[1], label])
     return pair, np.where(elsewhere, middle, stop)
 
 

@@ -214,6 +214,7 @@ def _metrics(run: Run, history: History, plateau: Plateau) -> dict[str, Any]:
             "peak_share": rate / run.work.peak,
         },
         "token_entropy": run.entropy,
+        "pairs_baseline": run.held_out.pairs_baseline if run.held_out else None,
         "left_token_entropy_at_step": plateau.left,
         "corpus": run.corpus.manifest.fingerprint,
     }
@@ -230,6 +231,8 @@ def _say_rates(history: History, metrics: dict[str, Any]) -> None:
     for name, value in (metrics["eval"] or {}).items():
         words = name.removeprefix("eval_").replace("_", " ")
         shown = percent(value) if name.endswith("accuracy") else f"{value:.4f}"
+        if name == "eval_next_sentence_accuracy":
+            shown += f", against {percent(metrics['pairs_baseline'])} for the same answer always"
         say(f"Held-out {words}: {shown}")
 
 

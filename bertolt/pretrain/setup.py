@@ -302,10 +302,12 @@ def _held_out(
     if not shards:
         say("Caution: the corpus holds no text out, so there is no held-out loss")
         return None
-    if sum(len(shard.sources) for shard in shards) < 2 and settings["objective"] == "mlm+nsp":
-        say("Only one document is held out: its masked tokens are measured, and no pairs")
+    try:
+        batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
+    except DataError as error:
+        say(f"Of the held-out text only masked tokens are measured: {error.problem}")
         settings = {**settings, "objective": "mlm"}
-    batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
+        batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     return HeldOut(batches, options.mask, options.eval_tokens)
 
 

@@ -96,7 +96,8 @@ class Sequences:
     Attributes:
         starts: (K, N) where the spans begin in the text.
         counts: (K, N) their tokens.
-        labels: (N,) of pairs: 0 where the second span follows the first, else 1.
+        labels: (N,) of pairs: 0 where the second span follows the first, 1 where it does not,
+            `IGNORE_INDEX` where nobody is to tell.
     """
 
     starts: Ints

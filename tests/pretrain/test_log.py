@@ -31,7 +31,7 @@ def watched(losses: list[float], warmup: int = 0) -> tuple[Plateau, list[str]]:
 def test_a_loss_that_stands_still_near_the_entropy_is_named_once() -> None:
     plateau, said = watched([9.0, 6.3, 6.25, 6.24, 6.2, 6.2])
     assert len(said) == 1
-    assert said[0].startswith("Caution: the held-out loss 6.24 stays near 6.00 since step 20")
+    assert said[0].startswith("Caution: The held-out loss 6.24 stays near 6.00 since step 20")
     assert plateau.left is None
 
 

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bertolt.corpus.shards import Shard
+from bertolt.data.batch import IGNORE_INDEX
 from bertolt.errors import DataError
 from bertolt.pretrain.pairs import _shorten, pairs
 from bertolt.pretrain.windows import Text
@@ -30,6 +31,7 @@ def document_of(text: Text, place: int) -> int:
 )
 def test_a_pair_is_two_runs_of_text(shards: list[Shard], room: int, seed: int, epoch: int) -> None:
     text = Text.cut(shards, room)
+    assume(np.diff(text.documents).max() > 1)
     made = pairs(text, room, seed=seed, epoch=epoch)
     assert made.labels is not None
     assert made.counts.min() >= 1
@@ -42,6 +44,7 @@ def test_a_pair_is_two_runs_of_text(shards: list[Shard], room: int, seed: int, e
         assert document_of(text, first + one - 1) == here
         assert document_of(text, second + two - 1) == there
         assert (here == there) == (label == 0)
+        assert label in (0, 1, IGNORE_INDEX)
         if label == 0:
             assert second >= first + one
     again = pairs(text, room, seed=seed, epoch=epoch)
@@ -55,12 +58,12 @@ def test_nothing_is_passed_over(documents: list[int], room: int) -> None:
 
     A text is used as a first part, or as a second one that follows it.
     """
-    text = Text.cut([shard([[[7]] * count for count in documents])], room)
+    text = Text.cut([shard([[[7]] * count for count in [2, *documents]])], room)
     made = pairs(text, room, seed=0, epoch=0)
     assert made.labels is not None
     used = np.zeros(text.num_tokens, dtype=int)
     for starts, counts, label in zip(made.starts.T, made.counts.T, made.labels, strict=True):
-        for start, count in list(zip(starts, counts, strict=True))[: 2 - label]:
+        for start, count in list(zip(starts, counts, strict=True))[: 2 if label == 0 else 1]:
             used[start : start + count] += 1
     assert (used == 1).all()
 
@@ -82,7 +85,7 @@ def one_by_one(documents: list[list[int]], room: int, seed: int) -> list[tuple[i
             if stop - place == 1 or draw.random() < 0.5:
                 other = draw.choice([n for n in range(len(documents)) if n != number])
                 begin = draw.randrange(len(documents[other]))
-                second, label, stop = 0, 1, middle
+                second, label, stop = 0, 1 if stop - place > 1 else IGNORE_INDEX, middle
                 for sentence in documents[other][begin:]:
                     second += sentence
                     if second >= wanted - first:
@@ -96,7 +99,7 @@ def one_by_one(documents: list[list[int]], room: int, seed: int) -> list[tuple[i
 
 @pytest.mark.parametrize("sentences", [(1, 4), (30, 60)])
 def test_shares_and_lengths_are_those_of_the_rule(sentences: tuple[int, int]) -> None:
-    shards = random_shards(400, sentences=sentences, tokens=12.0, shards=1)
+    shards = random_shards(900, sentences=sentences, tokens=12.0, shards=1)
     text = Text.cut(shards, 125)
     made = [pairs(text, 125, seed=0, epoch=epoch) for epoch in range(3)]
     found = np.concatenate([np.stack([*each.counts, each.labels]) for each in made], axis=1)
@@ -106,12 +109,15 @@ def test_shares_and_lengths_are_those_of_the_rule(sentences: tuple[int, int]) ->
     ]
     wanted = np.array([row for seed in range(3) for row in one_by_one(documents, 125, seed)]).T
     assert found.shape[1] == pytest.approx(wanted.shape[1], rel=0.03)
-    assert found.mean(axis=1) == pytest.approx(wanted.mean(axis=1), rel=0.05)
-    assert found.std(axis=1) == pytest.approx(wanted.std(axis=1), rel=0.06)
+    assert found[:2].mean(axis=1) == pytest.approx(wanted[:2].mean(axis=1), rel=0.05)
+    assert found[:2].std(axis=1) == pytest.approx(wanted[:2].std(axis=1), rel=0.06)
+    for label in (0, 1, IGNORE_INDEX):
+        share = np.mean(wanted[2] == label)
+        assert np.mean(found[2] == label) == pytest.approx(share, abs=0.03)
+    assert np.mean(found[2][found[2] != IGNORE_INDEX]) == pytest.approx(0.5, abs=0.03)
     total, expected = found[:2].sum(axis=0), wanted[:2].sum(axis=0)
     assert np.mean(total < 97) == pytest.approx(np.mean(expected < 97), abs=0.02)
     if sentences[0] == 30:
-        assert found[2].mean() == pytest.approx(0.53, abs=0.02)
         assert 0.07 < np.mean(total < 97) < 0.2  # one in ten, and the ends of documents
 
 
@@ -122,12 +128,17 @@ def test_another_epoch_has_other_pairs() -> None:
     assert len(shared) < 0.4 * len(one)
 
 
-def test_lone_sentences_are_followed_by_others() -> None:
-    text = Text.cut([shard([[[number] * 5] for number in range(50)])], 125)
+def test_lone_sentences_are_followed_by_others_and_have_no_label() -> None:
+    text = Text.cut([shard([[[number] * 5] for number in range(49)] + [[[50], [51]]])], 125)
     made = pairs(text, 125, seed=0, epoch=0)
     assert made.labels is not None
-    assert made.labels.tolist() == [1] * 50
-    assert (made.starts[0] != made.starts[1]).all()
+    assert made.labels[:49].tolist() == [IGNORE_INDEX] * 49
+    assert (made.starts[0][:49] != made.starts[1][:49]).all()
+
+
+def test_documents_of_one_sentence_have_nothing_to_follow() -> None:
+    with pytest.raises(DataError, match="every document is one sentence"):
+        pairs(Text.cut([shard([[[1, 2]], [[3]]])], 10), 10, seed=0, epoch=0)
 
 
 def test_long_documents_are_gone_through_by_several() -> None:

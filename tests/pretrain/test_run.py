@@ -425,6 +425,22 @@ def test_a_corpus_that_holds_nothing_out_is_trained_on(
     assert "there is no held-out loss" in capsys.readouterr().err
 
 
+def test_held_out_text_without_pairs_is_measured_by_its_masks(
+    tmp_path: Path,
+    options: Make,
+    tiny_tokenizer: BertTokenizer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus = write_corpus(
+        tmp_path / "one", tiny_tokenizer, predictable_shards(50), predictable_shards(1)
+    )
+    done = pretrain(corpus, options(steps=3, objective="mlm+nsp"))
+    assert done.metrics["eval"].keys() == {"eval_loss", "eval_masked_accuracy"}
+    assert "only masked tokens are measured: next sentence prediction needs" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_folder_in_use_is_refused(letters: Path, options: Make) -> None:
     settings = options(steps=3)
     pretrain(letters, settings)
