@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from bertolt.config import FinetuneOptions, Precision
-from bertolt.console import INTERRUPTED, ended_by_sigterm, say
+from bertolt.console import INTERRUPTED, complain, ended_by_sigterm, say, speak_as
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.errors import BertoltError
 from bertolt.plan import PlanOptions
@@ -366,16 +366,32 @@ def _told_plainly() -> Iterator[None]:
             raise
         _discard_output()
         _fail("standard output: no space left\n  fix: free some space", BertoltError.exit_code)
+    except Exception as error:
+        if "bertolt.distributed" not in sys.modules:
+            raise
+        from bertolt.distributed import join, tell_crash
+
+        if join().alone:
+            raise
+        tell_crash(error)
+        raise SystemExit(1) from None
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    say(f"bertolt: error: {message}")
+    complain(f"bertolt: error: {message}")
     raise SystemExit(code) from None
 
 
 def _discard_output() -> None:
     """Let what is still buffered go nowhere, so that Python does not stumble over it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _speak_for_all() -> None:
+    """Of the processes that torchrun starts, let the first one say what each would say."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        first = os.environ.get("RANK", "0") == "0"
+        speak_as(silent=not first, may_complain=lambda: first)
 
 
 def _speak_utf8() -> None:
@@ -392,6 +408,7 @@ def main(arguments: list[str] | None = None) -> None:
     SIGTERM, and 141 when nobody reads the output any more.
     """
     _speak_utf8()
+    _speak_for_all()
     given = sys.argv[1:] if arguments is None else arguments
     words = list(given)
     # The parser takes "-" for an option. Behind `predict MODEL` it means standard input, which is

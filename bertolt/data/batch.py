@@ -64,6 +64,7 @@ class PackedBatch:
         num_choices: sequences that make one example of multiple choice.
         loss_counts: labels of each target in all the batches that act as one with this, which the
             losses are then divided by; None: those of this batch.
+        stand_in: it is there for a process that has no rows of its own, and counts nothing.
         known: filled in where the batch is moved.
     """
 
@@ -79,6 +80,7 @@ class PackedBatch:
     end_positions: Tensor | None = None
     num_choices: int = 1
     loss_counts: Mapping[str, int] | None = None
+    stand_in: bool = False
     known: KnownOnHost | None = field(default=None, repr=False)
 
     @property
