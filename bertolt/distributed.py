@@ -98,16 +98,16 @@ class World:
         """The items that are this process's; those of all processes are all items, once each."""
         return items[self.rank :: self.size]
 
-    def deal(self, items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    def deal(self, items: Iterable[T], *, evenly: bool = False) -> Iterator[tuple[T, bool]]:
         """This process's items in turn, each with True.
 
-        Where models are split, all processes have to call them equally often: one that goes away
-        empty in the last round gets another's item, with False.
+        Where models are split, or `evenly` asks for it, all processes get equally many: one that
+        goes away empty in the last round gets another's item, with False.
         """
         iterator = iter(items)
         while hand := list(itertools.islice(iterator, self.size)):
             own = self.rank < len(hand)
-            if own or self.sharded:
+            if own or evenly or self.sharded:
                 yield hand[self.rank if own else 0], own
 
     def sum(self, numbers: Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bertolt.distributed import World
 from bertolt.errors import UsageError
 
 _FASTER_BY = 1.2
@@ -59,6 +60,12 @@ def choose_precision(requested: str, device: torch.device) -> PrecisionChoice:
     ratio = _bf16_gain()
     words = f"bfloat16 products measured {ratio:.1f} times as fast as fp32"
     return PrecisionChoice("bf16" if ratio >= _FASTER_BY else "fp32", words)
+
+
+def agree(choice: PrecisionChoice, world: World) -> PrecisionChoice:
+    """What the first process has chosen: all of them measure, and may find otherwise."""
+    name = "bf16" if world.firsts(choice.name == "bf16") else "fp32"
+    return choice if name == choice.name else PrecisionChoice(name, "as the first process chose")
 
 
 @functools.cache

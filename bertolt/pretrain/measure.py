@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.distributed import ALONE, World
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.pretrain.batches import Batches
@@ -44,8 +45,12 @@ class HeldOut:
         away = float(torch.cat(known).double().mean()) if known else math.nan
         self.pairs_baseline = None if math.isnan(away) else max(away, 1 - away)
 
-    def measure(self, model: PreTrainedModel, precision: PrecisionChoice) -> dict[str, float]:
+    def measure(
+        self, model: PreTrainedModel, precision: PrecisionChoice, world: World = ALONE
+    ) -> dict[str, float]:
         """Losses and accuracies of the model, which keeps its training mode.
+
+        Of several processes each measures its share of the batches, and all get the whole.
 
         Returns:
             `eval_loss` and `eval_masked_accuracy`; of a model that learns from pairs also
@@ -53,12 +58,13 @@ class HeldOut:
         """
         was_training = model.training
         model.eval()
+        sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         try:
-            sums = sum(_sums(model, batch, precision) for batch in self._batches)
+            for batch, own in world.deal(self._batches):
+                sums += own * _sums(model, batch, precision)
         finally:
             model.train(was_training)
-        assert isinstance(sums, Tensor), "there is a batch"
-        return _metrics(dict(zip(_SUMS, sums.tolist(), strict=True)))
+        return _metrics(dict(zip(_SUMS, world.sum(sums.tolist()), strict=True)))
 
 
 def _sums(model: PreTrainedModel, batch: PackedBatch, precision: PrecisionChoice) -> Tensor:

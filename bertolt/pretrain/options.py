@@ -79,6 +79,8 @@ class PretrainOptions:
     keep: int | Literal["best"] = 2
     """Newest checkpoints to keep; best: the newest and that of the lowest held-out loss, which then
     is the result."""
+    shard: bool = False
+    """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
     resume: bool = False
     """Go on from the last whole checkpoint in --out; where there is none, begin."""
     tensorboard: bool = False

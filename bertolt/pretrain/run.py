@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
 from bertolt.console import held_interrupts, say
+from bertolt.distributed import is_restarted, join
 from bertolt.errors import TrainingError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice
@@ -77,17 +79,24 @@ def pretrain(
     """
     options = options or PretrainOptions()
     started = time.time()
-    out = options.out
+    out, world = options.out, join()
+    if is_restarted():
+        options = replace(options, resume=True)
     require_usable(out, overwrite=options.overwrite, resume=options.resume)
     if options.tensorboard:
         require_tensorboard()
     store = Store(out, 1 if options.keep == "best" else options.keep)
     checkpoint = store.last() if options.resume else None
-    run = prepare(Path(shards), options, _precision_of(checkpoint, options))
-    with run_folder(out, overwrite=options.overwrite, resume=options.resume):
-        require_space(out, run.model.num_parameters(), (store.keep or 1) + 1)
+    world.require_same(checkpoint, "checkpoint to go on from")
+    run = prepare(Path(shards), options, _precision_of(checkpoint, options), world)
+    # The first process holds the folder for all of them.
+    folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
+    with folder if world.first else contextlib.nullcontext():
+        if world.first:
+            require_space(out, run.model.num_parameters(), (store.keep or 1) + 1)
+        world.replicate(run.model)
         saving = _saving(run, store)
-        torch.manual_seed(options.seed)
+        torch.manual_seed(world.seed(options.seed))
         before = saving.load(checkpoint) if checkpoint else None
         if options.resume and before is None:
             say(f"No checkpoint in {out}: the run begins")
@@ -116,6 +125,7 @@ def _saving(run: Run, store: Store) -> Saving:
         every=run.save_every,
         best=Best("eval_loss") if keeps_best else None,
         beside=run.tokenizer.save_pretrained,
+        world=run.world,
     )
 
 
@@ -129,13 +139,10 @@ def _fit(
     done = before.step if before else 0
     out, options = run.options.out, run.options
     about = {"settings": resolved(run), "peak_flops_per_second": run.work.peak}
-    watching: list[Callback] = [
-        Progress(_LOGGING_STEPS, "tokens"),
-        JsonLines(out / LOG, run.work, about, resumed_from=done),
-        plateau,
-        *callbacks,
-    ]
-    if options.tensorboard:
+    watching: list[Callback] = [Progress(_LOGGING_STEPS, "tokens"), plateau, *callbacks]
+    if run.world.first:
+        watching.append(JsonLines(out / LOG, run.work, about, resumed_from=done))
+    if run.world.first and options.tensorboard:
         watching.append(TensorBoard(out / TENSORBOARD, run.work, resumed_from=done))
     if before is not None:
         plateau.replay(before.evaluations)
@@ -152,6 +159,7 @@ def _fit(
         callbacks=watching,
         saver=saving,
         history=before,
+        world=run.world,
     )
 
 
@@ -175,8 +183,11 @@ def _finish(
         saving.restore_best(history)
     metrics = _metrics(run, history, plateau)
     _say_rates(history, metrics)
-    run.model.change_config(**run.dropout)
-    run.model.save_pretrained(out)
+    model = run.world.whole(run.model)
+    if not run.world.first:
+        return PretrainResult(out=out, history=history, metrics=metrics, interrupted=False)
+    model.change_config(**run.dropout)
+    model.save_pretrained(out)
     run.tokenizer.save_pretrained(out)
     for name, values in (("arguments.json", resolved(run)), ("metrics.json", metrics)):
         text = json.dumps(values, indent=2, default=str, ensure_ascii=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from bertolt.console import say
 from bertolt.corpus.options import Objective
 from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import PackedBatch
+from bertolt.distributed import ALONE, World
 from bertolt.errors import CheckpointError, DataError, UsageError
 from bertolt.flops import training_flops
 from bertolt.model.heads import BertForMaskedLM, BertForPreTraining, LanguageModel
-from bertolt.model.precision import PrecisionChoice, choose_precision
+from bertolt.model.precision import PrecisionChoice, agree, choose_precision
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.log import Work
 from bertolt.pretrain.measure import HELD_OUT_SEED, HeldOut, token_entropy
@@ -52,6 +53,7 @@ class Run:
         masks: the share of masked tokens in each step.
         entropy: of single tokens of the corpus, in nats.
         eval_every, save_every: steps between evaluations and checkpoints.
+        world: the processes that train together.
         work: what steps compute, and the machine's peak.
     """
 
@@ -78,17 +80,21 @@ class Run:
     eval_every: int
     save_every: int
     work: Work
+    world: World
 
     def batches(self, done: int) -> Iterator[list[PackedBatch]]:
-        """The batches of each step after step `done`."""
+        """This process's batches of each step after step `done`."""
         for step in range(done + 1, self.total_steps + 1):
             share = self.masks.at(step)
-            yield [self.data.batch(number, share) for number in self.steps.numbers(step)]
+            dealt = self.world.deal(self.steps.numbers(step), evenly=True)
+            yield [
+                replace(self.data.batch(number, share), stand_in=not own) for number, own in dealt
+            ]
 
     def evaluate(self) -> dict[str, float]:
         """Measure the model on the held-out text."""
         assert self.held_out is not None, "asked only where there is some"
-        return self.held_out.measure(self.model, self.precision)
+        return self.held_out.measure(self.model, self.precision, self.world)
 
     def deciding_settings(self) -> dict[str, Any]:
         """All that decides the result, by name: a run goes on with the same or not at all."""
@@ -126,7 +132,10 @@ _DECIDING = (
 
 
 def prepare(
-    shards: Path, options: PretrainOptions, precision: PrecisionChoice | None = None
+    shards: Path,
+    options: PretrainOptions,
+    precision: PrecisionChoice | None = None,
+    world: World = ALONE,
 ) -> Run:
     """Open the corpus, build or load the model, lay out the run, and tell the user.
 
@@ -134,6 +143,7 @@ def prepare(
         shards: folder of a prepared corpus.
         options: settings.
         precision: of the run that is resumed; None: as the options say.
+        world: the processes that train together.
 
     Raises:
         BertoltError: something in the corpus, the model or the options cannot be used.
@@ -149,9 +159,9 @@ def prepare(
             fix="prepare it with more documents, or with a smaller --held-out",
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = precision or choose_precision(options.precision, device)
+    precision = precision or agree(choose_precision(options.precision, device), world)
     model, source, dropout = _model(options, tokenizer, objective, max_length)
-    rows, steps = _passes(options, device)
+    rows, steps = _passes(options, device, world)
     settings: dict[str, Any] = {
         "objective": objective,
         "max_length": max_length,
@@ -162,6 +172,8 @@ def prepare(
     total = _total(options, steps, data)
     masks = MaskShare(options.mask, options.mask_end or options.mask, total)
     model.move(device, precision.dtype)
+    if options.shard:
+        world.shard(model)
     rate = options.peak_rate(model.config.hidden_size)
     optimizer, scheduler, warmup = _optimizer(options, model, rate, total)
     run = Run(
@@ -187,7 +199,8 @@ def prepare(
         entropy=token_entropy(data.count_tokens(), data.maskable),
         eval_every=options.eval_every or max(1, total // _OFTEN),
         save_every=options.save_every or max(1, total // _OFTEN),
-        work=_work(model.config, data, masks, precision),
+        work=_work(model.config, data, masks, precision, world),
+        world=world,
     )
     _tell(run)
     return run
@@ -253,9 +266,10 @@ def _new_config(
     )
 
 
-def _passes(options: PretrainOptions, device: torch.device) -> tuple[int, Steps]:
-    """Rows of a forward pass, and how many make a step."""
-    rows = options.pass_tokens or min(options.batch_tokens, PASS_TOKENS[device.type])
+def _passes(options: PretrainOptions, device: torch.device, world: World) -> tuple[int, Steps]:
+    """Rows of a forward pass, and how many make a step, on all processes together."""
+    share = max(1, options.batch_tokens // world.size)
+    rows = options.pass_tokens or min(share, PASS_TOKENS[device.type])
     passes, odd = divmod(options.batch_tokens, rows)
     if odd or not passes:
         raise UsageError(
@@ -311,11 +325,17 @@ def _held_out(
     return HeldOut(batches, options.mask, options.eval_tokens)
 
 
-def _work(config: BertConfig, data: Batches, masks: MaskShare, precision: PrecisionChoice) -> Work:
+def _work(
+    config: BertConfig,
+    data: Batches,
+    masks: MaskShare,
+    precision: PrecisionChoice,
+    world: World,
+) -> Work:
     say("Measuring what this machine's matrix products reach")
     return Work(
         flops=lambda step: training_flops(config, data.attended, masks.at(step)),
-        peak=this_device("bf16" if precision.name == "bf16" else "fp32").peak,
+        peak=world.size * this_device("bf16" if precision.name == "bf16" else "fp32").peak,
     )
 
 

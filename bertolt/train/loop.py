@@ -378,8 +378,12 @@ def fit(
         batches: of each step that is still to be made.
         saver: called after each step and its evaluation.
         history: of a run to go on with, whose parts are those of its last step.
+        callbacks: called on the first process alone, unless they have `every_process = True`.
+        world: the processes that train together; see `train_step`.
     """
     history = History() if history is None else history
+    # One process prints and writes; what has to watch on all of them says so.
+    callbacks = [each for each in callbacks if world.first or getattr(each, "every_process", False)]
     begun = history.step
     model.train()
     keep_freed_memory()

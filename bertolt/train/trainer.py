@@ -26,7 +26,7 @@ from bertolt.data.sampler import BatchSampler
 from bertolt.distributed import World, join
 from bertolt.errors import DataError, UsageError
 from bertolt.files import write_text
-from bertolt.model.precision import PrecisionChoice, choose_precision
+from bertolt.model.precision import PrecisionChoice, agree, choose_precision
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.callbacks import Progress
 from bertolt.train.loop import (
@@ -137,7 +137,7 @@ class Trainer:
         self.world = join()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
         self.device = torch.device("cuda" if use_gpu else "cpu")
-        self.precision = _agreed(choose_precision(self.args.precision, self.device), self.world)
+        self.precision = agree(choose_precision(self.args.precision, self.device), self.world)
         self.model = model.move(self.device, self.precision.dtype)
         if self.args.fsdp:
             self.world.shard(self.model)
@@ -212,7 +212,7 @@ class Trainer:
             precision=self.precision,
             evaluate=self.evaluate if evaluates else None,
             evaluate_at=lambda step: step % every == 0 or step == total,
-            callbacks=_heard([*progress, *self.callbacks], self.world),
+            callbacks=[*progress, *self.callbacks],
             saver=saving,
             history=saving.load(checkpoint) if saving and checkpoint else None,
             world=self.world,
@@ -538,18 +538,6 @@ def _gather(world: World, rows: Sequence[Any]) -> list[NDArray[Any]]:
         parts = np.split(values.numpy(), np.cumsum(counts.numpy())[:-1])
         found += parts
     return [part[0] for part in found] if world.any(whole) else found
-
-
-def _agreed(choice: PrecisionChoice, world: World) -> PrecisionChoice:
-    """The number format that the first process has chosen: all measure, and may find otherwise."""
-    bf16 = world.firsts(choice.name == "bf16")
-    name = "bf16" if bf16 else "fp32"
-    return choice if name == choice.name else PrecisionChoice(name, "as the first process chose")
-
-
-def _heard(callbacks: Sequence[Callback], world: World) -> list[Callback]:
-    """What watches the run here: on the first process all of it, on others what asks to."""
-    return [each for each in callbacks if world.first or getattr(each, "every_process", False)]
 
 
 def _pad_rows(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -1,8 +1,8 @@
 """The command line in a process that torchrun started, with something that goes wrong on the way.
 
-`command.py HOW RANK STEP WORDS…` runs `bertolt WORDS…`. Before step STEP process RANK is killed (HOW
-is `die`; only at the first start), or raises an error (`fail`), or a fault (`crash`), or gets a
-signal as a scheduler sends it (`term`).
+`command.py HOW RANK STEP WORDS…` runs `bertolt WORDS…`. Before step STEP process RANK is killed
+(HOW is `die`; only at the first start), or raises an error (`fail`), or a fault (`crash`), or gets
+a signal as from a scheduler (`term`); or nothing happens (`well`).
 """
 
 from __future__ import annotations

@@ -6,9 +6,6 @@ what the same function finds here, alone.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -18,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.distributed import jobs
+from tests.distributed.starting import torchrun
 
-TIMEOUT = 240  # seconds, for a machine that is very busy
 TRAINING = (
     "classify",
     "classify_accumulated",
@@ -33,19 +30,6 @@ EVALUATIONS = ("evaluation", "evaluation_of_few", "evaluation_split", "evaluatio
 """Jobs; alone, a model that would be split is not."""
 
 pytestmark = pytest.mark.slow
-
-
-def torchrun(*words: object, count: int) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    started = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return subprocess.run(
-        [*started, f"--nproc-per-node={count}", *map(str, words)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=TIMEOUT,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module", params=[2, 3])
