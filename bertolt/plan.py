@@ -23,8 +23,8 @@ ASSUMED_EFFICIENCY = 0.25
 implementation, A100), 25% (ModernBERT-base, H100), 45 to 53% (BERT-large, A100)."""
 FITS = 0.9
 """Share of a GPU's memory that a plan may fill; the rest goes to libraries and fragmentation."""
-SHARD_TOKENS = 1 << 26
-"""Tokens of one shard of a prepared corpus, about."""
+SHARD_TOKENS = 2_000_000
+"""Tokens of one shard of a large prepared corpus, about: it has 8 million characters."""
 _CPU_TOKENS = 4096
 _GPU_TOKENS = 16_384
 _MOST_SHARDS = 1 << 14

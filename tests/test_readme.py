@@ -233,8 +233,9 @@ def help_texts(run, tmp_path_factory: pytest.TempPathFactory) -> str:
         "tokenizer",
         "prepare",
         "pretrain",
+        "plan",
     )
-    command = " && ".join(f"bertolt {name} --help" for name in names)
+    command = " && ".join([*(f"bertolt {name} --help" for name in names), "torchrun --help"])
     return run(command, tmp_path_factory.mktemp("help")).stdout
 
 
