@@ -25,10 +25,10 @@ from bertolt import (
     Trainer,
     TrainingArguments,
 )
-from bertolt.bench import forward_flops
 from bertolt.data import material
 from bertolt.data.encode import encode_texts
 from bertolt.demo import SENTENCES, demo_checkpoint
+from bertolt.flops import forward_flops
 
 VOCABULARY = 8000
 MASKED = 0.15

@@ -1,6 +1,6 @@
 """What this machine does with a model: products, training, prediction, latency and memory.
 
-`bench` is the command; `product_rate` and `forward_flops` are what any rate is held against.
+`bench` is the command; `product_rate` is what any rate is held against.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bertolt.checkpoint import huggingface
-from bertolt.config import BertConfig, Precision, TrainingArguments
+from bertolt.config import Precision, TrainingArguments
 from bertolt.console import say
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.load import read_table
 from bertolt.demo import demo_checkpoint
 from bertolt.errors import UsageError
+from bertolt.flops import forward_flops
 from bertolt.machine import cores, cpu_name, memory_bytes
 from bertolt.model.heads import BertForSequenceClassification
 from bertolt.predict import Predictor
@@ -199,38 +199,6 @@ def product_rate(
             taken.append(time.perf_counter() - start)
         rates.append(2e-9 * rows * inner * columns / statistics.median(taken[1:]))
     return max(rates)
-
-
-def forward_flops(
-    config: BertConfig,
-    lengths: NDArray[np.int64],
-    *,
-    labelled: float = 0.0,
-    first_token_only: bool = False,
-) -> float:
-    """Floating-point operations of the matrix products of a forward pass, for each token.
-
-    2P + 4·L·d·s̄ + 2m(d² + dV), with P = L(4d² + 2df) weights in L layers of hidden size d and
-    intermediate size f, s̄ = Σs²/Σs over sequences of s tokens, and m the share of tokens whose
-    place in a vocabulary of V is computed. Training takes three times that (a product, and two for
-    its gradients).
-
-    Args:
-        config: shape of the model.
-        lengths: (N,) tokens of each text.
-        labelled: m; 0 for a classifier, whose head is small enough to be left out.
-        first_token_only: count, of the last layer, only what a head that reads the first token
-            needs: keys and values of all tokens, the rest for one token a text.
-    """
-    d, f = config.hidden_size, config.intermediate_size
-    tokens = float(lengths.sum())
-    attended = float((lengths.astype(np.float64) ** 2).sum()) / tokens
-    layer = 2 * (4 * d * d + 2 * d * f) + 4 * d * attended
-    head = 2 * labelled * (d * d + d * config.vocab_size)
-    if not first_token_only:
-        return config.num_hidden_layers * layer + head
-    one = (4 * d * d + 4 * d * f) * len(lengths) / tokens + 4 * d
-    return (config.num_hidden_layers - 1) * layer + 4 * d * d + one + head
 
 
 def generate_texts(tokenizer: BertTokenizer, count: int = TEXTS, seed: int = 0) -> list[str]:

@@ -17,9 +17,11 @@ from typing import Annotated, Any, Literal, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from bertolt.config import AnswerPrecision, FinetuneOptions, Precision
-from bertolt.console import INTERRUPTED, ended_by_sigterm, say
+from bertolt.console import INTERRUPTED, complain, ended_by_sigterm, say, speak_as
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.errors import BertoltError
+from bertolt.plan import PlanOptions
+from bertolt.pretrain.options import PretrainOptions
 from bertolt.version import __version__
 
 BROKEN_PIPE = 141
@@ -269,6 +271,46 @@ def prepare(
     run(corpus, options)
 
 
+@app.command(usage="Usage: bertolt pretrain SHARDS [OPTIONS]")
+def pretrain(
+    shards: Path,
+    /,
+    *,
+    options: Annotated[PretrainOptions | None, Parameter(name="*")] = None,
+) -> int:
+    """Train an encoder on a prepared corpus: from scratch, or going on from one.
+
+    Args:
+        shards: Folder that `bertolt prepare` wrote.
+        options: Settings.
+    """
+    from bertolt.pretrain.run import pretrain as run
+
+    result = run(shards, options)
+    return INTERRUPTED if result.interrupted else 0
+
+
+@app.command(usage="Usage: bertolt plan [OPTIONS]")
+def plan(
+    *, options: Annotated[PlanOptions | None, Parameter(name="*")] = None, json: bool = False
+) -> None:
+    """Compute what a pretraining run takes: operations, time, memory, and room on disk.
+
+    Args:
+        options: Settings.
+        json: Print JSON instead of a table.
+    """
+    from bertolt.plan import plan as compute
+
+    result = compute(options or PlanOptions())
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{result}\n")
+
+
 @data.command(name="list")
 def list_data() -> None:
     """List the material that can be fetched, and what is here already."""
@@ -326,16 +368,32 @@ def _told_plainly() -> Iterator[None]:
             raise
         _discard_output()
         _fail("standard output: no space left\n  fix: free some space", BertoltError.exit_code)
+    except Exception as error:
+        if "bertolt.distributed" not in sys.modules:
+            raise
+        from bertolt.distributed import join, tell_crash
+
+        if join().alone:
+            raise
+        tell_crash(error)
+        raise SystemExit(1) from None
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    say(f"bertolt: error: {message}")
+    complain(f"bertolt: error: {message}")
     raise SystemExit(code) from None
 
 
 def _discard_output() -> None:
     """Let what is still buffered go nowhere, so that Python does not stumble over it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _speak_for_all() -> None:
+    """Of the processes that torchrun starts, let the first one say what each would say."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        first = os.environ.get("RANK", "0") == "0"
+        speak_as(silent=not first, may_complain=lambda: first)
 
 
 def _speak_utf8() -> None:
@@ -352,6 +410,7 @@ def main(arguments: list[str] | None = None) -> None:
     SIGTERM, and 141 when nobody reads the output any more.
     """
     _speak_utf8()
+    _speak_for_all()
     given = sys.argv[1:] if arguments is None else arguments
     words = list(given)
     # The parser takes "-" for an option. Behind `predict MODEL` it means standard input, which is

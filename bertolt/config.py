@@ -335,6 +335,8 @@ class TrainingArguments:
     """Gradients are scaled down to this norm; 0: not clipped."""
     gradient_checkpointing: bool = False
     """Keep less for the backward pass and compute it again there: less memory, more time."""
+    fsdp: bool = False
+    """Split weights, gradients and optimizer over the processes that torchrun starts (FSDP2)."""
     lr_scheduler_type: str = "linear"
     """Shape of the learning rate's course after warmup."""
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -453,7 +455,7 @@ class FinetuneOptions:
     epochs: float = 3.0
     """Passes over the training rows."""
     batch_size: int = 32
-    """Texts in one training step."""
+    """Texts in one training step, over all processes."""
     lr: float = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01
@@ -466,6 +468,8 @@ class FinetuneOptions:
     """Order of the training rows."""
     max_length: int | None = None
     """Most tokens of a text. Default: all that the model's position table has."""
+    shard: bool = False
+    """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
     seed: int = 42
     """Seed of the new head, the order and dropout."""
     split_seed: int = 42
@@ -528,6 +532,7 @@ class FinetuneOptions:
             warmup_steps=self.warmup,
             lr_scheduler_type=self.schedule,
             train_sampling_strategy=self.order,
+            fsdp=self.shard,
             seed=self.seed,
             precision=self.precision,
             eval_strategy="epoch",

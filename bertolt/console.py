@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bertolt.words import duration
@@ -24,8 +25,47 @@ _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_DRAWINGS = 0.2
 
 
+@dataclass
+class _Voice:
+    """Whether this process speaks: of several that make one run, the first does."""
+
+    silent: bool = False
+    may_complain: Callable[[], bool] = lambda: True
+    failed: bool = False
+
+
+_voice = _Voice()
+
+
+def speak_as(*, silent: bool, may_complain: Callable[[], bool]) -> None:
+    """Let this process be one of several.
+
+    Args:
+        silent: say nothing, since another process says it.
+        may_complain: asked before an error is told: whether no other process has told it.
+    """
+    _voice.silent, _voice.may_complain = silent, may_complain
+
+
 def say(message: str) -> None:
     """Write one message and a line end."""
+    if not _voice.silent:
+        _write(message)
+
+
+def complain(message: str) -> None:
+    """Say why the run ends, unless another process has: a silent one too."""
+    _voice.failed = True
+    if _voice.may_complain():
+        _write(message)
+
+
+def has_failed() -> bool:
+    """Whether this process ends because of an error."""
+    return _voice.failed
+
+
+def _write(message: str) -> None:
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
 
@@ -53,7 +93,7 @@ def counting(what: str, total: int | None = None, unit: str = "") -> Iterator[Sh
         total: how many there are, if that is known.
         unit: what is counted, as in "tokens".
     """
-    drawn = sys.stderr.isatty()
+    drawn = sys.stderr.isatty() and not _voice.silent
     pause = _SECONDS_BETWEEN_DRAWINGS if drawn else _SECONDS_BETWEEN_LINES
     start = last = time.monotonic()
     unit = unit and f" {unit}"

@@ -72,9 +72,9 @@ ELSEWHERE = {
         ),
         (
             "local_rank ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
-            "ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed "
+            "ddp_static_graph ddp_backend ddp_timeout fsdp_config deepspeed "
             "accelerator_config parallelism_config average_tokens_across_devices",
-            "leave it out: one process trains; gradient_accumulation_steps makes large batches",
+            "leave it out, and start the program with torchrun; fsdp splits the model",
         ),
         (
             "activation_checkpointing activation_checkpointing_kwargs "

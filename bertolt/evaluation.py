@@ -6,7 +6,7 @@ import heapq
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts
+from bertolt.distributed import ALONE, World
 from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
@@ -129,6 +130,7 @@ def score(
     baseline_label: int,
     keep_mistakes: int = 12,
     progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
 ) -> Scores:
     """Evaluate a single-label classifier on encoded rows that have labels.
 
@@ -138,14 +140,22 @@ def score(
         precision: number format.
         baseline_label: class to compare with; the most frequent of the training rows.
         keep_mistakes: how many of the surest mistakes to keep.
-        progress: called with the number of rows done.
+        progress: called with the number of rows done here.
+        world: the processes that evaluate together; all get the scores of all rows.
     """
-    confusion = ConfusionMatrix(model.config.num_labels)
+    classes = model.config.num_labels
+    confusion = ConfusionMatrix(classes)
     mistakes: list[WrongRow] = []
     loss, done = RunningLoss(), 0
     collate = PackingCollator(pad_token_id=model.config.pad_token_id)
     for batch in predict_batches(
-        model, rows, rows.lengths, collate, token_budget=TOKEN_BUDGET, precision=precision
+        model,
+        rows,
+        rows.lengths,
+        collate,
+        token_budget=TOKEN_BUDGET,
+        precision=precision,
+        world=world,
     ):
         assert batch.labels is not None
         predicted = batch.logits.argmax(dim=-1)
@@ -155,10 +165,12 @@ def score(
         done += len(batch.rows)
         if progress is not None:
             progress(done)
+    confusion.counts[:] = np.reshape(world.sum(confusion.counts.ravel().tolist()), (-1, classes))
+    mistakes = heapq.nlargest(keep_mistakes, _everybodys(mistakes, world))
     return Scores(
-        labels=[model.config.id2label[index] for index in range(model.config.num_labels)],
+        labels=[model.config.id2label[index] for index in range(classes)],
         confusion=confusion,
-        loss=loss.mean() or 0.0,
+        loss=loss.summed(model.targets, world).mean() or 0.0,
         mistakes=mistakes,
         baseline_label=baseline_label,
     )
@@ -174,6 +186,16 @@ def _wrong_rows(batch: EvaluatedBatch, predicted: torch.Tensor) -> Iterator[Wron
             int(batch.labels[place]),
             int(predicted[place]),
         )
+
+
+def _everybodys(mistakes: Sequence[WrongRow], world: World) -> list[WrongRow]:
+    """The mistakes of all processes."""
+    own = torch.tensor([astuple(wrong) for wrong in mistakes], dtype=torch.float64)
+    return [
+        WrongRow(probability, int(row), int(label), int(predicted))
+        for part in world.gather(own if mistakes else None)
+        for probability, row, label, predicted in part.tolist()
+    ]
 
 
 def majority(labels: NDArray[np.int64], num_labels: int) -> int:

@@ -224,8 +224,18 @@ def test_what_installs_is_there(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def help_texts(run, tmp_path_factory: pytest.TempPathFactory) -> str:
-    names = ("finetune", "evaluate", "predict", "inspect", "demo", "tokenizer", "prepare")
-    command = " && ".join(f"bertolt {name} --help" for name in names)
+    names = (
+        "finetune",
+        "evaluate",
+        "predict",
+        "inspect",
+        "demo",
+        "tokenizer",
+        "prepare",
+        "pretrain",
+        "plan",
+    )
+    command = " && ".join([*(f"bertolt {name} --help" for name in names), "torchrun --help"])
     return run(command, tmp_path_factory.mktemp("help")).stdout
 
 

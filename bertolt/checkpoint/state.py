@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertolt.checkpoint import huggingface
+from bertolt.checkpoint import huggingface, sharded
 from bertolt.checkpoint.weights import read_tensors, write_tensors
 from bertolt.errors import CheckpointError, UsageError
 from bertolt.randomness import set_random_state
 
 if TYPE_CHECKING:
+    from bertolt.distributed import World
     from bertolt.model.pretrained import PreTrainedModel
 
 STATE = "state.json"
@@ -51,26 +52,43 @@ class Extra:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def write_state(folder: Path, parts: Parts, extra: Extra, generators: Mapping[str, Tensor]) -> None:
+def write_state(
+    folder: Path,
+    parts: Parts,
+    extra: Extra,
+    generators: Mapping[str, Tensor],
+    *,
+    first: bool = True,
+) -> None:
     """Write the state of a run into a folder that is there.
+
+    Of several processes the first calls this, and all if the model is split over them.
 
     Args:
         folder: the files go into it.
         parts: as they are now.
         extra: to be read back with them.
         generators: from `random_state`.
+        first: this is the first process, which writes what all have.
 
     Raises:
         UsageError: the optimizer or the scheduler has a state that is neither tensors nor JSON.
         OSError, BertoltError: the file system refused.
     """
-    huggingface.save(parts.model, folder)
     tensors, values = _taken_apart(parts.optimizer)
+    if sharded.is_split_model(parts.model):
+        sharded.save_parts(folder, sharded.named_weights(parts.model) | tensors)
+        if not first:
+            return
+    else:
+        huggingface.save(parts.model, folder)
+        write_tensors(folder / OPTIMIZER, tensors)
     scheduler = None if parts.scheduler is None else parts.scheduler.state_dict()
     state = {"extra": dict(extra.values), "optimizer": values, "scheduler": scheduler}
-    write_tensors(folder / OPTIMIZER, tensors)
     write_tensors(folder / RANDOM, generators)
-    write_tensors(folder / EXTRA, extra.tensors)
+    # What callbacks keep of a model that is split is not worth a gathering; they begin anew.
+    whole = {name: value for name, value in extra.tensors.items() if not sharded.is_split(value)}
+    write_tensors(folder / EXTRA, whole)
     try:
         text = json.dumps(state, default=_plain, indent=1, ensure_ascii=False)
     except TypeError as error:
@@ -92,17 +110,20 @@ def read_extra(checkpoint: Path) -> Extra:
     return Extra(values=values, tensors=read_tensors(checkpoint / EXTRA))
 
 
-def restore_state(checkpoint: Path, parts: Parts) -> None:
+def restore_state(checkpoint: Path, parts: Parts, *, rank: int = 0) -> None:
     """Set the parts and the random generators to what they were, bit by bit.
+
+    All processes of a run call it; `rank` is the number of this one.
 
     Raises:
         CheckpointError: the folder is no checkpoint of a run, or of one with other parts.
     """
     state = _read(checkpoint)
-    huggingface.restore(parts.model, checkpoint)
+    restore_weights(checkpoint, parts.model)
     parts.model.has_learned = True
     try:
-        _put_together(parts.optimizer, read_tensors(checkpoint / OPTIMIZER), state["optimizer"])
+        tensors = _optimizer_tensors(checkpoint, parts.optimizer)
+        _put_together(parts.optimizer, tensors, state["optimizer"])
         if parts.scheduler is not None:
             fresh = parts.scheduler.state_dict()
             parts.scheduler.load_state_dict(_shaped_like(fresh, state["scheduler"]))
@@ -112,7 +133,48 @@ def restore_state(checkpoint: Path, parts: Parts) -> None:
             place=str(checkpoint),
             fix="resume with the settings that it was made with",
         ) from error
-    set_random_state(read_tensors(checkpoint / RANDOM), parts.model.device)
+    if generators := own_generators(read_tensors(checkpoint / RANDOM), rank):
+        set_random_state(generators, parts.model.device)
+
+
+def restore_weights(checkpoint: Path, model: PreTrainedModel) -> None:
+    """Give a model the weights of a checkpoint, whichever way it was saved.
+
+    Raises:
+        CheckpointError: they are those of another model.
+    """
+    if sharded.is_split_model(model) or (checkpoint / sharded.FOLDER).is_dir():
+        sharded.load_model(checkpoint, model)
+    else:
+        huggingface.restore(model, checkpoint)
+
+
+def _optimizer_tensors(checkpoint: Path, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    split = any(sharded.is_split(p) for group in optimizer.param_groups for p in group["params"])
+    if split or (checkpoint / sharded.FOLDER).is_dir():
+        return sharded.load_optimizer(checkpoint, optimizer)
+    return read_tensors(checkpoint / OPTIMIZER)
+
+
+def everybodys_generators(own: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
+    """The random states of all processes: those of the first by name, of others as RANK.NAME."""
+    if world.alone:
+        return dict(own)
+    found: dict[str, Tensor] = {}
+    for name in sorted(own):
+        for rank, state in enumerate(world.gather(own[name].cpu())):
+            found[f"{rank}.{name}" if rank else name] = state
+    return found
+
+
+def own_generators(found: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """The random state of a process; none if there were not as many when it was saved."""
+    if not rank:
+        return {name: state for name, state in found.items() if not name[0].isdigit()}
+    start = f"{rank}."
+    return {
+        name.removeprefix(start): state for name, state in found.items() if name.startswith(start)
+    }
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

@@ -14,11 +14,14 @@ import tempfile
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertolt.console import say
 from bertolt.errors import BertoltError, CheckpointError, UsageError
 from bertolt.files import disk_errors, swap_folder, sync
+
+if TYPE_CHECKING:
+    from bertolt.distributed import World
 
 MANIFEST = "manifest.json"
 """Lists every other file of a checkpoint with its size and checksum."""
@@ -52,31 +55,48 @@ class Store:
         return sorted(int(match.group(1)) for match in found if match)
 
     def write(
-        self, step: int, fill: Callable[[Path], object], *, spare: Container[int] = ()
+        self,
+        step: int,
+        fill: Callable[[Path], object],
+        *,
+        spare: Container[int] = (),
+        world: World | None = None,
     ) -> Path:
         """Write a checkpoint and remove those that are too many; it is there whole or not at all.
+
+        All processes of a run call it, and find the checkpoint there when it returns.
 
         Args:
             step: its step; a checkpoint of the same step is replaced.
             fill: writes the files into the folder that it gets.
             spare: steps that rotation leaves alone, however old.
+            world: the processes, if they write into one folder, and not the first of them alone.
 
         Raises:
             BertoltError: the file system refused; the checkpoints before are as they were.
         """
         path = self.path(step)
+        if world is not None and not world.first:
+            fill(Path(world.tell("")))
+            world.wait()  # all have written
+            world.wait()  # it is in place
+            return path
         with self._told(path), disk_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._tidy()
             part = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=self.folder)
             try:
-                fill(Path(part))
+                fill(Path(part if world is None else world.tell(part)))
+                if world is not None:
+                    world.wait()
                 seal(Path(part))
                 swap_folder(Path(part), path)
                 sync(self.folder)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
             self._rotate(step, spare)
+        if world is not None:
+            world.wait()
         return path
 
     def last(self) -> Path | None:

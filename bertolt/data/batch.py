@@ -64,6 +64,7 @@ class PackedBatch:
         num_choices: sequences that make one example of multiple choice.
         loss_counts: labels of each target in all the batches that act as one with this, which the
             losses are then divided by; None: those of this batch.
+        stand_in: it is there for a process that has no rows of its own, and counts nothing.
         known: filled in where the batch is moved.
     """
 
@@ -79,6 +80,7 @@ class PackedBatch:
     end_positions: Tensor | None = None
     num_choices: int = 1
     loss_counts: Mapping[str, int] | None = None
+    stand_in: bool = False
     known: KnownOnHost | None = field(default=None, repr=False)
 
     @property
@@ -191,7 +193,7 @@ class PackedBatch:
         cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int32)
         np.cumsum(lengths, out=cu_seqlens[1:])
         total = int(cu_seqlens[-1])
-        rows = _padded_rows(total, row_multiple)
+        rows = padded_rows(total, row_multiple)
 
         def packed(values: Sequence[Any], filler: int) -> Tensor:
             flat = np.full(rows, filler, dtype=np.int64)
@@ -265,7 +267,7 @@ class PackedBatch:
         if position_ids is None:
             first = mask.int().argmax(dim=1, keepdim=True)
             position_ids = (torch.arange(length, device=input_ids.device) - first).clamp_(min=0)
-        rows = _padded_rows(total, row_multiple)
+        rows = padded_rows(total, row_multiple)
 
         def pack(values: Tensor | None, filler: int = 0) -> Tensor:
             packed = torch.full((rows,), filler, dtype=torch.long, device=input_ids.device)
@@ -409,7 +411,8 @@ def _require_shape(name: str, values: Tensor, input_ids: Tensor) -> None:
         )
 
 
-def _padded_rows(total: int, multiple: int | None) -> int:
+def padded_rows(total: int, multiple: int | None = None) -> int:
+    """T for so many tokens: a multiple of `multiple`, None: of one of `ROW_MULTIPLES`."""
     if multiple is None:
         within = (each for each in ROW_MULTIPLES if each <= total * FILLER_SHARE)
         multiple = next(within, ROW_MULTIPLES[-1])

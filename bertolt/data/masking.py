@@ -92,7 +92,24 @@ def fixed_draws(input_ids: Tensor, lengths: Sequence[int], seed: int) -> Tensor:
     rows = _mix(np.add.reduceat(tokens, starts) + _mix(np.array([seed], dtype=np.uint64)))
     number = place * np.uint64(3) + np.array([[1], [2], [3]], dtype=np.uint64)
     bits = _mix(np.repeat(rows, counts) + number * _GAMMA)
-    return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
+    return torch.from_numpy(unit(bits))
+
+
+def counted_draws(count: int, *numbers: int) -> NDArray[np.uint64]:
+    """`count` uniform 64-bit draws that depend on the numbers alone, as a seed and a place.
+
+    Nothing is drawn before them, so the draws of any place are there at once. A SplitMix64 stream
+    that starts at a hash of the numbers.
+    """
+    start = np.zeros(1, dtype=np.uint64)
+    for number in numbers:
+        start = _mix(start * _GAMMA + _mix(np.array([number], dtype=np.uint64)) + _GAMMA)
+    return _mix(start + np.arange(1, count + 1, dtype=np.uint64) * _GAMMA)
+
+
+def unit(bits: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """64-bit draws as float32 in [0, 1), every one of their 2^24 values as likely."""
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
 
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step from one number of a stream to the next
@@ -116,6 +133,23 @@ class MaskingTokenizer(Tokenizer, Protocol):
 
     def get_vocab(self) -> dict[str, int]:
         """Every token and its id."""
+
+
+class TokenKinds:
+    """What masking has to know of each token of a vocabulary.
+
+    Attributes:
+        special: (V,) bool, True at tokens that are never masked, nor put in as random ones.
+        continues: (V,) bool, True at pieces that go on with the word of the piece before.
+        replacements: ids that a random token is taken from.
+    """
+
+    def __init__(self, tokenizer: MaskingTokenizer) -> None:
+        vocabulary = tokenizer.get_vocab()
+        size = 1 + max(vocabulary.values())
+        self.special = _table(tokenizer.all_special_ids, size)
+        self.continues = _table(_continuing(vocabulary), size)
+        self.replacements = (_table(vocabulary.values(), size) & ~self.special).nonzero()[:, 0]
 
 
 class DataCollatorForLanguageModeling:
@@ -179,11 +213,7 @@ class DataCollatorForLanguageModeling:
         self.seed = seed
         self.packed = packed
         self._check()
-        vocabulary = tokenizer.get_vocab()
-        size = 1 + max(vocabulary.values())
-        self._special = _table(tokenizer.all_special_ids, size)
-        self._continues = _table(_continuing(vocabulary), size)
-        self._replacements = (_table(vocabulary.values(), size) & ~self._special).nonzero()[:, 0]
+        self._kinds = TokenKinds(tokenizer)
 
     def __call__(self, rows: Sequence[Any]) -> Any:
         """Mask one batch of rows.
@@ -240,7 +270,7 @@ class DataCollatorForLanguageModeling:
         ids = torch.from_numpy(np.concatenate(tokens["input_ids"]).astype(np.int64))
         if not self.mlm:
             return ids, ids.masked_fill(ids == self.tokenizer.pad_token_id, IGNORE_INDEX)
-        special = self._look_up(self._special, ids)
+        special = self._look_up(self._kinds.special, ids)
         if "special_tokens_mask" in tokens:
             special |= torch.from_numpy(np.concatenate(tokens["special_tokens_mask"]) != 0)
         assert self.tokenizer.mask_token_id is not None, "checked when it was made"
@@ -259,7 +289,7 @@ class DataCollatorForLanguageModeling:
             ids,
             special,
             mask_token_id=self.tokenizer.mask_token_id,
-            replacements=self._replacements,
+            replacements=self._kinds.replacements,
             probability=self.mlm_probability,
             mask_replace_prob=self.mask_replace_prob,
             random_replace_prob=self.random_replace_prob,
@@ -272,7 +302,7 @@ class DataCollatorForLanguageModeling:
     ) -> Tensor:
         """Where words begin: (T,) bool. None goes on over a special token or into another row."""
         if words is None:
-            goes_on = self._continues[ids]
+            goes_on = self._kinds.continues[ids]
         else:
             numbers = torch.from_numpy(np.concatenate(words).astype(np.float64))  # None: NaN
             goes_on = (numbers == numbers.roll(1)) & (numbers >= 0)

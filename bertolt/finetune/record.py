@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from bertolt import machine
 from bertolt.evaluation import Scores
 from bertolt.finetune.data import LabelledRows, Prepared
 from bertolt.report import (
     ClassScore,
-    CurvePoint,
     DataAccount,
     DroppedRows,
     EvalPoint,
     Evaluation,
     LabelCount,
     LengthAccount,
-    LoadRow,
-    Machine,
     Measure,
     Mistake,
-    ModelSummary,
     RunRecord,
     TrainingLog,
 )
+from bertolt.train.record import curve_of, machine_of, model_of
 from bertolt.train.trainer import Trainer
 from bertolt.version import __version__
 
@@ -68,48 +62,13 @@ def run_record(
         started=datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         duration_seconds=time.time() - started,
         version=__version__,
-        machine=_machine(trainer),
-        model=_model(trainer, source),
+        machine=machine_of(trainer.model, trainer.precision),
+        model=model_of(trainer.model, str(source)),
         data=_data(data),
         training=_training(trainer, data),
         evaluation=_evaluation(scores, data) if scores else None,
         stopped_early=stopped,
         arguments={name: str(value) for name, value in arguments.items()},
-    )
-
-
-def _machine(trainer: Trainer) -> Machine:
-    on_gpu = trainer.device.type == "cuda"
-    choice = trainer.model.attention_backend
-    return Machine(
-        cpu=machine.cpu_name(),
-        cores=machine.cores(),
-        memory_bytes=machine.memory_bytes(),
-        torch_threads=torch.get_num_threads(),
-        device=torch.cuda.get_device_name() if on_gpu else "cpu",
-        precision=trainer.precision.name,
-        precision_reason=trainer.precision.reason,
-        attention=choice.name,
-        attention_reason=choice.reason,
-        os=platform.platform(),
-        python=platform.python_version(),
-        versions=machine.versions(),
-    )
-
-
-def _model(trainer: Trainer, source: Path) -> ModelSummary:
-    model, report = trainer.model, trainer.model.load_report
-    return ModelSummary(
-        source=str(source),
-        architecture=type(model).__name__,
-        layers=model.config.num_hidden_layers,
-        hidden_size=model.config.hidden_size,
-        heads=model.config.num_attention_heads,
-        vocabulary_size=model.config.vocab_size,
-        parameters=model.num_parameters(),
-        load_report=[LoadRow(status=s, name=n, count=c, note=w) for s, n, c, w in report.rows()]
-        if report
-        else [],
     )
 
 
@@ -170,16 +129,7 @@ def _training(trainer: Trainer, data: Prepared) -> TrainingLog:
     # Of the steps that were made; a run that stopped early has not seen all that were asked for.
     epochs = rates["samples"] / len(data.train.encoded)
     return TrainingLog(
-        curve=[
-            CurvePoint(
-                step=log.step,
-                loss=log.loss,
-                learning_rate=log.learning_rate,
-                grad_norm=log.grad_norm,
-                samples_per_second=log.sequences / log.seconds,
-            )
-            for log in history.steps
-        ],
+        curve=curve_of(history.steps),
         eval_points=[
             EvalPoint(step=step, loss=found.get("eval_loss"), accuracy=found.get("eval_accuracy"))
             for step, found in history.evaluations

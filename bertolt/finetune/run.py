@@ -20,6 +20,7 @@ from bertolt.config import BertConfig, FinetuneOptions
 from bertolt.console import held_interrupts, say
 from bertolt.contract import Contract, Golden
 from bertolt.demo import demo_checkpoint
+from bertolt.distributed import is_restarted, join
 from bertolt.errors import BertoltError, TrainingError, UsageError
 from bertolt.evaluation import Scores
 from bertolt.files import write_text
@@ -96,15 +97,21 @@ def finetune(
     """
     options = options or FinetuneOptions()
     started = time.time()
-    out = options.out
+    out, world = options.out, join()
+    if is_restarted():
+        options = replace(options, resume=True)
     with (
         contextlib.ExitStack() as until_saved,
-        output_folder(out, overwrite=options.overwrite) as stage,
+        # The first process writes for all of them.
+        output_folder(out, overwrite=options.overwrite)
+        if world.first
+        else contextlib.nullcontext(None) as stage,
     ):
         _require_checkpoints(options)
         run = _prepare(Path(train), options, callbacks)
-        parameters = run.trainer.model.num_parameters()
-        require_space(stage, out, parameters, checkpoints=_new_checkpoints(run))
+        if stage is not None:
+            parameters = run.trainer.model.num_parameters()
+            require_space(stage, out, parameters, checkpoints=_new_checkpoints(run))
         _fit(run)
         # A signal from here on would lose what was trained: it waits until that is in place.
         interrupted = until_saved.enter_context(held_interrupts(terminate=True))
@@ -112,24 +119,19 @@ def finetune(
         scores = _result(run.trainer)
         golden, kept = _keep_good_weights(run)
         metrics = {"eval": scores.to_dict() if scores else None, "train": history.summary()}
-        _write(stage, run, golden, metrics)
-        record = run_record(
-            trainer=run.trainer,
-            source=run.source,
-            data=run.data,
-            scores=scores,
-            started=started,
-            stopped=_stopped(history, kept),
-            command=_command(run),
-            arguments=_resolved(run),
-        )
-        unreported = _report(record, stage, out)
-    _leave_checkpoints(run, complete=scores is not None and not history.interrupted)
-    say(f"Saved to {out}: the model, its tokenizer and metrics.json")
-    if unreported is None:
-        say(f"Report: {out / 'report.html'}")
-    for caution in cautions(record):
-        say(f"Caution: {caution.claim}. {caution.detail}")
+        run.trainer.save_model(stage)
+        unreported = None
+        if stage is not None:
+            _write(stage, run, golden, metrics)
+            record = _record(run, scores, started, _stopped(history, kept))
+            unreported = _report(record, stage, out)
+    if stage is not None:
+        _leave_checkpoints(run, complete=scores is not None and not history.interrupted)
+        say(f"Saved to {out}: the model, its tokenizer and metrics.json")
+        if unreported is None:
+            say(f"Report: {out / 'report.html'}")
+        for caution in cautions(record):
+            say(f"Caution: {caution.claim}. {caution.detail}")
     if history.failure is not None:
         raise TrainingError(
             f"{history.failure.problem}; {kept} in {out}",
@@ -166,8 +168,9 @@ def _prepare(train: Path, options: FinetuneOptions, callbacks: Sequence[Callback
         problem_type="single_label_classification",
         seed=options.seed,
     )
-    good = GoodWeights(model)
-    trainer = ClassifierTrainer(model, settings, data, tokenizer, options, [*callbacks, good])
+    trainer = ClassifierTrainer(model, settings, data, tokenizer, options, callbacks)
+    good = GoodWeights(model)  # of the parts that are here, if the Trainer has split it
+    trainer.callbacks.append(good)
     say(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
     say(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
     return _Run(train=train, options=options, source=source, data=data, trainer=trainer, good=good)
@@ -206,7 +209,9 @@ def _fit(run: _Run) -> None:
     """Train; a loss that is not finite stays in the history, and is raised when all is saved."""
     trainer = run.trainer
     if not run.options.resume:
-        trainer.store.clear()
+        if trainer.world.first:
+            trainer.store.clear()
+        trainer.world.wait()
     with contextlib.suppress(TrainingError):
         trainer.train(resume_from_checkpoint=bool(trainer.store.steps()))
 
@@ -245,6 +250,20 @@ def _result(trainer: ClassifierTrainer) -> Scores | None:
     return trainer.scores
 
 
+def _record(run: _Run, scores: Scores | None, started: float, stopped: str) -> RunRecord:
+    """What the report is drawn from."""
+    return run_record(
+        trainer=run.trainer,
+        source=run.source,
+        data=run.data,
+        scores=scores,
+        started=started,
+        stopped=stopped,
+        command=_command(run),
+        arguments=_resolved(run),
+    )
+
+
 def _report(record: RunRecord, stage: Path, out: Path) -> Exception | None:
     """Write the report; what went wrong is given back, to be raised when the model is in place."""
     try:
@@ -275,7 +294,7 @@ def _keep_good_weights(run: _Run) -> tuple[list[Golden], str]:
     """
     history = run.trainer.history
     golden, kept = _golden(run), "they are saved"
-    if history.failure is not None and not golden:
+    if run.trainer.world.firsts(history.failure is not None and not golden):
         run.good.restore()
         golden = _golden(run)
         untrained = "" if run.good.step else ", its head untrained,"
@@ -284,11 +303,14 @@ def _keep_good_weights(run: _Run) -> tuple[list[Golden], str]:
 
 
 def _golden(run: _Run) -> list[Golden]:
-    """Answers in fp32; none if they are not finite."""
+    """Answers in fp32, on the first process; none if they are not finite."""
     trainer, rows = run.trainer, run.data.eval
+    model = trainer.world.whole(trainer.model)
+    if not trainer.world.first:
+        return []
     texts = [rows.text(row) for row in range(min(_GOLDEN_TEXTS, len(rows.encoded)))]
     predictor = Predictor(
-        trainer.model,
+        model,
         trainer.processing_class,
         _contract(run),
         precision="fp32",
@@ -319,7 +341,6 @@ def _contract(run: _Run) -> Contract:
 
 
 def _write(stage: Path, run: _Run, golden: list[Golden], metrics: dict[str, Any]) -> None:
-    run.trainer.save_model(stage)
     replace(_contract(run), golden=golden).write(stage)
     for name, values in (("metrics.json", metrics), ("arguments.json", _resolved(run))):
         text = json.dumps(values, indent=2, default=str, ensure_ascii=False)

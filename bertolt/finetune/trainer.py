@@ -27,7 +27,7 @@ from bertolt.train.trainer import Data, Trainer
 _DECIDE_NOTHING = frozenset(
     {
         *("model", "text", "label", "eval", "precision", "on_bad_row", "encoding"),
-        *("out", "overwrite", "save_every", "keep", "resume", "keep_checkpoints"),
+        *("out", "overwrite", "save_every", "keep", "resume", "keep_checkpoints", "shard"),
     }
 )
 
@@ -57,6 +57,7 @@ class ClassifierTrainer(Trainer):
         options: FinetuneOptions,
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        self._settings = settings_of(options, data, model)  # before the model is split
         super().__init__(
             model,
             args,
@@ -65,12 +66,12 @@ class ClassifierTrainer(Trainer):
             processing_class=tokenizer,
             callbacks=callbacks,
         )
+        self.step_rows = args.per_device_train_batch_size  # the command's batch is everybody's
         self.scores: Scores | None = None
         self._rows = data.eval.encoded
         self.majority = majority(data.train.labels(), len(data.labels))
         self.store = Store(options.checkpoints, args.save_total_limit)
         self.saves = True
-        self._settings = settings_of(options, data, model)
 
     def evaluate(
         self, eval_dataset: Data | None = None, metric_key_prefix: str = "eval"
@@ -78,7 +79,11 @@ class ClassifierTrainer(Trainer):
         """Score the evaluation rows of the data; no others are taken."""
         assert eval_dataset is None or eval_dataset is self._rows
         self.scores = score(
-            self.model, self._rows, precision=self.precision, baseline_label=self.majority
+            self.model,
+            self._rows,
+            precision=self.precision,
+            baseline_label=self.majority,
+            world=self.world,
         )
         found = self.scores.confusion
         return {
@@ -132,7 +137,10 @@ class GoodWeights:
 
     Attributes:
         step: after which the copy was taken.
+        every_process: each copies its own part of a model that is split.
     """
+
+    every_process = True
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.step = 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bertolt.distributed import World
 from bertolt.errors import UsageError
 
 _FASTER_BY = 1.2
@@ -79,6 +80,12 @@ def _require_int8(device: torch.device, answering: bool) -> None:
         against = "this build of PyTorch has no int8 products (oneDNN)"
     if against:
         raise UsageError(against, fix="use auto, fp32 or bf16")
+
+
+def agree(choice: PrecisionChoice, world: World) -> PrecisionChoice:
+    """What the first process has chosen: all of them measure, and may find otherwise."""
+    name = "bf16" if world.firsts(choice.name == "bf16") else "fp32"
+    return choice if name == choice.name else PrecisionChoice(name, "as the first process chose")
 
 
 @functools.cache

@@ -1,8 +1,9 @@
-"""The report of a run: `RunRecord` says what happened, `write_report` draws it as one HTML page."""
+"""The report of a run: a record says what happened, `write_report` draws it as one HTML page."""
 
 from bertolt.report.build import render_report, write_report
 from bertolt.report.record import (
     ClassScore,
+    CorpusAccount,
     CurvePoint,
     DataAccount,
     DroppedRows,
@@ -15,12 +16,15 @@ from bertolt.report.record import (
     Measure,
     Mistake,
     ModelSummary,
+    PretrainRecord,
     RunRecord,
+    SourceCount,
     TrainingLog,
 )
 
 __all__ = [
     "ClassScore",
+    "CorpusAccount",
     "CurvePoint",
     "DataAccount",
     "DroppedRows",
@@ -33,7 +37,9 @@ __all__ = [
     "Measure",
     "Mistake",
     "ModelSummary",
+    "PretrainRecord",
     "RunRecord",
+    "SourceCount",
     "TrainingLog",
     "render_report",
     "write_report",

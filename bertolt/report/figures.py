@@ -22,7 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from bertolt.report.record import EvalPoint, LengthAccount, Measure, TrainingLog
+from bertolt.report.record import (
+    CorpusAccount,
+    EvalPoint,
+    LengthAccount,
+    Measure,
+    TrainingLog,
+)
 from bertolt.words import is_number, number, percent, plural
 
 Floats = NDArray[np.float64]
@@ -95,6 +101,29 @@ def training_charts(log: TrainingLog, accuracy: Measure, baseline: Measure) -> l
     return [chart for chart in charts if chart is not None]
 
 
+def pretraining_charts(log: TrainingLog, corpus: CorpusAccount) -> list[Chart]:
+    """The curves of pretraining for which there are numbers."""
+    pairs = any(is_number(p.masked_loss) for p in log.eval_points)
+    entropy, majority = corpus.token_entropy, corpus.pairs_baseline
+    charts = [
+        _loss(log, None if pairs else entropy),
+        _masked_loss(log, entropy) if pairs else None,
+        _share(log, "accuracy", "masked", "Accuracy on masked tokens, held out"),
+        _share(
+            log,
+            "next_sentence_accuracy",
+            "pairs",
+            "Accuracy on pairs, held out",
+            line=("the more frequent answer", majority),
+        ),
+        _learning_rate(log),
+        _trace(log, "grad_norm", "Gradient norm", "Before clipping."),
+        _trace(log, "tokens_per_second", "Speed, tokens/s", ""),
+        _trace(log, "peak_share", "Share of the machine's matrix products", ""),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
 def length_chart(lengths: LengthAccount) -> Chart | None:
     """A histogram of token counts with the limit marked and what lies beyond it hatched."""
     if not sum(lengths.counts) or len(lengths.edges) != len(lengths.counts) + 1:
@@ -120,7 +149,7 @@ def length_chart(lengths: LengthAccount) -> Chart | None:
     return Chart(title, done[0], note if beyond else "")
 
 
-def _loss(log: TrainingLog) -> Chart | None:
+def _loss(log: TrainingLog, entropy: float | None = None) -> Chart | None:
     steps, losses = _series(log, "loss")
     evaluated = [p for p in log.eval_points if is_number(p.loss)]
     if not steps.size and not evaluated:
@@ -134,10 +163,24 @@ def _loss(log: TrainingLog) -> Chart | None:
                 parts.append(f"Thin: each value; thick: mean of the {window} values around it.")
         if evaluated:
             _draw_evaluations(axes, evaluated, "loss")
+        if entropy is not None:
+            _draw_line(axes, "single tokens", entropy)
         _from_zero(axes)
         parts += _finish_steps(axes, log)
         _legend(axes)
     return Chart(title, done[0], " ".join(parts))
+
+
+def _masked_loss(log: TrainingLog, entropy: float) -> Chart:
+    points = [p for p in log.eval_points if is_number(p.masked_loss)]
+    title, last = "Loss of masked tokens, held out", number(points[-1].masked_loss)
+    with _drawing("masked-loss", title, f"{last} at the end.") as (axes, done):
+        _draw_evaluations(axes, points, "masked_loss")
+        _draw_line(axes, "single tokens", entropy)
+        _from_zero(axes)
+        _finish_steps(axes, log)
+        _legend(axes)
+    return Chart(title, done[0])
 
 
 def _loss_summary(losses: Floats, evaluated: Sequence[EvalPoint]) -> str:
@@ -151,22 +194,40 @@ def _loss_summary(losses: Floats, evaluated: Sequence[EvalPoint]) -> str:
 
 
 def _accuracy(log: TrainingLog, accuracy: Measure, baseline: Measure) -> Chart | None:
-    points = [p for p in log.eval_points if is_number(p.accuracy)]
+    return _share(
+        log,
+        "accuracy",
+        "accuracy",
+        "Accuracy on the held-out rows",
+        final=accuracy,
+        line=("majority label", baseline.value),
+    )
+
+
+def _share(
+    log: TrainingLog,
+    field: str,
+    name: str,
+    title: str,
+    *,
+    final: Measure | None = None,
+    line: tuple[str, float | None] = ("", None),
+) -> Chart | None:
+    """A share by the evaluations: with the interval of the final one, and a line to hold it to."""
+    points = [p for p in log.eval_points if is_number(getattr(p, field))]
     if not points:
         return None
-    title = "Accuracy on the held-out rows"
-    last = points[-1].accuracy
-    with _drawing("accuracy", title, f"Accuracy {percent(last)} at the end.") as (axes, done):
-        shown = [p.accuracy for p in points]
-        if is_number(accuracy.low) and is_number(accuracy.high):
+    last = getattr(points[-1], field)
+    with _drawing(name, title, f"Accuracy {percent(last)} at the end.") as (axes, done):
+        shown = [getattr(p, field) for p in points]
+        if final is not None and is_number(final.low) and is_number(final.high):
             band: Style = {"color": ACCENT, "alpha": 0.14, "lw": 0}
-            axes.axhspan(accuracy.low, accuracy.high, label="final, 95%", **band)
-            shown += [accuracy.low, accuracy.high]
-        _draw_evaluations(axes, points, "accuracy")
-        if is_number(baseline.value):
-            dots: Style = {"color": PLAIN, "lw": 1.6, "ls": (0, (1, 1.6))}
-            axes.axhline(baseline.value, label="majority label", **dots)
-            shown.append(baseline.value)
+            axes.axhspan(final.low, final.high, label="final, 95%", **band)
+            shown += [final.low, final.high]
+        _draw_evaluations(axes, points, field)
+        if is_number(line[1]):
+            _draw_line(axes, line[0], line[1])
+            shown.append(line[1])
         heights = [value for value in shown if value is not None]
         room = 0.08 * max(max(heights) - min(heights), 0.05)
         axes.set_ylim(max(0, min(heights) - room), min(1.005, max(heights) + room))
@@ -219,6 +280,12 @@ def _draw_evaluations(axes: Axes, points: Sequence[EvalPoint], name: str) -> Non
     steps = [p.step for p in points]
     style: Style = {"color": ACCENT, "lw": 2, "ls": (0, (4, 2)), "marker": "o", "ms": 6}
     axes.plot(steps, [getattr(p, name) for p in points], label="evaluation", **style)
+
+
+def _draw_line(axes: Axes, label: str, value: float) -> None:
+    """A dotted line to hold the curves against."""
+    dots: Style = {"color": PLAIN, "lw": 1.6, "ls": (0, (1, 1.6))}
+    axes.axhline(value, label=label, **dots)
 
 
 def _from_zero(axes: Axes) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertolt.report.record import DataAccount, Evaluation, ModelSummary, RunRecord, TrainingLog
+from bertolt.report.record import (
+    CorpusAccount,
+    DataAccount,
+    Evaluation,
+    ModelSummary,
+    PretrainRecord,
+    RunRecord,
+    TrainingLog,
+)
 from bertolt.words import interval, is_number, number, percent, plural, shorten
 
 EXPECTED_STATUSES = ("loaded", "tied", "ignored", "initialised")
@@ -39,6 +47,36 @@ def verdict(record: RunRecord) -> Verdict:
         guess = percent(scores.baseline.value)
         sentence += f"; guessing the majority label would give {guess}"
     return Verdict(percent(scores.accuracy.value), f"({ends})" if ends else "", f"{sentence}.")
+
+
+def pretraining_verdict(record: PretrainRecord) -> tuple[str, str]:
+    """The held-out loss and the rest of the sentence; no loss where nothing was measured."""
+    points = record.training.eval_points
+    if not points or not is_number(points[-1].loss):
+        return "", f"Trained for {plural(record.training.steps, 'step')}; no text was held out."
+    last, entropy = points[-1], record.corpus.token_entropy
+    masked = last.loss if last.masked_loss is None else last.masked_loss
+    words = f"{percent(last.accuracy)} of the masked tokens guessed right"
+    if last.next_sentence_accuracy is not None:
+        words += f", and {percent(last.next_sentence_accuracy)} of the pairs"
+    words += f". Knowing how frequent tokens are, and no more, gives {number(entropy)}."
+    return number(masked), words
+
+
+def pretraining_cautions(record: PretrainRecord) -> list[Caution]:
+    """Everything to be wary of in a pretraining run, gravest first."""
+    found = [Caution("The run stopped early", record.stopped_early)] if record.stopped_early else []
+    if record.stuck:
+        found.append(Caution("The loss is that of single tokens", record.stuck))
+    found += _about_training(record.training) + _about_corpus(record.corpus)
+    return found + _about_loading(record.model)
+
+
+def _about_corpus(corpus: CorpusAccount) -> list[Caution]:
+    found = [Caution("The corpus was prepared with a warning", each) for each in corpus.warnings]
+    if not corpus.held_out_tokens:
+        found.append(Caution("Nothing was measured", "The corpus holds no text out."))
+    return found
 
 
 def loaded_counts(model: ModelSummary) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""What a fine-tuning run leaves behind for its report, as plain values for `dataclasses.asdict`.
+"""What a run leaves behind for its report, as plain values for `dataclasses.asdict`.
 
 Shares and probabilities lie between 0 and 1. A number that was not measured is None; one that came
 out as NaN or infinite may stay so, and is shown as "n/a". Row numbers are those of the file as a
@@ -162,22 +162,33 @@ class DataAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """One training step: its loss, learning rate, gradient norm before clipping, and speed."""
+    """One training step: its loss, learning rate, gradient norm before clipping, and speed.
+
+    `peak_share` is the share of the machine's rate of matrix products.
+    """
 
     step: int
     loss: float | None
     learning_rate: float | None = None
     grad_norm: float | None = None
     samples_per_second: float | None = None
+    tokens_per_second: float | None = None
+    peak_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalPoint:
-    """One evaluation while training."""
+    """One evaluation while training.
+
+    Of pretraining, `accuracy` is that of masked tokens; with pairs, `loss` is the sum of
+    `masked_loss` and theirs, and `next_sentence_accuracy` is theirs.
+    """
 
     step: int
     loss: float | None
     accuracy: float | None
+    masked_loss: float | None = None
+    next_sentence_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +196,8 @@ class TrainingLog:
     """The curves and totals of training.
 
     `padding_share` is the share of computed tokens that were padding, None when nothing was padded.
+    `tokens` is how many were trained on, `flops_per_second` what their matrix products came to, and
+    `peak_share` that rate as a share of the machine's.
     """
 
     curve: Sequence[CurvePoint] = ()
@@ -194,6 +207,9 @@ class TrainingLog:
     samples_per_second: float | None = None
     tokens_per_second: float | None = None
     padding_share: float | None = None
+    tokens: int | None = None
+    flops_per_second: float | None = None
+    peak_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,5 +297,73 @@ class RunRecord:
     data: DataAccount
     training: TrainingLog
     evaluation: Evaluation | None = None
+    stopped_early: str = ""
+    arguments: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCount:
+    """How much of a corpus came from one source."""
+
+    name: str
+    documents: int
+    sentences: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusAccount:
+    """The text of a pretraining run.
+
+    Args:
+        folder: of the corpus.
+        fingerprint: of its content.
+        objective: what was learned from it: "mlm", "mlm+nsp".
+        max_length: tokens of a sequence, special ones included.
+        documents, sentences, tokens: to train on.
+        held_out_documents, held_out_tokens: kept for the held-out loss.
+        measured_tokens: of those, in each evaluation, special ones included.
+        sources: where it came from, the held-out text included.
+        warnings: of its preparation.
+        token_entropy: of single tokens, in nats.
+        pairs_baseline: share of the more frequent answer among the held-out pairs, if there are.
+        left_out: pairs of the last epoch for which it had no room.
+    """
+
+    folder: str
+    fingerprint: str
+    objective: str
+    max_length: int
+    documents: int
+    sentences: int
+    tokens: int
+    held_out_documents: int
+    held_out_tokens: int
+    measured_tokens: int
+    sources: Sequence[SourceCount] = ()
+    warnings: Sequence[str] = ()
+    token_entropy: float
+    pairs_baseline: float | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecord:
+    """One pretraining run; fields of the same names mean what they do in `RunRecord`.
+
+    Args:
+        stuck: why the loss has to be called that of single tokens, or an empty string.
+    """
+
+    title: str
+    command: str
+    started: str
+    duration_seconds: float | None
+    version: str
+    machine: Machine
+    model: ModelSummary
+    corpus: CorpusAccount
+    training: TrainingLog
+    stuck: str = ""
     stopped_early: str = ""
     arguments: dict[str, object] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bertolt.console import say
 from bertolt.train.loop import History, StepLog
@@ -22,10 +22,12 @@ class Progress:
 
     Args:
         logging_steps: steps between plain lines, which are never closer than ten seconds.
+        unit: what the rate counts.
     """
 
-    def __init__(self, logging_steps: int) -> None:
+    def __init__(self, logging_steps: int, unit: Literal["texts", "tokens"] = "texts") -> None:
         self._logging_steps = logging_steps
+        self._unit = unit
         self._recent: list[StepLog] = []
         self._last_line = 0.0
         self._bar: RichProgress | None = None
@@ -64,10 +66,11 @@ class Progress:
     def _describe(self, log: StepLog, total_steps: int) -> str:
         seconds = sum(entry.seconds for entry in self._recent)
         loss = sum(entry.loss for entry in self._recent) / len(self._recent)
-        rate = sum(entry.sequences for entry in self._recent) / seconds
+        counted = "tokens" if self._unit == "tokens" else "sequences"
+        rate = sum(getattr(entry, counted) for entry in self._recent) / seconds
         left = (total_steps - log.step) * seconds / len(self._recent)
         return (
-            f"loss {loss:.4f}  lr {log.learning_rate:.2e}  {rate:.0f} texts/s  "
+            f"loss {loss:.4f}  lr {log.learning_rate:.2e}  {rate:.0f} {self._unit}/s  "
             f"{duration(left)} left"
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from bertolt.distributed import total_norm
 from bertolt.train.optim import AdamW
 
 
@@ -20,7 +21,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
             grads.append(parameter.grad.values())
         elif parameter.grad is not None:
             grads.append(parameter.grad)
-    return nn.utils.get_total_norm(grads)
+    return total_norm(grads)
 
 
 def clip_and_step(
@@ -30,7 +31,8 @@ def clip_and_step(
     max_norm: float,
 ) -> None:
     """One update by gradients of this norm, scaled down to `max_norm` unless that is 0."""
-    if max_norm > 0 and isinstance(optimizer, AdamW) and optimizer.fused:
+    split = any(hasattr(parameter, "full_tensor") for parameter in parameters)  # over processes
+    if max_norm > 0 and isinstance(optimizer, AdamW) and optimizer.fused and not split:
         optimizer.step_clipped(norm, max_norm)
         return
     if max_norm > 0:
@@ -39,21 +41,19 @@ def clip_and_step(
 
 
 @contextlib.contextmanager
-def sparse_word_gradient(
-    table: nn.Embedding, optimizer: torch.optim.Optimizer, tied: bool
-) -> Iterator[None]:
+def sparse_word_gradient(table: nn.Embedding, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """On a CPU, let the gradient of the word embedding hold the rows of the batch alone.
 
     The table is most of a small model, and a batch has a fiftieth of its words: clearing and
-    reading the rest took 5% of a step. Only Bertolt's AdamW takes such a gradient.
+    reading the rest took 5% of a step. Only Bertolt's AdamW takes such a gradient. A table that is
+    a decoder's too has a gradient for every row.
 
     Args:
         table: of the words.
         optimizer: that will make the update.
-        tied: the table is a decoder's too, which has a gradient for every row.
     """
     usual = table.sparse
-    fitting = isinstance(optimizer, AdamW) and table.weight.device.type == "cpu" and not tied
+    fitting = isinstance(optimizer, AdamW) and table.weight.device.type == "cpu"
     table.sparse = usual or fitting
     try:
         yield

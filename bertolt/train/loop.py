@@ -11,9 +11,9 @@ import math
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from bertolt.console import held_interrupts
 from bertolt.data.batch import PackedBatch
 from bertolt.data.prefetch import Noted, feeding, made_ahead
 from bertolt.data.sampler import batches_by_tokens
+from bertolt.distributed import ALONE, World
 from bertolt.errors import DataError, TrainingError
 from bertolt.machine import keep_freed_memory
 from bertolt.model.inference import prepared
@@ -68,10 +69,12 @@ def train_step(
     max_grad_norm: float = 1.0,
     precision: PrecisionChoice = FP32,
     step: int = 1,
+    world: World = ALONE,
 ) -> StepLog:
     """Forward, backward, check, clip, step: one update from one batch or several.
 
-    Several batches act as one large batch: every loss is divided by all of their labels.
+    Several batches act as one large batch: every loss is divided by all of their labels. So do
+    those of several processes, each of which calls this with as many.
 
     Args:
         model: in training mode; returns an output with `loss`.
@@ -81,6 +84,10 @@ def train_step(
         max_grad_norm: gradients are scaled down to this norm; 0: not clipped.
         precision: number format of the forward pass.
         step: its number, for the log and for errors.
+        world: the processes that make the step together; `world.replicate(model)` or `.shard` it.
+
+    Returns:
+        The log of the whole step, the same on every process.
 
     Raises:
         TrainingError: the loss or a gradient is not finite; nothing has been updated.
@@ -89,21 +96,27 @@ def train_step(
     start = time.perf_counter()
     micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
     device = next(model.parameters()).device
-    counts = sum((Counter(model.count_targets(batch)) for batch in micro), Counter())
-    if not counts:
+    counts, sizes = _totals(model, micro, world)
+    if not any(counts.values()):
         raise DataError(
             "no label of this step takes part in the loss",
             place=f"step {step}",
             fix="give the rows labels that are not all ignored",
         )
     loss = torch.zeros((), device=device)
-    tied = model.get_output_embeddings() is not None
-    with sparse_word_gradient(model.get_input_embeddings(), optimizer, tied):
-        for batch in micro:
-            with precision.autocast(device):
-                part = model(replace(batch, loss_counts=counts).to(device, non_blocking=True)).loss
-            part.backward()
+    # What several processes exchange is dense.
+    rows_alone = world.alone and model.get_output_embeddings() is None
+    table = model.get_input_embeddings()
+    with sparse_word_gradient(table, optimizer) if rows_alone else contextlib.nullcontext():
+        for number, batch in enumerate(micro, 1):
+            with world.accumulating(model, last=number == len(micro)):
+                with precision.autocast(device):
+                    counted = replace(batch, loss_counts=counts)
+                    part = world.loss(model, counted.to(device, non_blocking=True))
+                part = part * 0.0 if batch.stand_in else part
+                part.backward()  # type: ignore[no-untyped-call]
             loss = loss + part.detach()
+    loss = world.sum_tensor(loss)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = gradient_norm(parameters)
     learning_rate = float(optimizer.param_groups[0]["lr"])
@@ -121,11 +134,38 @@ def train_step(
         loss=loss_value,
         grad_norm=norm_value,
         learning_rate=learning_rate,
-        sequences=sum(batch.num_sequences for batch in micro),
-        tokens=sum(batch.num_tokens for batch in micro),
-        rows=sum(batch.input_ids.shape[0] for batch in micro),
+        sequences=sizes.sequences,
+        tokens=sizes.tokens,
+        rows=sizes.rows,
         seconds=time.perf_counter() - start,
     )
+
+
+class _Sizes(NamedTuple):
+    sequences: int
+    tokens: int
+    rows: int
+
+
+def _totals(
+    model: PreTrainedModel, batches: Sequence[PackedBatch], world: World
+) -> tuple[Counter[str], _Sizes]:
+    """Labels of each target and sizes, of all batches of all processes; stand-ins count nothing."""
+    own = [batch for batch in batches if not batch.stand_in]
+    counts: Counter[str] = Counter()
+    for batch in own:
+        counts.update(model.count_targets(batch))
+    names = sorted(model.targets | counts.keys())
+    numbers = world.sum(
+        [
+            *(counts[name] for name in names),
+            sum(batch.num_sequences for batch in own),
+            sum(batch.num_tokens for batch in own),
+            sum(batch.input_ids.shape[0] for batch in own),
+        ]
+    )
+    *found, sequences, tokens, rows = map(int, numbers)
+    return Counter(dict(zip(names, found, strict=True))), _Sizes(sequences, tokens, rows)
 
 
 def _require_finite(
@@ -189,6 +229,17 @@ class RunningLoss:
             self.totals[name] += total
             self.counts[name] += found.counts[name]
 
+    def summed(self, names: Iterable[str], world: World) -> RunningLoss:
+        """That of all processes together, of the targets in `names`."""
+        ordered = sorted(names)
+        totals = world.sum([self.totals[name] for name in ordered])
+        counts = world.sum([self.counts[name] for name in ordered])
+        found = RunningLoss()
+        for name, total, count in zip(ordered, totals, counts, strict=True):
+            if count:
+                found.totals[name], found.counts[name] = total, int(count)
+        return found
+
     def mean(self) -> float | None:
         """The sum of the terms' means; None without a label."""
         if not any(self.counts.values()):
@@ -205,18 +256,22 @@ def predict_batches(
     token_budget: int,
     precision: PrecisionChoice = FP32,
     keep_prepared: bool = False,
+    world: World = ALONE,
 ) -> Iterator[EvaluatedBatch]:
     """Run the model over all rows, batched by length under a token budget, each row once.
 
-    Memory grows with the budget alone. The model's training mode is restored at the end. On a CPU
-    its layers are made ready for answering before; with `keep_prepared`, for the next call too.
+    Of several processes each gets its own rows, and every row is one of theirs. Memory grows with
+    the budget alone. The model's training mode is restored at the end. On a CPU its layers are made
+    ready for answering before; with `keep_prepared`, for the next call too.
     """
     device = next(model.parameters()).device
     with _evaluating(model), prepared(model, precision.name, keep=keep_prepared):
-        for numbers in batches_by_tokens(lengths, token_budget):
+        for numbers, own in world.deal(batches_by_tokens(lengths, token_budget)):
             batch = collate([rows[int(number)] for number in numbers])
             with torch.inference_mode(), precision.autocast(device):
                 output = model(batch.to(device, non_blocking=True))
+            if not own:
+                continue
             yield EvaluatedBatch(
                 rows=numbers,
                 batch=batch,
@@ -334,6 +389,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     saver: Saver | None = None,
     history: History | None = None,
+    world: World = ALONE,
 ) -> History:
     """Train up to `total_steps`, evaluating where `evaluate_at(step)` says so.
 
@@ -346,8 +402,12 @@ def fit(
         batches: of each step that is still to be made.
         saver: called after each step and its evaluation.
         history: of a run to go on with, whose parts are those of its last step.
+        callbacks: called on the first process alone, unless they have `every_process = True`.
+        world: the processes that train together; see `train_step`.
     """
     history = History() if history is None else history
+    # One process prints and writes; what has to watch on all of them says so.
+    callbacks = [each for each in callbacks if world.first or getattr(each, "every_process", False)]
     begun = history.step
     model.train()
     keep_freed_memory()
@@ -372,6 +432,7 @@ def fit(
                         max_grad_norm=max_grad_norm,
                         precision=precision,
                         step=step,
+                        world=world,
                     )
                 except TrainingError as error:
                     history.failure = error
@@ -379,12 +440,14 @@ def fit(
                 history.steps.append(replace(log, seconds=time.perf_counter() - start))
                 for callback in callbacks:
                     callback.on_step(history.steps[-1], total_steps)
+            asked = world.asked(stop_asked())
             due = step > 0 and evaluate_at(step) and not history.evaluated(step)
-            if evaluate is not None and due and not stop_asked():
+            if evaluate is not None and due and not asked:
                 history.evaluations.append((step, evaluate()))
                 for callback in callbacks:
                     callback.on_evaluate(*history.evaluations[-1])
-            history.note(stop_asked())
+                asked = world.asked(stop_asked())
+            history.note(asked)
             if saver is not None and step > begun and saver.due(history):
                 saver.save(history, _generators(noted, step - begun, device))
             if history.interrupted or history.terminated:

@@ -12,11 +12,19 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bertolt.checkpoint import huggingface
-from bertolt.checkpoint.state import Extra, Parts, read_extra, restore_state, write_state
+from bertolt.checkpoint.state import (
+    Extra,
+    Parts,
+    everybodys_generators,
+    read_extra,
+    restore_state,
+    restore_weights,
+    write_state,
+)
 from bertolt.checkpoint.store import Store, require_whole
 from bertolt.config import TrainingArguments
 from bertolt.console import TERMINATED, say
+from bertolt.distributed import ALONE, World
 from bertolt.errors import UsageError
 from bertolt.train.loop import History, StepLog
 
@@ -79,6 +87,7 @@ class Saving:
         best: keep the checkpoint of the best evaluation, and write one there.
         beside: writes more files into each checkpoint, such as the tokenizer.
         callbacks: those of them that are `Keeps` survive.
+        world: the processes of the run, all of which save and load.
     """
 
     def __init__(
@@ -91,8 +100,10 @@ class Saving:
         best: Best | None = None,
         beside: Callable[[Path], object] | None = None,
         callbacks: Sequence[object] = (),
+        world: World = ALONE,
     ) -> None:
         self.store = store
+        self._world = world
         self.parts = parts
         self.best = best
         # As they come back from the file, where a tuple is a list.
@@ -130,13 +141,22 @@ class Saving:
             tensors=tensors,
         )
 
+        world = self._world
+        everybodys = everybodys_generators(generators, world)
+
         def fill(folder: Path) -> None:
-            write_state(folder, self.parts, extra, generators)
-            if self._beside is not None:
+            write_state(folder, self.parts, extra, everybodys, first=world.first)
+            if self._beside is not None and world.first:
                 self._beside(folder)
 
         best = self._best_step(history)
-        return self.store.write(history.step, fill, spare=() if best is None else (best,))
+        spare = () if best is None else (best,)
+        if world.sharded:
+            return self.store.write(history.step, fill, spare=spare, world=world)
+        if world.first:
+            self.store.write(history.step, fill, spare=spare)
+        world.wait()
+        return self.store.path(history.step)
 
     def load(self, checkpoint: Path) -> History:
         """Set model, optimizer, scheduler, callbacks and random generators to a checkpoint's.
@@ -150,7 +170,7 @@ class Saving:
         """
         extra = read_extra(checkpoint)
         self._require_same_settings(checkpoint, extra.values["settings"])
-        restore_state(checkpoint, self.parts)
+        restore_state(checkpoint, self.parts, rank=self._world.rank)
         for number, each in enumerate(self._keeping):
             start = f"callback.{number}."
             each.load_state_dict(
@@ -179,7 +199,7 @@ class Saving:
             say("No evaluation gave a finite value to choose by: the last weights are kept")
         elif best != history.step:
             require_whole(self.store.path(best))
-            huggingface.restore(self.parts.model, self.store.path(best))
+            restore_weights(self.store.path(best), self.parts.model)
             say(
                 f"The best evaluation was at step {best}: its weights are taken, and what is "
                 "measured on the rows that chose them flatters them a little"

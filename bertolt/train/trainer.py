@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -23,9 +23,10 @@ from bertolt.console import say
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.collate import count_tokens
 from bertolt.data.sampler import BatchSampler
+from bertolt.distributed import World, join
 from bertolt.errors import DataError, UsageError
 from bertolt.files import write_text
-from bertolt.model.precision import PrecisionChoice, choose_precision
+from bertolt.model.precision import PrecisionChoice, agree, choose_precision
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.callbacks import Progress
 from bertolt.train.loop import (
@@ -82,6 +83,8 @@ class TrainOutput:
 class Trainer:
     """Train, evaluate and predict, under the names that the peer's Trainer has.
 
+    Started by torchrun, each process takes its share of every batch and of every evaluation.
+
     Args:
         model: one of Bertolt's models.
         args: settings; None: the defaults.
@@ -112,6 +115,8 @@ class Trainer:
         store: where checkpoints go, `args.output_dir` by default.
         saves: whether a run is saved when SIGTERM ends it; so if there is a `save_strategy`.
         best_step: whose weights the model has; None: those of the last step.
+        world: the processes that train together.
+        step_rows: rows of a batch, over all processes.
     """
 
     def __init__(
@@ -129,10 +134,14 @@ class Trainer:
     ) -> None:
         _require_head(model)
         self.args = args or TrainingArguments()
+        self.world = join()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
         self.device = torch.device("cuda" if use_gpu else "cpu")
-        self.precision: PrecisionChoice = choose_precision(self.args.precision, self.device)
+        self.precision = agree(choose_precision(self.args.precision, self.device), self.world)
         self.model = model.move(self.device, self.precision.dtype)
+        if self.args.fsdp:
+            self.world.shard(self.model)
+        self.step_rows = self.args.per_device_train_batch_size * self.world.size
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
         self.processing_class = tokenizer if processing_class is None else processing_class
@@ -177,11 +186,15 @@ class Trainer:
             _require_rows(self.eval_dataset, "eval_dataset")
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
+        # A class of the user's own may leave out what it likes.
+        known = type(self.model).__module__.startswith("bertolt.")
+        self.world.replicate(self.model, unused=not known or len(self.model.targets) > 1)
         per_epoch, total = self._count_steps(rows)
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
+        self.world.require_same(checkpoint, "checkpoint to go on from")
         optimizer, scheduler = self._create_optimizer(total)
         self.optimizer, self.lr_scheduler = optimizer, scheduler
-        torch.manual_seed(self.args.seed)
+        torch.manual_seed(self.world.seed(self.args.seed))
         batches = self._steps(rows, per_epoch, step_of(checkpoint) if checkpoint else 0)
         saving = None
         if self.saves or checkpoint:
@@ -202,6 +215,7 @@ class Trainer:
             callbacks=[*progress, *self.callbacks],
             saver=saving,
             history=saving.load(checkpoint) if saving and checkpoint else None,
+            world=self.world,
         )
         if self.history.failure is not None:
             raise self.history.failure
@@ -248,9 +262,15 @@ class Trainer:
         return output._replace(metrics=named)
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
-        """Write the model, the tokenizer if there is one, and the arguments."""
+        """Write the model, the tokenizer if there is one, and the arguments.
+
+        All processes call it, and the first one writes.
+        """
         folder = Path(output_dir or self.args.output_dir)
-        self.model.save_pretrained(folder)
+        model = self.world.whole(self.model)
+        if not self.world.first:
+            return
+        model.save_pretrained(folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
         text = json.dumps(asdict(self.args), indent=2, ensure_ascii=False) + "\n"
@@ -280,6 +300,7 @@ class Trainer:
             best=Best.of(args) if args.load_best_model_at_end else None,
             beside=getattr(self.processing_class, "save_pretrained", None),
             callbacks=self.callbacks,
+            world=self.world,
         )
 
     def _find_checkpoint(self, wanted: bool | str | os.PathLike[str] | None) -> Path | None:
@@ -314,15 +335,17 @@ class Trainer:
                 self._eval_collate,
                 token_budget=self.args.per_device_eval_batch_size * _FULL_LENGTH,
                 precision=self.precision,
+                world=self.world,
             ):
                 loss.add(batch)
                 if keep:
                     results.add(start, batch)
             start += len(rows)
-        mean = loss.mean()
+        mean = loss.summed(self.model.targets, self.world).mean()
         metrics = {} if mean is None else {"loss": mean}
         if not keep:
             return PredictionOutput(np.zeros(0), None, metrics)
+        results.gather(self.world)
         logits, labels = results.in_order()
         if self.compute_metrics is not None and labels is not None:
             metrics |= self.compute_metrics(EvalPrediction(logits, labels))
@@ -337,7 +360,7 @@ class Trainer:
             )
         return BatchSampler(
             num_rows=len(rows),
-            batch_size=self.args.per_device_train_batch_size,
+            batch_size=self.step_rows,
             seed=self.args.seed,
             strategy=self.args.train_sampling_strategy,
             lengths=self._row_lengths(rows) if grouped else None,
@@ -347,11 +370,11 @@ class Trainer:
         """The batches of each step after step `start`, epoch after epoch, without end."""
         if not _is_stream(data):
             steps = self._row_numbers(self._sampler(data), per_epoch, start)
-            return ([self._collate(_take(data, part)) for part in step] for step in steps)
+            return ([self._share(data, part) for part in step] for step in steps)
         read = self._rows_in_order(data)
         # What can only be read in its order is read again up to there, though no batch is made.
         next(itertools.islice(read, start, start), None)
-        return ([self._collate(part) for part in step] for step in read)
+        return ([self._share(data, part) for part in step] for step in read)
 
     def _row_numbers(
         self, sampler: BatchSampler, per_epoch: int, start: int
@@ -364,7 +387,7 @@ class Trainer:
 
     def _rows_in_order(self, data: Any) -> Iterator[list[list[Any]]]:
         for epoch in itertools.count():
-            parts = _grouped(_begin(data, epoch), self.args.per_device_train_batch_size)
+            parts = _grouped(_begin(data, epoch), self.step_rows)
             step = None
             for step in _grouped(parts, self.args.gradient_accumulation_steps):
                 yield step
@@ -374,11 +397,18 @@ class Trainer:
                     fix="give it an iterable that can be read more than once, or fewer max_steps",
                 )
 
+    def _share(self, data: Any, part: Any) -> PackedBatch:
+        """This process's share of a batch, given its rows, or the numbers of them in `data`."""
+        own = self.world.share(part)
+        chosen = own if len(own) else part[:1]
+        batch = self._collate(list(chosen) if _is_stream(data) else _take(data, chosen))
+        return batch if len(own) else replace(batch, stand_in=True)
+
     def _count_steps(self, data: Any) -> tuple[int, int]:
         """Steps of an epoch, and of the whole run."""
         args = self.args
         if not _is_stream(data):
-            batches = math.ceil(len(data) / args.per_device_train_batch_size)
+            batches = math.ceil(len(data) / self.step_rows)
             per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
             total = math.ceil(args.num_train_epochs * per_epoch)
             return per_epoch, args.max_steps if args.max_steps > 0 else total
@@ -400,6 +430,12 @@ class Trainer:
         """The optimizer and scheduler that were given, or new ones: each `train` starts afresh."""
         args = self.args
         optimizer, scheduler = self._given_optimizers
+        if optimizer is not None and self.world.sharded:
+            raise UsageError(
+                "fsdp splits the parameters, and the optimizer given was made for whole ones",
+                place="Trainer",
+                fix="leave optimizers out, or fsdp",
+            )
         if optimizer is None:
             optimizer = AdamW(
                 parameter_groups(self.model, args.weight_decay),
@@ -465,6 +501,13 @@ class _Results:
         per_token = self._model.logits_per_token
         self._logits += np.split(logits, np.cumsum(counts)[:-1]) if per_token else list(logits)
 
+    def gather(self, world: World) -> None:
+        """Put the results of all processes together, on each of them."""
+        self._labelled_only = world.any(self._labelled_only)
+        self._rows = [int(row) for row in _gather(world, [np.array(row) for row in self._rows])]
+        self._logits = _gather(world, self._logits)
+        self._labels = _gather(world, self._labels)
+
     def in_order(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """All logits, and all labels if there were any."""
         order = np.argsort(self._rows)
@@ -478,6 +521,23 @@ class _Results:
         if not per_token:
             return np.stack(rows)
         return np.concatenate(rows) if self._labelled_only else _pad_rows(rows)
+
+
+def _gather(world: World, rows: Sequence[Any]) -> list[NDArray[Any]]:
+    """Arrays of all processes, which differ in their first dimension at most."""
+    if world.alone:
+        return list(rows)
+    arrays = [np.asarray(row) for row in rows]
+    flat = torch.from_numpy(np.concatenate([np.atleast_1d(a) for a in arrays])) if arrays else None
+    whole = arrays[0].ndim == 0 if arrays else False
+    lengths = torch.tensor([1 if a.ndim == 0 else len(a) for a in arrays])
+    found: list[NDArray[Any]] = []
+    for values, counts in zip(
+        world.gather(flat), world.gather(lengths if arrays else None), strict=True
+    ):
+        parts = np.split(values.numpy(), np.cumsum(counts.numpy())[:-1])
+        found += parts
+    return [part[0] for part in found] if world.any(whole) else found
 
 
 def _pad_rows(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:

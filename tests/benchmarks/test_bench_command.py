@@ -3,58 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from bertolt import BertConfig, BertTokenizer, bench
-from bertolt.bench import forward_flops, generate_texts, product_rate
+from bertolt import BertTokenizer, bench
+from bertolt.bench import generate_texts, product_rate
 from bertolt.cli import main
-
-LARGE = BertConfig(
-    hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
-)
-
-
-@pytest.mark.parametrize(
-    ("config", "length", "mflop"),
-    [(BertConfig(), 128, 545), (BertConfig(), 512, 588), (LARGE, 128, 1879), (LARGE, 512, 1992)],
-)
-def test_training_flops_are_the_published_ones(config: BertConfig, length: int, mflop: int) -> None:
-    lengths = np.full(10, length)
-    found = 3e-6 * forward_flops(config, lengths, labelled=0.15)
-    assert found == pytest.approx(mflop, rel=2e-3)
-
-
-def test_flops_are_those_that_torch_counts(tiny_config: Callable[..., BertConfig]) -> None:
-    """Of an encoder as the peer computes it, without padding."""
-    from torch.utils.flop_counter import FlopCounterMode
-    from transformers import BertConfig as PeerConfig
-    from transformers import BertModel as PeerModel
-
-    config = tiny_config()
-    peer = PeerModel(
-        PeerConfig(**config.to_dict(), attn_implementation="eager"), add_pooling_layer=False
-    )
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        peer(torch.ones(3, 10, dtype=torch.long))
-    assert counter.get_total_flops() == pytest.approx(
-        30 * forward_flops(config, np.array([10, 10, 10]))
-    )
-
-
-def test_a_classifier_needs_less_of_the_last_layer() -> None:
-    config, lengths = BertConfig(num_hidden_layers=1), np.array([10, 30])
-    d, f = 768, 3072
-    # Keys and values of 40 tokens; queries, scores, mixing, output and feed-forward of 2.
-    needed = 40 * 4 * d * d + 2 * (4 * d * d + 4 * d * f) + (10 + 30) * 4 * d
-    assert forward_flops(config, lengths, first_token_only=True) == pytest.approx(needed / 40)
-    two = forward_flops(config.changed(num_hidden_layers=2), lengths, first_token_only=True)
-    one = forward_flops(config, lengths, first_token_only=True)
-    assert two - one == pytest.approx(forward_flops(config, lengths))
 
 
 def test_generated_texts_are_words_of_the_vocabulary(tiny_tokenizer: BertTokenizer) -> None:

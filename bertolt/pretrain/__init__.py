@@ -1,0 +1,1 @@
+"""Pretraining: a prepared corpus in, a trained encoder with its report out."""

@@ -1,0 +1,224 @@
+"""What watches a pretraining run: its log of JSON lines, TensorBoard, and who names a plateau."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertolt.console import say
+from bertolt.errors import UsageError
+from bertolt.files import write_text
+from bertolt.pretrain.measure import masked_loss
+from bertolt.train.loop import History, StepLog
+
+NEAR = 0.93
+"""A loss above this share of the entropy of single tokens has learned next to nothing else."""
+
+_STILL = 0.985  # of the loss before: what falls by less is standing still
+_PATIENCE = 3  # evaluations
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step computes, and what the machine could.
+
+    Attributes:
+        flops: operations of training for each token, by the step.
+        peak: operations a second of the machine's matrix products, of all devices.
+    """
+
+    flops: Callable[[int], float]
+    peak: float
+
+    def rate(self, log: StepLog) -> float:
+        """Operations a second that a step reached: those that its real tokens need."""
+        return log.tokens * self.flops(log.step) / log.seconds if log.seconds else 0.0
+
+    def of_step(self, log: StepLog) -> dict[str, float]:
+        """All that is logged of a step, by name."""
+        seconds = log.seconds or 1e-9
+        rate = self.rate(log)
+        return {
+            "loss": log.loss,
+            "learning_rate": log.learning_rate,
+            "grad_norm": log.grad_norm,
+            "sequences": log.sequences,
+            "tokens": log.tokens,
+            "seconds": log.seconds,
+            "tokens_per_second": log.tokens / seconds,
+            "filler_share": 1 - log.tokens / max(1, log.rows),
+            "flops_per_second": rate,
+            "peak_share": rate / self.peak,
+        }
+
+
+class JsonLines:
+    """The run's own log: a JSON object a line for each step and each evaluation.
+
+    A run that is resumed goes on with the log, from the step that it goes on from.
+
+    Args:
+        path: of the log.
+        work: what steps compute.
+        about: the first line, after which the lines of the run follow.
+        resumed_from: the step that it goes on from; 0: a new log.
+    """
+
+    def __init__(
+        self, path: Path, work: Work, about: Mapping[str, Any], *, resumed_from: int = 0
+    ) -> None:
+        self._work = work
+        kept = _lines_up_to(path, resumed_from) if resumed_from else []
+        if not kept:
+            kept = [json.dumps(dict(about), ensure_ascii=False, default=str)]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        """Write the step."""
+        self._write({"step": log.step, **self._work.of_step(log)})
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        """Write the evaluation."""
+        self._write({"step": step, **metrics})
+
+    def on_end(self, history: History) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        short = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in values.items()}
+        self._file.write(json.dumps(short) + "\n")
+
+
+def _lines_up_to(path: Path, step: int) -> list[str]:
+    """The lines of a log that is there, up to a step; a line that a kill has torn is left out."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(values, dict) and values.get("step", 0) <= step:
+            kept.append(line)
+    return kept
+
+
+class TensorBoard:
+    """The same curves for TensorBoard, by the package `tensorboard`.
+
+    Args:
+        folder: of its event files.
+        work: what steps compute.
+        resumed_from: the step that the run goes on from.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+
+    def __init__(self, folder: Path, work: Work, *, resumed_from: int = 0) -> None:
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._work = work
+        self._writer: Any = SummaryWriter(str(folder), purge_step=resumed_from + 1)
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        """Add the step to its curves."""
+        for name, value in self._work.of_step(log).items():
+            self._writer.add_scalar(f"train/{name}", value, log.step)
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        """Add the evaluation, and let it be seen at once."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(f"eval/{name.removeprefix('eval_')}", value, step)
+        self._writer.flush()
+
+    def on_end(self, history: History) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+def require_tensorboard() -> None:
+    """Refuse a run that asks for TensorBoard where it is not installed.
+
+    Raises:
+        UsageError: the package is not there.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--tensorboard needs the package tensorboard ({error})",
+            fix="pip install 'bertolt[tensorboard]', or leave --tensorboard out: log.jsonl has all",
+        ) from error
+
+
+class Plateau:
+    """Says so when the held-out loss stays near the entropy of single tokens.
+
+    There a model guesses frequent tokens whatever stands around them. Every run passes it; some
+    never leave it, and their loss curves look calm.
+
+    Args:
+        entropy: of single tokens, in nats.
+        warmup: steps in which the learning rate still rises, and nothing is expected.
+
+    Attributes:
+        since: the step of the first evaluation that was near it without a fall since, or None.
+        left: the step of the first evaluation that was below it, or None.
+    """
+
+    def __init__(self, entropy: float, warmup: int) -> None:
+        self.since: int | None = None
+        self.left: int | None = None
+        self._entropy, self._warmup = entropy, warmup
+        self._still: list[float] = []
+        self._named = False
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        """Nothing."""
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        """See where the loss is, and say it where it stands still."""
+        if words := self._see(step, masked_loss(metrics)):
+            say(words)
+
+    def _see(self, step: int, loss: float) -> str:
+        """Take a loss in; what is to be said then, or an empty string."""
+        if loss < NEAR * self._entropy:
+            named, self._named = self._named, False
+            self.left = step if self.left is None else self.left
+            self.since, self._still = None, []
+            left = f"The loss has left the entropy of single tokens behind, by step {step:,}"
+            return left if named else ""
+        if step <= self._warmup:
+            return ""
+        if self._still and loss < _STILL * self._still[-1]:
+            self.since, self._still = None, []
+        self.since = step if self.since is None else self.since
+        self._still.append(loss)
+        if len(self._still) < _PATIENCE or self._named:
+            return ""
+        self._named = True
+        return f"Caution: {self.words(loss)}"
+
+    def on_end(self, history: History) -> None:
+        """Nothing."""
+
+    def words(self, loss: float) -> str:
+        """What there is to say of a loss that is near the entropy."""
+        since = f" since step {self.since:,}" if self.since is not None else ""
+        return (
+            f"The held-out loss {loss:.2f} stays near {self._entropy:.2f}{since}, the entropy of "
+            "single tokens: the model knows how frequent words are and nothing of their context "
+            "yet. If it does not fall soon, try another --lr, or more --warmup"
+        )
+
+    def replay(self, evaluations: list[tuple[int, dict[str, float]]]) -> None:
+        """Take in, without a word, the evaluations of the run that this one goes on with."""
+        for step, metrics in evaluations:
+            self._see(step, masked_loss(metrics))

@@ -1,0 +1,117 @@
+"""The held-out loss: fixed batches with fixed masks, so that one number compares with the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.distributed import ALONE, World
+from bertolt.model.precision import PrecisionChoice
+from bertolt.model.pretrained import PreTrainedModel
+from bertolt.pretrain.batches import Batches
+
+HELD_OUT_SEED = 0
+"""Of pairs and masks of the held-out text: the same in every run, whatever its own seed."""
+
+_SUMS = ("masked_loss", "masked_right", "masked", "following_loss", "following_right", "following")
+
+
+class HeldOut:
+    """The held-out text as batches that are made once.
+
+    Args:
+        batches: of the held-out text.
+        share: of its tokens that are masked.
+        most_tokens: stop after so many.
+
+    Attributes:
+        tokens: that are measured, special ones counted.
+        pairs_baseline: share of the more frequent answer among the pairs; None without pairs.
+    """
+
+    def __init__(self, batches: Batches, share: float, most_tokens: int) -> None:
+        count = min(batches.per_epoch, max(1, math.ceil(most_tokens / batches.tokens)))
+        self._batches = [batches.batch(number, share) for number in range(count)]
+        self.tokens = sum(batch.num_tokens for batch in self._batches)
+        labels = [batch.next_sentence_label for batch in self._batches]
+        known = [each[each != IGNORE_INDEX] for each in labels if each is not None]
+        away = float(torch.cat(known).double().mean()) if known else math.nan
+        self.pairs_baseline = None if math.isnan(away) else max(away, 1 - away)
+
+    def measure(
+        self, model: PreTrainedModel, precision: PrecisionChoice, world: World = ALONE
+    ) -> dict[str, float]:
+        """Losses and accuracies of the model, which keeps its training mode.
+
+        Of several processes each measures its share of the batches, and all get the whole.
+
+        Returns:
+            `eval_loss` and `eval_masked_accuracy`; of a model that learns from pairs also
+            `eval_masked_loss`, `eval_next_sentence_loss` and `eval_next_sentence_accuracy`.
+        """
+        was_training = model.training
+        model.eval()
+        sums = torch.zeros(len(_SUMS), dtype=torch.float64)
+        try:
+            for batch, own in world.deal(self._batches):
+                sums += own * _sums(model, batch, precision)
+        finally:
+            model.train(was_training)
+        return _metrics(dict(zip(_SUMS, world.sum(sums.tolist()), strict=True)))
+
+
+def _sums(model: PreTrainedModel, batch: PackedBatch, precision: PrecisionChoice) -> Tensor:
+    """(6,) float64, in the order of `_SUMS`, on the CPU."""
+    batch = batch.to(model.device, non_blocking=True)
+    with torch.inference_mode(), precision.autocast(model.device):
+        output: Any = model(batch)
+    labels = batch.labels
+    assert labels is not None
+    labels = labels[labels != IGNORE_INDEX]
+    right = (model.logits_of(output).argmax(-1) == labels).sum()
+    found = [output.loss_terms["labels"].total, right, torch.tensor(len(labels))]
+    if batch.next_sentence_label is not None:
+        answers = output.seq_relationship_logits.argmax(-1)
+        term = output.loss_terms["next_sentence_label"]
+        found += [term.total, (answers == batch.next_sentence_label).sum(), term.count]
+    found += [torch.zeros(())] * (len(_SUMS) - len(found))
+    return torch.stack([value.detach().double().cpu() for value in found])
+
+
+def _metrics(sums: dict[str, float]) -> dict[str, float]:
+    masked = max(1.0, sums["masked"])
+    loss, accuracy = sums["masked_loss"] / masked, sums["masked_right"] / masked
+    if not sums["following"]:
+        return {"eval_loss": loss, "eval_masked_accuracy": accuracy}
+    following = sums["following_loss"] / sums["following"]
+    return {
+        "eval_loss": loss + following,
+        "eval_masked_loss": loss,
+        "eval_masked_accuracy": accuracy,
+        "eval_next_sentence_loss": following,
+        "eval_next_sentence_accuracy": sums["following_right"] / sums["following"],
+    }
+
+
+def masked_loss(metrics: dict[str, float]) -> float:
+    """The part of an evaluation's loss that is of masked tokens."""
+    return metrics.get("eval_masked_loss", metrics["eval_loss"])
+
+
+def token_entropy(counts: NDArray[np.int64], maskable: Sequence[bool] | NDArray[np.bool_]) -> float:
+    """Entropy of single tokens, in nats: the loss of who knows how frequent they are, and no more.
+
+    Args:
+        counts: (V,) how often each token stands in the text.
+        maskable: (V,) whether a token can be masked; others are never guessed.
+    """
+    kept = counts[np.asarray(maskable, dtype=bool)[: len(counts)]].astype(np.float64)
+    shares = kept[kept > 0] / max(1.0, kept.sum())
+    return float(-(shares * np.log(shares)).sum())

@@ -1,0 +1,152 @@
+"""What a user sets for `pretrain`. Only light modules are imported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from bertolt.config import Precision, Schedule
+from bertolt.corpus.options import Objective
+from bertolt.errors import UsageError
+from bertolt.plan import parse_tokens
+
+PretrainSchedule = Schedule | Literal["warmup_stable_decay"]
+EPOCHS = 10.0
+"""Passes over the corpus where nothing else says how long to train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """Settings of `pretrain`; the text below each field is the command's help.
+
+    Raises:
+        UsageError: a value out of its range, or two that exclude each other; the message names the
+            option.
+    """
+
+    model: str | None = None
+    """Encoder to go on with: a folder, or an id on the hub. Default: a new one, see --config."""
+    config: str | None = None
+    """Shape of a new one: tiny, small, medium, base, large, or a JSON file. Default: small."""
+    objective: Objective | None = None
+    """mlm: masked tokens. mlm+nsp: pairs of sentences as well. Default: as it was prepared for."""
+    tokens: str | None = None
+    """How long: so many tokens, as 33M or 100B, counted as often as they are seen."""
+    steps: int | None = None
+    """How long: so many steps."""
+    epochs: float | None = None
+    """How long: so many passes over the corpus. Default: 10, without --tokens and --steps."""
+    batch_tokens: int = 4096
+    """Tokens of one step, over all processes; filler is counted."""
+    pass_tokens: int | None = None
+    """Tokens of one forward pass of a process. Default: 4096 on a CPU, 16384 on a GPU, at most."""
+    batch_warmup: int = 0
+    """Steps over which a step grows from one pass to --batch-tokens."""
+    max_length: int | None = None
+    """Tokens of a sequence at most. Default: as it was prepared for."""
+    positions: int | None = None
+    """Rows of a new model's position table. Default: --max-length; more would stay untrained."""
+    mask: float = 0.2
+    """Share of the tokens that are masked."""
+    mask_end: float | None = None
+    """Share at the end of the run, reached in a straight line. Default: as --mask."""
+    whole_words: bool = False
+    """Mask all pieces of a word or none."""
+    lr: float | None = None
+    """Peak learning rate. Default: 1e-3 up to hidden size 256, less for wider models."""
+    schedule: PretrainSchedule = "linear"
+    """Course of the learning rate after warmup."""
+    warmup: float = 0.08
+    """Warmup: a share of all steps if below 1, else steps."""
+    decay: float = 0.2
+    """Share of the steps that warmup_stable_decay falls in."""
+    weight_decay: float = 0.01
+    """Decay of all weights but biases and layer norms."""
+    beta2: float = 0.98
+    """Second moment's decay of AdamW."""
+    clip: float = 1.0
+    """Gradients are scaled down to this norm; 0: not clipped."""
+    dropout: float = 0.0
+    """Dropout while pretraining; what is saved keeps the shape's own, for fine-tuning."""
+    eval_every: int | None = None
+    """Steps between measurements of the held-out loss. Default: a twentieth of the run."""
+    eval_tokens: int = 200_000
+    """Held-out tokens that are measured, at most."""
+    save_every: int | None = None
+    """Steps between checkpoints. Default: a twentieth of the run."""
+    keep: int | Literal["best"] = 2
+    """Newest checkpoints to keep; best: the newest and that of the lowest held-out loss, which then
+    is the result."""
+    shard: bool = False
+    """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
+    resume: bool = False
+    """Go on from the last whole checkpoint in --out; where there is none, begin."""
+    tensorboard: bool = False
+    """Write curves for TensorBoard too, into --out/tensorboard."""
+    seed: int = 42
+    """Seed of new weights, order, pairs, masks and dropout."""
+    precision: Precision = "auto"
+    """Number format: auto measures whether bfloat16 is faster here."""
+    out: Path = Path("out")
+    """Folder for checkpoints, the model, its log and its report."""
+    overwrite: bool = False
+    """Replace what an earlier run left in that folder, checkpoints too, unless it is resumed."""
+
+    def __post_init__(self) -> None:
+        share, above = "a share between 0 and 1, as 0.2", "1 or more"
+        for name, fine, allowed in (
+            ("steps", self.steps is None or self.steps >= 1, above),
+            ("epochs", self.epochs is None or 0 < self.epochs < math.inf, "a number above 0"),
+            ("batch_tokens", self.batch_tokens >= 1, above),
+            ("pass_tokens", self.pass_tokens is None or self.pass_tokens >= 1, above),
+            ("batch_warmup", self.batch_warmup >= 0, "0 or more"),
+            ("max_length", self.max_length is None or self.max_length >= 8, "8 or more"),
+            ("positions", self.positions is None or self.positions >= 8, "8 or more"),
+            ("mask", 0 < self.mask < 1, share),
+            ("mask_end", self.mask_end is None or 0 < self.mask_end < 1, share),
+            ("lr", self.lr is None or 0 < self.lr < math.inf, "a number above 0"),
+            ("schedule", self.schedule in _SCHEDULES, " or ".join(_SCHEDULES)),
+            ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
+            ("decay", 0 < self.decay <= 1, share),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("beta2", 0 < self.beta2 < 1, "a number between 0 and 1, as 0.98"),
+            ("clip", 0 <= self.clip < math.inf, "0 or more"),
+            ("dropout", 0 <= self.dropout < 1, "0, or a share below 1"),
+            ("eval_every", self.eval_every is None or self.eval_every >= 1, above),
+            ("eval_tokens", self.eval_tokens >= 1, above),
+            ("save_every", self.save_every is None or self.save_every >= 1, above),
+            ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
+            ("seed", self.seed >= 0, "0 or more"),
+        ):
+            if not fine:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} is {getattr(self, name)}", fix=f"give {allowed}")
+        _require_one(model=self.model, config=self.config)
+        _require_one(model=self.model, positions=self.positions)
+        _require_one(tokens=self.tokens, steps=self.steps, epochs=self.epochs)
+        if self.tokens is not None:
+            parse_tokens(self.tokens)
+
+    @property
+    def token_goal(self) -> int | None:
+        """Tokens to train on, if these say how long."""
+        return None if self.tokens is None else parse_tokens(self.tokens)
+
+    def peak_rate(self, hidden_size: int) -> float:
+        """The learning rate that is asked for, or one that falls as models get wider.
+
+        1e-3 was measured to work at 256; one part in the width is the rule of G. Yang et al.,
+        "Tensor Programs V", 2022, arXiv:2203.03466, for hidden weights under Adam.
+        """
+        return self.lr or 1e-3 * min(1.0, 256 / hidden_size)
+
+
+_SCHEDULES = (*get_args(Schedule), "warmup_stable_decay")
+
+
+def _require_one(**given: object) -> None:
+    named = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} were given", fix="give one of them")

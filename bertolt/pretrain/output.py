@@ -1,0 +1,155 @@
+"""The folder of a pretraining run: there while the run lasts, with its log and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bertolt.errors import BertoltError, UsageError
+from bertolt.files import disk_errors, require_free
+
+if sys.platform != "win32":
+    import fcntl
+
+LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
+FILES = frozenset(
+    {
+        LOG,
+        TENSORBOARD,
+        "arguments.json",
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+        "report.html",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    }
+)
+"""Names that a run writes beside its checkpoints, and that `--overwrite` may replace."""
+
+_CHECKPOINT = re.compile(r"\.?checkpoint-\d+(\.\w+\.(part|old))?")
+_COPIES = 3  # of the weights in a checkpoint: themselves, and two values of AdamW
+_BESIDE = 64 << 20  # bytes that logs, tokenizers and reports may take
+
+
+@contextlib.contextmanager
+def run_folder(out: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
+    """Hold the folder of a run; a folder that was made for nothing is taken away again.
+
+    Args:
+        out: the folder, made if it is not there.
+        overwrite: remove what an earlier run left in it, unless it is resumed.
+        resume: leave it there, to go on with.
+
+    Raises:
+        UsageError: it holds what may not be replaced, or another run holds it.
+        BertoltError: the file system refused.
+    """
+    require_usable(out, overwrite=overwrite, resume=resume)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    try:
+        with _held(out):
+            if overwrite and not resume:
+                for entry in _entries(out):
+                    _remove(entry)
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # something is in it
+            out.rmdir()
+
+
+def require_usable(out: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse a folder whose content would be lost or mixed up.
+
+    Raises:
+        UsageError: it is a file; or holds something, and is neither overwritten nor resumed; or
+            something that no run wrote, and is overwritten.
+    """
+    if not out.is_dir():
+        require_free(out, overwrite=False, ours=FILES)
+        return
+    found = _entries(out)
+    foreign = [each.name for each in found if not _is_ours(each)]
+    if found and not (overwrite or resume):
+        raise UsageError(
+            "the folder is not empty",
+            place=str(out),
+            fix="go on with what is there: --resume; or replace it: --overwrite",
+        )
+    if overwrite and not resume and foreign:
+        raise UsageError(
+            f"the folder holds {foreign[0]!r}, which no run has written, and would be lost",
+            place=str(out),
+            fix="choose another --out",
+        )
+
+
+def require_space(out: Path, parameters: int, checkpoints: int) -> None:
+    """Refuse before training what could not be saved.
+
+    Args:
+        out: the folder of the run.
+        parameters: of the model, 4 bytes each.
+        checkpoints: that are there at the same time.
+
+    Raises:
+        BertoltError: too little is free.
+    """
+    needed = 4 * parameters * (1 + _COPIES * checkpoints) + _BESIDE
+    with disk_errors(out):
+        free = shutil.disk_usage(out).free
+    if free < needed:
+        raise BertoltError(
+            f"the model and its checkpoints need {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB "
+            "are free",
+            place=str(out),
+            fix="free some space, keep fewer with --keep 1, or choose another --out",
+        )
+
+
+def _entries(out: Path) -> list[Path]:
+    return sorted(entry for entry in out.iterdir() if entry.name not in (".DS_Store", "Thumbs.db"))
+
+
+def _is_ours(entry: Path) -> bool:
+    return entry.name in FILES or _CHECKPOINT.fullmatch(entry.name) is not None
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
+
+
+@contextlib.contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Hold a lock on the folder, which goes with the process however it ends."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UsageError(
+            "another run is writing to this folder",
+            place=str(out),
+            fix="wait until it is done, or choose another --out",
+        ) from error
+    except OSError:
+        pass  # some network file systems have no locks
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,42 @@
+"""The command line in a process that torchrun started, with something that goes wrong on the way.
+
+`command.py HOW RANK STEP WORDS…` runs `bertolt WORDS…`. Before step STEP process RANK is killed
+(HOW is `die`; only at the first start), or raises an error (`fail`), or a fault (`crash`), or gets
+a signal as from a scheduler (`term`); or nothing happens (`well`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from bertolt import cli
+from bertolt.distributed import is_restarted
+from bertolt.errors import DataError
+from bertolt.train import loop
+
+train_step = loop.train_step
+
+
+def disturbed(how: str, rank: int, at: int) -> Any:
+    def step(*args: Any, **named: Any) -> Any:
+        if named["step"] == at and named["world"].rank == rank and not is_restarted():
+            if how == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if how == "fail":
+                raise DataError("row 7 cannot be used", place="data.csv", fix="mend it")
+            if how == "crash":
+                raise AssertionError("a fault of the program")
+            if how == "term":
+                os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(*args, **named)
+
+    return step
+
+
+if __name__ == "__main__":
+    how, rank, at, *words = sys.argv[1:]
+    loop.train_step = disturbed(how, int(rank), int(at))
+    cli.main(words)

@@ -1,0 +1,341 @@
+"""What several processes do together in the tests; one process does the same for comparison.
+
+Run by torchrun: `jobs.py OUT NAME…` calls the functions of these names, and each process writes
+what they return into `OUT/NAME.RANK.safetensors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bertolt import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    PackingCollator,
+    Trainer,
+    TrainingArguments,
+)
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.data.encode import CutAccount, EncodedTexts
+from bertolt.distributed import join
+from bertolt.evaluation import score
+
+Found = dict[str, Tensor]
+BATCH = 32  # 2 × 16, and three shares of 11, 11 and 10
+ROWS = 65  # two batches, and a single row that leaves the other processes without any
+STEPS = 5
+
+
+def config() -> BertConfig:
+    return BertConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, initializer_range=0.2,
+    )  # fmt: skip
+
+
+def rows(count: int = ROWS, *, tokens: bool = False) -> list[dict[str, Any]]:
+    """Texts of different lengths; every fifth has no label, so that shares differ in labels too."""
+    draw = np.random.default_rng(1)
+    made = []
+    for number in range(count):
+        ids = draw.integers(1, 60, size=3 + int(draw.integers(58)))
+        label: Any = int(ids.sum() % 2) if number % 5 else IGNORE_INDEX
+        if tokens:
+            label = np.where(draw.random(len(ids)) < 0.2, ids, IGNORE_INDEX)
+            label[0] = ids[0] if number % 5 else IGNORE_INDEX
+        made.append({"input_ids": ids.tolist(), "labels": label})
+    return made
+
+
+def arguments(**changes: Any) -> TrainingArguments:
+    values: dict[str, Any] = {
+        "max_steps": STEPS,
+        "learning_rate": 1e-2,
+        # The bias of the keys has no gradient but rounding, which Adam would make a whole step of.
+        "adam_epsilon": 1e-3,
+        "max_grad_norm": 0.5,
+        "precision": "fp32",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    return TrainingArguments(**(values | changes))
+
+
+def trained(trainer: Trainer, batch: int = BATCH) -> Found:
+    """Weights and the log of every step, made of so many rows on all processes."""
+    trainer.step_rows = batch
+    trainer.train()
+    steps = trainer.history.steps
+    names = ("loss", "grad_norm", "sequences", "tokens", "rows")
+    log = {name: torch.tensor([float(getattr(s, name)) for s in steps]) for name in names}
+    whole = trainer.world.whole(trainer.model)
+    if not trainer.world.first:
+        return {name: log[name] for name in ("loss", "grad_norm", "sequences", "tokens")}
+    del log["rows"]  # filler is rounded up on each process
+    return log | {f"weight.{n}": p.detach().clone() for n, p in whole.named_parameters()}
+
+
+def model(kind: Callable[[BertConfig], Any]) -> Any:
+    torch.manual_seed(join().rank)  # the first one's weights are everybody's
+    return kind(config())
+
+
+def classify(batch: int = BATCH, **changes: Any) -> Found:
+    kind = BertForSequenceClassification
+    return trained(Trainer(model(kind), arguments(**changes), train_dataset=rows()), batch)
+
+
+def classify_accumulated() -> Found:
+    return classify(BATCH // 2, gradient_accumulation_steps=2)
+
+
+def classify_split() -> Found:
+    torch.manual_seed(0)
+    same = BertForSequenceClassification(config())
+    return trained(Trainer(same, arguments(fsdp=True), train_dataset=rows()))
+
+
+def classify_split_recomputed() -> Found:
+    torch.manual_seed(0)
+    same = BertForSequenceClassification(config())
+    args = arguments(fsdp=True, gradient_checkpointing=True, gradient_accumulation_steps=2)
+    return trained(Trainer(same, args, train_dataset=rows()), BATCH // 2)
+
+
+def masked_words() -> Found:
+    data = rows(tokens=True)
+    return trained(Trainer(model(BertForMaskedLM), arguments(), train_dataset=data))
+
+
+def masked_words_split() -> Found:
+    torch.manual_seed(0)
+    same = BertForMaskedLM(config())
+    return trained(Trainer(same, arguments(fsdp=True), train_dataset=rows(tokens=True)))
+
+
+def both_objectives() -> Found:
+    """Two losses, each divided by the labels of its own."""
+
+    def collate(part: list[dict[str, Any]]) -> PackedBatch:
+        return PackedBatch.from_sequences(
+            [row["input_ids"] for row in part],
+            token_labels=[row["labels"] for row in part],
+            next_sentence_label=torch.tensor([len(row["input_ids"]) % 2 for row in part]),
+        )
+
+    data = rows(tokens=True)
+    return trained(Trainer(model(BertForPreTraining), arguments(), collate, data))
+
+
+def an_unused_head() -> Found:
+    """Only one of the two objectives: the other's head and the pooler get no gradient."""
+    return trained(
+        Trainer(
+            model(BertForPreTraining),
+            arguments(weight_decay=0.1),
+            PackingCollator(token_labels=True),
+            rows(tokens=True),
+        )
+    )
+
+
+def a_stream() -> Found:
+    class Stream(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(rows())
+
+    return trained(
+        Trainer(model(BertForSequenceClassification), arguments(), train_dataset=Stream())
+    )
+
+
+def evaluation(count: int = ROWS, *, fsdp: bool = False) -> Found:
+    """Loss, logits in the order of the rows, and scores, on every process."""
+    torch.manual_seed(0)
+    args = arguments(per_device_eval_batch_size=1, fsdp=fsdp)
+    data = rows(count)
+
+    def compute(found: Any) -> dict[str, float]:
+        kept = found.label_ids != IGNORE_INDEX
+        guessed = found.predictions.argmax(-1)
+        return {"accuracy": float((guessed == found.label_ids)[kept].mean()), "rows": len(kept)}
+
+    trainer = Trainer(
+        BertForSequenceClassification(config()), args, eval_dataset=data, compute_metrics=compute
+    )
+    metrics = trainer.evaluate()
+    answers = trainer.predict(data)
+    encoded = encode(data)
+    scores = score(
+        trainer.model, encoded, precision=trainer.precision, baseline_label=0, world=trainer.world
+    )
+    return {
+        "metrics": torch.tensor([metrics[name] for name in sorted(metrics)]),
+        "logits": torch.from_numpy(answers.predictions),
+        "labels": torch.from_numpy(answers.label_ids),
+        "confusion": torch.from_numpy(scores.confusion.counts),
+        "loss": torch.tensor(scores.loss),
+        "mistakes": torch.tensor([wrong.row for wrong in scores.mistakes]),
+    }
+
+
+def encode(data: list[dict[str, Any]]) -> EncodedTexts:
+    ids = [np.array(row["input_ids"], dtype=np.int32) for row in data]
+    lengths = np.array([len(each) for each in ids])
+    tokens = int(lengths.sum())
+    return EncodedTexts(
+        ids=np.concatenate(ids),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        full_lengths=lengths,
+        labels=np.array([abs(row["labels"]) % 2 for row in data]),
+        account=CutAccount(max_length=64, texts=len(ids), tokens=tokens, texts_cut=0, tokens_cut=0),
+    )
+
+
+def evaluation_of_few() -> Found:
+    return evaluation(2)
+
+
+def evaluation_split() -> Found:
+    return evaluation(fsdp=True)
+
+
+def evaluation_of_tokens() -> Found:
+    """Logits of labelled tokens alone, which differ in number from row to row."""
+    torch.manual_seed(0)
+    trainer = Trainer(BertForMaskedLM(config()), arguments(per_device_eval_batch_size=1))
+    answers = trainer.predict(rows(tokens=True))
+    assert answers.label_ids is not None
+    return {
+        "logits": torch.from_numpy(answers.predictions),
+        "labels": torch.from_numpy(answers.label_ids),
+        "loss": torch.tensor(answers.metrics["test_loss"]),
+    }
+
+
+def exchange() -> Found:
+    """What processes tell each other."""
+    world = join()
+    rank, size = world.rank, world.size
+    assert world.sum([rank, 1.0]) == [sum(range(size)), size]
+    assert world.any(rank == size - 1)
+    assert not world.any(False)
+    assert world.firsts(rank == 0)
+    assert world.firsts(rank != 0) == (size == 0)
+    assert world.asked(None) is None
+    assert world.asked(signal.SIGTERM if rank == size - 1 else None) == signal.SIGTERM
+    assert world.tell(f"of {rank}: 中文") == "of 0: 中文"
+    assert world.tell("") == ""
+    mine = torch.full((rank + 1, 2), rank) if rank else None
+    found = world.gather(mine)
+    assert [each.tolist() for each in found] == [
+        [[other, other]] * (other + 1) for other in range(1, size)
+    ]
+    assert list(world.share(range(7))) == list(range(rank, 7, size))
+    dealt = [item for item, own in world.deal(range(7)) if own]
+    assert dealt == list(range(rank, 7, size))
+    seeds = world.gather(torch.tensor([world.seed(3)]))
+    assert len({int(seed) for seed in seeds}) == size
+    assert int(seeds[0]) == 3
+    world.wait()
+    return {"size": torch.tensor(size)}
+
+
+def saved(folder: Path, *, fsdp: bool) -> Found:
+    """Three steps of five, with a checkpoint after the second."""
+    stop_after(saving_trainer(folder, fsdp), 3)
+    return {}
+
+
+def resumed(folder: Path, *, fsdp: bool) -> Found:
+    """The steps from the checkpoint on, by a new trainer; the weights that they end with."""
+    trainer = saving_trainer(folder, fsdp)
+    trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
+    whole = trainer.world.whole(trainer.model)
+    if not trainer.world.first:
+        return {}
+    return {f"weight.{name}": p.detach().clone() for name, p in whole.named_parameters()}
+
+
+def saving_trainer(folder: Path, fsdp: bool) -> Trainer:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(config())
+    args = arguments(output_dir=str(folder), fsdp=fsdp, save_strategy="steps", save_steps=2)
+    trainer = Trainer(model, args, train_dataset=rows())
+    trainer.step_rows = BATCH
+    return trainer
+
+
+class _EnoughError(Exception):
+    pass
+
+
+def stop_after(trainer: Trainer, step: int) -> None:
+    """Train, and end after a step, as a kill would."""
+
+    class Stop:
+        every_process = True
+
+        def on_step(self, log: Any, total_steps: int) -> None:
+            if log.step == step:
+                raise _EnoughError
+
+        def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
+
+        def on_end(self, history: Any) -> None: ...
+
+    trainer.callbacks = [Stop()]
+    with contextlib.suppress(_EnoughError):
+        trainer.train()
+
+
+def save_whole() -> Found:
+    return saved(out() / "whole", fsdp=False)
+
+
+def save_split() -> Found:
+    return saved(out() / "split", fsdp=True)
+
+
+def resume_whole() -> Found:
+    return resumed(out() / "whole", fsdp=False)
+
+
+def resume_split() -> Found:
+    return resumed(out() / "split", fsdp=True)
+
+
+def resume_whole_as_split() -> Found:
+    return resumed(out() / "whole", fsdp=True)
+
+
+def resume_split_as_whole() -> Found:
+    return resumed(out() / "split", fsdp=False)
+
+
+def out() -> Path:
+    return Path(sys.argv[1])
+
+
+def main() -> None:
+    for name in sys.argv[2:]:
+        found = globals()[name]()
+        tensors = {key: value.contiguous() for key, value in found.items()}
+        save_file(tensors, out() / f"{name}.{join().rank}.safetensors")
+
+
+if __name__ == "__main__":
+    main()

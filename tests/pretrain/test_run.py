@@ -1,0 +1,471 @@
+"""Whole runs: what they learn, what they write, how they go on, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bertolt import (
+    AdamW,
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertTokenizer,
+    PackedBatch,
+)
+from bertolt.checkpoint.store import Store
+from bertolt.data.batch import IGNORE_INDEX
+from bertolt.errors import BertoltError, DataError, TrainingError, UsageError
+from bertolt.pretrain.batches import Batches
+from bertolt.pretrain.options import PretrainOptions
+from bertolt.pretrain.run import pretrain
+from bertolt.train.loop import StepLog, train_step
+from tests.pretrain.corpora import predictable_shards, random_shards, shard, write_corpus
+
+Make = Callable[..., PretrainOptions]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    ours, theirs = weights(one), weights(other)
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) for name, value in ours.items()
+    )
+
+
+class StopAt:
+    """Sends a signal to this process after a step."""
+
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        if log.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def on_end(self, history: Any) -> None: ...
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mlm+nsp"])
+def test_a_run_learns_and_leaves_a_whole_folder(
+    letters: Path, options: Make, objective: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = pretrain(letters, options(objective=objective, steps=60, lr=1e-2))
+    first, last = done.history.steps[0].loss, done.history.steps[-1].loss
+    assert last < 0.8 * first
+    out = done.out
+    assert {path.name for path in out.iterdir()} >= {
+        "arguments.json",
+        "checkpoint-50",
+        "checkpoint-60",
+        "config.json",
+        "log.jsonl",
+        "metrics.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    assert "checkpoint-40" not in {path.name for path in out.iterdir()}
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics == json.loads(json.dumps(done.metrics))
+    assert metrics["train"]["steps"] == 60
+    assert metrics["train"]["peak_share"] > 0
+    assert metrics["train"]["filler_share"] < 0.06
+    names = {"eval_loss", "eval_masked_accuracy"}
+    if objective == "mlm+nsp":
+        names |= {f"eval_{n}" for n in ("masked_loss", "next_sentence_loss")}
+        names |= {"eval_next_sentence_accuracy"}
+    assert metrics["eval"].keys() == names
+    said = capsys.readouterr().err
+    assert "Entropy of single tokens: 3.2" in said
+    assert "tokens/s" in said
+    assert "Held-out masked accuracy: " in said
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    kind = "BertForMaskedLM" if objective == "mlm" else "BertForPreTraining"
+    assert config["architectures"] == [kind]
+    assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.1
+    assert config["vocab_size"] == 97
+
+
+def test_the_log_has_every_step_and_evaluation(letters: Path, options: Make) -> None:
+    done = pretrain(letters, options())
+    lines = [json.loads(line) for line in (done.out / "log.jsonl").open(encoding="utf-8")]
+    assert lines[0]["settings"]["total_steps"] == 30
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 31))
+    for line, log in zip(steps, done.history.steps, strict=True):
+        assert line["loss"] == pytest.approx(log.loss, rel=1e-6)
+        assert line["tokens"] == log.tokens
+        assert line["tokens_per_second"] == pytest.approx(log.tokens / log.seconds, rel=1e-5)
+        assert line["peak_share"] == pytest.approx(line["flops_per_second"] / 1e11, rel=1e-5)
+        # 6P + 12·L·d·s̄ + 6m(d² + dV), of a model of two layers of 32.
+        flops = line["flops_per_second"] * line["seconds"] / line["tokens"]
+        exact = 6 * 2 * (4 * 32**2 + 2 * 32 * 64) + 6 * 0.2 * (32**2 + 32 * 97)
+        assert exact < flops < exact + 12 * 2 * 32 * 64
+    evaluated = [line["step"] for line in lines if "eval_loss" in line]
+    assert evaluated == [10, 20, 30]
+
+
+def test_the_peer_opens_it_and_answers_alike(letters: Path, options: Make) -> None:
+    from transformers import AutoTokenizer as PeerTokenizer
+    from transformers import BertForPreTraining as PeerModel
+
+    out = pretrain(letters, options(objective="mlm+nsp")).out
+    peer, info = PeerModel.from_pretrained(out, output_loading_info=True)
+    assert not any(info.values())
+    text = "a film with a very moving plot"
+    ids = PeerTokenizer.from_pretrained(out)(text, return_tensors="pt")
+    assert ids["input_ids"].tolist() == [BertTokenizer.from_pretrained(out)(text)["input_ids"]]
+    ours = BertForPreTraining.from_pretrained(out, verbose=False)
+    with torch.no_grad():
+        expected, found = peer.eval()(**ids), ours(**ids)
+    for name in ("prediction_logits", "seq_relationship_logits"):
+        assert torch.allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
+
+
+def test_a_classifier_starts_from_it(
+    letters: Path,
+    options: Make,
+    tmp_path: Path,
+    reviews: list[tuple[str, str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from bertolt.config import FinetuneOptions
+    from bertolt.finetune import finetune
+
+    out = pretrain(letters, options()).out
+    table = tmp_path / "reviews.csv"
+    rows = [f"{text},{label}" for text, label in reviews]
+    table.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    capsys.readouterr()
+    done = finetune(
+        table,
+        FinetuneOptions(model=str(out), out=tmp_path / "classifier", epochs=1, precision="fp32"),
+    )
+    assert done.scores is not None
+    assert "Limit: 64 tokens, from the model's position table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mlm+nsp"])
+def test_several_passes_act_as_one_large_batch(
+    objective: Any, tiny_tokenizer: BertTokenizer, tiny_config: Callable[..., BertConfig]
+) -> None:
+    """Three steps of four batches each are those of one batch with all their sequences."""
+    kind = BertForMaskedLM if objective == "mlm" else BertForPreTraining
+    made = Batches(random_shards(200), tiny_tokenizer, objective=objective, max_length=32, rows=256)
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    found: list[list[float]] = []
+    for together in (False, True):
+        torch.manual_seed(0)
+        model = kind(config).train()
+        optimizer = AdamW(model.parameters(), lr=1e-3)
+        found.append([])
+        for step in range(3):
+            parts = [made.batch(4 * step + number, 0.2) for number in range(4)]
+            log = train_step(model, _merged(parts) if together else parts, optimizer)
+            found[-1] += [log.loss, log.grad_norm]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def _merged(parts: list[PackedBatch]) -> PackedBatch:
+    """The sequences of several batches in one."""
+    ids, types, labels, following = [], [], [], []
+    for part in parts:
+        bounds = part.cu_seqlens[1:-1].long()
+        kept = slice(0, part.num_tokens)
+        assert part.labels is not None
+        for found, values in ((ids, part.input_ids), (types, part.token_type_ids)):
+            found += [each.numpy() for each in torch.tensor_split(values[kept], bounds)]
+        labels += [each.numpy() for each in torch.tensor_split(part.labels[kept], bounds)]
+        if part.next_sentence_label is not None:
+            following.append(part.next_sentence_label)
+    return PackedBatch.from_sequences(
+        ids,
+        types,
+        token_labels=labels,
+        next_sentence_label=torch.cat(following) if following else None,
+    )
+
+
+def test_a_step_grows_while_it_is_warmed_up(letters: Path, options: Make) -> None:
+    done = pretrain(letters, options(batch_tokens=2048, pass_tokens=512, steps=5, batch_warmup=4))
+    tokens = [log.tokens for log in done.history.steps]
+    assert [round(count / 500) for count in tokens] == [1, 1, 2, 3, 4]
+
+
+def test_masks_follow_their_schedule(
+    letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    make = Batches.batch
+
+    def watched(self: Batches, number: int, share: float) -> PackedBatch:
+        batch = make(self, number, share)
+        assert batch.labels is not None
+        masked = int((batch.labels != IGNORE_INDEX).sum())
+        shares.append((share, masked / (batch.num_tokens - 2 * batch.num_sequences)))
+        return batch
+
+    monkeypatch.setattr(Batches, "batch", watched)
+    pretrain(letters, options(mask=0.4, mask_end=0.1, steps=4))
+    asked, found = zip(*shares[-4:], strict=True)
+    assert asked == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert found == pytest.approx(asked, abs=0.002)
+    # Held-out batches come first, and their share is the one of the start.
+    assert {share for share, _ in shares[:-4]} == {0.4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"), [({"epochs": 0.5}, 32), ({"tokens": "10k"}, 20), ({"steps": 7}, 7)]
+)
+def test_how_long_a_run_is(
+    letters: Path, options: Make, changes: dict[str, Any], steps: int
+) -> None:
+    assert len(pretrain(letters, options(**changes)).history.steps) == pytest.approx(steps, abs=2)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant_with_warmup", "warmup_stable_decay"])
+def test_the_rate_follows_its_schedule(letters: Path, options: Make, schedule: Any) -> None:
+    done = pretrain(letters, options(schedule=schedule, steps=20, warmup=0.25, lr=1e-3))
+    rates = [log.learning_rate for log in done.history.steps]
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(1e-3)
+    assert rates[12] == pytest.approx(1e-3 * 8 / 15 if schedule == "linear" else 1e-3)
+    assert (rates[-1] == rates[12]) == (schedule == "constant_with_warmup")
+
+
+def test_wider_models_learn_more_slowly() -> None:
+    assert PretrainOptions().peak_rate(256) == 1e-3
+    assert PretrainOptions().peak_rate(64) == 1e-3
+    assert PretrainOptions().peak_rate(768) == pytest.approx(1e-3 / 3)
+    assert PretrainOptions(lr=0.5).peak_rate(768) == 0.5
+
+
+def test_a_run_goes_on_from_a_model(letters: Path, options: Make, tmp_path: Path) -> None:
+    first = pretrain(letters, options(steps=40))
+    again = pretrain(letters, options(model=str(first.out), steps=10, out=tmp_path / "again"))
+    assert again.history.steps[0].loss < first.history.steps[0].loss - 0.3
+    assert again.history.steps[0].learning_rate == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_as_if_it_had_not_been(
+    letters: Path,
+    options: Make,
+    tmp_path: Path,
+    number: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = pretrain(letters, options(out=tmp_path / "whole"))
+    settings = options(resume=True, dropout=0.1)
+    reference = pretrain(letters, options(out=tmp_path / "reference", dropout=0.1))
+    assert not same_weights(whole.out, reference.out)
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit) as ended:
+            pretrain(letters, settings, callbacks=[StopAt(17, number)])
+        assert ended.value.code == 143
+    else:
+        assert pretrain(letters, settings, callbacks=[StopAt(17, number)]).interrupted
+    assert "No checkpoint in" in capsys.readouterr().err
+    assert not (settings.out / "model.safetensors").exists()
+    assert (settings.out / "checkpoint-17").is_dir()
+    done = pretrain(letters, settings)
+    assert f"Resumed from {settings.out / 'checkpoint-17'}" in capsys.readouterr().err
+    assert same_weights(settings.out, reference.out)
+    assert done.history.evaluations == reference.history.evaluations
+    assert [log.loss for log in done.history.steps] == [log.loss for log in reference.history.steps]
+    logs = [
+        [json.loads(line).get("step") for line in (folder / "log.jsonl").open(encoding="utf-8")]
+        for folder in (settings.out, reference.out)
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_the_log_of_a_killed_run_loses_its_torn_line(letters: Path, options: Make) -> None:
+    pretrain(letters, options(resume=True), callbacks=[StopAt(12, signal.SIGINT)])
+    out = options().out
+    for folder in out.glob("checkpoint-12"):
+        folder.rename(out / "away")
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"step": 13, "lo')
+    (out / "away").rename(out.parent / "away")
+    pretrain(letters, options(resume=True))
+    lines = [json.loads(line) for line in (out / "log.jsonl").open(encoding="utf-8")]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 31))
+
+
+def test_the_best_weights_can_be_the_result(
+    letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bertolt.pretrain.measure import HeldOut
+
+    measure = HeldOut.measure
+    found: list[dict[str, float]] = []
+
+    def worse_at_the_end(self: HeldOut, *args: Any) -> dict[str, float]:
+        metrics = measure(self, *args)
+        found.append({**metrics, "eval_loss": 1.0 if len(found) == 1 else 2.0})
+        return found[-1]
+
+    monkeypatch.setattr(HeldOut, "measure", worse_at_the_end)
+    out = pretrain(letters, options(keep="best")).out
+    assert Store(out).steps() == [20, 30]
+    assert same_weights(out, out / "checkpoint-20")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(letters: Path, options: Make) -> None:
+    with pytest.raises(TrainingError, match=r"checkpoint-\d+ has whole weights") as found:
+        pretrain(letters, options(lr=1e30, clip=0, save_every=1))
+    assert "smaller --lr than 1e+30" in found.value.fix
+    assert not (options().out / "model.safetensors").exists()
+
+
+def test_a_plateau_is_named_and_its_end_too(
+    tmp_path: Path,
+    options: Make,
+    tiny_tokenizer: BertTokenizer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Words in no order have nothing to learn but how frequent they are."""
+    random = np.random.default_rng(0)
+
+    def noise(seed: int) -> list[Any]:
+        words = np.minimum(random.geometric(0.2, 12_000), 40) + 5
+        return [shard([[part.tolist() for part in np.split(words[at : at + 60], 3)]
+                       for at in range(0, 12_000, 60)])]  # fmt: skip
+
+    corpus = write_corpus(tmp_path / "noise", tiny_tokenizer, noise(0), noise(1))
+    done = pretrain(corpus, options(steps=100, lr=1e-2, eval_every=10))
+    said = capsys.readouterr().err
+    assert "stays near 2.4" in said or "stays near 2.5" in said
+    assert "the entropy of single tokens" in said
+    assert done.metrics["left_token_entropy_at_step"] is None
+    entropy = done.metrics["token_entropy"]
+    assert done.metrics["eval"]["eval_loss"] == pytest.approx(entropy, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "fix"),
+    [
+        ({"mask": 0}, "--mask is 0", "give a share between 0 and 1, as 0.2"),
+        ({"steps": 3, "epochs": 2}, "--steps and --epochs were given", "give one of them"),
+        ({"tokens": "many"}, "--tokens is 'many'", "give a number, as 33M, 100B or 1.5T"),
+        ({"model": "x", "config": "base"}, "--model and --config were given", "give one of them"),
+        ({"keep": 0}, "--keep is 0", "give 1 or more, or best"),
+        ({"warmup": -1}, "--warmup is -1", "give 0 or more"),
+        ({"schedule": "straight"}, "--schedule is straight", "give linear or"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(changes: dict[str, Any], words: str, fix: str) -> None:
+    with pytest.raises(UsageError, match=words) as found:
+        PretrainOptions(**changes)
+    assert found.value.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_tokens": 1000, "pass_tokens": 512}, "no multiple of the 512 of a forward pass"),
+        ({"batch_tokens": 100}, "--batch-tokens is 100, and sequences have up to 64"),
+        ({"config": "huge"}, "--config is 'huge'"),
+        ({"positions": 32}, "up to 64 tokens, and the position table"),
+        ({"model": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(
+    letters: Path, options: Make, changes: dict[str, Any], words: str
+) -> None:
+    settings = options(**changes)
+    with pytest.raises(BertoltError, match=words):
+        pretrain(letters, settings)
+    assert not settings.out.exists()
+
+
+def test_a_model_of_another_vocabulary_is_refused(
+    letters: Path, options: Make, real_checkpoint: Path
+) -> None:
+    with pytest.raises(UsageError, match="another vocabulary than the one that made the corpus"):
+        pretrain(letters, options(model=str(real_checkpoint)))
+
+
+def test_a_corpus_without_text_or_none_at_all_is_refused(
+    tmp_path: Path, options: Make, tiny_tokenizer: BertTokenizer
+) -> None:
+    with pytest.raises(DataError, match="no prepared corpus"):
+        pretrain(tmp_path, options())
+    empty = write_corpus(tmp_path / "empty", tiny_tokenizer, [], predictable_shards(3))
+    with pytest.raises(DataError, match="no text to train on"):
+        pretrain(empty, options())
+
+
+def test_a_corpus_that_holds_nothing_out_is_trained_on(
+    tmp_path: Path,
+    options: Make,
+    tiny_tokenizer: BertTokenizer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus = write_corpus(tmp_path / "all", tiny_tokenizer, predictable_shards(50))
+    done = pretrain(corpus, options(steps=3))
+    assert done.metrics["eval"] is None
+    assert "there is no held-out loss" in capsys.readouterr().err
+
+
+def test_held_out_text_without_pairs_is_measured_by_its_masks(
+    tmp_path: Path,
+    options: Make,
+    tiny_tokenizer: BertTokenizer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus = write_corpus(
+        tmp_path / "one", tiny_tokenizer, predictable_shards(50), predictable_shards(1)
+    )
+    done = pretrain(corpus, options(steps=3, objective="mlm+nsp"))
+    assert done.metrics["eval"].keys() == {"eval_loss", "eval_masked_accuracy"}
+    assert "only masked tokens are measured: next sentence prediction needs" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_folder_in_use_is_refused(letters: Path, options: Make) -> None:
+    settings = options(steps=3)
+    pretrain(letters, settings)
+    with pytest.raises(UsageError, match="the folder is not empty") as found:
+        pretrain(letters, settings)
+    assert found.value.fix == "go on with what is there: --resume; or replace it: --overwrite"
+    (settings.out / "mine.txt").write_text("kept", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"'mine.txt', which no run has written"):
+        pretrain(letters, replace(settings, overwrite=True))
+    (settings.out / "mine.txt").unlink()
+    pretrain(letters, replace(settings, overwrite=True, steps=4))
+    assert Store(settings.out).steps() == []
+
+
+def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
+    pretrain(letters, options(), callbacks=[StopAt(12, signal.SIGINT)])
+    with pytest.raises(UsageError, match=r"it was made with --mask 0\.2, and now it is 0\.3"):
+        pretrain(letters, options(resume=True, mask=0.3))
+
+
+def test_held_out_numbers_are_of_fixed_masks(letters: Path, options: Make) -> None:
+    """The first evaluation of two runs that differ only in their later steps is the same."""
+    one = pretrain(letters, options(steps=10, schedule="constant", warmup=0))
+    other = pretrain(
+        letters, options(steps=20, schedule="constant", warmup=0, out=options().out / "b")
+    )
+    assert one.history.evaluations[0] == other.history.evaluations[0]
+    assert math.isfinite(one.metrics["eval"]["eval_loss"])
