@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 from importlib import metadata
@@ -44,6 +45,7 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in PACKAGES}
 
 
+@functools.cache
 def keep_freed_memory() -> bool:
     """Let the process keep the memory that it frees, for the next step to take; whether it does.
 

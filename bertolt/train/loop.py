@@ -264,6 +264,7 @@ def predict_batches(
     the budget alone. The model's training mode is restored at the end. On a CPU its layers are made
     ready for answering before; with `keep_prepared`, for the next call too.
     """
+    keep_freed_memory()
     device = next(model.parameters()).device
     with _evaluating(model), prepared(model, precision.name, keep=keep_prepared):
         for numbers, own in world.deal(batches_by_tokens(lengths, token_budget)):
