@@ -18,7 +18,7 @@ NEAR = 0.93
 """A loss above this share of the entropy of single tokens has learned next to nothing else."""
 
 _STILL = 0.985  # of the loss before: what falls by less is standing still
-_PATIENCE = 3  # evaluations
+_EVALUATIONS = 3  # that stand still before a plateau is named
 
 
 @dataclass(frozen=True)
@@ -166,16 +166,17 @@ class Plateau:
     Args:
         entropy: of single tokens, in nats.
         warmup: steps in which the learning rate still rises, and nothing is expected.
+        patience: steps that a loss may stand still, and not fewer than three evaluations.
 
     Attributes:
         since: the step of the first evaluation that was near it without a fall since, or None.
         left: the step of the first evaluation that was below it, or None.
     """
 
-    def __init__(self, entropy: float, warmup: int) -> None:
+    def __init__(self, entropy: float, warmup: int, patience: int) -> None:
         self.since: int | None = None
         self.left: int | None = None
-        self._entropy, self._warmup = entropy, warmup
+        self._entropy, self._warmup, self._patience = entropy, warmup, patience
         self._still: list[float] = []
         self._named = False
 
@@ -201,7 +202,8 @@ class Plateau:
             self.since, self._still = None, []
         self.since = step if self.since is None else self.since
         self._still.append(loss)
-        if len(self._still) < _PATIENCE or self._named:
+        patient = len(self._still) < _EVALUATIONS or step - self.since < self._patience
+        if patient or self._named:
             return ""
         self._named = True
         return f"Caution: {self.words(loss)}"

@@ -72,7 +72,7 @@ def require_usable(out: Path, *, overwrite: bool, resume: bool) -> None:
 
     Raises:
         UsageError: it is a file; or holds something, and is neither overwritten nor resumed; or
-            something that no run wrote, and is overwritten.
+            something that no run wrote, and is overwritten; or no run at all, and is resumed.
     """
     if not out.is_dir():
         require_free(out, overwrite=False, ours=FILES)
@@ -84,6 +84,12 @@ def require_usable(out: Path, *, overwrite: bool, resume: bool) -> None:
             "the folder is not empty",
             place=str(out),
             fix="go on with what is there: --resume; or replace it: --overwrite",
+        )
+    if resume and found and not any(map(_is_of_a_run, found)):
+        raise UsageError(
+            "the folder holds something, and no run to go on with",
+            place=str(out),
+            fix="choose another --out",
         )
     if overwrite and not resume and foreign:
         raise UsageError(
@@ -122,6 +128,10 @@ def _entries(out: Path) -> list[Path]:
 
 def _is_ours(entry: Path) -> bool:
     return entry.name in FILES or _CHECKPOINT.fullmatch(entry.name) is not None
+
+
+def _is_of_a_run(entry: Path) -> bool:
+    return entry.name == LOG or _CHECKPOINT.fullmatch(entry.name) is not None
 
 
 def _remove(entry: Path) -> None:

@@ -93,14 +93,15 @@ def pretrain(
     folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
     with folder if world.first else contextlib.nullcontext():
         if world.first:
-            require_space(out, run.model.num_parameters(), (store.keep or 1) + 1)
+            most = 3 if options.keep == "best" else options.keep + 1
+            require_space(out, run.model.num_parameters(), most)
         world.replicate(run.model)
         saving = _saving(run, store)
         torch.manual_seed(world.seed(options.seed))
         before = saving.load(checkpoint) if checkpoint else None
         if options.resume and before is None:
             say(f"No checkpoint in {out}: the run begins")
-        plateau = Plateau(run.entropy, run.warmup_steps)
+        plateau = Plateau(run.entropy, run.warmup_steps, run.total_steps // 10)
         history = _fit(run, saving, before, plateau, callbacks)
         saving.exit_if_terminated(history)
         # A signal from here on would lose what was trained: it waits until that is in place.
@@ -179,9 +180,8 @@ def _finish(
     if history.interrupted:
         say(f"Stopped after step {history.step}: --resume goes on from there, in {out}")
         return PretrainResult(out=out, history=history, metrics={}, interrupted=True)
-    if saving.best is not None:
-        saving.restore_best(history)
-    metrics = _metrics(run, history, plateau)
+    best = saving.restore_best(history) if saving.best else None
+    metrics = _metrics(run, history, plateau, history.step if best is None else best)
     _say_rates(history, metrics)
     model = run.world.whole(run.model)
     if not run.world.first:
@@ -210,13 +210,13 @@ def _finish(
     return PretrainResult(out=out, history=history, metrics=metrics, interrupted=False)
 
 
-def _metrics(run: Run, history: History, plateau: Plateau) -> dict[str, Any]:
-    """What `metrics.json` holds."""
+def _metrics(run: Run, history: History, plateau: Plateau, step: int) -> dict[str, Any]:
+    """What `metrics.json` holds of a run that ends with the weights of a step."""
     rates = history.summary()
     flops = sum(log.tokens * run.work.flops(log.step) for log in history.steps)
     rate = flops / rates["seconds"] if rates["seconds"] else 0.0
     return {
-        "eval": history.evaluations[-1][1] if history.evaluations else None,
+        "eval": dict(history.evaluations).get(step),
         "train": {
             **rates,
             "epochs": run.steps.before(history.step + 1) / run.data.per_epoch,

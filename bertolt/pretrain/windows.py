@@ -28,6 +28,7 @@ WINDOW = 64
 
 _COUNTED = 1 << 26  # tokens that are counted at most, over all shards
 _SWAPS = 8  # rounds of evening out at most; one or two are usual
+_CANDIDATES = 128  # sequences of a batch that are tried for a swap
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,9 @@ class Epoch:
         # Windows are as equal as whole numbers of batches allow: (W + 1,) batches, then sequences.
         self._first = np.arange(count + 1) * num_batches // count
         room = min(int(total[-1]), num_batches * budget.aim)
-        self._cuts = np.searchsorted(total, self._first * room // num_batches, side="right")
+        whole, rest = divmod(room, num_batches)  # apart, so that no product passes 64 bits
+        ends = self._first * whole + self._first * rest // num_batches
+        self._cuts = np.searchsorted(total, ends, side="right")
         self._window: tuple[int, list[Ints]] = (-1, [])
 
     @property
@@ -253,9 +256,11 @@ class Epoch:
             order, half = np.argsort(full, kind="stable"), len(full) // 2
             low, high = order[:half], order[::-1][:half]
             # Of each pair of batches, the two sequences whose swap comes nearest to evening them.
-            gain = sizes[:, None, high] - sizes[None, :, low]
+            choice = np.arange(0, len(sizes), -(-len(sizes) // _CANDIDATES))
+            some = sizes[choice]
+            gain = some[:, None, high] - some[None, :, low]
             off = np.abs(gain - (full[high] - full[low]) // 2).reshape(-1, half)
-            of_high, of_low = np.divmod(off.argmin(axis=0), len(sizes))
+            of_high, of_low = (choice[place] for place in np.divmod(off.argmin(axis=0), len(choice)))
             for table in (dealt, sizes):
                 kept = table[of_high, high].copy()
                 table[of_high, high] = table[of_low, low]

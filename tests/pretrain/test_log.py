@@ -21,9 +21,11 @@ from bertolt.pretrain.run import pretrain
 Make = Callable[..., PretrainOptions]
 
 
-def watched(losses: list[float], warmup: int = 0) -> tuple[Plateau, list[str]]:
+def watched(
+    losses: list[float], warmup: int = 0, patience: int = 0
+) -> tuple[Plateau, list[str]]:
     """A plateau at 6 that has seen these losses, every ten steps."""
-    plateau = Plateau(6.0, warmup)
+    plateau = Plateau(6.0, warmup, patience)
     said = [plateau._see(10 * place, loss) for place, loss in enumerate(losses, 1)]
     return plateau, [words for words in said if words]
 
@@ -52,8 +54,13 @@ def test_nothing_is_expected_of_the_warmup() -> None:
     assert len(watched([6.2] * 6, warmup=30)[1]) == 1
 
 
+def test_evaluations_in_a_row_are_no_long_stay() -> None:
+    assert watched([6.2] * 5, patience=50)[1] == []
+    assert len(watched([6.2] * 6, patience=50)[1]) == 1
+
+
 def test_a_run_that_goes_on_says_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    plateau = Plateau(6.0, 0)
+    plateau = Plateau(6.0, 0, 0)
     plateau.replay([(step, {"eval_loss": 6.2}) for step in (10, 20, 30)])
     plateau.on_evaluate(40, {"eval_loss": 6.2})
     assert capsys.readouterr().err == ""

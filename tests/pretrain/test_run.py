@@ -323,7 +323,9 @@ def test_the_best_weights_can_be_the_result(
         return found[-1]
 
     monkeypatch.setattr(HeldOut, "measure", worse_at_the_end)
-    out = pretrain(letters, options(keep="best")).out
+    done = pretrain(letters, options(keep="best"))
+    out = done.out
+    assert done.metrics["eval"]["eval_loss"] == 1
     assert Store(out).steps() == [20, 30]
     assert same_weights(out, out / "checkpoint-20")
 
@@ -453,6 +455,15 @@ def test_a_folder_in_use_is_refused(letters: Path, options: Make) -> None:
     (settings.out / "mine.txt").unlink()
     pretrain(letters, replace(settings, overwrite=True, steps=4))
     assert Store(settings.out).steps() == []
+
+
+def test_a_folder_without_a_run_is_not_gone_on_with(letters: Path, options: Make) -> None:
+    settings = options(resume=True)
+    settings.out.mkdir()
+    (settings.out / "config.json").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="no run to go on with"):
+        pretrain(letters, settings)
+    assert [path.name for path in settings.out.iterdir()] == ["config.json"]
 
 
 def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
