@@ -260,7 +260,9 @@ class Epoch:
             some = sizes[choice]
             gain = some[:, None, high] - some[None, :, low]
             off = np.abs(gain - (full[high] - full[low]) // 2).reshape(-1, half)
-            of_high, of_low = (choice[place] for place in np.divmod(off.argmin(axis=0), len(choice)))
+            of_high, of_low = (
+                choice[place] for place in np.divmod(off.argmin(axis=0), len(choice))
+            )
             for table in (dealt, sizes):
                 kept = table[of_high, high].copy()
                 table[of_high, high] = table[of_low, low]

@@ -20,10 +20,10 @@ from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store, require_whole, step_of
 from bertolt.config import DECIDING, TrainingArguments
 from bertolt.console import say
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import count_tokens
 from bertolt.data.sampler import BatchSampler
-from bertolt.distributed import World, join
+from bertolt.distributed import join
 from bertolt.errors import DataError, UsageError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice, agree, choose_precision
@@ -31,7 +31,6 @@ from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.callbacks import Progress
 from bertolt.train.loop import (
     Callback,
-    EvaluatedBatch,
     History,
     RowSource,
     RunningLoss,
@@ -40,6 +39,7 @@ from bertolt.train.loop import (
 )
 from bertolt.train.optim import AdamW, get_scheduler, parameter_groups
 from bertolt.train.packing import Collator, packing
+from bertolt.train.results import Results
 from bertolt.train.saving import Best, Saving
 
 _FULL_LENGTH = 512
@@ -325,7 +325,7 @@ class Trainer:
         return checkpoint
 
     def _run(self, data: Data, keep: bool) -> PredictionOutput:
-        results = _Results(self.model)
+        results = Results(self.model)
         loss, start = RunningLoss(), 0
         for rows in _windows(data):
             for batch in predict_batches(
@@ -471,82 +471,6 @@ class Trainer:
             )
             self._counted = (rows, np.fromiter(counts, dtype=np.int64, count=len(rows)))
         return self._counted[1]
-
-
-class _Results:
-    """Logits and labels of an evaluation, batch by batch, put into the order of the rows."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
-        self._labelled_only = False
-        self._rows: list[int] = []
-        self._logits: list[NDArray[Any]] = []
-        self._labels: list[NDArray[Any]] = []
-
-    def add(self, first_row: int, found: EvaluatedBatch) -> None:
-        """Take in the results of a batch, whose rows are counted from `first_row`."""
-        batch = found.batch
-        self._labelled_only = self._model.labelled_only(batch)
-        self._rows += (first_row + found.rows).tolist()
-        counts = batch.lengths.numpy()
-        if found.labels is not None and self._model.labels_per_token:
-            labels = found.labels[: batch.num_tokens].numpy()
-            if self._labelled_only:
-                counts = np.add.reduceat(labels != IGNORE_INDEX, batch.first_rows, dtype=int)
-                labels = labels[labels != IGNORE_INDEX]
-            self._labels += np.split(labels, np.cumsum(counts)[:-1])
-        elif found.labels is not None:
-            self._labels += list(found.labels.numpy())
-        logits = found.logits.numpy()
-        per_token = self._model.logits_per_token
-        self._logits += np.split(logits, np.cumsum(counts)[:-1]) if per_token else list(logits)
-
-    def gather(self, world: World) -> None:
-        """Put the results of all processes together, on each of them."""
-        self._labelled_only = world.any(self._labelled_only)
-        self._rows = [int(row) for row in _gather(world, [np.array(row) for row in self._rows])]
-        self._logits = _gather(world, self._logits)
-        self._labels = _gather(world, self._labels)
-
-    def in_order(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """All logits, and all labels if there were any."""
-        order = np.argsort(self._rows)
-        logits = self._joined([self._logits[row] for row in order], self._model.logits_per_token)
-        if not self._labels:
-            return logits, None
-        labels = self._joined([self._labels[row] for row in order], self._model.labels_per_token)
-        return logits, labels
-
-    def _joined(self, rows: Sequence[NDArray[Any]], per_token: bool) -> NDArray[Any]:
-        if not per_token:
-            return np.stack(rows)
-        return np.concatenate(rows) if self._labelled_only else _pad_rows(rows)
-
-
-def _gather(world: World, rows: Sequence[Any]) -> list[NDArray[Any]]:
-    """Arrays of all processes, which differ in their first dimension at most."""
-    if world.alone:
-        return list(rows)
-    arrays = [np.asarray(row) for row in rows]
-    flat = torch.from_numpy(np.concatenate([np.atleast_1d(a) for a in arrays])) if arrays else None
-    whole = arrays[0].ndim == 0 if arrays else False
-    lengths = torch.tensor([1 if a.ndim == 0 else len(a) for a in arrays])
-    found: list[NDArray[Any]] = []
-    for values, counts in zip(
-        world.gather(flat), world.gather(lengths if arrays else None), strict=True
-    ):
-        parts = np.split(values.numpy(), np.cumsum(counts.numpy())[:-1])
-        found += parts
-    return [part[0] for part in found] if world.any(whole) else found
-
-
-def _pad_rows(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Rows of different lengths (L, …) as one array (rows, L, …), ignored labels beyond the end."""
-    length = max(map(len, rows))
-    padded = np.full((len(rows), length, *rows[0].shape[1:]), IGNORE_INDEX, rows[0].dtype)
-    for row, values in zip(padded, rows, strict=True):
-        row[: len(values)] = values
-    return padded
 
 
 def _is_stream(data: Any) -> bool:

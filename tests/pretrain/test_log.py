@@ -21,9 +21,7 @@ from bertolt.pretrain.run import pretrain
 Make = Callable[..., PretrainOptions]
 
 
-def watched(
-    losses: list[float], warmup: int = 0, patience: int = 0
-) -> tuple[Plateau, list[str]]:
+def watched(losses: list[float], warmup: int = 0, patience: int = 0) -> tuple[Plateau, list[str]]:
     """A plateau at 6 that has seen these losses, every ten steps."""
     plateau = Plateau(6.0, warmup, patience)
     said = [plateau._see(10 * place, loss) for place, loss in enumerate(losses, 1)]
