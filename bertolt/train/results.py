@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bertolt.data.batch import IGNORE_INDEX
+from bertolt.distributed import World
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch
 
