@@ -22,7 +22,7 @@ from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 from bertolt.words import clean, plural, shorten
 
-TOKEN_BUDGET = 8192
+TOKEN_BUDGET = 4096
 """Most tokens of one evaluation or prediction batch."""
 SHOWN_LABELS = 50
 """Most labels of the printed table; `to_dict` and the report have all of them."""

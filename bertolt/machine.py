@@ -9,8 +9,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-KERNELS = "192"
-"""Prepared CPU kernels to keep: those of a dozen batch sizes and as many groups of texts."""
+KERNELS = "64"
+"""Prepared CPU kernels to keep, each of which takes up to some megabytes."""
 
 PACKAGES = ("bertolt", "torch", "tokenizers", "safetensors", "datasets", "numpy")
 

@@ -389,9 +389,9 @@ def activation_bytes(
 
     Of a layer 22d + 4f: the 34d of Korthikanti et al., 2022, arXiv:2205.05198, for f = 4d, and 2d
     more for each of two norms, which are computed in fp32. Attention matrices are not kept where a
-    flash kernel runs. A CPU keeps 5 bytes for each of N·s, and 6d as it sorts texts by length. With
-    gradient checkpointing a layer keeps its input, 2d, and one at a time all of it. A masked token
-    has its row of the vocabulary: bfloat16, fp32 and its gradient.
+    flash kernel runs; a CPU keeps 5 bytes for each of N·s. With gradient checkpointing a layer
+    keeps its input, 2d, and one at a time all of it. A masked token has its row of the vocabulary:
+    bfloat16, fp32 and its gradient.
 
     Args:
         config: shape of the model.
@@ -402,7 +402,7 @@ def activation_bytes(
     d, f, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     layer = 22.0 * d + 4.0 * f
     if on_cpu:
-        layer += 6.0 * d + 5.0 * config.num_attention_heads * length
+        layer += 5.0 * config.num_attention_heads * length
     ends = 10.0 * d + masked * (10.0 * config.vocab_size + 20.0 * d)
     return layers * layer + ends, layers * 2.0 * d + layer + ends
 

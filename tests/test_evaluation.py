@@ -104,7 +104,7 @@ model = bertolt.BertForSequenceClassification(
 )
 precision = choose_precision("bf16", torch.device("cpu"))
 choose = np.random.default_rng(0)
-for part in range(6):
+for part in range(10):
     texts = [" ".join(["film"] * n) for n in choose.integers(1, 120, 1000)]
     rows = encode_texts(tokenizer, texts, 160, choose.integers(0, 2, 1000))
     score(model, rows, precision=precision, baseline_label=0)
@@ -123,8 +123,8 @@ def test_memory_does_not_grow_with_the_rows(tiny_folder: Path) -> None:
         text=True,
     )
     resident = [float(line) for line in told.stdout.split()]
-    # Without a bound on the prepared kernels it is several hundred.
-    assert resident[-1] - resident[1] < 60
+    # Until as many kernels are prepared as are kept, there are more of them with each shape.
+    assert resident[-1] - resident[4] < 40
 
 
 def test_the_baseline_is_one_label_for_all(scores: Scores, rows: Any) -> None:

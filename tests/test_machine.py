@@ -44,7 +44,7 @@ def test_memory_that_is_kept_is_not_cleared_by_the_system_again() -> None:
 def test_the_caches_of_kernels_are_bounded_unless_the_user_chose() -> None:
     name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
     program = f"import os, bertolt.model; print(os.environ[{name!r}])"
-    for given, wanted in (({}, "192"), ({name: "9"}, "9")):
+    for given, wanted in (({}, "64"), ({name: "9"}, "9")):
         clean = {key: value for key, value in os.environ.items() if key != name}
         told = subprocess.run(
             [sys.executable, "-c", program],

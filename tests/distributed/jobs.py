@@ -28,7 +28,7 @@ from bertolt import (
     TrainingArguments,
 )
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
-from bertolt.data.encode import CutAccount, EncodedTexts
+from bertolt.data.encode import EncodedTexts
 from bertolt.distributed import join
 from bertolt.evaluation import score
 
@@ -195,13 +195,12 @@ def evaluation(count: int = ROWS, *, fsdp: bool = False) -> Found:
 def encode(data: list[dict[str, Any]]) -> EncodedTexts:
     ids = [np.array(row["input_ids"], dtype=np.int32) for row in data]
     lengths = np.array([len(each) for each in ids])
-    tokens = int(lengths.sum())
     return EncodedTexts(
         ids=np.concatenate(ids),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         full_lengths=lengths,
         labels=np.array([abs(row["labels"]) % 2 for row in data]),
-        account=CutAccount(max_length=64, texts=len(ids), tokens=tokens, texts_cut=0, tokens_cut=0),
+        max_length=64,
     )
 
 
