@@ -259,8 +259,10 @@ def prepare_layout(
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _lay_out_groups(batch: PackedBatch, causal: bool, heads: int) -> Groups:
     starts, num_rows = batch.starts_on_host, batch.input_ids.shape[0]
-    lay_out = _lay_out_again if num_rows <= SMALL_BATCH else _lay_out
-    return lay_out(tuple(starts.tolist()), num_rows, causal, heads, batch.cu_seqlens.device)
+    device = batch.cu_seqlens.device
+    again = num_rows <= SMALL_BATCH and device.type == "cpu"
+    lay_out = _lay_out_again if again else _lay_out
+    return lay_out(tuple(starts.tolist()), num_rows, causal, heads, device)
 
 
 def _lay_out(

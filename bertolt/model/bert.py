@@ -9,7 +9,9 @@ D head size, V vocabulary. Architecture: Devlin et al., 2018, arXiv:1810.04805.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -142,7 +144,11 @@ class BertSelfOutput(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """(T, width_in) and the (T, H) it is added to: (T, H)."""
-        summed = dropout_add(self.dense(hidden), residual, self.dropout.p, self.dropout.training)
+        found, drop = self.dense(hidden), self.dropout
+        if type(drop) is Dropout and not drop._forward_hooks:
+            summed = dropout_add(found, residual, drop.p, drop.training)
+        else:
+            summed = drop(found) + residual
         normed: Tensor = self.LayerNorm(summed)
         return normed
 
@@ -256,6 +262,10 @@ class BertPooler(nn.Module):
         return torch.tanh(self.dense(first))
 
 
+_LENT = threading.local()
+"""By the id of a model, the layers that are lent to it."""
+
+
 class PreparedLayers(Protocol):
     """The layers of an encoder in another form, as `bertolt.model.inference` makes them."""
 
@@ -274,8 +284,6 @@ class BertModel(PreTrainedModel):
     """
 
     base_model_prefix = ""
-    prepared: PreparedLayers | None = None
-    """The layers made ready for answering, while `inference.prepared` lends them."""
     passes_with_gradients: int = 0
     """Forward passes that an update may follow: what was made of the weights before is old then."""
 
@@ -301,8 +309,9 @@ class BertModel(PreTrainedModel):
     ) -> Tensor:
         """The hidden states of a packed batch: (T, H)."""
         self._count_pass()
-        if self.prepared is not None and context is None and not watched.anything:
-            return self.prepared(self.embeddings(batch), self.prepare_layout(batch))
+        prepared = self.prepared
+        if prepared is not None and context is None and not watched.anything:
+            return prepared(self.embeddings(batch), self.prepare_layout(batch))
         context = context or Context()
         across = None
         if context.source is not None:
@@ -336,6 +345,27 @@ class BertModel(PreTrainedModel):
             return PaddedAttend.within(batch, causal=causal, cache=cache, maps=maps)
         return SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
 
+    @property
+    def prepared(self) -> PreparedLayers | None:
+        """Layers made ready for answering, if this thread is lent some and needs no gradients."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return None
+        found: PreparedLayers | None = vars(_LENT).get(str(id(self)))
+        return found
+
+    @contextlib.contextmanager
+    def lent(self, layers: PreparedLayers) -> Iterator[None]:
+        """Inside, answers of this thread come from `layers`."""
+        name, before = str(id(self)), vars(_LENT).get(str(id(self)))
+        setattr(_LENT, name, layers)
+        try:
+            yield
+        finally:
+            if before is None:
+                delattr(_LENT, name)
+            else:
+                setattr(_LENT, name, before)
+
     def _count_pass(self) -> None:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self.passes_with_gradients += 1
@@ -346,9 +376,9 @@ class BertModel(PreTrainedModel):
         self._count_pass()
         if watched.anything:
             first = self.encode(batch, watched).index_select(0, batch.first_rows)
-        elif self.prepared is not None:
+        elif (prepared := self.prepared) is not None:
             embedded, layout = self.embeddings(batch), self.prepare_layout(batch)
-            first = self.prepared(embedded, layout, batch.first_rows)
+            first = prepared(embedded, layout, batch.first_rows)
         else:
             first = self.encoder(self.embeddings(batch), self._attend(batch), batch.first_rows)
         pooled: Tensor = self.pooler(first)

@@ -12,9 +12,10 @@ Shapes: B sequences, T packed tokens, H hidden, N heads, D head size.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,6 @@ from bertolt.model.bert import (
     BertSelfOutput,
 )
 from bertolt.model.dropout import Dropout
-from bertolt.model.pretrained import PreTrainedModel
 
 # What oneDNN calls the activations, and how it computes them. Others run after the product.
 _FUSED = {
@@ -99,8 +99,10 @@ class Int8Product:
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `Product`, in bfloat16."""
         low, high = (float(end) for end in torch.aminmax(x))
+        if not math.isfinite(high - low):
+            return torch.full((len(x), len(self.scale)), math.nan, dtype=torch.bfloat16)
         step = max(high - low, 1e-12) / 255
-        zero = round(-low / step)
+        zero = math.floor(-low / step)  # rounded up, the highest level would be 256, which is 0
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
             _levels(x, 1 / step, zero),
             step,
@@ -137,9 +139,16 @@ def product_maker(precision: str) -> MakeProduct:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if precision == "int8":
         return Int8Product
-    if torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if _has_fused(dtype):
         return lambda weight, bias, activation: FusedProduct(weight, bias, dtype, activation)
     return lambda weight, bias, activation: Product(weight, bias, dtype)
+
+
+def _has_fused(dtype: torch.dtype) -> bool:
+    ops = torch.ops.mkldnn
+    if not torch._C._has_mkldnn or not hasattr(ops, "_linear_pointwise"):
+        return False
+    return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
 
 
 @dataclass(frozen=True)
@@ -231,8 +240,8 @@ class PreparedEncoder:
     def __init__(self, base: BertModel, precision: str) -> None:
         encoder, activation = base.encoder, base.config.hidden_act
         make, last = product_maker(precision), len(encoder.layer) - 1
-        self.precision = precision
         self._base = weakref.ref(base)
+        self._backend = base.attention_backend
         self._parts = _parts(encoder)
         self._writes = self._count_writes()
         self.layers = [
@@ -241,28 +250,34 @@ class PreparedEncoder:
             if isinstance(layer, BertLayer)
         ]
 
-    def fits(self, precision: str) -> bool:
-        """Whether it is of this precision, and the encoder is as it was.
+    def fits(self) -> bool:
+        """Whether the encoder is as it was.
 
         Looked at before each answer, so it asks what is quick to ask: are all modules and weights
         the same objects, without hooks, and has none been written to since?
         """
+        base = self._base()
         return (
-            precision == self.precision
+            base is not None
+            and base.attention_backend is self._backend
             and all(holder.get(name) is part for holder, name, part in self._parts)
             and not any(
-                part._forward_hooks or part._forward_pre_hooks
+                part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
                 for _, _, part in self._parts
                 if isinstance(part, nn.Module)
             )
             and self._count_writes() == self._writes
         )
 
-    def _count_writes(self) -> list[int]:
+    def _count_writes(self) -> list[object]:
         # Fused optimizers write without being counted, but no update comes without a gradient.
         base = self._base()
-        passes = -1 if base is None else base.passes_with_gradients
-        return [passes, *(part._version for _, _, part in self._parts if isinstance(part, Tensor))]
+        tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
+        return [
+            -1 if base is None else base.passes_with_gradients,
+            *(0 if each.is_inference() else each._version for each in tensors),
+            *((each.dtype, each.device) for each in tensors),
+        ]
 
     def __call__(
         self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None = None
@@ -274,15 +289,19 @@ class PreparedEncoder:
         return hidden
 
 
-_MADE: weakref.WeakKeyDictionary[BertModel, PreparedEncoder] = weakref.WeakKeyDictionary()
+_MADE: weakref.WeakKeyDictionary[BertModel, dict[str, PreparedEncoder]] = (
+    weakref.WeakKeyDictionary()
+)
+
+Lend = Callable[[], contextlib.AbstractContextManager[None]]
+"""Inside what it gives, this thread's answers come from layers that were made ready."""
 
 
-@contextlib.contextmanager
-def prepared(model: PreTrainedModel, precision: str, *, keep: bool = False) -> Iterator[None]:
-    """Inside, the model answers with layers that are made ready, where that can be done.
+def prepare(model: nn.Module, precision: str, *, keep: bool = False) -> Lend:
+    """Make the layers of a model ready for answering, where that can be done.
 
-    It can on a CPU, for encoders as Bertolt builds them; hooks, replaced layers, decoders, and an
-    attention backend that the user asked for keep to the modules.
+    It can on a CPU, for encoders in fp32 as Bertolt builds them; hooks, replaced layers, decoders,
+    and an attention backend that the user asked for keep to the modules.
 
     Args:
         model: to answer with, without gradients.
@@ -290,28 +309,37 @@ def prepared(model: PreTrainedModel, precision: str, *, keep: bool = False) -> I
         keep: for the next time too, which asks whether the model has changed since. It cannot see
             what is written through `parameter.data`.
 
+    Returns:
+        To be entered around each forward pass.
+
     Raises:
         UsageError: "int8" where it cannot be done.
     """
-    base = model if isinstance(model, BertModel) else getattr(model, model.base_model_prefix, None)
-    made = _MADE.get(base) if keep and isinstance(base, BertModel) else None
-    if made is None or not made.fits(precision):
+    name = getattr(model, "base_model_prefix", "")
+    base = getattr(model, name) if name and hasattr(model, name) else model
+    if not isinstance(base, BertModel):
+        return contextlib.nullcontext
+    # Between a backward pass and its update the weights are about to change.
+    keep = keep and all(parameter.grad is None for parameter in base.parameters())
+    made = _MADE.get(base, {}).get(precision) if keep else None
+    if made is None or not made.fits():
         against = _why_not(base)
         if against and precision == "int8":
             raise UsageError(f"int8 is not for this model: {against}", fix="use another precision")
-        if against or not isinstance(base, BertModel):
-            yield
-            return
+        if against:
+            return contextlib.nullcontext
         with torch.inference_mode():
             made = PreparedEncoder(base, precision)
         if keep:
-            _MADE[base] = made
-    assert isinstance(base, BertModel)
-    before, base.prepared = base.prepared, made
-    try:
-        yield
-    finally:
-        base.prepared = before
+            _MADE.setdefault(base, {})[precision] = made
+    return functools.partial(base.lent, made)
+
+
+def prepared(
+    model: nn.Module, precision: str, *, keep: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """`prepare`, entered for one forward pass or several that follow each other."""
+    return prepare(model, precision, keep=keep)()
 
 
 def _parts(encoder: BertEncoder) -> list[tuple[dict[str, Any], str, Any]]:
@@ -324,14 +352,14 @@ def _parts(encoder: BertEncoder) -> list[tuple[dict[str, Any], str, Any]]:
     ]
 
 
-def _why_not(base: object) -> str:
+def _why_not(base: BertModel) -> str:
     """Why a model cannot be prepared; empty if it can."""
-    if not isinstance(base, BertModel):
-        return "it has no encoder of Bertolt's"
     if base.device.type != "cpu":
         return f"it is on {base.device.type}"
     if base.config.is_decoder:
         return "it is a decoder"
+    if any(parameter.dtype != torch.float32 for parameter in base.encoder.parameters()):
+        return "its weights are not in fp32"
     if base.attention_backend.name != "grouped" or base.attention_backend.requested:
         return f"attention runs as {base.attention_backend.name}, as requested"
     for name, module in base.encoder.named_modules():

@@ -31,13 +31,15 @@ def clip_and_step(
     max_norm: float,
 ) -> None:
     """One update by gradients of this norm, scaled down to `max_norm` unless that is 0."""
-    split = any(hasattr(parameter, "full_tensor") for parameter in parameters)  # over processes
-    if max_norm > 0 and isinstance(optimizer, AdamW) and optimizer.fused and not split:
-        optimizer.step_clipped(norm, max_norm)
-        return
-    if max_norm > 0:
-        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    optimizer.step()
+    ours = optimizer if isinstance(optimizer, AdamW) else None
+    with contextlib.nullcontext() if ours is None else ours.dense_gradients():
+        split = any(hasattr(parameter, "full_tensor") for parameter in parameters)  # over processes
+        if max_norm > 0 and ours is not None and ours.fused and not split:
+            ours.step_clipped(norm, max_norm)
+            return
+        if max_norm > 0:
+            nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+        optimizer.step()
 
 
 @contextlib.contextmanager
@@ -52,10 +54,20 @@ def sparse_word_gradient(table: nn.Embedding, optimizer: torch.optim.Optimizer) 
         table: of the words.
         optimizer: that will make the update.
     """
-    usual = table.sparse
-    fitting = isinstance(optimizer, AdamW) and table.weight.device.type == "cpu"
-    table.sparse = usual or fitting
+    if not _takes_rows(table, optimizer):
+        yield
+        return
+    usual, table.sparse = table.sparse, True
     try:
         yield
     finally:
         table.sparse = usual
+
+
+def _takes_rows(table: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+    if not isinstance(table, nn.Embedding) or not isinstance(optimizer, AdamW):
+        return False
+    weight = table.weight
+    # A table that this optimizer does not update would gather rows that nobody clears.
+    known = any(each is weight for group in optimizer.param_groups for each in group["params"])
+    return known and weight.device.type == "cpu" and weight.dtype != torch.float16

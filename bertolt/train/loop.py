@@ -27,7 +27,7 @@ from bertolt.data.sampler import batches_by_tokens
 from bertolt.distributed import ALONE, World
 from bertolt.errors import DataError, TrainingError
 from bertolt.machine import keep_freed_memory
-from bertolt.model.inference import prepared
+from bertolt.model.inference import prepare
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.randomness import random_state
@@ -266,10 +266,11 @@ def predict_batches(
     """
     keep_freed_memory()
     device = next(model.parameters()).device
-    with _evaluating(model), prepared(model, precision.name, keep=keep_prepared):
+    lend = prepare(model, precision.name, keep=keep_prepared)
+    with _evaluating(model):
         for numbers, own in world.deal(batches_by_tokens(lengths, token_budget)):
             batch = collate([rows[int(number)] for number in numbers])
-            with torch.inference_mode(), precision.autocast(device):
+            with torch.inference_mode(), precision.autocast(device), lend():
                 output = model(batch.to(device, non_blocking=True))
             if not own:
                 continue

@@ -109,10 +109,9 @@ class AdamW(torch.optim.AdamW):
         self.grad_scale: Tensor | None = None  # what torch's step divides gradients by
         self._rows: dict[nn.Parameter, Tensor] = {}
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters; a sparse gradient counts as the dense one that it stands for."""
-        with self._dense_gradients():
-            return super().step(closure)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.grad_scale, self._rows = None, {}
 
     def step_clipped(self, norm: Tensor, max_norm: float) -> None:
         """Update with gradients of this norm scaled down to `max_norm`, without a pass of its own.
@@ -135,8 +134,11 @@ class AdamW(torch.optim.AdamW):
         return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
     @contextlib.contextmanager
-    def _dense_gradients(self) -> Iterator[None]:
-        """Sparse gradients put among zeros, which are kept: only the rows are cleared again."""
+    def dense_gradients(self) -> Iterator[None]:
+        """Inside, sparse gradients are the dense ones that they stand for.
+
+        They are put among zeros, which are kept: only the rows are cleared again.
+        """
         sparse = {
             parameter: parameter.grad.coalesce()
             for group in self.param_groups
@@ -144,7 +146,8 @@ class AdamW(torch.optim.AdamW):
             if parameter.grad is not None and parameter.grad.is_sparse
         }
         for parameter, grad in sparse.items():
-            if parameter not in self._rows:
+            rows = self._rows.get(parameter)
+            if rows is None or rows.dtype != grad.dtype:
                 self._rows[parameter] = torch.zeros_like(parameter, requires_grad=False)
             parameter.grad = self._rows[parameter].index_copy_(0, grad.indices()[0], grad.values())
         try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 
+from bertolt import BertForSequenceClassification
+from bertolt.data.batch import PackedBatch
 from bertolt.model.dropout import Dropout, dropout, dropout_add
 
 SHARES = [0.001, 0.1, 0.25, 0.5, 0.9]
@@ -125,3 +128,10 @@ def test_dropout_and_a_sum_in_one_pass_are_the_two_after_each_other(dtype: torch
     for one, other in zip(grads, again, strict=True):
         torch.testing.assert_close(one, other, **({"atol": 0.1, "rtol": 0.02} if tolerance else {}))
     assert torch.equal(dropout_add(x, residual, 0.3, training=False), x + residual)
+
+
+def test_a_dropout_that_was_replaced_is_called(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).train()
+    model.bert.encoder.layer[0].output.dropout = torch.nn.Identity()
+    batch = PackedBatch.from_sequences([[1, 2, 3]])
+    assert model(batch).logits.isfinite().all()

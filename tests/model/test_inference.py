@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -147,6 +149,7 @@ def test_answers_follow_every_change_of_the_model(tiny_config: Any) -> None:
         before = found
 
 
+@torch.no_grad()
 def test_what_is_ready_is_used_again_and_lent_only_inside(tiny_config: Any) -> None:
     model = BertForSequenceClassification(tiny_config()).eval()
     with prepared(model, "fp32", keep=True):
@@ -162,6 +165,7 @@ def test_what_is_ready_is_used_again_and_lent_only_inside(tiny_config: Any) -> N
 
 
 @pytest.mark.parametrize("backend", ["reference", "grouped"])
+@torch.no_grad()
 def test_an_attention_backend_that_was_asked_for_keeps_to_the_modules(
     backend: str, tiny_config: Any
 ) -> None:
@@ -179,3 +183,97 @@ def test_int8_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(UsageError, match="run on a CPU"):
         choose_precision("int8", torch.device("meta"), answering=True)
     assert choose_precision("int8", CPU, answering=True).name == "int8"
+
+
+def int8(rows: list[list[float]]) -> torch.Tensor:
+    width = len(rows[0])
+    product = inference.Int8Product(torch.eye(width), torch.zeros(width), "")
+    return product(torch.tensor(rows).bfloat16()).float()
+
+
+def test_no_level_of_an_input_turns_into_another() -> None:
+    found = int8([[-1.0, 0.5, 1.0]])
+    torch.testing.assert_close(found, torch.tensor([[-1.0, 0.5, 1.0]]), atol=0.02, rtol=0.02)
+    torch.manual_seed(0)
+    for _ in range(300):
+        x = torch.randn(4, 8).bfloat16().float()
+        torch.testing.assert_close(int8(x.tolist()), x, atol=0.05, rtol=0.05)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    assert int8([[math.nan, 1.0, 2.0]]).isnan().all()
+    assert int8([[3.0, 3.0, 3.0]]).isfinite().all()
+
+
+def test_loans_that_overlap_end_with_none(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    one, other = prepared(model, "fp32"), prepared(model, "bf16")
+    with torch.no_grad():
+        one.__enter__()
+        other.__enter__()
+        other.__exit__(None, None, None)
+        assert model.bert.prepared is not None
+        one.__exit__(None, None, None)
+        assert model.bert.prepared is None
+
+
+def test_threads_that_share_a_model_do_not_disturb_each_other(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    batch = batch_of([9, 2, 17], model.config.vocab_size)
+    wanted = answers(model, batch, "fp32", ready=False)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: answers(model, batch, "fp32"), range(40)))
+    for each in found:
+        torch.testing.assert_close(each, wanted, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        assert model.bert.prepared is None
+
+
+def test_gradients_go_through_the_modules_even_inside(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    batch = dataclasses.replace(batch_of([4], 20), labels=torch.tensor([1]))
+    with prepared(model, "fp32"):
+        model(batch).loss.backward()
+    assert model.bert.encoder.layer[0].output.dense.weight.grad is not None
+
+
+@pytest.mark.parametrize("fused", [torch.optim.AdamW, bertolt.AdamW])
+def test_an_answer_between_a_gradient_and_its_update_is_not_kept(
+    fused: Any, tiny_config: Any
+) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    batch = dataclasses.replace(batch_of([4], 20), labels=torch.tensor([1]))
+    optimizer = fused(model.parameters(), lr=0.1, fused=True)
+    model(batch).loss.backward()
+    answers(model, batch, "fp32")
+    optimizer.step()
+    found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_models_in_other_formats_keep_to_the_modules(dtype: torch.dtype, tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    batch = batch_of([9, 2], model.config.vocab_size)
+    answers(model, batch, "fp32")
+    model.to(dtype)
+    found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_backend_that_is_asked_for_later_is_followed(tiny_config: Any) -> None:
+    model = BertForSequenceClassification(tiny_config()).eval()
+    with torch.no_grad():
+        with prepared(model, "fp32", keep=True):
+            assert model.bert.prepared is not None
+        model.bert.set_attention_backend("reference")
+        with prepared(model, "fp32", keep=True):
+            assert model.bert.prepared is None
+
+
+def test_a_model_that_was_made_without_gradients_answers(tiny_config: Any) -> None:
+    with torch.inference_mode():
+        model = BertForSequenceClassification(tiny_config()).eval()
+        batch = batch_of([9, 2], model.config.vocab_size)
+        found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)

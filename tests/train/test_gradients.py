@@ -81,3 +81,31 @@ def test_a_scale_does_not_stay_behind() -> None:
     model.loss(torch.tensor([1, 2])).backward()
     optimizer.step_clipped(torch.tensor(10.0), 1.0)
     assert optimizer.grad_scale is None
+
+
+def test_a_table_that_the_optimizer_lacks_keeps_its_dense_gradient() -> None:
+    model = Words()
+    optimizer = AdamW(model.layer.parameters())
+    for _ in range(3):
+        with sparse_word_gradient(model.table, optimizer):
+            model.loss(torch.tensor([1, 2])).backward()
+    assert model.table.weight.grad is not None
+    assert not model.table.weight.grad.is_sparse
+
+
+def test_an_optimizer_that_was_copied_goes_on() -> None:
+    model = Words()
+    model, optimizer = copy.deepcopy((model, AdamW(model.parameters(), 0.05)))
+    train(model, optimizer, 1.0, sparse=True)
+
+
+def test_hooks_of_a_step_run_once() -> None:
+    model = Words()
+    torch.optim.AdamW(Words().parameters())  # from here on torch wraps its step
+    optimizer = AdamW(model.parameters(), 0.05)
+    calls: list[int] = []
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    model.loss(torch.tensor([1, 2])).backward()
+    parameters = list(model.parameters())
+    clip_and_step(optimizer, parameters, gradient_norm(parameters), 1.0)
+    assert calls == [1]
