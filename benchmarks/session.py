@@ -69,7 +69,8 @@ def run(
             more = [*(["--quick"] if quick else []), *(["--steps", str(steps)] if steps else [])]
             job = _prepare(work, Path(name) / work.name, threads, more)
             _export(record["works"][work.name]["contestants"], job)
-            record["works"][work.name]["job"] = asdict(job)
+            # Where it lay is nobody's business afterwards.
+            record["works"][work.name]["job"] = {**asdict(job), "folder": work.name}
             jobs[work.name] = job
         for repeat in range(repeats):
             for work in works:
