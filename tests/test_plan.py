@@ -226,37 +226,3 @@ def test_the_command_prints_a_table_or_json(printed: Callable[..., str]) -> None
     values = json.loads(printed(*words, "--json"))
     assert values["seconds"] == pytest.approx(2324, rel=2e-3)
     assert [each["sharding"] for each in values["memory"]] == ["DDP", "FSDP2"]
-
-
-@pytest.mark.slow
-def test_a_measured_plan_foretells_a_run() -> None:
-    """Another data set, the collator's masks and all that a run does; within 20%.
-
-    Both are timed anew if something else took the machine's time meanwhile.
-    """
-    off = []
-    for _ in range(4):
-        found = plan(PlanOptions(config="tiny", tokens="1M", length=128, precision="fp32"))
-        off.append(abs(found.tokens_per_second / rate_of_a_run() - 1))
-        if off[-1] < 0.2:
-            return
-    pytest.fail(f"the plan was off by {off}")
-
-
-def rate_of_a_run() -> float:
-    from bertolt import BertForMaskedLM, Trainer, TrainingArguments
-    from bertolt.data.batch import PackedBatch
-    from bertolt.rates import random_batch
-
-    def collate(rows: list[dict[str, int]]) -> PackedBatch:
-        return random_batch(find_config("tiny"), 128, 0.15, 4096, seed=rows[0]["row"])
-
-    trainer = Trainer(
-        BertForMaskedLM(find_config("tiny")),
-        TrainingArguments(max_steps=40, precision="fp32", disable_tqdm=True),
-        data_collator=collate,
-        train_dataset=[{"row": row} for row in range(512)],
-    )
-    trainer.train()
-    steps = trainer.history.steps[3:]
-    return sum(log.tokens for log in steps) / sum(log.seconds for log in steps)
