@@ -192,6 +192,8 @@ def test_a_column_that_is_no_text(tmp_path: Path) -> None:
         ("a.parquet", "PAR1", "the Parquet file is damaged"),
         ("a.txt", b"\xff\xfe\xff", "is not utf-8 text"),
     ],
+    # Named, because a compressed file holds the time, and processes must collect the same tests.
+    ids=["empty", "no-lines", "gzip", "zstd", "parquet", "not-utf-8"],
 )
 def test_files_that_cannot_be_read(
     tmp_path: Path, name: str, content: str | bytes, words: str
