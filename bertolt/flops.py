@@ -60,7 +60,7 @@ def forward_flops(
 ) -> float:
     """Floating-point operations of the matrix products of a forward pass, for each token.
 
-    2P + 4·L·d·s̄ + 2m(d² + dV). Training takes three times that: see `training_flops`.
+    2P + 4·L·d·s̄ + 2m(d² + dV), as published. For training see `training_flops`.
 
     Args:
         config: shape of the model.
@@ -80,17 +80,20 @@ def forward_flops(
 
 
 def training_flops(config: BertConfig, attended: float, labelled: float) -> float:
-    """Operations of a token in a training step, 6P + 12·L·d·s̄ + 6m(d² + dV).
+    """Operations of a token in a training step of a language model, three times the forward pass.
 
-    Each product of the forward pass has two more for its gradients. What gradient checkpointing
-    computes twice is not counted.
+    6P + 12·L·d·s̄ + 6m(d² + dV) as published, less 6(1 - m)(d² + 2df): behind its attention, the
+    last layer is computed for labelled tokens alone. Each product of the forward pass has two more
+    for its gradients. What gradient checkpointing computes twice is not counted.
 
     Args:
         config: shape of the model.
         attended: s̄, which is s where all sequences have s tokens.
         labelled: m.
     """
-    return 3 * _forward(config, attended, labelled)
+    d, f = config.hidden_size, config.intermediate_size
+    unread = 2 * (1 - labelled) * (d * d + 2 * d * f)
+    return 3 * (_forward(config, attended, labelled) - unread)
 
 
 def _layer(config: BertConfig, attended: float) -> float:

@@ -10,6 +10,7 @@ import torch
 
 from bertolt.config import BertConfig
 from bertolt.flops import count_parameters, find_gpu, forward_flops, training_flops
+from bertolt.model.heads import BertForMaskedLM
 
 LARGE = BertConfig(
     hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
@@ -55,9 +56,29 @@ def test_a_classifier_needs_less_of_the_last_layer() -> None:
 
 
 @pytest.mark.parametrize("length", [7, 512])
-def test_training_is_three_times_the_forward_pass(length: int) -> None:
+def test_training_is_three_times_the_forward_pass_that_is_needed(length: int) -> None:
     forward = forward_flops(BertConfig(), np.full(3, length), labelled=0.15)
-    assert training_flops(BertConfig(), length, 0.15) == pytest.approx(3 * forward)
+    unread = 2 * 0.85 * (768 * 768 + 2 * 768 * 3072)
+    assert training_flops(BertConfig(), length, 0.15) == pytest.approx(3 * (forward - unread))
+
+
+def test_training_flops_are_those_that_torch_counts(
+    tiny_config: Callable[..., BertConfig],
+) -> None:
+    """Of a masked-LM step with sequences of one length, which leave attention no filler."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, config.vocab_size, (17, 15), generator=generator)
+    labels = ids.masked_fill(torch.rand(ids.shape, generator=generator) > 0.2, -100)
+    model = BertForMaskedLM(config).train()
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, labels=labels).loss.backward()
+    share = float((labels != -100).float().mean())
+    expected = ids.numel() * training_flops(config, 15, share)
+    # Filler rows, and lengths rounded up for attention.
+    assert expected <= counter.get_total_flops() <= 1.1 * expected
 
 
 @pytest.mark.parametrize("tied", [True, False])

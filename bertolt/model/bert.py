@@ -13,7 +13,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +153,18 @@ class BertSelfOutput(nn.Module):
         return normed
 
 
+class Only(NamedTuple):
+    """The rows of the last hidden states that a head reads: the last layer computes no others.
+
+    Attributes:
+        rows: (R,) their places among T tokens.
+        first_tokens: they are the first token of each sequence, and R is B.
+    """
+
+    rows: Tensor
+    first_tokens: bool = False
+
+
 class BertAttention(nn.Module):
     """Attention and its output."""
 
@@ -162,10 +174,21 @@ class BertAttention(nn.Module):
         self.output = BertSelfOutput(config, config.hidden_size)
 
     def forward(
-        self, queries: Tensor, source: Tensor, attend: Attend, first_only: bool = False
+        self, queries: Tensor, source: Tensor, attend: Attend, only: Only | None = None
     ) -> Tensor:
-        """Queries (T, H) or (B, H), which are added again to what they found in the source."""
-        mixed: Tensor = self.output(self.self(queries, source, attend, first_only), queries)
+        """Queries (T, H), which are added again to what they found in the source: (T, H).
+
+        Given R rows, theirs: (R, H).
+        """
+        if only is not None:
+            residual = queries.index_select(0, only.rows)
+            if only.first_tokens:
+                found = self.self(residual, source, attend, first_only=True)
+            else:
+                found = self.self(queries, source, attend).index_select(0, only.rows)
+        else:
+            residual, found = queries, self.self(queries, source, attend)
+        mixed: Tensor = self.output(found, residual)
         return mixed
 
 
@@ -197,12 +220,11 @@ class BertLayer(nn.Module):
         self,
         hidden: Tensor,
         attend: Attend,
-        first: Tensor | None = None,
+        only: Only | None = None,
         across: Across | None = None,
     ) -> Tensor:
-        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens."""
-        queries = hidden if first is None else hidden.index_select(0, first)
-        mixed = self.attention(queries, hidden, attend, first is not None)
+        """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
+        mixed = self.attention(hidden, hidden, attend, only)
         if across is not None:
             mixed = self.crossattention(mixed, across.hidden, across.attend)
         out: Tensor = self.output(self.intermediate(mixed), mixed)
@@ -227,20 +249,20 @@ class BertEncoder(nn.Module):
         self,
         hidden: Tensor,
         attend: Attend,
-        first: Tensor | None = None,
+        only: Only | None = None,
         across: Across | None = None,
         states: list[Tensor] | None = None,
     ) -> Tensor:
-        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens.
+        """(T, H) to (T, H), or to the (R, H) of the rows that a head needs.
 
-        For a head that reads the first tokens alone, most of the last layer is never needed.
+        For a head that reads masked or first tokens alone, most of the last layer is never needed.
         `states` collects what goes into each layer, and what comes out of the last.
         """
         last = len(self.layer) - 1
         for number, layer in enumerate(self.layer):
             if states is not None:
                 states.append(hidden)
-            inputs = (hidden, attend, first if number == last else None, across)
+            inputs = (hidden, attend, only if number == last else None, across)
             if self.gradient_checkpointing and self.training:
                 hidden = checkpoint(layer, *inputs, use_reentrant=False)
             else:
@@ -269,10 +291,8 @@ _LENT = threading.local()
 class PreparedLayers(Protocol):
     """The layers of an encoder in another form, as `bertolt.model.inference` makes them."""
 
-    def __call__(
-        self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None = None
-    ) -> Tensor:
-        """As `BertEncoder`: (T, H) to (T, H), or to (B, H)."""
+    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None = None) -> Tensor:
+        """As `BertEncoder`: (T, H) to (T, H), or to (R, H)."""
 
 
 class BertModel(PreTrainedModel):
@@ -305,13 +325,28 @@ class BertModel(PreTrainedModel):
         return BertModelOutput(last_hidden_state=hidden, pooler_output=pooled)
 
     def encode(
-        self, batch: PackedBatch, watched: Watched, context: Context | None = None
+        self,
+        batch: PackedBatch,
+        watched: Watched,
+        context: Context | None = None,
+        only: Only | None = None,
     ) -> Tensor:
-        """The hidden states of a packed batch: (T, H)."""
+        """The hidden states of a packed batch: (T, H), or (R, H) of the rows that are needed."""
         self._count_pass()
+        if only is not None and watched.anything:
+            return self._encode(batch, watched, context).index_select(0, only.rows)
+        return self._encode(batch, watched, context, only)
+
+    def _encode(
+        self,
+        batch: PackedBatch,
+        watched: Watched,
+        context: Context | None = None,
+        only: Only | None = None,
+    ) -> Tensor:
         prepared = self.prepared
         if prepared is not None and context is None and not watched.anything:
-            return prepared(self.embeddings(batch), self.prepare_layout(batch))
+            return prepared(self.embeddings(batch), self.prepare_layout(batch), only)
         context = context or Context()
         across = None
         if context.source is not None:
@@ -327,6 +362,7 @@ class BertModel(PreTrainedModel):
         hidden: Tensor = self.encoder(
             self.embeddings(batch),
             self._attend(batch, watched.attentions, context.cache),
+            only=only,
             across=across,
             states=watched.hidden_states,
         )
@@ -373,14 +409,7 @@ class BertModel(PreTrainedModel):
     def pool_first(self, batch: PackedBatch, watched: Watched) -> Tensor:
         """The pooled first tokens: (B, H). The same numbers as `run`'s, for less work."""
         assert self.pooler is not None, "built without a pooler"
-        self._count_pass()
-        if watched.anything:
-            first = self.encode(batch, watched).index_select(0, batch.first_rows)
-        elif (prepared := self.prepared) is not None:
-            embedded, layout = self.embeddings(batch), self.prepare_layout(batch)
-            first = prepared(embedded, layout, batch.first_rows)
-        else:
-            first = self.encoder(self.embeddings(batch), self._attend(batch), batch.first_rows)
+        first = self.encode(batch, watched, only=Only(batch.first_rows, first_tokens=True))
         pooled: Tensor = self.pooler(first)
         return pooled
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertolt.config import BertConfig
-from bertolt.data.batch import PackedBatch, PaddedLayout
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
 from bertolt.errors import DataError, UsageError
 from bertolt.model.attend import Context, KeyValueCache, Source, Watched
 from bertolt.model.bert import BertModel
@@ -116,7 +116,11 @@ class BertLMHeadModel(LanguageModel):
     ) -> CausalLMOutput:
         """`logits` (num_tokens, V); with labels (T,), those of tokens with a labelled successor."""
         hidden = self.bert.encode(batch, watched, context)
-        logits, terms = self.predict_tokens(hidden, self.labels_for(batch), batch.num_tokens)
+        labels, words = self.labels_for(batch), hidden[: batch.num_tokens]
+        if labels is not None:
+            labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
+            labels, words = labels[labelled], hidden.index_select(0, labelled)
+        logits, terms = self.predict_tokens(words, labels)
         cache = None if context is None else context.cache
         return CausalLMOutput(loss_terms=terms, logits=logits, past_key_values=cache)
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from bertolt.config import BertConfig
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
+from bertolt.data.batch import PackedBatch, PaddedLayout, padded_rows
 from bertolt.errors import DataError, UsageError
 from bertolt.model.attend import Watched
-from bertolt.model.bert import ACTIVATIONS, BertModel
+from bertolt.model.bert import ACTIVATIONS, BertModel, Only
 from bertolt.model.dropout import Dropout
 from bertolt.model.losses import (
     LossTerm,
@@ -327,33 +327,44 @@ class LanguageModel(PreTrainedModel):
         """With labels, the logits are those of the labelled tokens."""
         return batch.labels is not None
 
-    def predict_tokens(
-        self,
-        hidden: Tensor,
-        labels: Tensor | None,
-        num_tokens: int,
-        labelled: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, LossTerm]]:
-        """Logits over the vocabulary and their loss.
+    def encode_words(
+        self, batch: PackedBatch, watched: Watched, *beside: Tensor
+    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """The hidden states that the heads read; the last layer computes no others.
 
         Args:
-            hidden: (T, H).
-            labels: (T,), or None.
-            num_tokens: rows that hold a token.
-            labelled: (M,) rows whose label counts, if they are known; a GPU has to be waited for
-                to count them.
+            batch: of B sequences.
+            watched: what to collect on the way.
+            beside: (R,) more rows that are read.
 
         Returns:
-            Without labels (num_tokens, V) and no term. With labels the logits (M, V) of the tokens
-            that have one, in their order, and the loss: the widest product of the model is
-            computed for a seventh of the tokens.
+            Without labels the states of all tokens, (num_tokens, H), and None. With labels those of
+            the labelled tokens (M, H), and their labels (M,). And the (R, H) of `beside`.
         """
-        if labels is None:
-            return self.cls.predictions(hidden[:num_tokens]), {}
+        labelled = batch.labelled_rows
         if labelled is None:
-            labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
-        logits = self.cls.predictions(hidden.index_select(0, labelled))
-        return logits, {"labels": token_loss(logits, labels[labelled])}
+            hidden = self.bert.encode(batch, watched)
+            others = [hidden.index_select(0, each) for each in beside]
+            return hidden[: batch.num_tokens], None, others
+        assert batch.labels is not None
+        rows, counts = labelled, [len(labelled), *map(len, beside)]
+        if beside:
+            rows = torch.cat([labelled, *beside])
+            # Their number differs from batch to batch, and kernels want few shapes.
+            rows = nn.functional.pad(rows, (0, padded_rows(len(rows)) - len(rows)))
+        hidden = self.bert.encode(batch, watched, only=Only(rows))
+        words, *others = torch.split(hidden[: sum(counts)], counts)
+        return words, batch.labels[labelled], others
+
+    def predict_tokens(
+        self, words: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, dict[str, LossTerm]]:
+        """Logits over the vocabulary (M, V) of hidden states (M, H), and their loss given labels.
+
+        With labels, the widest product of the model is computed for a few of the tokens.
+        """
+        logits = self.cls.predictions(words)
+        return logits, {} if labels is None else {"labels": token_loss(logits, labels)}
 
 
 class BertForMaskedLM(LanguageModel):
@@ -369,10 +380,8 @@ class BertForMaskedLM(LanguageModel):
 
     def run(self, batch: PackedBatch, watched: Watched) -> MaskedLMOutput:
         """`logits` (num_tokens, V); with labels (T,), those of the labelled tokens (M, V)."""
-        hidden = self.bert.encode(batch, watched)
-        logits, terms = self.predict_tokens(
-            hidden, batch.labels, batch.num_tokens, batch.labelled_rows
-        )
+        words, labels, _ = self.encode_words(batch, watched)
+        logits, terms = self.predict_tokens(words, labels)
         return MaskedLMOutput(loss_terms=terms, logits=logits)
 
 
@@ -393,12 +402,9 @@ class BertForPreTraining(LanguageModel):
         The loss is the sum of those that have their labels.
         """
         assert self.bert.pooler is not None
-        hidden = self.bert.encode(batch, watched)
-        pooled = self.bert.pooler(hidden.index_select(0, batch.first_rows))
-        logits, terms = self.predict_tokens(
-            hidden, batch.labels, batch.num_tokens, batch.labelled_rows
-        )
-        relationship = self.cls.seq_relationship(pooled).float()
+        words, labels, (first,) = self.encode_words(batch, watched, batch.first_rows)
+        logits, terms = self.predict_tokens(words, labels)
+        relationship = self.cls.seq_relationship(self.bert.pooler(first)).float()
         if batch.next_sentence_label is not None:
             terms["next_sentence_label"] = token_loss(relationship, batch.next_sentence_label)
         return BertForPreTrainingOutput(

@@ -33,6 +33,7 @@ from bertolt.model.bert import (
     BertModel,
     BertSelfAttention,
     BertSelfOutput,
+    Only,
 )
 from bertolt.model.dropout import Dropout
 
@@ -209,15 +210,15 @@ class PreparedLayer:
             heads=own.num_heads,
         )
 
-    def __call__(self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None) -> Tensor:
-        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens."""
-        residual = hidden
-        if first is None:
-            found = attention_of(self._heads(self.joined(hidden), 3), layout)
-        else:
-            residual = hidden.index_select(0, first)
+    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None) -> Tensor:
+        """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
+        residual = hidden if only is None else hidden.index_select(0, only.rows)
+        if only is not None and only.first_tokens:
             queries = self._heads(self.query(residual), 1).squeeze(1)
             found = attention_of(self._heads(self.key_value(hidden), 2), layout, first=queries)
+        else:
+            found = attention_of(self._heads(self.joined(hidden), 3), layout)
+            found = found if only is None else found.index_select(0, only.rows)
         mixed: Tensor = self.norms[0](self.mixed(found.flatten(1), residual))
         wide = self.wide(mixed)
         out: Tensor = self.norms[1](
@@ -279,13 +280,11 @@ class PreparedEncoder:
             *((each.dtype, each.device) for each in tensors),
         ]
 
-    def __call__(
-        self, hidden: Tensor, layout: AttentionLayout, first: Tensor | None = None
-    ) -> Tensor:
-        """(T, H) to (T, H); to (B, H) given the (B,) rows of the first tokens."""
+    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None = None) -> Tensor:
+        """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
-            hidden = layer(hidden, layout, first if number == last else None)
+            hidden = layer(hidden, layout, only if number == last else None)
         return hidden
 
 

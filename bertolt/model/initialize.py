@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+import math
+
+import torch
+from torch import Tensor, nn
 
 
 def init_weights(module: nn.Module, std: float) -> None:
@@ -32,3 +35,15 @@ def rule_of(parameter_name: str, module: nn.Module, std: float) -> str:
     if parameter_name == "weight" and isinstance(module, nn.Linear | nn.Embedding):
         return f"normal, std {std:g}"
     return "zeros" if parameter_name == "bias" else "its module's own rule"
+
+
+def sinusoids(rows: int, width: int, std: float) -> Tensor:
+    """A position table (rows, width) whose neighbours are alike from the start.
+
+    Sines and cosines of wavelengths from 2π to 20,000π, scaled to the deviation that normal rows
+    would have. Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.5.
+    """
+    waves = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angles = torch.arange(rows)[:, None] * waves
+    table = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
+    return std * math.sqrt(2) * table

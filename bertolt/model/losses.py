@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from bertolt.config import BertConfig, ProblemType
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.errors import DataError
+from bertolt.model.cross_entropy import summed_cross_entropy
 
 
 def problem_type(config: BertConfig) -> ProblemType:
@@ -105,9 +106,7 @@ def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:
             fix="give each of them one label",
         )
     try:
-        total = F.cross_entropy(
-            logits.float(), labels.long(), ignore_index=IGNORE_INDEX, reduction="sum"
-        )
+        total = summed_cross_entropy(logits, labels.long(), IGNORE_INDEX)
     except IndexError as error:
         raise DataError(
             f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",

@@ -13,7 +13,8 @@ from bertolt.errors import UsageError
 from bertolt.plan import parse_tokens
 
 PretrainSchedule = Schedule | Literal["warmup_stable_decay"]
-EPOCHS = 10.0
+PositionInit = Literal["sinusoid", "normal"]
+EPOCHS = 8.0
 """Passes over the corpus where nothing else says how long to train."""
 
 
@@ -37,7 +38,7 @@ class PretrainOptions:
     steps: int | None = None
     """How long: so many steps."""
     epochs: float | None = None
-    """How long: so many passes over the corpus. Default: 10, without --tokens and --steps."""
+    """How long: so many passes over the corpus. Default: 8, without --tokens and --steps."""
     batch_tokens: int = 4096
     """Tokens of one step, over all processes; filler is counted."""
     pass_tokens: int | None = None
@@ -48,6 +49,9 @@ class PretrainOptions:
     """Tokens of a sequence at most. Default: as it was prepared for."""
     positions: int | None = None
     """Rows of a new model's position table. Default: --max-length; more would stay untrained."""
+    position_init: PositionInit = "sinusoid"
+    """A new model's position table at the start: sinusoid learns order sooner, normal is as
+    published."""
     mask: float = 0.2
     """Share of the tokens that are masked."""
     mask_end: float | None = None
@@ -104,6 +108,7 @@ class PretrainOptions:
             ("batch_warmup", self.batch_warmup >= 0, "0 or more"),
             ("max_length", self.max_length is None or self.max_length >= 8, "8 or more"),
             ("positions", self.positions is None or self.positions >= 8, "8 or more"),
+            ("position_init", self.position_init in _INITS, " or ".join(_INITS)),
             ("mask", 0 < self.mask < 1, share),
             ("mask_end", self.mask_end is None or 0 < self.mask_end < 1, share),
             ("lr", self.lr is None or 0 < self.lr < math.inf, "a number above 0"),
@@ -143,6 +148,7 @@ class PretrainOptions:
         return self.lr or 1e-3 * min(1.0, 256 / hidden_size)
 
 
+_INITS = get_args(PositionInit)
 _SCHEDULES = (*get_args(Schedule), "warmup_stable_decay")
 
 

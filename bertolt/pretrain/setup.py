@@ -20,6 +20,7 @@ from bertolt.distributed import ALONE, World
 from bertolt.errors import CheckpointError, DataError, UsageError
 from bertolt.flops import training_flops
 from bertolt.model.heads import BertForMaskedLM, BertForPreTraining, LanguageModel
+from bertolt.model.initialize import sinusoids
 from bertolt.model.precision import PrecisionChoice, agree, choose_precision
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.log import Work
@@ -116,6 +117,7 @@ class Run:
 _DECIDING = (
     "batch_tokens",
     "batch_warmup",
+    "position_init",
     "mask",
     "mask_end",
     "whole_words",
@@ -232,7 +234,12 @@ def _model(
         model: LanguageModel = kind.from_pretrained(source, seed=options.seed, **now)
         return model, source, own
     torch.manual_seed(options.seed)
-    return kind(config.changed(**now)), source, own
+    model = kind(config.changed(**now))
+    if options.position_init == "sinusoid":
+        table = model.bert.embeddings.position_embeddings.weight
+        with torch.no_grad():
+            table.copy_(sinusoids(*table.shape, std=config.initializer_range))
+    return model, source, own
 
 
 def _require_same_tokens(folder: Path, tokenizer: BertTokenizer) -> None:
