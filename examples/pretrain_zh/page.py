@@ -22,6 +22,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "mlm": {"color": ACCENT, "marker": "o"},
     "mlm+nsp": {"color": INK, "marker": "s"},
 }
+# Curves that lie on each other are both to be seen.
+DASHES = {"mlm": "-", "mlm+nsp": (0, (3, 2))}
 
 
 def write_page(results: Results, path: Path) -> None:
@@ -93,7 +95,8 @@ def _curves(runs: Results, field: str, title: str, line: tuple[str, float] | Non
             points = [p for p in run["curve"] if is_number(p[field])]
             if points:
                 steps = [p["step"] for p in points]
-                axes.plot(steps, [p[field] for p in points], label=name, lw=2, ms=4, **LOOKS[name])
+                style: dict[str, Any] = {"lw": 2, "ms": 4, "ls": DASHES[name], **LOOKS[name]}
+                axes.plot(steps, [p[field] for p in points], label=name, **style)
                 last = points[-1][field]
                 shown = number(last) if field == "masked_loss" else percent(last)
                 ends.append(f"{name} {shown}")

@@ -51,6 +51,14 @@ def gather(options: Options) -> Results:
         "finetuning": {
             "epochs": options.epochs,
             "learning_rate": LEARNING_RATE,
+            # The format is measured anew by each run, and could come out otherwise in one of them.
+            "precision": sorted(
+                {
+                    _read(places.classifier(start, seed) / "arguments.json")["precision"]
+                    for start in options.starts
+                    for seed in seeds
+                }
+            ),
             "rows": first["rows"],
             "baseline_accuracy": first["baseline_accuracy"],
             "starts": _compared(scores),
@@ -145,9 +153,9 @@ def _finetuning(results: Results) -> Table:
         ["start", *(f"seed {seed}" for seed in seeds), "mean", "spread", "points over scratch"],
         rows,
         [
-            f"The same for all: {found['epochs']:g} epochs, learning rate "
-            f"{found['learning_rate']:g}. Always the same answer: "
-            f"{percent(found['baseline_accuracy'], 2)}.",
+            f"The same for all: {number(found['epochs'])} epochs, learning rate "
+            f"{found['learning_rate']:g}, {' and '.join(found['precision'])}. "
+            f"Always the same answer: {percent(found['baseline_accuracy'], 2)}.",
             "Spread: from the lowest to the highest, in points. The 95% interval of one accuracy "
             f"is about {50 * (high - low):.1f} points to each side.",
             "No test text was in the corpus of the tokenizer and the encoders.",

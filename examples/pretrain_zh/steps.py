@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def finetune(options: Options, start: str, seed: int) -> None:
     run(["evaluate", classifier, places.texts / "test.csv", "--json"], done=scores, into=scores)
 
 
-def run(words: list[object], *, done: Path, into: Path | None = None) -> None:
+def run(words: Sequence[object], *, done: Path, into: Path | None = None) -> None:
     """Say a command and run it, unless an earlier run has done it.
 
     Args:
