@@ -134,7 +134,7 @@ def length_chart(lengths: LengthAccount) -> Chart | None:
         f"{plural(lengths.texts_cut, 'text')} are longer."
     )
     title = "Texts by their length in tokens"
-    with _drawing("lengths", title, description) as (axes, done):
+    with drawing("lengths", title, description) as (axes, done):
         _bars(axes, lengths)
         axes.set_xlim(min(lengths.edges[0], 0), stop)
         axes.set_xlabel("tokens")
@@ -156,7 +156,7 @@ def _loss(log: TrainingLog, entropy: float | None = None) -> Chart | None:
         return None
     title = "Loss"
     parts = []
-    with _drawing("loss", title, _loss_summary(losses, evaluated)) as (axes, done):
+    with drawing("loss", title, _loss_summary(losses, evaluated)) as (axes, done):
         if steps.size:
             window = _draw_trace(axes, steps, losses, "training")
             if window > 1:
@@ -174,7 +174,7 @@ def _loss(log: TrainingLog, entropy: float | None = None) -> Chart | None:
 def _masked_loss(log: TrainingLog, entropy: float) -> Chart:
     points = [p for p in log.eval_points if is_number(p.masked_loss)]
     title, last = "Loss of masked tokens, held out", number(points[-1].masked_loss)
-    with _drawing("masked-loss", title, f"{last} at the end.") as (axes, done):
+    with drawing("masked-loss", title, f"{last} at the end.") as (axes, done):
         _draw_evaluations(axes, points, "masked_loss")
         _draw_line(axes, "single tokens", entropy)
         _from_zero(axes)
@@ -218,7 +218,7 @@ def _share(
     if not points:
         return None
     last = getattr(points[-1], field)
-    with _drawing(name, title, f"Accuracy {percent(last)} at the end.") as (axes, done):
+    with drawing(name, title, f"Accuracy {percent(last)} at the end.") as (axes, done):
         shown = [getattr(p, field) for p in points]
         if final is not None and is_number(final.low) and is_number(final.high):
             band: Style = {"color": ACCENT, "alpha": 0.14, "lw": 0}
@@ -246,7 +246,7 @@ def _learning_rate(log: TrainingLog) -> Chart | None:
     exponent = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     title = f"Learning rate, × 10{exponent}"
     peak = f"Highest {rates.max():.3g} at step {int(steps[rates.argmax()]):,}."
-    with _drawing("rate", title, peak) as (axes, done):
+    with drawing("rate", title, peak) as (axes, done):
         steps, rates = _thin(steps, rates)
         axes.plot(steps, rates / 10**power, color=PLAIN, lw=2.2, **_dot(steps))
         _from_zero(axes)
@@ -259,7 +259,7 @@ def _trace(log: TrainingLog, name: str, title: str, note: str) -> Chart | None:
     if not steps.size:
         return None
     summary = f"Median {number(float(np.median(values)))}, highest {number(float(values.max()))}."
-    with _drawing(name.replace("_", "-"), title, summary) as (axes, done):
+    with drawing(name.replace("_", "-"), title, summary) as (axes, done):
         _draw_trace(axes, steps, values, "")
         _from_zero(axes)
         _finish_steps(axes, log)
@@ -384,7 +384,7 @@ def _thin(steps: Floats, values: Floats, most: int = RAW_POINTS) -> tuple[Floats
 
 
 @contextmanager
-def _drawing(name: str, title: str, description: str) -> Iterator[tuple[Axes, list[str]]]:
+def drawing(name: str, title: str, description: str) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw on; when the block ends, the list holds the finished SVG."""
     done: list[str] = []
     with mpl.rc_context():
