@@ -10,10 +10,13 @@ from torch import nn
 
 from bertolt import (
     AutoModelForSequenceClassification,
+    BertForMaskedLM,
+    BertForPreTraining,
     BertForSequenceClassification,
     BertModel,
     PackedBatch,
 )
+from bertolt.data.batch import padded_rows
 from bertolt.errors import DataError
 from bertolt.model.attend import Watched
 
@@ -126,3 +129,27 @@ def test_choosing_a_backend_reaches_the_encoder_inside(tiny_config: Any) -> None
     model.set_attention_backend("reference")
     assert model.attention_backend.name == model.bert.attention_backend.name == "reference"
     assert model.set_attention_backend("auto").name != "reference"
+
+
+@pytest.mark.parametrize("kind", [BertForMaskedLM, BertForPreTraining])
+def test_the_last_layer_computes_what_the_head_reads_and_no_more(
+    kind: Any, tiny_config: Any
+) -> None:
+    """Asking for hidden states computes all rows: loss and gradients are the same."""
+    model = kind(tiny_config(initializer_range=0.2)).eval()
+    ids = torch.randint(5, model.config.vocab_size, (3, 11))
+    labels = torch.full_like(ids, -100)
+    labels[0, 2], labels[2, 10], labels[2, 0] = 8, 9, 10
+    seen: list[int] = []
+    last = model.bert.encoder.layer[-1]
+    last.register_forward_hook(lambda _, __, out: seen.append(out.shape[0]))
+    gradients = []
+    for watched in (False, True):
+        model.zero_grad()
+        output = model(input_ids=ids, labels=labels, output_hidden_states=watched)
+        output.loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    few = 3 if kind is BertForMaskedLM else padded_rows(3 + 3)
+    assert seen == [few, padded_rows(33)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import bertolt
-from bertolt import BertForMaskedLM, BertForSequenceClassification
+from bertolt import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
 from bertolt.data.batch import PackedBatch
 from bertolt.demo import demo_checkpoint
 from bertolt.errors import UsageError
@@ -277,3 +277,15 @@ def test_a_model_that_was_made_without_gradients_answers(tiny_config: Any) -> No
         batch = batch_of([9, 2], model.config.vocab_size)
         found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [BertForMaskedLM, BertForPreTraining])
+def test_labelled_tokens_alone_are_answered_as_by_the_modules(kind: Any, tiny_config: Any) -> None:
+    model = kind(tiny_config(initializer_range=0.2)).eval()
+    batch = batch_of([30, 3, 22], model.config.vocab_size)
+    labels = torch.full_like(batch.input_ids, -100)
+    labels[[0, 7, 31, 54]] = 9
+    batch = dataclasses.replace(batch, labels=labels)
+    found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
+    assert found.shape == (4, model.config.vocab_size)
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)

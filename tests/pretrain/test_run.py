@@ -27,6 +27,7 @@ from bertolt import (
 from bertolt.checkpoint.store import Store
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.errors import BertoltError, DataError, TrainingError, UsageError
+from bertolt.model.initialize import sinusoids
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
@@ -261,6 +262,19 @@ def test_a_run_goes_on_from_a_model(letters: Path, options: Make, tmp_path: Path
     again = pretrain(letters, options(model=str(first.out), steps=10, out=tmp_path / "again"))
     assert again.history.steps[0].loss < first.history.steps[0].loss - 0.3
     assert again.history.steps[0].learning_rate == 0
+
+
+def test_positions_of_a_new_model_start_as_sinusoids(
+    letters: Path, options: Make, tmp_path: Path
+) -> None:
+    """A rate of next to nothing leaves the start in place."""
+    name = "bert.embeddings.position_embeddings.weight"
+    still = {"steps": 1, "lr": 1e-12, "weight_decay": 0.0}
+    waves = weights(pretrain(letters, options(**still)).out)[name]
+    torch.testing.assert_close(waves, sinusoids(*waves.shape, std=0.02), atol=1e-6, rtol=1e-5)
+    normal = options(**still, position_init="normal", out=tmp_path / "normal")
+    drawn = weights(pretrain(letters, normal).out)[name]
+    assert float((drawn - waves).abs().mean()) > 0.01
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
