@@ -23,6 +23,7 @@ FILES = frozenset(
         LOG,
         TENSORBOARD,
         "arguments.json",
+        "complete.json",
         "config.json",
         "metrics.json",
         "model.safetensors",

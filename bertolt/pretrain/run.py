@@ -35,6 +35,7 @@ from bertolt.pretrain.setup import Run, prepare
 from bertolt.report import write_report
 from bertolt.report.findings import pretraining_cautions
 from bertolt.train.callbacks import Progress
+from bertolt.train.complete import COMPLETE, completed_with, mark_complete, take_over
 from bertolt.train.loop import Callback, History, fit
 from bertolt.train.saving import Best, Saving
 from bertolt.words import duration, number, percent, plural
@@ -48,7 +49,7 @@ class PretrainResult:
 
     Attributes:
         out: the folder it wrote.
-        history: of training.
+        history: of training; empty if the run was complete before.
         metrics: the content of `metrics.json`; empty for a run that was stopped.
         interrupted: Ctrl-C stopped training.
     """
@@ -83,12 +84,17 @@ def pretrain(
     if is_restarted():
         options = replace(options, resume=True)
     require_usable(out, overwrite=options.overwrite, resume=options.resume)
+    keeps = options.resume and not options.overwrite
+    made_with = completed_with(out, world) if keeps else None
     if options.tensorboard:
         require_tensorboard()
     store = Store(out, 1 if options.keep == "best" else options.keep)
     checkpoint = store.last() if options.resume else None
     world.require_same(checkpoint, "checkpoint to go on from")
     run = prepare(Path(shards), options, _precision_of(checkpoint, options), world)
+    if made_with is not None:
+        metrics = take_over(out, made_with, run.deciding_settings(), options.precision)
+        return PretrainResult(out=out, history=History(), metrics=metrics, interrupted=False)
     # The first process holds the folder for all of them.
     folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
     with folder if world.first else contextlib.nullcontext():
@@ -99,6 +105,8 @@ def pretrain(
         saving = _saving(run, store)
         torch.manual_seed(world.seed(options.seed))
         before = saving.load(checkpoint) if checkpoint else None
+        if world.first:
+            (out / COMPLETE).unlink(missing_ok=True)  # what it told of is now written anew
         if options.resume and before is None:
             say(f"No checkpoint in {out}: the run begins")
         plateau = Plateau(run.entropy, run.warmup_steps, run.total_steps // 10)
@@ -202,6 +210,7 @@ def _finish(
         arguments=resolved(run),
     )
     write_report(record, out / "report.html")
+    mark_complete(out, run.deciding_settings())
     say(f"Saved to {out}: the model, its tokenizer, metrics.json and {LOG}")
     say(f"Report: {out / 'report.html'}")
     for caution in pretraining_cautions(record):

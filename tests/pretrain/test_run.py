@@ -472,6 +472,40 @@ def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
         pretrain(letters, options(resume=True, mask=0.3))
 
 
+@pytest.mark.parametrize("save_every", [10, 100])
+def test_a_complete_run_has_nothing_left_to_do(
+    letters: Path, options: Make, capsys: pytest.CaptureFixture[str], save_every: int
+) -> None:
+    first = pretrain(letters, options(save_every=save_every))
+    before = content(first.out)
+    capsys.readouterr()
+    again = pretrain(letters, options(save_every=save_every, resume=True, precision="auto"))
+    said = capsys.readouterr().err
+    assert f"nothing is left to do: its result is in {first.out}\n" in said
+    assert "step 1/" not in said
+    assert again.metrics == json.loads(json.dumps(first.metrics))
+    assert not again.history.steps
+    with pytest.raises(UsageError, match=r"out: it was made with --mask 0\.2, and now it is 0\.3"):
+        pretrain(letters, options(resume=True, mask=0.3))
+    assert content(first.out) == before
+
+
+def content(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """When each file was written, and what is in it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_result_that_is_written_anew_is_not_complete_before(letters: Path, options: Make) -> None:
+    settings = options(save_every=100)
+    pretrain(letters, settings)
+    again = replace(settings, resume=True, overwrite=True)
+    assert pretrain(letters, again, callbacks=[StopAt(12, signal.SIGINT)]).interrupted
+    done = pretrain(letters, replace(settings, resume=True))
+    assert [log.step for log in done.history.steps] == list(range(1, 31))
+    assert (settings.out / "complete.json").is_file()
+
+
 def test_held_out_numbers_are_of_fixed_masks(letters: Path, options: Make) -> None:
     """The first evaluation of two runs that differ only in their later steps is the same."""
     one = pretrain(letters, options(steps=10, schedule="constant", warmup=0))
