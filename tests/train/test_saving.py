@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -372,6 +373,53 @@ def test_without_checkpoints_sigterm_is_left_alone(trainer: Callable[..., Traine
 
 
 # ---- what is refused ----
+
+
+class TrainAlso(KillAt):
+    """Starts a second run after a step of the first, and keeps how it was refused."""
+
+    def __init__(self, step: int, second: Callable[[], object]) -> None:
+        super().__init__(step)
+        self.second = second
+        self.refused: UsageError | None = None
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        if log.step == self.step:
+            with pytest.raises(UsageError) as caught:
+                self.second()
+            self.refused = caught.value
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+@pytest.mark.parametrize(("step", "resume"), [(1, False), (3, False), (3, True)])
+def test_two_runs_do_not_mix_their_checkpoints(
+    trainer: Callable[..., Trainer], never_killed: Trainer, step: int, resume: bool
+) -> None:
+    second = trainer(seed=7)
+    also = TrainAlso(step, lambda: second.train(resume_from_checkpoint=resume))
+    first = trainer([also])
+    first.train()
+    assert also.refused is not None
+    assert also.refused.problem == "another run is writing to this folder"
+    assert also.refused.place == first.args.output_dir
+    assert "another output_dir" in also.refused.fix
+    assert not second.history.steps
+    assert first.store.steps() == [2, 4, 6, 8]
+    assert same_bits(weights(first), weights(never_killed))
+    with pytest.raises(UsageError, match="checkpoints of an earlier run"):
+        second.train()
+
+
+def test_a_folder_that_was_there_stays_and_one_for_nothing_goes(
+    trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    for there in (False, True):
+        folder = tmp_path / str(there)
+        if there:
+            folder.mkdir()
+        with pytest.raises(Killed):
+            trainer([KillAt(1)], output_dir=str(folder)).train()
+        assert folder.exists() == there
 
 
 @pytest.mark.parametrize(
