@@ -321,6 +321,46 @@ def test_sigterm_saves_and_exits_with_143(
     assert [step for step, _ in result.history.evaluations] == [8, 16]
 
 
+@pytest.mark.parametrize("keep", [2, "best"])
+def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
+    reviews_csv: Path,
+    quick: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    keep: Any,
+) -> None:
+    from bertolt import evaluation
+
+    monkeypatch.setattr(evaluation, "TOKEN_BUDGET", 64)
+    predict_batches, evaluated = evaluation.predict_batches, []
+
+    def watched(*given: Any, **named: Any) -> Iterator[Any]:
+        for batch in predict_batches(*given, **named):
+            evaluated.append(batch)
+            if len(evaluated) == 2:
+                terminate()
+            yield batch
+
+    whole = finetune(reviews_csv, quick(epochs=2, keep=keep, out=tmp_path / "whole"))
+    with monkeypatch.context() as watching:
+        watching.setattr(evaluation, "predict_batches", watched)
+        with pytest.raises(SystemExit) as ended:
+            finetune(reviews_csv, quick(epochs=2, keep=keep))
+    assert ended.value.code == 143
+    assert len(evaluated) == 2
+    said = capsys.readouterr().err
+    store = Store(tmp_path / "out.checkpoints")
+    assert f"Stopped by SIGTERM after step 8: {store.path(8)} is there to resume from" in said
+    assert store.steps() == [8]
+    done = finetune(reviews_csv, quick(epochs=2, keep=keep, resume=True))
+    said = capsys.readouterr().err
+    assert [said.count(f"evaluated at step {step}:") for step in (8, 16)] == [1, 1]
+    assert done.history.evaluations == whole.history.evaluations
+    assert done.metrics["eval"] == whole.metrics["eval"]
+    assert same_weights(done.out, whole.out)
+
+
 def test_the_command_exits_with_143_wherever_it_is(
     finetune_command: Run, reviews_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,6 +296,40 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     assert logs[0] == logs[1]
 
 
+def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
+    letters: Path,
+    options: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from bertolt.pretrain import measure
+
+    reference = pretrain(letters, options(out=tmp_path / "reference", dropout=0.1))
+    settings = options(resume=True, dropout=0.1)
+    sums, measured = measure._sums, []
+
+    def watched(*given: Any) -> torch.Tensor:
+        measured.append(given)
+        if len(measured) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return sums(*given)
+
+    with monkeypatch.context() as watching:
+        watching.setattr(measure, "_sums", watched)
+        with pytest.raises(SystemExit) as ended:
+            pretrain(letters, settings)
+    assert ended.value.code == 143
+    assert len(measured) == 2
+    assert Store(settings.out).steps() == [10]
+    done = pretrain(letters, settings)
+    assert f"Resumed from {settings.out / 'checkpoint-10'}" in capsys.readouterr().err
+    assert same_weights(settings.out, reference.out)
+    assert done.history.evaluations == reference.history.evaluations
+    lines = [json.loads(line) for line in (settings.out / "log.jsonl").open(encoding="utf-8")]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [10, 20, 30]
+
+
 def test_the_log_of_a_killed_run_loses_its_torn_line(letters: Path, options: Make) -> None:
     pretrain(letters, options(resume=True), callbacks=[StopAt(12, signal.SIGINT)])
     out = options().out

@@ -348,6 +348,72 @@ def test_sigterm_saves_and_ends_the_program_with_143(
     assert resumed.history.evaluations == never_killed.history.evaluations
 
 
+@pytest.mark.parametrize(("step", "batches"), [(4, 1), (4, 3), (8, 2)])
+def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
+    trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    step: int,
+    batches: int,
+) -> None:
+    """And what the evaluation has drawn until then does not count, since it is made again."""
+    monkeypatch.setattr("bertolt.train.trainer._FULL_LENGTH", 16)
+    evaluated: list[int] = []
+
+    def made(end: int = 0, **changes: Any) -> Trainer:
+        run = trainer(per_device_eval_batch_size=2, **changes)
+
+        def watch(model: torch.nn.Module, given: object) -> None:
+            if not model.training:
+                torch.rand(1)
+                evaluated.append(1)
+                if len(evaluated) == end:
+                    signal.raise_signal(signal.SIGTERM)
+
+        run.model.register_forward_pre_hook(watch)
+        return run
+
+    never_stopped = made(output_dir=str(tmp_path / "whole"))
+    never_stopped.train()
+    each = len(evaluated) // 2
+    assert each > 3
+    evaluated.clear()
+    end = batches + (each if step == 8 else 0)
+    stopped = made(end)
+    with pytest.raises(SystemExit) as ended:
+        stopped.train()
+    assert ended.value.code == 143
+    assert len(evaluated) == end
+    assert stopped.history.step == step
+    assert not stopped.history.evaluated(step)
+    assert stopped.model.training
+    assert stopped.store.steps()[-1] == step
+    resumed = made()
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(never_stopped))
+    assert resumed.history.evaluations == never_stopped.history.evaluations
+    assert [step for step, _ in resumed.history.evaluations] == [4, 8]
+
+
+def test_ctrl_c_waits_for_the_evaluation(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertolt.train.trainer._FULL_LENGTH", 16)
+    run, evaluated = trainer(per_device_eval_batch_size=2), []
+
+    def press(model: torch.nn.Module, given: object) -> None:
+        if not model.training:
+            evaluated.append(1)
+            if len(evaluated) == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    run.model.register_forward_pre_hook(press)
+    run.train()
+    assert run.history.interrupted
+    assert len(evaluated) > 3
+    assert [step for step, _ in run.history.evaluations] == [4]
+
+
 def test_ctrl_c_saves_as_well(trainer: Callable[..., Trainer], never_killed: Trainer) -> None:
     stopped = trainer([SignalAt(3, signal.SIGINT)])
     stopped.train()
