@@ -7,6 +7,9 @@ Half of the text is one plain file, a quarter JSON lines, a quarter packed with 
 English-like, one third is Chinese. The command runs as a user would run it; meanwhile the resident
 memory of its process and of its workers is read from /proc ten times a second. It is flat if the
 four quarters of the run have the same peaks.
+
+Text, shards and what the command writes on its way take about three times the size on the disk, in
+the temporary folder or in --folder; all of it is removed at the end, however that comes.
 """
 
 from __future__ import annotations
@@ -26,12 +29,15 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from bertolt.console import ended_by_sigterm
 from bertolt.corpus.shards import Corpus
 
 BLOCK = 4 << 20  # bytes that are generated at a time
 PHRASES = 20_000  # a sentence is three of them, so hardly one comes twice
 SAMPLE = 24 << 20  # bytes that the tokenizer is learned from, unless --learn
 PAUSE = 0.1  # seconds between two looks at the memory
+PREFIX = "corpus-memory-"
+ROOM = 3.0  # bytes on the disk for each byte of text
 
 
 class Reading(NamedTuple):
@@ -128,13 +134,17 @@ def children(pid: int) -> list[int]:
 
 def watch(words: list[str]) -> tuple[list[Reading], float]:
     """Run a command of Bertolt; returns its memory over time, and its seconds."""
-    start = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "bertolt", *words])
-    found = []
-    while process.poll() is None:
-        workers = tuple(sorted((resident(n) for n in children(process.pid)), reverse=True))
-        found.append(Reading(time.monotonic() - start, resident(process.pid), workers))
-        time.sleep(PAUSE)
+    start, found = time.monotonic(), []
+    with subprocess.Popen([sys.executable, "-m", "bertolt", *words]) as process:
+        try:
+            while process.poll() is None:
+                workers = tuple(sorted((resident(n) for n in children(process.pid)), reverse=True))
+                found.append(Reading(time.monotonic() - start, resident(process.pid), workers))
+                time.sleep(PAUSE)
+        except BaseException:
+            # It would go on writing into a folder that is removed.
+            process.terminate()
+            raise
     if process.returncode:
         raise SystemExit(process.returncode)
     return found, time.monotonic() - start
@@ -164,11 +174,22 @@ def main() -> None:
     parser.add_argument("--learn", action="store_true", help="learn the tokenizer from all of it")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="corpus-memory-", dir=options.folder))
-    try:
-        print(json.dumps(measure(folder, options), indent=2))
-    finally:
-        shutil.rmtree(folder)
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    where = options.folder or Path(tempfile.gettempdir())
+    require_room(where, int(options.gigabytes * 1e9))
+    with ended_by_sigterm(), tempfile.TemporaryDirectory(dir=where, prefix=PREFIX) as folder:
+        print(json.dumps(measure(Path(folder), options), indent=2))
+
+
+def require_room(where: Path, size: int) -> None:
+    """End here if the disk would be full before the end."""
+    needed, free = ROOM * size + SAMPLE, shutil.disk_usage(where).free
+    if free < needed:
+        raise SystemExit(
+            f"{where}: {needed / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free; give a "
+            "smaller --gigabytes, or another --folder"
+        )
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -32,7 +32,13 @@ _NUMBERS = (
     "initializer_range",
     "layer_norm_eps",
 )
-_SWITCHES = ("output_hidden_states", "output_attentions")
+_SWITCHES = (
+    "tie_word_embeddings",
+    "is_decoder",
+    "add_cross_attention",
+    "output_hidden_states",
+    "output_attentions",
+)
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -84,7 +90,7 @@ class BertConfig:
     def __post_init__(self) -> None:
         for name in _SIZES:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not is_whole(value) or value < 1:
                 raise CheckpointError(
                     f"{name} is {value!r}", place="config", fix="give a whole number, 1 or more"
                 )
@@ -92,7 +98,7 @@ class BertConfig:
             value = getattr(self, name)
             if name == "classifier_dropout" and value is None:
                 continue
-            if not isinstance(value, int | float) or not 0 <= value <= 1:
+            if not (is_whole(value) or isinstance(value, float)) or not 0 <= value <= 1:
                 raise CheckpointError(
                     f"{name} is {value!r}", place="config", fix="give a number from 0 to 1"
                 )
@@ -134,11 +140,17 @@ class BertConfig:
                 place="config",
                 fix="set is_decoder=True as well",
             )
-        if not 0 <= self.pad_token_id < self.vocab_size:
+        if not is_whole(self.pad_token_id) or not 0 <= self.pad_token_id < self.vocab_size:
             raise CheckpointError(
-                f"pad_token_id {self.pad_token_id} is not in the vocabulary of {self.vocab_size}",
+                f"pad_token_id {self.pad_token_id!r} is not in the vocabulary of {self.vocab_size}",
                 place="config",
-                fix="give an id of the vocabulary",
+                fix=f"give an id of the vocabulary, a whole number below {self.vocab_size}",
+            )
+        if not are_texts(self.architectures):
+            raise CheckpointError(
+                f"architectures is {self.architectures!r}",
+                place="config",
+                fix='give a list of class names, as ["BertForMaskedLM"]',
             )
         self.id2label = _checked_labels(self.id2label)
 
@@ -149,7 +161,7 @@ class BertConfig:
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:
-        if not isinstance(count, int) or count < 1:
+        if not is_whole(count) or count < 1:
             raise CheckpointError(
                 f"num_labels is {count!r}", place="config", fix="give a whole number, 1 or more"
             )
@@ -167,8 +179,22 @@ class BertConfig:
         return self.hidden_size // self.num_attention_heads
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> BertConfig:
-        """Build a config from the content of a `config.json`."""
+    def from_dict(
+        cls, values: dict[str, Any], path: str | os.PathLike[str] | None = None
+    ) -> BertConfig:
+        """Build a config from the content of a `config.json`; `path` is where errors say it is.
+
+        Raises:
+            CheckpointError: a value of the wrong type, or one that cannot be.
+        """
+        try:
+            return cls._from_dict(values)
+        except CheckpointError as error:
+            place = error.place if path is None else str(path)
+            raise CheckpointError(error.problem, place=place, fix=error.fix) from error
+
+    @classmethod
+    def _from_dict(cls, values: dict[str, Any]) -> BertConfig:
         known = {f.name for f in fields(cls)} - {"extra"}
         named = {key: value for key, value in values.items() if key in known and value is not None}
         extra = {key: value for key, value in values.items() if key not in known}
@@ -206,7 +232,7 @@ class BertConfig:
                 place=str(path),
                 fix="choose a BERT checkpoint",
             )
-        return cls.from_dict(values)
+        return cls.from_dict(values, path)
 
     def changed(self, **changes: Any) -> BertConfig:
         """A copy with some fields set; `num_labels=` and `label2id=` are understood as well.
@@ -246,6 +272,16 @@ class BertConfig:
         """Write `config.json` into `directory`, whole or not at all."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         write_text(Path(directory) / "config.json", text)
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number: true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def are_texts(value: object) -> bool:
+    """Whether it is a list of texts."""
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
 
 
 def _checked_labels(id2label: Any) -> dict[int, str]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -155,6 +156,32 @@ def held_interrupts(*, terminate: bool = False) -> Iterator[Callable[[], signal.
         yield lambda: asked
     finally:
         release()
+
+
+class Stopped(Exception):
+    """SIGTERM came while something was under way that can be done again later."""
+
+
+_asked: ContextVar[Callable[[], signal.Signals | None] | None] = ContextVar("asked", default=None)
+
+
+@contextlib.contextmanager
+def stoppable(asked: Callable[[], signal.Signals | None]) -> Iterator[None]:
+    """Let what is called inside, and looks for it, end early at SIGTERM by raising `Stopped`.
+
+    Args:
+        asked: tells which signal there was, as `held_interrupts` gives it.
+    """
+    before = _asked.set(asked)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def stop_asked() -> Callable[[], signal.Signals | None] | None:
+    """What tells whether to stop; None where nothing may be stopped, as in another thread."""
+    return _asked.get()
 
 
 @contextlib.contextmanager

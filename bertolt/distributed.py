@@ -98,14 +98,27 @@ class World:
         """The items that are this process's; those of all processes are all items, once each."""
         return items[self.rank :: self.size]
 
-    def deal(self, items: Iterable[T], *, evenly: bool = False) -> Iterator[tuple[T, bool]]:
+    def deal(
+        self, items: Iterable[T], *, evenly: bool = False, may_stop: bool = False
+    ) -> Iterator[tuple[T, bool]]:
         """This process's items in turn, each with True.
 
         Where models are split, or `evenly` asks for it, all processes get equally many: one that
         goes away empty in the last round gets another's item, with False.
+
+        Args:
+            items: the same on every process.
+            evenly: whether all get equally many in any case.
+            may_stop: whether a SIGTERM to one of them ends it for all, inside `stoppable`.
+
+        Raises:
+            Stopped: on every process, before the same round.
         """
         iterator = iter(items)
+        asked = console.stop_asked() if may_stop else None
         while hand := list(itertools.islice(iterator, self.size)):
+            if asked is not None and self.asked(asked()) == signal.SIGTERM:
+                raise console.Stopped
             own = self.rank < len(hand)
             if own or evenly or self.sharded:
                 yield hand[self.rank if own else 0], own

@@ -6,11 +6,15 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bertolt.errors import BertoltError, UsageError
+
+if sys.platform != "win32":
+    import fcntl
 
 # What file managers leave in a folder that somebody has opened.
 _LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -121,6 +125,56 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
             swap_folder(stage, path)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held_folder(path: Path, *, fix: str) -> Iterator[None]:
+    """Hold a lock on a folder, which goes with the process however it ends.
+
+    It is made if it is not there, and then taken away at the end if nothing is in it.
+
+    Args:
+        path: the folder.
+        fix: what to do where another run holds it.
+
+    Raises:
+        UsageError: another run holds it.
+        BertoltError: the file system refused.
+    """
+    taken = UsageError("another run is writing to this folder", place=str(path), fix=fix)
+    made = not path.exists()
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with _locked(path, taken):
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # something is in it
+                    path.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, taken: UsageError) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise taken from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise taken from error
+        except OSError:
+            pass  # some network file systems have no locks
+        if not path.is_dir():
+            raise taken  # taken away by the other run as it ended
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

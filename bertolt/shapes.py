@@ -56,4 +56,4 @@ def find_config(name: str) -> BertConfig:
         ) from error
     if not isinstance(values, dict):
         raise CheckpointError("not a JSON object", place=name, fix="give a config.json")
-    return BertConfig.from_dict(values)
+    return BertConfig.from_dict(values, path)

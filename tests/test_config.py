@@ -21,6 +21,7 @@ from bertolt import BertConfig, Trainer, TrainingArguments
 from bertolt.config import FinetuneOptions
 from bertolt.elsewhere import ELSEWHERE
 from bertolt.errors import CheckpointError, UsageError
+from bertolt.shapes import find_config
 
 # ---- BertConfig ----
 
@@ -122,13 +123,36 @@ def test_a_field_that_there_is_not_is_refused_with_the_nearest() -> None:
         ({"id2label": {}}, "id2label is empty"),
         ({"classifier_dropout": 3.0}, r"classifier_dropout is 3\.0"),
         ({"output_attentions": "yes"}, "output_attentions is 'yes'"),
+        ({"hidden_size": 12.5}, r"hidden_size is 12\.5"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps is '1e-12'"),
+        ({"hidden_dropout_prob": False}, "hidden_dropout_prob is False"),
+        ({"initializer_range": [0.02]}, r"initializer_range is \[0\.02\]"),
+        ({"pad_token_id": "0"}, "pad_token_id '0' is not in the vocabulary"),
+        ({"pad_token_id": 0.0}, r"pad_token_id 0\.0 is not in the vocabulary"),
+        ({"architectures": [5]}, r"architectures is \[5\]"),
+        ({"architectures": "BertModel"}, "architectures is 'BertModel'"),
+        ({"is_decoder": "no"}, "is_decoder is 'no'"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1"),
+        ({"hidden_act": ["gelu"]}, r"hidden_act \['gelu'\] is not known"),
+        ({"problem_type": {}}, r"problem_type \{\} is not known"),
+        ({"num_labels": "3"}, "num_labels is '3'"),
+        ({"id2label": 5}, "id2label is 5"),
     ],
     ids=str,
 )
-def test_a_config_that_cannot_be_is_refused(values: dict[str, Any], words: str) -> None:
+def test_a_config_that_cannot_be_is_refused(
+    values: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match=words) as caught:
         BertConfig.from_dict(values)
     assert caught.value.fix
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    for read in (BertConfig.from_pretrained, find_config):
+        with pytest.raises(CheckpointError, match=words) as caught:
+            read(str(tmp_path))
+        assert caught.value.place == str(path), "the file is named"
 
 
 # ---- TrainingArguments ----

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tokenizers.models import BPE
 
 from bertolt.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.tokenization import AutoTokenizer, BatchEncoding, BertTokenizer, Truncated, vocabulary
+from bertolt.tokenization.folder import UNLIMITED
 from bertolt.tokenization.rows import kept_lengths
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -149,6 +151,99 @@ def test_bad_folders(tmp_path: Path, files: dict[str, str], problem: str) -> Non
     with pytest.raises(CheckpointError, match=problem) as caught:
         BertTokenizer.from_pretrained(tmp_path)
     assert caught.value.fix
+
+
+CONFIG = "tokenizer_config.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        (CONFIG, "model_max_length", "512"),
+        (CONFIG, "model_max_length", [512]),
+        (CONFIG, "model_max_length", 12.5),
+        (CONFIG, "model_max_length", -1),
+        (CONFIG, "model_max_length", True),
+        (CONFIG, "max_len", {"tokens": 512}),
+        ("config.json", "max_position_embeddings", "512"),
+        (CONFIG, "do_lower_case", "true"),
+        (CONFIG, "strip_accents", 1),
+        (CONFIG, "tokenize_chinese_chars", "yes"),
+        (CONFIG, "clean_up_tokenization_spaces", "no"),
+        (CONFIG, "split_special_tokens", 0),
+        (CONFIG, "padding_side", "up"),
+        (CONFIG, "truncation_side", ["left"]),
+        (CONFIG, "model_input_names", "input_ids"),
+        (CONFIG, "model_input_names", [1]),
+        (CONFIG, "cls_token", 5),
+        (CONFIG, "cls_token", {"lstrip": False}),
+        (CONFIG, "cls_token", {"content": "[CLS]", "lstrip": "no"}),
+        ("special_tokens_map.json", "mask_token", ["[MASK]"]),
+        (CONFIG, "extra_special_tokens", 5),
+        (CONFIG, "extra_special_tokens", [5]),
+        ("special_tokens_map.json", "additional_special_tokens", {"a": 1}),
+        (CONFIG, "added_tokens_decoder", ["[E1]"]),
+        (CONFIG, "added_tokens_decoder", {"one": {"content": "[E1]"}}),
+        (CONFIG, "added_tokens_decoder", {"80": "[E1]"}),
+        (CONFIG, "tokenizer_class", 5),
+        ("added_tokens.json", "[E1]", "80"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("whole", [False, True], ids=["vocab.txt", "tokenizer.json"])
+def test_a_value_of_the_wrong_type_is_named(
+    tmp_path: Path, name: str, key: str, value: Any, whole: bool
+) -> None:
+    folder = vocab_file(tmp_path)
+    if whole and name == "added_tokens.json":
+        pytest.skip("tokenizer.json has its own added tokens")
+    if whole:
+        BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+    (folder / name).write_text(json.dumps({key: value}), encoding="utf-8")
+    with pytest.raises(CheckpointError) as caught:
+        BertTokenizer.from_pretrained(folder)
+    assert caught.value.problem == f"{key} is {value!r}"
+    assert caught.value.place == str(folder / name)
+    assert caught.value.fix.startswith("give ")
+
+
+def test_null_says_nothing_and_no_limit_has_many_spellings(tmp_path: Path) -> None:
+    folder = vocab_file(tmp_path)
+    keys = ("model_max_length", "do_lower_case", "strip_accents", "tokenize_chinese_chars")
+    keys += ("padding_side", "cls_token", "extra_special_tokens", "added_tokens_decoder")
+    (folder / CONFIG).write_text(json.dumps(dict.fromkeys(keys)), encoding="utf-8")
+    wanted = BertTokenizer.from_pretrained(vocab_file(tmp_path / "plain"))
+    found = BertTokenizer.from_pretrained(folder)
+    assert (found.do_lower_case, found.padding_side) == (wanted.do_lower_case, "right")
+    assert found("The cat")["input_ids"] == wanted("The cat")["input_ids"]
+    found.save_pretrained(folder)
+    for limit in ("1e30", "Infinity", str(UNLIMITED), "0"):
+        (folder / CONFIG).write_text(f'{{"model_max_length": {limit}, "do_lower_case": null}}')
+        assert BertTokenizer.from_pretrained(folder).model_max_length == UNLIMITED
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[E1]", ["[E1]"], {"first": "[E1]"}, {"content": "[E1]"}, [{"content": "[E1]"}]],
+    ids=str,
+)
+@pytest.mark.parametrize("key", ["extra_special_tokens", "additional_special_tokens"])
+def test_one_extra_token_is_not_split_into_letters(tmp_path: Path, key: str, value: Any) -> None:
+    folder = vocab_file(tmp_path)
+    (folder / CONFIG).write_text(json.dumps({key: value}), encoding="utf-8")
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    assert tokenizer.extra_special_tokens == ["[E1]"]
+    assert tokenizer.tokenize("the [E1] cat")[1] == "[E1]"
+
+
+def test_one_extra_token_may_be_given_as_it_is(tokenizer: BertTokenizer) -> None:
+    length = len(tokenizer)
+    assert tokenizer.add_special_tokens({"extra_special_tokens": "[E1]"}) == 1
+    assert (tokenizer.extra_special_tokens, len(tokenizer)) == (["[E1]"], length + 1)
+    trained = BertTokenizer.train(iter(CORPUS), 200, extra_special_tokens="[E1]")
+    assert trained.all_special_tokens[5:] == ["[E1]"]
+    built = BertTokenizer(trained.backend_tokenizer, extra_special_tokens="[E2]")
+    assert built.extra_special_tokens == ["[E2]"]
 
 
 def test_a_vocabulary_that_is_not_utf8(tmp_path: Path) -> None:

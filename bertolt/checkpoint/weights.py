@@ -150,11 +150,15 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _read_legacy(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        start = file.read(len(max(_LEGACY_STARTS, key=len)))
+    if not start.startswith(_LEGACY_STARTS):
+        raise _damaged(path, "it is no file of PyTorch's")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"cannot be read without running code from it ({_first_line(error)})",
+            f"cannot be read without running code from it ({_culprit(error)})",
             place=str(path),
             fix="convert it to safetensors where you trust it",
         ) from error
@@ -165,5 +169,18 @@ def _read_legacy(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
+# A zip archive, or a pickle of protocol 2 and later.
+_LEGACY_STARTS = (b"PK\x03\x04", b"\x80")
+
+
+def _culprit(error: Exception) -> str:
+    """What a pickle asks for; torch's own words go on to advise to run it all the same."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it asks for {found.group(1)}" if found else "it is damaged, or holds more than tensors"
+
+
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    line = next(iter(str(error).splitlines()), "")
+    if "TorchScript" in line:
+        return "it is a program in TorchScript, not tensors by name"
+    return type(error).__name__ if not line or "weights_only" in line else line

@@ -21,6 +21,7 @@ FILES = frozenset(
     {
         "arguments.json",
         "bertolt.json",
+        "complete.json",
         "config.json",
         "metrics.json",
         "model.safetensors",

@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from bertolt.predict import Predictor
 from bertolt.report import RunRecord, write_report
 from bertolt.report.findings import cautions
 from bertolt.tokenization import BertTokenizer
+from bertolt.train.complete import completed_with, mark_complete, take_over
 from bertolt.train.loop import Callback, History
 from bertolt.version import __version__
 from bertolt.words import duration, plural
@@ -87,7 +88,7 @@ def finetune(
 
     Returns:
         The scores and the history; a run that Ctrl-C stopped before its end has no scores, and what
-        there was has been saved.
+        there was has been saved. One that is resumed and was complete before has its metrics alone.
 
     Raises:
         BertoltError: something in the data, the model or the options cannot be used; nothing has
@@ -100,6 +101,9 @@ def finetune(
     out, world = options.out, join()
     if is_restarted():
         options = replace(options, resume=True)
+    made_with = completed_with(out, world) if _only_resumes(options) else None
+    if made_with is not None:
+        return _already_complete(_prepare(Path(train), options, callbacks), made_with)
     with (
         contextlib.ExitStack() as until_saved,
         # The first process writes for all of them.
@@ -123,10 +127,12 @@ def finetune(
         unreported = None
         if stage is not None:
             _write(stage, run, golden, metrics)
+            if _is_complete(scores, history):
+                mark_complete(stage, run.trainer.deciding_settings(run.data.train.encoded))
             record = _record(run, scores, started, _stopped(history, kept))
             unreported = _report(record, stage, out)
     if stage is not None:
-        _leave_checkpoints(run, complete=scores is not None and not history.interrupted)
+        _leave_checkpoints(run, complete=_is_complete(scores, history))
         say(f"Saved to {out}: the model, its tokenizer and metrics.json")
         if unreported is None:
             say(f"Report: {out / 'report.html'}")
@@ -148,6 +154,25 @@ def finetune(
         metrics=metrics,
         interrupted=history.interrupted or interrupted() == signal.SIGINT,
     )
+
+
+def _only_resumes(options: FinetuneOptions) -> bool:
+    """Whether a result that is there is one to keep."""
+    return options.resume and not options.overwrite
+
+
+def _already_complete(run: _Run, made_with: Mapping[str, Any]) -> FinetuneResult:
+    """What a run gives that was complete before; its scores and its history are in its report."""
+    out, trainer = run.options.out, run.trainer
+    settings = trainer.deciding_settings(run.data.train.encoded)
+    metrics = take_over(out, made_with, settings, run.options.precision)
+    return FinetuneResult(
+        out=out, scores=None, history=History(), metrics=metrics, interrupted=False
+    )
+
+
+def _is_complete(scores: Scores | None, history: History) -> bool:
+    return scores is not None and not history.interrupted
 
 
 def _prepare(train: Path, options: FinetuneOptions, callbacks: Sequence[Callback]) -> _Run:

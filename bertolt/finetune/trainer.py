@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -91,6 +92,10 @@ class ClassifierTrainer(Trainer):
             f"{metric_key_prefix}_accuracy": found.accuracy(),
             f"{metric_key_prefix}_f1_macro": found.f1_macro(),
         }
+
+    def hold_store(self) -> AbstractContextManager[None]:
+        """Nothing: who holds the out folder holds that of its checkpoints too."""
+        return nullcontext()
 
     def deciding_settings(self, rows: Data) -> dict[str, Any]:
         """As the command's user knows them."""

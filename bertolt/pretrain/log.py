@@ -10,7 +10,7 @@ from typing import Any
 
 from bertolt.console import say
 from bertolt.errors import UsageError
-from bertolt.files import write_text
+from bertolt.files import disk_errors, write_text
 from bertolt.pretrain.measure import masked_loss
 from bertolt.train.loop import History, StepLog
 
@@ -65,6 +65,9 @@ class JsonLines:
         work: what steps compute.
         about: the first line, after which the lines of the run follow.
         resumed_from: the step that it goes on from; 0: a new log.
+
+    Raises:
+        BertoltError: the file system refused, here or at a later line.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class JsonLines:
         if not kept:
             kept = [json.dumps(dict(about), ensure_ascii=False, default=str)]
         write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._path = path
+        with disk_errors(path):
+            self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """Write the step."""
@@ -87,11 +92,13 @@ class JsonLines:
 
     def on_end(self, history: History) -> None:
         """Close the file."""
-        self._file.close()
+        with disk_errors(self._path):
+            self._file.close()
 
     def _write(self, values: Mapping[str, Any]) -> None:
         short = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in values.items()}
-        self._file.write(json.dumps(short) + "\n")
+        with disk_errors(self._path):
+            self._file.write(json.dumps(short) + "\n")
 
 
 def _lines_up_to(path: Path, step: int) -> list[str]:

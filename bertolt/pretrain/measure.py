@@ -55,12 +55,15 @@ class HeldOut:
         Returns:
             `eval_loss` and `eval_masked_accuracy`; of a model that learns from pairs also
             `eval_masked_loss`, `eval_next_sentence_loss` and `eval_next_sentence_accuracy`.
+
+        Raises:
+            Stopped: by SIGTERM, while training.
         """
         was_training = model.training
         model.eval()
         sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         try:
-            for batch, own in world.deal(self._batches):
+            for batch, own in world.deal(self._batches, may_stop=True):
                 sums += own * _sums(model, batch, precision)
         finally:
             model.train(was_training)

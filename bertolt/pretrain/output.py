@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, require_free
-
-if sys.platform != "win32":
-    import fcntl
+from bertolt.files import disk_errors, held_folder, require_free
 
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
@@ -23,6 +18,7 @@ FILES = frozenset(
         LOG,
         TENSORBOARD,
         "arguments.json",
+        "complete.json",
         "config.json",
         "metrics.json",
         "model.safetensors",
@@ -54,17 +50,11 @@ def run_folder(out: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
         BertoltError: the file system refused.
     """
     require_usable(out, overwrite=overwrite, resume=resume)
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    try:
-        with _held(out):
-            if overwrite and not resume:
-                for entry in _entries(out):
-                    _remove(entry)
-            yield
-    finally:
-        with contextlib.suppress(OSError):  # something is in it
-            out.rmdir()
+    with held_folder(out, fix="wait until it is done, or choose another --out"):
+        if overwrite and not resume:
+            for entry in _entries(out):
+                _remove(entry)
+        yield
 
 
 def require_usable(out: Path, *, overwrite: bool, resume: bool) -> None:
@@ -139,27 +129,3 @@ def _remove(entry: Path) -> None:
         shutil.rmtree(entry)
     else:
         entry.unlink()
-
-
-@contextlib.contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Hold a lock on the folder, which goes with the process however it ends."""
-    if sys.platform == "win32":
-        yield
-        return
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UsageError(
-            "another run is writing to this folder",
-            place=str(out),
-            fix="wait until it is done, or choose another --out",
-        ) from error
-    except OSError:
-        pass  # some network file systems have no locks
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
 from bertolt.console import held_interrupts, say
 from bertolt.distributed import is_restarted, join
-from bertolt.errors import TrainingError
+from bertolt.errors import BertoltError, TrainingError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice
+from bertolt.model.pretrained import PreTrainedModel
 from bertolt.pretrain.log import JsonLines, Plateau, TensorBoard, require_tensorboard
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.output import (
@@ -32,9 +33,10 @@ from bertolt.pretrain.output import (
 )
 from bertolt.pretrain.record import pretrain_record
 from bertolt.pretrain.setup import Run, prepare
-from bertolt.report import write_report
+from bertolt.report import PretrainRecord, write_report
 from bertolt.report.findings import pretraining_cautions
 from bertolt.train.callbacks import Progress
+from bertolt.train.complete import COMPLETE, completed_with, mark_complete, take_over
 from bertolt.train.loop import Callback, History, fit
 from bertolt.train.saving import Best, Saving
 from bertolt.words import duration, number, percent, plural
@@ -48,7 +50,7 @@ class PretrainResult:
 
     Attributes:
         out: the folder it wrote.
-        history: of training.
+        history: of training; empty if the run was complete before.
         metrics: the content of `metrics.json`; empty for a run that was stopped.
         interrupted: Ctrl-C stopped training.
     """
@@ -83,12 +85,17 @@ def pretrain(
     if is_restarted():
         options = replace(options, resume=True)
     require_usable(out, overwrite=options.overwrite, resume=options.resume)
+    keeps = options.resume and not options.overwrite
+    made_with = completed_with(out, world) if keeps else None
     if options.tensorboard:
         require_tensorboard()
     store = Store(out, 1 if options.keep == "best" else options.keep)
     checkpoint = store.last() if options.resume else None
     world.require_same(checkpoint, "checkpoint to go on from")
     run = prepare(Path(shards), options, _precision_of(checkpoint, options), world)
+    if made_with is not None:
+        metrics = take_over(out, made_with, run.deciding_settings(), options.precision)
+        return PretrainResult(out=out, history=History(), metrics=metrics, interrupted=False)
     # The first process holds the folder for all of them.
     folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
     with folder if world.first else contextlib.nullcontext():
@@ -99,14 +106,17 @@ def pretrain(
         saving = _saving(run, store)
         torch.manual_seed(world.seed(options.seed))
         before = saving.load(checkpoint) if checkpoint else None
+        if world.first:
+            (out / COMPLETE).unlink(missing_ok=True)  # what it told of is now written anew
         if options.resume and before is None:
             say(f"No checkpoint in {out}: the run begins")
         plateau = Plateau(run.entropy, run.warmup_steps, run.total_steps // 10)
-        history = _fit(run, saving, before, plateau, callbacks)
-        saving.exit_if_terminated(history)
-        # A signal from here on would lose what was trained: it waits until that is in place.
-        with held_interrupts(terminate=True):
-            return _finish(run, saving, history, plateau, started)
+        with _resumable(store):
+            history = _fit(run, saving, before, plateau, callbacks)
+            saving.exit_if_terminated(history)
+            # A signal from here on would lose what was trained: it waits until that is in place.
+            with held_interrupts(terminate=True):
+                return _finish(run, saving, history, plateau, started)
 
 
 def _precision_of(checkpoint: Path | None, options: PretrainOptions) -> PrecisionChoice | None:
@@ -187,11 +197,6 @@ def _finish(
     if not run.world.first:
         return PretrainResult(out=out, history=history, metrics=metrics, interrupted=False)
     model.change_config(**run.dropout)
-    model.save_pretrained(out)
-    run.tokenizer.save_pretrained(out)
-    for name, values in (("arguments.json", resolved(run)), ("metrics.json", metrics)):
-        text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
-        write_text(out / name, text + "\n")
     record = pretrain_record(
         run,
         history,
@@ -201,13 +206,40 @@ def _finish(
         command=command(run),
         arguments=resolved(run),
     )
-    write_report(record, out / "report.html")
+    _write(run, model, metrics, record)
     say(f"Saved to {out}: the model, its tokenizer, metrics.json and {LOG}")
     say(f"Report: {out / 'report.html'}")
     for caution in pretraining_cautions(record):
         say(f"Caution: {caution.claim}. {caution.detail}")
     say(f"Next: bertolt finetune FILE --model {shlex.quote(str(out))}")
     return PretrainResult(out=out, history=history, metrics=metrics, interrupted=False)
+
+
+def _write(
+    run: Run, model: PreTrainedModel, metrics: dict[str, Any], record: PretrainRecord
+) -> None:
+    """Write what a complete run leaves, and at last that it is complete."""
+    out = run.options.out
+    model.save_pretrained(out)
+    run.tokenizer.save_pretrained(out)
+    for name, values in (("arguments.json", resolved(run)), ("metrics.json", metrics)):
+        text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
+        write_text(out / name, text + "\n")
+    write_report(record, out / "report.html")
+    mark_complete(out, run.deciding_settings())
+
+
+@contextlib.contextmanager
+def _resumable(store: Store) -> Iterator[None]:
+    """Let the error of a full disk name the checkpoint to go on from, once there is room."""
+    try:
+        yield
+    except BertoltError as error:
+        saved = store.steps()
+        if "space" not in error.fix or "resume" in error.fix or not saved:
+            raise
+        fix = f"free some space; {store.path(saved[-1]).name} is there to resume from"
+        raise BertoltError(error.problem, place=error.place, fix=fix) from error
 
 
 def _metrics(run: Run, history: History, plateau: Plateau, step: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bertolt.errors import CheckpointError, DataError
 from bertolt.tokenization.batch_encoding import Truncated, as_lists
 from bertolt.tokenization.folder import NAMED_TOKENS, UNLIMITED
 from bertolt.tokenization.rows import SIDES, Side, one_of
-from bertolt.tokenization.vocabulary import SPECIAL_TOKENS, token_text
+from bertolt.tokenization.vocabulary import SPECIAL_TOKENS, several, token_text
 
 
 def _special(name: str) -> property:
@@ -69,7 +69,7 @@ class TokenizerBase:
         backend: Tokenizer,
         *,
         special_tokens: Mapping[str, str | AddedToken] | None = None,
-        extra_special_tokens: Sequence[str | AddedToken] = (),
+        extra_special_tokens: str | AddedToken | Sequence[str | AddedToken] = (),
         model_max_length: int = UNLIMITED,
         padding_side: Side = "right",
         truncation_side: Side = "right",
@@ -92,7 +92,7 @@ class TokenizerBase:
         self.casing = casing
         self._begin()
         self.add_special_tokens({**SPECIAL_TOKENS, **(special_tokens or {})})
-        self.add_special_tokens({"extra_special_tokens": list(extra_special_tokens)})
+        self.add_special_tokens({"extra_special_tokens": extra_special_tokens})
 
     def _begin(self) -> None:
         """Quiet the backend and open the account: what a copy does not take over."""
@@ -195,7 +195,7 @@ class TokenizerBase:
         Raises:
             CheckpointError: a new token would get an id that is another's.
         """
-        tokens = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
+        tokens = several(new_tokens)
         self._require_free_ids(tokens)
         self._bare_backend = None
         add = self._backend.add_special_tokens if special_tokens else self._backend.add_tokens
@@ -226,7 +226,8 @@ class TokenizerBase:
 
         Args:
             special_tokens_dict: `cls_token` and its like to a token (text or `AddedToken`);
-                `extra_special_tokens`, also called `additional_special_tokens`, to a list of them.
+                `extra_special_tokens`, also called `additional_special_tokens`, to a list of them,
+                or to one.
             replace_extra_special_tokens: the list replaces the present one, or lengthens it.
 
         Raises:
@@ -236,9 +237,10 @@ class TokenizerBase:
         for name, value in special_tokens_dict.items():
             if name in ("extra_special_tokens", "additional_special_tokens"):
                 kept = [] if replace_extra_special_tokens else self.extra_special_tokens
-                texts = [*kept, *map(token_text, value)]
+                tokens = several(value)
+                texts = [*kept, *map(token_text, tokens)]
                 self.extra_special_tokens = list(dict.fromkeys(texts))
-                added += value
+                added += tokens
             else:
                 one_of("special token", name, NAMED_TOKENS)
                 self.special_tokens_map[name] = token_text(value)

@@ -17,6 +17,8 @@ from tokenizers.normalizers import BertNormalizer
 from bertolt.errors import CheckpointError, UsageError
 from bertolt.files import write_atomically, write_text
 from bertolt.hub import find_folder
+from bertolt.tokenization import checked
+from bertolt.tokenization.checked import require_kinds
 from bertolt.tokenization.vocabulary import (
     bert_backend,
     guess_lower_case,
@@ -45,6 +47,8 @@ _SPECIAL_MAP, _ADDED, _MODEL_CONFIG = "special_tokens_map.json", "added_tokens.j
 # words in ways that vocab.txt does not tell.
 _BERT_CLASSES = re.compile(r"((Bert|DistilBert|Electra|MobileBert|PreTrained)Tokenizer(Fast)?)?")
 
+_SETTINGS = {**checked.SETTINGS, **checked.token_kinds(NAMED_TOKENS)}
+
 _CASING = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _PASSED_ON = (
     "padding_side",
@@ -63,7 +67,11 @@ class _Files:
     found: Mapping[str, Path]
 
     def json(self, name: str) -> dict[str, Any]:
-        """The content of a JSON file; empty if there is no such file."""
+        """The content of a JSON file; empty if there is no such file.
+
+        Raises:
+            CheckpointError: it is damaged, or a value that is read from it is of the wrong type.
+        """
         path = self.found.get(name)
         if path is None:
             return {}
@@ -73,6 +81,8 @@ class _Files:
             raise _unreadable(path, error) from error
         if not isinstance(content, dict):
             raise _unreadable(path, f"it holds a {type(content).__name__}, not an object")
+        kinds = {_MODEL_CONFIG: checked.MODEL, _ADDED: checked.id_kinds(content)}
+        require_kinds(content, kinds.get(name, _SETTINGS), str(path))
         return content
 
 
@@ -194,7 +204,9 @@ def _from_json(
         backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises bare Exception for a file that it cannot read
         raise _unreadable(path, error) from error
-    wanted = {name: config[name] for name in _CASING if name in config}
+    wanted = {name: config[name] for name in _CASING if config.get(name) is not None}
+    if "strip_accents" in config:
+        wanted["strip_accents"] = config["strip_accents"]  # null: as lower-casing is
     normalizer = backend.normalizer
     if not isinstance(normalizer, BertNormalizer):
         given = [name for name in _CASING if name in overrides]
@@ -264,7 +276,7 @@ def _added_tokens(
         int(index): AddedToken(text, special=text in special, normalized=text not in special)
         for text, index in files.json(_ADDED).items()
     }
-    for index, value in config.get("added_tokens_decoder", {}).items():
+    for index, value in (config.get("added_tokens_decoder") or {}).items():
         by_id[int(index)] = _with_flags(value)
     after = {index: token for index, token in by_id.items() if token.content not in vocab}
     expected = range(max(vocab.values()) + 1, max(vocab.values()) + 1 + len(after))
@@ -283,6 +295,8 @@ def _extra_tokens(config: Mapping[str, Any]) -> list[str]:
     extra: list[str] = []
     for key in ("extra_special_tokens", "additional_special_tokens"):
         value = config.get(key) or []
+        if isinstance(value, str) or (isinstance(value, dict) and "content" in value):
+            value = [value]
         extra += [
             token_text(_token(v)) for v in (value.values() if isinstance(value, dict) else value)
         ]

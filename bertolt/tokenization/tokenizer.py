@@ -54,6 +54,8 @@ from bertolt.tokenization.vocabulary import (
     guess_lower_case,
     learn_vocab,
     read_vocab,
+    several,
+    token_text,
 )
 
 # Texts that `encode_ids` gives the backend at once: keeps its threads busy and bounds the memory.
@@ -202,10 +204,11 @@ class BertTokenizer(TokenizerBase):
             "strip_accents": strip_accents,
             "tokenize_chinese_chars": tokenize_chinese_chars,
         }
+        extra = [token_text(token) for token in several(extra_special_tokens)]
         vocab = learn_vocab(
             texts,
             vocab_size,
-            special_tokens=[*SPECIAL_TOKENS.values(), *extra_special_tokens],
+            special_tokens=[*SPECIAL_TOKENS.values(), *extra],
             min_frequency=min_frequency,
             limit_alphabet=limit_alphabet,
             normalizer=bert_normalizer(**casing),

@@ -41,6 +41,11 @@ def token_text(token: str | AddedToken) -> str:
     return token if isinstance(token, str) else token.content
 
 
+def several(tokens: str | AddedToken | Iterable[str | AddedToken]) -> list[str | AddedToken]:
+    """Tokens as a list, where one alone may stand for a list of one."""
+    return [tokens] if isinstance(tokens, str | AddedToken) else list(tokens)
+
+
 def read_vocab(path: Path) -> dict[str, int]:
     """Token → line number of a `vocab.txt`; blank lines at its end are left out.
 

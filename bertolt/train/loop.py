@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bertolt.console import held_interrupts
+from bertolt.console import Stopped, held_interrupts, stoppable
 from bertolt.data.batch import PackedBatch
 from bertolt.data.prefetch import Noted, feeding, made_ahead
 from bertolt.data.sampler import batches_by_tokens
@@ -30,7 +30,7 @@ from bertolt.machine import keep_freed_memory
 from bertolt.model.inference import prepare
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
-from bertolt.randomness import random_state
+from bertolt.randomness import random_state, set_random_state
 from bertolt.train.gradients import clip_and_step, gradient_norm, sparse_word_gradient
 
 FP32 = PrecisionChoice("fp32", "the default")
@@ -263,12 +263,15 @@ def predict_batches(
     Of several processes each gets its own rows, and every row is one of theirs. Memory grows with
     the budget alone. The model's training mode is restored at the end. On a CPU its layers are made
     ready for answering before; with `keep_prepared`, for the next call too.
+
+    Raises:
+        Stopped: by SIGTERM, in an evaluation while training.
     """
     keep_freed_memory()
     device = next(model.parameters()).device
     lend = prepare(model, precision.name, keep=keep_prepared)
     with _evaluating(model):
-        for numbers, own in world.deal(batches_by_tokens(lengths, token_budget)):
+        for numbers, own in world.deal(batches_by_tokens(lengths, token_budget), may_stop=True):
             batch = collate([rows[int(number)] for number in numbers])
             with torch.inference_mode(), precision.autocast(device), lend():
                 output = model(batch.to(device, non_blocking=True))
@@ -396,7 +399,8 @@ def fit(
     """Train up to `total_steps`, evaluating where `evaluate_at(step)` says so.
 
     A first Ctrl-C ends the run after the step under way, with whole weights; a second one at once.
-    With a saver the same holds for SIGTERM. A loss that is not finite ends it before the step that
+    With a saver the same holds for SIGTERM, which does not wait for the end of an evaluation: that
+    is made again by the run that goes on. A loss that is not finite ends it before the step that
     it would have spoiled. All are told by the returned history. The seconds of a step include
     making its batches.
 
@@ -445,9 +449,11 @@ def fit(
             asked = world.asked(stop_asked())
             due = step > 0 and evaluate_at(step) and not history.evaluated(step)
             if evaluate is not None and due and not asked:
-                history.evaluations.append((step, evaluate()))
-                for callback in callbacks:
-                    callback.on_evaluate(*history.evaluations[-1])
+                found = _unless_stopped(evaluate, stop_asked, device)
+                if found is not None:
+                    history.evaluations.append((step, found))
+                    for callback in callbacks:
+                        callback.on_evaluate(step, found)
                 asked = world.asked(stop_asked())
             history.note(asked)
             if saver is not None and step > begun and saver.due(history):
@@ -455,6 +461,21 @@ def fit(
             if history.interrupted or history.terminated:
                 break
     return history
+
+
+def _unless_stopped(
+    evaluate: Callable[[], dict[str, float]],
+    asked: Callable[[], signal.Signals | None],
+    device: torch.device,
+) -> dict[str, float] | None:
+    """What an evaluation finds; None if SIGTERM stopped it, and then it has drawn no numbers."""
+    before = random_state(device)
+    try:
+        with stoppable(asked):
+            return evaluate()
+    except Stopped:
+        set_random_state(before, device)
+        return None
 
 
 def _generators(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,6 +25,7 @@ from bertolt.config import TrainingArguments
 from bertolt.console import TERMINATED, say
 from bertolt.distributed import ALONE, World
 from bertolt.errors import UsageError
+from bertolt.train.complete import plain, require_same_settings
 from bertolt.train.loop import History, StepLog
 
 
@@ -106,8 +106,7 @@ class Saving:
         self._world = world
         self.parts = parts
         self.best = best
-        # As they come back from the file, where a tuple is a list.
-        self._settings = json.loads(json.dumps(settings, default=str))
+        self._settings = plain(settings)
         self._every = every
         self._beside = beside
         self._keeping = [each for each in callbacks if isinstance(each, Keeps)]
@@ -169,7 +168,7 @@ class Saving:
             CheckpointError: it is no checkpoint of a run like this one.
         """
         extra = read_extra(checkpoint)
-        self._require_same_settings(checkpoint, extra.values["settings"])
+        require_same_settings(checkpoint, extra.values["settings"], self._settings)
         restore_state(checkpoint, self.parts, rank=self._world.rank)
         for number, each in enumerate(self._keeping):
             start = f"callback.{number}."
@@ -221,20 +220,6 @@ class Saving:
 
     def _best_step(self, history: History) -> int | None:
         return None if self.best is None else self.best.step(history)
-
-    def _require_same_settings(self, checkpoint: Path, made_with: Mapping[str, Any]) -> None:
-        for name in {**self._settings, **made_with}:
-            now, then = self._settings.get(name), made_with.get(name)
-            if now != then:
-                raise UsageError(
-                    f"it was made with {name} {_shown(then)}, and now it is {_shown(now)}",
-                    place=str(checkpoint),
-                    fix="resume with the same settings, or begin a run of its own elsewhere",
-                )
-
-
-def _shown(value: object) -> str:
-    return "not set" if value is None else str(value)
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

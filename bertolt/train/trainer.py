@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -25,7 +26,7 @@ from bertolt.data.collate import count_tokens
 from bertolt.data.sampler import BatchSampler
 from bertolt.distributed import join
 from bertolt.errors import DataError, UsageError
-from bertolt.files import write_text
+from bertolt.files import held_folder, write_text
 from bertolt.model.precision import PrecisionChoice, agree, choose_precision
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.callbacks import Progress
@@ -175,12 +176,24 @@ class Trainer:
         Raises:
             UsageError: a data set that is needed is missing or empty, or an iterable one whose
                 length `max_steps` does not say; checkpoints of another run are in the way, or there
-                is none to resume from, or it was made with other settings.
+                is none to resume from, or it was made with other settings; or another run is
+                writing its checkpoints to the same folder.
             CheckpointError: the checkpoint is damaged, or of a run with another model.
             DataError: rows that cannot become a batch.
             TrainingError: the loss was not finite; the model has its last good weights.
             SystemExit: after SIGTERM.
         """
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        with self.hold_store() if self.saves or resume_from_checkpoint else nullcontext():
+            return self._train(resume_from_checkpoint or False)
+
+    def hold_store(self) -> AbstractContextManager[None]:
+        """Keep other runs out of the folder of the checkpoints; the first process does it."""
+        fix = "wait until it is done, or choose another output_dir"
+        return held_folder(self.store.folder, fix=fix) if self.world.first else nullcontext()
+
+    def _train(self, resume_from_checkpoint: bool | str | os.PathLike[str]) -> TrainOutput:
         rows = _require_rows(self.train_dataset, "train_dataset")
         if self.args.eval_strategy != "no":
             _require_rows(self.eval_dataset, "eval_dataset")
@@ -303,10 +316,8 @@ class Trainer:
             world=self.world,
         )
 
-    def _find_checkpoint(self, wanted: bool | str | os.PathLike[str] | None) -> Path | None:
+    def _find_checkpoint(self, wanted: bool | str | os.PathLike[str]) -> Path | None:
         """The checkpoint to go on from, whole; "auto" then means the precision it was made in."""
-        if wanted is None:
-            wanted = self.args.resume_from_checkpoint
         if not wanted:
             if self.saves:
                 self.store.require_none()
@@ -314,7 +325,7 @@ class Trainer:
         if wanted is True:
             checkpoint = self.store.require_last()
         else:
-            checkpoint = Path(cast(str, wanted))
+            checkpoint = Path(wanted)
             step_of(checkpoint)
             require_whole(checkpoint)
         before = read_extra(checkpoint).values["settings"]["precision"]

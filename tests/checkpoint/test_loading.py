@@ -204,7 +204,10 @@ def test_a_pickle_that_runs_code_is_refused_without_running_it(
     (folder / WEIGHTS).unlink()
     trap = tmp_path / "sprung"
     torch.save({"bert.embeddings.LayerNorm.bias": Malicious(trap)}, folder / "pytorch_model.bin")
-    assert "without running code" in complaint(folder)
+    said = complaint(folder)
+    assert "without running code" in said
+    assert f"it asks for {os.mkdir.__module__}.mkdir" in said
+    assert "weights_only" not in said
     assert not trap.exists()
     # The trap works: only the careful way of reading does not spring it.
     torch.load(folder / "pytorch_model.bin", weights_only=False)
@@ -225,7 +228,19 @@ def test_a_damaged_pickle(folder: Path, tensors: dict[str, Tensor]) -> None:
     whole = path.read_bytes()
     for content in (b"", b"\x80", b"no pickle at all", whole[: len(whole) // 2], whole[:100]):
         path.write_bytes(content)
-        assert str(path) in complaint(folder)
+        said = complaint(folder)
+        assert str(path) in said
+        assert "truncated or corrupted" in said
+        assert "weights_only" not in said, "torch's advice is to run what is not trusted"
+    path.write_bytes(b"<html>not found</html>")
+    assert "it is no file of PyTorch's" in complaint(folder)
+
+
+def test_a_program_instead_of_tensors(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    script = torch.jit.script(torch.nn.Linear(2, 2))
+    torch.jit.save(script, str(folder / "pytorch_model.bin"))
+    assert "it is a program in TorchScript" in complaint(folder)
 
 
 def test_an_empty_file(folder: Path) -> None:

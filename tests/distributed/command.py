@@ -2,7 +2,8 @@
 
 `command.py HOW RANK STEP WORDS…` runs `bertolt WORDS…`. Before step STEP process RANK is killed
 (HOW is `die`; only at the first start), or raises an error (`fail`), or a fault (`crash`), or gets
-a signal as from a scheduler (`term`); or nothing happens (`well`).
+a signal as from a scheduler (`term`), in the first evaluation where HOW is `term-measuring`; or
+nothing happens (`well`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from bertolt import cli
+from bertolt import cli, evaluation
 from bertolt.distributed import is_restarted
 from bertolt.errors import DataError
 from bertolt.train import loop
@@ -36,7 +38,23 @@ def disturbed(how: str, rank: int, at: int) -> Any:
     return step
 
 
+def stop_measuring(rank: int) -> None:
+    """Small batches, and SIGTERM after the first."""
+    predict_batches, evaluation.TOKEN_BUDGET = evaluation.predict_batches, 64
+
+    def batches(*args: Any, **named: Any) -> Iterator[Any]:
+        for number, batch in enumerate(predict_batches(*args, **named)):
+            assert number == 0, "the evaluation went on"
+            if named["world"].rank == rank:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    evaluation.predict_batches = batches
+
+
 if __name__ == "__main__":
     how, rank, at, *words = sys.argv[1:]
+    if how == "term-measuring":
+        stop_measuring(int(rank))
     loop.train_step = disturbed(how, int(rank), int(at))
     cli.main(words)

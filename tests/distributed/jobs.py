@@ -27,6 +27,7 @@ from bertolt import (
     Trainer,
     TrainingArguments,
 )
+from bertolt.console import Stopped, stoppable
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.encode import EncodedTexts
 from bertolt.distributed import join
@@ -246,6 +247,14 @@ def exchange() -> Found:
     assert list(world.share(range(7))) == list(range(rank, 7, size))
     dealt = [item for item, own in world.deal(range(7)) if own]
     assert dealt == list(range(rank, 7, size))
+    seen: list[int] = []
+    last = rank == size - 1
+    with stoppable(lambda: signal.SIGTERM if last and seen else None):
+        with contextlib.suppress(Stopped):
+            for item, _ in world.deal(range(2 * size + 1), may_stop=True):
+                seen.append(item)
+        assert seen == [rank], "all stop before the same round"
+        assert [item for item, _ in world.deal(range(size))] == [rank]
     seeds = world.gather(torch.tensor([world.seed(3)]))
     assert len({int(seed) for seed in seeds}) == size
     assert int(seeds[0]) == 3

@@ -174,16 +174,21 @@ def test_an_error_of_all_processes_is_told_once(tmp_path: Path) -> None:
     assert done.stderr.count("there is no such file") == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("how", "rank", "step"), [("term", 1, 7), ("term-measuring", 0, 8), ("term-measuring", 1, 8)]
+)
 def test_sigterm_to_one_process_saves_the_run_of_all(
-    finetune_words: list[object], tmp_path: Path
+    how: str, rank: int, step: int, finetune_words: list[object], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = together(*finetune_words, "--out", out, how=("term", 1, 7))
+    done = together(*finetune_words, "--out", out, how=(how, rank, step))
     assert done.returncode != 0
-    assert done.stderr.count("Stopped by SIGTERM after step 7") == 1, done.stderr
+    assert done.stderr.count(f"Stopped by SIGTERM after step {step}") == 1, done.stderr
+    assert "evaluated at step" not in done.stderr
     assert "exitcode  : 143" in done.stderr
     words = (*finetune_words, "--out", out, "--resume")
     again = together(*words)
     assert again.returncode == 0, again.stderr
-    assert "checkpoint-7" in again.stderr
+    assert f"checkpoint-{step}" in again.stderr
+    assert again.stderr.count("evaluated at step 8:") == 1
     assert metrics(out)["train"]["steps"] == 24

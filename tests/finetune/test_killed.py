@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-RUNS, MOST_KILLS = 14, 4
+from tests.killing import Bertolt, kill_again_and_again, nursery
+
+RUNS = 14
 # How many steps, batches or file operations to let pass: up to about as many as there are.
 PLACES = {
     "after a step": 24,
@@ -25,36 +21,13 @@ PLACES = {
     "in the result": 60,
 }
 
-Bertolt = Callable[..., int]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="forks")]
 
 
 @pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    paths = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONUTF8": "1"}
-
-
-@pytest.fixture(scope="module")
-def bertolt(environment: dict[str, str]) -> Iterator[Bertolt]:
-    """Run a command in a process of its own, killed at a place; how it ended."""
-    with subprocess.Popen(
-        [sys.executable, str(HERE / "nursery.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as nursery:
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
-
-        def run(words: list[str], said: Path, place: str = "", number: int = 0) -> int:
-            nursery.stdin.write(json.dumps([words, str(said), place, number]) + "\n")
-            nursery.stdin.flush()
-            return int(nursery.stdout.readline())
-
+def bertolt() -> Iterator[Bertolt]:
+    with nursery(Path(__file__).with_name("nursery.py")) as run:
         yield run
-        nursery.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -86,26 +59,9 @@ def same_result(found: Path, wanted: Path) -> bool:
 def test_killed_again_and_again(
     bertolt: Bertolt, words: list[str], wanted: Path, tmp_path: Path
 ) -> None:
-    draw, kills, same = random.Random(0), Counter(), 0
-    for number in range(RUNS):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        out, said = folder / "out", folder / "said.txt"
-        for attempt in range(MOST_KILLS + 1):
-            place = draw.choice(sorted(PLACES)) if attempt < MOST_KILLS else ""
-            until = draw.randrange(PLACES[place]) if place else 0
-            code = bertolt([*words, "--out", str(out)], said, place, until)
-            assert code in (0, -signal.SIGKILL), said.read_text()
-            kills[place] += code != 0
-            if out.exists():
-                break
-        same += same_result(out, wanted)
+    done = kill_again_and_again(bertolt, words, PLACES, tmp_path, runs=RUNS)
+    done.require_same(lambda out: same_result(out, wanted))
+    for folder in done.folders:
         left = {path.name for path in folder.iterdir()} - {"out", "said.txt", "out.checkpoints"}
         assert all(name.endswith(".old") for name in left), left
-    told = ", ".join(f"{count} {place}" for place, count in sorted(kills.items()) if count)
-    print(f"\n{kills.total()} kills ({told}); {same} of {RUNS} ends identical")
-    assert same == RUNS
-    assert kills.total() >= RUNS
-    resumed = sum(said.read_text().count("Resumed from") for said in tmp_path.glob("*/said.txt"))
-    assert resumed >= RUNS // 2, "a run that begins anew each time would end so too"
-    assert all(kills[place] for place in PLACES)
+    assert all(done.kills[place] for place in PLACES)

@@ -235,6 +235,69 @@ def test_checkpoints_in_the_way(
     assert not store.folder.exists()
 
 
+# ---- a run that is complete already ----
+
+
+def content(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """When each file was written, and what is in it."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+
+WORDS = ["--epochs", "2", "--batch-size", "8", "--lr", "3e-3", "--save-every", "4", "--resume"]
+
+
+def test_a_complete_run_has_nothing_left_to_do(
+    finetune_command: Run, reviews_csv: Path, tmp_path: Path
+) -> None:
+    assert finetune_command(reviews_csv, *WORDS).code == 0
+    before = content(tmp_path / "out")
+    again = finetune_command(reviews_csv, *WORDS)
+    assert again.code == 0, again.err
+    assert f"nothing is left to do: its result is in {tmp_path / 'out'}\n" in again.err
+    assert "step 1/" not in again.err
+    assert content(tmp_path / "out") == before
+    assert names(tmp_path) == {"out"}
+
+
+def test_the_library_gives_the_metrics_of_a_complete_run(reviews_csv: Path, quick: Any) -> None:
+    first = finetune(reviews_csv, quick(keep_checkpoints=True, save_every=3))
+    again = finetune(reviews_csv, quick(resume=True, precision="auto"))
+    assert again.metrics == json.loads(json.dumps(first.metrics))
+    assert again.scores is None
+    assert not again.interrupted
+    assert not again.history.steps
+
+
+def test_a_complete_run_of_other_settings_or_rows_is_refused(
+    finetune_command: Run, reviews_csv: Path, tmp_path: Path
+) -> None:
+    assert finetune_command(reviews_csv, *WORDS).code == 0
+    before = content(tmp_path / "out")
+    refused = finetune_command(reviews_csv, *WORDS, "--seed", "7")
+    assert refused.code == 2
+    assert f"{tmp_path / 'out'}: it was made with --seed 42, and now it is 7" in refused.err
+    other = tmp_path / "other.csv"
+    lines = reviews_csv.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join(lines[:-4]) + "\n", encoding="utf-8")
+    refused = finetune_command(other, *WORDS)
+    assert refused.code == 2
+    assert "it was made with training rows" in refused.err
+    assert content(tmp_path / "out") == before
+
+
+def test_a_run_that_is_not_complete_is_not_taken_for_one(
+    finetune_command: Run, reviews_csv: Path, quick: Any, tmp_path: Path
+) -> None:
+    press = At(5, lambda: signal.raise_signal(signal.SIGINT))
+    assert finetune(reviews_csv, quick(epochs=2, save_every=4), callbacks=[press]).interrupted
+    refused = finetune_command(reviews_csv, *WORDS)
+    assert refused.code == 2
+    assert "the folder is not empty" in refused.err
+    assert finetune_command(reviews_csv, *WORDS, "--overwrite").code == 0
+    done = finetune_command(reviews_csv, *WORDS, "--overwrite")
+    assert "step 1/16" in done.err, "to overwrite is to begin anew"
+
+
 # ---- signals ----
 
 
@@ -256,6 +319,46 @@ def test_sigterm_saves_and_exits_with_143(
     result = finetune(reviews_csv, quick(epochs=2, resume=True))
     assert same_weights(result.out, wanted)
     assert [step for step, _ in result.history.evaluations] == [8, 16]
+
+
+@pytest.mark.parametrize("keep", [2, "best"])
+def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
+    reviews_csv: Path,
+    quick: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    keep: Any,
+) -> None:
+    from bertolt import evaluation
+
+    monkeypatch.setattr(evaluation, "TOKEN_BUDGET", 64)
+    predict_batches, evaluated = evaluation.predict_batches, []
+
+    def watched(*given: Any, **named: Any) -> Iterator[Any]:
+        for batch in predict_batches(*given, **named):
+            evaluated.append(batch)
+            if len(evaluated) == 2:
+                terminate()
+            yield batch
+
+    whole = finetune(reviews_csv, quick(epochs=2, keep=keep, out=tmp_path / "whole"))
+    with monkeypatch.context() as watching:
+        watching.setattr(evaluation, "predict_batches", watched)
+        with pytest.raises(SystemExit) as ended:
+            finetune(reviews_csv, quick(epochs=2, keep=keep))
+    assert ended.value.code == 143
+    assert len(evaluated) == 2
+    said = capsys.readouterr().err
+    store = Store(tmp_path / "out.checkpoints")
+    assert f"Stopped by SIGTERM after step 8: {store.path(8)} is there to resume from" in said
+    assert store.steps() == [8]
+    done = finetune(reviews_csv, quick(epochs=2, keep=keep, resume=True))
+    said = capsys.readouterr().err
+    assert [said.count(f"evaluated at step {step}:") for step in (8, 16)] == [1, 1]
+    assert done.history.evaluations == whole.history.evaluations
+    assert done.metrics["eval"] == whole.metrics["eval"]
+    assert same_weights(done.out, whole.out)
 
 
 def test_the_command_exits_with_143_wherever_it_is(

@@ -1,10 +1,10 @@
-"""The nursery of `tests/finetune`, for pretraining: other places to be killed at."""
+"""The nursery of `tests/killing.py` for pretraining, with the places that only it has."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.finetune.nursery import PLACES, at_file, counted, main
+from tests.killing import EVERYWHERE, at_file, counted, serve
 
 
 def in_measurement(number: int) -> None:
@@ -20,14 +20,13 @@ def in_measurement(number: int) -> None:
     measure._sums = counting
 
 
-PLACES["in an evaluation"] = in_measurement
-PLACES["in the result"] = at_file("/out/.m")  # the model, and metrics.json
-
-
 if __name__ == "__main__":
+    import matplotlib.figure  # noqa: F401 - forked runs find it imported
+
     from bertolt.plan import Device
-    from bertolt.pretrain import run, setup  # noqa: F401 - forked runs find it imported
+    from bertolt.pretrain import run, setup  # noqa: F401
 
     peak = Device(name="this machine", count=1, peak=1e11, memory=None, on_cpu=True)
     setup.this_device = lambda precision: peak
-    main()
+    written = at_file("/out/.m")  # the model, and metrics.json
+    serve({**EVERYWHERE, "in an evaluation": in_measurement, "in the result": written})

@@ -111,7 +111,6 @@ def test_tensorboard_gets_the_same_numbers(
 
 
 def test_real_event_files_are_written(letters: Path, options: Make) -> None:
-    pytest.importorskip("tensorboard")
     done = pretrain(letters, options(tensorboard=True, steps=3))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -310,6 +310,40 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     assert logs[0] == logs[1]
 
 
+def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
+    letters: Path,
+    options: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from bertolt.pretrain import measure
+
+    reference = pretrain(letters, options(out=tmp_path / "reference", dropout=0.1))
+    settings = options(resume=True, dropout=0.1)
+    sums, measured = measure._sums, []
+
+    def watched(*given: Any) -> torch.Tensor:
+        measured.append(given)
+        if len(measured) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return sums(*given)
+
+    with monkeypatch.context() as watching:
+        watching.setattr(measure, "_sums", watched)
+        with pytest.raises(SystemExit) as ended:
+            pretrain(letters, settings)
+    assert ended.value.code == 143
+    assert len(measured) == 2
+    assert Store(settings.out).steps() == [10]
+    done = pretrain(letters, settings)
+    assert f"Resumed from {settings.out / 'checkpoint-10'}" in capsys.readouterr().err
+    assert same_weights(settings.out, reference.out)
+    assert done.history.evaluations == reference.history.evaluations
+    lines = [json.loads(line) for line in (settings.out / "log.jsonl").open(encoding="utf-8")]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [10, 20, 30]
+
+
 def test_the_log_of_a_killed_run_loses_its_torn_line(letters: Path, options: Make) -> None:
     pretrain(letters, options(resume=True), callbacks=[StopAt(12, signal.SIGINT)])
     out = options().out
@@ -484,6 +518,40 @@ def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
     pretrain(letters, options(), callbacks=[StopAt(12, signal.SIGINT)])
     with pytest.raises(UsageError, match=r"it was made with --mask 0\.2, and now it is 0\.3"):
         pretrain(letters, options(resume=True, mask=0.3))
+
+
+@pytest.mark.parametrize("save_every", [10, 100])
+def test_a_complete_run_has_nothing_left_to_do(
+    letters: Path, options: Make, capsys: pytest.CaptureFixture[str], save_every: int
+) -> None:
+    first = pretrain(letters, options(save_every=save_every))
+    before = content(first.out)
+    capsys.readouterr()
+    again = pretrain(letters, options(save_every=save_every, resume=True, precision="auto"))
+    said = capsys.readouterr().err
+    assert f"nothing is left to do: its result is in {first.out}\n" in said
+    assert "step 1/" not in said
+    assert again.metrics == json.loads(json.dumps(first.metrics))
+    assert not again.history.steps
+    with pytest.raises(UsageError, match=r"out: it was made with --mask 0\.2, and now it is 0\.3"):
+        pretrain(letters, options(resume=True, mask=0.3))
+    assert content(first.out) == before
+
+
+def content(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """When each file was written, and what is in it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_result_that_is_written_anew_is_not_complete_before(letters: Path, options: Make) -> None:
+    settings = options(save_every=100)
+    pretrain(letters, settings)
+    again = replace(settings, resume=True, overwrite=True)
+    assert pretrain(letters, again, callbacks=[StopAt(12, signal.SIGINT)]).interrupted
+    done = pretrain(letters, replace(settings, resume=True))
+    assert [log.step for log in done.history.steps] == list(range(1, 31))
+    assert (settings.out / "complete.json").is_file()
 
 
 def test_held_out_numbers_are_of_fixed_masks(letters: Path, options: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -347,6 +348,72 @@ def test_sigterm_saves_and_ends_the_program_with_143(
     assert resumed.history.evaluations == never_killed.history.evaluations
 
 
+@pytest.mark.parametrize(("step", "batches"), [(4, 1), (4, 3), (8, 2)])
+def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
+    trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    step: int,
+    batches: int,
+) -> None:
+    """And what the evaluation has drawn until then does not count, since it is made again."""
+    monkeypatch.setattr("bertolt.train.trainer._FULL_LENGTH", 16)
+    evaluated: list[int] = []
+
+    def made(end: int = 0, **changes: Any) -> Trainer:
+        run = trainer(per_device_eval_batch_size=2, **changes)
+
+        def watch(model: torch.nn.Module, given: object) -> None:
+            if not model.training:
+                torch.rand(1)
+                evaluated.append(1)
+                if len(evaluated) == end:
+                    signal.raise_signal(signal.SIGTERM)
+
+        run.model.register_forward_pre_hook(watch)
+        return run
+
+    never_stopped = made(output_dir=str(tmp_path / "whole"))
+    never_stopped.train()
+    each = len(evaluated) // 2
+    assert each > 3
+    evaluated.clear()
+    end = batches + (each if step == 8 else 0)
+    stopped = made(end)
+    with pytest.raises(SystemExit) as ended:
+        stopped.train()
+    assert ended.value.code == 143
+    assert len(evaluated) == end
+    assert stopped.history.step == step
+    assert not stopped.history.evaluated(step)
+    assert stopped.model.training
+    assert stopped.store.steps()[-1] == step
+    resumed = made()
+    resumed.train(True)
+    assert same_bits(weights(resumed), weights(never_stopped))
+    assert resumed.history.evaluations == never_stopped.history.evaluations
+    assert [step for step, _ in resumed.history.evaluations] == [4, 8]
+
+
+def test_ctrl_c_waits_for_the_evaluation(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertolt.train.trainer._FULL_LENGTH", 16)
+    run, evaluated = trainer(per_device_eval_batch_size=2), []
+
+    def press(model: torch.nn.Module, given: object) -> None:
+        if not model.training:
+            evaluated.append(1)
+            if len(evaluated) == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    run.model.register_forward_pre_hook(press)
+    run.train()
+    assert run.history.interrupted
+    assert len(evaluated) > 3
+    assert [step for step, _ in run.history.evaluations] == [4]
+
+
 def test_ctrl_c_saves_as_well(trainer: Callable[..., Trainer], never_killed: Trainer) -> None:
     stopped = trainer([SignalAt(3, signal.SIGINT)])
     stopped.train()
@@ -372,6 +439,53 @@ def test_without_checkpoints_sigterm_is_left_alone(trainer: Callable[..., Traine
 
 
 # ---- what is refused ----
+
+
+class TrainAlso(KillAt):
+    """Starts a second run after a step of the first, and keeps how it was refused."""
+
+    def __init__(self, step: int, second: Callable[[], object]) -> None:
+        super().__init__(step)
+        self.second = second
+        self.refused: UsageError | None = None
+
+    def on_step(self, log: StepLog, total_steps: int) -> None:
+        if log.step == self.step:
+            with pytest.raises(UsageError) as caught:
+                self.second()
+            self.refused = caught.value
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+@pytest.mark.parametrize(("step", "resume"), [(1, False), (3, False), (3, True)])
+def test_two_runs_do_not_mix_their_checkpoints(
+    trainer: Callable[..., Trainer], never_killed: Trainer, step: int, resume: bool
+) -> None:
+    second = trainer(seed=7)
+    also = TrainAlso(step, lambda: second.train(resume_from_checkpoint=resume))
+    first = trainer([also])
+    first.train()
+    assert also.refused is not None
+    assert also.refused.problem == "another run is writing to this folder"
+    assert also.refused.place == first.args.output_dir
+    assert "another output_dir" in also.refused.fix
+    assert not second.history.steps
+    assert first.store.steps() == [2, 4, 6, 8]
+    assert same_bits(weights(first), weights(never_killed))
+    with pytest.raises(UsageError, match="checkpoints of an earlier run"):
+        second.train()
+
+
+def test_a_folder_that_was_there_stays_and_one_for_nothing_goes(
+    trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    for there in (False, True):
+        folder = tmp_path / str(there)
+        if there:
+            folder.mkdir()
+        with pytest.raises(Killed):
+            trainer([KillAt(1)], output_dir=str(folder)).train()
+        assert folder.exists() == there
 
 
 @pytest.mark.parametrize(
