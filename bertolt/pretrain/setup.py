@@ -238,7 +238,8 @@ def _model(
     if options.position_init == "sinusoid":
         table = model.bert.embeddings.position_embeddings.weight
         with torch.no_grad():
-            table.copy_(sinusoids(*table.shape, std=config.initializer_range))
+            rows, width = table.shape
+            table.copy_(sinusoids(rows, width, config.initializer_range))
     return model, source, own
 
 

@@ -10,11 +10,11 @@ from bertolt.config import are_texts, is_whole
 from bertolt.errors import CheckpointError
 
 Check = Callable[[Any], bool]
+Kinds = Mapping[str, tuple[Check, str]]
+"""By key, a check and in words what it asks for."""
 
 
-def require_kinds(
-    values: Mapping[str, Any], kinds: Mapping[str, tuple[Check, str]], place: str
-) -> None:
+def require_kinds(values: Mapping[str, Any], kinds: Kinds, place: str) -> None:
     """Refuse the first value that is not of its key's kind; null says nothing, and is none.
 
     Args:
@@ -82,10 +82,10 @@ _SIDE = (_is_side, '"left" or "right"')
 _TOKEN = (_is_token, 'a text, as "[CLS]", or an object that has it as its content')
 _TOKENS = (_are_tokens, 'a list of texts, as ["[E1]"]')
 
-MODEL = {"max_position_embeddings": _COUNT}
+MODEL: Kinds = {"max_position_embeddings": _COUNT}
 """Keys of the model's `config.json` that a tokenizer reads."""
 
-SETTINGS: Mapping[str, tuple[Check, str]] = {
+SETTINGS: Kinds = {
     "model_max_length": _COUNT,
     "max_len": _COUNT,
     "do_lower_case": _SWITCH,
@@ -104,11 +104,11 @@ SETTINGS: Mapping[str, tuple[Check, str]] = {
 """Keys of `tokenizer_config.json`, named special tokens left out."""
 
 
-def token_kinds(names: tuple[str, ...]) -> dict[str, tuple[Check, str]]:
+def token_kinds(names: tuple[str, ...]) -> Kinds:
     """Checks of the special tokens of these names."""
     return dict.fromkeys(names, _TOKEN)
 
 
-def id_kinds(names: Mapping[str, Any]) -> dict[str, tuple[Check, str]]:
+def id_kinds(names: Mapping[str, Any]) -> Kinds:
     """Checks of an object that gives each token its id."""
     return dict.fromkeys(names, (is_whole, "the token's id, a whole number"))

@@ -18,7 +18,7 @@ from bertolt.errors import CheckpointError, UsageError
 from bertolt.files import write_atomically, write_text
 from bertolt.hub import find_folder
 from bertolt.tokenization import checked
-from bertolt.tokenization.checked import require_kinds
+from bertolt.tokenization.checked import Kinds, require_kinds
 from bertolt.tokenization.vocabulary import (
     bert_backend,
     guess_lower_case,
@@ -81,7 +81,10 @@ class _Files:
             raise _unreadable(path, error) from error
         if not isinstance(content, dict):
             raise _unreadable(path, f"it holds a {type(content).__name__}, not an object")
-        kinds = {_MODEL_CONFIG: checked.MODEL, _ADDED: checked.id_kinds(content)}
+        kinds: dict[str, Kinds] = {
+            _MODEL_CONFIG: checked.MODEL,
+            _ADDED: checked.id_kinds(content),
+        }
         require_kinds(content, kinds.get(name, _SETTINGS), str(path))
         return content
 
