@@ -332,6 +332,7 @@ class BertModel(PreTrainedModel):
         only: Only | None = None,
     ) -> Tensor:
         """The hidden states of a packed batch: (T, H), or (R, H) of the rows that are needed."""
+        assert only is None or context is None, "attention across looks from every token"
         self._count_pass()
         if only is not None and watched.anything:
             return self._encode(batch, watched, context).index_select(0, only.rows)

@@ -52,20 +52,20 @@ class _Summed(torch.autograd.Function):
             torch.logsumexp(part.float(), 1, out=out)
         ctx.save_for_backward(logits, labels, counted, norms)
         own = logits.gather(1, labels[:, None]).squeeze(1).float()
-        return ((norms - own) * counted).sum()
+        # Not multiplied: a row that is ignored may be infinite.
+        return torch.where(counted, norms - own, 0.0).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         logits, labels, counted, norms = ctx.saved_tensors
         found = torch.empty_like(logits)
-        whole = (logits, labels, gradient * counted, norms, found)
-        for part, label, scale, norm, out in zip(
-            *(_parts(each, logits) for each in whole), strict=True
-        ):
+        whole = (logits, labels, norms, found)
+        for part, label, norm, out in zip(*(_parts(each, logits) for each in whole), strict=True):
             share = torch.sub(part, norm[:, None]).exp_()
             share[torch.arange(len(label)), label] -= 1
-            out.copy_(share.mul_(scale[:, None]))
+            out.copy_(share.mul_(gradient))
+        found[~counted] = 0
         return found, None, None
 
 

@@ -347,11 +347,10 @@ class LanguageModel(PreTrainedModel):
             others = [hidden.index_select(0, each) for each in beside]
             return hidden[: batch.num_tokens], None, others
         assert batch.labels is not None
-        rows, counts = labelled, [len(labelled), *map(len, beside)]
-        if beside:
-            rows = torch.cat([labelled, *beside])
-            # Their number differs from batch to batch, and kernels want few shapes.
-            rows = nn.functional.pad(rows, (0, padded_rows(len(rows)) - len(rows)))
+        counts = [len(labelled), *map(len, beside)]
+        rows = torch.cat([labelled, *beside])
+        # Their number differs from batch to batch, and kernels want few shapes.
+        rows = nn.functional.pad(rows, (0, padded_rows(len(rows)) - len(rows)))
         hidden = self.bert.encode(batch, watched, only=Only(rows))
         words, *others = torch.split(hidden[: sum(counts)], counts)
         return words, batch.labels[labelled], others

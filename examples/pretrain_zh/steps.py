@@ -142,18 +142,24 @@ def pretrain(options: Options) -> None:
 
 
 def new_encoder(folder: Path, like: Path, seed: int) -> None:
-    """Save an encoder of the same shape with random weights, and the same tokenizer."""
+    """Save an encoder of the same shape as it begins pretraining, and the same tokenizer."""
     if (folder / "model.safetensors").exists():
         return
     import torch
 
     from bertolt import BertModel
+    from bertolt.model.initialize import sinusoids
 
     say(f"New encoder with random weights, seed {seed}: {folder}")
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     BertTokenizer.from_pretrained(like).save_pretrained(folder)
-    BertModel(BertConfig.from_pretrained(like)).save_pretrained(folder)
+    model = BertModel(BertConfig.from_pretrained(like))
+    positions = model.embeddings.position_embeddings.weight
+    rows, width = positions.shape
+    with torch.no_grad():
+        positions.copy_(sinusoids(rows, width, model.config.initializer_range))
+    model.save_pretrained(folder)
 
 
 def finetune(options: Options, start: str, seed: int) -> None:

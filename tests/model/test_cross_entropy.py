@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -39,6 +41,17 @@ def test_wide_logits_do_not_overflow() -> None:
     logits[:, 7] = 1e4
     assert summed_cross_entropy(logits, torch.tensor([7, 7, 7]), IGNORED) == 0
     assert summed_cross_entropy(logits, torch.tensor([7, 7, 8]), IGNORED) == pytest.approx(2e4)
+
+
+def test_ignored_rows_may_be_anything() -> None:
+    logits = torch.zeros(3, 2000)
+    logits[0, 5], logits[1, 0] = math.nan, -math.inf
+    logits.requires_grad_()
+    loss = summed_cross_entropy(logits, torch.tensor([IGNORED, IGNORED, 4]), IGNORED)
+    loss.backward()
+    assert float(loss) == pytest.approx(math.log(2000))
+    assert logits.grad is not None
+    assert not logits.grad[:2].any()
 
 
 @pytest.mark.parametrize("label", [-1, 2000])
