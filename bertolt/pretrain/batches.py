@@ -49,6 +49,8 @@ class Batches:
     Attributes:
         per_epoch: batches of an epoch.
         tokens: of a batch on average, special ones counted.
+        passes: how often an epoch reads the text: once, or as much as pairs take, half of which
+            have their second span from elsewhere.
         attended: tokens that each of them attends to on average, see `bertolt.flops`.
         left_out: sequences for which the epoch under way has no room; only pairs ever are.
     """
@@ -75,6 +77,7 @@ class Batches:
         lengths = self._sequences.lengths
         self.per_epoch = self._budget.count_batches(lengths)
         self.tokens = float(lengths.sum()) / self.per_epoch
+        self.passes = int(self._sequences.counts.sum()) / int(self._text.pieces[-1])
         self.attended = float((lengths.astype(np.float64) ** 2).sum() / lengths.sum())
         self._begin(0)
 

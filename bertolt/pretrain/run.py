@@ -251,7 +251,7 @@ def _metrics(run: Run, history: History, plateau: Plateau, step: int) -> dict[st
         "eval": dict(history.evaluations).get(step),
         "train": {
             **rates,
-            "epochs": run.steps.before(history.step + 1) / run.data.per_epoch,
+            "epochs": run.steps.before(history.step + 1) / run.data.per_epoch * run.data.passes,
             "flops": flops,
             "flops_per_second": rate,
             "peak_share": rate / run.work.peak,

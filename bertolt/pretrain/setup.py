@@ -295,7 +295,7 @@ def _total(options: PretrainOptions, steps: Steps, data: Batches) -> int:
         return options.steps
     if options.token_goal is not None:
         return steps.needed(math.ceil(options.token_goal / data.tokens))
-    return steps.needed(math.ceil((options.epochs or EPOCHS) * data.per_epoch))
+    return steps.needed(math.ceil((options.epochs or EPOCHS) * data.per_epoch / data.passes))
 
 
 def _optimizer(
@@ -360,10 +360,11 @@ def _tell(run: Run) -> None:
         f"{millions(run.model.num_parameters())} parameters, from {run.source}"
     )
     seen = run.steps.before(run.total_steps + 1)
+    epochs = seen / data.per_epoch * data.passes
     say(
         f"Run: {plural(run.total_steps, 'step')} of up to {run.steps.passes} × "
         f"{options.batch_tokens // run.steps.passes:,} tokens, "
-        f"{seen * data.tokens / 1e6:,.1f} million in all: {seen / data.per_epoch:.1f} epochs"
+        f"{seen * data.tokens / 1e6:,.1f} million in all: {epochs:.1f} epochs"
     )
     why = "as given" if options.lr else f"for hidden size {config.hidden_size}"
     say(f"Learning rate {run.learning_rate:.2g}, {why}; {plural(run.warmup_steps, 'warmup step')}")

@@ -562,3 +562,13 @@ def test_held_out_numbers_are_of_fixed_masks(letters: Path, options: Make) -> No
     )
     assert one.history.evaluations[0] == other.history.evaluations[0]
     assert math.isfinite(one.metrics["eval"]["eval_loss"])
+
+
+def test_an_epoch_reads_the_text_once_whatever_the_objective(letters: Path, options: Make) -> None:
+    """Pairs have half of their second spans from elsewhere, so a round of them is longer."""
+    seen = {}
+    for objective in ("mlm", "mlm+nsp"):
+        done = pretrain(letters, options(objective=objective, epochs=0.5, overwrite=True))
+        assert done.metrics["train"]["epochs"] == pytest.approx(0.5, rel=0.05)
+        seen[objective] = sum(log.tokens for log in done.history.steps)
+    assert seen["mlm+nsp"] == pytest.approx(seen["mlm"], rel=0.15)
