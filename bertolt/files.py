@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,8 @@ if sys.platform != "win32":
 
 # What file managers leave in a folder that somebody has opened.
 _LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+_UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old)")
 
 
 def _umask() -> int:
@@ -78,6 +81,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
     write_atomically(path, write)
+
+
+def unfinished(name: str) -> str | None:
+    """The name that a temporary file or folder was to have, or had; None for any other name.
+
+    A run that is killed leaves such behind.
+    """
+    found = _UNFINISHED.fullmatch(name)
+    return found.group(1) if found else None
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, require_free, staged_folder, write_atomically, write_text
+from bertolt.files (
+    disk_errors,
+    require_free,
+    staged_folder,
+    unfinished,
+    write_atomically,
+    write_text,
+)
 
 OURS = frozenset({"model", "report"})
 
@@ -45,6 +52,14 @@ def test_a_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", write)
     assert seen == [(tmp_path, "old")]
     assert tree(tmp_path) == {"file": "new"}
+
+
+def test_a_temporary_file_is_known_by_its_name(tmp_path: Path) -> None:
+    seen = []
+    write_atomically(tmp_path / "a.json", lambda path: seen.append(path.name) or path.touch())
+    assert unfinished(seen[0]) == "a.json"
+    for name in ("a.json", ".a.json", ".a.json.part", "a.json.abcd1234.part", ".a.abcd123-.part"):
+        assert unfinished(name) is None
 
 
 def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:

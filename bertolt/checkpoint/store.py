@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertolt.console import say
 from bertolt.errors import BertoltError, CheckpointError, UsageError
-from bertolt.files import disk_errors, swap_folder, sync
+from bertolt.files import disk_errors, swap_folder, sync, unfinished
 
 if TYPE_CHECKING:
     from bertolt.distributed import World
@@ -27,8 +27,6 @@ MANIFEST = "manifest.json"
 """Lists every other file of a checkpoint with its size and checksum."""
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-# What a killed run may leave: a checkpoint half written, or half removed.
-_LEFTOVER = re.compile(r"\.checkpoint-\d+\.\w+\.(part|old)")
 
 
 @dataclass(frozen=True)
@@ -160,9 +158,9 @@ class Store:
         shutil.rmtree(gone, ignore_errors=True)
 
     def _tidy(self) -> None:
-        """Remove what a killed run left half done."""
+        """Remove what a killed run left half written or half removed."""
         for entry in self.folder.iterdir() if self.folder.is_dir() else ():
-            if _LEFTOVER.fullmatch(entry.name):
+            if _NAME.fullmatch(unfinished(entry.name) or ""):
                 shutil.rmtree(entry, ignore_errors=True)
 
     @contextlib.contextmanager

@@ -153,7 +153,7 @@ def workplace(out: Path, *, overwrite: bool) -> Iterator[Workplace]:
                 shutil.rmtree(work.corpus / TOKENIZER, ignore_errors=True)
                 (work.corpus / SHARDS).mkdir(parents=True, exist_ok=True)
                 (folder / _PARTS).mkdir(exist_ok=True)
-                _remove_halves(work.corpus / SHARDS, folder / _PARTS)
+                _remove_halves(work.corpus, work.corpus / SHARDS, folder / _PARTS)
             yield work
         finally:
             if not work.corpus.exists() or not work.count_parts():

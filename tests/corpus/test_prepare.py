@@ -20,6 +20,7 @@ from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import tokenize_part
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Corpus, Shard
+from bertolt.corpus.workplace import FILES
 from bertolt.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.conftest import Said
@@ -343,6 +344,14 @@ def test_after_other_settings_nothing_stale_is_left(
     result = prepare.prepare([corpus], options(held_out=0.2))
     assert result.reused == 0
     assert names(tmp_path / "out" / "shards") == {s.file for s in result.manifest.shards}
+
+
+def test_a_manifest_that_was_half_written_is_no_part_of_the_corpus(
+    stopped: Path, corpus: Path, options: Options, tmp_path: Path
+) -> None:
+    (stopped / "corpus" / ".manifest.json.abcdefgh.part").write_text("half", encoding="utf-8")
+    prepare.prepare([corpus], options())
+    assert names(tmp_path / "out") == FILES
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
