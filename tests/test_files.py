@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bertolt.errors import BertoltError, UsageError
-from bertolt.files (
+from bertolt.files import (
     disk_errors,
     require_free,
     staged_folder,
