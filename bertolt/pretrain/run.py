@@ -16,6 +16,7 @@ import torch
 
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
+from bertolt.config import BertConfig
 from bertolt.console import held_interrupts, say
 from bertolt.distributed import is_restarted, join
 from bertolt.errors import BertoltError, TrainingError
@@ -135,9 +136,17 @@ def _saving(run: Run, store: Store) -> Saving:
         settings=run.deciding_settings(),
         every=run.save_every,
         best=Best("eval_loss") if keeps_best else None,
-        beside=run.tokenizer.save_pretrained,
+        beside=lambda checkpoint: _fill_up(checkpoint, run),
         world=run.world,
     )
+
+
+def _fill_up(checkpoint: Path, run: Run) -> None:
+    """Make a checkpoint a model to start from: with a tokenizer, and the dropout of its shape."""
+    run.tokenizer.save_pretrained(checkpoint)
+    if (checkpoint / "config.json").is_file():  # one in parts has none
+        config = BertConfig.from_pretrained(checkpoint)
+        config.changed(**run.dropout).save_pretrained(checkpoint)
 
 
 def _fit(

@@ -124,6 +124,17 @@ def test_the_log_has_every_step_and_evaluation(letters: Path, options: Make) -> 
     assert evaluated == [10, 20, 30]
 
 
+def test_a_checkpoint_too_has_the_dropout_of_the_shape(letters: Path, options: Make) -> None:
+    done = pretrain(letters, options())
+    result, checkpoint = map(BertConfig.from_pretrained, (done.out, done.out / "checkpoint-20"))
+    assert checkpoint == result
+    assert checkpoint.hidden_dropout_prob == checkpoint.attention_probs_dropout_prob == 0.1
+    again = pretrain(
+        letters, options(model=str(done.out / "checkpoint-20"), out=done.out.with_name("again"))
+    )
+    assert BertConfig.from_pretrained(again.out) == result
+
+
 def batches_of(folder: Path, *, rows: int) -> Batches:
     """The batches that a run of this corpus trains on."""
     corpus = Corpus.open(folder)
