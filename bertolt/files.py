@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bertolt.errors import BertoltError, UsageError
+from bertolt.errors import BertoltError, DiskFullError, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -35,19 +35,17 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the operating system says about a write into an error with a fix.
 
     Raises:
-        BertoltError: no space left, no permission, a read-only file system, …
+        DiskFullError: no space left.
+        BertoltError: no permission, a read-only file system, …
     """
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise BertoltError(
-            f"cannot be written ({error.strerror or error})",
-            place=str(path),
-            fix="free some space, or choose another folder with --out"
-            if full
-            else "choose a folder that you may write to",
-        ) from error
+        kind, fix = BertoltError, "choose a folder that you may write to"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind, fix = DiskFullError, "free some space, or choose another folder with --out"
+        problem = f"cannot be written ({error.strerror or error})"
+        raise kind(problem, place=str(path), fix=fix) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

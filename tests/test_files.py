@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bertolt.errors import BertoltError, UsageError
+from bertolt.errors import BertoltError, DiskFullError, UsageError
 from bertolt.files import (
     disk_errors,
     require_free,
@@ -89,12 +89,16 @@ def test_old_content_survives_a_write_that_fails(tmp_path: Path, error: BaseExce
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
-    [(errno.ENOSPC, "free some space"), (errno.EACCES, "may write to")],
-    ids=["full", "no permission"],
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, DiskFullError, "free some space"),
+        (errno.EDQUOT, DiskFullError, "free some space"),
+        (errno.EACCES, BertoltError, "may write to"),
+    ],
+    ids=["full", "quota", "no permission"],
 )
 def test_what_the_disk_says_becomes_an_error_with_a_fix(
-    tmp_path: Path, number: int, words: str
+    tmp_path: Path, number: int, kind: type[BertoltError], words: str
 ) -> None:
     write_text(tmp_path / "file", "old")
 
@@ -104,6 +108,7 @@ def test_what_the_disk_says_becomes_an_error_with_a_fix(
 
     with pytest.raises(BertoltError, match=os.strerror(number)) as caught:
         write_atomically(tmp_path / "file", write)
+    assert type(caught.value) is kind
     assert caught.value.place == str(tmp_path / "file")
     assert words in caught.value.fix
     assert tree(tmp_path) == {"file": "old"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertolt.console import say
-from bertolt.errors import BertoltError, CheckpointError, UsageError
+from bertolt.errors import BertoltError, CheckpointError, DiskFullError, UsageError
 from bertolt.files import disk_errors, swap_folder, sync, unfinished
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ class Store:
             whole = [known for known in self.steps() if self.path(known) != path]
             left = f"; {self.path(whole[-1]).name} is there to resume from" if whole else ""
             place = re.sub(r"\.(checkpoint-\d+)\.\w+\.part", r"\1", error.place)
-            fix = f"free some space{left}" if "space" in error.fix else f"{error.fix}{left}"
-            raise type(error)(error.problem, place=place, fix=fix) from error
+            fix = "free some space" if isinstance(error, DiskFullError) else error.fix
+            raise type(error)(error.problem, place=place, fix=f"{fix}{left}") from error
 
 
 def step_of(checkpoint: Path) -> int:
