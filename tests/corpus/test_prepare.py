@@ -160,7 +160,13 @@ def test_what_it_says(corpus: Path, bertolt: Run, tokenizer_folder: Path, tmp_pa
         (["a good film.\n\n" * 99, "a"], {}, "of the tokens are from .*0.txt"),
         (["good.\n\nbad."], {"held_out": 1e-6}, "no document is held out at --held-out 1e-06"),
         (["good.\nbad."], {}, "many lines and no blank one, taken as one document"),
-        (["good film.\n" * 40], {}, "is longer than 100 characters and divided"),
+        (["good film.\n" * 40], {}, "is longer than 100 characters and divided.* a document$"),
+        (
+            ["good film.\n" * 40, "bad.\n\n" * 99],
+            {"held_out": 0.01, "objective": "mlm+nsp"},
+            "a document, and one may be held out while the others are trained on, and a pair of two"
+            " of them is one of different documents$",
+        ),
     ],
 )
 def test_warnings(
