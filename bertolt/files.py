@@ -138,7 +138,7 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
 
 
 @contextlib.contextmanager
-def held_folder(path: Path, *, fix: str) -> Iterator[None]:
+def held_folder(path: Path, *, fix: str, out: Path | None = None) -> Iterator[bool]:
     """Hold a lock on a folder, which goes with the process however it ends.
 
     It is made if it is not there, and then taken away at the end if nothing is in it.
@@ -146,18 +146,23 @@ def held_folder(path: Path, *, fix: str) -> Iterator[None]:
     Args:
         path: the folder.
         fix: what to do where another run holds it.
+        out: the folder by which the user knows it; None: itself.
+
+    Yields:
+        Whether there are locks here; without them nothing is known of other runs.
 
     Raises:
         UsageError: another run holds it.
         BertoltError: the file system refused.
     """
-    taken = UsageError("another run is writing to this folder", place=str(path), fix=fix)
+    out = out or path
+    taken = UsageError("another run is writing to this folder", place=str(out), fix=fix)
     made = not path.exists()
-    with disk_errors(path):
+    with disk_errors(out):
         path.mkdir(parents=True, exist_ok=True)
-    with _locked(path, taken):
+    with _locked(path, taken) as locked:
         try:
-            yield
+            yield locked
         finally:
             if made:
                 with contextlib.suppress(OSError):  # something is in it
@@ -165,26 +170,36 @@ def held_folder(path: Path, *, fix: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, taken: UsageError) -> Iterator[None]:
+def _locked(path: Path, taken: UsageError) -> Iterator[bool]:
     if sys.platform == "win32":
-        yield
+        yield False
         return
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise taken from error
+    with disk_errors(taken.place):
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise taken from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
         except BlockingIOError as error:
             raise taken from error
         except OSError:
-            pass  # some network file systems have no locks
-        if not path.is_dir():
-            raise taken  # taken away by the other run as it ended
-        yield
+            locked = False  # some network file systems have no locks
+        # The other run may have taken the folder away as it ended, and a third made it again.
+        if not _is_at(handle, path):
+            raise taken
+        yield locked
     finally:
         os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import pytest
 from bertolt.errors import BertoltError, DiskFullError, UsageError
 from bertolt.files import (
     disk_errors,
+    held_folder,
     require_free,
     staged_folder,
     unfinished,
@@ -334,3 +335,62 @@ def test_a_place_where_one_may_not_write(tmp_path: Path) -> None:
             pytest.fail("the block must not run")
     finally:
         tmp_path.chmod(0o700)
+
+
+# ---- folders that are held ----
+
+
+def remake(folder: Path) -> None:
+    folder.rmdir()
+    folder.mkdir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for _ in range(2):
+        with held_folder(folder, fix="wait") as locked:
+            assert locked
+            with (
+                pytest.raises(UsageError, match="another run is writing to this") as refused,
+                held_folder(folder, fix="wait", out=tmp_path / "out"),
+            ):
+                pytest.fail("the block must not run")
+            assert folder.is_dir()
+        assert (refused.value.place, refused.value.fix) == (str(tmp_path / "out"), "wait")
+        assert not folder.exists(), "made for nothing"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+@pytest.mark.parametrize("act", [Path.rmdir, remake])
+def test_a_folder_that_another_run_takes_away_as_it_ends_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], None]
+) -> None:
+    """Also where a third run has made one of its name by then, and holds that."""
+    import fcntl
+
+    flock, folder = fcntl.flock, tmp_path / "run"
+    folder.mkdir()
+
+    def late(handle: int, how: int) -> None:
+        act(folder)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        pytest.raises(UsageError, match="another run is writing"),
+        held_folder(folder, fix="wait"),
+    ):
+        pytest.fail("the block must not run")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+def test_without_locks_a_folder_is_held_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with held_folder(tmp_path / "run", fix="wait") as locked:
+        assert not locked
