@@ -26,6 +26,10 @@ class UsageError(BertoltError):
     """An option or an argument that cannot be honoured."""
 
 
+class DiskFullError(BertoltError):
+    """A file that did not fit on its disk."""
+
+
 class DataError(BertoltError):
     """A file of texts and labels that cannot be used as it is."""
 

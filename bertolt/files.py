@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bertolt.errors import BertoltError, UsageError
+from bertolt.errors import BertoltError, DiskFullError, UsageError
 
 if sys.platform != "win32":
     import fcntl
 
 # What file managers leave in a folder that somebody has opened.
 _LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+_UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old)")
 
 
 def _umask() -> int:
@@ -32,19 +35,17 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the operating system says about a write into an error with a fix.
 
     Raises:
-        BertoltError: no space left, no permission, a read-only file system, …
+        DiskFullError: no space left.
+        BertoltError: no permission, a read-only file system, …
     """
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise BertoltError(
-            f"cannot be written ({error.strerror or error})",
-            place=str(path),
-            fix="free some space, or choose another folder with --out"
-            if full
-            else "choose a folder that you may write to",
-        ) from error
+        kind, fix = BertoltError, "choose a folder that you may write to"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind, fix = DiskFullError, "free some space, or choose another folder with --out"
+        problem = f"cannot be written ({error.strerror or error})"
+        raise kind(problem, place=str(path), fix=fix) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -78,6 +79,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
     write_atomically(path, write)
+
+
+def unfinished(name: str) -> str | None:
+    """The name that a temporary file or folder was to have, or had; None for any other name.
+
+    A run that is killed leaves such behind.
+    """
+    found = _UNFINISHED.fullmatch(name)
+    return found.group(1) if found else None
 
 
 def _publish(temporary: Path, path: Path) -> None:
@@ -128,7 +138,7 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
 
 
 @contextlib.contextmanager
-def held_folder(path: Path, *, fix: str) -> Iterator[None]:
+def held_folder(path: Path, *, fix: str, out: Path | None = None) -> Iterator[bool]:
     """Hold a lock on a folder, which goes with the process however it ends.
 
     It is made if it is not there, and then taken away at the end if nothing is in it.
@@ -136,18 +146,23 @@ def held_folder(path: Path, *, fix: str) -> Iterator[None]:
     Args:
         path: the folder.
         fix: what to do where another run holds it.
+        out: the folder by which the user knows it; None: itself.
+
+    Yields:
+        Whether there are locks here; without them nothing is known of other runs.
 
     Raises:
         UsageError: another run holds it.
         BertoltError: the file system refused.
     """
-    taken = UsageError("another run is writing to this folder", place=str(path), fix=fix)
+    out = out or path
+    taken = UsageError("another run is writing to this folder", place=str(out), fix=fix)
     made = not path.exists()
-    with disk_errors(path):
+    with disk_errors(out):
         path.mkdir(parents=True, exist_ok=True)
-    with _locked(path, taken):
+    with _locked(path, taken) as locked:
         try:
-            yield
+            yield locked
         finally:
             if made:
                 with contextlib.suppress(OSError):  # something is in it
@@ -155,26 +170,36 @@ def held_folder(path: Path, *, fix: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, taken: UsageError) -> Iterator[None]:
+def _locked(path: Path, taken: UsageError) -> Iterator[bool]:
     if sys.platform == "win32":
-        yield
+        yield False
         return
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise taken from error
+    with disk_errors(taken.place):
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise taken from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
         except BlockingIOError as error:
             raise taken from error
         except OSError:
-            pass  # some network file systems have no locks
-        if not path.is_dir():
-            raise taken  # taken away by the other run as it ended
-        yield
+            locked = False  # some network file systems have no locks
+        # The other run may have taken the folder away as it ended, and a third made it again.
+        if not _is_at(handle, path):
+            raise taken
+        yield locked
     finally:
         os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

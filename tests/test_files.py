@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, require_free, staged_folder, write_atomically, write_text
+from bertolt.errors import BertoltError, DiskFullError, UsageError
+from bertolt.files import (
+    disk_errors,
+    held_folder,
+    require_free,
+    staged_folder,
+    unfinished,
+    write_atomically,
+    write_text,
+)
 
 OURS = frozenset({"model", "report"})
 
@@ -47,6 +55,14 @@ def test_a_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"file": "new"}
 
 
+def test_a_temporary_file_is_known_by_its_name(tmp_path: Path) -> None:
+    seen = []
+    write_atomically(tmp_path / "a.json", lambda path: seen.append(path.name) or path.touch())
+    assert unfinished(seen[0]) == "a.json"
+    for name in ("a.json", ".a.json", ".a.json.part", "a.json.abcd1234.part", ".a.abcd123-.part"):
+        assert unfinished(name) is None
+
+
 def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
     for umask in (0o022, 0o077):
         previous = os.umask(umask)
@@ -74,12 +90,16 @@ def test_old_content_survives_a_write_that_fails(tmp_path: Path, error: BaseExce
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
-    [(errno.ENOSPC, "free some space"), (errno.EACCES, "may write to")],
-    ids=["full", "no permission"],
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, DiskFullError, "free some space"),
+        (errno.EDQUOT, DiskFullError, "free some space"),
+        (errno.EACCES, BertoltError, "may write to"),
+    ],
+    ids=["full", "quota", "no permission"],
 )
 def test_what_the_disk_says_becomes_an_error_with_a_fix(
-    tmp_path: Path, number: int, words: str
+    tmp_path: Path, number: int, kind: type[BertoltError], words: str
 ) -> None:
     write_text(tmp_path / "file", "old")
 
@@ -89,6 +109,7 @@ def test_what_the_disk_says_becomes_an_error_with_a_fix(
 
     with pytest.raises(BertoltError, match=os.strerror(number)) as caught:
         write_atomically(tmp_path / "file", write)
+    assert type(caught.value) is kind
     assert caught.value.place == str(tmp_path / "file")
     assert words in caught.value.fix
     assert tree(tmp_path) == {"file": "old"}
@@ -314,3 +335,62 @@ def test_a_place_where_one_may_not_write(tmp_path: Path) -> None:
             pytest.fail("the block must not run")
     finally:
         tmp_path.chmod(0o700)
+
+
+# ---- folders that are held ----
+
+
+def remake(folder: Path) -> None:
+    folder.rmdir()
+    folder.mkdir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for _ in range(2):
+        with held_folder(folder, fix="wait") as locked:
+            assert locked
+            with (
+                pytest.raises(UsageError, match="another run is writing to this") as refused,
+                held_folder(folder, fix="wait", out=tmp_path / "out"),
+            ):
+                pytest.fail("the block must not run")
+            assert folder.is_dir()
+        assert (refused.value.place, refused.value.fix) == (str(tmp_path / "out"), "wait")
+        assert not folder.exists(), "made for nothing"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+@pytest.mark.parametrize("act", [Path.rmdir, remake])
+def test_a_folder_that_another_run_takes_away_as_it_ends_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], None]
+) -> None:
+    """Also where a third run has made one of its name by then, and holds that."""
+    import fcntl
+
+    flock, folder = fcntl.flock, tmp_path / "run"
+    folder.mkdir()
+
+    def late(handle: int, how: int) -> None:
+        act(folder)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        pytest.raises(UsageError, match="another run is writing"),
+        held_folder(folder, fix="wait"),
+    ):
+        pytest.fail("the block must not run")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+def test_without_locks_a_folder_is_held_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with held_folder(tmp_path / "run", fix="wait") as locked:
+        assert not locked

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertolt.console import say
-from bertolt.errors import BertoltError, CheckpointError, UsageError
-from bertolt.files import disk_errors, swap_folder, sync
+from bertolt.errors import BertoltError, CheckpointError, DiskFullError, UsageError
+from bertolt.files import disk_errors, swap_folder, sync, unfinished
 
 if TYPE_CHECKING:
     from bertolt.distributed import World
@@ -27,8 +27,6 @@ MANIFEST = "manifest.json"
 """Lists every other file of a checkpoint with its size and checksum."""
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-# What a killed run may leave: a checkpoint half written, or half removed.
-_LEFTOVER = re.compile(r"\.checkpoint-\d+\.\w+\.(part|old)")
 
 
 @dataclass(frozen=True)
@@ -160,9 +158,9 @@ class Store:
         shutil.rmtree(gone, ignore_errors=True)
 
     def _tidy(self) -> None:
-        """Remove what a killed run left half done."""
+        """Remove what a killed run left half written or half removed."""
         for entry in self.folder.iterdir() if self.folder.is_dir() else ():
-            if _LEFTOVER.fullmatch(entry.name):
+            if _NAME.fullmatch(unfinished(entry.name) or ""):
                 shutil.rmtree(entry, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -174,8 +172,8 @@ class Store:
             whole = [known for known in self.steps() if self.path(known) != path]
             left = f"; {self.path(whole[-1]).name} is there to resume from" if whole else ""
             place = re.sub(r"\.(checkpoint-\d+)\.\w+\.part", r"\1", error.place)
-            fix = f"free some space{left}" if "space" in error.fix else f"{error.fix}{left}"
-            raise type(error)(error.problem, place=place, fix=fix) from error
+            fix = "free some space" if isinstance(error, DiskFullError) else error.fix
+            raise type(error)(error.problem, place=place, fix=f"{fix}{left}") from error
 
 
 def step_of(checkpoint: Path) -> int:

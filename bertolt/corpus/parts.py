@@ -187,7 +187,11 @@ def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _is_held_out(document: bytes, share: float) -> bool:
-    """By a hash of the text, so that copies of a document are on the same side."""
+    """By a hash of the text, so that copies of a document are on the same side.
+
+    The pieces of a long document are taken one by one: a corpus that is a single one has held-out
+    text all the same.
+    """
     digest = hashlib.blake2b(document, digest_size=8, person=b"held-out").digest()
     return int.from_bytes(digest, "little") < share * 2**64
 

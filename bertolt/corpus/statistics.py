@@ -77,8 +77,18 @@ def warnings_of(
     if account.cut:
         yield (
             f"{plural(account.cut, 'document is', 'documents are')} longer than {PIECE:,}"
-            " characters and divided; each piece counts as a document"
+            f" characters and divided; each piece counts as a document{_of_pieces(options)}"
         )
+
+
+def _of_pieces(options: PrepareOptions) -> str:
+    """What follows where pieces of a document count as several."""
+    found = []
+    if options.held_out:
+        found.append("one may be held out while the others are trained on")
+    if options.objective == "mlm+nsp":
+        found.append("a pair of two of them is one of different documents")
+    return "".join(f", and {each}" for each in found)
 
 
 def summary(manifest: Manifest) -> Iterator[str]:

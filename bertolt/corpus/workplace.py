@@ -12,9 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,19 +21,15 @@ from typing import Any
 from bertolt.corpus.parts import Result
 from bertolt.corpus.shards import MANIFEST, SHARDS, TOKENIZER, Counts, ShardEntry, file_sha256
 from bertolt.corpus.tally import Tally
-from bertolt.errors import UsageError
 from bertolt.files import (
     disk_errors,
+    held_folder,
     no_empty_parents,
     require_free,
     swap_folder,
     write_atomically,
     write_text,
 )
-
-# Without such locks two runs for one folder would both do all the work.
-if sys.platform != "win32":
-    import fcntl
 
 FILES = frozenset({MANIFEST, SHARDS, TOKENIZER})
 """Names that a run writes, and that `--overwrite` may replace."""
@@ -145,7 +139,8 @@ def workplace(out: Path, *, overwrite: bool) -> Iterator[Workplace]:
     require_free(out, overwrite=overwrite, ours=FILES)
     real = out.resolve()
     folder = real.parent / f".{real.name}.preparing"
-    with no_empty_parents(real), _claimed(folder, out):
+    fix = "wait until it is done, or choose another --out"
+    with no_empty_parents(real), held_folder(folder, fix=fix, out=out):
         work = Workplace(out, folder, overwrite)
         try:
             require_free(out, overwrite=overwrite, ours=FILES)
@@ -153,7 +148,7 @@ def workplace(out: Path, *, overwrite: bool) -> Iterator[Workplace]:
                 shutil.rmtree(work.corpus / TOKENIZER, ignore_errors=True)
                 (work.corpus / SHARDS).mkdir(parents=True, exist_ok=True)
                 (folder / _PARTS).mkdir(exist_ok=True)
-                _remove_halves(work.corpus / SHARDS, folder / _PARTS)
+                _remove_halves(work.corpus, work.corpus / SHARDS, folder / _PARTS)
             yield work
         finally:
             if not work.corpus.exists() or not work.count_parts():
@@ -165,33 +160,3 @@ def _remove_halves(*folders: Path) -> None:
     for folder in folders:
         for path in folder.glob(".*.part"):
             path.unlink()
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path, out: Path) -> Iterator[None]:
-    """Make the folder and hold a lock on it; refuse if another run holds it."""
-    with disk_errors(out):
-        folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    with disk_errors(out):
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A run that has just ended takes the folder away, and its lock is then of no use.
-            free = folder.exists() and os.fstat(handle).st_ino == folder.stat().st_ino
-        except BlockingIOError:
-            free = False
-        except OSError:
-            free = True  # some network file systems have no locks
-        if not free:
-            raise UsageError(
-                "another run is writing to this folder",
-                place=str(out),
-                fix="wait until it is done, or choose another --out",
-            )
-        yield
-    finally:
-        os.close(handle)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, no_empty_parents, require_free, staged_folder
-
-# Without such locks two runs for one folder are found out at the end of the second.
-if sys.platform != "win32":
-    import fcntl
+from bertolt.errors import BertoltError
+from bertolt.files import (
+    disk_errors,
+    held_folder,
+    no_empty_parents,
+    require_free,
+    staged_folder,
+    unfinished,
+)
 
 FILES = frozenset(
     {
@@ -79,64 +80,21 @@ def _named(stage: Path, out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _claimed(stage: Path, out: Path) -> Iterator[None]:
-    """Hold a lock on the new folder; refuse if another run holds one on its own for this `out`."""
-    if sys.platform == "win32":
-        yield
-        return
-    taken = UsageError(
-        "another run is writing to this folder",
-        place=str(out),
-        fix="wait until it is done, or choose another --out",
-    )
-    try:
-        handle = os.open(stage, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise taken from error
-    try:
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if not stage.is_dir():
-            raise taken  # removed by another run before this one had its lock
-        beside = re.compile(rf"\.{re.escape(out.resolve().name)}\.\w{{8}}\.part")
+    """Hold the new folder; refuse if another run holds one of its own for this `out`."""
+    fix = "wait until it is done, or choose another --out"
+    with held_folder(stage, fix=fix, out=out):
         for other in stage.parent.iterdir():
-            if other != stage and beside.fullmatch(other.name):
-                if _is_locked(other):
-                    raise taken
-                _remove_dead(other)
+            if other != stage and _is_stage(other, out):
+                with held_folder(other, fix=fix, out=out) as locked:
+                    if locked:  # by nobody else: what a killed run has left
+                        shutil.rmtree(other, ignore_errors=True)
         yield
-    finally:
-        os.close(handle)
 
 
-def _remove_dead(folder: Path) -> None:
-    """Remove what a run left that was killed: its lock is free, and there are locks here."""
-    if sys.platform == "win32":
-        return
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)
-
-
-def _is_locked(folder: Path) -> bool:
-    if sys.platform == "win32":
-        return False
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
+def _is_stage(folder: Path, out: Path) -> bool:
+    """Whether it is a run's folder for `out`, and one that this user may look into."""
+    named = folder.suffix == ".part" and unfinished(folder.name) == out.resolve().name
+    return named and folder.is_dir() and os.access(folder, os.R_OK)
 
 
 def require_space(stage: Path, out: Path, parameters: int, *, checkpoints: int = 0) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, held_folder, require_free
+from bertolt.files import disk_errors, held_folder, require_free, unfinished
 
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
@@ -31,7 +31,7 @@ FILES = frozenset(
 )
 """Names that a run writes beside its checkpoints, and that `--overwrite` may replace."""
 
-_CHECKPOINT = re.compile(r"\.?checkpoint-\d+(\.\w+\.(part|old))?")
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 _COPIES = 3  # of the weights in a checkpoint: themselves, and two values of AdamW
 _BESIDE = 64 << 20  # bytes that logs, tokenizers and reports may take
 
@@ -39,6 +39,8 @@ _BESIDE = 64 << 20  # bytes that logs, tokenizers and reports may take
 @contextlib.contextmanager
 def run_folder(out: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
     """Hold the folder of a run; a folder that was made for nothing is taken away again.
+
+    What a killed run left half written goes.
 
     Args:
         out: the folder, made if it is not there.
@@ -51,8 +53,8 @@ def run_folder(out: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
     """
     require_usable(out, overwrite=overwrite, resume=resume)
     with held_folder(out, fix="wait until it is done, or choose another --out"):
-        if overwrite and not resume:
-            for entry in _entries(out):
+        for entry in _entries(out):
+            if (overwrite and not resume) or (unfinished(entry.name) and _is_ours(entry)):
                 _remove(entry)
         yield
 
@@ -117,11 +119,13 @@ def _entries(out: Path) -> list[Path]:
 
 
 def _is_ours(entry: Path) -> bool:
-    return entry.name in FILES or _CHECKPOINT.fullmatch(entry.name) is not None
+    name = unfinished(entry.name) or entry.name
+    return name in FILES or _CHECKPOINT.fullmatch(name) is not None
 
 
 def _is_of_a_run(entry: Path) -> bool:
-    return entry.name == LOG or _CHECKPOINT.fullmatch(entry.name) is not None
+    name = unfinished(entry.name) or entry.name
+    return name == LOG or _CHECKPOINT.fullmatch(name) is not None
 
 
 def _remove(entry: Path) -> None:

@@ -16,9 +16,10 @@ import torch
 
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
+from bertolt.config import BertConfig
 from bertolt.console import held_interrupts, say
 from bertolt.distributed import is_restarted, join
-from bertolt.errors import BertoltError, TrainingError
+from bertolt.errors import DiskFullError, TrainingError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
@@ -135,9 +136,17 @@ def _saving(run: Run, store: Store) -> Saving:
         settings=run.deciding_settings(),
         every=run.save_every,
         best=Best("eval_loss") if keeps_best else None,
-        beside=run.tokenizer.save_pretrained,
+        beside=lambda checkpoint: _fill_up(checkpoint, run),
         world=run.world,
     )
+
+
+def _fill_up(checkpoint: Path, run: Run) -> None:
+    """Make a checkpoint a model to start from: with a tokenizer, and the dropout of its shape."""
+    run.tokenizer.save_pretrained(checkpoint)
+    if (checkpoint / "config.json").is_file():  # one in parts has none
+        config = BertConfig.from_pretrained(checkpoint)
+        config.changed(**run.dropout).save_pretrained(checkpoint)
 
 
 def _fit(
@@ -234,12 +243,12 @@ def _resumable(store: Store) -> Iterator[None]:
     """Let the error of a full disk name the checkpoint to go on from, once there is room."""
     try:
         yield
-    except BertoltError as error:
+    except DiskFullError as error:
         saved = store.steps()
-        if "space" not in error.fix or "resume" in error.fix or not saved:
+        if not saved:
             raise
         fix = f"free some space; {store.path(saved[-1]).name} is there to resume from"
-        raise BertoltError(error.problem, place=error.place, fix=fix) from error
+        raise DiskFullError(error.problem, place=error.place, fix=fix) from error
 
 
 def _metrics(run: Run, history: History, plateau: Plateau, step: int) -> dict[str, Any]:

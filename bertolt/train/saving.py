@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -223,18 +224,24 @@ class Saving:
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
-    """What else the last bits of a result depend on."""
-    threads = torch.get_num_threads()
-    return {"device": device.type, "threads": threads, "torch": torch.__version__}
+    """What else a result depends on."""
+    return {
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def _tell(checkpoint: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     say(f"Resumed from {checkpoint}")
     for name, value in now.items():
-        if value != then[name]:
+        if (before := then.get(name, value)) != value:  # older checkpoints say less
+            # It draws the order of the rows, and may draw another in another version.
+            where = "the order of its rows" if name == "numpy" else "its last bits"
             say(
-                f"Caution: it was saved with {name} {then[name]}, and now it is {value}: the "
-                "result may differ in its last bits from that of a run that was never stopped"
+                f"Caution: it was saved with {name} {before}, and now it is {value}: the "
+                f"result may differ in {where} from that of a run that was never stopped"
             )
 
 

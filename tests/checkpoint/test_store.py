@@ -91,11 +91,14 @@ def test_a_full_disk_names_the_checkpoint_to_go_on_from(
 
 def test_an_error_inside_names_the_folder_that_was_to_be(store: Store) -> None:
     def broken(folder: Path) -> None:
-        raise BertoltError("cannot be written", place=str(folder / "weights"), fix="look")
+        fix = "choose a name without a space"
+        raise BertoltError("cannot be written", place=str(folder / "weights"), fix=fix)
 
     with pytest.raises(BertoltError) as caught:
         store.write(20, broken)
     assert caught.value.place == str(store.folder / "checkpoint-20" / "weights")
+    whole = "choose a name without a space; checkpoint-15 is there to resume from"
+    assert caught.value.fix == whole
 
 
 def cut(path: Path) -> None:

@@ -20,6 +20,7 @@ from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import tokenize_part
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Corpus, Shard
+from bertolt.corpus.workplace import FILES
 from bertolt.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.conftest import Said
@@ -159,7 +160,13 @@ def test_what_it_says(corpus: Path, bertolt: Run, tokenizer_folder: Path, tmp_pa
         (["a good film.\n\n" * 99, "a"], {}, "of the tokens are from .*0.txt"),
         (["good.\n\nbad."], {"held_out": 1e-6}, "no document is held out at --held-out 1e-06"),
         (["good.\nbad."], {}, "many lines and no blank one, taken as one document"),
-        (["good film.\n" * 40], {}, "is longer than 100 characters and divided"),
+        (["good film.\n" * 40], {}, "is longer than 100 characters and divided.* a document$"),
+        (
+            ["good film.\n" * 40, "bad.\n\n" * 99],
+            {"held_out": 0.01, "objective": "mlm+nsp"},
+            "a document, and one may be held out while the others are trained on, and a pair of two"
+            " of them is one of different documents$",
+        ),
     ],
 )
 def test_warnings(
@@ -343,6 +350,14 @@ def test_after_other_settings_nothing_stale_is_left(
     result = prepare.prepare([corpus], options(held_out=0.2))
     assert result.reused == 0
     assert names(tmp_path / "out" / "shards") == {s.file for s in result.manifest.shards}
+
+
+def test_a_manifest_that_was_half_written_is_no_part_of_the_corpus(
+    stopped: Path, corpus: Path, options: Options, tmp_path: Path
+) -> None:
+    (stopped / "corpus" / ".manifest.json.abcdefgh.part").write_text("half", encoding="utf-8")
+    prepare.prepare([corpus], options())
+    assert names(tmp_path / "out") == FILES
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -64,4 +64,5 @@ def test_killed_again_and_again(
     for folder in done.folders:
         left = {path.name for path in folder.iterdir()} - {"out", "said.txt", "out.checkpoints"}
         assert all(name.endswith(".old") for name in left), left
+        assert not list(folder.rglob("*.part"))
     assert all(done.kills[place] for place in PLACES)

@@ -124,8 +124,22 @@ def test_runs_to_folders_of_similar_names_do_not_meet(tmp_path: Path) -> None:
 def test_what_a_killed_run_left_is_no_other_run(tmp_path: Path) -> None:
     (tmp_path / ".out.abcdefgh.part").mkdir()
     with output_folder(tmp_path / "out", overwrite=False):
+        assert not (tmp_path / ".out.abcdefgh.part").exists()
+    assert names(tmp_path) == {"out"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+def test_without_locks_what_may_be_another_runs_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (tmp_path / ".out.abcdefgh.part").mkdir()
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with output_folder(tmp_path / "out", overwrite=False):
         pass
-    assert (tmp_path / "out").is_dir()
+    assert names(tmp_path) == {"out", ".out.abcdefgh.part"}
 
 
 def test_too_little_space_is_told_before_training(

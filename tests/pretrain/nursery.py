@@ -28,5 +28,9 @@ if __name__ == "__main__":
 
     peak = Device(name="this machine", count=1, peak=1e11, memory=None, on_cpu=True)
     setup.this_device = lambda precision: peak
-    written = at_file("/out/.m")  # the model, and metrics.json
-    serve({**EVERYWHERE, "in an evaluation": in_measurement, "in the result": written})
+    places = {
+        "in an evaluation": in_measurement,
+        "in the log": at_file("/out/.log.jsonl"),
+        "in the result": at_file("/out/.m"),  # the model, and metrics.json
+    }
+    serve({**EVERYWHERE, **places})

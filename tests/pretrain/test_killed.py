@@ -18,6 +18,7 @@ PLACES = {
     "at any time": 400,
     "in an evaluation": 12,
     "in a save": 250,
+    "in the log": 4,
     "in the result": 8,
 }
 
@@ -60,4 +61,5 @@ def test_killed_again_and_again(bertolt: Bertolt, words: list[str], tmp_path: Pa
     wanted = result(whole)
     done = kill_again_and_again(bertolt, words, PLACES, tmp_path, runs=RUNS)
     done.require_same(lambda out: result(out) == wanted)
+    assert not [path for out in done.folders for path in out.rglob(".*")]
     assert all(done.kills[place] for place in PLACES if place != "at any time")

@@ -25,8 +25,10 @@ from bertolt import (
     PackedBatch,
 )
 from bertolt.checkpoint.store import Store
+from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.errors import BertoltError, DataError, TrainingError, UsageError
+from bertolt.flops import training_flops
 from bertolt.model.initialize import sinusoids
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.options import PretrainOptions
@@ -107,6 +109,8 @@ def test_the_log_has_every_step_and_evaluation(letters: Path, options: Make) -> 
     done = pretrain(letters, options())
     lines = [json.loads(line) for line in (done.out / "log.jsonl").open(encoding="utf-8")]
     assert lines[0]["settings"]["total_steps"] == 30
+    attended = batches_of(letters, rows=512).attended
+    wanted = training_flops(BertConfig.from_pretrained(done.out), attended, 0.2)
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, 31))
     for line, log in zip(steps, done.history.steps, strict=True):
@@ -114,12 +118,28 @@ def test_the_log_has_every_step_and_evaluation(letters: Path, options: Make) -> 
         assert line["tokens"] == log.tokens
         assert line["tokens_per_second"] == pytest.approx(log.tokens / log.seconds, rel=1e-5)
         assert line["peak_share"] == pytest.approx(line["flops_per_second"] / 1e11, rel=1e-5)
-        # 6P + 12·L·d·s̄ + 6m(d² + dV), of a model of two layers of 32.
         flops = line["flops_per_second"] * line["seconds"] / line["tokens"]
-        exact = 6 * 2 * (4 * 32**2 + 2 * 32 * 64) + 6 * 0.2 * (32**2 + 32 * 97)
-        assert exact < flops < exact + 12 * 2 * 32 * 64
+        assert flops == pytest.approx(wanted, rel=1e-5)
     evaluated = [line["step"] for line in lines if "eval_loss" in line]
     assert evaluated == [10, 20, 30]
+
+
+def test_a_checkpoint_too_has_the_dropout_of_the_shape(letters: Path, options: Make) -> None:
+    done = pretrain(letters, options())
+    result, checkpoint = map(BertConfig.from_pretrained, (done.out, done.out / "checkpoint-20"))
+    assert checkpoint == result
+    assert checkpoint.hidden_dropout_prob == checkpoint.attention_probs_dropout_prob == 0.1
+    again = pretrain(
+        letters, options(model=str(done.out / "checkpoint-20"), out=done.out.with_name("again"))
+    )
+    assert BertConfig.from_pretrained(again.out) == result
+
+
+def batches_of(folder: Path, *, rows: int) -> Batches:
+    """The batches that a run of this corpus trains on."""
+    corpus = Corpus.open(folder)
+    tokenizer = BertTokenizer.from_pretrained(corpus.tokenizer_folder)
+    return Batches(corpus.train, tokenizer, max_length=corpus.manifest.max_length, rows=rows)
 
 
 def test_the_peer_opens_it_and_answers_alike(letters: Path, options: Make) -> None:

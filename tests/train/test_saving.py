@@ -543,17 +543,44 @@ def test_the_precision_of_the_checkpoint_counts_where_none_is_asked_for(
     assert "Precision bf16: as in " in capsys.readouterr().err
 
 
-def test_other_threads_are_told(
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("torch.get_num_threads", lambda: 7, "threads 1, and now it is 7: the result may differ in "
+         "its last bits"),
+        ("numpy.__version__", "9.9.9", f"numpy {np.__version__}, and now it is 9.9.9: the result "
+         "may differ in the order of its rows"),
+    ],
+)  # fmt: skip
+def test_what_else_the_result_depends_on_is_told(
     trainer: Callable[..., Trainer],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: Any,
+    words: str,
 ) -> None:
     with pytest.raises(Killed):
         trainer([KillAt(3)]).train()
     with monkeypatch.context() as patched:
-        patched.setattr(torch, "get_num_threads", lambda: 7)
+        patched.setattr(name, value)
         trainer().train(True)
-    assert "Caution: it was saved with threads 1, and now it is 7" in capsys.readouterr().err
+    assert f"Caution: it was saved with {words}" in capsys.readouterr().err
+
+
+def test_an_older_checkpoint_may_say_less_of_its_machine(
+    trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("bertolt.train.saving._machine", lambda device: {"device": device.type})
+        with pytest.raises(Killed):
+            trainer([KillAt(3)]).train()
+    trainer().train(True)
+    said = capsys.readouterr().err
+    assert "Resumed from" in said
+    assert "Caution" not in said
 
 
 def test_a_new_run_does_not_mix_its_checkpoints_with_others(
