@@ -42,7 +42,8 @@ class PretrainOptions:
     batch_tokens: int = 4096
     """Tokens of one step, over all processes; filler is counted."""
     pass_tokens: int | None = None
-    """Tokens of one forward pass of a process. Default: 4096 on a CPU, 16384 on a GPU, at most."""
+    """Tokens of one forward pass of a process. Default: 4096 on a CPU, 16384 on a GPU, or less, so
+    that a step has a whole number for the processes; a run that is resumed keeps its own."""
     batch_warmup: int = 0
     """Steps over which a step grows from one pass to --batch-tokens."""
     max_length: int | None = None

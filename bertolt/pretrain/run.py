@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,8 @@ def pretrain(
     store = Store(out, 1 if options.keep == "best" else options.keep)
     checkpoint = store.last() if options.resume else None
     world.require_same(checkpoint, "checkpoint to go on from")
+    earlier = made_with or (read_extra(checkpoint).values["settings"] if checkpoint else {})
+    options = _with_passes_of(earlier, options)
     run = prepare(Path(shards), options, _precision_of(checkpoint, options), world)
     if made_with is not None:
         metrics = take_over(out, made_with, run.deciding_settings(), options.precision)
@@ -117,6 +119,17 @@ def pretrain(
             # A signal from here on would lose what was trained: it waits until that is in place.
             with held_interrupts(terminate=True):
                 return _finish(run, saving, history, plateau, started)
+
+
+def _with_passes_of(earlier: Mapping[str, Any], options: PretrainOptions) -> PretrainOptions:
+    """The options, with the passes of the run that is resumed where the user leaves them to us.
+
+    They follow from the device and the number of processes, which may have changed since, and
+    batches of another size would be another run.
+    """
+    if options.pass_tokens or options.batch_tokens != earlier.get("--batch-tokens"):
+        return options
+    return replace(options, pass_tokens=earlier.get("--pass-tokens"))
 
 
 def _precision_of(checkpoint: Path | None, options: PretrainOptions) -> PrecisionChoice | None:
@@ -290,6 +303,7 @@ def resolved(run: Run) -> dict[str, Any]:
         "lr": run.learning_rate,
         "warmup_steps": run.warmup_steps,
         "total_steps": run.total_steps,
+        "pass_tokens": run.pass_tokens,
         "passes": run.steps.passes,
         "mask_end": run.masks.end,
         "eval_every": run.eval_every,

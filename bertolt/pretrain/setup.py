@@ -83,6 +83,11 @@ class Run:
     work: Work
     world: World
 
+    @property
+    def pass_tokens(self) -> int:
+        """Rows of a forward pass."""
+        return self.options.batch_tokens // self.steps.passes
+
     def batches(self, done: int) -> Iterator[list[PackedBatch]]:
         """This process's batches of each step after step `done`."""
         for step in range(done + 1, self.total_steps + 1):
@@ -109,7 +114,7 @@ class Run:
             "max_length": self.max_length,
             "weights": self.source,
             "steps": self.total_steps,
-            "passes": self.steps.passes,
+            "--pass-tokens": self.pass_tokens,
             "precision": self.precision.name,
         }
 
@@ -163,7 +168,7 @@ def prepare(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision or agree(choose_precision(options.precision, device), world)
     model, source, dropout = _model(options, tokenizer, objective, max_length)
-    rows, steps = _passes(options, device, world)
+    rows, steps = _passes(options, max_length, device, world)
     settings: dict[str, Any] = {
         "objective": objective,
         "max_length": max_length,
@@ -274,10 +279,12 @@ def _new_config(
     )
 
 
-def _passes(options: PretrainOptions, device: torch.device, world: World) -> tuple[int, Steps]:
+def _passes(
+    options: PretrainOptions, max_length: int, device: torch.device, world: World
+) -> tuple[int, Steps]:
     """Rows of a forward pass, and how many make a step, on all processes together."""
-    share = max(1, options.batch_tokens // world.size)
-    rows = options.pass_tokens or min(share, PASS_TOKENS[device.type])
+    most = min(options.batch_tokens // world.size, PASS_TOKENS[device.type])
+    rows = options.pass_tokens or _even_rows(options.batch_tokens, most, 2 * max_length)
     passes, odd = divmod(options.batch_tokens, rows)
     if odd or not passes:
         raise UsageError(
@@ -286,7 +293,23 @@ def _passes(options: PretrainOptions, device: torch.device, world: World) -> tup
             fix=f"give {max(1, round(options.batch_tokens / rows)) * rows}, or another "
             "--pass-tokens",
         )
+    if passes < world.size:
+        say(
+            f"Caution: a step has {plural(passes, 'forward pass', 'forward passes')} for "
+            f"{world.size} processes, so that some of them add nothing"
+        )
     return rows, Steps(passes, options.batch_warmup if passes > 1 else 0)
+
+
+def _even_rows(batch_tokens: int, most: int, least: int) -> int:
+    """Rows of which a whole number makes a batch: `most` or a little less, but `least` in any case.
+
+    Where there are none, `most`, which the caller refuses.
+    """
+    most = max(most, least)
+    few = max(least, most // 2)
+    even = (rows for rows in range(most, few - 1, -1) if batch_tokens % rows == 0)
+    return next(even, min(most, batch_tokens))
 
 
 def _total(options: PretrainOptions, steps: Steps, data: Batches) -> int:
@@ -362,7 +385,7 @@ def _tell(run: Run) -> None:
     seen = run.steps.before(run.total_steps + 1)
     say(
         f"Run: {plural(run.total_steps, 'step')} of up to {run.steps.passes} × "
-        f"{options.batch_tokens // run.steps.passes:,} tokens, "
+        f"{run.pass_tokens:,} tokens, "
         f"{seen * data.tokens / 1e6:,.1f} million in all: {seen / data.per_epoch:.1f} epochs"
     )
     why = "as given" if options.lr else f"for hidden size {config.hidden_size}"

@@ -31,6 +31,7 @@ from bertolt.model.initialize import sinusoids
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
+from bertolt.pretrain.setup import PASS_TOKENS, _even_rows
 from bertolt.train.loop import StepLog, train_step
 from tests.pretrain.corpora import predictable_shards, random_shards, shard, write_corpus
 
@@ -446,6 +447,25 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     assert not settings.out.exists()
 
 
+@pytest.mark.parametrize(
+    ("batch", "most", "least", "rows"),
+    [
+        (4096, 4096, 128, 4096),
+        (4096, 1365, 128, 1024),  # of three processes
+        (4096, 256, 1024, 1024),  # of sixteen, which a sequence of 512 does not leave that little
+        (5000, 4096, 128, 2500),
+        (100, 100, 128, 100),  # refused: too few for two sequences
+        (4099, 4096, 128, 4096),  # refused: a prime number of tokens
+        (4099, 4099, 128, 4099),
+        (131 * 37, 4096, 128, 4096),  # refused rather than cut into 37
+    ],
+)
+def test_passes_are_as_large_as_they_may_be_and_even(
+    batch: int, most: int, least: int, rows: int
+) -> None:
+    assert _even_rows(batch, most, least) == rows
+
+
 def test_a_model_of_another_vocabulary_is_refused(
     letters: Path, options: Make, real_checkpoint: Path
 ) -> None:
@@ -518,6 +538,22 @@ def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
     pretrain(letters, options(), callbacks=[StopAt(12, signal.SIGINT)])
     with pytest.raises(UsageError, match=r"it was made with --mask 0\.2, and now it is 0\.3"):
         pretrain(letters, options(resume=True, mask=0.3))
+
+
+def test_a_run_goes_on_with_the_passes_that_it_began_with(
+    letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever this machine would take by default."""
+    reference = pretrain(letters, options(out=options().out.with_name("reference")))
+    pretrain(letters, options(), callbacks=[StopAt(12, signal.SIGINT)])
+    monkeypatch.setitem(PASS_TOKENS, "cpu", 256)
+    with pytest.raises(UsageError, match=r"it was made with --pass-tokens 512, and now it is 256"):
+        pretrain(letters, options(resume=True, pass_tokens=256))
+    with pytest.raises(UsageError, match=r"it was made with --batch-tokens 512, and now it is 768"):
+        pretrain(letters, options(resume=True, batch_tokens=768))
+    pretrain(letters, options(resume=True))
+    assert same_weights(options().out, reference.out)
+    pretrain(letters, options(resume=True))  # complete
 
 
 @pytest.mark.parametrize("save_every", [10, 100])
