@@ -36,7 +36,7 @@ from bertolt.pretrain.setup import Run, prepare
 from bertolt.report import PretrainRecord, write_report
 from bertolt.report.findings import pretraining_cautions
 from bertolt.train.callbacks import Progress
-from bertolt.train.complete import COMPLETE, completed_with, mark_complete, take_over
+from bertolt.train.complete import COMPLETE, find_complete, mark_complete, take_over
 from bertolt.train.loop import Callback, History, fit
 from bertolt.train.saving import Best, Saving
 from bertolt.words import duration, number, percent, plural
@@ -86,18 +86,22 @@ def pretrain(
         options = replace(options, resume=True)
     require_usable(out, overwrite=options.overwrite, resume=options.resume)
     keeps = options.resume and not options.overwrite
-    made_with = completed_with(out, world) if keeps else None
+    complete = find_complete(out, world) if keeps else None
     if options.tensorboard:
         require_tensorboard()
     store = Store(out, 1 if options.keep == "best" else options.keep)
-    checkpoint = store.last() if options.resume else None
+    checkpoint = store.last() if options.resume and complete is None else None
     world.require_same(checkpoint, "checkpoint to go on from")
-    earlier = made_with or (read_extra(checkpoint).values["settings"] if checkpoint else {})
+    earlier: dict[str, Any] = complete.settings if complete else {}
+    if checkpoint is not None:
+        earlier = read_extra(checkpoint).values["settings"]
     options = _with_passes_of(earlier, options)
-    run = prepare(Path(shards), options, _precision_of(checkpoint, options), world)
-    if made_with is not None:
-        metrics = take_over(out, made_with, run.deciding_settings(), options.precision)
+    precision = _precision_of(earlier, checkpoint or out, options)
+    run = prepare(Path(shards), options, precision, world)
+    if complete is not None:
+        metrics = take_over(out, complete, run.deciding_settings(), options.precision)
         return PretrainResult(out=out, history=History(), metrics=metrics, interrupted=False)
+    say(f"Matrix products could reach {number(run.work.peak / 1e9)} GFLOP/s here")
     # The first process holds the folder for all of them.
     folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
     with folder if world.first else contextlib.nullcontext():
@@ -132,12 +136,13 @@ def _with_passes_of(earlier: Mapping[str, Any], options: PretrainOptions) -> Pre
     return replace(options, pass_tokens=earlier.get("--pass-tokens"))
 
 
-def _precision_of(checkpoint: Path | None, options: PretrainOptions) -> PrecisionChoice | None:
+def _precision_of(
+    earlier: Mapping[str, Any], place: Path, options: PretrainOptions
+) -> PrecisionChoice | None:
     """The number format of the run that is resumed, where the user leaves it to us."""
-    if checkpoint is None or options.precision != "auto":
+    if options.precision != "auto" or "precision" not in earlier:
         return None
-    name = str(read_extra(checkpoint).values["settings"]["precision"])
-    return PrecisionChoice(name, f"as in {checkpoint}")
+    return PrecisionChoice(str(earlier["precision"]), f"as in {place}")
 
 
 def _saving(run: Run, store: Store) -> Saving:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,6 @@ class Run:
         entropy: of single tokens of the corpus, in nats.
         eval_every, save_every: steps between evaluations and checkpoints.
         world: the processes that train together.
-        work: what steps compute, and the machine's peak.
     """
 
     shards: Path
@@ -80,8 +80,17 @@ class Run:
     entropy: float
     eval_every: int
     save_every: int
-    work: Work
     world: World
+
+    @cached_property
+    def work(self) -> Work:
+        """What steps compute, and the machine's peak: measured when it is first asked for."""
+        config, attended, masks = self.model.config, self.data.attended, self.masks
+        peak = this_device("bf16" if self.precision.name == "bf16" else "fp32").peak
+        return Work(
+            flops=lambda step: training_flops(config, attended, masks.at(step)),
+            peak=self.world.size * peak,
+        )
 
     @property
     def pass_tokens(self) -> int:
@@ -206,7 +215,6 @@ def prepare(
         entropy=token_entropy(data.count_tokens(), data.maskable),
         eval_every=options.eval_every or max(1, total // _OFTEN),
         save_every=options.save_every or max(1, total // _OFTEN),
-        work=_work(model.config, data, masks, precision, world),
         world=world,
     )
     _tell(run)
@@ -354,20 +362,6 @@ def _held_out(
         settings = {**settings, "objective": "mlm"}
         batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     return HeldOut(batches, options.mask, options.eval_tokens)
-
-
-def _work(
-    config: BertConfig,
-    data: Batches,
-    masks: MaskShare,
-    precision: PrecisionChoice,
-    world: World,
-) -> Work:
-    say("Measuring what this machine's matrix products reach")
-    return Work(
-        flops=lambda step: training_flops(config, data.attended, masks.at(step)),
-        peak=world.size * this_device("bf16" if precision.name == "bf16" else "fp32").peak,
-    )
 
 
 def _tell(run: Run) -> None:

@@ -558,11 +558,17 @@ def test_a_run_goes_on_with_the_passes_that_it_began_with(
 
 @pytest.mark.parametrize("save_every", [10, 100])
 def test_a_complete_run_has_nothing_left_to_do(
-    letters: Path, options: Make, capsys: pytest.CaptureFixture[str], save_every: int
+    letters: Path,
+    options: Make,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    save_every: int,
 ) -> None:
     first = pretrain(letters, options(save_every=save_every))
     before = content(first.out)
     capsys.readouterr()
+    for slow in ("this_device", "choose_precision"):  # both measure
+        monkeypatch.setattr(f"bertolt.pretrain.setup.{slow}", None)
     again = pretrain(letters, options(save_every=save_every, resume=True, precision="auto"))
     said = capsys.readouterr().err
     assert f"nothing is left to do: its result is in {first.out}\n" in said
@@ -570,8 +576,22 @@ def test_a_complete_run_has_nothing_left_to_do(
     assert again.metrics == json.loads(json.dumps(first.metrics))
     assert not again.history.steps
     with pytest.raises(UsageError, match=r"out: it was made with --mask 0\.2, and now it is 0\.3"):
-        pretrain(letters, options(resume=True, mask=0.3))
+        pretrain(letters, options(resume=True, precision="auto", mask=0.3))
     assert content(first.out) == before
+
+
+@pytest.mark.parametrize("gone", ["metrics.json", "model.safetensors"])
+def test_a_result_of_which_a_file_is_gone_is_written_again(
+    letters: Path, options: Make, gone: str
+) -> None:
+    first = pretrain(letters, options())
+    wanted = weights(first.out)
+    (first.out / gone).unlink()
+    again = pretrain(letters, options(resume=True))
+    assert again.metrics["eval"] == first.metrics["eval"]
+    assert json.loads((first.out / "metrics.json").read_text(encoding="utf-8"))["eval"]
+    found = weights(first.out)
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
 
 
 def content(folder: Path) -> dict[Path, tuple[int, bytes]]:
