@@ -25,7 +25,7 @@ from bertolt.model.initialize import sinusoids
 from bertolt.model.precision import PrecisionChoice, agree, choose_precision
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.log import Work
-from bertolt.pretrain.measure import HELD_OUT_SEED, HeldOut, token_entropy
+from bertolt.pretrain.measure import HELD_OUT_ROWS, HELD_OUT_SEED, HeldOut, token_entropy
 from bertolt.pretrain.options import EPOCHS, PretrainOptions
 from bertolt.pretrain.steps import MaskShare, Steps
 from bertolt.rates import this_device
@@ -355,6 +355,7 @@ def _held_out(
     if not shards:
         say("Caution: the corpus holds no text out, so there is no held-out loss")
         return None
+    settings = {**settings, "rows": max(HELD_OUT_ROWS, 2 * settings["max_length"])}
     try:
         batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     except DataError as error:

@@ -618,3 +618,18 @@ def test_held_out_numbers_are_of_fixed_masks(letters: Path, options: Make) -> No
     )
     assert one.history.evaluations[0] == other.history.evaluations[0]
     assert math.isfinite(one.metrics["eval"]["eval_loss"])
+
+
+def test_held_out_masks_do_not_depend_on_passes_and_seeds(
+    letters: Path, options: Make, tmp_path: Path
+) -> None:
+    """The same weights measured in two runs: a rate of next to nothing leaves them in place."""
+    model = str(pretrain(letters, options()).out)
+    still = {"model": model, "steps": 1, "lr": 1e-12, "weight_decay": 0.0, "objective": "mlm+nsp"}
+    changes = {"a": {}, "b": {"batch_tokens": 1024, "pass_tokens": 256, "seed": 7}}
+    found = [
+        pretrain(letters, options(**still, **each, out=tmp_path / name)).metrics["eval"]
+        for name, each in changes.items()
+    ]
+    names = ("eval_masked_loss", "eval_masked_accuracy")
+    assert [found[0][name] for name in names] == pytest.approx([found[1][name] for name in names])
