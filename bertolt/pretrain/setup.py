@@ -115,13 +115,19 @@ class Run:
         """All that decides the result, by name: a run goes on with the same or not at all."""
         options = asdict(self.options)
         named = {"--" + name.replace("_", "-"): options[name] for name in _DECIDING}
+        best = self.options.keep == "best"
+        chosen_by = {"--eval-every": self.eval_every, "--eval-tokens": self.options.eval_tokens}
+        # As it is saved: a file is compared by its content, and may have been moved.
+        config = {**self.model.config.to_dict(), **self.dropout}
         return {
             **named,
-            "--keep": "best" if self.options.keep == "best" else "a number",
+            "--keep": "best" if best else "a number",
+            **(chosen_by if best else {}),
             "corpus": self.corpus.manifest.fingerprint,
             "objective": self.objective,
             "max_length": self.max_length,
-            "weights": self.source,
+            "weights": "new" if self.options.model is None else self.source,
+            **{f"config.{name}": value for name, value in config.items()},
             "steps": self.total_steps,
             "--pass-tokens": self.pass_tokens,
             "precision": self.precision.name,

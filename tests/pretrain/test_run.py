@@ -540,6 +540,38 @@ def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
         pretrain(letters, options(resume=True, mask=0.3))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"eval_every": 5}, "--eval-every 10, and now"),
+        ({"eval_tokens": 900}, "--eval-tokens 200000"),
+    ],
+)
+def test_evaluations_that_choose_the_weights_stay_as_they_were(
+    letters: Path, options: Make, changes: dict[str, Any], words: str
+) -> None:
+    pretrain(letters, options(keep="best"), callbacks=[StopAt(12, signal.SIGINT)])
+    with pytest.raises(UsageError, match=f"it was made with {words}"):
+        pretrain(letters, options(keep="best", resume=True, **changes))
+    last = options(out=options().out.with_name("last"))
+    pretrain(letters, last, callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, replace(last, resume=True, **changes))  # nothing is chosen by them
+
+
+def test_a_config_is_compared_by_its_content(letters: Path, options: Make) -> None:
+    settings = options(resume=True)
+    pretrain(letters, settings, callbacks=[StopAt(12, signal.SIGINT)])
+    config = Path(str(settings.config))
+    values = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(values | {"num_attention_heads": 2}), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"config\.num_attention_heads 4, and now it is 2"):
+        pretrain(letters, settings)
+    config.unlink()
+    moved = config.with_name("moved.json")
+    moved.write_text(json.dumps(values), encoding="utf-8")
+    pretrain(letters, replace(settings, config=str(moved)))
+
+
 def test_a_run_goes_on_with_the_passes_that_it_began_with(
     letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
