@@ -205,6 +205,8 @@ class World:
         Each layer's parameters come together when the layer is computed, and its gradients are
         summed and split again behind it.
         """
+        if self.alone:
+            console.say("Caution: one process alone splits nothing; torchrun starts several")
         if self.alone or self.sharded:
             return
         from torch.distributed.device_mesh import init_device_mesh

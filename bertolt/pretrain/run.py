@@ -305,6 +305,7 @@ def resolved(run: Run) -> dict[str, Any]:
         "config": run.model.config.to_dict(),
         "objective": run.objective,
         "max_length": run.max_length,
+        "position_init": run.options.first_positions,
         "lr": run.learning_rate,
         "warmup_steps": run.warmup_steps,
         "total_steps": run.total_steps,

@@ -121,6 +121,7 @@ class Run:
         config = {**self.model.config.to_dict(), **self.dropout}
         return {
             **named,
+            "--position-init": self.options.first_positions,
             "--keep": "best" if best else "a number",
             **(chosen_by if best else {}),
             "corpus": self.corpus.manifest.fingerprint,
@@ -137,7 +138,6 @@ class Run:
 _DECIDING = (
     "batch_tokens",
     "batch_warmup",
-    "position_init",
     "mask",
     "mask_end",
     "whole_words",
@@ -196,6 +196,7 @@ def prepare(
     model.move(device, precision.dtype)
     if options.shard:
         world.shard(model)
+    counts = data.count_tokens()
     rate = options.peak_rate(model.config.hidden_size)
     optimizer, scheduler, warmup = _optimizer(options, model, rate, total)
     run = Run(
@@ -218,12 +219,18 @@ def prepare(
         learning_rate=rate,
         warmup_steps=warmup,
         precision=precision,
-        entropy=token_entropy(data.count_tokens(), data.maskable),
+        entropy=token_entropy(counts, data.maskable),
         eval_every=options.eval_every or max(1, total // _OFTEN),
         save_every=options.save_every or max(1, total // _OFTEN),
         world=world,
     )
     _tell(run)
+    if options.whole_words:
+        share = float(counts[data.continuing].sum()) / max(1, int(counts.sum()))
+        say(
+            f"Whole words: {percent(share)} of the tokens go on with the word before them; "
+            "a Chinese character is a word by itself"
+        )
     return run
 
 
@@ -254,7 +261,7 @@ def _model(
         return model, source, own
     torch.manual_seed(options.seed)
     model = kind(config.changed(**now))
-    if options.position_init == "sinusoid":
+    if options.first_positions == "sinusoid":
         table = model.bert.embeddings.position_embeddings.weight
         with torch.no_grad():
             rows, width = table.shape
@@ -312,7 +319,13 @@ def _passes(
             f"Caution: a step has {plural(passes, 'forward pass', 'forward passes')} for "
             f"{world.size} processes, so that some of them add nothing"
         )
-    return rows, Steps(passes, options.batch_warmup if passes > 1 else 0)
+    if options.batch_warmup and passes == 1:
+        raise UsageError(
+            f"--batch-warmup is {options.batch_warmup}, and a step is a single forward pass, which "
+            "is the least",
+            fix="give a --pass-tokens that is less than --batch-tokens, or no --batch-warmup",
+        )
+    return rows, Steps(passes, options.batch_warmup)
 
 
 def _even_rows(batch_tokens: int, most: int, least: int) -> int:

@@ -210,6 +210,20 @@ def test_a_step_grows_while_it_is_warmed_up(letters: Path, options: Make) -> Non
     assert [round(count / 500) for count in tokens] == [1, 1, 2, 3, 4]
 
 
+def test_what_has_little_effect_is_said(
+    letters: Path, options: Make, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Words of one piece, as Chinese characters are, and a model that nothing is there to share."""
+    pretrain(letters, options(steps=1, whole_words=True, shard=True))
+    said = capsys.readouterr().err
+    assert "Whole words: 0.0% of the tokens go on with the word before them" in said
+    assert "one process alone splits nothing" in said
+    pretrain(letters, options(steps=1, out=tmp_path / "plain"))
+    said = capsys.readouterr().err
+    assert "Whole words" not in said
+    assert "splits nothing" not in said
+
+
 def test_masks_follow_their_schedule(
     letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,6 +431,12 @@ def test_a_plateau_is_named_and_its_end_too(
         ({"steps": 3, "epochs": 2}, "--steps and --epochs were given", "give one of them"),
         ({"tokens": "many"}, "--tokens is 'many'", "give a number, as 33M, 100B or 1.5T"),
         ({"model": "x", "config": "base"}, "--model and --config were given", "give one of them"),
+        (
+            {"model": "x", "position_init": "normal"},
+            "--model and --position-init were given",
+            "give one of them",
+        ),
+        ({"position_init": "cosine"}, "--position-init is cosine", "give sinusoid or normal"),
         ({"keep": 0}, "--keep is 0", "give 1 or more, or best"),
         ({"warmup": -1}, "--warmup is -1", "give 0 or more"),
         ({"schedule": "straight"}, "--schedule is straight", "give linear or"),
@@ -433,6 +453,7 @@ def test_options_that_cannot_be_are_refused(changes: dict[str, Any], words: str,
     [
         ({"batch_tokens": 1000, "pass_tokens": 512}, "no multiple of the 512 of a forward pass"),
         ({"batch_tokens": 100}, "--batch-tokens is 100, and sequences have up to 64"),
+        ({"batch_warmup": 9}, "--batch-warmup is 9, and a step is a single forward pass"),
         ({"config": "huge"}, "--config is 'huge'"),
         ({"positions": 32}, "up to 64 tokens, and the position table"),
         ({"model": "nowhere"}, "nowhere"),
