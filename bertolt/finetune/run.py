@@ -20,7 +20,7 @@ from bertolt.config import BertConfig, FinetuneOptions
 from bertolt.console import held_interrupts, say
 from bertolt.contract import Contract, Golden
 from bertolt.demo import demo_checkpoint
-from bertolt.distributed import is_restarted, join
+from bertolt.distributed import is_restarted_in, join, note_taken
 from bertolt.errors import BertoltError, TrainingError, UsageError
 from bertolt.evaluation import Scores
 from bertolt.files import write_text
@@ -99,7 +99,7 @@ def finetune(
     options = options or FinetuneOptions()
     started = time.time()
     out, world = options.out, join()
-    if is_restarted():
+    if is_restarted_in(out, world):
         options = replace(options, resume=True)
     complete = find_complete(out, world) if _only_resumes(options) else None
     if complete is not None:
@@ -236,6 +236,7 @@ def _fit(run: _Run) -> None:
     if not run.options.resume:
         if trainer.world.first:
             trainer.store.clear()
+            note_taken(run.options.out)
         trainer.world.wait()
     with contextlib.suppress(TrainingError):
         trainer.train(resume_from_checkpoint=bool(trainer.store.steps()))

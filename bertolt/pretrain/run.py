@@ -17,7 +17,7 @@ import torch
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
 from bertolt.console import held_interrupts, say
-from bertolt.distributed import is_restarted, join
+from bertolt.distributed import is_restarted_in, join, note_taken
 from bertolt.errors import BertoltError, TrainingError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice
@@ -82,7 +82,7 @@ def pretrain(
     options = options or PretrainOptions()
     started = time.time()
     out, world = options.out, join()
-    if is_restarted():
+    if is_restarted_in(out, world):
         options = replace(options, resume=True)
     require_usable(out, overwrite=options.overwrite, resume=options.resume)
     keeps = options.resume and not options.overwrite
@@ -106,6 +106,7 @@ def pretrain(
     folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
     with folder if world.first else contextlib.nullcontext():
         if world.first:
+            note_taken(out)
             most = 3 if options.keep == "best" else options.keep + 1
             require_space(out, run.model.num_parameters(), most)
         world.replicate(run.model)

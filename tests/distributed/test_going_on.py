@@ -1,4 +1,4 @@
-"""A pretraining run that another number of processes goes on with, with the settings by default."""
+"""What a run goes on with: more processes or fewer, and those that torchrun starts again."""
 
 from __future__ import annotations
 
@@ -56,3 +56,62 @@ def test_any_number_of_processes_begins_by_default(words: list[object], tmp_path
     done = torchrun(COMMAND, "well", 0, 0, *words, "--out", tmp_path / "out", count=3)
     assert done.returncode == 0, done.stderr
     assert "up to 4 × 1,024 tokens" in done.stderr
+
+
+@pytest.fixture(params=["pretrain", "finetune"])
+def used(
+    request: pytest.FixtureRequest,
+    words: list[object],
+    tiny_folder: Path,
+    reviews_csv: Path,
+    tmp_path: Path,
+) -> list[object]:
+    """The words of a run whose folder an earlier one has filled and left checkpoints of."""
+    if request.param == "finetune":
+        words = ["finetune", reviews_csv, "--model", tiny_folder, "--precision", "fp32"]
+        words += ["--epochs", 1, "--batch-size", 8, "--save-every", 3, "--keep-checkpoints"]
+    words += ["--out", tmp_path / "out"]
+    done = torchrun(COMMAND, "well", 0, 0, *words, count=1)
+    assert done.returncode == 0, done.stderr
+    return words
+
+
+RESTARTS = ["--max-restarts=1"]
+
+
+def test_a_restart_does_not_go_on_with_what_the_run_was_to_overwrite(
+    used: list[object], tmp_path: Path
+) -> None:
+    changed = [*used, "--overwrite", "--weight-decay", 0.5]
+    done = torchrun(COMMAND, "die-early", 1, 0, *changed, options=RESTARTS)
+    assert done.returncode == 0, done.stderr
+    assert "Resumed from" not in done.stderr
+    arguments = json.loads((tmp_path / "out" / "arguments.json").read_text(encoding="utf-8"))
+    assert arguments["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_restart_does_not_go_on_where_the_first_start_was_refused(
+    used: list[object], tmp_path: Path, count: int
+) -> None:
+    def content() -> dict[Path, bytes]:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before = content()
+    done = torchrun(COMMAND, "well", 0, 0, *used, count=count, options=RESTARTS)
+    assert done.returncode != 0, done.stderr
+    assert done.stderr.count("the folder is not empty") == 2, done.stderr
+    assert "nothing is left to do" not in done.stderr
+    assert content() == before
+
+
+def test_a_restart_goes_on_with_what_the_run_had_begun(words: list[object], tmp_path: Path) -> None:
+    """Over the folder of an earlier run, whose checkpoints are gone by then."""
+    words += ["--save-every", 2, "--out", tmp_path / "out"]
+    done = torchrun(COMMAND, "well", 0, 0, *words, count=1)
+    assert done.returncode == 0, done.stderr
+    words += ["--overwrite", "--weight-decay", 0.5]
+    done = torchrun(COMMAND, "die", 1, 6, *words, options=RESTARTS)
+    assert done.returncode == 0, done.stderr
+    assert f"Resumed from {tmp_path / 'out' / 'checkpoint-4'}" in done.stderr
