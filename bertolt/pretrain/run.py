@@ -101,6 +101,7 @@ def pretrain(
     if complete is not None:
         metrics = take_over(out, complete, run.deciding_settings(), options.precision)
         return PretrainResult(out=out, history=History(), metrics=metrics, interrupted=False)
+    # Asked for before anything is seeded, since it is measured now.
     say(f"Matrix products could reach {number(run.work.peak / 1e9)} GFLOP/s here")
     # The first process holds the folder for all of them.
     folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
