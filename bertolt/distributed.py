@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -205,6 +206,8 @@ class World:
         Each layer's parameters come together when the layer is computed, and its gradients are
         summed and split again behind it.
         """
+        if self.alone:
+            console.say("Caution: one process alone splits nothing; torchrun starts several")
         if self.alone or self.sharded:
             return
         from torch.distributed.device_mesh import init_device_mesh
@@ -389,6 +392,36 @@ def _fresh(store: Any, rank: int, size: int) -> Any:
 def is_restarted() -> bool:
     """Whether torchrun has started the processes again, since one of them had died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def note_taken(folder: Path) -> None:
+    """Remember, for as long as torchrun lives, that its run has begun to fill a folder."""
+    if (store := _torchruns_store()) is not None:
+        store.set(_taken(folder), "")
+
+
+def is_restarted_in(folder: Path, world: World) -> bool:
+    """Whether torchrun has started the processes again after they had begun to fill a folder.
+
+    What is in it is then of their run; before that it is of an earlier one, or of somebody else.
+    All processes call it, and go by what the first finds.
+    """
+    if not is_restarted():
+        return False
+    store = _torchruns_store() if world.first else None
+    return world.firsts(store is None or bool(store.check([_taken(folder)])))
+
+
+def _taken(folder: Path) -> str:
+    return f"bertolt/taken/{folder.absolute()}"
+
+
+def _torchruns_store() -> Any:
+    """The store that outlives the processes; None where torchrun keeps none."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(host, port, is_master=False, wait_for_workers=False)
 
 
 def _take_gpu(number: int) -> None:

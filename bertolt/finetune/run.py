@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bertolt.config import BertConfig, FinetuneOptions
 from bertolt.console import held_interrupts, say
 from bertolt.contract import Contract, Golden
 from bertolt.demo import demo_checkpoint
-from bertolt.distributed import is_restarted, join
+from bertolt.distributed import is_restarted_in, join, note_taken
 from bertolt.errors import BertoltError, TrainingError, UsageError
 from bertolt.evaluation import Scores
 from bertolt.files import write_text
@@ -33,7 +33,7 @@ from bertolt.predict import Predictor
 from bertolt.report import RunRecord, write_report
 from bertolt.report.findings import cautions
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.complete import completed_with, mark_complete, take_over
+from bertolt.train.complete import Complete, find_complete, mark_complete, take_over
 from bertolt.train.loop import Callback, History
 from bertolt.version import __version__
 from bertolt.words import duration, plural
@@ -99,11 +99,11 @@ def finetune(
     options = options or FinetuneOptions()
     started = time.time()
     out, world = options.out, join()
-    if is_restarted():
+    if is_restarted_in(out, world):
         options = replace(options, resume=True)
-    made_with = completed_with(out, world) if _only_resumes(options) else None
-    if made_with is not None:
-        return _already_complete(_prepare(Path(train), options, callbacks), made_with)
+    complete = find_complete(out, world) if _only_resumes(options) else None
+    if complete is not None:
+        return _already_complete(_prepare(Path(train), options, callbacks), complete)
     with (
         contextlib.ExitStack() as until_saved,
         # The first process writes for all of them.
@@ -161,11 +161,11 @@ def _only_resumes(options: FinetuneOptions) -> bool:
     return options.resume and not options.overwrite
 
 
-def _already_complete(run: _Run, made_with: Mapping[str, Any]) -> FinetuneResult:
+def _already_complete(run: _Run, complete: Complete) -> FinetuneResult:
     """What a run gives that was complete before; its scores and its history are in its report."""
     out, trainer = run.options.out, run.trainer
     settings = trainer.deciding_settings(run.data.train.encoded)
-    metrics = take_over(out, made_with, settings, run.options.precision)
+    metrics = take_over(out, complete, settings, run.options.precision)
     return FinetuneResult(
         out=out, scores=None, history=History(), metrics=metrics, interrupted=False
     )
@@ -236,6 +236,7 @@ def _fit(run: _Run) -> None:
     if not run.options.resume:
         if trainer.world.first:
             trainer.store.clear()
+            note_taken(run.options.out)
         trainer.world.wait()
     with contextlib.suppress(TrainingError):
         trainer.train(resume_from_checkpoint=bool(trainer.store.steps()))

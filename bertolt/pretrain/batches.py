@@ -117,6 +117,11 @@ class Batches:
         """(V,) True at tokens that can be masked."""
         return ~self._masks.kinds.special.numpy()
 
+    @property
+    def continuing(self) -> NDArray[np.bool_]:
+        """(V,) True at tokens that go on with the word of the token before."""
+        return self._masks.kinds.continues.numpy()
+
     def _of_epoch(self, epoch: int) -> Sequences:
         if self._objective == "mlm":
             return self._sequences if epoch else segments(self._text, self._room)

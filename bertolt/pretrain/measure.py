@@ -1,4 +1,9 @@
-"""The held-out loss: fixed batches with fixed masks, so that one number compares with the next."""
+"""The held-out loss: fixed batches with fixed masks, so that one number compares with the next.
+
+The same tokens are hidden in every run over a corpus, whatever its batches, passes and seed. Only
+the objective, `--max-length`, `--mask` and `--whole-words` matter, which make it another task, and
+`--eval-tokens`, which measures more or less of the text.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ from bertolt.pretrain.batches import Batches
 
 HELD_OUT_SEED = 0
 """Of pairs and masks of the held-out text: the same in every run, whatever its own seed."""
+HELD_OUT_ROWS = 4096
+"""Of its batches, for order and masks follow from their numbers; more for the longest sequences."""
 
 _SUMS = ("masked_loss", "masked_right", "masked", "following_loss", "following_right", "following")
 

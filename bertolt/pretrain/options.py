@@ -42,16 +42,17 @@ class PretrainOptions:
     batch_tokens: int = 4096
     """Tokens of one step, over all processes; filler is counted."""
     pass_tokens: int | None = None
-    """Tokens of one forward pass of a process. Default: 4096 on a CPU, 16384 on a GPU, at most."""
+    """Tokens of one forward pass of a process. Default: 4096 on a CPU, 16384 on a GPU, or less, so
+    that a step has a whole number for the processes; a run that is resumed keeps its own."""
     batch_warmup: int = 0
-    """Steps over which a step grows from one pass to --batch-tokens."""
+    """Steps over which a step of several passes grows from one of them to --batch-tokens."""
     max_length: int | None = None
     """Tokens of a sequence at most. Default: as it was prepared for."""
     positions: int | None = None
     """Rows of a new model's position table. Default: --max-length; more would stay untrained."""
-    position_init: PositionInit = "sinusoid"
+    position_init: PositionInit | None = None
     """A new model's position table at the start: sinusoid learns order sooner, normal is as
-    published."""
+    published. Default: sinusoid."""
     mask: float = 0.2
     """Share of the tokens that are masked."""
     mask_end: float | None = None
@@ -108,7 +109,7 @@ class PretrainOptions:
             ("batch_warmup", self.batch_warmup >= 0, "0 or more"),
             ("max_length", self.max_length is None or self.max_length >= 8, "8 or more"),
             ("positions", self.positions is None or self.positions >= 8, "8 or more"),
-            ("position_init", self.position_init in _INITS, " or ".join(_INITS)),
+            ("position_init", self.position_init in (None, *_INITS), " or ".join(_INITS)),
             ("mask", 0 < self.mask < 1, share),
             ("mask_end", self.mask_end is None or 0 < self.mask_end < 1, share),
             ("lr", self.lr is None or 0 < self.lr < math.inf, "a number above 0"),
@@ -130,6 +131,7 @@ class PretrainOptions:
                 raise UsageError(f"{option} is {getattr(self, name)}", fix=f"give {allowed}")
         _require_one(model=self.model, config=self.config)
         _require_one(model=self.model, positions=self.positions)
+        _require_one(model=self.model, position_init=self.position_init)
         _require_one(tokens=self.tokens, steps=self.steps, epochs=self.epochs)
         if self.tokens is not None:
             parse_tokens(self.tokens)
@@ -138,6 +140,11 @@ class PretrainOptions:
     def token_goal(self) -> int | None:
         """Tokens to train on, if these say how long."""
         return None if self.tokens is None else parse_tokens(self.tokens)
+
+    @property
+    def first_positions(self) -> PositionInit | None:
+        """How a new model's position table starts; None where the model is not new."""
+        return None if self.model is not None else self.position_init or "sinusoid"
 
     def peak_rate(self, hidden_size: int) -> float:
         """The learning rate that is asked for, or one that falls as models get wider.

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
 from bertolt.config import BertConfig
 from bertolt.console import held_interrupts, say
-from bertolt.distributed import is_restarted, join
+from bertolt.distributed import is_restarted_in, join, note_taken
 from bertolt.errors import DiskFullError, TrainingError
 from bertolt.files import write_text
 from bertolt.model.precision import PrecisionChoice
@@ -37,7 +37,7 @@ from bertolt.pretrain.setup import Run, prepare
 from bertolt.report import PretrainRecord, write_report
 from bertolt.report.findings import pretraining_cautions
 from bertolt.train.callbacks import Progress
-from bertolt.train.complete import COMPLETE, completed_with, mark_complete, take_over
+from bertolt.train.complete import COMPLETE, find_complete, mark_complete, take_over
 from bertolt.train.loop import Callback, History, fit
 from bertolt.train.saving import Best, Saving
 from bertolt.words import duration, number, percent, plural
@@ -83,24 +83,32 @@ def pretrain(
     options = options or PretrainOptions()
     started = time.time()
     out, world = options.out, join()
-    if is_restarted():
+    if is_restarted_in(out, world):
         options = replace(options, resume=True)
     require_usable(out, overwrite=options.overwrite, resume=options.resume)
     keeps = options.resume and not options.overwrite
-    made_with = completed_with(out, world) if keeps else None
+    complete = find_complete(out, world) if keeps else None
     if options.tensorboard:
         require_tensorboard()
     store = Store(out, 1 if options.keep == "best" else options.keep)
-    checkpoint = store.last() if options.resume else None
+    checkpoint = store.last() if options.resume and complete is None else None
     world.require_same(checkpoint, "checkpoint to go on from")
-    run = prepare(Path(shards), options, _precision_of(checkpoint, options), world)
-    if made_with is not None:
-        metrics = take_over(out, made_with, run.deciding_settings(), options.precision)
+    earlier: dict[str, Any] = complete.settings if complete else {}
+    if checkpoint is not None:
+        earlier = read_extra(checkpoint).values["settings"]
+    options = _with_passes_of(earlier, options)
+    precision = _precision_of(earlier, checkpoint or out, options)
+    run = prepare(Path(shards), options, precision, world)
+    if complete is not None:
+        metrics = take_over(out, complete, run.deciding_settings(), options.precision)
         return PretrainResult(out=out, history=History(), metrics=metrics, interrupted=False)
+    # Asked for before anything is seeded, since it is measured now.
+    say(f"Matrix products could reach {number(run.work.peak / 1e9)} GFLOP/s here")
     # The first process holds the folder for all of them.
     folder = run_folder(out, overwrite=options.overwrite, resume=options.resume)
     with folder if world.first else contextlib.nullcontext():
         if world.first:
+            note_taken(out)
             most = 3 if options.keep == "best" else options.keep + 1
             require_space(out, run.model.num_parameters(), most)
         world.replicate(run.model)
@@ -120,12 +128,24 @@ def pretrain(
                 return _finish(run, saving, history, plateau, started)
 
 
-def _precision_of(checkpoint: Path | None, options: PretrainOptions) -> PrecisionChoice | None:
+def _with_passes_of(earlier: Mapping[str, Any], options: PretrainOptions) -> PretrainOptions:
+    """The options, with the passes of the run that is resumed where the user leaves them to us.
+
+    They follow from the device and the number of processes, which may have changed since, and
+    batches of another size would be another run.
+    """
+    if options.pass_tokens or options.batch_tokens != earlier.get("--batch-tokens"):
+        return options
+    return replace(options, pass_tokens=earlier.get("--pass-tokens"))
+
+
+def _precision_of(
+    earlier: Mapping[str, Any], place: Path, options: PretrainOptions
+) -> PrecisionChoice | None:
     """The number format of the run that is resumed, where the user leaves it to us."""
-    if checkpoint is None or options.precision != "auto":
+    if options.precision != "auto" or "precision" not in earlier:
         return None
-    name = str(read_extra(checkpoint).values["settings"]["precision"])
-    return PrecisionChoice(name, f"as in {checkpoint}")
+    return PrecisionChoice(str(earlier["precision"]), f"as in {place}")
 
 
 def _saving(run: Run, store: Store) -> Saving:
@@ -296,9 +316,11 @@ def resolved(run: Run) -> dict[str, Any]:
         "config": run.model.config.to_dict(),
         "objective": run.objective,
         "max_length": run.max_length,
+        "position_init": run.options.first_positions,
         "lr": run.learning_rate,
         "warmup_steps": run.warmup_steps,
         "total_steps": run.total_steps,
+        "pass_tokens": run.pass_tokens,
         "passes": run.steps.passes,
         "mask_end": run.masks.end,
         "eval_every": run.eval_every,

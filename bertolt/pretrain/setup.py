@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bertolt.model.initialize import sinusoids
 from bertolt.model.precision import PrecisionChoice, agree, choose_precision
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.log import Work
-from bertolt.pretrain.measure import HELD_OUT_SEED, HeldOut, token_entropy
+from bertolt.pretrain.measure import HELD_OUT_ROWS, HELD_OUT_SEED, HeldOut, token_entropy
 from bertolt.pretrain.options import EPOCHS, PretrainOptions
 from bertolt.pretrain.steps import MaskShare, Steps
 from bertolt.rates import this_device
@@ -55,7 +56,6 @@ class Run:
         entropy: of single tokens of the corpus, in nats.
         eval_every, save_every: steps between evaluations and checkpoints.
         world: the processes that train together.
-        work: what steps compute, and the machine's peak.
     """
 
     shards: Path
@@ -80,8 +80,22 @@ class Run:
     entropy: float
     eval_every: int
     save_every: int
-    work: Work
     world: World
+
+    @cached_property
+    def work(self) -> Work:
+        """What steps compute, and the machine's peak: measured when it is first asked for."""
+        config, attended, masks = self.model.config, self.data.attended, self.masks
+        peak = this_device("bf16" if self.precision.name == "bf16" else "fp32").peak
+        return Work(
+            flops=lambda step: training_flops(config, attended, masks.at(step)),
+            peak=self.world.size * peak,
+        )
+
+    @property
+    def pass_tokens(self) -> int:
+        """Rows of a forward pass."""
+        return self.options.batch_tokens // self.steps.passes
 
     def batches(self, done: int) -> Iterator[list[PackedBatch]]:
         """This process's batches of each step after step `done`."""
@@ -101,15 +115,22 @@ class Run:
         """All that decides the result, by name: a run goes on with the same or not at all."""
         options = asdict(self.options)
         named = {"--" + name.replace("_", "-"): options[name] for name in _DECIDING}
+        best = self.options.keep == "best"
+        chosen_by = {"--eval-every": self.eval_every, "--eval-tokens": self.options.eval_tokens}
+        # As it is saved: a file is compared by its content, and may have been moved.
+        config = {**self.model.config.to_dict(), **self.dropout}
         return {
             **named,
-            "--keep": "best" if self.options.keep == "best" else "a number",
+            "--position-init": self.options.first_positions,
+            "--keep": "best" if best else "a number",
+            **(chosen_by if best else {}),
             "corpus": self.corpus.manifest.fingerprint,
             "objective": self.objective,
             "max_length": self.max_length,
-            "weights": self.source,
+            "weights": "new" if self.options.model is None else self.source,
+            **{f"config.{name}": value for name, value in config.items()},
             "steps": self.total_steps,
-            "passes": self.steps.passes,
+            "--pass-tokens": self.pass_tokens,
             "precision": self.precision.name,
         }
 
@@ -117,7 +138,6 @@ class Run:
 _DECIDING = (
     "batch_tokens",
     "batch_warmup",
-    "position_init",
     "mask",
     "mask_end",
     "whole_words",
@@ -163,7 +183,7 @@ def prepare(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision or agree(choose_precision(options.precision, device), world)
     model, source, dropout = _model(options, tokenizer, objective, max_length)
-    rows, steps = _passes(options, device, world)
+    rows, steps = _passes(options, max_length, device, world)
     settings: dict[str, Any] = {
         "objective": objective,
         "max_length": max_length,
@@ -176,6 +196,7 @@ def prepare(
     model.move(device, precision.dtype)
     if options.shard:
         world.shard(model)
+    counts = data.count_tokens()
     rate = options.peak_rate(model.config.hidden_size)
     optimizer, scheduler, warmup = _optimizer(options, model, rate, total)
     run = Run(
@@ -198,13 +219,18 @@ def prepare(
         learning_rate=rate,
         warmup_steps=warmup,
         precision=precision,
-        entropy=token_entropy(data.count_tokens(), data.maskable),
+        entropy=token_entropy(counts, data.maskable),
         eval_every=options.eval_every or max(1, total // _OFTEN),
         save_every=options.save_every or max(1, total // _OFTEN),
-        work=_work(model.config, data, masks, precision, world),
         world=world,
     )
     _tell(run)
+    if options.whole_words:
+        share = float(counts[data.continuing].sum()) / max(1, int(counts.sum()))
+        say(
+            f"Whole words: {percent(share)} of the tokens go on with the word before them; "
+            "a Chinese character is a word by itself"
+        )
     return run
 
 
@@ -235,7 +261,7 @@ def _model(
         return model, source, own
     torch.manual_seed(options.seed)
     model = kind(config.changed(**now))
-    if options.position_init == "sinusoid":
+    if options.first_positions == "sinusoid":
         table = model.bert.embeddings.position_embeddings.weight
         with torch.no_grad():
             rows, width = table.shape
@@ -274,10 +300,12 @@ def _new_config(
     )
 
 
-def _passes(options: PretrainOptions, device: torch.device, world: World) -> tuple[int, Steps]:
+def _passes(
+    options: PretrainOptions, max_length: int, device: torch.device, world: World
+) -> tuple[int, Steps]:
     """Rows of a forward pass, and how many make a step, on all processes together."""
-    share = max(1, options.batch_tokens // world.size)
-    rows = options.pass_tokens or min(share, PASS_TOKENS[device.type])
+    most = min(options.batch_tokens // world.size, PASS_TOKENS[device.type])
+    rows = options.pass_tokens or _even_rows(options.batch_tokens, most, 2 * max_length)
     passes, odd = divmod(options.batch_tokens, rows)
     if odd or not passes:
         raise UsageError(
@@ -286,7 +314,29 @@ def _passes(options: PretrainOptions, device: torch.device, world: World) -> tup
             fix=f"give {max(1, round(options.batch_tokens / rows)) * rows}, or another "
             "--pass-tokens",
         )
-    return rows, Steps(passes, options.batch_warmup if passes > 1 else 0)
+    if passes < world.size:
+        say(
+            f"Caution: a step has {plural(passes, 'forward pass', 'forward passes')} for "
+            f"{world.size} processes, so that some of them add nothing"
+        )
+    if options.batch_warmup and passes == 1:
+        raise UsageError(
+            f"--batch-warmup is {options.batch_warmup}, and a step is a single forward pass, which "
+            "is the least",
+            fix="give a --pass-tokens that is less than --batch-tokens, or no --batch-warmup",
+        )
+    return rows, Steps(passes, options.batch_warmup)
+
+
+def _even_rows(batch_tokens: int, most: int, least: int) -> int:
+    """Rows of which a whole number makes a batch: `most` or a little less, but `least` in any case.
+
+    Where there are none, `most`, which the caller refuses.
+    """
+    most = max(most, least)
+    few = max(least, most // 2)
+    even = (rows for rows in range(most, few - 1, -1) if batch_tokens % rows == 0)
+    return next(even, min(most, batch_tokens))
 
 
 def _total(options: PretrainOptions, steps: Steps, data: Batches) -> int:
@@ -324,6 +374,7 @@ def _held_out(
     if not shards:
         say("Caution: the corpus holds no text out, so there is no held-out loss")
         return None
+    settings = {**settings, "rows": max(HELD_OUT_ROWS, 2 * settings["max_length"])}
     try:
         batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     except DataError as error:
@@ -331,20 +382,6 @@ def _held_out(
         settings = {**settings, "objective": "mlm"}
         batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     return HeldOut(batches, options.mask, options.eval_tokens)
-
-
-def _work(
-    config: BertConfig,
-    data: Batches,
-    masks: MaskShare,
-    precision: PrecisionChoice,
-    world: World,
-) -> Work:
-    say("Measuring what this machine's matrix products reach")
-    return Work(
-        flops=lambda step: training_flops(config, data.attended, masks.at(step)),
-        peak=world.size * this_device("bf16" if precision.name == "bf16" else "fp32").peak,
-    )
 
 
 def _tell(run: Run) -> None:
@@ -363,7 +400,7 @@ def _tell(run: Run) -> None:
     epochs = seen / data.per_epoch * data.passes
     say(
         f"Run: {plural(run.total_steps, 'step')} of up to {run.steps.passes} × "
-        f"{options.batch_tokens // run.steps.passes:,} tokens, "
+        f"{run.pass_tokens:,} tokens, "
         f"{seen * data.tokens / 1e6:,.1f} million in all: {epochs:.1f} epochs"
     )
     why = "as given" if options.lr else f"for hidden size {config.hidden_size}"

@@ -11,42 +11,40 @@ import numpy as np
 class Steps:
     """The batches of every step, by number.
 
-    A step has `passes` batches for each process, and fewer in the first steps where the batch is
-    warmed up: one, growing evenly to all of them over `warmup` steps. Several processes take turns:
-    batch after batch, so a run goes through the same batches however many make it.
+    A step has `passes` batches, and fewer in the first steps where the batch is warmed up: one,
+    growing evenly to all of them over `warmup` steps. A run goes through the same batches however
+    many processes make it, for these deal out the batches of a step.
 
     Attributes:
-        passes: batches that a process goes through in a step.
+        passes: batches of a step.
         warmup: steps in which there are fewer.
-        processes: that train together.
     """
 
     passes: int = 1
     warmup: int = 0
-    processes: int = 1
 
     def count(self, step: int) -> int:
-        """Batches of a step (from 1), over all processes."""
+        """Batches of a step (from 1)."""
         if step > self.warmup:
-            return self.passes * self.processes
-        return (1 + (self.passes - 1) * (step - 1) // self.warmup) * self.processes
+            return self.passes
+        return 1 + (self.passes - 1) * (step - 1) // self.warmup
 
     def before(self, step: int) -> int:
         """Batches of all steps before a step (from 1): the number of its first one."""
         rising = np.arange(min(step - 1, self.warmup), dtype=np.int64)
         few = len(rising) + int(((self.passes - 1) * rising // max(1, self.warmup)).sum())
-        return (few + max(0, step - 1 - self.warmup) * self.passes) * self.processes
+        return few + max(0, step - 1 - self.warmup) * self.passes
 
-    def numbers(self, step: int, process: int = 0) -> range:
-        """The batches that a process goes through in a step."""
+    def numbers(self, step: int) -> range:
+        """The batches of a step (from 1)."""
         first = self.before(step)
-        return range(first + process, first + self.count(step), self.processes)
+        return range(first, first + self.count(step))
 
     def needed(self, batches: int) -> int:
         """Steps that go through so many batches, or a few more."""
         left = batches - self.before(self.warmup + 1)
         if left >= 0:
-            return self.warmup - (-left // (self.passes * self.processes))
+            return self.warmup - (-left // self.passes)
         low, high = 0, self.warmup
         while low < high:
             middle = (low + high) // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertolt.console import say
 from bertolt.distributed import World
@@ -14,6 +14,21 @@ from bertolt.files import write_text
 
 COMPLETE = "complete.json"
 """In the folder of a run that came to its end: the settings that decided its result."""
+
+_METRICS = "metrics.json"
+_RESULT = (COMPLETE, _METRICS, "model.safetensors")  # without one of these it is none
+
+
+class Complete(NamedTuple):
+    """A run that came to its end.
+
+    Attributes:
+        settings: that decided its result.
+        metrics: the content of its `metrics.json`.
+    """
+
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,29 +66,29 @@ def mark_complete(folder: Path, settings: Mapping[str, Any]) -> None:
     write_text(folder / COMPLETE, text + "\n")
 
 
-def completed_with(folder: Path, world: World) -> dict[str, Any] | None:
-    """The settings of the complete run in a folder, as the first process reads them.
+def find_complete(folder: Path, world: World) -> Complete | None:
+    """The complete run in a folder, as the first process reads it.
 
-    None if there is no complete run. All processes call it.
+    None if there is none, or some of its result is gone. All processes call it.
     """
-    text = ""
-    if world.first and (folder / COMPLETE).is_file():
-        text = (folder / COMPLETE).read_text(encoding="utf-8")
+    texts = ["", ""]
+    if world.first and all((folder / name).is_file() for name in _RESULT):
+        texts = [(folder / name).read_text(encoding="utf-8") for name in (COMPLETE, _METRICS)]
+    about, metrics = json.loads(world.tell(json.dumps(texts)))
     try:
-        found: dict[str, Any] = json.loads(world.tell(text))["settings"]
+        return Complete(json.loads(about)["settings"], json.loads(metrics))
     except (ValueError, KeyError, TypeError):
         return None
-    return found
 
 
 def take_over(
-    folder: Path, made_with: Mapping[str, Any], settings: Mapping[str, Any], precision: str
+    folder: Path, complete: Complete, settings: Mapping[str, Any], precision: str
 ) -> dict[str, Any]:
     """Say that there is nothing left to do; the metrics of the complete run.
 
     Args:
         folder: of the complete run.
-        made_with: its settings.
+        complete: what is there.
         settings: of this run.
         precision: as the user gave it; with "auto" that of the complete run will do.
 
@@ -82,11 +97,10 @@ def take_over(
     """
     now = plain(settings)
     if precision == "auto":
-        now["precision"] = made_with.get("precision")
-    require_same_settings(folder, made_with, now)
+        now["precision"] = complete.settings.get("precision")
+    require_same_settings(folder, complete.settings, now)
     say(f"The run is complete, and nothing is left to do: its result is in {folder}")
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return metrics
+    return complete.metrics
 
 
 def _shown(value: object) -> str:

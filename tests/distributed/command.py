@@ -2,8 +2,9 @@
 
 `command.py HOW RANK STEP WORDS…` runs `bertolt WORDS…`. Before step STEP process RANK is killed
 (HOW is `die`; only at the first start), or raises an error (`fail`), or a fault (`crash`), or gets
-a signal as from a scheduler (`term`), in the first evaluation where HOW is `term-measuring`; or
-nothing happens (`well`).
+a signal as from a scheduler (`term`), in the first evaluation where HOW is `term-measuring`; or it
+is killed before it has read what it works with (`die-early`; only at the first start); or nothing
+happens (`well`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from bertolt import cli, evaluation
 from bertolt.distributed import is_restarted
 from bertolt.errors import DataError
+from bertolt.tokenization import BertTokenizer
 from bertolt.train import loop
 
 train_step = loop.train_step
@@ -52,9 +54,17 @@ def stop_measuring(rank: int) -> None:
     evaluation.predict_batches = batches
 
 
+def die_early(rank: int) -> None:
+    """Be killed as the tokenizer is to be read."""
+    if int(os.environ["RANK"]) == rank and not is_restarted():
+        BertTokenizer.from_pretrained = lambda *given, **named: os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
     how, rank, at, *words = sys.argv[1:]
     if how == "term-measuring":
         stop_measuring(int(rank))
+    if how == "die-early":
+        die_early(int(rank))
     loop.train_step = disturbed(how, int(rank), int(at))
     cli.main(words)

@@ -285,6 +285,17 @@ def test_a_complete_run_of_other_settings_or_rows_is_refused(
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("gone", ["metrics.json", "model.safetensors"])
+def test_a_result_of_which_a_file_is_gone_is_not_complete(
+    finetune_command: Run, reviews_csv: Path, tmp_path: Path, gone: str
+) -> None:
+    assert finetune_command(reviews_csv, *WORDS).code == 0
+    (tmp_path / "out" / gone).unlink()
+    refused = finetune_command(reviews_csv, *WORDS)
+    assert refused.code == 2
+    assert "the folder is not empty" in refused.err
+
+
 def test_a_run_that_is_not_complete_is_not_taken_for_one(
     finetune_command: Run, reviews_csv: Path, quick: Any, tmp_path: Path
 ) -> None:

@@ -30,12 +30,12 @@ def batches(tiny_tokenizer: BertTokenizer) -> Callable[..., Batches]:
 
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: BertTokenizer) -> Path:
-    """A corpus whose words can be told from their neighbours; 30,000 tokens, 3,000 held out."""
+    """A corpus whose words can be told from their neighbours; 30,000 tokens, 12,000 held out."""
     return write_corpus(
         tmp_path_factory.mktemp("corpus") / "letters",
         tiny_tokenizer,
         predictable_shards(400),
-        predictable_shards(40, seed=1),
+        predictable_shards(160, seed=1),
     )
 
 

@@ -33,6 +33,7 @@ from bertolt.model.initialize import sinusoids
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
+from bertolt.pretrain.setup import PASS_TOKENS, _even_rows
 from bertolt.train.loop import StepLog, train_step
 from tests.pretrain.corpora import predictable_shards, random_shards, shard, write_corpus
 
@@ -227,6 +228,20 @@ def test_a_step_grows_while_it_is_warmed_up(letters: Path, options: Make) -> Non
     done = pretrain(letters, options(batch_tokens=2048, pass_tokens=512, steps=5, batch_warmup=4))
     tokens = [log.tokens for log in done.history.steps]
     assert [round(count / 500) for count in tokens] == [1, 1, 2, 3, 4]
+
+
+def test_what_has_little_effect_is_said(
+    letters: Path, options: Make, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Words of one piece, as Chinese characters are, and a model that nothing is there to share."""
+    pretrain(letters, options(steps=1, whole_words=True, shard=True))
+    said = capsys.readouterr().err
+    assert "Whole words: 0.0% of the tokens go on with the word before them" in said
+    assert "one process alone splits nothing" in said
+    pretrain(letters, options(steps=1, out=tmp_path / "plain"))
+    said = capsys.readouterr().err
+    assert "Whole words" not in said
+    assert "splits nothing" not in said
 
 
 def test_masks_follow_their_schedule(
@@ -436,6 +451,12 @@ def test_a_plateau_is_named_and_its_end_too(
         ({"steps": 3, "epochs": 2}, "--steps and --epochs were given", "give one of them"),
         ({"tokens": "many"}, "--tokens is 'many'", "give a number, as 33M, 100B or 1.5T"),
         ({"model": "x", "config": "base"}, "--model and --config were given", "give one of them"),
+        (
+            {"model": "x", "position_init": "normal"},
+            "--model and --position-init were given",
+            "give one of them",
+        ),
+        ({"position_init": "cosine"}, "--position-init is cosine", "give sinusoid or normal"),
         ({"keep": 0}, "--keep is 0", "give 1 or more, or best"),
         ({"warmup": -1}, "--warmup is -1", "give 0 or more"),
         ({"schedule": "straight"}, "--schedule is straight", "give linear or"),
@@ -452,6 +473,7 @@ def test_options_that_cannot_be_are_refused(changes: dict[str, Any], words: str,
     [
         ({"batch_tokens": 1000, "pass_tokens": 512}, "no multiple of the 512 of a forward pass"),
         ({"batch_tokens": 100}, "--batch-tokens is 100, and sequences have up to 64"),
+        ({"batch_warmup": 9}, "--batch-warmup is 9, and a step is a single forward pass"),
         ({"config": "huge"}, "--config is 'huge'"),
         ({"positions": 32}, "up to 64 tokens, and the position table"),
         ({"model": "nowhere"}, "nowhere"),
@@ -464,6 +486,25 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     with pytest.raises(BertoltError, match=words):
         pretrain(letters, settings)
     assert not settings.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "least", "rows"),
+    [
+        (4096, 4096, 128, 4096),
+        (4096, 1365, 128, 1024),  # of three processes
+        (4096, 256, 1024, 1024),  # of sixteen, which a sequence of 512 does not leave that little
+        (5000, 4096, 128, 2500),
+        (100, 100, 128, 100),  # refused: too few for two sequences
+        (4099, 4096, 128, 4096),  # refused: a prime number of tokens
+        (4099, 4099, 128, 4099),
+        (131 * 37, 4096, 128, 4096),  # refused rather than cut into 37
+    ],
+)
+def test_passes_are_as_large_as_they_may_be_and_even(
+    batch: int, most: int, least: int, rows: int
+) -> None:
+    assert _even_rows(batch, most, least) == rows
 
 
 def test_a_model_of_another_vocabulary_is_refused(
@@ -540,13 +581,67 @@ def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
         pretrain(letters, options(resume=True, mask=0.3))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"eval_every": 5}, "--eval-every 10, and now"),
+        ({"eval_tokens": 900}, "--eval-tokens 200000"),
+    ],
+)
+def test_evaluations_that_choose_the_weights_stay_as_they_were(
+    letters: Path, options: Make, changes: dict[str, Any], words: str
+) -> None:
+    pretrain(letters, options(keep="best"), callbacks=[StopAt(12, signal.SIGINT)])
+    with pytest.raises(UsageError, match=f"it was made with {words}"):
+        pretrain(letters, options(keep="best", resume=True, **changes))
+    last = options(out=options().out.with_name("last"))
+    pretrain(letters, last, callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, replace(last, resume=True, **changes))  # nothing is chosen by them
+
+
+def test_a_config_is_compared_by_its_content(letters: Path, options: Make) -> None:
+    settings = options(resume=True)
+    pretrain(letters, settings, callbacks=[StopAt(12, signal.SIGINT)])
+    config = Path(str(settings.config))
+    values = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(values | {"num_attention_heads": 2}), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"config\.num_attention_heads 4, and now it is 2"):
+        pretrain(letters, settings)
+    config.unlink()
+    moved = config.with_name("moved.json")
+    moved.write_text(json.dumps(values), encoding="utf-8")
+    pretrain(letters, replace(settings, config=str(moved)))
+
+
+def test_a_run_goes_on_with_the_passes_that_it_began_with(
+    letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever this machine would take by default."""
+    reference = pretrain(letters, options(out=options().out.with_name("reference")))
+    pretrain(letters, options(), callbacks=[StopAt(12, signal.SIGINT)])
+    monkeypatch.setitem(PASS_TOKENS, "cpu", 256)
+    with pytest.raises(UsageError, match=r"it was made with --pass-tokens 512, and now it is 256"):
+        pretrain(letters, options(resume=True, pass_tokens=256))
+    with pytest.raises(UsageError, match=r"it was made with --batch-tokens 512, and now it is 768"):
+        pretrain(letters, options(resume=True, batch_tokens=768))
+    pretrain(letters, options(resume=True))
+    assert same_weights(options().out, reference.out)
+    pretrain(letters, options(resume=True))  # complete
+
+
 @pytest.mark.parametrize("save_every", [10, 100])
 def test_a_complete_run_has_nothing_left_to_do(
-    letters: Path, options: Make, capsys: pytest.CaptureFixture[str], save_every: int
+    letters: Path,
+    options: Make,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    save_every: int,
 ) -> None:
     first = pretrain(letters, options(save_every=save_every))
     before = content(first.out)
     capsys.readouterr()
+    for slow in ("this_device", "choose_precision"):  # both measure
+        monkeypatch.setattr(f"bertolt.pretrain.setup.{slow}", None)
     again = pretrain(letters, options(save_every=save_every, resume=True, precision="auto"))
     said = capsys.readouterr().err
     assert f"nothing is left to do: its result is in {first.out}\n" in said
@@ -554,8 +649,22 @@ def test_a_complete_run_has_nothing_left_to_do(
     assert again.metrics == json.loads(json.dumps(first.metrics))
     assert not again.history.steps
     with pytest.raises(UsageError, match=r"out: it was made with --mask 0\.2, and now it is 0\.3"):
-        pretrain(letters, options(resume=True, mask=0.3))
+        pretrain(letters, options(resume=True, precision="auto", mask=0.3))
     assert content(first.out) == before
+
+
+@pytest.mark.parametrize("gone", ["metrics.json", "model.safetensors"])
+def test_a_result_of_which_a_file_is_gone_is_written_again(
+    letters: Path, options: Make, gone: str
+) -> None:
+    first = pretrain(letters, options())
+    wanted = weights(first.out)
+    (first.out / gone).unlink()
+    again = pretrain(letters, options(resume=True))
+    assert again.metrics["eval"] == first.metrics["eval"]
+    assert json.loads((first.out / "metrics.json").read_text(encoding="utf-8"))["eval"]
+    found = weights(first.out)
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
 
 
 def content(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -592,3 +701,18 @@ def test_an_epoch_reads_the_text_once_whatever_the_objective(letters: Path, opti
         assert done.metrics["train"]["epochs"] == pytest.approx(0.5, rel=0.05)
         seen[objective] = sum(log.tokens for log in done.history.steps)
     assert seen["mlm+nsp"] == pytest.approx(seen["mlm"], rel=0.15)
+
+
+def test_held_out_masks_do_not_depend_on_passes_and_seeds(
+    letters: Path, options: Make, tmp_path: Path
+) -> None:
+    """The same weights measured in two runs: a rate of next to nothing leaves them in place."""
+    model = str(pretrain(letters, options()).out)
+    still = {"model": model, "steps": 1, "lr": 1e-12, "weight_decay": 0.0, "objective": "mlm+nsp"}
+    changes = {"a": {}, "b": {"batch_tokens": 1024, "pass_tokens": 256, "seed": 7}}
+    found = [
+        pretrain(letters, options(**still, **each, out=tmp_path / name)).metrics["eval"]
+        for name, each in changes.items()
+    ]
+    names = ("eval_masked_loss", "eval_masked_accuracy")
+    assert [found[0][name] for name in names] == pytest.approx([found[1][name] for name in names])
