@@ -385,9 +385,14 @@ class BertForMaskedLM(LanguageModel):
 
 
 class BertForPreTraining(LanguageModel):
-    """Both objectives of pretraining: masked words, and whether the second segment follows."""
+    """Both objectives of pretraining: masked words, and whether the second segment follows.
+
+    Attributes:
+        next_sentence_weight: of the second objective while training; the published sum is 1.
+    """
 
     targets = frozenset({"labels", "next_sentence_label"})
+    next_sentence_weight: float = 1.0
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -405,7 +410,9 @@ class BertForPreTraining(LanguageModel):
         logits, terms = self.predict_tokens(words, labels)
         relationship = self.cls.seq_relationship(self.bert.pooler(first)).float()
         if batch.next_sentence_label is not None:
-            terms["next_sentence_label"] = token_loss(relationship, batch.next_sentence_label)
+            term = token_loss(relationship, batch.next_sentence_label)
+            weight = self.next_sentence_weight if self.training else 1.0
+            terms["next_sentence_label"] = term.scaled(weight)
         return BertForPreTrainingOutput(
             loss_terms=terms, prediction_logits=logits, seq_relationship_logits=relationship
         )

@@ -59,6 +59,8 @@ class PretrainOptions:
     """Share at the end of the run, reached in a straight line. Default: as --mask."""
     whole_words: bool = False
     """Mask all pieces of a word or none."""
+    nsp_weight: float = 0.1
+    """Weight of the pairs' loss beside that of masked tokens while training; 1 as published."""
     lr: float | None = None
     """Peak learning rate. Default: 1e-3 up to hidden size 256, less for wider models."""
     schedule: PretrainSchedule = "linear"
@@ -112,6 +114,7 @@ class PretrainOptions:
             ("position_init", self.position_init in (None, *_INITS), " or ".join(_INITS)),
             ("mask", 0 < self.mask < 1, share),
             ("mask_end", self.mask_end is None or 0 < self.mask_end < 1, share),
+            ("nsp_weight", 0 < self.nsp_weight < math.inf, "a number above 0"),
             ("lr", self.lr is None or 0 < self.lr < math.inf, "a number above 0"),
             ("schedule", self.schedule in _SCHEDULES, " or ".join(_SCHEDULES)),
             ("warmup", 0 <= self.warmup < math.inf, "0 or more"),

@@ -141,6 +141,7 @@ _DECIDING = (
     "mask",
     "mask_end",
     "whole_words",
+    "nsp_weight",
     "lr",
     "schedule",
     "warmup",
@@ -183,6 +184,8 @@ def prepare(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision or agree(choose_precision(options.precision, device), world)
     model, source, dropout = _model(options, tokenizer, objective, max_length)
+    if isinstance(model, BertForPreTraining):
+        model.next_sentence_weight = options.nsp_weight
     rows, steps = _passes(options, max_length, device, world)
     settings: dict[str, Any] = {
         "objective": objective,

@@ -152,3 +152,19 @@ def test_the_last_layer_computes_what_the_head_reads_and_no_more(
     assert seen == [padded_rows(3 if kind is BertForMaskedLM else 3 + 3), padded_rows(33)]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_the_second_objective_weighs_less_while_training_if_asked(tiny_config: Any) -> None:
+    model = BertForPreTraining(
+        tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    )
+    ids = torch.randint(5, model.config.vocab_size, (4, 9))
+    targets = {"labels": ids, "next_sentence_label": torch.tensor([0, 1, 1, 0])}
+    both = float(model.train()(input_ids=ids, **targets).loss.detach())
+    words = float(model(input_ids=ids, labels=ids).loss.detach())
+    model.next_sentence_weight = 0.25
+    weighed = float(model(input_ids=ids, **targets).loss.detach())
+    assert weighed == pytest.approx(words + 0.25 * (both - words), rel=1e-5)
+    assert float(model.eval()(input_ids=ids, **targets).loss.detach()) == pytest.approx(
+        both, rel=1e-5
+    )
