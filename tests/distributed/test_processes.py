@@ -68,6 +68,10 @@ def test_steps_are_those_of_one_process(
     wanted.pop("rows", None)
     assert found.keys() == wanted.keys()
     assert len(found["loss"]) == jobs.STEPS
+    off = {key: float((found[key] - value).abs().max()) for key, value in wanted.items()}
+    weights = max(value for key, value in off.items() if "." in key)
+    size = int(of_process(together, "exchange")["size"])
+    print(f"{name} in {size} processes: loss off by {off['loss']:.1e}, weights by {weights:.1e}")
     for key, value in wanted.items():
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5, msg=key)
 
