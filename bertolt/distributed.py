@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from bertolt import console
@@ -421,9 +421,7 @@ def _torchruns_store() -> Any:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(  # type: ignore[attr-defined]
-        host, port, is_master=False, wait_for_workers=False
-    )
+    return TCPStore(host, port, is_master=False, wait_for_workers=False)
 
 
 def _take_gpu(number: int) -> None:

@@ -93,7 +93,7 @@ class ClassifierTrainer(Trainer):
             f"{metric_key_prefix}_f1_macro": found.f1_macro(),
         }
 
-    def hold_store(self) -> AbstractContextManager[None]:
+    def hold_store(self) -> AbstractContextManager[object]:
         """Nothing: who holds the out folder holds that of its checkpoints too."""
         return nullcontext()
 

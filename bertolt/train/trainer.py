@@ -188,7 +188,7 @@ class Trainer:
         with self.hold_store() if self.saves or resume_from_checkpoint else nullcontext():
             return self._train(resume_from_checkpoint or False)
 
-    def hold_store(self) -> AbstractContextManager[bool | None]:
+    def hold_store(self) -> AbstractContextManager[object]:
         """Keep other runs out of the folder of the checkpoints; the first process does it."""
         fix = "wait until it is done, or choose another output_dir"
         return held_folder(self.store.folder, fix=fix) if self.world.first else nullcontext()
