@@ -121,7 +121,7 @@ def test_nobody_sees_a_test_text(finished: tuple[Path, str, str]) -> None:
     # The encoders were trained on shards of these very lines.
     for objective in ("mlm", "mlm+nsp"):
         manifest = finished[0] / "shards" / objective / "manifest.json"
-        counts = json.loads(manifest.read_text(encoding="utf-8"))
+        counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
         assert counts["train"]["documents"] + counts["held_out"]["documents"] == len(lines)
 
 
