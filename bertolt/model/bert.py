@@ -334,20 +334,10 @@ class BertModel(PreTrainedModel):
         """The hidden states of a packed batch: (T, H), or (R, H) of the rows that are needed."""
         assert only is None or context is None, "attention across looks from every token"
         self._count_pass()
-        if only is not None and watched.anything:
-            return self._encode(batch, watched, context).index_select(0, only.rows)
-        return self._encode(batch, watched, context, only)
-
-    def _encode(
-        self,
-        batch: PackedBatch,
-        watched: Watched,
-        context: Context | None = None,
-        only: Only | None = None,
-    ) -> Tensor:
+        early = None if watched.anything else only
         prepared = self.prepared
         if prepared is not None and context is None and not watched.anything:
-            return prepared(self.embeddings(batch), self.prepare_layout(batch), only)
+            return prepared(self.embeddings(batch), self.prepare_layout(batch), early)
         context = context or Context()
         across = None
         if context.source is not None:
@@ -363,12 +353,14 @@ class BertModel(PreTrainedModel):
         hidden: Tensor = self.encoder(
             self.embeddings(batch),
             self._attend(batch, watched.attentions, context.cache),
-            only=only,
+            only=early,
             across=across,
             states=watched.hidden_states,
         )
         if context.cache is not None:
             context.cache.advance(batch)
+        if only is not None and early is None:
+            hidden = hidden.index_select(0, only.rows)
         return hidden
 
     def _attend(

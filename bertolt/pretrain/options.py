@@ -51,7 +51,7 @@ class PretrainOptions:
     positions: int | None = None
     """Rows of a new model's position table. Default: --max-length; more would stay untrained."""
     position_init: PositionInit | None = None
-    """A new model's position table at the start: sinusoid learns order sooner, normal is as
+    """A new model's position table at the start: with sinusoid the loss falls sooner, normal is as
     published. Default: sinusoid."""
     mask: float = 0.2
     """Share of the tokens that are masked."""

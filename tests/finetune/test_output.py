@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from bertolt.errors import BertoltError, UsageError
 from bertolt.finetune import finetune
 from bertolt.finetune.output import FILES, output_folder, require_space
+from tests.disks import file_system
 
 Run = Callable[..., Any]
 
@@ -204,17 +204,8 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_model(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 128 KiB, where this may be made."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if made.returncode:
-        pytest.skip("only root may mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with file_system(tmp_path / "disk", kilobytes=128) as folder:
+        yield folder
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")

@@ -22,6 +22,7 @@ from bertolt.finetune import finetune
 from bertolt.finetune.output import output_folder
 from bertolt.finetune.trainer import GoodWeights
 from bertolt.train.loop import StepLog
+from tests.disks import file_system
 
 Run = Callable[..., Any]
 
@@ -476,17 +477,8 @@ def test_a_full_disk_stops_the_run_with_the_last_checkpoint_whole(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB, where this may be made: room for three checkpoints."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2000k", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if made.returncode:
-        pytest.skip("only root may mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with file_system(tmp_path / "disk", kilobytes=2000) as folder:
+        yield folder
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")

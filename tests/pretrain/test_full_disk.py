@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -20,6 +19,7 @@ from bertolt.errors import BertoltError
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import PretrainResult, pretrain
 from bertolt.train.loop import StepLog
+from tests.disks import file_system
 
 Make = Callable[..., PretrainOptions]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and mounts a tmpfs")
@@ -91,17 +91,8 @@ def test_while_the_result_is_written(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MB, where this may be made: room for four checkpoints."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3000k", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if made.returncode:
-        pytest.skip("only root may mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with file_system(tmp_path / "disk", kilobytes=3000) as folder:
+        yield folder
 
 
 class Fill:
