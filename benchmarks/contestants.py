@@ -60,7 +60,12 @@ CONTESTANTS = {
         Contestant(
             name="bertolt",
             title="Bertolt",
-            runs={**_TRAIN_OURS, **_OURS, "command": "ours:command"},
+            runs={
+                **_TRAIN_OURS,
+                **_OURS,
+                "command": "ours:command",
+                "pretrain": "ours:pretrain",
+            },
         ),
         Contestant(
             name="bertolt-grouped",
@@ -111,6 +116,20 @@ CONTESTANTS = {
             title="transformers Trainer, grouped, bf16, tuned by hand",
             runs={**_TRAIN_PEER, "command": "peer:command"},
             settings={"bf16": True, "grouped": True, "tuned": True},
+            needs=_PEER,
+        ),
+        Contestant(
+            name="hand-sdpa",
+            title="transformers model, a loop by hand, bf16, its own attention",
+            runs={"pretrain": "by_hand:pretrain"},
+            settings={"attention": "sdpa"},
+            needs=_PEER,
+        ),
+        Contestant(
+            name="hand-eager",
+            title="transformers model, a loop by hand, bf16, attention in plain products",
+            runs={"pretrain": "by_hand:pretrain"},
+            settings={"attention": "eager"},
             needs=_PEER,
         ),
         Contestant(

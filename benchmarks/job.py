@@ -20,6 +20,8 @@ from typing import Any
 HYPER: dict[str, Any] = {"learning_rate": 1e-4, "weight_decay": 0.01, "warmup_steps": 0.1}
 """Of all training, for everyone."""
 LABELS = ("negative", "positive")
+BLOCKS = "blocks.npy"
+"""(N, max_length) token ids of a corpus, one text after the other, for those who pad nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +29,10 @@ class Job:
     """One work, made ready.
 
     Attributes:
-        kind: "train", "mlm", "predict", "single" or "command".
+        kind: as that of the work.
         folder: `train.csv` and `eval.csv` with text and label, `lengths.json` with the tokens of
-            each row of the latter, the `model/` to start from, and exports of it.
+            each row of the latter, the `model/` to start from, and exports of it; for pretraining
+            `shards/` and the same tokens in blocks, instead of texts.
         steps: timed training steps, or timed batches of prediction.
         warmup: steps or batches before them.
         batch_size: texts in each.

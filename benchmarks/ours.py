@@ -75,6 +75,29 @@ def train(
     )
 
 
+def pretrain(job: Job, started: float, seed: int) -> Found:
+    """Steps of `bertolt pretrain`, from scratch."""
+    from bertolt.pretrain.options import PretrainOptions
+    from bertolt.pretrain.run import pretrain as run
+
+    steps = job.warmup + job.steps
+    clock = StepClock(job, started)
+    options = PretrainOptions(
+        config=str(job.model / "config.json"),
+        steps=steps,
+        eval_every=steps,
+        save_every=steps,
+        eval_tokens=1,
+        seed=seed,
+        precision="bf16",
+        out=job.path(f"out-{seed}-{time.time_ns()}"),
+    )
+    logs = run(job.path("shards"), options, callbacks=[_Ticking(clock)]).history.steps
+    return clock.found(
+        [log.sequences for log in logs], [log.tokens for log in logs], [log.rows for log in logs]
+    )
+
+
 def predict(
     job: Job, started: float, seed: int, *, precision: str = "auto", sort: bool = False
 ) -> Found:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.job import HYPER, LABELS, Job, write_rows
+from benchmarks.job import BLOCKS, HYPER, LABELS, Job, write_rows
 from benchmarks.works import WORKS, Work
 from bertolt import (
     AutoTokenizer,
@@ -25,10 +26,14 @@ from bertolt import (
     Trainer,
     TrainingArguments,
 )
+from bertolt.corpus.options import PrepareOptions
+from bertolt.corpus.prepare import prepare as prepare_corpus
 from bertolt.data import material
 from bertolt.data.encode import encode_texts
 from bertolt.demo import SENTENCES, demo_checkpoint
-from bertolt.flops import forward_flops
+from bertolt.flops import forward_flops, training_flops
+from bertolt.pretrain.options import PretrainOptions
+from bertolt.shapes import find_config
 
 VOCABULARY = 8000
 MASKED = 0.15
@@ -44,6 +49,9 @@ def prepare(work: Work, folder: Path, *, threads: int) -> Job:
     Raises:
         BertoltError: the texts or the model cannot be had.
     """
+    if work.kind == "pretrain":
+        lines = [line for part in ("people-daily", "zh-reviews") for line in _lines(part)]
+        return fill_corpus(work, folder, lines, threads=threads)
     rows = _rows(work.texts)
     make_model(work.model, folder / "model", [text for text, _ in rows])
     return fill(work, folder, rows, threads=threads)
@@ -83,6 +91,62 @@ def fill(work: Work, folder: Path, rows: Rows, *, threads: int) -> Job:
         tune(job, min(TUNING_STEPS, 4 * work.steps))  # a short look needs no good answers
     job.save()
     return job
+
+
+def fill_corpus(work: Work, folder: Path, lines: list[str], *, threads: int) -> Job:
+    """Shards of a corpus whose documents are lines, the same tokens in blocks, and a new model."""
+    corpus = folder / "corpus.txt"
+    corpus.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    tokenizer = BertTokenizer.train(lines, VOCABULARY)
+    config = find_config(work.model).changed(
+        vocab_size=len(tokenizer), max_position_embeddings=work.max_length
+    )
+    config.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    options = PrepareOptions(
+        documents="lines",
+        tokenizer=str(folder / "model"),
+        max_length=work.max_length,
+        out=folder / "shards",
+    )
+    prepare_corpus([str(corpus)], options)
+    blocks = _blocks(tokenizer, lines, work.max_length)
+    np.save(folder / BLOCKS, blocks)
+    lengths = np.full(len(blocks), work.max_length)
+    masks = PretrainOptions().mask
+    needed = training_flops(config, work.max_length, masks) / 3
+    job = Job(
+        kind=work.kind,
+        folder=str(folder),
+        steps=work.steps,
+        warmup=work.warmup,
+        batch_size=work.batch_size,
+        threads=threads,
+        max_length=work.max_length,
+        mean_tokens=float(work.max_length),
+        flops=forward_flops(config, lengths, labelled=masks),
+        flops_needed=needed,
+    )
+    job.save()
+    return job
+
+
+def _blocks(tokenizer: BertTokenizer, lines: list[str], length: int) -> NDArray[np.int32]:
+    """(N, length) ids: [CLS], tokens of one line after the other, [SEP]."""
+    inside = length - 2
+    ids = np.concatenate([np.asarray(each[1:-1]) for each in tokenizer.encode_ids(lines)])
+    whole = ids[: len(ids) // inside * inside].reshape(-1, inside)
+    ends = [np.full((len(whole), 1), id) for id in (tokenizer.cls_token_id, tokenizer.sep_token_id)]
+    return np.hstack([ends[0], whole, ends[1]]).astype(np.int32)
+
+
+def _lines(name: str) -> list[str]:
+    """The texts of a material, without labels."""
+    path = material.fetch(name)
+    if path.with_suffix(".txt").is_file():
+        return path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file)]
 
 
 def _rows(texts: str) -> Rows:

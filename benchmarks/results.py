@@ -80,6 +80,7 @@ _TRAIN = Layout(
 LAYOUTS = {
     "train": _TRAIN,
     "mlm": _TRAIN,
+    "pretrain": _TRAIN,
     "start": Layout((Column("first_step_seconds", "seconds"), _MEMORY), lower_is_better=True),
     "predict": Layout(
         (
@@ -119,7 +120,7 @@ def measures(entry: Record, run: Record, bf16: float) -> Values:
     """
     values = {name: v for name, v in run.items() if isinstance(v, int | float)}
     job, kind = entry["job"], entry["kind"]
-    if kind in ("train", "mlm"):
+    if kind in ("train", "mlm", "pretrain"):
         values["tokens_per_second"] = run["tokens"] / run["seconds"]
         values["texts_per_second"] = values["tokens_per_second"] / job["mean_tokens"]
     elif kind == "predict":

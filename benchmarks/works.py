@@ -54,12 +54,14 @@ class Work:
     Attributes:
         name: what a person types.
         title: what the tables say.
-        kind: "train", "mlm", "start" (until the first step has ended), "predict", "single" or
-            "command" (whole, until the report lies there).
-        texts: "movie", "zh" (Chinese reviews, with a long tail), or "joined": movie sentences put
-            together until each text has `max_length` tokens.
+        kind: "train", "mlm", "pretrain", "start" (until the first step has ended), "predict",
+            "single" or "command" (whole, until the report lies there).
+        texts: "movie", "zh" (Chinese reviews, with a long tail), "joined": movie sentences put
+            together until each text has `max_length` tokens, or "corpus": Chinese news and reviews
+            without labels.
         model: "mini" (6 layers, hidden 384, pretrained), "zh" (the same with a vocabulary of the
-            Chinese reviews), or "base" (12 layers, hidden 768, random weights).
+            Chinese reviews), "base" (12 layers, hidden 768, random weights), or "small" (4 layers,
+            hidden 256, random weights).
         steps: timed steps, or batches of texts; for "single" each has one text.
         warmup: steps or batches before them, at least 1.
         batch_size: texts in each.
@@ -151,6 +153,17 @@ WORKS = {
             steps=16,
             warmup=3,
             contestants=_EVEN,
+            max_length=128,
+        ),
+        Work(
+            name="pretrain-zh",
+            title="Pretraining on Chinese text, 4,096 tokens a step (4 layers of 256, bf16)",
+            kind="pretrain",
+            texts="corpus",
+            model="small",
+            steps=40,
+            warmup=10,
+            contestants=("bertolt", "hand-sdpa", "hand-eager"),
             max_length=128,
         ),
         Work(

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import session
 from benchmarks.contestants import CONTESTANTS, Contestant
-from benchmarks.job import Found, Job, StepClock, padding_share, time_bulk, write_rows
-from benchmarks.prepare import fill
+from benchmarks.job import BLOCKS, Found, Job, StepClock, padding_share, time_bulk, write_rows
+from benchmarks.prepare import fill, fill_corpus
 from benchmarks.runtimes import EXPORTS
 from benchmarks.works import WORKS, Work
 from bertolt import BertModel, BertTokenizer
@@ -49,13 +50,17 @@ def prepared(
                 name=kind,
                 title=kind,
                 kind=kind,
+                model="tiny",
                 steps=2,
                 warmup=1,
                 batch_size=1 if kind == "single" else 8,
                 contestants=(),
                 max_length=160,
             )
-            made[kind] = fill(work, folder, rows, threads=1)
+            if kind == "pretrain":
+                made[kind] = fill_corpus(work, folder, [text for text, _ in rows], threads=1)
+            else:
+                made[kind] = fill(work, folder, rows, threads=1)
         return made[kind]
 
     return make
@@ -93,6 +98,27 @@ def test_training(name: str, kind: str, prepared: Callable[[str], Job]) -> None:
     assert 0 <= found["padding_share"] < 1
     assert 0 < found["first_step_seconds"] < 60
     assert found["median_tokens_per_second"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), pairs(IN_TORCH, ("pretrain",)))
+def test_pretraining(name: str, kind: str, prepared: Callable[[str], Job]) -> None:
+    job = prepared(kind)
+    found = measure(name, job)
+    assert found["tokens"] > 0
+    assert found["seconds"] > 0
+    assert found["padding_share"] < 1
+    assert 0 < job.flops_needed < job.flops
+
+
+def test_blocks_are_full(prepared: Callable[[str], Job]) -> None:
+    job = prepared("pretrain")
+    blocks = np.load(job.path(BLOCKS))
+    tokenizer = BertTokenizer.from_pretrained(job.model)
+    assert blocks.shape[1] == 160
+    assert set(blocks[:, 0]) == {tokenizer.cls_token_id}
+    assert set(blocks[:, -1]) == {tokenizer.sep_token_id}
+    assert not set(blocks[:, 1:-1].ravel()) & {tokenizer.cls_token_id, tokenizer.pad_token_id}
 
 
 def require_answers(found: Found, kind: str) -> None:
