@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 from bertolt.corpus.options import EngineName
@@ -73,14 +74,16 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Ge
     They end with this process, however it ends, and at once when the iterator is closed.
 
     Raises:
-        BertoltError: one of them was killed.
+        BertoltError: one of them was killed, or could not start.
     """
     workers = workers or cores()
     context = multiprocessing.get_context("spawn")
     ends, stop = context.Pipe(duplex=False)
+    setups: SimpleQueue[Setup] = context.SimpleQueue()
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(ends, setup)
+        workers, mp_context=context, initializer=_begin, initargs=(ends, setups)
     )
+    threading.Thread(target=_hand_out, args=(setups, setup, workers), daemon=True).start()
     waiting: deque[Future[Result]] = deque()
     try:
         for part in parts:
@@ -94,12 +97,25 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Ge
         raise BertoltError(
             "a worker process was killed; it may have run out of memory",
             fix="run the same command again, perhaps with fewer --workers or a smaller"
-            " --shard-size: what is done is kept",
+            " --shard-size: what is done is kept; a script of your own has to make the call below"
+            ' `if __name__ == "__main__":`, for each worker reads the script too',
         ) from error
     finally:
         stop.close()
         pool.shutdown(cancel_futures=True)
         ends.close()
+        setups.close()
+
+
+def _hand_out(setups: SimpleQueue[Setup], setup: Setup, workers: int) -> None:
+    """Give every worker the settings, from a thread of its own.
+
+    They are more than a pipe holds. Sent with a worker as it starts, they would be waited for
+    without end where it dies before it has read them.
+    """
+    with contextlib.suppress(OSError):  # closed: nobody is left to read
+        for _ in range(workers):
+            setups.put(setup)
 
 
 @contextlib.contextmanager
@@ -115,12 +131,12 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(ends: Connection, setup: Setup) -> None:
+def _begin(ends: Connection, setups: SimpleQueue[Setup]) -> None:
     """Make a new process ready, and let it end when the other end of the pipe is closed."""
     global _setup
-    _setup = setup
-    os.environ[_THREADS] = "false"
     threading.Thread(target=_end_with, args=(ends,), daemon=True).start()
+    os.environ[_THREADS] = "false"
+    _setup = setups.get()
 
 
 def _end_with(ends: Connection) -> None:

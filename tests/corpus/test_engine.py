@@ -19,6 +19,7 @@ from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import Part, Setup
 from bertolt.corpus.prepare import prepare
 from bertolt.errors import BertoltError, UsageError
+from bertolt.tokenization import BertTokenizer
 from tests.corpus.texts import bytes_below, text_of
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -104,6 +105,32 @@ def test_a_worker_that_is_killed_is_told(setup: Setup) -> None:
         list(run)
     assert "what is done is kept" in told.value.fix
     assert children() == before
+
+
+UNGUARDED = """
+from pathlib import Path
+from bertolt.corpus.options import PrepareOptions
+from bertolt.corpus.prepare import prepare
+
+prepare({corpus!r}, PrepareOptions(tokenizer={tokenizer!r}, out=Path({out!r}), workers=2))
+"""
+
+
+def test_a_script_that_starts_again_in_its_workers_ends(large: Path, tmp_path: Path) -> None:
+    # They die before they have read a word, and what they are sent is more than a pipe holds.
+    words = " ".join(f"{n * 7919 % 100_000:05}" for n in range(5000))
+    tokenizer = BertTokenizer.train([text_of(200), words, words], 8000)
+    assert len(tokenizer) > 5000
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    script = tmp_path / "script.py"
+    names = {"corpus": [str(large)], "tokenizer": str(tmp_path / "tokenizer")}
+    script.write_text(UNGUARDED.format(out=str(tmp_path / "shards"), **names), encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 1
+    assert "worker process was killed" in run.stderr
+    assert "__main__" in run.stderr
 
 
 # ---- the command, stopped from outside ----
