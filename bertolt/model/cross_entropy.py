@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-_PART = 1 << 20  # logits of a part: 4 MB in fp32
+_PART = 1 << 19  # logits of a part: 2 MB in fp32
 _WIDE = 1024  # classes from which on it is faster
+_SMALL = 1e-30  # a share whose logarithm would soon be less exact, and at 0 infinite
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, ignored: int) -> Tensor:
@@ -47,28 +48,36 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor, ignored: int) -> Tensor
 class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-        norms = torch.empty(len(logits))
-        for part, out in zip(_parts(logits, logits), _parts(norms, logits), strict=True):
-            torch.logsumexp(part.float(), 1, out=out)
-        ctx.save_for_backward(logits, labels, counted, norms)
-        own = logits.gather(1, labels[:, None]).squeeze(1).float()
-        # Not multiplied: a row that is ignored may be infinite.
-        return torch.where(counted, norms - own, 0.0).sum()
+        losses = torch.empty(len(logits))
+        # The gradient is all but there once the loss is: making it later would be to do both again.
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        rows = max(1, _PART // logits.shape[1])
+        for start in range(0, len(logits), rows):
+            some = slice(start, start + rows)
+            part, label = logits[some], labels[some, None]
+            shares = part.softmax(1, dtype=torch.float32)
+            losses[some] = _losses(part, label, shares.gather(1, label)).squeeze(1)
+            if gradient is not None:
+                shares.scatter_add_(1, label, shares.new_full(label.shape, -1.0))
+                gradient[some] = shares
+        if gradient is not None:
+            # Not multiplied: a row that is ignored may be infinite.
+            gradient[~counted] = 0
+            ctx.save_for_backward(gradient)
+        return torch.where(counted, losses, 0.0).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        logits, labels, counted, norms = ctx.saved_tensors
-        found = torch.empty_like(logits)
-        whole = (logits, labels, norms, found)
-        for part, label, norm, out in zip(*(_parts(each, logits) for each in whole), strict=True):
-            share = torch.sub(part, norm[:, None]).exp_()
-            share[torch.arange(len(label)), label] -= 1
-            out.copy_(share.mul_(gradient))
-        found[~counted] = 0
-        return found, None, None
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * factor, None, None
 
 
-def _parts(values: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-    """Rows of `values`, as many at a time as hold `_PART` logits."""
-    return torch.split(values, max(1, _PART // logits.shape[1]))
+def _losses(logits: Tensor, labels: Tensor, share: Tensor) -> Tensor:
+    """(M, 1) cross-entropies from the shares of the labels, (M, 1) each."""
+    losses = -share.log()
+    small = (share < _SMALL).squeeze(1)
+    if small.any():
+        few = logits[small].float()
+        losses[small] = few.logsumexp(1, keepdim=True) - few.gather(1, labels[small])
+    return losses
