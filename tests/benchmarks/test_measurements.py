@@ -287,7 +287,7 @@ def test_rounds_are_interleaved_and_a_failure_stops_only_itself(
             return session.subprocess.run(
                 failed, check=True, capture_output=True, encoding="utf-8"
             ).stdout
-        return 'noise\n{"bf16": 1.0, "seconds": 2.0}'
+        return f'noise\n{{"bf16": {len(asked) % 2 + 1.0}, "seconds": 2.0}}'
 
     monkeypatch.setattr(session, "_python", python)
     kept = []
@@ -302,8 +302,10 @@ def test_rounds_are_interleaved_and_a_failure_stops_only_itself(
         keep=lambda record: kept.append(len(asked)),
     )
     once = ["--products", "bertolt", "bertolt-grouped", "peer-bf16"]
-    assert asked == [*once, "--products", "bertolt", "peer-bf16"]
-    assert kept == [4, 7]
+    assert asked == [*once, "--products", "--products", "bertolt", "peer-bf16", "--products"]
+    assert kept == [5, 9]
+    # The faster of before and after: calls 1 and 5, then 6 and 9.
+    assert [each["bf16"] for each in record["works"]["finetune-movie"]["products"]] == [2.0, 2.0]
     found = record["works"]["finetune-movie"]["contestants"]
     assert found["bertolt-grouped"]["state"] == "failed: ValueError: no luck"
     assert len(found["bertolt"]["runs"]) == len(found["peer-bf16"]["runs"]) == 2
