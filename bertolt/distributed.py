@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import itertools
 import os
 import secrets
@@ -475,4 +476,7 @@ def _is_lost_contact(error: Exception) -> bool:
 def _leave() -> None:
     """Take leave of the others at the end; one that failed just goes, and they notice."""
     if dist.is_initialized() and not console.has_failed():
+        # A replica in a cycle of references would keep the group and its threads until after the
+        # end of the interpreter, where a thread that still has to let go of a callback aborts.
+        gc.collect()
         dist.destroy_process_group()
