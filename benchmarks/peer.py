@@ -144,11 +144,18 @@ def _arguments(job: Job, seed: int, *, bf16: bool, grouped: bool, **settings: An
     )
 
 
-def command(job: Job, started: float, seed: int, **how: Any) -> Found:
+def command(
+    job: Job,
+    started: float,
+    seed: int,
+    *,
+    bf16: bool = False,
+    grouped: bool = False,
+    tuned: bool = False,
+) -> Found:
     """A program as people write it: read, tokenise, train, evaluate each epoch, save."""
     from datasets import load_dataset
 
-    tuned = how.pop("tuned", False)
     tokenizer = _tokenizer(job)
     files = {part: str(job.path(f"{part}.csv")) for part in ("train", "eval")}
     rows = load_dataset("csv", data_files=files).map(
@@ -165,7 +172,14 @@ def command(job: Job, started: float, seed: int, **how: Any) -> Found:
 
     trainer = transformers.Trainer(
         model=_model(job, seed, False, "eager" if tuned else "sdpa"),
-        args=_arguments(job, seed, **how, num_train_epochs=job.epochs, eval_strategy="epoch"),
+        args=_arguments(
+            job,
+            seed,
+            bf16=bf16,
+            grouped=grouped,
+            num_train_epochs=job.epochs,
+            eval_strategy="epoch",
+        ),
         train_dataset=rows["train"],
         eval_dataset=rows["eval"],
         data_collator=_collator(tokenizer, False, tuned),

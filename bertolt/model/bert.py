@@ -337,7 +337,7 @@ class BertModel(PreTrainedModel):
         early = None if watched.anything else only
         prepared = self.prepared
         if prepared is not None and context is None and not watched.anything:
-            return prepared(self.embeddings(batch), self.prepare_layout(batch), early)
+            return prepared(self.embeddings(batch), AttentionLayout(batch), early)
         context = context or Context()
         across = None
         if context.source is not None:

@@ -70,19 +70,20 @@ class FusedProduct(Product):
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: str) -> None:
         super().__init__(weight, bias, dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
-        self.activation = _FUSED.get(activation, ("none", ""))
+        name, form = _FUSED.get(activation, ("none", ""))
+        self.activation: tuple[str, list[object], str] = (name, [], form)
+        # Looked up once: for a single text that takes as long as a small operation.
+        self.multiply = torch.ops.mkldnn._linear_pointwise.default
+        self.multiply_add = torch.ops.mkldnn._linear_pointwise.binary
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `Product`, with the activation."""
-        x = x.to(self.dtype)
-        ops = torch.ops.mkldnn
+        x = x if x.dtype == self.dtype else x.to(self.dtype)
         out: Tensor
         if residual is None:
-            out = ops._linear_pointwise(
-                x, self.weight, self.bias, self.activation[0], [], self.activation[1]
-            )
+            out = self.multiply(x, self.weight, self.bias, *self.activation)
         else:
-            out = ops._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+            out = self.multiply_add(x, residual, self.weight, self.bias, "add")
         return out
 
 
@@ -102,8 +103,7 @@ class Int8Product:
         low, high = (float(end) for end in torch.aminmax(x))
         if not math.isfinite(high - low):
             return torch.full((len(x), len(self.scale)), math.nan, dtype=torch.bfloat16)
-        step = max(high - low, 1e-12) / 255
-        zero = math.floor(-low / step)  # rounded up, the highest level would be 256, which is 0
+        step, zero = _step_and_zero(low, high)
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
             _levels(x, 1 / step, zero),
             step,
@@ -122,13 +122,26 @@ class Int8Product:
         return out if residual is None else out.add_(residual)
 
 
+def _step_and_zero(low: float, high: float) -> tuple[float, int]:
+    """What one of 256 levels is worth, and the level of 0, which is always one of them.
+
+    With 254 steps no rounding leads beyond the ends, where a level would come out at the other one.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = max(high - low, 1e-12) / 254
+    return step, math.ceil(-low / step)
+
+
 def _levels(x: Tensor, factor: float, zero: int) -> Tensor:
-    """`x` times `factor`, moved by `zero` and rounded: uint8, made in parts that stay in cache."""
+    """`x` times `factor`, moved by `zero` and rounded: uint8, made in parts that stay in cache.
+
+    From 2²³ on fp32 has whole numbers alone, so adding that rounds, and the last byte of what comes
+    is the level. Cutting integers to their last byte takes a third of converting floats.
+    """
     levels = torch.empty(x.shape, dtype=torch.uint8)
-    # In fp32, and half a step up: the conversion cuts the fraction off.
-    offset = torch.tensor([zero + 0.5])
+    offset = torch.tensor([2.0**23 + zero])
     for part, out in zip(torch.split(x, _PART), torch.split(levels, _PART), strict=True):
-        out.copy_(torch.add(offset, part, alpha=factor))
+        out.copy_(torch.add(offset, part, alpha=factor).view(torch.int32))
     return levels
 
 
@@ -244,6 +257,10 @@ class PreparedEncoder:
         self._base = weakref.ref(base)
         self._backend = base.attention_backend
         self._parts = _parts(encoder)
+        self._modules = [part for _, _, part in self._parts if isinstance(part, nn.Module)]
+        self._tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
+        # Those of the inference mode do not count what is written to them.
+        self._counting = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._writes = self._count_writes()
         self.layers = [
             PreparedLayer.of(layer, make, activation, number == last)
@@ -264,21 +281,20 @@ class PreparedEncoder:
             and all(holder.get(name) is part for holder, name, part in self._parts)
             and not any(
                 part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
-                for _, _, part in self._parts
-                if isinstance(part, nn.Module)
+                for part in self._modules
             )
             and self._count_writes() == self._writes
         )
 
-    def _count_writes(self) -> list[object]:
-        # Fused optimizers write without being counted, but no update comes without a gradient.
+    def _count_writes(self) -> tuple[object, ...]:
+        # Fused optimizers write without being counted, but no update comes without a gradient. And
+        # a tensor that is given other data, in another format or elsewhere, has another address.
         base = self._base()
-        tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
-        return [
+        return (
             -1 if base is None else base.passes_with_gradients,
-            *(0 if each.is_inference() else each._version for each in tensors),
-            *((each.dtype, each.device) for each in tensors),
-        ]
+            [tensor._version for tensor in self._counting],
+            [tensor.data_ptr() for tensor in self._tensors],
+        )
 
     def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None = None) -> Tensor:
         """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""

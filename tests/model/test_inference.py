@@ -200,6 +200,22 @@ def test_no_level_of_an_input_turns_into_another() -> None:
         torch.testing.assert_close(int8(x.tolist()), x, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("middle", [-300.0, -1.0, 0.0, 1.0, 300.0])
+@pytest.mark.parametrize("spread", [1e-4, 1.0, 1e4])
+def test_levels_are_the_nearest_wherever_numbers_lie(middle: float, spread: float) -> None:
+    torch.manual_seed(0)
+    x = (middle + spread * torch.randn(2 * inference._PART + 3, 8)).bfloat16()
+    step, zero = inference._step_and_zero(float(x.min()), float(x.max()))
+    levels = inference._levels(x, 1 / step, zero)
+    assert 0 <= zero <= 255
+    expected = (x.double() / step + zero).round()
+    assert expected.min() >= 0
+    assert expected.max() <= 255
+    # A number half-way between two levels may go either way in fp32.
+    assert ((levels - expected).abs() <= 1).all()
+    assert ((levels.double() - zero) * step - x.double()).abs().max() <= step * 0.501
+
+
 def test_what_is_no_number_stays_none() -> None:
     assert int8([[math.nan, 1.0, 2.0]]).isnan().all()
     assert int8([[3.0, 3.0, 3.0]]).isfinite().all()
