@@ -67,6 +67,13 @@ def _list() -> None:
         print(f"{each.name:<16}{each.title}{missing}")
 
 
+def _without_folder(words: list[str]) -> list[str]:
+    """The command line as others would type it: where the results went is this machine's affair."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out")
+    return parser.parse_known_args(words)[1]
+
+
 def main(words: list[str]) -> int:
     """Run the command; 1 if a contestant failed."""
     options = _options(words)
@@ -85,7 +92,7 @@ def main(words: list[str]) -> int:
         works,
         repeats=options.repeats or (1 if options.quick else 3),
         threads=options.threads,
-        words=["python", "-m", "benchmarks", *map(shlex.quote, words)],
+        words=["python", "-m", "benchmarks", *map(shlex.quote, _without_folder(words))],
         quick=options.quick,
         steps=options.steps,
         say=say,

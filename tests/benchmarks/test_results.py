@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import _options as options
-from benchmarks.__main__ import chosen_works, main
+from benchmarks.__main__ import _without_folder, chosen_works, main
 from benchmarks.drawing import draw
 from benchmarks.results import fastest_other, markdown, summarise, table, times_faster
 from benchmarks.works import WORKS
@@ -181,3 +181,9 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in WORKS)
+
+
+def test_results_do_not_tell_where_they_were_written() -> None:
+    for out in (["--out", "/home/someone/results"], ["--out=/home/someone/results"]):
+        words = ["--works", "mlm", *out, "--quick"]
+        assert _without_folder(words) == ["--works", "mlm", "--quick"]
