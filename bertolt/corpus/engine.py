@@ -12,12 +12,15 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
-from multiprocessing.queues import SimpleQueue
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from typing import Any
 
 from bertolt.corpus.options import EngineName
@@ -28,9 +31,6 @@ Engine = Callable[[Iterable[Part], Setup, int | None], Generator[Result]]
 
 _AHEAD = 1  # parts that wait beside those that are worked on
 _THREADS = "TOKENIZERS_PARALLELISM"
-
-# In a worker process: the settings of its run.
-_setup: Setup | None = None
 
 
 def engine(name: EngineName, workers: int | None) -> Engine:
@@ -73,27 +73,30 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Ge
 
     They end with this process, however it ends, and at once when the iterator is closed.
 
+    A `ProcessPoolExecutor` is not used: before Python 3.11.5 it waits without end where a process
+    dies while a part is on its way that is more than a pipe holds. Here each process has a pipe of
+    its own, with nobody else at its other end, and a thread that asks it for one part at a time.
+
     Raises:
         BertoltError: one of them was killed, or could not start.
     """
     workers = workers or cores()
     context = multiprocessing.get_context("spawn")
-    ends, stop = context.Pipe(duplex=False)
-    setups: SimpleQueue[Setup] = context.SimpleQueue()
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(ends, setups)
-    )
-    threading.Thread(target=_hand_out, args=(setups, setup, workers), daemon=True).start()
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    team: list[_Worker] = []
+    pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
     try:
         for part in parts:
-            with _interrupts_blocked():
-                waiting.append(pool.submit(_tokenize, part))
+            if len(team) < workers:
+                team.append(_Worker.start(context, setup))
+                idle.put(team[-1])
+            waiting.append(pool.submit(_ask, idle, part))
             if len(waiting) >= workers + _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool as error:
+    except _LostError as error:
         raise BertoltError(
             "a worker process was killed; it may have run out of memory",
             fix="run the same command again, perhaps with fewer --workers or a smaller"
@@ -101,21 +104,98 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Ge
             ' `if __name__ == "__main__":`, for each worker reads the script too',
         ) from error
     finally:
-        stop.close()
+        for worker in team:
+            worker.process.kill()  # which ends what its thread waits for
         pool.shutdown(cancel_futures=True)
-        ends.close()
-        setups.close()
+        for worker in team:
+            worker.process.join()
+            worker.link.close()
 
 
-def _hand_out(setups: SimpleQueue[Setup], setup: Setup, workers: int) -> None:
-    """Give every worker the settings, from a thread of its own.
+class _LostError(Exception):
+    """A worker process has ended."""
 
-    They are more than a pipe holds. Sent with a worker as it starts, they would be waited for
-    without end where it dies before it has read them.
+
+@dataclass
+class _Worker:
+    """A process that tokenizes, and the pipe to it.
+
+    Attributes:
+        process: that was started.
+        link: parts go in, results come out.
+        setup: the settings, until they have been sent.
     """
-    with contextlib.suppress(OSError):  # closed: nobody is left to read
-        for _ in range(workers):
-            setups.put(setup)
+
+    process: BaseProcess
+    link: Connection
+    setup: Setup | None
+
+    @classmethod
+    def start(cls, context: SpawnContext, setup: Setup) -> _Worker:
+        """Start a process. The other end of the pipe is its alone, so it breaks when that dies.
+
+        The settings go over the pipe later: sent along with the start they would be waited for
+        without end where the process dies before it has read them.
+        """
+        link, end = context.Pipe()
+        process = context.Process(target=_work, args=(end,), daemon=True)
+        with _interrupts_blocked():
+            process.start()
+        end.close()
+        return cls(process, link, setup)
+
+    def ask(self, part: Part) -> Result | Exception:
+        """The result of a part, or what went wrong with it.
+
+        Raises:
+            _LostError: the process has ended.
+        """
+        try:
+            if self.setup is not None:
+                self.link.send(self.setup)
+                self.setup = None
+            self.link.send(part)
+            found: Result | Exception = self.link.recv()
+        except (EOFError, OSError) as error:
+            raise _LostError from error
+        return found
+
+
+def _ask(idle: SimpleQueue[_Worker], part: Part) -> Result:
+    """Have a part tokenized by a process that has nothing to do: there is one for each thread."""
+    worker = idle.get()
+    try:
+        found = worker.ask(part)
+    finally:
+        idle.put(worker)  # one that is lost too: it says so to the next as well
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _work(link: Connection) -> None:
+    """Tokenize what comes, in a process of its own, for as long as its parent is there."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ[_THREADS] = "false"
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        setup: Setup = link.recv()
+        while True:
+            link.send(_tokenize(link.recv(), setup))
+
+
+def _tokenize(part: Part, setup: Setup) -> Result | Exception:
+    try:
+        return tokenize_part(part, setup)
+    except Exception as error:  # noqa: BLE001  raised again where the part came from
+        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        return error
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -129,25 +209,6 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin(ends: Connection, setups: SimpleQueue[Setup]) -> None:
-    """Make a new process ready, and let it end when the other end of the pipe is closed."""
-    global _setup
-    threading.Thread(target=_end_with, args=(ends,), daemon=True).start()
-    os.environ[_THREADS] = "false"
-    _setup = setups.get()
-
-
-def _end_with(ends: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        ends.recv()
-    os._exit(1)
-
-
-def _tokenize(part: Part) -> Result:
-    assert _setup is not None
-    return tokenize_part(part, _setup)
 
 
 def on_ray(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generator[Result]:

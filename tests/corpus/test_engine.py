@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bertolt.corpus import engine
@@ -32,10 +33,11 @@ def setup(tokenizer_folder: Path) -> Setup:
     return Setup(content, 111, 1, 64, 0.1)
 
 
-def parts(count: int, setup: Setup, taken: list[int]) -> Iterator[Part]:
+def parts(count: int, setup: Setup, taken: list[int], repeat: int = 1) -> Iterator[Part]:
     for number in range(count):
         taken.append(number)
-        yield Part.of(number, text_of(3, seed=number).split("\n\n"), [0] * 3, setup.key(), number)
+        texts = text_of(3, seed=number).split("\n\n") * repeat
+        yield Part.of(number, texts, [0] * len(texts), setup.key(), number)
 
 
 def results(run: engine.Engine, count: int, setup: Setup, workers: int) -> list[tuple[int, bytes]]:
@@ -96,14 +98,24 @@ def test_the_workers_end_when_nobody_wants_more(setup: Setup) -> None:
 
 
 @posix
-def test_a_worker_that_is_killed_is_told(setup: Setup) -> None:
+@pytest.mark.parametrize("repeat", [1, 5000])  # the large ones are more than a pipe holds
+def test_a_worker_that_is_killed_is_told(setup: Setup, repeat: int) -> None:
     before = children()
-    run = engine.in_processes(parts(500, setup, []), setup, 2)
+    run = engine.in_processes(parts(500, setup, [], repeat=repeat), setup, 2)
     next(run)
     os.kill(min(children() - before), signal.SIGKILL)
     with pytest.raises(BertoltError, match="a worker process was killed") as told:
         list(run)
     assert "what is done is kept" in told.value.fix
+    assert children() == before
+
+
+def test_what_goes_wrong_with_a_part_is_told_with_where(setup: Setup) -> None:
+    before = children()
+    wrong = Part(0, b"\xff", np.zeros(1, np.int32), "", 0)
+    with pytest.raises(UnicodeDecodeError) as told:
+        list(engine.in_processes(iter([wrong]), setup, 2))
+    assert "in tokenize_part" in told.value.__notes__[0]
     assert children() == before
 
 
