@@ -73,7 +73,7 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Ge
 
     They end with this process, however it ends, and at once when the iterator is closed.
 
-    A `ProcessPoolExecutor` is not used: before Python 3.11.5 it waits without end where a process
+    A `ProcessPoolExecutor` is not used: that of Python 3.11.2 waits without end where a process
     dies while a part is on its way that is more than a pipe holds. Here each process has a pipe of
     its own, with nobody else at its other end, and a thread that asks it for one part at a time.
 
