@@ -127,7 +127,8 @@ def measure(name: str, smoke: bool, limit: float) -> Found:
     command = [sys.executable, "-m", "benchmarks.gpu", "--worker", name]
     command += ["--smoke"] if smoke else []
     # One GPU for both: the peer would spread a step over all that it sees.
-    environment = {"CUDA_VISIBLE_DEVICES": "0", **os.environ, "HF_HUB_OFFLINE": "1"}
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": first, "HF_HUB_OFFLINE": "1"}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=limit, cwd=ROOT, env=environment

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.job import BLOCKS, HYPER, LABELS, Job, write_rows
+from benchmarks.job import BLOCKS, HYPER, LABELS, Job, batches_of, write_rows
 from benchmarks.works import WORKS, Work
 from bertolt import (
     AutoTokenizer,
@@ -38,6 +38,7 @@ from bertolt.shapes import find_config
 VOCABULARY = 8000
 MASKED = 0.15
 TUNING_STEPS = 40  # of the classifiers that predict, so that their answers mean something
+_LINES = 200  # of a document
 _MATERIALS = {"movie": SENTENCES, "joined": SENTENCES, "zh": "zh-reviews"}
 
 Rows = list[tuple[str, int]]
@@ -73,7 +74,11 @@ def fill(work: Work, folder: Path, rows: Rows, *, threads: int) -> Job:
     timed = lengths[work.warmup * work.batch_size :] if measured is parts["eval"] else lengths
     config = BertConfig.from_pretrained(folder / "model")
     labelled = MASKED if work.kind == "mlm" else 0.0
-    head = work.kind != "mlm"
+    if work.kind == "mlm":
+        attended = float((timed.astype(float) ** 2).sum() / timed.sum())
+        needed = training_flops(config, attended, labelled) / 3
+    else:
+        needed = forward_flops(config, timed, labelled=labelled, first_token_only=True)
     job = Job(
         kind=work.kind,
         folder=str(folder),
@@ -85,7 +90,7 @@ def fill(work: Work, folder: Path, rows: Rows, *, threads: int) -> Job:
         epochs=work.epochs,
         mean_tokens=float(timed.mean()),
         flops=forward_flops(config, timed, labelled=labelled),
-        flops_needed=forward_flops(config, timed, labelled=labelled, first_token_only=head),
+        flops_needed=needed,
     )
     if measured is parts["eval"]:
         tune(job, min(TUNING_STEPS, 4 * work.steps))  # a short look needs no good answers
@@ -94,9 +99,14 @@ def fill(work: Work, folder: Path, rows: Rows, *, threads: int) -> Job:
 
 
 def fill_corpus(work: Work, folder: Path, lines: list[str], *, threads: int) -> Job:
-    """Shards of a corpus whose documents are lines, the same tokens in blocks, and a new model."""
+    """Shards of a corpus of long documents, the same tokens in blocks, and a new model.
+
+    No sequence goes beyond its document. With short ones Bertolt would be given shorter sequences,
+    and less attention, than the loop by hand has in its blocks.
+    """
     corpus = folder / "corpus.txt"
-    corpus.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    documents = ("\n".join(part) for part in batches_of(lines, _LINES))
+    corpus.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     tokenizer = BertTokenizer.train(lines, VOCABULARY)
     config = find_config(work.model).changed(
         vocab_size=len(tokenizer), max_position_embeddings=work.max_length
@@ -104,7 +114,6 @@ def fill_corpus(work: Work, folder: Path, lines: list[str], *, threads: int) -> 
     config.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     options = PrepareOptions(
-        documents="lines",
         tokenizer=str(folder / "model"),
         max_length=work.max_length,
         out=folder / "shards",

@@ -151,6 +151,8 @@ def bench(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     say("Measuring matrix products")
     products = {name: product_rate(dtype, device) for name, dtype in FORMATS.items()}
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # the products are no part of the work
     say("Measuring fine-tuning")
     trained = _train(classifier, rows, precision)
     say("Measuring prediction")

@@ -57,8 +57,9 @@ def this_device(precision: Precision) -> Device:
 def measure_training(config: BertConfig, options: PlanOptions, tokens: int) -> float:
     """Tokens a second of masked-LM training steps, updates of the weights included.
 
-    New weights and random ids: neither changes what a step takes. The median of the steps counts,
-    so one that something else has held up does not.
+    New weights and random ids: neither changes what a step takes. There is no dropout, as there is
+    none while pretraining by default. The median of the steps counts, so one that something else
+    has held up does not.
 
     Args:
         config: shape of the model.
@@ -70,7 +71,8 @@ def measure_training(config: BertConfig, options: PlanOptions, tokens: int) -> f
     precision = choose_precision(options.precision, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = BertForMaskedLM(config).move(device, precision.dtype).train()
+        shape = config.changed(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        model = BertForMaskedLM(shape).move(device, precision.dtype).train()
     keep_freed_memory()
     optimizer = AdamW(parameter_groups(model, 0.01), lr=1e-5)
     batch = random_batch(config, options.length, options.masked, tokens)

@@ -256,7 +256,7 @@ class PreparedEncoder:
         make, last = product_maker(precision), len(encoder.layer) - 1
         self._base = weakref.ref(base)
         self._backend = base.attention_backend
-        self._parts = _parts(encoder)
+        self._parts = _parts(base)
         self._modules = [part for _, _, part in self._parts if isinstance(part, nn.Module)]
         self._tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
         # Those of the inference mode do not count what is written to them.
@@ -279,10 +279,7 @@ class PreparedEncoder:
             base is not None
             and base.attention_backend is self._backend
             and all(holder.get(name) is part for holder, name, part in self._parts)
-            and not any(
-                part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
-                for part in self._modules
-            )
+            and not any(_has_hooks(part) or _has_own_forward(part) for part in self._modules)
             and self._count_writes() == self._writes
         )
 
@@ -357,14 +354,22 @@ def prepared(
     return prepare(model, precision, keep=keep)()
 
 
-def _parts(encoder: BertEncoder) -> list[tuple[dict[str, Any], str, Any]]:
-    """Every module and parameter inside, with the table that holds it and its name there."""
-    return [
+def _parts(base: BertModel) -> list[tuple[dict[str, Any], str, Any]]:
+    """The encoder, its modules and parameters, each with the table that holds it and its name."""
+    return [(base._modules, "encoder", base.encoder)] + [
         (holder, name, part)
-        for module in encoder.modules()
+        for module in base.encoder.modules()
         for holder in (module._modules, module._parameters)
         for name, part in holder.items()
     ]
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _has_own_forward(module: nn.Module) -> bool:
+    return "forward" in vars(module) or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def _why_not(base: BertModel) -> str:
@@ -380,9 +385,9 @@ def _why_not(base: BertModel) -> str:
     for name, module in base.encoder.named_modules():
         if type(module) not in _KNOWN:
             return f"encoder.{name} is a {type(module).__name__}"
-        if module._forward_hooks or module._forward_pre_hooks:
+        if _has_hooks(module):
             return f"encoder.{name} has hooks"
-        if "forward" in vars(module):
+        if _has_own_forward(module):
             return f"encoder.{name} is compiled or has another forward"
     return ""
 

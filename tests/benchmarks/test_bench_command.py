@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertolt import BertTokenizer, bench
+from bertolt import BertTokenizer
 from bertolt.bench import generate_texts, product_rate
 from bertolt.cli import main
 
@@ -76,7 +76,3 @@ def test_given_texts_as_json(
 def test_a_column_needs_a_file(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model", tiny_folder, "--column", "text") == 2
     assert "--column names a column of a file" in capsys.readouterr().err
-
-
-def test_it_is_a_module_with_docs() -> None:
-    assert bench.bench.__doc__

@@ -129,8 +129,16 @@ def changes(model: Any) -> Iterator[Any]:
             model(batch).loss.backward()
         optimizer.step()
         yield
-    model.bert.encoder.layer[0].output.register_forward_hook(lambda module, args, out: out * 2)
+    hook = model.bert.encoder.layer[0].output.register_forward_hook(lambda m, args, out: out * 2)
     yield
+    hook.remove()
+    model.bert.encoder = copy.deepcopy(model.bert.encoder)
+    with torch.no_grad():
+        model.bert.encoder.layer[0].intermediate.dense.weight.mul_(0.5)
+    yield
+    hook = model.bert.encoder.register_forward_hook(lambda m, args, out: out * 2)
+    yield
+    hook.remove()
     model.bert.encoder.layer[1].output.LayerNorm = nn.Identity()
     yield
 
