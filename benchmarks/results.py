@@ -205,8 +205,9 @@ token. The share is that of the products a forward pass (and twice as
 many for its gradients) takes, 2P + 4·L·d·s̄ + 2m(d² + dV) for each token, done in the measured time,
 over the rate of plain bfloat16 products, the faster of two before and after the same round; *needed
 ones* leaves out the rows of the last layer that a classifier, or masked words, do not read. ONNX
-Runtime and OpenVINO get batches sorted by length; `tuned by hand` is the peer with attention in plain products
-and lengths rounded up to eights, which its pages do not advise and which may suit this machine.
+Runtime and OpenVINO get batches sorted by length; `tuned by hand` is the peer with attention in
+plain products and lengths rounded up to eights, which its pages do not advise and which may suit
+this machine.
 `Bertolt is` says how many times as fast Bertolt is as the contestant of that row."""
 
 
