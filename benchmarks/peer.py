@@ -125,7 +125,9 @@ def _collator(tokenizer: Any, masked: bool, tuned: bool) -> Any:
     return kind(tokenizer, pad_to_multiple_of=_MULTIPLE if tuned else None)
 
 
-def _arguments(job: Job, seed: int, *, bf16: bool, grouped: bool, **settings: Any) -> Any:
+def _arguments(
+    job: Job, seed: int, *, bf16: bool = False, grouped: bool = False, **settings: Any
+) -> Any:
     return transformers.TrainingArguments(
         output_dir=str(job.path("peer")),
         per_device_train_batch_size=job.batch_size,
@@ -144,15 +146,7 @@ def _arguments(job: Job, seed: int, *, bf16: bool, grouped: bool, **settings: An
     )
 
 
-def command(
-    job: Job,
-    started: float,
-    seed: int,
-    *,
-    bf16: bool = False,
-    grouped: bool = False,
-    tuned: bool = False,
-) -> Found:
+def command(job: Job, started: float, seed: int, *, tuned: bool = False, **how: Any) -> Found:
     """A program as people write it: read, tokenise, train, evaluate each epoch, save."""
     from datasets import load_dataset
 
@@ -172,14 +166,7 @@ def command(
 
     trainer = transformers.Trainer(
         model=_model(job, seed, False, "eager" if tuned else "sdpa"),
-        args=_arguments(
-            job,
-            seed,
-            bf16=bf16,
-            grouped=grouped,
-            num_train_epochs=job.epochs,
-            eval_strategy="epoch",
-        ),
+        args=_arguments(job, seed, **how, num_train_epochs=job.epochs, eval_strategy="epoch"),
         train_dataset=rows["train"],
         eval_dataset=rows["eval"],
         data_collator=_collator(tokenizer, False, tuned),

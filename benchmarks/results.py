@@ -110,9 +110,8 @@ LAYOUTS = {
 def measures(entry: Record, run: Record, bf16: float) -> Values:
     """All values of one measurement.
 
-    Rates of training are those of real tokens, divided by the mean tokens of a text: which batches
-    happened to be timed matters less then. It does matter, for an update costs the same after few
-    tokens as after many.
+    Rates of training are those of real tokens, divided by the mean tokens of a text, so that the
+    lengths of the batches that happened to be timed matter less.
 
     Args:
         entry: of the work.
@@ -198,17 +197,16 @@ def markdown(record: Record) -> str:
 
 
 _LEGEND = """\
-Each figure is the median of {repeats}, every measurement a process of its own, one contestant after
-the other; brackets hold the lowest and the highest. Warm-up is left out of the rates. Rates count
-real tokens and texts, no padding; *padding* is the share of rows of the linear layers that hold no
-token. The share is that of the products a forward pass (and twice as
-many for its gradients) takes, 2P + 4·L·d·s̄ + 2m(d² + dV) for each token, done in the measured time,
-over the rate of plain bfloat16 products, the faster of two before and after the same round; *needed
-ones* leaves out the rows of the last layer that a classifier, or masked words, do not read. ONNX
-Runtime and OpenVINO get batches sorted by length; `tuned by hand` is the peer with attention in
-plain products and lengths rounded up to eights, which its pages do not advise and which may suit
-this machine.
-`Bertolt is` says how many times as fast Bertolt is as the contestant of that row."""
+Each figure is the median of {repeats}, every measurement a process of its own, one contestant
+after the other; brackets hold the lowest and the highest. Warm-up is left out of the rates. Rates
+count real tokens and texts, no padding; *padding* is the share of rows of the linear layers that
+hold no token. The share is that of the products a forward pass (and twice as many for its
+gradients) takes, 2P + 4·L·d·s̄ + 2m(d² + dV) for each token, done in the measured time, over the
+rate of plain bfloat16 products, the faster of two before and after the same round; *needed ones*
+leaves out the rows of the last layer that the head does not read. ONNX Runtime and OpenVINO get
+batches sorted by length; `tuned by hand` is the peer with attention in plain products and lengths
+rounded up to eights, which its pages do not advise and which may suit this machine. `Bertolt is`
+says how many times as fast Bertolt is as the contestant of that row."""
 
 
 def _section(entry: Record) -> str:

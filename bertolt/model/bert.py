@@ -305,7 +305,8 @@ class BertModel(PreTrainedModel):
 
     base_model_prefix = ""
     passes_with_gradients: int = 0
-    """Forward passes that an update may follow: what was made of the weights before is old then."""
+    """Passes, forward and backward, that an update may follow: what was made of the weights before
+    is old then."""
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -333,7 +334,6 @@ class BertModel(PreTrainedModel):
     ) -> Tensor:
         """The hidden states of a packed batch: (T, H), or (R, H) of the rows that are needed."""
         assert only is None or context is None, "attention across looks from every token"
-        self._count_pass()
         early = None if watched.anything else only
         prepared = self.prepared
         if prepared is not None and context is None and not watched.anything:
@@ -357,6 +357,9 @@ class BertModel(PreTrainedModel):
             across=across,
             states=watched.hidden_states,
         )
+        if hidden.requires_grad and not torch.compiler.is_compiling():
+            self._count_pass()
+            hidden.register_hook(self._count_pass)  # type: ignore[no-untyped-call]
         if context.cache is not None:
             context.cache.advance(batch)
         if only is not None and early is None:
@@ -395,9 +398,8 @@ class BertModel(PreTrainedModel):
             else:
                 setattr(_LENT, name, before)
 
-    def _count_pass(self) -> None:
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self.passes_with_gradients += 1
+    def _count_pass(self, gradient: Tensor | None = None) -> None:
+        self.passes_with_gradients += 1
 
     def pool_first(self, batch: PackedBatch, watched: Watched) -> Tensor:
         """The pooled first tokens: (B, H). The same numbers as `run`'s, for less work."""

@@ -139,7 +139,7 @@ def _levels(x: Tensor, factor: float, zero: int) -> Tensor:
     is the level. Cutting integers to their last byte takes a third of converting floats.
     """
     levels = torch.empty(x.shape, dtype=torch.uint8)
-    offset = torch.tensor([2.0**23 + zero])
+    offset = torch.tensor([2.0**23 + zero], dtype=torch.float32)
     for part, out in zip(torch.split(x, _PART), torch.split(levels, _PART), strict=True):
         out.copy_(torch.add(offset, part, alpha=factor).view(torch.int32))
     return levels

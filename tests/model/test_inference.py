@@ -262,15 +262,21 @@ def test_gradients_go_through_the_modules_even_inside(tiny_config: Any) -> None:
 
 
 @pytest.mark.parametrize("fused", [torch.optim.AdamW, bertolt.AdamW])
-def test_an_answer_between_a_gradient_and_its_update_is_not_kept(
-    fused: Any, tiny_config: Any
+@pytest.mark.parametrize("between", ["forward and backward", "backward and update"])
+def test_an_answer_in_the_middle_of_a_step_is_not_kept(
+    between: str, fused: Any, tiny_config: Any
 ) -> None:
     model = BertForSequenceClassification(tiny_config()).eval()
     batch = dataclasses.replace(batch_of([4], 20), labels=torch.tensor([1]))
     optimizer = fused(model.parameters(), lr=0.1, fused=True)
-    model(batch).loss.backward()
-    answers(model, batch, "fp32")
+    loss = model(batch).loss
+    if between == "forward and backward":
+        answers(model, batch, "fp32")
+    loss.backward()
+    if between == "backward and update":
+        answers(model, batch, "fp32")
     optimizer.step()
+    optimizer.zero_grad()
     found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
