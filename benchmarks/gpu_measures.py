@@ -14,7 +14,7 @@ import string
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ LONGEST = 512
 MASKED = 0.15
 VOCABULARY = 30_528
 """30,522 words, rounded up to a multiple of 64 as `resize_token_embeddings` offers it."""
-PAPER_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 operations a second, from the vendor's data sheets, by a part of the name."""
 
 Found = dict[str, Any]
 
@@ -34,7 +32,7 @@ class Scale:
 
     Attributes:
         device: to run on.
-        warmup, steps: steps left out, and steps timed.
+        warmup, steps: steps of fine-tuning left out, and timed; a third of each in pretraining.
         tokens: of a pretraining step.
         product: rows and columns of the product that is the yardstick.
         texts: for prediction.
@@ -43,9 +41,9 @@ class Scale:
     """
 
     device: str = "cuda"
-    warmup: int = 10
+    warmup: int = 30
     steps: int = 60
-    tokens: int = 64 * LONGEST
+    tokens: int = 128 * LONGEST
     product: int = 8192
     texts: int = 20_000
     sizes: tuple[tuple[str, tuple[int, int, int]], ...] = (
@@ -53,6 +51,10 @@ class Scale:
         ("large", (24, 1024, 16)),
     )
     batches: tuple[int, int] = (32, 256)
+
+    def fewer(self) -> Scale:
+        """The same with a third of the steps, which are longer."""
+        return replace(self, warmup=-(-self.warmup // 3), steps=-(-self.steps // 3))
 
 
 SMOKE = Scale(
@@ -112,21 +114,6 @@ def vocabulary_folder() -> str:
     lines = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words()]
     (Path(folder) / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
-
-
-def flops_per_token(shape: dict[str, int], mean_square: float, masked: float) -> float:
-    """Operations of one token, forward and backward, those of the products alone.
-
-    Args:
-        shape: of the model.
-        mean_square: sum of the squared lengths over the sum of the lengths.
-        masked: share of the tokens that the head over the vocabulary sees.
-    """
-    layers, hidden = shape["num_hidden_layers"], shape["hidden_size"]
-    wide = shape["intermediate_size"]
-    weights = layers * (4 * hidden**2 + 2 * hidden * wide)
-    head = hidden**2 + hidden * shape["vocab_size"]
-    return 6 * weights + 12 * layers * hidden * mean_square + 6 * masked * head
 
 
 @dataclass
@@ -228,14 +215,17 @@ def machine(scale: Scale) -> Found:
     """What it runs on."""
     import torch
 
+    from bertolt.flops import GPUS, find_gpu
+
     name = torch.cuda.get_device_name() if scale.device == "cuda" else "no GPU: a smoke test"
+    known = find_gpu(name)
     peer = importlib.util.find_spec("transformers") and importlib.import_module("transformers")
     return {
         "gpu": name,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "transformers": peer and peer.__version__,
-        "paper_peak": next((peak for part, peak in PAPER_PEAK.items() if part in name), None),
+        "paper_peak": known and 1e12 * GPUS[known].teraflops,
     }
 
 
@@ -276,14 +266,16 @@ def pretrain(
     compiled: bool = False,
     vocab_size: int = VOCABULARY,
 ) -> Found:
-    """Masked-LM training, packed."""
+    """Masked-LM training, packed; TFLOP/s are of the products that are computed."""
     import torch
 
     from bertolt import AdamW, BertConfig, BertForMaskedLM
+    from bertolt.flops import training_flops
     from bertolt.train.loop import fit
     from bertolt.train.optim import parameter_groups
 
     torch.manual_seed(0)
+    scale = scale.fewer()
     shape = shape_of(scale, size, vocab_size)
     model = BertForMaskedLM(BertConfig(**shape)).move(torch.device(scale.device), torch.bfloat16)
     if compiled:
@@ -303,20 +295,24 @@ def pretrain(
     if history.failure is not None:
         raise history.failure
     found = clock.found(attention=str(model.attention_backend.name))
-    operations = flops_per_token(shape, seen["squares"] / seen["tokens"], MASKED)
+    each = training_flops(BertConfig(**shape), seen["squares"] / seen["tokens"], MASKED)
     return found | {
         "why": model.attention_backend.reason,
-        "mflop_per_token": operations / 1e6,
-        "tflops": operations * found["tokens_per_second"] / 1e12,
+        "tflops": each * found["tokens_per_second"] / 1e12,
     }
 
 
 def peer_pretrain(scale: Scale) -> Found:
     """The peer's base-size model in a plain loop: texts of 512, and so without padding."""
+    import numpy as np
     import torch
     import transformers
 
+    from bertolt import BertConfig
+    from bertolt.flops import forward_flops
+
     torch.manual_seed(0)
+    scale = scale.fewer()
     shape = shape_of(scale, "base")
     model = transformers.AutoModelForMaskedLM.from_config(
         transformers.BertConfig(**shape), attn_implementation="sdpa"
@@ -340,8 +336,9 @@ def peer_pretrain(scale: Scale) -> Found:
     clock.tokens = clock.rows = scale.steps * ids.numel()
     clock.sequences = scale.steps * count
     found = clock.found(attention="sdpa")
-    operations = flops_per_token(shape, LONGEST, MASKED)
-    return found | {"tflops": operations * found["tokens_per_second"] / 1e12}
+    # It computes the place in the vocabulary of every token, and not of the masked ones alone.
+    each = 3 * forward_flops(BertConfig(**shape), np.array([LONGEST]), labelled=1.0)
+    return found | {"tflops": each * found["tokens_per_second"] / 1e12}
 
 
 def finetune(scale: Scale, batch: int) -> Found:
@@ -457,7 +454,7 @@ def predict(scale: Scale, kind: str) -> Found:
     }
 
 
-def peer_predict(scale: Scale, kind: str, ordered: bool) -> Found:
+def peer_predict(scale: Scale, kind: str, ordered: bool, batch: int) -> Found:
     """The peer's pipeline with weights of bfloat16, on texts as they come or sorted by length."""
     import torch
     import transformers
@@ -473,7 +470,7 @@ def peer_predict(scale: Scale, kind: str, ordered: bool) -> Found:
         model=model.to(torch.bfloat16).eval(),
         tokenizer=transformers.BertTokenizerFast.from_pretrained(vocabulary_folder()),
         device=torch.device(scale.device),
-        batch_size=64,
+        batch_size=min(batch, scale.texts),
     )
     found = answer(
         scale,

@@ -22,10 +22,16 @@ from bertolt.model.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 from bertolt.words import clean, plural, shorten
 
-TOKEN_BUDGET = 4096
-"""Most tokens of one evaluation or prediction batch."""
+TOKEN_BUDGET = {"cpu": 4096, "cuda": 32_768}
+"""Most tokens of one evaluation or prediction batch of texts, by the kind of device: as many as
+keep it busy."""
 SHOWN_LABELS = 50
 """Most labels of the printed table; `to_dict` and the report have all of them."""
+
+
+def token_budget(device: torch.device) -> int:
+    """Most tokens of a batch of texts that have one answer each."""
+    return TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
 
 
 @dataclass(frozen=True, order=True)
@@ -153,7 +159,7 @@ def score(
         rows,
         rows.lengths,
         collate,
-        token_budget=TOKEN_BUDGET,
+        token_budget=token_budget(model.device),
         precision=precision,
         world=world,
     ):

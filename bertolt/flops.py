@@ -37,6 +37,8 @@ GPUS: dict[str, Gpu] = {
     "L4": Gpu(teraflops=121, gigabytes=24),
     "L40S": Gpu(teraflops=362, gigabytes=48),
     "H100": Gpu(teraflops=989, gigabytes=80),
+    "H100-PCIE": Gpu(teraflops=756, gigabytes=80),
+    "H100-NVL": Gpu(teraflops=835, gigabytes=94),
     "H200": Gpu(teraflops=989, gigabytes=141),
     "B200": Gpu(teraflops=2250, gigabytes=180),
     "MI300X": Gpu(teraflops=1307, gigabytes=192),

@@ -18,7 +18,7 @@ from bertolt.data.batch import PackedBatch
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.prefetch import ahead_of
 from bertolt.errors import CheckpointError
-from bertolt.evaluation import TOKEN_BUDGET
+from bertolt.evaluation import token_budget
 from bertolt.model.heads import BertForSequenceClassification
 from bertolt.model.losses import problem_type
 from bertolt.model.precision import PrecisionChoice, choose_precision
@@ -140,7 +140,7 @@ class Predictor:
             rows,
             rows.lengths,
             self._pack,
-            token_budget=TOKEN_BUDGET,
+            token_budget=token_budget(self.device),
             precision=self.precision,
             keep_prepared=True,
         ):

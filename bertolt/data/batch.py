@@ -64,6 +64,7 @@ class PackedBatch:
         num_choices: sequences that make one example of multiple choice.
         loss_counts: labels of each target in all the batches that act as one with this, which the
             losses are then divided by; None: those of this batch.
+        empty_sequences: how many at the end hold no token, and are there to make a shape recur.
         stand_in: it is there for a process that has no rows of its own, and counts nothing.
         known: filled in where the batch is moved.
     """
@@ -80,6 +81,7 @@ class PackedBatch:
     end_positions: Tensor | None = None
     num_choices: int = 1
     loss_counts: Mapping[str, int] | None = None
+    empty_sequences: int = 0
     stand_in: bool = False
     known: KnownOnHost | None = field(default=None, repr=False)
 

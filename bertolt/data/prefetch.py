@@ -123,6 +123,32 @@ def _submit(
         return fault
 
 
+class ToHost:
+    """Tensors on their way from a GPU, which goes on meanwhile, as the host does.
+
+    Args:
+        tensors: sent off behind what the GPU has been given so far; on a CPU they stay.
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._there: torch.cuda.Event | None = None
+        self._host = list(tensors)
+        if tensors and tensors[0].is_cuda:
+            self._host = [
+                torch.empty(each.shape, dtype=each.dtype, pin_memory=True) for each in tensors
+            ]
+            for ours, theirs in zip(self._host, tensors, strict=True):
+                ours.copy_(theirs, non_blocking=True)
+            self._there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._there.record()
+
+    def wait(self) -> list[Tensor]:
+        """The tensors on the CPU, once they are there."""
+        if self._there is not None:
+            self._there.synchronize()
+        return self._host
+
+
 class Noted(Iterator[T]):
     """The same items, with a note of the random state that each left behind when it was made.
 

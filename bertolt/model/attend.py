@@ -62,7 +62,7 @@ class Attend(Protocol):
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, layer: int, dropout_p: float, first_only: bool
     ) -> Tensor:
-        """Mix: (T, N, D), or (B, N, D) with `first_only`; filler rows come out as zeros."""
+        """Mix: (T, N, D), or (B, N, D) with `first_only`; filler rows come out finite."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ Shapes: B sequences, T packed tokens (filler included), N heads, D head size, an
 sequences of similar length G sequences by L slots; P slots over all groups.
 
 `attention(q, k, v, layout)` takes and gives packed tensors (T, N, D). No token ever sees another
-sequence's. Rows of filler tokens, behind the last sequence, come out as zeros, and no loss may look
-at them. With `first_only` the queries are the first token of each sequence alone, (B, N, D), and so
-is the result: all that the last layer has to compute for a head that reads no other token.
+sequence's. Rows of filler tokens, behind the last sequence, come out as zeros or, from "varlen", as
+what they find in each other; no loss may look at them. With `first_only` the queries are the first
+token of each sequence alone, (B, N, D), and so is the result: all that the last layer has to
+compute for a head that reads no other token.
 """
 
 from __future__ import annotations
@@ -103,20 +104,27 @@ class AttentionLayout:
 
     @functools.cached_property
     def starts(self) -> Tensor:
-        """(B+2,) int32, `cu_seqlens` with the filler rows as one more sequence."""
-        return F.pad(self.batch.cu_seqlens, (0, 1), value=self.batch.input_ids.shape[0])
+        """(B+1+F,) int32: `cu_seqlens`, and then the ends of F pieces of filler.
+
+        None is longer than the longest sequence may be; the last ones may be empty.
+        """
+        ends, longest = self.batch.cu_seqlens, self.batch.max_seqlen
+        pieces = -(-self.filler // longest)
+        if not pieces:
+            return ends
+        more = torch.arange(1, pieces + 1, dtype=ends.dtype, device=ends.device) * longest
+        return torch.cat([ends, (ends[-1] + more).clamp(max=self.batch.input_ids.shape[0])])
+
+    @property
+    def filler(self) -> int:
+        """Rows behind the last sequence."""
+        return self.batch.input_ids.shape[0] - self.batch.num_tokens
 
     @property
     def first_starts(self) -> Tensor:
-        """(B+2,) int32, the same where each sequence has one query."""
+        """(B+1+F,) int32, the same where each sequence has one query."""
         starts = self.starts
         return torch.arange(len(starts), dtype=starts.dtype, device=starts.device)
-
-    @property
-    def longest(self) -> int:
-        """Most rows of a sequence, the filler rows taken for one."""
-        batch = self.batch
-        return max(batch.max_seqlen, batch.input_ids.shape[0] - batch.num_tokens)
 
 
 # q, k, v, layout, share dropped, whether q is the first tokens alone
@@ -190,7 +198,7 @@ def attention(
         first_only: compute the first token of each sequence alone.
 
     Returns:
-        (T, N, D), zeros in the rows of filler tokens; with `first_only`, (B, N, D).
+        (T, N, D), finite in the rows of filler tokens; with `first_only`, (B, N, D).
     """
     if backend == "varlen" and q.dtype not in varlen.DTYPES:
         backend = "grouped"
@@ -502,23 +510,21 @@ def _varlen(
     """Flash attention over packed rows as they are; nothing is asked of the device.
 
     The kernel leaves rows that belong to no sequence undefined, in its gradients too, where they
-    would spoil the weights. So the filler rows are a sequence of their own: no loss looks at it,
-    and its gradients come out as zeros.
+    would spoil the weights. So the filler rows are sequences of their own: no loss looks at them,
+    and their gradients come out as zeros.
     """
+    if not first_only and varlen.takes_blocks(q, layout.batch, layout.causal):
+        return varlen.flash_of_blocks(q, k, v, layout.batch.max_seqlen, p)
     count = q.shape[0]
-    starts, longest = layout.starts, layout.longest
+    starts, longest = layout.starts, layout.batch.max_seqlen
     if first_only:
         ones = layout.first_starts
-        q = F.pad(q, (0, 0, 0, 0, 0, 1))  # one query for the filler
+        q = F.pad(q, (0, 0, 0, 0, 0, len(ones) - 1 - count))  # and queries for the filler
         if layout.causal:  # a first token sees itself alone
             k, v = (x.index_select(0, starts[:-1]) for x in (k, v))
             starts, longest = ones, 1
         return varlen.flash(q, k, v, ones, starts, 1, longest, p, False).narrow(0, 0, count)
-    out = varlen.flash(q, k, v, starts, starts, longest, longest, p, layout.causal)
-    # Behind autograd's back: the kernel keeps its result for the backward pass, and there these
-    # rows meet gradients that are zero.
-    out.data[layout.batch.num_tokens :].zero_()
-    return out
+    return varlen.flash(q, k, v, starts, starts, longest, longest, p, layout.causal)
 
 
 BACKENDS: dict[str, Backend] = {

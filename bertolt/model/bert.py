@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from bertolt.config import BertConfig
 from bertolt.data.batch import PackedBatch
 from bertolt.errors import DataError
+from bertolt.model import fused
 from bertolt.model.attend import (
     Across,
     Attend,
@@ -110,15 +111,21 @@ class BertSelfAttention(nn.Module):
 
     def forward(
         self, queries: Tensor, source: Tensor, attend: Attend, first_only: bool = False
-    ) -> Tensor:
-        """Mix what `queries` (T, H) find in `source`: (T, H).
+    ) -> tuple[Tensor, Tensor]:
+        """Mix what `queries` (T, H) find in `source`: (T, H); and the queries, to be used on.
 
         With `first_only`, the queries are the first tokens, (B, H), and so is the result.
         """
-        q = self._heads(self.query(queries))
-        k, v = attend.keys_values(
-            self.layer, lambda: (self._heads(self.key(source)), self._heads(self.value(source)))
-        )
+        modules = (self.query, self.key, self.value)
+        if queries is source and fused.takes_products(queries, *modules):
+            queries, *projected = fused.products(queries, *modules)
+            q, *both = map(self._heads, projected)
+            k, v = attend.keys_values(self.layer, lambda: (both[0], both[1]))
+        else:
+            q = self._heads(self.query(queries))
+            k, v = attend.keys_values(
+                self.layer, lambda: (self._heads(self.key(source)), self._heads(self.value(source)))
+            )
         mixed = attend(
             q,
             k,
@@ -127,7 +134,7 @@ class BertSelfAttention(nn.Module):
             dropout_p=self.dropout_p if self.training else 0.0,
             first_only=first_only,
         )
-        return mixed.flatten(1)
+        return mixed.flatten(1), queries
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(x.shape[0], self.num_heads, -1)
@@ -144,13 +151,21 @@ class BertSelfOutput(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """(T, width_in) and the (T, H) it is added to: (T, H)."""
-        found, drop = self.dense(hidden), self.dropout
-        if type(drop) is Dropout and not drop._forward_hooks:
+        dense, drop, norm = self.dense, self.dropout, self.LayerNorm
+        plain = type(drop) is Dropout and not drop._forward_hooks
+        if plain and fused.takes_norm(residual, norm) and fused.plain(dense, nn.Linear):
+            _, found = fused.products(hidden, dense, biased=False)
+            return fused.dropout_add_norm(
+                found, residual, norm, drop.p, drop.training, bias=dense.bias
+            )
+        found = dense(hidden)
+        if plain:
             summed = dropout_add(found, residual, drop.p, drop.training)
         else:
             summed = drop(found) + residual
-        normed: Tensor = self.LayerNorm(summed)
-        return normed
+        normed: Tensor = norm(summed)
+        # The residual stream stays in the format of the products, whatever the norm came out in.
+        return normed.to(found.dtype)
 
 
 class Only(NamedTuple):
@@ -180,14 +195,13 @@ class BertAttention(nn.Module):
 
         Given R rows, theirs: (R, H).
         """
-        if only is not None:
-            residual = queries.index_select(0, only.rows)
-            if only.first_tokens:
-                found = self.self(residual, source, attend, first_only=True)
-            else:
-                found = self.self(queries, source, attend).index_select(0, only.rows)
+        if only is not None and only.first_tokens:
+            first = queries.index_select(0, only.rows)
+            found, residual = self.self(first, source, attend, first_only=True)
         else:
-            residual, found = queries, self.self(queries, source, attend)
+            found, residual = self.self(queries, source, attend)
+            if only is not None:
+                found, residual = (x.index_select(0, only.rows) for x in (found, residual))
         mixed: Tensor = self.output(found, residual)
         return mixed
 
@@ -203,6 +217,15 @@ class BertIntermediate(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """(T, H) to (T, intermediate_size)."""
         return self.activation(self.dense(hidden))
+
+    def branch(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and `hidden`, to be used on."""
+        dense = self.dense
+        fits = fused.plain(self, BertIntermediate) and fused.takes_products(hidden, dense)
+        if not fits or self.activation is not F.gelu:
+            return self(hidden), hidden
+        hidden, wide = fused.products(hidden, dense, biased=False)
+        return fused.biased_gelu(wide, dense.bias), hidden
 
 
 class BertLayer(nn.Module):
@@ -227,7 +250,7 @@ class BertLayer(nn.Module):
         mixed = self.attention(hidden, hidden, attend, only)
         if across is not None:
             mixed = self.crossattention(mixed, across.hidden, across.attend)
-        out: Tensor = self.output(self.intermediate(mixed), mixed)
+        out: Tensor = self.output(*self.intermediate.branch(mixed))
         return out
 
 

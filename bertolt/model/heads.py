@@ -51,6 +51,7 @@ class BertForSequenceClassification(PreTrainedModel):
 
     base_model_prefix = "bert"
     targets = frozenset({"labels"})
+    replayable = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -84,6 +85,7 @@ class BertForTokenClassification(PreTrainedModel):
 
     base_model_prefix = "bert"
     targets = frozenset({"labels"})
+    replayable = True
     labels_per_token = True
     logits_per_token = True
 
@@ -164,6 +166,7 @@ class BertForMultipleChoice(PreTrainedModel):
 
     base_model_prefix = "bert"
     targets = frozenset({"labels"})
+    replayable = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -233,6 +236,7 @@ class BertForNextSentencePrediction(PreTrainedModel):
 
     base_model_prefix = "bert"
     targets = frozenset({"labels"})
+    replayable = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -370,6 +374,7 @@ class BertForMaskedLM(LanguageModel):
     """Which word stood at a masked place."""
 
     targets = frozenset({"labels"})
+    replayable = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -392,6 +397,7 @@ class BertForPreTraining(LanguageModel):
     """
 
     targets = frozenset({"labels", "next_sentence_label"})
+    replayable = True
     next_sentence_weight: float = 1.0
 
     def __init__(self, config: BertConfig) -> None:

@@ -41,6 +41,9 @@ class PreTrainedModel(nn.Module):
     """Whether `labels` has an entry for each token, (B, L) or (T,)."""
     logits_per_token: ClassVar[bool] = False
     """Whether `logits_of` gives an entry for each token."""
+    replayable: ClassVar[bool] = False
+    """Whether the loss of a batch goes by the shapes of its tensors, and asks nothing else of the
+    host: then steps on a GPU can be captured."""
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
     """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
     _keys_to_ignore_on_load_missing: Sequence[str] = ()

@@ -12,12 +12,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bertolt.data.batch import PackedBatch
+
 DTYPES: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)
 """Number formats that the kernel takes."""
 
 _CAPABILITY = (8, 0)
 _LARGEST_HEAD = 128  # larger ones exist, but not with dropout and a gradient on every such GPU
 _HEAD_MULTIPLE = 8
+_BLOCK_ROWS = 8192
+_BLOCK_LENGTH = 128
 _ARGUMENTS = (
     "query",
     "key",
@@ -62,6 +66,36 @@ def flash(
         q, k, v, cu_q, cu_k, max_q, max_k, dropout_p, causal, False
     )[0]
     return out
+
+
+def takes_blocks(q: Tensor, batch: PackedBatch, causal: bool) -> bool:
+    """Whether `flash_of_blocks` takes a training batch like this: all sequences equally long.
+
+    With many of them and long ones, and on Hopper, where it was measured: it prepares itself once
+    for each shape, and that takes longer than several steps.
+    """
+    return (
+        torch.is_grad_enabled()
+        and not causal
+        and q.shape[0] >= _BLOCK_ROWS
+        and q.shape[0] == batch.num_sequences * batch.max_seqlen
+        and batch.max_seqlen >= _BLOCK_LENGTH
+        and torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+        and torch.cuda.get_device_capability(q.device) >= (9, 0)
+    )
+
+
+def flash_of_blocks(q: Tensor, k: Tensor, v: Tensor, length: int, dropout_p: float) -> Tensor:
+    """The same for sequences that are all of one length, by cuDNN's kernels: (Q, N, D).
+
+    Forward and backward together they took 893 µs where the others took 1,030 µs: 64 sequences of
+    512 tokens, 12 heads of 64, with dropout, on one H200.
+    """
+    blocks = (x.view(-1, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+    out: Tensor = torch.ops.aten._scaled_dot_product_cudnn_attention(
+        *blocks, None, True, dropout_p, False, False
+    )[0]
+    return out.transpose(1, 2).reshape(q.shape)
 
 
 def why_not(device: torch.device, head_size: int, dtype: torch.dtype | None = None) -> str | None:

@@ -42,6 +42,30 @@ def clip_and_step(
         optimizer.step()
 
 
+def can_hold_back(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
+    """Whether `update_if_finite` can be used, and spares the host from waiting for a GPU."""
+    return device.type == "cuda" and isinstance(optimizer, AdamW) and optimizer.fused
+
+
+def update_if_finite(
+    optimizer: AdamW, parameters: Sequence[nn.Parameter], found: Tensor, norm: Tensor, limit: float
+) -> None:
+    """One update, which the GPU itself leaves out if one of the numbers is not finite.
+
+    Args:
+        optimizer: for which `can_hold_back` is true.
+        parameters: its own.
+        found: (2,), the loss and the norm of the gradients.
+        norm: of the gradients.
+        limit: they are scaled down to it, unless it is 0.
+    """
+    optimizer.found_inf = (~found.isfinite().all()).float()
+    try:
+        clip_and_step(optimizer, parameters, norm, limit)
+    finally:
+        optimizer.found_inf = None
+
+
 @contextlib.contextmanager
 def sparse_word_gradient(table: nn.Embedding, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """On a CPU, let the gradient of the word embedding hold the rows of the batch alone.

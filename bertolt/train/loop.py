@@ -22,16 +22,25 @@ from torch import Tensor, nn
 
 from bertolt.console import Stopped, held_interrupts, stoppable
 from bertolt.data.batch import PackedBatch
-from bertolt.data.prefetch import Noted, feeding, made_ahead
+from bertolt.data.prefetch import Noted, ToHost, ahead_of, feeding, made_ahead
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.distributed import ALONE, World
 from bertolt.errors import DataError, TrainingError
 from bertolt.machine import keep_freed_memory
+from bertolt.model import fused
 from bertolt.model.inference import prepare
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.randomness import random_state, set_random_state
-from bertolt.train.gradients import clip_and_step, gradient_norm, sparse_word_gradient
+from bertolt.train.captured import CapturedSteps, captured_steps
+from bertolt.train.gradients import (
+    can_hold_back,
+    clip_and_step,
+    gradient_norm,
+    sparse_word_gradient,
+    update_if_finite,
+)
+from bertolt.train.optim import AdamW
 
 FP32 = PrecisionChoice("fp32", "the default")
 
@@ -70,6 +79,7 @@ def train_step(
     precision: PrecisionChoice = FP32,
     step: int = 1,
     world: World = ALONE,
+    captured: CapturedSteps | None = None,
 ) -> StepLog:
     """Forward, backward, check, clip, step: one update from one batch or several.
 
@@ -85,6 +95,7 @@ def train_step(
         precision: number format of the forward pass.
         step: its number, for the log and for errors.
         world: the processes that make the step together; `world.replicate(model)` or `.shard` it.
+        captured: replays steps of few tokens on a GPU; see `bertolt.train.captured`.
 
     Returns:
         The log of the whole step, the same on every process.
@@ -103,27 +114,34 @@ def train_step(
             place=f"step {step}",
             fix="give the rows labels that are not all ignored",
         )
-    loss = torch.zeros((), device=device)
-    # What several processes exchange is dense.
-    rows_alone = world.alone and model.get_output_embeddings() is None
-    table = model.get_input_embeddings()
-    with sparse_word_gradient(table, optimizer) if rows_alone else contextlib.nullcontext():
-        for number, batch in enumerate(micro, 1):
-            with world.accumulating(model, last=number == len(micro)):
-                with precision.autocast(device):
-                    counted = replace(batch, loss_counts=counts)
-                    part = world.loss(model, counted.to(device, non_blocking=True))
-                part = part * 0.0 if batch.stand_in else part
-                part.backward()  # type: ignore[no-untyped-call]
-            loss = loss + part.detach()
-    loss = world.sum_tensor(loss)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = gradient_norm(parameters)
     learning_rate = float(optimizer.param_groups[0]["lr"])
-    # Read together: on a GPU this is the one place of a step that waits for it.
-    loss_value, norm_value = torch.stack([loss.double(), norm.to(device).double()]).tolist()
-    _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
-    clip_and_step(optimizer, parameters, norm, max_grad_norm)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def require_finite(loss: float, norm: float) -> None:
+        _require_finite(loss, norm, step, learning_rate, optimizer)
+
+    if captured is not None:
+        micro = [captured.bounded(batch) for batch in micro]
+    replayed = None if captured is None else captured.make(micro)
+    if replayed is not None:
+        loss_value, norm_value = replayed
+        require_finite(loss_value, norm_value)
+    else:
+        with fused.preferred(captured is not None):
+            loss = _add_gradients(model, micro, optimizer, counts, precision, world)
+        norm = gradient_norm(parameters).to(device)
+        both = torch.stack([loss.double(), norm.double()])
+        if world.alone and can_hold_back(optimizer, device):
+            assert isinstance(optimizer, AdamW)
+            reading = ToHost(both)
+            update_if_finite(optimizer, parameters, both, norm, max_grad_norm)
+            # On a GPU this is the one place of a step that waits for it, but for its update.
+            loss_value, norm_value = reading.wait()[0].tolist()
+            require_finite(loss_value, norm_value)
+        else:
+            loss_value, norm_value = both.tolist()
+            require_finite(loss_value, norm_value)
+            clip_and_step(optimizer, parameters, norm, max_grad_norm)
     # Torch's fused update leaves a tensor's count of writes as it was, by which others go.
     torch.autograd.graph.increment_version(parameters)
     if scheduler is not None:
@@ -139,6 +157,32 @@ def train_step(
         rows=sizes.rows,
         seconds=time.perf_counter() - start,
     )
+
+
+def _add_gradients(
+    model: PreTrainedModel,
+    micro: Sequence[PackedBatch],
+    optimizer: torch.optim.Optimizer,
+    counts: Mapping[str, int],
+    precision: PrecisionChoice,
+    world: World,
+) -> Tensor:
+    """Forward and backward through all batches of a step; its loss, a scalar on the device."""
+    device = next(model.parameters()).device
+    loss = torch.zeros((), device=device)
+    # What several processes exchange is dense.
+    rows_alone = world.alone and model.get_output_embeddings() is None
+    table = model.get_input_embeddings()
+    with sparse_word_gradient(table, optimizer) if rows_alone else contextlib.nullcontext():
+        for number, batch in enumerate(micro, 1):
+            with world.accumulating(model, last=number == len(micro)):
+                with precision.autocast(device):
+                    counted = replace(batch, loss_counts=counts)
+                    part = world.loss(model, counted.to(device, non_blocking=True))
+                part = part * 0.0 if batch.stand_in else part
+                part.backward()  # type: ignore[no-untyped-call]
+            loss = loss + part.detach()
+    return world.sum_tensor(loss)
 
 
 class _Sizes(NamedTuple):
@@ -159,7 +203,7 @@ def _totals(
     numbers = world.sum(
         [
             *(counts[name] for name in names),
-            sum(batch.num_sequences for batch in own),
+            sum(batch.num_sequences - batch.empty_sequences for batch in own),
             sum(batch.num_tokens for batch in own),
             sum(batch.input_ids.shape[0] for batch in own),
         ]
@@ -270,21 +314,79 @@ def predict_batches(
     keep_freed_memory()
     device = next(model.parameters()).device
     lend = prepare(model, precision.name, keep=keep_prepared)
-    with _evaluating(model):
-        for numbers, own in world.deal(batches_by_tokens(lengths, token_budget), may_stop=True):
-            batch = collate([rows[int(number)] for number in numbers])
+    waiting: _Answered | None = None
+    with (
+        _evaluating(model),
+        _collated(rows, lengths, collate, token_budget, device, world) as batches,
+    ):
+        for numbers, own, batch in batches:
             with torch.inference_mode(), precision.autocast(device), lend():
                 output = model(batch.to(device, non_blocking=True))
-            if not own:
-                continue
-            yield EvaluatedBatch(
-                rows=numbers,
-                batch=batch,
-                logits=model.logits_of(output).float().cpu(),
-                labels=model.labels_for(batch),
-                loss_sums={name: float(term.total) for name, term in output.loss_terms.items()},
-                counts={name: int(term.count) for name, term in output.loss_terms.items()},
-            )
+                found = _Answered(model, numbers, batch, output) if own else None
+            if made_ahead(device):
+                # A GPU answers the next batch while this one is read.
+                found, waiting = waiting, found
+            if found is not None:
+                yield found.read(model)
+        if waiting is not None:
+            yield waiting.read(model)
+
+
+_Dealt = tuple[NDArray[np.int64], bool, PackedBatch]
+"""Numbers of rows, whether they are this process's own, and the batch that they make."""
+
+
+@contextlib.contextmanager
+def _collated(
+    rows: RowSource,
+    lengths: NDArray[np.int64],
+    collate: Callable[[list[Any]], PackedBatch],
+    token_budget: int,
+    device: torch.device,
+    world: World,
+) -> Iterator[Iterator[_Dealt]]:
+    """All rows in batches; for a GPU made while it works on those before, in pinned memory."""
+
+    def make(dealt: tuple[NDArray[np.int64], bool]) -> _Dealt:
+        numbers, own = dealt
+        batch = collate([rows[int(number)] for number in numbers])
+        return numbers, own, batch.pin_memory() if made_ahead(device) else batch
+
+    dealt = world.deal(batches_by_tokens(lengths, token_budget), may_stop=True)
+    if not made_ahead(device):
+        yield map(make, dealt)
+        return
+    with ahead_of(make, dealt) as ahead:
+        yield ahead
+
+
+class _Answered:
+    """What a model has answered to a batch, on its way to the host."""
+
+    def __init__(
+        self, model: PreTrainedModel, numbers: NDArray[np.int64], batch: PackedBatch, output: Any
+    ) -> None:
+        self.numbers, self.batch = numbers, batch
+        self.names = list(output.loss_terms)
+        terms = [output.loss_terms[name] for name in self.names]
+        self._sent = ToHost(
+            model.logits_of(output).float(),
+            *(term.total for term in terms),
+            *(term.count for term in terms),
+        )
+
+    def read(self, model: PreTrainedModel) -> EvaluatedBatch:
+        """All of it, once it is there."""
+        logits, *numbers = self._sent.wait()
+        count = len(self.names)
+        return EvaluatedBatch(
+            rows=self.numbers,
+            batch=self.batch,
+            logits=logits,
+            labels=model.labels_for(self.batch),
+            loss_sums=dict(zip(self.names, map(float, numbers[:count]), strict=True)),
+            counts=dict(zip(self.names, map(int, numbers[count:]), strict=True)),
+        )
 
 
 @contextlib.contextmanager
@@ -418,7 +520,10 @@ def fit(
     model.train()
     keep_freed_memory()
     device = next(model.parameters()).device
-    source = itertools.islice(batches, total_steps - begun)
+    source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
+    captured = captured_steps(model, optimizer, precision, max_grad_norm, world)
+    if captured is not None:
+        source = ([captured.rounded(batch) for batch in step] for step in source)
     noted = Noted(source) if saver is not None and made_ahead(device) else None
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
@@ -439,6 +544,7 @@ def fit(
                         precision=precision,
                         step=step,
                         world=world,
+                        captured=captured,
                     )
                 except TrainingError as error:
                     history.failure = error

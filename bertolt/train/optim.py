@@ -106,12 +106,14 @@ class AdamW(torch.optim.AdamW):
             for group in self.param_groups:
                 group["fused"] = True
 
-        self.grad_scale: Tensor | None = None  # what torch's step divides gradients by
+        # What torch's step divides gradients by, and 1 where it must leave everything as it is.
+        self.grad_scale: Tensor | None = None
+        self.found_inf: Tensor | None = None
         self._rows: dict[nn.Parameter, Tensor] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.grad_scale, self._rows = None, {}
+        self.grad_scale, self.found_inf, self._rows = None, None, {}
 
     def step_clipped(self, norm: Tensor, max_norm: float) -> None:
         """Update with gradients of this norm scaled down to `max_norm`, without a pass of its own.

@@ -344,7 +344,7 @@ def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
 ) -> None:
     from bertolt import evaluation
 
-    monkeypatch.setattr(evaluation, "TOKEN_BUDGET", 64)
+    monkeypatch.setitem(evaluation.TOKEN_BUDGET, "cpu", 64)
     predict_batches, evaluated = evaluation.predict_batches, []
 
     def watched(*given: Any, **named: Any) -> Iterator[Any]:

@@ -1,0 +1,331 @@
+"""Steps on a GPU, captured once for each shape and replayed from then on.
+
+A step of a base-size model starts about two thousand kernels. Where each has little to do, it is
+over before the host has started the next, and the GPU waits. A CUDA graph starts all of them with
+one call, the update included.
+
+What a graph has taken in is fixed: addresses, shapes, and each number that came from the host. So a
+batch is copied into tensors of the graph's own, its sizes are rounded up so that they come again,
+the learning rate is a tensor, and an update by numbers that are not finite is held back on the GPU.
+A step is captured the second time that its shape comes; the first one is made as usual, by the same
+kernels and with the same masks. What cannot be captured is made as usual each time.
+
+Shapes: B sequences, T rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bertolt.data.batch import IGNORE_INDEX, KnownOnHost, PackedBatch
+from bertolt.data.prefetch import ToHost
+from bertolt.distributed import World
+from bertolt.model import fused
+from bertolt.model.precision import PrecisionChoice
+from bertolt.model.pretrained import PreTrainedModel
+from bertolt.train.gradients import gradient_norm, update_if_finite
+from bertolt.train.optim import AdamW
+
+MOST_GRAPHS = 16
+LARGE = 8192
+"""Tokens from which on filler is left out where sequences are all equally long."""
+_MEMORY = 0.45  # of the GPU, at most, that steps may take: a graph has memory of its own
+_SHARE = 8  # numbers are rounded up to a multiple of a power of two, at most this part of them, …
+_ROWS = (128, 512)  # … that is within these bounds for rows of tokens
+_SEQUENCES = (16, 64)  # … and for sequences, where no one counts them
+_LENGTHS = 64  # the longest sequence is rounded up to a multiple of it
+
+
+def rounded(batch: PackedBatch, *, counts_sequences: bool = True) -> PackedBatch:
+    """A batch on the CPU with more filler, so that few shapes come again and again.
+
+    A large one whose sequences are all equally long loses its filler instead.
+
+    Args:
+        batch: as a collator made it.
+        counts_sequences: something is computed for each sequence; without it there may be empty
+            ones more.
+    """
+    tokens, have = batch.num_tokens, batch.input_ids.shape[0]
+    even = tokens == batch.num_sequences * batch.max_seqlen
+    if even and tokens >= LARGE and tokens % 8 == 0:
+        return _with_rows(batch, tokens, batch.cu_seqlens)
+    rows = _round_up(tokens + 1, _multiple(tokens, _ROWS))
+    starts = batch.cu_seqlens
+    if not counts_sequences:
+        count = batch.num_sequences
+        more = _round_up(count, _multiple(count, _SEQUENCES)) - count
+        starts = F.pad(starts, (0, more), value=tokens)
+    return batch if rows < have else _with_rows(batch, rows, starts)
+
+
+def _with_rows(batch: PackedBatch, rows: int, starts: Tensor) -> PackedBatch:
+    """The batch with so many rows and these starts of sequences."""
+    more, filler = rows - batch.input_ids.shape[0], int(batch.input_ids[-1])
+    labels, labelled = batch.labels, batch.labelled_rows
+    if labels is not None and labelled is not None:
+        labels = F.pad(labels, (0, more), value=IGNORE_INDEX)
+        count = _round_up(len(labelled), _multiple(len(labelled), _ROWS))
+        spare = int((labels == IGNORE_INDEX).int().argmax())
+        if labels[spare] == IGNORE_INDEX:  # which takes no part in the loss, however often
+            labelled = F.pad(labelled, (0, count - len(labelled)), value=spare)
+    return replace(
+        batch,
+        input_ids=F.pad(batch.input_ids, (0, more), value=filler),
+        token_type_ids=F.pad(batch.token_type_ids, (0, more)),
+        position_ids=F.pad(batch.position_ids, (0, more)),
+        cu_seqlens=starts,
+        labels=labels,
+        empty_sequences=len(starts) - len(batch.cu_seqlens),
+        known=KnownOnHost(starts, labels, starts, labelled),
+    )
+
+
+def _multiple(number: int, bounds: tuple[int, int]) -> int:
+    """What a number is rounded up to a multiple of."""
+    least, most = bounds
+    return min(most, max(least, 1 << (number // _SHARE).bit_length() >> 1))
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+@dataclass
+class _Graphs:
+    """One captured step.
+
+    Attributes:
+        learn: the passes forward and backward, to replay.
+        update: the update, to replay while the host goes on.
+        batch: whose tensors are read.
+        found: (2,) float64, the loss and the norm of the gradients, that are written.
+        kept: other tensors that the one leaves for the other.
+    """
+
+    learn: Any
+    update: Any
+    batch: PackedBatch
+    found: Tensor
+    kept: list[Tensor]
+
+    def replay(self, batch: PackedBatch) -> tuple[float, float]:
+        """Make the step with a batch of the same shape: its loss and the norm of its gradients."""
+        for ours, theirs in zip(_tensors(self.batch), _tensors(batch), strict=True):
+            ours.copy_(theirs, non_blocking=True)
+        self.learn.replay()
+        reading = ToHost(self.found)
+        self.update.replay()
+        loss, norm = reading.wait()[0].tolist()
+        return loss, norm
+
+
+def _tensors(batch: PackedBatch) -> list[Tensor]:
+    found = [getattr(batch, each.name) for each in fields(batch)]
+    if batch.known is not None:
+        found.append(batch.known.labelled_rows)
+    return [each for each in found if isinstance(each, Tensor)]
+
+
+@dataclass
+class CapturedSteps:
+    """Makes the steps of a run, as far as they can be replayed.
+
+    Attributes:
+        model, optimizer, precision, max_grad_norm: of the run.
+        failure: why nothing is captured any more, in words.
+        replayed: steps made so.
+    """
+
+    model: PreTrainedModel
+    optimizer: AdamW
+    precision: PrecisionChoice
+    max_grad_norm: float
+    failure: str | None = None
+    replayed: int = 0
+    _graphs: dict[Any, _Graphs | None] = field(default_factory=dict, repr=False)
+    _taken_in: Any = field(default=None, repr=False)
+    _rates: list[Tensor] = field(default_factory=list, repr=False)
+    _pool: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        # Read once: to walk through them takes a millisecond, in which the GPU would wait.
+        self._modules = list(self.model.modules())
+        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def rounded(self, batch: PackedBatch) -> PackedBatch:
+        """A batch as a collator made it, in a shape that will come again."""
+        words_alone = self.model.labels_per_token and len(self.model.targets) == 1
+        return rounded(batch, counts_sequences=not words_alone)
+
+    def bounded(self, batch: PackedBatch) -> PackedBatch:
+        """The batch with bounds for its sizes that hold for all batches of its shape.
+
+        Kernels go by them, and how many random numbers they draw.
+        """
+        rows = batch.input_ids.shape[0]
+        if rows == batch.num_tokens:
+            return batch
+        longest = _round_up(batch.max_seqlen, _LENGTHS)
+        return replace(
+            batch,
+            max_seqlen=min(longest, self.model.config.max_position_embeddings),
+            num_tokens=max(0, rows - _multiple(batch.num_tokens, _ROWS)),
+        )
+
+    def make(self, batches: Sequence[PackedBatch]) -> tuple[float, float] | None:
+        """Make a step if one like it was captured, or can be now.
+
+        Args:
+            batches: of the step, `bounded`.
+
+        Returns:
+            The loss and the norm of the gradients; nothing was updated if one of them is not
+            finite. None: the step is still to be made.
+        """
+        if self.failure is not None or len(batches) != 1 or not self._plain():
+            return None
+        (batch,) = batches
+        taken_in = self._fixed()
+        if taken_in != self._taken_in:
+            self._graphs.clear()
+            self._taken_in = taken_in
+        key = _shape(batch)
+        if key not in self._graphs:
+            if len(self._graphs) < MOST_GRAPHS:
+                self._graphs[key] = None
+            return None
+        captured = self._graphs[key] or self._capture_or_tell(batch)
+        if captured is None:
+            return None
+        self._graphs[key] = captured
+        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        self.replayed += 1
+        return captured.replay(batch)
+
+    def _plain(self) -> bool:
+        """Whether a pass through the model does nothing that a replay would leave out."""
+        return not any(
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or vars(module).get("gradient_checkpointing", False)
+            for module in self._modules
+        ) and not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._parameters)
+
+    def _fixed(self) -> Any:
+        """All that a graph takes in of the model and its optimizer."""
+        state = self.optimizer.state
+        return (
+            [(p.data_ptr(), p.requires_grad, _address(state.get(p))) for p in self._parameters],
+            [(module.training, vars(module).get("p")) for module in self._modules],
+            [
+                {name: value for name, value in group.items() if name not in _NOT_TAKEN_IN}
+                for group in self.optimizer.param_groups
+            ],
+            self.model.attention_backend.name,
+        )
+
+    def _capture_or_tell(self, batch: PackedBatch) -> _Graphs | None:
+        try:
+            return self._capture(batch)
+        except (RuntimeError, torch.OutOfMemoryError) as error:
+            self.failure = str(error).splitlines()[0]
+            self._graphs.clear()
+            self.optimizer.zero_grad(set_to_none=True)
+            warnings.warn(f"steps are not captured as CUDA graphs: {self.failure}", stacklevel=2)
+            return None
+
+    def _capture(self, batch: PackedBatch) -> _Graphs:
+        """Take down what a step does; nothing is computed yet."""
+        device = self.model.device
+        used, there = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
+        if used > _MEMORY * there:
+            raise RuntimeError(f"a step takes {used / there:.0%} of the GPU's memory")
+        inside = batch.to(device, non_blocking=True)
+        if not self._rates:
+            self._rates = [torch.zeros((), device=device) for _ in self.optimizer.param_groups]
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        learn, update = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        parameters = self._parameters
+        with self._rates_as_tensors(), fused.preferred(True):
+            with self._into(learn):
+                with self.precision.autocast(device):
+                    loss = self.model(inside).loss
+                loss.backward()
+                norm = gradient_norm(parameters)
+                found = torch.stack([loss.detach().double(), norm.double()])
+            del loss
+            with self._into(update):
+                update_if_finite(self.optimizer, parameters, found, norm, self.max_grad_norm)
+                self.optimizer.zero_grad(set_to_none=True)
+        return _Graphs(learn, update, inside, found, [norm])
+
+    def _into(self, graph: Any) -> contextlib.AbstractContextManager[None]:
+        """Inside, what this thread starts on the GPU is taken down and not done."""
+        # The thread that makes batches goes on pinning memory meanwhile.
+        return torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
+
+    @contextlib.contextmanager
+    def _rates_as_tensors(self) -> Iterator[None]:
+        """Inside, the optimizer reads its learning rates from the GPU, and may be captured."""
+        groups = self.optimizer.param_groups
+        before = [(group["lr"], group["capturable"]) for group in groups]
+        for rate, group in zip(self._rates, groups, strict=True):
+            group["lr"], group["capturable"] = rate, True
+        try:
+            yield
+        finally:
+            for (rate, capturable), group in zip(before, groups, strict=True):
+                group["lr"], group["capturable"] = rate, capturable
+
+
+_NOT_TAKEN_IN = ("params", "lr", "initial_lr")
+
+
+def _address(state: Mapping[str, Any] | None) -> int | None:
+    return None if not state else state["exp_avg"].data_ptr()
+
+
+def _shape(batch: PackedBatch) -> tuple[Any, ...]:
+    """What two batches have to have in common to go through the same kernels."""
+    tensors = [(tuple(each.shape), each.dtype) for each in _tensors(batch)]
+    return batch.max_seqlen, batch.num_tokens, batch.num_choices, *tensors
+
+
+def captured_steps(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    precision: PrecisionChoice,
+    max_grad_norm: float,
+    world: World,
+) -> CapturedSteps | None:
+    """What makes the steps of a run on a GPU by replaying them; None where that is not possible.
+
+    It takes heads whose passes go by shapes alone, flash attention (groups are laid out on the
+    host), Bertolt's fused AdamW, and one process.
+    """
+    possible = (
+        world.alone
+        and model.device.type == "cuda"
+        and model.replayable
+        and type(model).__module__.startswith("bertolt.")
+        and model.attention_backend.name == "varlen"
+        and precision.name == "bf16"
+        and type(optimizer) is AdamW
+        and optimizer.fused
+    )
+    if not possible:
+        return None
+    assert isinstance(optimizer, AdamW)
+    return CapturedSteps(model, optimizer, precision, max_grad_norm)
