@@ -66,7 +66,9 @@ class Work:
         warmup: steps or batches before them, at least 1.
         batch_size: texts in each.
         contestants: names, in the order of the table.
-        rows: most texts to train on.
+        rows: most texts to train on. Who groups by length sorts a quarter of them at a time, of
+            50 batches at most, so the timed steps are as many as such a window has, or all of
+            its lengths would not be timed.
         max_length: most tokens of a text.
         epochs: of a command.
         quick: those that `--quick` measures; it leaves works without any out.
@@ -109,7 +111,7 @@ WORKS = {
             name="finetune-movie",
             title="Fine-tuning on short sentences (6 layers, batches of 32)",
             kind="train",
-            steps=60,
+            steps=50,
             warmup=10,
             contestants=_TRAINERS,
             quick=_QUICK_TRAINERS,
@@ -123,6 +125,7 @@ WORKS = {
             steps=30,
             warmup=5,
             contestants=_TRAINERS,
+            rows=3840,
             quick=_QUICK_TRAINERS,
         ),
         Work(
@@ -143,7 +146,7 @@ WORKS = {
             steps=12,
             warmup=3,
             contestants=_TRAINERS,
-            rows=4000,
+            rows=1536,
         ),
         Work(
             name="mlm",

@@ -48,7 +48,7 @@ class PlanOptions:
     length: int = 512
     """Tokens of each sequence, all of them full."""
     masked: float = 0.15
-    """Share of the tokens that are masked."""
+    """Share of the tokens that are masked: as BERT was trained; `pretrain` masks 0.2 by default."""
     batch_tokens: int | None = None
     """Tokens of one step, over all GPUs. Default: what one pass on each of them takes."""
     pass_tokens: int | None = None

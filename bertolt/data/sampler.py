@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 Strategy = Literal["random", "sequential", "group_by_length"]
 _MEGABATCH = 50
-_LARGEST_MEGABATCH = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class BatchSampler:
         self, order: NDArray[np.int64], lengths: NDArray[np.int64], generator: np.random.Generator
     ) -> NDArray[np.int64]:
         # A window must hold several batches of a small set too, or there is no order left in it.
-        batches = max(1, min(_MEGABATCH, self.num_batches // 4, _LARGEST_MEGABATCH))
+        batches = max(1, min(_MEGABATCH, self.num_batches // 4))
         window = batches * self.batch_size
         whole = self.num_rows // self.batch_size * self.batch_size
         grouped = []

@@ -1,0 +1,156 @@
+"""Batches in shapes that come again, and when steps can be replayed; replaying itself needs a GPU:
+see `tests/model/test_gpu.py`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertolt import (
+    AdamW,
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    PackedBatch,
+    train_step,
+)
+from bertolt.data.batch import IGNORE_INDEX
+from bertolt.distributed import ALONE
+from bertolt.model.precision import PrecisionChoice
+from bertolt.train.captured import LARGE, CapturedSteps, captured_steps, rounded
+
+BF16 = PrecisionChoice("bf16", "for the test")
+lengths_of_a_batch = st.lists(st.integers(1, 60), min_size=1, max_size=40)
+
+
+def packed(lengths: list[int], seed: int = 0, **more: Any) -> PackedBatch:
+    draw = torch.Generator().manual_seed(seed)
+    ids = [torch.randint(5, 60, (length,), generator=draw).tolist() for length in lengths]
+    return PackedBatch.from_sequences(ids, **more)
+
+
+def masked(lengths: list[int]) -> PackedBatch:
+    labels = [[7 if place % 3 == 1 else IGNORE_INDEX for place in range(n)] for n in lengths]
+    return packed(lengths, token_labels=labels)
+
+
+def choices(lengths: list[int], labels: torch.Tensor, kind: type) -> PackedBatch:
+    if kind is BertForMultipleChoice:
+        return packed(lengths, labels=labels[::2], num_choices=2)
+    if kind is BertForSequenceClassification or kind is BertForNextSentencePrediction:
+        return packed(lengths, labels=labels)
+    batch = masked(lengths)
+    if kind is BertForTokenClassification:
+        return packed(lengths, token_labels=[[place % 2 for place in range(n)] for n in lengths])
+    if kind is BertForPreTraining:
+        kept = {name: getattr(batch, name) for name in ("labels",)}
+        return packed(lengths, **kept, next_sentence_label=labels)
+    return batch
+
+
+@given(lengths_of_a_batch, st.booleans(), st.booleans())
+def test_a_rounded_batch_holds_the_same_sequences(
+    lengths: list[int], words: bool, counts_sequences: bool
+) -> None:
+    labels = torch.arange(len(lengths)) % 2
+    batch = masked(lengths) if words else packed(lengths, labels=labels)
+    found = rounded(batch, counts_sequences=counts_sequences)
+    tokens = sum(lengths)
+    assert found.num_tokens == tokens
+    assert found.input_ids.shape[0] % 128 == 0
+    assert found.input_ids.shape[0] > tokens
+    assert torch.equal(found.input_ids[:tokens], batch.input_ids[:tokens])
+    assert torch.equal(found.position_ids[:tokens], batch.position_ids[:tokens])
+    assert found.num_sequences - found.empty_sequences == len(lengths)
+    assert bool(found.empty_sequences) is False or not counts_sequences
+    assert torch.equal(found.cu_seqlens[: len(lengths) + 1], batch.cu_seqlens)
+    assert torch.equal(found.starts_on_host, found.cu_seqlens)
+    if words and batch.labelled_rows is not None:
+        assert found.labels is not None
+        assert found.labelled_rows is not None
+        chosen = found.labels[found.labelled_rows]
+        counted = found.labelled_rows[chosen != IGNORE_INDEX]
+        assert torch.equal(counted, batch.labelled_rows)
+
+
+def test_many_batches_have_few_shapes() -> None:
+    draw = torch.Generator().manual_seed(0)
+    shapes = set()
+    for _ in range(200):
+        lengths = torch.randint(5, 60, (32,), generator=draw).tolist()
+        shapes.add(rounded(packed(lengths, labels=torch.zeros(32).long())).input_ids.shape)
+    assert len(shapes) <= 5
+
+
+def test_large_batches_of_equal_sequences_lose_their_filler() -> None:
+    even = masked([64] * (LARGE // 64))
+    found = rounded(even)
+    assert even.input_ids.shape[0] > LARGE
+    assert found.input_ids.shape[0] == found.num_tokens == LARGE
+    assert found.labels is not None
+    assert found.labels.shape == (LARGE,)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BertForSequenceClassification,
+        BertForTokenClassification,
+        BertForMultipleChoice,
+        BertForNextSentencePrediction,
+        BertForMaskedLM,
+        BertForPreTraining,
+    ],
+)
+def test_no_head_learns_anything_else_from_a_rounded_batch(
+    kind: Any, tiny_config: Callable[..., Any]
+) -> None:
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    torch.manual_seed(0)
+    usual = kind(config)
+    usual.train()
+    other = copy.deepcopy(usual)
+    lengths = [9, 30, 1, 14]
+    batch = choices(lengths, torch.tensor([0, 1, 1, 0]), kind)
+    assert kind.replayable
+    steps = CapturedSteps(other, AdamW(other.parameters(), lr=1e-3), BF16, 1.0)
+    shaped = steps.bounded(steps.rounded(batch))
+    assert shaped.input_ids.shape[0] == 128
+    logs = [
+        train_step(model, used, AdamW(model.parameters(), lr=1e-3))
+        for model, used in ((usual, batch), (other, steps.rounded(batch)))
+    ]
+    assert logs[1].loss == pytest.approx(logs[0].loss, rel=1e-5)
+    assert logs[1].sequences == logs[0].sequences == len(lengths)
+    assert logs[1].tokens == logs[0].tokens == sum(lengths)
+    for ours, theirs in zip(other.parameters(), usual.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_sizes_of_bounded_batches_hold_for_all_of_their_shape(
+    tiny_config: Callable[..., Any],
+) -> None:
+    model = BertForSequenceClassification(tiny_config())
+    steps = CapturedSteps(model, AdamW(model.parameters()), BF16, 1.0)
+    found = []
+    for lengths in ([40, 20, 50], [3, 17, 41], [50, 50, 27]):
+        batch = steps.rounded(packed(lengths, labels=torch.tensor([0, 1, 0])))
+        bounded = steps.bounded(batch)
+        assert bounded.max_seqlen >= max(lengths)
+        assert bounded.num_tokens <= sum(lengths)
+        found.append((bounded.input_ids.shape, bounded.max_seqlen, bounded.num_tokens))
+    assert len(set(found)) == 1
+
+
+def test_a_cpu_replays_nothing(tiny_config: Callable[..., Any]) -> None:
+    model = BertForSequenceClassification(tiny_config())
+    assert captured_steps(model, AdamW(model.parameters()), BF16, 1.0, ALONE) is None
