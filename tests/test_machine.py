@@ -24,7 +24,7 @@ def faults():
 for _ in range(10):
     torch.ones(12_000_000).sum()
 before = faults()
-for _ in range(5):
+for _ in range(10):
     torch.ones(12_000_000).sum()
 print(faults() - before)
 """
@@ -38,7 +38,8 @@ def test_memory_that_is_kept_is_not_cleared_by_the_system_again() -> None:
         )
         return int(told.stdout)
 
-    assert faults("keep") < 1000 < faults("usual")
+    # A small piece may take the place of a large one, which is then cleared once more elsewhere.
+    assert faults("keep") < faults("usual") / 3
 
 
 def test_the_caches_of_kernels_are_bounded_unless_the_user_chose() -> None:

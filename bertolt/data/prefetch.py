@@ -140,7 +140,7 @@ class ToHost:
             for ours, theirs in zip(self._host, tensors, strict=True):
                 ours.copy_(theirs, non_blocking=True)
             self._there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._there.record()
+            self._there.record(torch.cuda.current_stream(tensors[0].device))
 
     def wait(self) -> list[Tensor]:
         """The tensors on the CPU, once they are there."""

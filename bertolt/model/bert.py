@@ -37,6 +37,7 @@ from bertolt.model.attention import AttentionLayout
 from bertolt.model.dropout import Dropout, dropout_add
 from bertolt.model.outputs import BertModelOutput
 from bertolt.model.pretrained import PreTrainedModel
+from bertolt.model.touched import untouched
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -153,7 +154,7 @@ class BertSelfOutput(nn.Module):
         """(T, width_in) and the (T, H) it is added to: (T, H)."""
         dense, drop, norm = self.dense, self.dropout, self.LayerNorm
         plain = type(drop) is Dropout and not drop._forward_hooks
-        if plain and fused.takes_norm(residual, norm) and fused.plain(dense, nn.Linear):
+        if plain and fused.takes_norm(residual, norm) and fused.takes_products(hidden, dense):
             _, found = fused.products(hidden, dense, biased=False)
             return fused.dropout_add_norm(
                 found, residual, norm, drop.p, drop.training, bias=dense.bias
@@ -218,14 +219,15 @@ class BertIntermediate(nn.Module):
         """(T, H) to (T, intermediate_size)."""
         return self.activation(self.dense(hidden))
 
-    def branch(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and `hidden`, to be used on."""
-        dense = self.dense
-        fits = fused.plain(self, BertIntermediate) and fused.takes_products(hidden, dense)
-        if not fits or self.activation is not F.gelu:
-            return self(hidden), hidden
-        hidden, wide = fused.products(hidden, dense, biased=False)
-        return fused.biased_gelu(wide, dense.bias), hidden
+
+def _branch(intermediate: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """What the widening half makes of `hidden`, and `hidden`, to be used on."""
+    if isinstance(intermediate, BertIntermediate) and untouched(intermediate, BertIntermediate):
+        dense, gelu = intermediate.dense, intermediate.activation is F.gelu
+        if gelu and fused.takes_products(hidden, dense):
+            hidden, wide = fused.products(hidden, dense, biased=False)
+            return fused.biased_gelu(wide, dense.bias), hidden
+    return intermediate(hidden), hidden
 
 
 class BertLayer(nn.Module):
@@ -250,7 +252,7 @@ class BertLayer(nn.Module):
         mixed = self.attention(hidden, hidden, attend, only)
         if across is not None:
             mixed = self.crossattention(mixed, across.hidden, across.attend)
-        out: Tensor = self.output(*self.intermediate.branch(mixed))
+        out: Tensor = self.output(*_branch(self.intermediate, mixed))
         return out
 
 

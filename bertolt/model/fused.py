@@ -17,10 +17,8 @@ Shapes: T rows, H hidden, W columns, V vocabulary.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import importlib.util
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from bertolt.model.touched import untouched
 
 DTYPES: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16, torch.float32)
 _WIDEST = 8192  # a row is held in the registers of one block
@@ -40,23 +40,38 @@ _AT_ONCE = 2  # … and so many rows at a time
 _WORTH = 1 << 23
 """Elements from which on the kernels are used: to start one takes longer than to start one of
 PyTorch's, and with few elements the GPU waits for that."""
-_PREFERRED = contextvars.ContextVar("preferred", default=False)
+_CAPABILITY = (8, 0)
 
 
 def why_not(device: torch.device) -> str | None:
     """What stands against these kernels here, in words for the user; None: nothing."""
     if device.type != "cuda":
         return f"fused kernels run on CUDA, and this is {device.type}"
-    return _missing()
+    return _against(torch.cuda.current_device() if device.index is None else device.index)
 
 
 @functools.cache
-def _missing() -> str | None:
+def _against(device: int) -> str | None:
+    if torch.version.cuda is None:
+        return "fused kernels are tried on NVIDIA's GPUs alone"
+    if torch.cuda.get_device_capability(device) < _CAPABILITY:
+        return "fused kernels need compute capability 8.0"
     if importlib.util.find_spec("triton") is None:
         return "fused kernels need the package triton, and it is not installed"
-    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
-        return "Triton needs a C compiler to start its kernels, and there is none"
-    return None
+    try:
+        ones = torch.ones(8, 16, dtype=torch.bfloat16, device=f"cuda:{device}")
+        with torch.cuda.device(device):
+            found = _column_sums(ones).tolist()
+    except Exception as error:  # noqa: BLE001 - a compiler, headers or a driver may be missing
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        return f"Triton could not make a kernel: {reason[:200]}"
+    return None if found == [8.0] * 16 else "Triton's kernels do not compute what they should"
+
+
+class _Preferred:
+    """Not a context variable: what is computed again for a backward pass is so in other threads."""
+
+    always = False
 
 
 @contextlib.contextmanager
@@ -65,30 +80,24 @@ def preferred(always: bool) -> Iterator[None]:
 
     A replay spares the host all of it. A step that is captured only later must draw the same masks.
     """
-    token = _PREFERRED.set(always)
+    before, _Preferred.always = _Preferred.always, always
     try:
         yield
     finally:
-        _PREFERRED.reset(token)
+        _Preferred.always = before
 
 
 def usable(x: Tensor) -> bool:
     """Whether rows like these, (T, W), are to go through the kernels."""
     return (
         x.is_cuda
-        and (x.numel() >= _WORTH or _PREFERRED.get())
         and not torch.compiler.is_compiling()
+        and (x.numel() >= _WORTH or _Preferred.always)
         and x.dtype in DTYPES
         and x.dim() == 2
         and x.numel() > 0
-        and _missing() is None
-    )
-
-
-def plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether calling a module is no more than what its class says: it may be left out then."""
-    return type(module) is kind and not (
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+        and x.get_device() == torch.cuda.current_device()  # where Triton starts its kernels
+        and _against(x.get_device()) is None
     )
 
 
@@ -99,7 +108,7 @@ def takes_norm(residual: Tensor, norm: nn.Module) -> bool:
     """Whether `dropout_add_norm` takes this norm of rows like these."""
     return (
         usable(residual)
-        and plain(norm, nn.LayerNorm)
+        and untouched(norm, nn.LayerNorm)
         and norm.weight is not None
         and norm.bias is not None
         and norm.normalized_shape == (residual.shape[-1],)
@@ -136,6 +145,7 @@ def dropout_add_norm(
         norm.bias,
         p if training else 0.0,
         norm.eps,
+        torch.is_grad_enabled(),
     )
     return out
 
@@ -151,9 +161,10 @@ class _DropoutAddNorm(torch.autograd.Function):
         bias: Tensor,
         p: float,
         eps: float,
+        learning: bool,
     ) -> Tensor:
         rows, width = found.shape
-        out, saves = torch.empty_like(found), any(ctx.needs_input_grad)
+        out, saves = torch.empty_like(found), learning and any(ctx.needs_input_grad)
         summed = torch.empty_like(found) if saves else out
         mean, scale = found.new_empty(2, rows if saves else 1, dtype=torch.float32)
         threshold = min(round(p * _LEVELS), _LEVELS - 1)
@@ -222,6 +233,7 @@ class _DropoutAddNorm(torch.autograd.Function):
             to_bias,
             None,
             None,
+            None,
         )
 
 
@@ -274,7 +286,7 @@ class _BiasedGelu(torch.autograd.Function):
 
 def takes_products(x: Tensor, *modules: nn.Module) -> bool:
     """Whether `products` can stand for these modules, called with rows like these."""
-    return usable(x) and all(plain(module, nn.Linear) for module in modules)
+    return usable(x) and all(untouched(module, nn.Linear) for module in modules)
 
 
 def products(x: Tensor, *modules: nn.Linear, biased: bool = True) -> tuple[Tensor, ...]:
@@ -321,22 +333,33 @@ class _Products(torch.autograd.Function):
         ctx: Any, onward: Tensor | None, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        # In place: what came back from the further use of `x` is nobody else's.
+        to_given = [
+            None if dtype is None or gradient is None or not needed else make(dtype, gradient, x)
+            for make, dtype, gradient, needed in zip(
+                [_weight_gradient] * len(weights) + [_bias_gradient] * len(weights),
+                ctx.formats,
+                gradients * 2,
+                ctx.needs_input_grad[1:],
+                strict=True,
+            )
+        ]
+        if not ctx.needs_input_grad[0]:
+            return None, *to_given
+        # In place: nobody else needs what came back from the further use of `x` any more. Without
+        # dropout it is the gradient of another product too, but one that is behind this one.
         to_x = None if onward is None else onward.contiguous()
         for gradient, weight in zip(gradients, weights, strict=True):
-            if gradient is None:
-                continue
-            to_x = gradient @ weight if to_x is None else to_x.addmm_(gradient, weight)
-        count = len(weights)
-        to_weights = [
-            None if gradient is None else _product_in(dtype, gradient.t(), x)
-            for gradient, dtype in zip(gradients, ctx.formats[:count], strict=True)
-        ]
-        to_biases = [
-            None if gradient is None or dtype is None else _column_sums(gradient).to(dtype)
-            for gradient, dtype in zip(gradients, ctx.formats[count:], strict=True)
-        ]
-        return to_x, *to_weights, *to_biases
+            if gradient is not None:
+                to_x = gradient @ weight if to_x is None else to_x.addmm_(gradient, weight)
+        return to_x, *to_given
+
+
+def _weight_gradient(dtype: torch.dtype, gradient: Tensor, x: Tensor) -> Tensor:
+    return _product_in(dtype, gradient.t(), x)
+
+
+def _bias_gradient(dtype: torch.dtype, gradient: Tensor, x: Tensor) -> Tensor:
+    return _column_sums(gradient).to(dtype)
 
 
 def _product_in(dtype: torch.dtype, a: Tensor, b: Tensor) -> Tensor:

@@ -199,7 +199,8 @@ def cross_entropy_forward(
         x = tl.load(logits + start + place + columns, mask=real, other=-float("inf"))
         x = x.to(tl.float32)
         higher = tl.maximum(highest, tl.max(x, axis=0))
-        total = total * tl.exp(highest - higher) + tl.sum(tl.exp(x - higher), axis=0)
+        against = tl.where(higher == -float("inf"), 0.0, higher)  # nothing but -inf so far
+        total = total * tl.exp(highest - against) + tl.sum(tl.exp(x - against), axis=0)
         highest = higher
     log_sum = highest + tl.log(total)
     inside = (label >= 0) & (label < width)

@@ -36,6 +36,7 @@ from bertolt.model.bert import (
     Only,
 )
 from bertolt.model.dropout import Dropout
+from bertolt.model.touched import has_hooks, has_own_forward
 
 # What oneDNN calls the activations, and how it computes them. Others run after the product.
 _FUSED = {
@@ -279,7 +280,7 @@ class PreparedEncoder:
             base is not None
             and base.attention_backend is self._backend
             and all(holder.get(name) is part for holder, name, part in self._parts)
-            and not any(_has_hooks(part) or _has_own_forward(part) for part in self._modules)
+            and not any(has_hooks(part) or has_own_forward(part) for part in self._modules)
             and self._count_writes() == self._writes
         )
 
@@ -364,14 +365,6 @@ def _parts(base: BertModel) -> list[tuple[dict[str, Any], str, Any]]:
     ]
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _has_own_forward(module: nn.Module) -> bool:
-    return "forward" in vars(module) or getattr(module, "_compiled_call_impl", None) is not None
-
-
 def _why_not(base: BertModel) -> str:
     """Why a model cannot be prepared; empty if it can."""
     if base.device.type != "cpu":
@@ -385,9 +378,9 @@ def _why_not(base: BertModel) -> str:
     for name, module in base.encoder.named_modules():
         if type(module) not in _KNOWN:
             return f"encoder.{name} is a {type(module).__name__}"
-        if _has_hooks(module):
+        if has_hooks(module):
             return f"encoder.{name} has hooks"
-        if _has_own_forward(module):
+        if has_own_forward(module):
             return f"encoder.{name} is compiled or has another forward"
     return ""
 

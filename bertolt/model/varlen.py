@@ -20,6 +20,7 @@ DTYPES: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)
 _CAPABILITY = (8, 0)
 _LARGEST_HEAD = 128  # larger ones exist, but not with dropout and a gradient on every such GPU
 _HEAD_MULTIPLE = 8
+_HOPPER = 9
 _BLOCK_ROWS = 8192
 _BLOCK_LENGTH = 128
 _ARGUMENTS = (
@@ -78,10 +79,11 @@ def takes_blocks(q: Tensor, batch: PackedBatch, causal: bool) -> bool:
         torch.is_grad_enabled()
         and not causal
         and q.shape[0] >= _BLOCK_ROWS
-        and q.shape[0] == batch.num_sequences * batch.max_seqlen
+        # All rows are tokens, and as many as if each sequence were as long as the longest may be.
+        and q.shape[0] == batch.num_tokens == batch.num_sequences * batch.max_seqlen
         and batch.max_seqlen >= _BLOCK_LENGTH
         and torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
-        and torch.cuda.get_device_capability(q.device) >= (9, 0)
+        and torch.cuda.get_device_capability(q.device)[0] == _HOPPER
     )
 
 

@@ -31,6 +31,7 @@ from bertolt.distributed import World
 from bertolt.model import fused
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
+from bertolt.model.touched import has_hooks, has_own_forward
 from bertolt.train.gradients import gradient_norm, update_if_finite
 from bertolt.train.optim import AdamW
 
@@ -85,14 +86,15 @@ def _with_rows(batch: PackedBatch, rows: int, starts: Tensor) -> PackedBatch:
         cu_seqlens=starts,
         labels=labels,
         empty_sequences=len(starts) - len(batch.cu_seqlens),
-        known=KnownOnHost(starts, labels, starts, labelled),
+        known=KnownOnHost(cu_seqlens=starts, labels=labels, starts=starts, labelled_rows=labelled),
     )
 
 
 def _multiple(number: int, bounds: tuple[int, int]) -> int:
     """What a number is rounded up to a multiple of."""
     least, most = bounds
-    return min(most, max(least, 1 << (number // _SHARE).bit_length() >> 1))
+    power = (1 << (number // _SHARE).bit_length()) >> 1
+    return min(most, max(least, power))
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -100,7 +102,7 @@ def _round_up(number: int, multiple: int) -> int:
 
 
 @dataclass
-class _Graphs:
+class _Step:
     """One captured step.
 
     Attributes:
@@ -111,8 +113,8 @@ class _Graphs:
         kept: other tensors that the one leaves for the other.
     """
 
-    learn: Any
-    update: Any
+    learn: torch.cuda.CUDAGraph
+    update: torch.cuda.CUDAGraph
     batch: PackedBatch
     found: Tensor
     kept: list[Tensor]
@@ -151,15 +153,28 @@ class CapturedSteps:
     max_grad_norm: float
     failure: str | None = None
     replayed: int = 0
-    _graphs: dict[Any, _Graphs | None] = field(default_factory=dict, repr=False)
     _taken_in: Any = field(default=None, repr=False)
-    _rates: list[Tensor] = field(default_factory=list, repr=False)
-    _pool: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """Forget what was captured, and look at the model and its optimizer as they are now."""
+        self._steps: dict[Any, _Step] = {}
+        self._seen: set[Any] = set()
+        self._pool: Any = None
+        groups = self.optimizer.param_groups
+        self._rates = [torch.zeros((), device=self.model.device) for _ in groups]
         # Read once: to walk through them takes a millisecond, in which the GPU would wait.
         self._modules = list(self.model.modules())
-        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._parameters = [p for group in groups for p in group["params"]]
+        self._weights = list(self.model.parameters())
+
+    def belongs_to(
+        self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, max_grad_norm: float
+    ) -> bool:
+        """Whether it makes the steps of these."""
+        return (self.model, self.optimizer, self.max_grad_norm) == (model, optimizer, max_grad_norm)
 
     def rounded(self, batch: PackedBatch) -> PackedBatch:
         """A batch as a collator made it, in a shape that will come again."""
@@ -171,15 +186,21 @@ class CapturedSteps:
 
         Kernels go by them, and how many random numbers they draw.
         """
-        rows = batch.input_ids.shape[0]
-        if rows == batch.num_tokens:
+        rows, tokens = batch.input_ids.shape[0], batch.num_tokens
+        if rows == tokens or self._watched():
             return batch
-        longest = _round_up(batch.max_seqlen, _LENGTHS)
+        table = self.model.config.max_position_embeddings
+        longest = min(_round_up(batch.max_seqlen, _LENGTHS), table)
         return replace(
             batch,
-            max_seqlen=min(longest, self.model.config.max_position_embeddings),
-            num_tokens=max(0, rows - _multiple(batch.num_tokens, _ROWS)),
+            max_seqlen=max(batch.max_seqlen, longest),  # too long a text is still told
+            num_tokens=min(tokens, max(0, rows - _multiple(tokens, _ROWS))),
         )
+
+    def _watched(self) -> bool:
+        """Whether passes collect what depends on more than shapes."""
+        config = self.model.config
+        return config.output_attentions or config.output_hidden_states
 
     def make(self, batches: Sequence[PackedBatch]) -> tuple[float, float] | None:
         """Make a step if one like it was captured, or can be now.
@@ -193,88 +214,97 @@ class CapturedSteps:
         """
         if self.failure is not None or len(batches) != 1 or not self._plain():
             return None
-        (batch,) = batches
         taken_in = self._fixed()
         if taken_in != self._taken_in:
-            self._graphs.clear()
+            self._start_again()
             self._taken_in = taken_in
-        key = _shape(batch)
-        if key not in self._graphs:
-            if len(self._graphs) < MOST_GRAPHS:
-                self._graphs[key] = None
-            return None
-        captured = self._graphs[key] or self._capture_or_tell(batch)
+        (batch,) = batches
+        captured = self._captured(_shape(batch), batch)
         if captured is None:
             return None
-        self._graphs[key] = captured
         for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         self.replayed += 1
         return captured.replay(batch)
 
+    def _captured(self, shape: Any, batch: PackedBatch) -> _Step | None:
+        """The step of a shape, captured now if it came before; None if it is new."""
+        if shape not in self._seen:
+            self._seen.add(shape)
+        elif shape not in self._steps and len(self._steps) < MOST_GRAPHS:
+            try:
+                self._steps[shape] = self._capture(batch)
+            except Exception as error:  # noqa: BLE001 - made as usual, the step tells what is wrong
+                self.failure = (str(error).splitlines() or [type(error).__name__])[0]
+                self._start_again()
+                warnings.warn(
+                    f"steps are not captured as CUDA graphs: {self.failure}", stacklevel=2
+                )
+        return self._steps.get(shape)
+
     def _plain(self) -> bool:
-        """Whether a pass through the model does nothing that a replay would leave out."""
-        return not any(
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-            or vars(module).get("gradient_checkpointing", False)
-            for module in self._modules
-        ) and not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._parameters)
+        """Whether a step does nothing that a replay would leave out."""
+        optimizer = self.optimizer
+        return not (
+            self._watched()
+            or optimizer._optimizer_step_pre_hooks
+            or optimizer._optimizer_step_post_hooks
+            or any(has_hooks(module) or has_own_forward(module) for module in self._modules)
+            or any(vars(module).get("gradient_checkpointing") for module in self._modules)
+            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._weights)
+        )
 
     def _fixed(self) -> Any:
         """All that a graph takes in of the model and its optimizer."""
         state = self.optimizer.state
         return (
-            [(p.data_ptr(), p.requires_grad, _address(state.get(p))) for p in self._parameters],
-            [(module.training, vars(module).get("p")) for module in self._modules],
+            [(p.data_ptr(), p.requires_grad) for p in self._weights],
+            [_address(state.get(p)) for p in self._parameters],
+            [(module.training, *map(vars(module).get, _TAKEN_IN)) for module in self._modules],
             [
-                {name: value for name, value in group.items() if name not in _NOT_TAKEN_IN}
+                [len(group["params"]), *(group.get(name) for name in _SETTINGS)]
                 for group in self.optimizer.param_groups
             ],
             self.model.attention_backend.name,
         )
 
-    def _capture_or_tell(self, batch: PackedBatch) -> _Graphs | None:
-        try:
-            return self._capture(batch)
-        except (RuntimeError, torch.OutOfMemoryError) as error:
-            self.failure = str(error).splitlines()[0]
-            self._graphs.clear()
-            self.optimizer.zero_grad(set_to_none=True)
-            warnings.warn(f"steps are not captured as CUDA graphs: {self.failure}", stacklevel=2)
-            return None
-
-    def _capture(self, batch: PackedBatch) -> _Graphs:
+    def _capture(self, batch: PackedBatch) -> _Step:
         """Take down what a step does; nothing is computed yet."""
         device = self.model.device
         used, there = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
         if used > _MEMORY * there:
-            raise RuntimeError(f"a step takes {used / there:.0%} of the GPU's memory")
+            raise RuntimeError(f"{used / there:.0%} of the GPU's memory has been in use without")
         inside = batch.to(device, non_blocking=True)
-        if not self._rates:
-            self._rates = [torch.zeros((), device=device) for _ in self.optimizer.param_groups]
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         learn, update = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        parameters = self._parameters
-        with self._rates_as_tensors(), fused.preferred(True):
-            with self._into(learn):
-                with self.precision.autocast(device):
-                    loss = self.model(inside).loss
-                loss.backward()
-                norm = gradient_norm(parameters)
-                found = torch.stack([loss.detach().double(), norm.double()])
-            del loss
-            with self._into(update):
-                update_if_finite(self.optimizer, parameters, found, norm, self.max_grad_norm)
-                self.optimizer.zero_grad(set_to_none=True)
-        return _Graphs(learn, update, inside, found, [norm])
+        # What others have left would be added to, and read again by every replay.
+        self.model.zero_grad(set_to_none=True)
+        try:
+            with self._rates_as_tensors(), fused.preferred(True):
+                with self._into(learn):
+                    with self.precision.autocast(device):
+                        loss = self.model(inside).loss
+                    loss.backward()
+                    norm = gradient_norm(self._parameters)
+                    found = torch.stack([loss.detach().double(), norm.double()])
+                del loss
+                with self._into(update):
+                    limit = self.max_grad_norm
+                    update_if_finite(self.optimizer, self._parameters, found, norm, limit)
+                    self.model.zero_grad(set_to_none=True)
+        finally:
+            self.model.zero_grad(set_to_none=True)
+        return _Step(learn, update, inside, found, [norm])
 
-    def _into(self, graph: Any) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _into(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
         """Inside, what this thread starts on the GPU is taken down and not done."""
-        # The thread that makes batches goes on pinning memory meanwhile.
-        return torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),  # back to it, whatever a capture leaves
+            # The thread that makes batches goes on pinning memory meanwhile.
+            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+        ):
+            yield
 
     @contextlib.contextmanager
     def _rates_as_tensors(self) -> Iterator[None]:
@@ -290,7 +320,10 @@ class CapturedSteps:
                 group["lr"], group["capturable"] = rate, capturable
 
 
-_NOT_TAKEN_IN = ("params", "lr", "initial_lr")
+_TAKEN_IN = ("p", "dropout_p", "next_sentence_weight")
+"""Numbers of modules that kernels are given."""
+_SETTINGS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "fused")
+"""Those of a group of the optimizer; its learning rate is read at each replay."""
 
 
 def _address(state: Mapping[str, Any] | None) -> int | None:
@@ -318,7 +351,9 @@ def captured_steps(
     possible = (
         world.alone
         and model.device.type == "cuda"
+        and model.device.index in (None, torch.cuda.current_device())
         and model.replayable
+        and not model.config.is_decoder
         and type(model).__module__.startswith("bertolt.")
         and model.attention_backend.name == "varlen"
         and precision.name == "bf16"

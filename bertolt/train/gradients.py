@@ -44,7 +44,7 @@ def clip_and_step(
 
 def can_hold_back(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
     """Whether `update_if_finite` can be used, and spares the host from waiting for a GPU."""
-    return device.type == "cuda" and isinstance(optimizer, AdamW) and optimizer.fused
+    return device.type == "cuda" and type(optimizer) is AdamW and optimizer.fused
 
 
 def update_if_finite(

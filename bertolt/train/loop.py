@@ -106,7 +106,6 @@ def train_step(
     """
     start = time.perf_counter()
     micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
-    device = next(model.parameters()).device
     counts, sizes = _totals(model, micro, world)
     if not any(counts.values()):
         raise DataError(
@@ -117,31 +116,17 @@ def train_step(
     learning_rate = float(optimizer.param_groups[0]["lr"])
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def require_finite(loss: float, norm: float) -> None:
-        _require_finite(loss, norm, step, learning_rate, optimizer)
-
+    made = None
     if captured is not None:
+        assert captured.belongs_to(model, optimizer, max_grad_norm)
         micro = [captured.bounded(batch) for batch in micro]
-    replayed = None if captured is None else captured.make(micro)
-    if replayed is not None:
-        loss_value, norm_value = replayed
-        require_finite(loss_value, norm_value)
-    else:
+        made = captured.make(micro)
+    if made is None:
         with fused.preferred(captured is not None):
             loss = _add_gradients(model, micro, optimizer, counts, precision, world)
-        norm = gradient_norm(parameters).to(device)
-        both = torch.stack([loss.double(), norm.double()])
-        if world.alone and can_hold_back(optimizer, device):
-            assert isinstance(optimizer, AdamW)
-            reading = ToHost(both)
-            update_if_finite(optimizer, parameters, both, norm, max_grad_norm)
-            # On a GPU this is the one place of a step that waits for it, but for its update.
-            loss_value, norm_value = reading.wait()[0].tolist()
-            require_finite(loss_value, norm_value)
-        else:
-            loss_value, norm_value = both.tolist()
-            require_finite(loss_value, norm_value)
-            clip_and_step(optimizer, parameters, norm, max_grad_norm)
+        made = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
+    loss_value, norm_value = made
+    _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
     # Torch's fused update leaves a tensor's count of writes as it was, by which others go.
     torch.autograd.graph.increment_version(parameters)
     if scheduler is not None:
@@ -183,6 +168,29 @@ def _add_gradients(
                 part.backward()  # type: ignore[no-untyped-call]
             loss = loss + part.detach()
     return world.sum_tensor(loss)
+
+
+def _update_if_finite(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    loss: Tensor,
+    max_grad_norm: float,
+    world: World,
+) -> tuple[float, float]:
+    """The update of a step, unless its loss or the norm of its gradients is not finite; both."""
+    norm = gradient_norm(parameters).to(loss.device)
+    found = torch.stack([loss.double(), norm.double()])
+    if world.alone and can_hold_back(optimizer, loss.device):
+        assert isinstance(optimizer, AdamW)
+        sent = ToHost(found)
+        update_if_finite(optimizer, parameters, found, norm, max_grad_norm)
+        # On a GPU this is the one place of a step that waits for it, and not for the update.
+        loss_value, norm_value = sent.wait()[0].tolist()
+    else:
+        loss_value, norm_value = found.tolist()
+        if math.isfinite(loss_value) and math.isfinite(norm_value):
+            clip_and_step(optimizer, parameters, norm, max_grad_norm)
+    return loss_value, norm_value
 
 
 class _Sizes(NamedTuple):
@@ -378,6 +386,8 @@ class _Answered:
     def read(self, model: PreTrainedModel) -> EvaluatedBatch:
         """All of it, once it is there."""
         logits, *numbers = self._sent.wait()
+        if logits.is_pinned():
+            logits = logits.clone()  # it may be kept, and pinned memory is for what is on its way
         count = len(self.names)
         return EvaluatedBatch(
             rows=self.numbers,

@@ -25,6 +25,8 @@ from bertolt import (
 )
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.distributed import ALONE
+from bertolt.errors import UsageError
+from bertolt.model import varlen
 from bertolt.model.precision import PrecisionChoice
 from bertolt.train.captured import LARGE, CapturedSteps, captured_steps, rounded
 
@@ -130,6 +132,8 @@ def test_no_head_learns_anything_else_from_a_rounded_batch(
         for model, used in ((usual, batch), (other, steps.rounded(batch)))
     ]
     assert logs[1].loss == pytest.approx(logs[0].loss, rel=1e-5)
+    with torch.no_grad():
+        assert float(other(shaped).loss) == pytest.approx(float(usual(batch).loss), rel=1e-4)
     assert logs[1].sequences == logs[0].sequences == len(lengths)
     assert logs[1].tokens == logs[0].tokens == sum(lengths)
     for ours, theirs in zip(other.parameters(), usual.parameters(), strict=True):
@@ -149,6 +153,58 @@ def test_sizes_of_bounded_batches_hold_for_all_of_their_shape(
         assert bounded.num_tokens <= sum(lengths)
         found.append((bounded.input_ids.shape, bounded.max_seqlen, bounded.num_tokens))
     assert len(set(found)) == 1
+
+
+def test_a_text_that_is_too_long_is_still_told(tiny_config: Callable[..., Any]) -> None:
+    model = BertForSequenceClassification(tiny_config(max_position_embeddings=32))
+    steps = CapturedSteps(model, AdamW(model.parameters()), BF16, 1.0)
+    batch = steps.bounded(steps.rounded(packed([40, 3], labels=torch.tensor([0, 1]))))
+    with pytest.raises(UsageError, match="a text of 40 tokens is longer"):
+        model(batch)
+
+
+def test_a_batch_with_much_filler_of_its_own_keeps_its_sizes(
+    tiny_config: Callable[..., Any],
+) -> None:
+    model = BertForSequenceClassification(tiny_config())
+    steps = CapturedSteps(model, AdamW(model.parameters()), BF16, 1.0)
+    batch = packed([60, 40], labels=torch.tensor([0, 1]), row_multiple=1024)
+    found = steps.bounded(steps.rounded(batch))
+    assert found.input_ids.shape[0] == 1024
+    assert found.num_tokens <= 100
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fits"),
+    [
+        ([256] * 40, True),
+        ([512] * 60 + [500] * 4, False),
+        ([128] * 60 + [100] + [128] * 3, False),
+        ([100] + [512] * 63, False),
+        ([120] * 32 + [128] * 100, False),
+        ([250] * 40, True),
+        ([249] * 33, False),
+    ],
+    ids=["even", "nearly", "one", "first", "half", "even-below-a-bound", "odd-number"],
+)
+def test_blocks_are_for_sequences_of_one_length_alone(
+    lengths: list[int],
+    fits: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: Callable[..., Any],
+) -> None:
+    """On a CPU that is taken for a Hopper GPU: how a batch is laid out does not depend on it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    model = BertForMaskedLM(tiny_config(max_position_embeddings=512))
+    steps = CapturedSteps(model, AdamW(model.parameters()), BF16, 1.0)
+    ids = [[5] * length for length in lengths]
+    labels = [[7, *[IGNORE_INDEX] * (length - 1)] for length in lengths]
+    batch = PackedBatch.from_sequences(ids, token_labels=labels)
+    for used in (steps.bounded(steps.rounded(batch)), steps.rounded(batch)):
+        q = torch.zeros(used.input_ids.shape[0], 1, 8)
+        assert varlen.takes_blocks(q, used, causal=False) is fits
+    q = torch.zeros(batch.input_ids.shape[0], 1, 8)
+    assert not varlen.takes_blocks(q, batch, causal=False)  # it has filler
 
 
 def test_a_cpu_replays_nothing(tiny_config: Callable[..., Any]) -> None:
