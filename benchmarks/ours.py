@@ -24,7 +24,8 @@ from bertolt import (
     TrainingArguments,
 )
 from bertolt.data.encode import encode_texts
-from bertolt.train.loop import History, StepLog
+from bertolt.train.loop import History
+from bertolt.train.step import StepLog
 
 
 class _Ticking:

@@ -60,10 +60,10 @@ if TYPE_CHECKING:
     from bertolt.predict import Predictor as Predictor
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
     from bertolt.tokenization import BertTokenizer as BertTokenizer
-    from bertolt.train.loop import train_step as train_step
     from bertolt.train.optim import AdamW as AdamW
     from bertolt.train.optim import get_scheduler as get_scheduler
     from bertolt.train.optim import parameter_groups as parameter_groups
+    from bertolt.train.step import train_step as train_step
     from bertolt.train.trainer import EvalPrediction as EvalPrediction
     from bertolt.train.trainer import Trainer as Trainer
 
@@ -113,7 +113,7 @@ _HOME = {
     "get_scheduler": "bertolt.train.optim",
     "load_metric": "bertolt.metrics",
     "parameter_groups": "bertolt.train.optim",
-    "train_step": "bertolt.train.loop",
+    "train_step": "bertolt.train.step",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -18,8 +18,8 @@ from bertolt.machine import cpu_name, keep_freed_memory, memory_bytes
 from bertolt.model.heads import BertForMaskedLM
 from bertolt.model.precision import choose_precision
 from bertolt.plan import Device
-from bertolt.train.loop import train_step
 from bertolt.train.optim import AdamW, parameter_groups
+from bertolt.train.step import train_step
 from bertolt.words import plural
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from bertolt import BertForSequenceClassification, PackingCollator
 from bertolt.data.encode import encode_texts
 from bertolt.evaluation import Scores, WrongRow, majority, score
 from bertolt.metrics import ConfusionMatrix
-from bertolt.train.loop import FP32
+from bertolt.model.precision import FP32
 
 NAMES = ["bad", "fair", "good"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -79,19 +79,20 @@ def test_the_library_never_imports_the_peer() -> None:
 
 def test_importing_takes_less_than_50_ms() -> None:
     code = (
-        "import time\nstart = time.perf_counter()\nimport bertolt\n"
-        "print(time.perf_counter() - start)"
+        "import time\nstart = time.process_time()\nimport bertolt\n"
+        "print(time.process_time() - start)"
     )
     assert min(float(python(code)) for _ in range(5)) < 0.050
 
 
 def test_help_takes_less_than_300_ms() -> None:
-    """Twice that is allowed, for machines that do other things as well; the best of several."""
+    """Of a processor, twice that, for slow ones; the best of several."""
 
     def seconds() -> float:
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "bertolt", "--help"]
         assert b"finetune" in subprocess.run(command, capture_output=True, check=True).stdout
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.600

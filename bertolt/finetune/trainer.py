@@ -19,8 +19,9 @@ from bertolt.evaluation import Scores, majority, score
 from bertolt.finetune.data import Prepared
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.loop import Callback, History, StepLog
+from bertolt.train.loop import Callback, History
 from bertolt.train.saving import Saving
+from bertolt.train.step import StepLog
 from bertolt.train.trainer import Data, Trainer
 
 # Options that may change when a run is resumed: those of its output, and those whose effect is seen

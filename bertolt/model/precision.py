@@ -41,6 +41,9 @@ class PrecisionChoice:
         return torch.autocast(device.type, dtype=self.dtype)
 
 
+FP32 = PrecisionChoice("fp32", "the default")
+
+
 def choose_precision(
     requested: str, device: torch.device, *, answering: bool = False
 ) -> PrecisionChoice:

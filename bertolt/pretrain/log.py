@@ -12,7 +12,8 @@ from bertolt.console import say
 from bertolt.errors import UsageError
 from bertolt.files import disk_errors, write_text
 from bertolt.pretrain.measure import masked_loss
-from bertolt.train.loop import History, StepLog
+from bertolt.train.loop import History
+from bertolt.train.step import StepLog
 
 NEAR = 0.93
 """A loss above this share of the entropy of single tokens has learned next to nothing else."""

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from bertolt.console import say
-from bertolt.train.loop import History, StepLog
+from bertolt.train.loop import History
+from bertolt.train.step import StepLog
 from bertolt.words import duration
 
 if TYPE_CHECKING:

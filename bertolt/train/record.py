@@ -11,7 +11,7 @@ from bertolt import machine
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
 from bertolt.report import CurvePoint, LoadRow, Machine, ModelSummary
-from bertolt.train.loop import StepLog
+from bertolt.train.step import StepLog
 
 
 def machine_of(model: PreTrainedModel, precision: PrecisionChoice) -> Machine:

@@ -27,7 +27,8 @@ from bertolt.console import TERMINATED, say
 from bertolt.distributed import ALONE, World
 from bertolt.errors import UsageError
 from bertolt.train.complete import plain, require_same_settings
-from bertolt.train.loop import History, StepLog
+from bertolt.train.loop import History
+from bertolt.train.step import StepLog
 
 
 @runtime_checkable

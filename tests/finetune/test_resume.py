@@ -21,7 +21,7 @@ from bertolt.errors import BertoltError
 from bertolt.finetune import finetune
 from bertolt.finetune.output import output_folder
 from bertolt.finetune.trainer import GoodWeights
-from bertolt.train.loop import StepLog
+from bertolt.train.step import StepLog
 from tests.disks import file_system
 
 Run = Callable[..., Any]

@@ -34,8 +34,8 @@ from bertolt.model.precision import PrecisionChoice, choose_precision
 from bertolt.model.varlen import why_not
 from bertolt.randomness import random_state, set_random_state
 from bertolt.train.captured import captured_steps, rounded
-from bertolt.train.loop import StepLog
 from bertolt.train.optim import parameter_groups
+from bertolt.train.step import StepLog
 
 CUDA = torch.device("cuda")
 BF16 = PrecisionChoice("bf16", "for the test")

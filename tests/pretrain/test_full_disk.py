@@ -18,7 +18,7 @@ from bertolt.cli import main
 from bertolt.errors import BertoltError
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import PretrainResult, pretrain
-from bertolt.train.loop import StepLog
+from bertolt.train.step import StepLog
 from tests.disks import file_system
 
 Make = Callable[..., PretrainOptions]

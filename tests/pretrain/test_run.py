@@ -34,7 +34,7 @@ from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
 from bertolt.pretrain.setup import PASS_TOKENS, _even_rows
-from bertolt.train.loop import StepLog, train_step
+from bertolt.train.step import StepLog, train_step
 from tests.pretrain.corpora import predictable_shards, random_shards, shard, write_corpus
 
 Make = Callable[..., PretrainOptions]

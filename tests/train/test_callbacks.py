@@ -10,7 +10,8 @@ import pytest
 
 from bertolt.train import callbacks
 from bertolt.train.callbacks import Progress
-from bertolt.train.loop import History, StepLog
+from bertolt.train.loop import History
+from bertolt.train.step import StepLog
 
 
 def log(step: int, loss: float = 0.5) -> StepLog:

@@ -22,8 +22,9 @@ from bertolt import (
 )
 from bertolt.data.prefetch import in_background
 from bertolt.errors import CheckpointError, UsageError
-from bertolt.train.loop import History, StepLog
+from bertolt.train.loop import History
 from bertolt.train.saving import Best
+from bertolt.train.step import StepLog
 
 Rows = list[dict[str, Any]]
 

@@ -32,7 +32,8 @@ from bertolt import (
 )
 from bertolt.data.sampler import BatchSampler
 from bertolt.errors import TrainingError, UsageError
-from bertolt.train.loop import History, StepLog
+from bertolt.train.loop import History
+from bertolt.train.step import StepLog
 
 Rows = list[dict[str, Any]]
 

@@ -1,0 +1,223 @@
+"""One training step: the update from a batch or several.
+
+The `Trainer`, the command line and a loop written by hand all call this `train_step`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bertolt.data.batch import PackedBatch
+from bertolt.data.prefetch import ToHost
+from bertolt.distributed import ALONE, World
+from bertolt.errors import DataError, TrainingError
+from bertolt.model import fused
+from bertolt.model.precision import FP32, PrecisionChoice
+from bertolt.model.pretrained import PreTrainedModel
+from bertolt.train.captured import CapturedSteps
+from bertolt.train.gradients import (
+    can_hold_back,
+    clip_and_step,
+    gradient_norm,
+    sparse_word_gradient,
+    update_if_finite,
+)
+from bertolt.train.optim import AdamW
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLog:
+    """One optimizer step.
+
+    Attributes:
+        step: its number, from 1.
+        loss: mean over the step's targets.
+        grad_norm: of all gradients, before clipping.
+        learning_rate: that the step was made with.
+        sequences, tokens: real ones, of all its batches.
+        rows: tokens and filler together.
+        seconds: it took.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    sequences: int
+    tokens: int
+    rows: int
+    seconds: float
+
+
+def train_step(
+    model: PreTrainedModel,
+    batches: PackedBatch | Sequence[PackedBatch],
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any = None,
+    *,
+    max_grad_norm: float = 1.0,
+    precision: PrecisionChoice = FP32,
+    step: int = 1,
+    world: World = ALONE,
+    captured: CapturedSteps | None = None,
+) -> StepLog:
+    """Forward, backward, check, clip, step: one update from one batch or several.
+
+    Several batches act as one large batch: every loss is divided by all of their labels. So do
+    those of several processes, each of which calls this with as many.
+
+    Args:
+        model: in training mode; returns an output with `loss`.
+        batches: one batch, or the micro-batches of gradient accumulation.
+        optimizer: updates the parameters; its gradients are cleared after.
+        scheduler: stepped after the optimizer, if given.
+        max_grad_norm: gradients are scaled down to this norm; 0: not clipped.
+        precision: number format of the forward pass.
+        step: its number, for the log and for errors.
+        world: the processes that make the step together; `world.replicate(model)` or `.shard` it.
+        captured: replays steps of few tokens on a GPU; see `bertolt.train.captured`.
+
+    Returns:
+        The log of the whole step, the same on every process.
+
+    Raises:
+        TrainingError: the loss or a gradient is not finite; nothing has been updated.
+        DataError: no label of the batches takes part in the loss.
+    """
+    start = time.perf_counter()
+    micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
+    counts, sizes = _totals(model, micro, world)
+    if not any(counts.values()):
+        raise DataError(
+            "no label of this step takes part in the loss",
+            place=f"step {step}",
+            fix="give the rows labels that are not all ignored",
+        )
+    learning_rate = float(optimizer.param_groups[0]["lr"])
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    made = None
+    if captured is not None:
+        assert captured.belongs_to(model, optimizer, max_grad_norm)
+        micro = [captured.bounded(batch) for batch in micro]
+        made = captured.make(micro)
+    if made is None:
+        with fused.preferred(captured is not None):
+            loss = _add_gradients(model, micro, optimizer, counts, precision, world)
+        made = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
+    loss_value, norm_value = made
+    _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
+    # Torch's fused update leaves a tensor's count of writes as it was, by which others go.
+    torch.autograd.graph.increment_version(parameters)
+    if scheduler is not None:
+        scheduler.step()
+    optimizer.zero_grad(set_to_none=True)
+    return StepLog(
+        step=step,
+        loss=loss_value,
+        grad_norm=norm_value,
+        learning_rate=learning_rate,
+        sequences=sizes.sequences,
+        tokens=sizes.tokens,
+        rows=sizes.rows,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _add_gradients(
+    model: PreTrainedModel,
+    micro: Sequence[PackedBatch],
+    optimizer: torch.optim.Optimizer,
+    counts: Mapping[str, int],
+    precision: PrecisionChoice,
+    world: World,
+) -> Tensor:
+    """Forward and backward through all batches of a step; its loss, a scalar on the device."""
+    device = next(model.parameters()).device
+    loss = torch.zeros((), device=device)
+    # What several processes exchange is dense.
+    rows_alone = world.alone and model.get_output_embeddings() is None
+    table = model.get_input_embeddings()
+    with sparse_word_gradient(table, optimizer) if rows_alone else contextlib.nullcontext():
+        for number, batch in enumerate(micro, 1):
+            with world.accumulating(model, last=number == len(micro)):
+                with precision.autocast(device):
+                    counted = replace(batch, loss_counts=counts)
+                    part = world.loss(model, counted.to(device, non_blocking=True))
+                part = part * 0.0 if batch.stand_in else part
+                part.backward()  # type: ignore[no-untyped-call]
+            loss = loss + part.detach()
+    return world.sum_tensor(loss)
+
+
+def _update_if_finite(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    loss: Tensor,
+    max_grad_norm: float,
+    world: World,
+) -> tuple[float, float]:
+    """The update of a step, unless its loss or the norm of its gradients is not finite; both."""
+    norm = gradient_norm(parameters).to(loss.device)
+    found = torch.stack([loss.double(), norm.double()])
+    if world.alone and can_hold_back(optimizer, loss.device):
+        assert isinstance(optimizer, AdamW)
+        sent = ToHost(found)
+        update_if_finite(optimizer, parameters, found, norm, max_grad_norm)
+        # On a GPU this is the one place of a step that waits for it, and not for the update.
+        loss_value, norm_value = sent.wait()[0].tolist()
+    else:
+        loss_value, norm_value = found.tolist()
+        if math.isfinite(loss_value) and math.isfinite(norm_value):
+            clip_and_step(optimizer, parameters, norm, max_grad_norm)
+    return loss_value, norm_value
+
+
+class _Sizes(NamedTuple):
+    sequences: int
+    tokens: int
+    rows: int
+
+
+def _totals(
+    model: PreTrainedModel, batches: Sequence[PackedBatch], world: World
+) -> tuple[Counter[str], _Sizes]:
+    """Labels of each target and sizes, of all batches of all processes; stand-ins count nothing."""
+    own = [batch for batch in batches if not batch.stand_in]
+    counts: Counter[str] = Counter()
+    for batch in own:
+        counts.update(model.count_targets(batch))
+    names = sorted(model.targets | counts.keys())
+    numbers = world.sum(
+        [
+            *(counts[name] for name in names),
+            sum(batch.num_sequences - batch.empty_sequences for batch in own),
+            sum(batch.num_tokens for batch in own),
+            sum(batch.input_ids.shape[0] for batch in own),
+        ]
+    )
+    *found, sequences, tokens, rows = map(int, numbers)
+    return Counter(dict(zip(names, found, strict=True))), _Sizes(sequences, tokens, rows)
+
+
+def _require_finite(
+    loss: float, norm: float, step: int, learning_rate: float, optimizer: torch.optim.Optimizer
+) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    optimizer.zero_grad(set_to_none=True)
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
+    raise TrainingError(
+        f"{what}; the update was not made, so the weights are those of step {step - 1}",
+        place=f"step {step}, learning rate {learning_rate:g}",
+        fix="use a smaller learning rate, or more warmup",
+    )

@@ -1,0 +1,30 @@
+"""What the tests of a step and of a run train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.small import STILL, Model
+
+
+@pytest.fixture
+def make_model(tiny_config: Any) -> Callable[..., Model]:
+    def make(**changes: Any) -> Model:
+        torch.manual_seed(0)
+        return Model(tiny_config(num_labels=3, **{**STILL, **changes})).train()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    draw = np.random.default_rng(0)
+    return [
+        {"input_ids": draw.integers(1, 97, draw.integers(1, 30)), "label": int(draw.integers(3))}
+        for _ in range(32)
+    ]

@@ -1,0 +1,30 @@
+"""A model small enough to train in a test, and what is done with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from bertolt import BertForSequenceClassification, PackedBatch, PackingCollator
+
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+Model = BertForSequenceClassification
+
+
+def pack(rows: list[dict[str, Any]]) -> PackedBatch:
+    return PackingCollator()(rows)
+
+
+def descent(model: nn.Module, lr: float = 0.1) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def assert_same_weights(found: nn.Module, wanted: dict[str, torch.Tensor], atol: float = 0) -> None:
+    for name, value in found.named_parameters():
+        torch.testing.assert_close(value, wanted[name], atol=atol, rtol=0, msg=name)
