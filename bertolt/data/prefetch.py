@@ -81,7 +81,9 @@ def _in_order(items: Iterator[T], depth: int, worker: ThreadPoolExecutor) -> Ite
 
 
 @contextlib.contextmanager
-def ahead_of(change: Callable[[S], T], items: Iterator[S]) -> Iterator[Iterator[T]]:
+def ahead_of(
+    change: Callable[[S], T], items: Iterator[S], prepare: Callable[[], object] | None = None
+) -> Iterator[Iterator[T]]:
     """`map(change, items)`, each result made by one other thread while the one before is used.
 
     The items are read in this thread, since not every source may be read in another, and since one
@@ -91,8 +93,9 @@ def ahead_of(change: Callable[[S], T], items: Iterator[S]) -> Iterator[Iterator[
     Args:
         change: made in the other thread.
         items: read one further than results are taken.
+        prepare: called once in the other thread.
     """
-    worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    worker = ThreadPoolExecutor(1, thread_name_prefix="ahead", initializer=prepare)
     try:
         yield _one_ahead(change, items, worker)
     finally:

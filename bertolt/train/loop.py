@@ -161,7 +161,7 @@ def _collated(
     if not made_ahead(device):
         yield map(make, dealt)
         return
-    with ahead_of(make, dealt) as ahead:
+    with ahead_of(make, dealt, prepare=lambda: torch.cuda.set_device(device)) as ahead:
         yield ahead
 
 
