@@ -66,6 +66,22 @@ def test_help_imports_nothing_heavy() -> None:
     assert python(code).splitlines()[-1] == "[]"
 
 
+def test_to_learn_and_to_answer_does_not_import_a_compiler(tiny_folder: Path) -> None:
+    """PyTorch's takes a second, and so does what reads tables."""
+    code = (
+        "import sys, bertolt\n"
+        f"model = bertolt.BertForSequenceClassification.from_pretrained({str(tiny_folder)!r})\n"
+        "batch = bertolt.PackingCollator()([{'input_ids': [2, 5, 3], 'label': 1}] * 4)\n"
+        "bertolt.train_step(model.train(), batch, bertolt.AdamW(model.parameters()))\n"
+        f"tokenizer = bertolt.BertTokenizer.from_pretrained({str(tiny_folder)!r})\n"
+        "from bertolt.predict import Predictor\n"
+        "import bertolt.commands\n"
+        "assert len(list(Predictor(model.eval(), tokenizer).predict(['good film']))) == 1\n"
+        "print([name for name in ('torch._dynamo', 'datasets') if name in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
 def test_the_library_never_imports_the_peer() -> None:
     code = (
         "import sys, pkgutil, importlib, bertolt\n"

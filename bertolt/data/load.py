@@ -16,14 +16,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import datasets
 import pyarrow as pa
 
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import BadRow, as_text, is_missing, open_source, unfit
 from bertolt.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 OnBadRow = Literal["drop", "error"]
 
@@ -148,6 +150,8 @@ class _Account:
             self._flush()
 
     def dataset(self) -> datasets.Dataset:
+        import datasets  # here, since it takes a second, and not every command reads a table
+
         if self._gathered:
             self._flush()
         if not self.rows_read:

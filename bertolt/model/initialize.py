@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+_DRAWN = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+"""By which PyTorch's layers draw their weights when they are built."""
+
+
+class left_undefined(TorchFunctionMode):
+    """Inside, new layers draw no weights: what is in their memory is there.
+
+    For weights that are read or drawn after anyway. To build on the meta device spares that too,
+    but imports what PyTorch knows of shapes, a second of each start.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Leave out what draws, and call all else."""
+        named = kwargs or {}
+        if func in _DRAWN:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def init_weights(module: nn.Module, std: float) -> None:

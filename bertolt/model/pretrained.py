@@ -491,18 +491,12 @@ class PreTrainedModel(nn.Module):
     def _build_empty(cls, config: BertConfig) -> Self:
         """The model with undefined parameters, to be initialised or overwritten one by one.
 
-        On the meta device building costs nothing. A subclass with buffers computes them while it
-        is built, so it is built in earnest.
+        A subclass with buffers computes them while it is built, so it is built in earnest.
         """
-        with torch.device("meta"):
-            model = cls(config)
-        if any(True for _ in model.buffers()):
-            with torch.random.fork_rng(devices=[]):
-                return cls(config)
-        model.to_empty(device="cpu")
-        # Moving off the meta device makes a new parameter for each name.
-        model.tie_weights()
-        return model
+        with torch.random.fork_rng(devices=[]):
+            with initialize.left_undefined():
+                model = cls(config)
+            return cls(config) if any(True for _ in model.buffers()) else model
 
     def initial_rule(self, key: str) -> str:
         """By which rule the parameter `key` was initialised, in words."""

@@ -15,11 +15,13 @@ from typing import Any, Literal, SupportsFloat
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from bertolt.errors import UsageError, nearest
 
 _CLIP_MARGIN = 1e-6  # as in torch's own clipping
+_STEP = inspect.unwrap(torch.optim.AdamW.step)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -79,6 +81,13 @@ class AdamW(torch.optim.AdamW):
         UsageError: `correct_bias=False`.
     """
 
+    # PyTorch's own, without wrappers that keep its compiler out and import it for that: a second
+    # of each start. So is `step`.
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -114,6 +123,11 @@ class AdamW(torch.optim.AdamW):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.grad_scale, self.found_inf, self._rows = None, None, {}
+
+    def step(self, closure: Any = None) -> Any:
+        """Update the parameters, as torch's `AdamW.step` does; what `closure` gives, if given."""
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return _STEP(self, closure)
 
     def step_clipped(self, norm: Tensor, max_norm: float) -> None:
         """Update with gradients of this norm scaled down to `max_norm`, without a pass of its own.

@@ -21,7 +21,7 @@ from torch import Tensor
 import bertolt
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.errors import UsageError
-from bertolt.model import attention as attention_module
+from bertolt.model import groups as groups_module
 from bertolt.model import varlen
 from bertolt.model.attention import (
     BACKENDS,
@@ -323,13 +323,13 @@ def test_groups_are_made_at_once_for_their_backend_and_for_another_when_it_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[int] = []
-    make = attention_module._lay_out_groups
+    make = groups_module.lay_out
 
     def counted(batch: PackedBatch, causal: bool, heads: int) -> Any:
         made.append(heads)
         return make(batch, causal, heads)
 
-    monkeypatch.setattr(attention_module, "_lay_out_groups", counted)
+    monkeypatch.setattr(groups_module, "lay_out", counted)
     batch = PackedBatch.from_sequences([[1] * 3, [1] * 4])
     prepare_layout(batch, heads=2)
     assert made == [2]
@@ -356,7 +356,7 @@ def test_groups_are_few_sizes_and_hold_every_sequence_once(lengths: list[int]) -
     batch = PackedBatch.from_sequences([[1] * length for length in lengths])
     groups = prepare_layout(batch, heads=1).grouped(1)
     assert sum(group.size for group in groups.groups) == len(lengths)
-    assert {group.size for group in groups.groups} <= set(attention_module.GROUP_SIZES)
+    assert {group.size for group in groups.groups} <= set(groups_module.GROUP_SIZES)
     assert sorted(groups.order.tolist()) == list(range(len(lengths)))
     for group, first in zip(
         groups.groups,

@@ -59,20 +59,21 @@ def test_fp32_answers_are_those_of_the_modules(real: Any, lengths: list[int]) ->
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("precision", "times"), [("bf16", 2.0), ("int8", 30.0)])
 def test_less_exact_answers_are_about_as_near_to_fp32_as_those_of_the_modules_in_bf16(
-    real: Any, precision: str, times: float
+    real: Any,
 ) -> None:
-    gaps: dict[str, float] = {precision: 0.0, "modules": 0.0}
-    for lengths in LENGTHS:
+    gaps = {"bf16": 0.0, "int8": 0.0, "modules": 0.0}
+    for lengths in ([7], [1], [6, 2, 3]):  # few: bfloat16 may be emulated
         batch = batch_of(lengths, real.config.vocab_size)
         exact = answers(real, batch, "fp32", ready=False)
         for name, found in (
-            (precision, answers(real, batch, precision)),
+            ("bf16", answers(real, batch, "bf16")),
+            ("int8", answers(real, batch, "int8")),
             ("modules", answers(real, batch, "bf16", ready=False)),
         ):
             gaps[name] = max(gaps[name], float((found - exact).abs().max()))
-    assert 0 < gaps[precision] < times * gaps["modules"]
+    assert 0 < gaps["bf16"] < 2 * gaps["modules"]
+    assert 0 < gaps["int8"] < 30 * gaps["modules"]
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu", "tanh"])

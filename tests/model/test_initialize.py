@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from bertolt.model.initialize import sinusoids
+from bertolt.model.initialize import left_undefined, sinusoids
 
 
 @pytest.mark.parametrize("width", [64, 65])
@@ -26,3 +27,14 @@ def test_neighbours_are_more_alike_than_others() -> None:
     alike = torch.nn.functional.cosine_similarity(table[:1], table[1:])
     assert float(alike[0]) > 0.95
     assert float(alike[0]) > float(alike[5]) > float(alike[50])
+
+
+def test_layers_that_are_left_undefined_draw_nothing() -> None:
+    before = torch.get_rng_state()
+    with left_undefined():
+        layers = [nn.Linear(3, 5), nn.Embedding(7, 3, padding_idx=0), nn.LayerNorm(3)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [tuple(layer.weight.shape) for layer in layers] == [(5, 3), (7, 3), (3,)]
+    assert torch.equal(layers[2].weight, torch.ones(3))
+    nn.init.normal_(layers[0].weight)
+    assert not torch.equal(torch.get_rng_state(), before)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bertolt.errors import UsageError
+from bertolt.model import precision
 from bertolt.model.precision import choose_precision
 
 CPU = torch.device("cpu")
@@ -26,6 +27,15 @@ def test_auto_measures_and_says_what_it_found() -> None:
     assert choice.name in ("fp32", "bf16")
     assert "times as fast" in choice.reason
     assert choose_precision("auto", CPU) == choice
+
+
+@pytest.mark.parametrize(("small", "gain"), [(0.02, 0.02), (0.9, 1.9)])
+def test_a_large_product_is_not_tried_where_a_small_one_takes_for_ever(
+    small: float, gain: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {precision._SMALL_SHAPE: small, precision._PROBE_SHAPE: 1.9}
+    monkeypatch.setattr(precision, "_gain", found.__getitem__)
+    assert precision._bf16_gain.__wrapped__() == gain
 
 
 def test_another_name_is_refused() -> None:
