@@ -153,7 +153,7 @@ class BertSelfOutput(nn.Module):
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """(T, width_in) and the (T, H) it is added to: (T, H)."""
         dense, drop, norm = self.dense, self.dropout, self.LayerNorm
-        plain = type(drop) is Dropout and not drop._forward_hooks
+        plain = untouched(drop, Dropout)
         if plain and fused.takes_norm(residual, norm) and fused.takes_products(hidden, dense):
             _, found = fused.products(hidden, dense, biased=False)
             return fused.dropout_add_norm(
@@ -224,7 +224,7 @@ def _branch(intermediate: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """What the widening half makes of `hidden`, and `hidden`, to be used on."""
     if isinstance(intermediate, BertIntermediate) and untouched(intermediate, BertIntermediate):
         dense, gelu = intermediate.dense, intermediate.activation is F.gelu
-        if gelu and fused.takes_products(hidden, dense):
+        if gelu and dense.bias is not None and fused.takes_products(hidden, dense):
             hidden, wide = fused.products(hidden, dense, biased=False)
             return fused.biased_gelu(wide, dense.bias), hidden
     return intermediate(hidden), hidden

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertolt.data.batch import IGNORE_INDEX, KnownOnHost, PackedBatch
@@ -156,6 +156,8 @@ class CapturedSteps:
     _taken_in: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        # PyTorch's own stream for captures is on the GPU that first captured something.
+        self._stream = _side_stream(self.model.device)
         self._start_again()
 
     def _start_again(self) -> None:
@@ -168,7 +170,6 @@ class CapturedSteps:
         # Read once: to walk through them takes a millisecond, in which the GPU would wait.
         self._modules = list(self.model.modules())
         self._parameters = [p for group in groups for p in group["params"]]
-        self._weights = list(self.model.parameters())
 
     def belongs_to(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, max_grad_norm: float
@@ -214,11 +215,14 @@ class CapturedSteps:
         """
         if self.failure is not None or len(batches) != 1 or not self._plain():
             return None
+        (batch,) = batches
+        # One that is on the GPU already would become the graph's own, and be written over.
+        if batch.known is None or batch.cu_seqlens.is_cuda or batch.loss_counts is not None:
+            return None
         taken_in = self._fixed()
         if taken_in != self._taken_in:
             self._start_again()
-            self._taken_in = taken_in
-        (batch,) = batches
+            self._taken_in = self._fixed()
         captured = self._captured(_shape(batch), batch)
         if captured is None:
             return None
@@ -235,7 +239,7 @@ class CapturedSteps:
             try:
                 self._steps[shape] = self._capture(batch)
             except Exception as error:  # noqa: BLE001 - made as usual, the step tells what is wrong
-                self.failure = (str(error).splitlines() or [type(error).__name__])[0]
+                self.failure = _reason(error)
                 self._start_again()
                 warnings.warn(
                     f"steps are not captured as CUDA graphs: {self.failure}", stacklevel=2
@@ -244,22 +248,25 @@ class CapturedSteps:
 
     def _plain(self) -> bool:
         """Whether a step does nothing that a replay would leave out."""
-        optimizer = self.optimizer
+        optimizer, weights = self.optimizer, _weights(self._modules)
         return not (
             self._watched()
+            or not _current(self.model.device)
+            or not all(type(module).__module__.startswith(_KNOWN) for module in self._modules)
             or optimizer._optimizer_step_pre_hooks
             or optimizer._optimizer_step_post_hooks
             or any(has_hooks(module) or has_own_forward(module) for module in self._modules)
             or any(vars(module).get("gradient_checkpointing") for module in self._modules)
-            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._weights)
+            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in weights)
         )
 
     def _fixed(self) -> Any:
         """All that a graph takes in of the model and its optimizer."""
         state = self.optimizer.state
         return (
-            [(p.data_ptr(), p.requires_grad) for p in self._weights],
-            [_address(state.get(p)) for p in self._parameters],
+            [(p.data_ptr(), p.requires_grad) for p in _weights(self._modules)],
+            [_addresses(state.get(p)) for p in self._parameters],
+            [[*map(id, module._modules.values())] for module in self._modules],
             [(module.training, *map(vars(module).get, _TAKEN_IN)) for module in self._modules],
             [
                 [len(group["params"]), *(group.get(name) for name in _SETTINGS)]
@@ -273,7 +280,9 @@ class CapturedSteps:
         device = self.model.device
         used, there = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
         if used > _MEMORY * there:
-            raise RuntimeError(f"{used / there:.0%} of the GPU's memory has been in use without")
+            raise RuntimeError(
+                f"{used / there:.0%} of the GPU's memory were in use, and they take as much again"
+            )
         inside = batch.to(device, non_blocking=True)
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         learn, update = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
@@ -302,7 +311,9 @@ class CapturedSteps:
         with (
             torch.cuda.stream(torch.cuda.current_stream()),  # back to it, whatever a capture leaves
             # The thread that makes batches goes on pinning memory meanwhile.
-            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+            torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ),
         ):
             yield
 
@@ -320,14 +331,38 @@ class CapturedSteps:
                 group["lr"], group["capturable"] = rate, capturable
 
 
+_KNOWN = ("bertolt.", "torch.nn.")
+"""Whose modules go by shapes alone. What others do, a graph may not be able to take down."""
 _TAKEN_IN = ("p", "dropout_p", "next_sentence_weight")
 """Numbers of modules that kernels are given."""
 _SETTINGS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "fused")
 """Those of a group of the optimizer; its learning rate is read at each replay."""
 
 
-def _address(state: Mapping[str, Any] | None) -> int | None:
-    return None if not state else state["exp_avg"].data_ptr()
+def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
+    if device.type != "cuda":
+        return None
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _current(device: torch.device) -> bool:
+    """Whether what is started without naming a device is started on this one."""
+    return device.index is None or device.index == torch.cuda.current_device()
+
+
+def _weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
+    return [p for module in modules for p in module._parameters.values() if p is not None]
+
+
+def _addresses(state: Mapping[str, Any] | None) -> list[int]:
+    return [each.data_ptr() for each in (state or {}).values() if isinstance(each, Tensor)]
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong first, in one line: to end a capture that has failed fails once more."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _shape(batch: PackedBatch) -> tuple[Any, ...]:
@@ -351,7 +386,7 @@ def captured_steps(
     possible = (
         world.alone
         and model.device.type == "cuda"
-        and model.device.index in (None, torch.cuda.current_device())
+        and _current(model.device)
         and model.replayable
         and not model.config.is_decoder
         and type(model).__module__.startswith("bertolt.")

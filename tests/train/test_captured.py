@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from bertolt import (
     AdamW,
@@ -27,8 +28,9 @@ from bertolt.data.batch import IGNORE_INDEX
 from bertolt.distributed import ALONE
 from bertolt.errors import UsageError
 from bertolt.model import varlen
+from bertolt.model.bert import BertLayer
 from bertolt.model.precision import PrecisionChoice
-from bertolt.train.captured import LARGE, CapturedSteps, captured_steps, rounded
+from bertolt.train.captured import LARGE, CapturedSteps, _reason, captured_steps, rounded
 
 BF16 = PrecisionChoice("bf16", "for the test")
 lengths_of_a_batch = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -205,6 +207,94 @@ def test_blocks_are_for_sequences_of_one_length_alone(
         assert varlen.takes_blocks(q, used, causal=False) is fits
     q = torch.zeros(batch.input_ids.shape[0], 1, 8)
     assert not varlen.takes_blocks(q, batch, causal=False)  # it has filler
+
+
+@pytest.fixture
+def steps(tiny_config: Callable[..., Any]) -> CapturedSteps:
+    """Those of a model that has made a step."""
+    model = BertForSequenceClassification(tiny_config(num_labels=2)).train()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    train_step(model, packed([5, 9], labels=torch.tensor([0, 1])), optimizer)
+    return CapturedSteps(model, optimizer, BF16, 1.0)
+
+
+def replace_a_layer(steps: CapturedSteps) -> None:
+    steps.model.get_submodule("bert.encoder").layer[0] = BertLayer(steps.model.config, 0)
+
+
+def replace_a_weight(steps: CapturedSteps) -> None:
+    head = steps.model.get_submodule("classifier")
+    head.weight = nn.Parameter(head.weight.detach().clone())
+
+
+def replace_a_state(steps: CapturedSteps) -> None:
+    state = next(iter(steps.optimizer.state.values()))
+    state["exp_avg_sq"] = state["exp_avg_sq"].clone()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replace_a_layer,
+        replace_a_weight,
+        replace_a_state,
+        lambda steps: steps.model.eval(),
+        lambda steps: steps.model.get_submodule("classifier").requires_grad_(False),
+        lambda steps: steps.optimizer.param_groups[0].update(weight_decay=0.5),
+        lambda steps: setattr(steps.model.get_submodule("dropout"), "p", 0.7),
+    ],
+)
+def test_what_a_graph_would_take_in_is_seen_to_change(
+    steps: CapturedSteps, change: Callable[[CapturedSteps], object]
+) -> None:
+    before = steps._fixed()
+    batch = packed([7, 3], labels=torch.tensor([1, 0]))
+    train_step(steps.model, batch, steps.optimizer)
+    assert steps._fixed() == before
+    change(steps)
+    steps._start_again()
+    assert steps._fixed() != before
+
+
+def add_own_module(steps: CapturedSteps) -> None:
+    class Mine(nn.Linear):
+        pass
+
+    steps.model.add_module("mine", Mine(2, 2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        add_own_module,
+        lambda steps: steps.model.register_forward_hook(lambda *given: None),
+        lambda steps: steps.model.gradient_checkpointing_enable(),
+        lambda steps: steps.optimizer.register_step_post_hook(lambda *given: None),
+        lambda steps: next(steps.model.parameters()).register_hook(lambda grad: None),
+        lambda steps: setattr(steps.model.config, "output_attentions", True),
+    ],
+)
+def test_a_step_that_a_replay_would_not_repeat_is_made_as_usual(
+    steps: CapturedSteps, change: Callable[[CapturedSteps], object]
+) -> None:
+    assert steps._plain()
+    change(steps)
+    steps._start_again()
+    assert not steps._plain()
+    assert steps.make([packed([7, 3], labels=torch.tensor([1, 0]))]) is None
+
+
+def fail_twice() -> None:
+    try:
+        raise ValueError("a sum was asked for\nby a module")
+    finally:
+        raise RuntimeError("the capture has failed")
+
+
+def test_the_first_error_of_a_capture_is_told() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        fail_twice()
+    assert _reason(caught.value) == "a sum was asked for"
 
 
 def test_a_cpu_replays_nothing(tiny_config: Callable[..., Any]) -> None:
