@@ -92,11 +92,13 @@ def pattern(line: str) -> str:
 def plain(line: str) -> str:
     """A line without what differs from run to run: numbers, labels, formats, widths of columns.
 
-    A score with its interval counts as one number, and so does one that cannot be computed.
+    A score with its interval counts as one number, and so do one that cannot be computed, and
+    minutes with seconds.
     """
     labels = "|".join(name for entry in PAGES.values() for name in entry.labels.values())
     line = re.sub(rf"\b({labels}|bf16|fp32)\b", "@", line)
     line = " ".join(re.sub(r"\d[\d,.]*(e-?\d+)?", "#", line).split())
+    line = re.sub(r"# min # s\b", "# s", line)
     return re.sub(r"# \(#-#\)|\bn/a\b", "#", line)
 
 

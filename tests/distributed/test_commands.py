@@ -135,10 +135,12 @@ def steps_of(log: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "grad_norm" in line]
 
 
-@pytest.mark.parametrize("flags", [(), ("--shard",)])
 @pytest.mark.parametrize(
-    ("command", "checkpoint"),
-    [("finetune", "died.checkpoints/checkpoint-5"), ("pretrain", "died/checkpoint-5")],
+    ("command", "checkpoint", "flags"),
+    [
+        ("finetune", "died.checkpoints/checkpoint-5", ()),
+        ("pretrain", "died/checkpoint-5", ("--shard",)),
+    ],
 )
 def test_a_process_that_dies_is_restarted_and_the_run_goes_on(
     command: str,
