@@ -29,6 +29,21 @@ def test_product_rate_is_a_rate() -> None:
     assert 0.1 < product_rate(torch.float32, seconds=0.01) < 1e6
 
 
+def test_where_a_product_takes_long_larger_ones_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = []
+
+    def linear(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        rows.append(len(a))
+        return a @ b.t()
+
+    monkeypatch.setattr("bertolt.bench._CPU_SHAPES", ((8, 8, 8), (64, 64, 64)))
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    product_rate(torch.float32, seconds=0.0)
+    assert rows == [8, 8]
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertolt.bench.SECONDS", 0.05)
