@@ -112,6 +112,13 @@ CONTESTANTS = {
             needs=_PEER,
         ),
         Contestant(
+            name="peer-grouped-fp32",
+            title="transformers Trainer, grouped by length, fp32",
+            runs=_TRAIN_PEER,
+            settings={"grouped": True},
+            needs=_PEER,
+        ),
+        Contestant(
             name="peer-tuned",
             title="transformers Trainer, grouped, bf16, tuned by hand",
             runs={**_TRAIN_PEER, "command": "peer:command"},

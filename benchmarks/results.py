@@ -60,7 +60,7 @@ class Spread:
 
 _MEMORY = Column("peak_memory_mb", "peak memory, MB")
 _SHARES = (
-    Column("share", "share of bf16 products", lambda value: percent(value, 0)),
+    Column("share", "share of the products", lambda value: percent(value, 0)),
     Column("share_needed", "… needed ones", lambda value: percent(value, 0)),
 )
 _PADDING = Column("padding_share", "padding", lambda value: percent(value, 0))
@@ -107,7 +107,7 @@ LAYOUTS = {
 }
 
 
-def measures(entry: Record, run: Record, bf16: float) -> Values:
+def measures(entry: Record, run: Record, products: float) -> Values:
     """All values of one measurement.
 
     Rates of training are those of real tokens, divided by the mean tokens of a text, so that the
@@ -116,7 +116,7 @@ def measures(entry: Record, run: Record, bf16: float) -> Values:
     Args:
         entry: of the work.
         run: what the measurement found.
-        bf16: GFLOP/s of this machine's products in the same round.
+        products: GFLOP/s of this machine's products in the same round, in its faster format.
     """
     values = {name: v for name, v in run.items() if isinstance(v, int | float)}
     job, kind = entry["job"], entry["kind"]
@@ -128,7 +128,7 @@ def measures(entry: Record, run: Record, bf16: float) -> Values:
         values["tokens_per_second"] = values["texts_per_second"] * job["mean_tokens"]
     if "tokens_per_second" in values:
         passes = 1 if kind == "predict" else 3
-        unit = passes * values["tokens_per_second"] / (bf16 * 1e9)
+        unit = passes * values["tokens_per_second"] / (products * 1e9)
         values |= {"share": unit * job["flops"], "share_needed": unit * job["flops_needed"]}
     return values
 
@@ -146,7 +146,7 @@ def summarise(entry: Record) -> dict[str, dict[str, Spread]]:
 
 def _all_measures(entry: Record, contestant: Record) -> list[Values]:
     rounds = zip(contestant["runs"], entry["products"], strict=False)
-    return [measures(entry, run, products["bf16"]) for run, products in rounds]
+    return [measures(entry, run, max(products.values())) for run, products in rounds]
 
 
 def _spread(values: list[float]) -> Spread:
@@ -202,11 +202,12 @@ after the other; brackets hold the lowest and the highest. Warm-up is left out o
 count real tokens and texts, no padding; *padding* is the share of rows of the linear layers that
 hold no token. The share is that of the products a forward pass (and twice as many for its
 gradients) takes, 2P + 4·L·d·s̄ + 2m(d² + dV) for each token, done in the measured time, over the
-rate of plain bfloat16 products, the faster of two before and after the same round; *needed ones*
-leaves out the rows of the last layer that the head does not read. ONNX Runtime and OpenVINO get
-batches sorted by length; `tuned by hand` is the peer with attention in plain products and lengths
-rounded up to eights, which its pages do not advise and which may suit this machine. `Bertolt is`
-says how many times as fast Bertolt is as the contestant of that row."""
+rate of plain products in bfloat16 or fp32, whichever is faster here, and the faster of two before
+and after the same round; *needed ones* leaves out the rows of the last layer that the head does not
+read. ONNX Runtime and OpenVINO get batches sorted by length; `tuned by hand` is the peer with
+attention in plain products and lengths rounded up to eights, which its pages do not advise and
+which may suit this machine. `Bertolt is` says how many times as fast Bertolt is as the contestant
+of that row."""
 
 
 def _section(entry: Record) -> str:

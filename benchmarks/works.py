@@ -11,6 +11,7 @@ _TRAINERS = (
     "peer-fp32",
     "peer-bf16",
     "peer-grouped",
+    "peer-grouped-fp32",
     "peer-tuned",
 )
 # Where all texts are of one length there is nothing to group.
