@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,21 +16,37 @@ _DRAWN = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 """By which PyTorch's layers draw their weights when they are built."""
 
 
-class left_undefined(TorchFunctionMode):
-    """Inside, new layers draw no weights: what is in their memory is there.
-
-    For weights that are read or drawn after anyway. To build on the meta device spares that too,
-    but imports what PyTorch knows of shapes, a second of each start.
-    """
-
+class _WithoutDraws(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Leave out what draws, and call all else."""
         named = kwargs or {}
         if func in _DRAWN:
             return args[0] if args else named["tensor"]
         return func(*args, **named)
+
+
+_UNDEFINED = ContextVar("undefined", default=False)
+
+
+@contextlib.contextmanager
+def left_undefined() -> Iterator[None]:
+    """Inside, new layers and models draw no weights: what is in their memory is there.
+
+    For weights that are read or drawn after anyway. To build on the meta device spares that too,
+    but imports what PyTorch knows of shapes, a second of each start.
+    """
+    token = _UNDEFINED.set(True)
+    try:
+        with _WithoutDraws():
+            yield
+    finally:
+        _UNDEFINED.reset(token)
+
+
+def is_wanted() -> bool:
+    """Whether a new model is to be initialised: not inside `left_undefined`."""
+    return not _UNDEFINED.get()
 
 
 def init_weights(module: nn.Module, std: float) -> None:

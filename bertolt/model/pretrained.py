@@ -62,7 +62,8 @@ class PreTrainedModel(nn.Module):
 
     def init_weights(self) -> None:
         """Initialise every module of the model by `_init_weights`, and tie what is tied."""
-        self.run_init_rule()
+        if initialize.is_wanted():
+            self.run_init_rule()
         self.tie_weights()
 
     @torch.no_grad()
