@@ -102,7 +102,7 @@ def test_importing_takes_less_than_50_ms() -> None:
 
 
 def test_help_takes_less_than_300_ms() -> None:
-    """Of a processor, twice that, for slow ones; the best of several."""
+    """Processor time; twice as much is allowed on slow machines; the best of five."""
 
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _DRAWN = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
-"""By which PyTorch's layers draw their weights when they are built."""
+"""By which linear layers and embeddings draw their weights when they are built."""
+
+
+_UNDEFINED = ContextVar("undefined", default=False)
 
 
 class _WithoutDraws(TorchFunctionMode):
@@ -21,25 +24,32 @@ class _WithoutDraws(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
-        if func in _DRAWN:
+        if func in _DRAWN and _UNDEFINED.get():
             return args[0] if args else named["tensor"]
         return func(*args, **named)
 
 
-_UNDEFINED = ContextVar("undefined", default=False)
-
-
 @contextlib.contextmanager
 def left_undefined() -> Iterator[None]:
-    """Inside, new layers and models draw no weights: what is in their memory is there.
+    """Inside, linear layers, embeddings and models draw no weights: what is in their memory stays.
 
     For weights that are read or drawn after anyway. To build on the meta device spares that too,
     but imports what PyTorch knows of shapes, a second of each start.
     """
-    token = _UNDEFINED.set(True)
+    with _undefined(True), _WithoutDraws():
+        yield
+
+
+def in_earnest() -> contextlib.AbstractContextManager[None]:
+    """Inside, weights are drawn, also where a model around them is left undefined."""
+    return _undefined(False)
+
+
+@contextlib.contextmanager
+def _undefined(value: bool) -> Iterator[None]:
+    token = _UNDEFINED.set(value)
     try:
-        with _WithoutDraws():
-            yield
+        yield
     finally:
         _UNDEFINED.reset(token)
 

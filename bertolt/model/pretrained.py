@@ -57,7 +57,10 @@ class PreTrainedModel(nn.Module):
         self.attention_backend: BackendChoice = choose_backend(torch.device("cpu"))
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise one module; override it for another rule."""
+        """Initialise one module's parameters; override it for another rule.
+
+        In `from_pretrained` it is called for what the file lacks alone.
+        """
         initialize.init_weights(module, self.config.initializer_range)
 
     def init_weights(self) -> None:
@@ -472,14 +475,15 @@ class PreTrainedModel(nn.Module):
         folder = huggingface.resolve(name_or_path, hub)
         config = BertConfig.from_pretrained(folder).changed(**config_changes)
         model = cls._build_empty(config)
-        report = huggingface.load(
-            model,
-            folder,
-            seed=seed,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            ignore_missing=keys_to_ignore_on_load_missing,
-            ignore_unexpected=keys_to_ignore_on_load_unexpected,
-        )
+        with initialize.in_earnest():
+            report = huggingface.load(
+                model,
+                folder,
+                seed=seed,
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+                ignore_missing=keys_to_ignore_on_load_missing,
+                ignore_unexpected=keys_to_ignore_on_load_unexpected,
+            )
         if strict:
             report.require_exact()
         model.load_report = report
@@ -492,12 +496,18 @@ class PreTrainedModel(nn.Module):
     def _build_empty(cls, config: BertConfig) -> Self:
         """The model with undefined parameters, to be initialised or overwritten one by one.
 
-        A subclass with buffers computes them while it is built, so it is built in earnest.
+        A subclass with buffers computes them while it is built, so it is built in earnest. What
+        else it draws by `nn.init`, and is neither a parameter nor a buffer, is undefined too.
         """
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             with initialize.left_undefined():
                 model = cls(config)
-            return cls(config) if any(True for _ in model.buffers()) else model
+            if any(True for _ in model.buffers()):
+                with initialize.in_earnest():
+                    return cls(config)
+        # A layer that a subclass has put in after `init_weights` is not tied yet.
+        model.tie_weights()
+        return model
 
     def initial_rule(self, key: str) -> str:
         """By which rule the parameter `key` was initialised, in words."""

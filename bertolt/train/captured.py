@@ -16,6 +16,7 @@ Shapes: B sequences, T rows.
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -236,10 +237,11 @@ class CapturedSteps:
         if shape not in self._seen:
             self._seen.add(shape)
         elif shape not in self._steps and len(self._steps) < MOST_GRAPHS:
+            handled = sys.exception()
             try:
                 self._steps[shape] = self._capture(batch)
             except Exception as error:  # noqa: BLE001 - made as usual, the step tells what is wrong
-                self.failure = _reason(error)
+                self.failure = _reason(error, handled)
                 self._start_again()
                 warnings.warn(
                     f"steps are not captured as CUDA graphs: {self.failure}", stacklevel=2
@@ -358,9 +360,15 @@ def _addresses(state: Mapping[str, Any] | None) -> list[int]:
     return [each.data_ptr() for each in (state or {}).values() if isinstance(each, Tensor)]
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong first, in one line: to end a capture that has failed fails once more."""
-    while error.__context__ is not None:
+def _reason(error: BaseException, handled: BaseException | None = None) -> str:
+    """What went wrong first, in one line: to end a capture that has failed fails once more.
+
+    Args:
+        error: the last one.
+        handled: what the caller was handling before it began.
+    """
+    while error.__context__ not in (None, handled) and not error.__suppress_context__:
+        assert error.__context__ is not None
         error = error.__context__
     return (str(error).splitlines() or [type(error).__name__])[0]
 

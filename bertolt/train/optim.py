@@ -81,8 +81,8 @@ class AdamW(torch.optim.AdamW):
         UsageError: `correct_bias=False`.
     """
 
-    # PyTorch's own, without wrappers that keep its compiler out and import it for that: a second
-    # of each start. So is `step`.
+    # PyTorch's own, without wrappers: one keeps its compiler out and imports it for that, a second
+    # of each start. What others have wrapped around these methods is left out too. So is `step`.
     add_param_group = inspect.unwrap(Optimizer.add_param_group)
     state_dict = inspect.unwrap(Optimizer.state_dict)
     load_state_dict = inspect.unwrap(Optimizer.load_state_dict)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from bertolt import BertForMaskedLM, BertForSequenceClassification, BertModel
 from bertolt.model.initialize import left_undefined, sinusoids
 
 
@@ -38,3 +41,59 @@ def test_layers_that_are_left_undefined_draw_nothing() -> None:
     assert torch.equal(layers[2].weight, torch.ones(3))
     nn.init.normal_(layers[0].weight)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture(scope="module")
+def words(tiny_config: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model that has no pooler."""
+    folder = tmp_path_factory.mktemp("words")
+    torch.manual_seed(0)
+    BertForMaskedLM(tiny_config()).save_pretrained(folder)
+    return folder
+
+
+def test_a_layer_that_a_subclass_puts_in_is_tied(words: Path) -> None:
+    class Again(BertForMaskedLM):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.cls.predictions.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+
+    model = Again.from_pretrained(words, verbose=False)
+    table = model.bert.embeddings.word_embeddings.weight
+    assert model.cls.predictions.decoder.weight is table
+
+
+def test_a_model_inside_of_another_is_read_in_earnest(words: Path) -> None:
+    class Counted(BertModel):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.register_buffer("drawn", nn.init.normal_(torch.zeros(3)), persistent=False)
+
+    class Mine(BertForSequenceClassification):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.teacher = [Counted.from_pretrained(words, verbose=False)]
+
+    model = Mine.from_pretrained(words, verbose=False)
+    (teacher,) = model.teacher
+    assert float(teacher.pooler.dense.weight.std()) == pytest.approx(0.02, rel=0.2)
+    assert teacher.drawn.abs().min() > 0
+    table = model.bert.embeddings.word_embeddings.weight
+    assert torch.equal(teacher.embeddings.word_embeddings.weight, table)
+
+
+def test_what_is_read_is_on_the_cpu(words: Path) -> None:
+    with torch.device("meta"):
+        model = BertModel.from_pretrained(words, verbose=False)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+def test_a_rule_is_called_for_what_is_new_alone(words: Path) -> None:
+    class Watched(BertForSequenceClassification):
+        def _init_weights(self, module: nn.Module) -> None:
+            super()._init_weights(module)
+            called.append(type(module).__name__)
+
+    called: list[str] = []
+    Watched.from_pretrained(words, verbose=False)
+    assert called == ["Linear", "Linear", "BertPooler", "BertModel", "Watched"]

@@ -15,8 +15,9 @@ from torch import nn
 
 from bertolt import PackedBatch
 from bertolt.errors import TrainingError
-from bertolt.model.precision import PrecisionChoice
-from bertolt.train.loop import FP32, History, RunningLoss, StepLog, fit, predict_batches
+from bertolt.model.precision import FP32, PrecisionChoice
+from bertolt.train.loop import History, RunningLoss, fit, predict_batches
+from bertolt.train.step import StepLog
 from tests.train.small import descent, pack
 
 
