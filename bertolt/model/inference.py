@@ -36,7 +36,7 @@ from bertolt.model.bert import (
     Only,
 )
 from bertolt.model.dropout import Dropout
-from bertolt.model.touched import has_hooks, has_own_forward
+from bertolt.model.touched import touched
 
 # What oneDNN calls the activations, and how it computes them. Others run after the product.
 _FUSED = {
@@ -280,7 +280,7 @@ class PreparedEncoder:
             base is not None
             and base.attention_backend is self._backend
             and all(holder.get(name) is part for holder, name, part in self._parts)
-            and not any(has_hooks(part) or has_own_forward(part) for part in self._modules)
+            and not any(map(touched, self._modules))
             and self._count_writes() == self._writes
         )
 
@@ -378,10 +378,8 @@ def _why_not(base: BertModel) -> str:
     for name, module in base.encoder.named_modules():
         if type(module) not in _KNOWN:
             return f"encoder.{name} is a {type(module).__name__}"
-        if has_hooks(module):
-            return f"encoder.{name} has hooks"
-        if has_own_forward(module):
-            return f"encoder.{name} is compiled or has another forward"
+        if touched(module):
+            return f"encoder.{name} has hooks, is compiled or has another forward"
     return ""
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from torch import nn
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether something else runs where the module is called, or where its gradient is made."""
+def touched(module: nn.Module) -> bool:
+    """Whether calling this module does more, or other things, than its class says.
+
+    It has hooks, is compiled, or was given another `forward`. Every module of a model is asked
+    before each replayed step and each answer, so it is one look into its attributes.
+    """
+    own = vars(module)
     return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+        or own.get("_compiled_call_impl") is not None
     )
-
-
-def has_own_forward(module: nn.Module) -> bool:
-    """Whether this module is compiled, or has another `forward` than its class."""
-    return "forward" in vars(module) or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether calling a module is no more than what the class `kind` says."""
-    return type(module) is kind and not has_hooks(module) and not has_own_forward(module)
+    return type(module) is kind and not touched(module)

@@ -32,7 +32,7 @@ from bertolt.distributed import World
 from bertolt.model import fused
 from bertolt.model.precision import PrecisionChoice
 from bertolt.model.pretrained import PreTrainedModel
-from bertolt.model.touched import has_hooks, has_own_forward
+from bertolt.model.touched import touched
 from bertolt.train.gradients import gradient_norm, update_if_finite
 from bertolt.train.optim import AdamW
 
@@ -169,7 +169,12 @@ class CapturedSteps:
         groups = self.optimizer.param_groups
         self._rates = [torch.zeros((), device=self.model.device) for _ in groups]
         # Read once: to walk through them takes a millisecond, in which the GPU would wait.
-        self._modules = list(self.model.modules())
+        self._modules = modules = list(self.model.modules())
+        self._children = [module._modules for module in modules if module._modules]
+        self._weights = [module._parameters for module in modules if module._parameters]
+        self._numbers = [own for own in map(vars, modules) if _TAKEN_IN & own.keys()]
+        self._encoders = [own for own in map(vars, modules) if "gradient_checkpointing" in own]
+        self._known = all(type(module).__module__.startswith(_KNOWN) for module in modules)
         self._parameters = [p for group in groups for p in group["params"]]
 
     def belongs_to(
@@ -250,26 +255,30 @@ class CapturedSteps:
 
     def _plain(self) -> bool:
         """Whether a step does nothing that a replay would leave out."""
-        optimizer, weights = self.optimizer, _weights(self._modules)
+        optimizer = self.optimizer
         return not (
-            self._watched()
+            not self._known
+            or self._watched()
             or not _current(self.model.device)
-            or not all(type(module).__module__.startswith(_KNOWN) for module in self._modules)
             or optimizer._optimizer_step_pre_hooks
             or optimizer._optimizer_step_post_hooks
-            or any(has_hooks(module) or has_own_forward(module) for module in self._modules)
-            or any(vars(module).get("gradient_checkpointing") for module in self._modules)
-            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in weights)
+            or any(map(touched, self._modules))
+            or any(own["gradient_checkpointing"] for own in self._encoders)
+            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._each_weight())
         )
+
+    def _each_weight(self) -> Iterator[nn.Parameter]:
+        return (p for owned in self._weights for p in owned.values() if p is not None)
 
     def _fixed(self) -> Any:
         """All that a graph takes in of the model and its optimizer."""
         state = self.optimizer.state
         return (
-            [(p.data_ptr(), p.requires_grad) for p in _weights(self._modules)],
-            [_addresses(state.get(p)) for p in self._parameters],
-            [[*map(id, module._modules.values())] for module in self._modules],
-            [(module.training, *map(vars(module).get, _TAKEN_IN)) for module in self._modules],
+            [(p.data_ptr(), p.requires_grad) for p in self._each_weight()],
+            [_address(state.get(p)) for p in self._parameters],
+            [id(child) for children in self._children for child in children.values()],
+            [module.training for module in self._modules],
+            [own.get(name) for own in self._numbers for name in _TAKEN_IN],
             [
                 [len(group["params"]), *(group.get(name) for name in _SETTINGS)]
                 for group in self.optimizer.param_groups
@@ -335,7 +344,7 @@ class CapturedSteps:
 
 _KNOWN = ("bertolt.", "torch.nn.")
 """Whose modules go by shapes alone. What others do, a graph may not be able to take down."""
-_TAKEN_IN = ("p", "dropout_p", "next_sentence_weight")
+_TAKEN_IN = {"p", "dropout_p", "next_sentence_weight"}
 """Numbers of modules that kernels are given."""
 _SETTINGS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "fused")
 """Those of a group of the optimizer; its learning rate is read at each replay."""
@@ -352,12 +361,9 @@ def _current(device: torch.device) -> bool:
     return device.index is None or device.index == torch.cuda.current_device()
 
 
-def _weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    return [p for module in modules for p in module._parameters.values() if p is not None]
-
-
-def _addresses(state: Mapping[str, Any] | None) -> list[int]:
-    return [each.data_ptr() for each in (state or {}).values() if isinstance(each, Tensor)]
+def _address(state: Mapping[str, Any] | None) -> int | None:
+    """Where the state of a weight lies; it is only ever replaced as a whole."""
+    return None if not state else state["exp_avg"].data_ptr()
 
 
 def _reason(error: BaseException, handled: BaseException | None = None) -> str:
