@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
     from bertolt.tokenization import BertTokenizer as BertTokenizer
     from bertolt.train.optim import AdamW as AdamW
-    from bertolt.train.optim import get_scheduler as get_scheduler
     from bertolt.train.optim import parameter_groups as parameter_groups
+    from bertolt.train.schedules import get_scheduler as get_scheduler
     from bertolt.train.step import train_step as train_step
     from bertolt.train.trainer import EvalPrediction as EvalPrediction
     from bertolt.train.trainer import Trainer as Trainer
@@ -110,7 +110,7 @@ _HOME = {
     "TrainingError": "bertolt.errors",
     "UsageError": "bertolt.errors",
     "default_data_collator": "bertolt.data.collate",
-    "get_scheduler": "bertolt.train.optim",
+    "get_scheduler": "bertolt.train.schedules",
     "load_metric": "bertolt.metrics",
     "parameter_groups": "bertolt.train.optim",
     "train_step": "bertolt.train.step",

@@ -31,7 +31,8 @@ from bertolt.pretrain.steps import MaskShare, Steps
 from bertolt.rates import this_device
 from bertolt.shapes import SHAPES, find_config
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.optim import AdamW, get_scheduler, parameter_groups
+from bertolt.train.optim import AdamW, parameter_groups
+from bertolt.train.schedules import get_scheduler
 from bertolt.words import millions, percent, plural
 
 PASS_TOKENS = {"cpu": 4096, "cuda": 16_384}

@@ -332,6 +332,8 @@ def fit(
     if captured is not None:
         source = ([captured.rounded(batch) for batch in step] for step in source)
     noted = Noted(source) if saver is not None and made_ahead(device) else None
+    how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision}
+    how |= {"world": world, "captured": captured}
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
         _ended(callbacks, history),
@@ -342,17 +344,7 @@ def fit(
             if step > begun:
                 start = time.perf_counter()
                 try:
-                    log = train_step(
-                        model,
-                        next(steps),
-                        optimizer,
-                        scheduler,
-                        max_grad_norm=max_grad_norm,
-                        precision=precision,
-                        step=step,
-                        world=world,
-                        captured=captured,
-                    )
+                    log = train_step(model, next(steps), optimizer, scheduler, step=step, **how)
                 except TrainingError as error:
                     history.failure = error
                     break

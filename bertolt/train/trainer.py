@@ -38,10 +38,11 @@ from bertolt.train.loop import (
     fit,
     predict_batches,
 )
-from bertolt.train.optim import AdamW, get_scheduler, parameter_groups
+from bertolt.train.optim import AdamW, parameter_groups
 from bertolt.train.packing import Collator, packing
 from bertolt.train.results import Results
 from bertolt.train.saving import Best, Saving
+from bertolt.train.schedules import get_scheduler
 
 _FULL_LENGTH = 512
 _WINDOW = 4096  # rows of a stream that an evaluation sorts by length at a time

@@ -10,7 +10,7 @@ from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.optimization import get_scheduler as peer_get_scheduler
 from transformers.trainer_utils import SchedulerType
 
-from bertolt.train.optim import SCHEDULES, get_scheduler
+from bertolt.train.schedules import SCHEDULES, get_scheduler
 
 STEPS = 200
 

@@ -28,3 +28,24 @@ def weights(model: nn.Module) -> dict[str, torch.Tensor]:
 def assert_same_weights(found: nn.Module, wanted: dict[str, torch.Tensor], atol: float = 0) -> None:
     for name, value in found.named_parameters():
         torch.testing.assert_close(value, wanted[name], atol=atol, rtol=0, msg=name)
+
+
+class Tied(nn.Module):
+    """An embedding that is also the decoder, a normalisation, a bias, and a frozen layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, 4)
+        self.norm = nn.LayerNorm(4)
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.decoder = nn.Linear(4, 7)
+        self.decoder.weight = self.embed.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.decoder(self.frozen(self.norm(self.embed(ids))))
+        return found
+
+
+def tied(seed: int = 0) -> Tied:
+    torch.manual_seed(seed)
+    return Tied()
