@@ -14,9 +14,9 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.drawing import draw
 from benchmarks.results import markdown
 from benchmarks.works import WORKS, Work
-from bertolt.console import say
-from bertolt.files import write_text
-from bertolt.machine import cores
+from bertolt.base.console import say
+from bertolt.base.files import write_text
+from bertolt.base.machine import cores
 
 
 def _names(text: str) -> list[str]:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from bertolt.console import ended_by_sigterm
+from bertolt.base.console import ended_by_sigterm
 from bertolt.corpus.shards import Corpus
 
 BLOCK = 4 << 20  # bytes that are generated at a time

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.results import LAYOUTS, REFERENCE, summarise
-from bertolt.words import number
+from bertolt.base.format import number
 
 OURS, OTHER, LINE = "#b4451f", "#9aa3ad", "#3c4248"
 _WIDTH, _BAR, _HEAD = 9.0, 0.27, 0.85  # inches

@@ -266,7 +266,7 @@ def main() -> None:
         job = JOBS[options.worker]
         print(json.dumps(job.run(SMOKE if options.smoke else Scale(), **job.options)))
         return
-    from bertolt.files import write_text
+    from bertolt.base.files import write_text
 
     stem = f"gpu-{'smoke-' * options.smoke}{datetime.now(UTC):%Y%m%d-%H%M%S}"
     options.out.mkdir(parents=True, exist_ok=True)

@@ -180,7 +180,7 @@ def now(scale: Scale) -> float:
 
 def bf16() -> Any:
     """The number format of every run."""
-    from bertolt.model.precision import PrecisionChoice
+    from bertolt.models.precision import PrecisionChoice
 
     return PrecisionChoice("bf16", "for everyone")
 
@@ -215,7 +215,7 @@ def machine(scale: Scale) -> Found:
     """What it runs on."""
     import torch
 
-    from bertolt.flops import GPUS, find_gpu
+    from bertolt.pretrain.flops import GPUS, find_gpu
 
     name = torch.cuda.get_device_name() if scale.device == "cuda" else "no GPU: a smoke test"
     known = find_gpu(name)
@@ -270,7 +270,7 @@ def pretrain(
     import torch
 
     from bertolt import AdamW, BertConfig, BertForMaskedLM
-    from bertolt.flops import training_flops
+    from bertolt.pretrain.flops import training_flops
     from bertolt.train.loop import fit
     from bertolt.train.optim import parameter_groups
 
@@ -309,7 +309,7 @@ def peer_pretrain(scale: Scale) -> Found:
     import transformers
 
     from bertolt import BertConfig
-    from bertolt.flops import forward_flops
+    from bertolt.pretrain.flops import forward_flops
 
     torch.manual_seed(0)
     scale = scale.fewer()
@@ -437,7 +437,7 @@ def predict(scale: Scale, kind: str) -> Found:
     import torch
 
     from bertolt import BertConfig, BertForSequenceClassification, BertTokenizer
-    from bertolt.predict import Predictor
+    from bertolt.tasks.predictor import Predictor
 
     torch.manual_seed(0)
     texts = texts_of(kind, scale.texts)

@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bertolt.plan import PlanOptions, plan
 from bertolt.pretrain.options import PretrainOptions
+from bertolt.pretrain.plan import PlanOptions, plan
 from bertolt.pretrain.run import pretrain
 
 ALLOWED = 0.2

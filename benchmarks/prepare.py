@@ -26,14 +26,14 @@ from bertolt import (
     Trainer,
     TrainingArguments,
 )
+from bertolt.checkpoint.demo import SENTENCES, demo_checkpoint
 from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.prepare import prepare as prepare_corpus
-from bertolt.data import material
+from bertolt.data import sample_data
 from bertolt.data.encode import encode_texts
-from bertolt.demo import SENTENCES, demo_checkpoint
-from bertolt.flops import forward_flops, training_flops
+from bertolt.models.shapes import find_config
+from bertolt.pretrain.flops import forward_flops, training_flops
 from bertolt.pretrain.options import PretrainOptions
-from bertolt.shapes import find_config
 
 VOCABULARY = 8000
 MASKED = 0.15
@@ -152,7 +152,7 @@ def _blocks(tokenizer: BertTokenizer, lines: list[str], length: int) -> NDArray[
 
 def _lines(name: str) -> list[str]:
     """The texts of a material, without labels."""
-    path = material.fetch(name)
+    path = sample_data.fetch(name)
     if path.with_suffix(".txt").is_file():
         return path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
     with path.open(encoding="utf-8", newline="") as file:
@@ -160,7 +160,7 @@ def _lines(name: str) -> list[str]:
 
 
 def _rows(texts: str) -> Rows:
-    path = material.fetch(_MATERIALS[texts])
+    path = sample_data.fetch(_MATERIALS[texts])
     with path.open(encoding="utf-8", newline="") as file:
         return [(row["text"], LABELS.index(row["label"])) for row in csv.DictReader(file)]
 

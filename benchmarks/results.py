@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bertolt.words import ABSENT, gibibytes, number, percent, plural
+from bertolt.base.format import ABSENT, gibibytes, number, percent, plural
 
 REFERENCE = "bertolt"
 """The contestant that the others are held against."""

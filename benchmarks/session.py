@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.job import Found, Job
 from benchmarks.works import Work
-from bertolt.machine import cores, cpu_name, memory_bytes
+from bertolt.base.machine import cores, cpu_name, memory_bytes
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (

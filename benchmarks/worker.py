@@ -15,7 +15,8 @@ from benchmarks.job import Found, Job, peak_memory_mb
 
 def products() -> Found:
     """GFLOP/s of this machine's matrix products, by number format."""
-    from bertolt.bench import FORMATS, product_rate
+    from bertolt.commands.bench import FORMATS
+    from bertolt.models.precision import product_rate
 
     return {name: product_rate(dtype) for name, dtype in FORMATS.items()}
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bertolt.version import __version__
+from bertolt.base.version import __version__
 
 if TYPE_CHECKING:
+    from bertolt.base.errors import BertoltError as BertoltError
+    from bertolt.base.errors import CheckpointError as CheckpointError
+    from bertolt.base.errors import DataError as DataError
+    from bertolt.base.errors import TrainingError as TrainingError
+    from bertolt.base.errors import UsageError as UsageError
     from bertolt.checkpoint.report import LoadReport as LoadReport
-    from bertolt.config import BertConfig as BertConfig
-    from bertolt.config import TrainingArguments as TrainingArguments
     from bertolt.corpus.shards import Corpus as Corpus
     from bertolt.data.batch import PackedBatch as PackedBatch
     from bertolt.data.collate import (
@@ -25,41 +28,38 @@ if TYPE_CHECKING:
     from bertolt.data.masking import (
         DataCollatorForLanguageModeling as DataCollatorForLanguageModeling,
     )
-    from bertolt.errors import BertoltError as BertoltError
-    from bertolt.errors import CheckpointError as CheckpointError
-    from bertolt.errors import DataError as DataError
-    from bertolt.errors import TrainingError as TrainingError
-    from bertolt.errors import UsageError as UsageError
     from bertolt.metrics import load_metric as load_metric
-    from bertolt.model.attend import KeyValueCache as KeyValueCache
-    from bertolt.model.bert import AutoModel as AutoModel
-    from bertolt.model.bert import BertModel as BertModel
-    from bertolt.model.decoder import AutoModelForCausalLM as AutoModelForCausalLM
-    from bertolt.model.decoder import BertLMHeadModel as BertLMHeadModel
-    from bertolt.model.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
-    from bertolt.model.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
-    from bertolt.model.heads import (
+    from bertolt.models.attend import KeyValueCache as KeyValueCache
+    from bertolt.models.bert import AutoModel as AutoModel
+    from bertolt.models.bert import BertModel as BertModel
+    from bertolt.models.config import BertConfig as BertConfig
+    from bertolt.models.decoder import AutoModelForCausalLM as AutoModelForCausalLM
+    from bertolt.models.decoder import BertLMHeadModel as BertLMHeadModel
+    from bertolt.models.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
+    from bertolt.models.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
+    from bertolt.models.heads import (
         AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction,
     )
-    from bertolt.model.heads import AutoModelForPreTraining as AutoModelForPreTraining
-    from bertolt.model.heads import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
-    from bertolt.model.heads import (
+    from bertolt.models.heads import AutoModelForPreTraining as AutoModelForPreTraining
+    from bertolt.models.heads import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
+    from bertolt.models.heads import (
         AutoModelForSequenceClassification as AutoModelForSequenceClassification,
     )
-    from bertolt.model.heads import (
+    from bertolt.models.heads import (
         AutoModelForTokenClassification as AutoModelForTokenClassification,
     )
-    from bertolt.model.heads import BertForMaskedLM as BertForMaskedLM
-    from bertolt.model.heads import BertForMultipleChoice as BertForMultipleChoice
-    from bertolt.model.heads import BertForNextSentencePrediction as BertForNextSentencePrediction
-    from bertolt.model.heads import BertForPreTraining as BertForPreTraining
-    from bertolt.model.heads import BertForQuestionAnswering as BertForQuestionAnswering
-    from bertolt.model.heads import BertForSequenceClassification as BertForSequenceClassification
-    from bertolt.model.heads import BertForTokenClassification as BertForTokenClassification
-    from bertolt.model.pretrained import PreTrainedModel as PreTrainedModel
-    from bertolt.predict import Predictor as Predictor
+    from bertolt.models.heads import BertForMaskedLM as BertForMaskedLM
+    from bertolt.models.heads import BertForMultipleChoice as BertForMultipleChoice
+    from bertolt.models.heads import BertForNextSentencePrediction as BertForNextSentencePrediction
+    from bertolt.models.heads import BertForPreTraining as BertForPreTraining
+    from bertolt.models.heads import BertForQuestionAnswering as BertForQuestionAnswering
+    from bertolt.models.heads import BertForSequenceClassification as BertForSequenceClassification
+    from bertolt.models.heads import BertForTokenClassification as BertForTokenClassification
+    from bertolt.models.pretrained import PreTrainedModel as PreTrainedModel
+    from bertolt.tasks.predictor import Predictor as Predictor
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
     from bertolt.tokenization import BertTokenizer as BertTokenizer
+    from bertolt.train.arguments import TrainingArguments as TrainingArguments
     from bertolt.train.optim import AdamW as AdamW
     from bertolt.train.optim import parameter_groups as parameter_groups
     from bertolt.train.schedules import get_scheduler as get_scheduler
@@ -70,45 +70,45 @@ if TYPE_CHECKING:
 # Where each public name lives.
 _HOME = {
     "AdamW": "bertolt.train.optim",
-    "AutoModel": "bertolt.model.bert",
-    "AutoModelForCausalLM": "bertolt.model.decoder",
-    "AutoModelForMaskedLM": "bertolt.model.heads",
-    "AutoModelForMultipleChoice": "bertolt.model.heads",
-    "AutoModelForNextSentencePrediction": "bertolt.model.heads",
-    "AutoModelForPreTraining": "bertolt.model.heads",
-    "AutoModelForQuestionAnswering": "bertolt.model.heads",
-    "AutoModelForSequenceClassification": "bertolt.model.heads",
-    "AutoModelForTokenClassification": "bertolt.model.heads",
+    "AutoModel": "bertolt.models.bert",
+    "AutoModelForCausalLM": "bertolt.models.decoder",
+    "AutoModelForMaskedLM": "bertolt.models.heads",
+    "AutoModelForMultipleChoice": "bertolt.models.heads",
+    "AutoModelForNextSentencePrediction": "bertolt.models.heads",
+    "AutoModelForPreTraining": "bertolt.models.heads",
+    "AutoModelForQuestionAnswering": "bertolt.models.heads",
+    "AutoModelForSequenceClassification": "bertolt.models.heads",
+    "AutoModelForTokenClassification": "bertolt.models.heads",
     "AutoTokenizer": "bertolt.tokenization",
-    "BertConfig": "bertolt.config",
-    "BertForMaskedLM": "bertolt.model.heads",
-    "BertForMultipleChoice": "bertolt.model.heads",
-    "BertForNextSentencePrediction": "bertolt.model.heads",
-    "BertForPreTraining": "bertolt.model.heads",
-    "BertForQuestionAnswering": "bertolt.model.heads",
-    "BertForSequenceClassification": "bertolt.model.heads",
-    "BertForTokenClassification": "bertolt.model.heads",
-    "BertLMHeadModel": "bertolt.model.decoder",
-    "BertModel": "bertolt.model.bert",
+    "BertConfig": "bertolt.models.config",
+    "BertForMaskedLM": "bertolt.models.heads",
+    "BertForMultipleChoice": "bertolt.models.heads",
+    "BertForNextSentencePrediction": "bertolt.models.heads",
+    "BertForPreTraining": "bertolt.models.heads",
+    "BertForQuestionAnswering": "bertolt.models.heads",
+    "BertForSequenceClassification": "bertolt.models.heads",
+    "BertForTokenClassification": "bertolt.models.heads",
+    "BertLMHeadModel": "bertolt.models.decoder",
+    "BertModel": "bertolt.models.bert",
     "BertTokenizer": "bertolt.tokenization",
-    "BertoltError": "bertolt.errors",
-    "CheckpointError": "bertolt.errors",
+    "BertoltError": "bertolt.base.errors",
+    "CheckpointError": "bertolt.base.errors",
     "Corpus": "bertolt.corpus.shards",
     "DataCollatorForLanguageModeling": "bertolt.data.masking",
     "DataCollatorForTokenClassification": "bertolt.data.collate",
     "DataCollatorWithPadding": "bertolt.data.collate",
-    "DataError": "bertolt.errors",
+    "DataError": "bertolt.base.errors",
     "EvalPrediction": "bertolt.train.trainer",
-    "KeyValueCache": "bertolt.model.attend",
+    "KeyValueCache": "bertolt.models.attend",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",
     "PackingCollator": "bertolt.data.collate",
-    "PreTrainedModel": "bertolt.model.pretrained",
-    "Predictor": "bertolt.predict",
+    "PreTrainedModel": "bertolt.models.pretrained",
+    "Predictor": "bertolt.tasks.predictor",
     "Trainer": "bertolt.train.trainer",
-    "TrainingArguments": "bertolt.config",
-    "TrainingError": "bertolt.errors",
-    "UsageError": "bertolt.errors",
+    "TrainingArguments": "bertolt.train.arguments",
+    "TrainingError": "bertolt.base.errors",
+    "UsageError": "bertolt.base.errors",
     "default_data_collator": "bertolt.data.collate",
     "get_scheduler": "bertolt.train.schedules",
     "load_metric": "bertolt.metrics",

@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from bertolt.config import AnswerPrecision, FinetuneOptions, Precision
-from bertolt.console import INTERRUPTED, complain, ended_by_sigterm, say, speak_as
+from bertolt.base.console import INTERRUPTED, complain, ended_by_sigterm, say, speak_as
+from bertolt.base.errors import BertoltError
+from bertolt.base.version import __version__
+from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
-from bertolt.errors import BertoltError
-from bertolt.plan import PlanOptions
+from bertolt.models.config import AnswerPrecision, Precision
 from bertolt.pretrain.options import PretrainOptions
-from bertolt.version import __version__
+from bertolt.pretrain.plan import PlanOptions
 
 BROKEN_PIPE = 141
 
@@ -58,7 +59,7 @@ def finetune(
         train: File of texts and labels: CSV, TSV, JSON, JSON lines or Parquet; text also packed.
         options: Settings.
     """
-    from bertolt.finetune import finetune as run
+    from bertolt.commands.finetune.run import finetune as run
 
     result = run(train, options)
     return INTERRUPTED if result.interrupted else 0
@@ -80,14 +81,14 @@ def demo(
         overwrite: Replace what an earlier run left in that folder.
         precision: Number format: auto measures whether bfloat16 is faster here.
     """
-    from bertolt.data import material
-    from bertolt.demo import SENTENCES
-    from bertolt.finetune import finetune as run
+    from bertolt.checkpoint.demo import SENTENCES
+    from bertolt.commands.finetune.run import finetune as run
+    from bertolt.data import sample_data
 
     options = FinetuneOptions(
         out=out, seed=seed, overwrite=overwrite, precision=precision, lr=1e-4, label="label"
     )
-    result = run(material.fetch(SENTENCES, progress=say), options)
+    result = run(sample_data.fetch(SENTENCES, progress=say), options)
     return INTERRUPTED if result.interrupted else 0
 
 
@@ -117,7 +118,7 @@ def evaluate(
         encoding: Encoding of the text files.
         json: Print JSON instead of a table.
     """
-    from bertolt.commands import evaluate_file
+    from bertolt.commands.answer import evaluate_file
 
     scores = evaluate_file(
         model,
@@ -166,7 +167,7 @@ def predict(
         on_bad_row: What to do with a row that cannot be used.
         encoding: Encoding of the texts.
     """
-    from bertolt.commands import predict_texts
+    from bertolt.commands.answer import predict_texts
 
     predict_texts(
         model,
@@ -200,7 +201,7 @@ def inspect(
         pair: A second text for the walk.
         html: Write the walk to this file, as a page with every attention map.
     """
-    from bertolt.inspection import inspect_model
+    from bertolt.commands.inspect import inspect_model
 
     return inspect_model(model, selftest=selftest, text=text, pair=pair, html=html)
 
@@ -224,7 +225,7 @@ def bench(
         precision: Number format: auto measures whether bfloat16 is faster here.
         json: Print JSON instead of a table.
     """
-    from bertolt.bench import bench as run
+    from bertolt.commands.bench import bench as run
 
     result = run(model, file, column=column, precision=precision)
     if json:
@@ -300,7 +301,7 @@ def plan(
         options: Settings.
         json: Print JSON instead of a table.
     """
-    from bertolt.plan import plan as compute
+    from bertolt.pretrain.plan import plan as compute
 
     result = compute(options or PlanOptions())
     if json:
@@ -314,9 +315,9 @@ def plan(
 @data.command(name="list")
 def list_data() -> None:
     """List the material that can be fetched, and what is here already."""
-    from bertolt.data import material
+    from bertolt.data import sample_data
 
-    for row in material.listing():
+    for row in sample_data.listing():
         state = f"{row.size / 1e6:.1f} MB at {row.path}" if row.ready else "not fetched"
         sys.stdout.write(f"{row.name:<16} {row.description}  [{state}]\n")
 
@@ -328,9 +329,9 @@ def fetch(name: str, /) -> None:
     Args:
         name: As in `bertolt data list`.
     """
-    from bertolt.data import material
+    from bertolt.data import sample_data
 
-    sys.stdout.write(f"{material.fetch(name, progress=say)}\n")
+    sys.stdout.write(f"{sample_data.fetch(name, progress=say)}\n")
 
 
 @data.command
@@ -340,9 +341,9 @@ def path(name: str, /) -> None:
     Args:
         name: As in `bertolt data list`.
     """
-    from bertolt.data import material
+    from bertolt.data import sample_data
 
-    sys.stdout.write(f"{material.path(name)}\n")
+    sys.stdout.write(f"{sample_data.path(name)}\n")
 
 
 @contextlib.contextmanager
@@ -369,9 +370,9 @@ def _told_plainly() -> Iterator[None]:
         _discard_output()
         _fail("standard output: no space left\n  fix: free some space", BertoltError.exit_code)
     except Exception as error:
-        if "bertolt.distributed" not in sys.modules:
+        if "bertolt.base.distributed" not in sys.modules:
             raise
-        from bertolt.distributed import join, tell_crash
+        from bertolt.base.distributed import join, tell_crash
 
         if join().alone:
             raise

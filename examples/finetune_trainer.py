@@ -13,10 +13,10 @@ from bertolt import (
     TrainingArguments,
     load_metric,
 )
-from bertolt.data import material
-from bertolt.demo import demo_checkpoint
+from bertolt.checkpoint.demo import demo_checkpoint
+from bertolt.data import sample_data
 
-path = sys.argv[1] if len(sys.argv) > 1 else str(material.fetch("movie-sentences"))
+path = sys.argv[1] if len(sys.argv) > 1 else str(sample_data.fetch("movie-sentences"))
 rows = load_dataset("csv", data_files=path, split="train").class_encode_column("label")
 parts = rows.train_test_split(test_size=0.2, seed=42, stratify_by_column="label")
 tokenizer = AutoTokenizer.from_pretrained(demo_checkpoint())

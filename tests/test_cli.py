@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from bertolt.base.errors import CheckpointError, DataError
 from bertolt.cli import main
-from bertolt.config import FinetuneOptions
-from bertolt.errors import CheckpointError, DataError
-from bertolt.finetune import finetune
-from bertolt.predict import Predictor
+from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.run import finetune
+from bertolt.tasks.predictor import Predictor
 
 
 class Said(NamedTuple):
@@ -455,8 +455,8 @@ def test_the_demo_trains_on_the_sentences(
         asked.append(name)
         return reviews_csv
 
-    monkeypatch.setattr("bertolt.data.material.fetch", fetch)
-    monkeypatch.setattr("bertolt.finetune.run.demo_checkpoint", lambda: tiny_folder)
+    monkeypatch.setattr("bertolt.data.sample_data.fetch", fetch)
+    monkeypatch.setattr("bertolt.commands.finetune.run.demo_checkpoint", lambda: tiny_folder)
     said = bertolt("demo", "--out", tmp_path / "out", "--precision", "fp32")
     assert said.code == 0
     assert asked == ["movie-sentences"]
@@ -471,7 +471,7 @@ def test_the_demo_without_material_is_one_clear_error(bertolt: Run, monkeypatch:
     def fetch(name: str, **_: Any) -> Path:
         raise DataError("no index can be reached", place=name, fix="connect, or name an index")
 
-    monkeypatch.setattr("bertolt.data.material.fetch", fetch)
+    monkeypatch.setattr("bertolt.data.sample_data.fetch", fetch)
     said = bertolt("demo")
     assert (said.code, said.err.count("\n")) == (2, 2)
     assert "movie-sentences: no index can be reached" in said.err
@@ -485,7 +485,7 @@ def test_the_material_is_listed(bertolt: Run) -> None:
 
 
 def test_fetch_prints_the_path(bertolt: Run, monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr("bertolt.data.material.fetch", lambda name, **_: tmp_path / name)
+    monkeypatch.setattr("bertolt.data.sample_data.fetch", lambda name, **_: tmp_path / name)
     assert bertolt("data", "fetch", "zh-reviews").out == f"{tmp_path / 'zh-reviews'}\n"
 
 
@@ -552,7 +552,7 @@ def test_a_fault_of_ours_keeps_its_traceback(tuned: Path, monkeypatch: Any) -> N
 
 
 def test_the_library_raises_what_the_command_prints(tiny_folder: Path, reviews_csv: Path) -> None:
-    from bertolt.commands import evaluate_file
+    from bertolt.commands.answer import evaluate_file
 
     with pytest.raises(CheckpointError, match="never been trained"):
         evaluate_file(str(tiny_folder), reviews_csv)

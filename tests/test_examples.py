@@ -18,11 +18,11 @@ ROWS = 40
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV with every 265th movie sentence, so that both labels are in it."""
-    from bertolt.data import material
-    from bertolt.errors import DataError
+    from bertolt.base.errors import DataError
+    from bertolt.data import sample_data
 
     try:
-        source = material.fetch("movie-sentences")
+        source = sample_data.fetch("movie-sentences")
     except DataError as error:
         pytest.skip(error.problem)
     with source.open(encoding="utf-8", newline="") as file:

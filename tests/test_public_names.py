@@ -48,7 +48,14 @@ def test_the_version_is_the_installed_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["bertolt", "bertolt.errors", "bertolt.config", "bertolt.cli", "bertolt.console"]
+    "module",
+    [
+        "bertolt",
+        "bertolt.base.errors",
+        "bertolt.models.config",
+        "bertolt.cli",
+        "bertolt.base.console",
+    ],
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
@@ -74,8 +81,8 @@ def test_to_learn_and_to_answer_does_not_import_a_compiler(tiny_folder: Path) ->
         "batch = bertolt.PackingCollator()([{'input_ids': [2, 5, 3], 'label': 1}] * 4)\n"
         "bertolt.train_step(model.train(), batch, bertolt.AdamW(model.parameters()))\n"
         f"tokenizer = bertolt.BertTokenizer.from_pretrained({str(tiny_folder)!r})\n"
-        "from bertolt.predict import Predictor\n"
-        "import bertolt.commands\n"
+        "from bertolt.tasks.predictor import Predictor\n"
+        "import bertolt.commands.answer\n"
         "assert len(list(Predictor(model.eval(), tokenizer).predict(['good film']))) == 1\n"
         "print([name for name in ('torch._dynamo', 'datasets') if name in sys.modules])"
     )

@@ -149,11 +149,11 @@ def write_slices(entry: Page, folder: Path) -> None:
 
 
 def fetched(material_name: str) -> Path:
-    from bertolt.data import material
-    from bertolt.errors import DataError
+    from bertolt.base.errors import DataError
+    from bertolt.data import sample_data
 
     try:
-        return material.fetch(material_name)
+        return sample_data.fetch(material_name)
     except DataError as error:
         pytest.skip(f"{material_name}: {error.problem}")
 

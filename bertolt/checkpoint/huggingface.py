@@ -7,11 +7,15 @@ import os
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.files import write_atomically
+from bertolt.base.hub import find_folder
+from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport, Mismatch
 from bertolt.checkpoint.weights import (
     LEGACY_WEIGHTS,
@@ -20,12 +24,6 @@ from bertolt.checkpoint.weights import (
     Weights,
     write_tensors,
 )
-from bertolt.errors import CheckpointError, UsageError
-from bertolt.files import write_atomically
-from bertolt.hub import find_folder
-
-if TYPE_CHECKING:
-    from bertolt.model.pretrained import PreTrainedModel
 
 # What weights are stored in; whole numbers would need scales to mean anything.
 _FORMATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -75,7 +73,7 @@ def resolve(name_or_path: str | os.PathLike[str], options: Mapping[str, Any] | N
 
 
 def load(
-    model: PreTrainedModel,
+    model: Loadable,
     folder: Path,
     *,
     seed: int,
@@ -154,7 +152,7 @@ def _copy_and_compare(parameter: Tensor, tensor: Tensor, name: str, path: Path) 
 
 
 def _match(
-    model: PreTrainedModel,
+    model: Loadable,
     weights: Weights,
     source: str,
     ignore_missing: Iterable[str],
@@ -216,7 +214,7 @@ def _translate(name: str, known: Container[str], prefix: str) -> str:
 
 
 def _settle_ties(
-    model: PreTrainedModel, weights: Weights, found: dict[str, str], report: LoadReport
+    model: Loadable, weights: Weights, found: dict[str, str], report: LoadReport
 ) -> None:
     """Where the file has two values for what is one parameter, let its numbers count.
 
@@ -253,7 +251,7 @@ def _matching(name: str, patterns: Iterable[str]) -> str:
     return next((pattern for pattern in patterns if re.search(pattern, name)), "")
 
 
-def _initialise(model: PreTrainedModel, report: LoadReport, seed: int) -> None:
+def _initialise(model: Loadable, report: LoadReport, seed: int) -> None:
     """Run the model's own rule on every module that the file leaves without some value."""
     names = [*report.initialised, *(a for a, s in report.tied.items() if s in report.initialised)]
     lacking = {path for key in names for path in _modules_above(key)}
@@ -279,12 +277,12 @@ def _modules_above(key: str) -> Iterator[str]:
         yield path
 
 
-def _is_one(model: PreTrainedModel, key: str, other: str) -> bool:
+def _is_one(model: Loadable, key: str, other: str) -> bool:
     """Whether the two names still are of one parameter; somebody may have set one of them."""
     return model.get_parameter(key) is model.get_parameter(other)
 
 
-def save(model: PreTrainedModel, directory: str | os.PathLike[str]) -> None:
+def save(model: Loadable, directory: str | os.PathLike[str]) -> None:
     """Write `config.json` and `model.safetensors`, each whole or not at all.
 
     Raises:
@@ -300,7 +298,7 @@ def save(model: PreTrainedModel, directory: str | os.PathLike[str]) -> None:
     config.save_pretrained(folder)
 
 
-def restore(model: PreTrainedModel, folder: Path) -> None:
+def restore(model: Loadable, folder: Path) -> None:
     """Give a model the weights that `save` wrote of one of the same shape, bit by bit.
 
     Raises:
@@ -324,7 +322,7 @@ def _unlike(folder: Path, how: str) -> CheckpointError:
     return CheckpointError(how, place=str(folder / WEIGHTS), fix="build the model as it was")
 
 
-def _named_once(model: PreTrainedModel) -> dict[str, Tensor]:
+def _named_once(model: Loadable) -> dict[str, Tensor]:
     """The model's tensors as they are written: in no gradient's graph, no memory twice."""
     tied = model.tied_weights() if model.config.tie_word_embeddings else {}
     # What is one parameter is written once. A reader that knows of no ties needs every name.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertolt.errors import CheckpointError
+from bertolt.base.errors import CheckpointError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bertolt.errors import CheckpointError
+from bertolt.base.errors import CheckpointError
 
 FOLDER = "sharded"
 """In a checkpoint, the folder of the parts."""

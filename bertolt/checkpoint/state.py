@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.randomness import set_random_state
 from bertolt.checkpoint import huggingface, sharded
+from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.weights import read_tensors, write_tensors
-from bertolt.errors import CheckpointError, UsageError
-from bertolt.randomness import set_random_state
 
 if TYPE_CHECKING:
-    from bertolt.distributed import World
-    from bertolt.model.pretrained import PreTrainedModel
+    from bertolt.base.distributed import World
 
 STATE = "state.json"
 OPTIMIZER = "optimizer.safetensors"
@@ -34,7 +34,7 @@ EXTRA = "extra.safetensors"
 class Parts(NamedTuple):
     """What training changes."""
 
-    model: PreTrainedModel
+    model: Loadable
     optimizer: torch.optim.Optimizer
     scheduler: Any
 
@@ -137,7 +137,7 @@ def restore_state(checkpoint: Path, parts: Parts, *, rank: int = 0) -> None:
         set_random_state(generators, parts.model.device)
 
 
-def restore_weights(checkpoint: Path, model: PreTrainedModel) -> None:
+def restore_weights(checkpoint: Path, model: Loadable) -> None:
     """Give a model the weights of a checkpoint, whichever way it was saved.
 
     Raises:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertolt.console import say
-from bertolt.errors import BertoltError, CheckpointError, DiskFullError, UsageError
-from bertolt.files import disk_errors, swap_folder, sync, unfinished
+from bertolt.base.console import say
+from bertolt.base.errors import BertoltError, CheckpointError, DiskFullError, UsageError
+from bertolt.base.files import disk_errors, swap_folder, sync, unfinished
 
 if TYPE_CHECKING:
-    from bertolt.distributed import World
+    from bertolt.base.distributed import World
 
 MANIFEST = "manifest.json"
 """Lists every other file of a checkpoint with its size and checksum."""

@@ -24,9 +24,9 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import Any
 
+from bertolt.base.errors import BertoltError, UsageError
 from bertolt.corpus.options import EngineName
 from bertolt.corpus.parts import Part, Result, Setup, tokenize_part
-from bertolt.errors import BertoltError, UsageError
 
 Engine = Callable[[Iterable[Part], Setup, int | None], Generator[Result]]
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bertolt.console import counting, say
+from bertolt.base.console import counting, say
+from bertolt.base.errors import DataError, UsageError
+from bertolt.base.files import staged_folder
+from bertolt.base.format import duration, plural
 from bertolt.corpus.options import TokenizerOptions
 from bertolt.corpus.read import Found, Reader, find_sources, tell_files
-from bertolt.errors import DataError, UsageError
-from bertolt.files import staged_folder
 from bertolt.tokenization import BertTokenizer
-from bertolt.words import duration, plural
 
 FILES = frozenset({"tokenizer.json", "tokenizer_config.json", "vocab.txt"})
 """Names that are written, and that `--overwrite` may replace."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 
 Objective = Literal["mlm", "mlm+nsp"]
 EngineName = Literal["process", "ray"]

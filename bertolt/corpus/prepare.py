@@ -14,7 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertolt.console import counting, say
+from bertolt.base.console import counting, say
+from bertolt.base.errors import DataError, UsageError
+from bertolt.base.files import write_text
+from bertolt.base.format import duration, plural
 from bertolt.corpus.engine import cores, engine
 from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import Part, Setup
@@ -31,10 +34,7 @@ from bertolt.corpus.shards import (
 from bertolt.corpus.statistics import statistics, summary, warnings_of
 from bertolt.corpus.tally import Tally
 from bertolt.corpus.workplace import Done, Workplace, workplace
-from bertolt.errors import DataError, UsageError
-from bertolt.files import write_text
 from bertolt.tokenization import BertTokenizer
-from bertolt.words import duration, plural
 
 Corpora = Sequence[str | os.PathLike[str]]
 

@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bertolt.console import say
+from bertolt.base.console import say
+from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.format import plural
 from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import (
@@ -33,8 +35,6 @@ from bertolt.data.formats import (
     text_lines,
     unfit,
 )
-from bertolt.errors import DataError, UsageError, nearest
-from bertolt.words import plural
 
 LINE_LIMIT = 1 << 26  # characters in one line of plain text
 PIECE = 1 << 20  # characters of a document that are held at once

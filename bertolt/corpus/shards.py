@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bertolt.base.errors import DataError
 from bertolt.corpus.options import Objective as Objective
-from bertolt.errors import DataError
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 

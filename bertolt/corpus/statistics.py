@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bertolt.base.format import percent, plural
 from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.read import PIECE, Account
 from bertolt.corpus.shards import Counts, Manifest
 from bertolt.corpus.tally import Tally, described
-from bertolt.words import percent, plural
 
 REPEATED_LINES = 0.2
 """Share of lines that were there before, above which a corpus is warned about."""

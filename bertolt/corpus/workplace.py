@@ -18,10 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bertolt.corpus.parts import Result
-from bertolt.corpus.shards import MANIFEST, SHARDS, TOKENIZER, Counts, ShardEntry, file_sha256
-from bertolt.corpus.tally import Tally
-from bertolt.files import (
+from bertolt.base.files import (
     disk_errors,
     held_folder,
     no_empty_parents,
@@ -30,6 +27,9 @@ from bertolt.files import (
     write_atomically,
     write_text,
 )
+from bertolt.corpus.parts import Result
+from bertolt.corpus.shards import MANIFEST, SHARDS, TOKENIZER, Counts, ShardEntry, file_sha256
+from bertolt.corpus.tally import Tally
 
 FILES = frozenset({MANIFEST, SHARDS, TOKENIZER})
 """Names that a run writes, and that `--overwrite` may replace."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertolt.errors import DataError
+from bertolt.base.errors import DataError
 
 IGNORE_INDEX = -100
 """A label with this value takes no part in the loss."""

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertolt.base.errors import DataError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
-from bertolt.errors import DataError
 from bertolt.tokenization.batch_encoding import TensorKind, as_lists, as_tensor
 from bertolt.tokenization.rows import one_of, pad_column
 

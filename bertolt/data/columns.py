@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.data.formats import BadRow, Source, listing
-from bertolt.errors import DataError, UsageError, nearest
 
 # The plain names of a role come before its other names: `text` is the text though there is a
 # `title`, `label` the label though there is a `rating`.

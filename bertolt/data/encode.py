@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 
 _CHUNK = 2048
 

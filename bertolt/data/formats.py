@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertolt.errors import DataError, UsageError, nearest
+from bertolt.base.errors import DataError, UsageError, nearest
 
 CHUNK = 1 << 20  # bytes read at a time
 FIELD_LIMIT = 1 << 28  # characters in one CSV cell; a longer one is a quote left open

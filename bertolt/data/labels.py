@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.data.formats import listing
-from bertolt.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
     from bertolt.data.load import Table

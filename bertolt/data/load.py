@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
+from bertolt.base.errors import DataError
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import BadRow, as_text, is_missing, open_source, unfit
-from bertolt.errors import DataError
 
 if TYPE_CHECKING:
     import datasets

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.collate import Tokenizer, real_tokens, stack
-from bertolt.errors import DataError, UsageError
 from bertolt.tokenization.batch_encoding import BatchEncoding, TensorKind
 from bertolt.tokenization.rows import one_of
 

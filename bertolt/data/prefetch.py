@@ -11,8 +11,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from bertolt.base.randomness import host_random_state
 from bertolt.data.batch import PackedBatch
-from bertolt.randomness import host_random_state
 
 S = TypeVar("S")
 T = TypeVar("T")

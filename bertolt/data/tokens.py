@@ -25,12 +25,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bertolt.base.errors import BertoltError, UsageError
+from bertolt.base.files import disk_errors, write_atomically
+from bertolt.base.format import plural
 from bertolt.data.encode import EncodedTexts, encode_texts, require_one_each
-from bertolt.data.material import cache_dir
-from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, write_atomically
+from bertolt.data.sample_data import cache_dir
 from bertolt.tokenization import BertTokenizer
-from bertolt.words import plural
 
 FORMAT = 1
 """Part of every name. Raise it when entries look otherwise, or `encode_texts` gives other ids."""

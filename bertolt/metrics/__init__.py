@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertolt.errors import UsageError, nearest
+from bertolt.base.errors import UsageError, nearest
 from bertolt.metrics.classification import (
     Accuracy,
     AveragedScore,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 
 
 def to_numpy(values: Any) -> NDArray[Any]:

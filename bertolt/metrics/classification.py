@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 from bertolt.metrics.arrays import paired_ids
 from bertolt.metrics.metric import Metric
 

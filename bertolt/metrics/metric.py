@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from typing import Any
 
-from bertolt.errors import BertoltError, UsageError, nearest
+from bertolt.base.errors import BertoltError, UsageError, nearest
 
 
 class Metric(ABC):

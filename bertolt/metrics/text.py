@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 from bertolt.metrics.metric import Metric
 
 # The letters of the BMES and BILOU schemes that mean the same as I, E and S.

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertolt.base.errors import UsageError
 from bertolt.corpus.options import Objective
 from bertolt.corpus.shards import Shard
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, padded_rows
 from bertolt.data.masking import TokenKinds, counted_draws, mask_tokens, unit
-from bertolt.errors import UsageError
 from bertolt.pretrain.pairs import pairs
 from bertolt.pretrain.windows import Budget, Epoch, Ints, Sequences, Text, segments
 
@@ -51,7 +51,7 @@ class Batches:
         tokens: of a batch on average, special ones counted.
         passes: how often an epoch reads the text: once, or as much as pairs take, half of which
             have their second span from elsewhere.
-        attended: tokens that each of them attends to on average, see `bertolt.flops`.
+        attended: tokens that each of them attends to on average, see `bertolt.pretrain.flops`.
         left_out: sequences for which the epoch under way has no room; only pairs ever are.
     """
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertolt.console import say
-from bertolt.errors import UsageError
-from bertolt.files import disk_errors, write_text
+from bertolt.base.console import say
+from bertolt.base.errors import UsageError
+from bertolt.base.files import disk_errors, write_text
 from bertolt.pretrain.measure import masked_loss
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog

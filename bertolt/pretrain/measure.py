@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertolt.base.distributed import ALONE, World
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
-from bertolt.distributed import ALONE, World
-from bertolt.model.precision import PrecisionChoice
-from bertolt.model.pretrained import PreTrainedModel
+from bertolt.models.precision import PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.pretrain.batches import Batches
 
 HELD_OUT_SEED = 0

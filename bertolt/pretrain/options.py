@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bertolt.config import Precision, Schedule
+from bertolt.base.errors import UsageError
 from bertolt.corpus.options import Objective
-from bertolt.errors import UsageError
-from bertolt.plan import parse_tokens
+from bertolt.models.config import Precision
+from bertolt.pretrain.plan import parse_tokens
+from bertolt.train.arguments import Schedule
 
 PretrainSchedule = Schedule | Literal["warmup_stable_decay"]
 PositionInit = Literal["sinusoid", "normal"]

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bertolt.errors import BertoltError, UsageError
-from bertolt.files import disk_errors, held_folder, require_free, unfinished
+from bertolt.base.errors import BertoltError, UsageError
+from bertolt.base.files import disk_errors, held_folder, require_free, unfinished
 
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"

@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.base.errors import DataError
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.errors import DataError
 from bertolt.pretrain.windows import Ints, Sequences, Text
 
 SHORT_SHARE = 0.1

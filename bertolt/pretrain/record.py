@@ -6,13 +6,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from bertolt.base.version import __version__
 from bertolt.pretrain.log import NEAR, Plateau
 from bertolt.pretrain.measure import masked_loss
 from bertolt.pretrain.setup import Run
 from bertolt.report import CorpusAccount, EvalPoint, PretrainRecord, SourceCount, TrainingLog
 from bertolt.train.loop import History
 from bertolt.train.record import curve_of, machine_of, model_of
-from bertolt.version import __version__
 
 
 def pretrain_record(

@@ -14,15 +14,16 @@ from typing import Any
 
 import torch
 
+from bertolt.base.console import held_interrupts, say
+from bertolt.base.distributed import is_restarted_in, join, note_taken
+from bertolt.base.errors import DiskFullError, TrainingError
+from bertolt.base.files import write_text
+from bertolt.base.format import duration, number, percent, plural
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store
-from bertolt.config import BertConfig
-from bertolt.console import held_interrupts, say
-from bertolt.distributed import is_restarted_in, join, note_taken
-from bertolt.errors import DiskFullError, TrainingError
-from bertolt.files import write_text
-from bertolt.model.precision import PrecisionChoice
-from bertolt.model.pretrained import PreTrainedModel
+from bertolt.models.config import BertConfig
+from bertolt.models.precision import PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.pretrain.log import JsonLines, Plateau, TensorBoard, require_tensorboard
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.output import (
@@ -40,7 +41,6 @@ from bertolt.train.callbacks import Progress
 from bertolt.train.complete import COMPLETE, find_complete, mark_complete, take_over
 from bertolt.train.loop import Callback, History, fit
 from bertolt.train.saving import Best, Saving
-from bertolt.words import duration, number, percent, plural
 
 _LOGGING_STEPS = 10
 

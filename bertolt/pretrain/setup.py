@@ -11,29 +11,29 @@ from typing import Any
 
 import torch
 
+from bertolt.base.console import say
+from bertolt.base.distributed import ALONE, World
+from bertolt.base.errors import CheckpointError, DataError, UsageError
+from bertolt.base.format import millions, percent, plural
 from bertolt.checkpoint import huggingface
-from bertolt.config import BertConfig
-from bertolt.console import say
 from bertolt.corpus.options import Objective
 from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import PackedBatch
-from bertolt.distributed import ALONE, World
-from bertolt.errors import CheckpointError, DataError, UsageError
-from bertolt.flops import training_flops
-from bertolt.model.heads import BertForMaskedLM, BertForPreTraining, LanguageModel
-from bertolt.model.initialize import sinusoids
-from bertolt.model.precision import PrecisionChoice, agree, choose_precision
+from bertolt.models.config import BertConfig
+from bertolt.models.heads import BertForMaskedLM, BertForPreTraining, LanguageModel
+from bertolt.models.initialize import sinusoids
+from bertolt.models.precision import PrecisionChoice, agree, choose_precision
+from bertolt.models.shapes import SHAPES, find_config
 from bertolt.pretrain.batches import Batches
+from bertolt.pretrain.flops import training_flops
 from bertolt.pretrain.log import Work
 from bertolt.pretrain.measure import HELD_OUT_ROWS, HELD_OUT_SEED, HeldOut, token_entropy
 from bertolt.pretrain.options import EPOCHS, PretrainOptions
+from bertolt.pretrain.rates import this_device
 from bertolt.pretrain.steps import MaskShare, Steps
-from bertolt.rates import this_device
-from bertolt.shapes import SHAPES, find_config
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.optim import AdamW, parameter_groups
 from bertolt.train.schedules import get_scheduler
-from bertolt.words import millions, percent, plural
 
 PASS_TOKENS = {"cpu": 4096, "cuda": 16_384}
 """Rows of a forward pass where neither the user nor the batch says less."""

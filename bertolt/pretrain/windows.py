@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.base.errors import UsageError
 from bertolt.corpus.shards import Shard
-from bertolt.errors import UsageError
 
 Ints = NDArray[np.int64]
 

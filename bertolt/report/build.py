@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertolt import words
-from bertolt.files import write_text
+from bertolt.base import format as words
+from bertolt.base.files import write_text
 from bertolt.report import findings, tables
 from bertolt.report.record import Measure, PretrainRecord, RunRecord
 

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from bertolt.base.format import is_number, number, percent, plural
 from bertolt.report.record import (
     CorpusAccount,
     EvalPoint,
@@ -29,7 +30,6 @@ from bertolt.report.record import (
     Measure,
     TrainingLog,
 )
-from bertolt.words import is_number, number, percent, plural
 
 Floats = NDArray[np.float64]
 Style = dict[str, Any]

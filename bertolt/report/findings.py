@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertolt.base.format import interval, is_number, number, percent, plural, shorten
 from bertolt.report.record import (
     CorpusAccount,
     DataAccount,
@@ -13,7 +14,6 @@ from bertolt.report.record import (
     RunRecord,
     TrainingLog,
 )
-from bertolt.words import interval, is_number, number, percent, plural, shorten
 
 EXPECTED_STATUSES = ("loaded", "tied", "ignored", "initialised")
 

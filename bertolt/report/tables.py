@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bertolt.base.format import is_number
 from bertolt.report.record import ClassScore
-from bertolt.words import is_number
 
 MATRIX_LIMIT = 40
 

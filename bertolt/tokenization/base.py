@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from bertolt.errors import CheckpointError, DataError
+from bertolt.base.errors import CheckpointError, DataError
 from bertolt.tokenization.batch_encoding import Truncated, as_lists
 from bertolt.tokenization.folder import NAMED_TOKENS, UNLIMITED
 from bertolt.tokenization.rows import SIDES, Side, one_of

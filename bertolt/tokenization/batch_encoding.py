@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bertolt.errors import DataError, UsageError
+from bertolt.base.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bertolt.config import are_texts, is_whole
-from bertolt.errors import CheckpointError
+from bertolt.base.checks import are_texts, is_whole
+from bertolt.base.errors import CheckpointError
 
 Check = Callable[[Any], bool]
 Kinds = Mapping[str, tuple[Check, str]]

@@ -14,9 +14,9 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 
-from bertolt.errors import CheckpointError, UsageError
-from bertolt.files import write_atomically, write_text
-from bertolt.hub import find_folder
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.files import write_atomically, write_text
+from bertolt.base.hub import find_folder
 from bertolt.tokenization import checked
 from bertolt.tokenization.checked import Kinds, require_kinds
 from bertolt.tokenization.vocabulary import (

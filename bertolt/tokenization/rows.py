@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tokenizers import Encoding
 
-from bertolt.errors import DataError, UsageError
+from bertolt.base.errors import DataError, UsageError
 
 Text = str | Sequence[str]
 Side = Literal["left", "right"]

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from tokenizers import Encoding
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 from bertolt.tokenization.base import TokenizerBase
 from bertolt.tokenization.batch_encoding import (
     BatchEncoding,

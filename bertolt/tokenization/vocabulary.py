@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from bertolt.errors import CheckpointError, DataError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 
 # Names and texts as published with BERT; a trained vocabulary has them first, in this order.
 SPECIAL_TOKENS = {

@@ -6,10 +6,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Literal
 
-from bertolt.console import say
+from bertolt.base.console import say
+from bertolt.base.format import duration
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog
-from bertolt.words import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bertolt.base.distributed import World
 from bertolt.data.batch import IGNORE_INDEX, KnownOnHost, PackedBatch
 from bertolt.data.prefetch import ToHost
-from bertolt.distributed import World
-from bertolt.model import fused
-from bertolt.model.precision import PrecisionChoice
-from bertolt.model.pretrained import PreTrainedModel
-from bertolt.model.touched import touched
+from bertolt.models import fused
+from bertolt.models.precision import PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
+from bertolt.models.touched import touched
 from bertolt.train.gradients import gradient_norm, update_if_finite
 from bertolt.train.optim import AdamW
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertolt.console import say
-from bertolt.distributed import World
-from bertolt.errors import UsageError
-from bertolt.files import write_text
+from bertolt.base.console import say
+from bertolt.base.distributed import World
+from bertolt.base.errors import UsageError
+from bertolt.base.files import write_text
 
 COMPLETE = "complete.json"
 """In the folder of a run that came to its end: the settings that decided its result."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from bertolt.distributed import total_norm
+from bertolt.base.distributed import total_norm
 from bertolt.train.optim import AdamW
 
 

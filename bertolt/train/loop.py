@@ -16,17 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bertolt.console import Stopped, held_interrupts, stoppable
+from bertolt.base.console import Stopped, held_interrupts, stoppable
+from bertolt.base.distributed import ALONE, World
+from bertolt.base.errors import TrainingError
+from bertolt.base.machine import keep_freed_memory
+from bertolt.base.randomness import random_state, set_random_state
 from bertolt.data.batch import PackedBatch
 from bertolt.data.prefetch import Noted, ToHost, ahead_of, feeding, made_ahead
 from bertolt.data.sampler import batches_by_tokens
-from bertolt.distributed import ALONE, World
-from bertolt.errors import TrainingError
-from bertolt.machine import keep_freed_memory
-from bertolt.model.inference import prepare
-from bertolt.model.precision import FP32, PrecisionChoice
-from bertolt.model.pretrained import PreTrainedModel
-from bertolt.randomness import random_state, set_random_state
+from bertolt.models.inference import prepare
+from bertolt.models.precision import FP32, PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.captured import captured_steps
 from bertolt.train.step import StepLog, train_step
 

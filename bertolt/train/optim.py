@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 
 _CLIP_MARGIN = 1e-6  # as in torch's own clipping
 _STEP = inspect.unwrap(torch.optim.AdamW.step)

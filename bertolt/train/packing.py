@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bertolt.base.errors import DataError
 from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import (
     DataCollatorForTokenClassification,
@@ -16,8 +17,7 @@ from bertolt.data.collate import (
     default_data_collator,
 )
 from bertolt.data.masking import DataCollatorForLanguageModeling
-from bertolt.errors import DataError
-from bertolt.model.pretrained import PreTrainedModel
+from bertolt.models.pretrained import PreTrainedModel
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 

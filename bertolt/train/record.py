@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bertolt import machine
-from bertolt.model.precision import PrecisionChoice
-from bertolt.model.pretrained import PreTrainedModel
+from bertolt.base import machine
+from bertolt.models.precision import PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.report import CurvePoint, LoadRow, Machine, ModelSummary
 from bertolt.train.step import StepLog
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bertolt.base.distributed import World
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.distributed import World
-from bertolt.model.pretrained import PreTrainedModel
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch
 
 

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertolt.base.console import TERMINATED, say
+from bertolt.base.distributed import ALONE, World
+from bertolt.base.errors import UsageError
 from bertolt.checkpoint.state import (
     Extra,
     Parts,
@@ -22,10 +25,7 @@ from bertolt.checkpoint.state import (
     write_state,
 )
 from bertolt.checkpoint.store import Store, require_whole
-from bertolt.config import TrainingArguments
-from bertolt.console import TERMINATED, say
-from bertolt.distributed import ALONE, World
-from bertolt.errors import UsageError
+from bertolt.train.arguments import TrainingArguments
 from bertolt.train.complete import plain, require_same_settings
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog

@@ -15,7 +15,7 @@ from typing import Any, Literal, SupportsFloat
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from bertolt.errors import UsageError, nearest
+from bertolt.base.errors import UsageError, nearest
 
 
 def _rise(step: int, num_warmup_steps: int) -> float:

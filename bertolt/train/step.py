@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bertolt.base.distributed import ALONE, World
+from bertolt.base.errors import DataError, TrainingError
 from bertolt.data.batch import PackedBatch
 from bertolt.data.prefetch import ToHost
-from bertolt.distributed import ALONE, World
-from bertolt.errors import DataError, TrainingError
-from bertolt.model import fused
-from bertolt.model.precision import FP32, PrecisionChoice
-from bertolt.model.pretrained import PreTrainedModel
+from bertolt.models import fused
+from bertolt.models.precision import FP32, PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.captured import CapturedSteps
 from bertolt.train.gradients import (
     can_hold_back,

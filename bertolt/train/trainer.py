@@ -17,18 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
+from bertolt.base.console import say
+from bertolt.base.distributed import join
+from bertolt.base.errors import DataError, UsageError
+from bertolt.base.files import held_folder, write_text
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store, require_whole, step_of
-from bertolt.config import DECIDING, TrainingArguments
-from bertolt.console import say
 from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import count_tokens
 from bertolt.data.sampler import BatchSampler
-from bertolt.distributed import join
-from bertolt.errors import DataError, UsageError
-from bertolt.files import held_folder, write_text
-from bertolt.model.precision import PrecisionChoice, agree, choose_precision
-from bertolt.model.pretrained import PreTrainedModel
+from bertolt.models.precision import PrecisionChoice, agree, choose_precision
+from bertolt.models.pretrained import PreTrainedModel
+from bertolt.train.arguments import DECIDING, TrainingArguments
 from bertolt.train.callbacks import Progress
 from bertolt.train.loop import (
     Callback,

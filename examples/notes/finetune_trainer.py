@@ -6,7 +6,7 @@ import lines and these two differ from the notes, but for the lines marked `adde
 # ruff: noqa: E402, I001 - the lines stay as the notes have them
 
 import sys
-from bertolt.demo import demo_checkpoint
+from bertolt.checkpoint.demo import demo_checkpoint
 from movie_sentences import train_and_test
 
 model_path = sys.argv[1] if len(sys.argv) > 1 else demo_checkpoint()

@@ -8,12 +8,12 @@ import random
 import sys
 from pathlib import Path
 
-from bertolt.data import material
+from bertolt.data import sample_data
 
 
 def train_and_test(folder: str = "movie-sentences") -> str:
     """Every fifth of the shuffled rows goes to test.csv; the labels are 0 (negative) and 1."""
-    with material.fetch("movie-sentences").open(encoding="utf-8", newline="") as file:
+    with sample_data.fetch("movie-sentences").open(encoding="utf-8", newline="") as file:
         rows = [(row["text"], int(row["label"] == "positive")) for row in csv.DictReader(file)]
     random.Random(42).shuffle(rows)
     held_out = len(rows) // 5

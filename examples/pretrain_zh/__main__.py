@@ -18,8 +18,8 @@ from results import gather, write_results
 from steps import EPOCHS, OBJECTIVES, Options, Places, begin, finetune, pretrain
 from texts import tell, write_texts
 
-from bertolt.console import INTERRUPTED, ended_by_sigterm, say
-from bertolt.errors import BertoltError, UsageError
+from bertolt.base.console import INTERRUPTED, ended_by_sigterm, say
+from bertolt.base.errors import BertoltError, UsageError
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,10 +12,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from results import Results, tables
 from steps import SCRATCH
 
-from bertolt.files import write_text
+from bertolt.base.files import write_text
+from bertolt.base.format import is_number, number, percent
 from bertolt.report.build import environment
 from bertolt.report.figures import ACCENT, INK, PLAIN, Chart, drawing
-from bertolt.words import is_number, number, percent
 
 LOOKS: dict[str, dict[str, Any]] = {
     SCRATCH: {"color": PLAIN, "marker": "D"},

@@ -12,10 +12,10 @@ from typing import Any
 
 from steps import LEARNING_RATE, SCRATCH, Options, Places
 
-from bertolt.files import write_text
-from bertolt.machine import cores, cpu_name, versions
-from bertolt.version import __version__
-from bertolt.words import is_number, number, percent
+from bertolt.base.files import write_text
+from bertolt.base.format import is_number, number, percent
+from bertolt.base.machine import cores, cpu_name, versions
+from bertolt.base.version import __version__
 
 Results = dict[str, Any]
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bertolt.config import BertConfig
-from bertolt.console import held_interrupts, say
-from bertolt.errors import UsageError
-from bertolt.files import write_text
+from bertolt.base.console import held_interrupts, say
+from bertolt.base.errors import UsageError
+from bertolt.base.files import write_text
+from bertolt.models.config import BertConfig
 from bertolt.tokenization import BertTokenizer
 
 VOCABULARY, MAX_LENGTH, HELD_OUT = 8000, 128, 0.02
@@ -148,7 +148,7 @@ def new_encoder(folder: Path, like: Path, seed: int) -> None:
     import torch
 
     from bertolt import BertModel
-    from bertolt.model.initialize import sinusoids
+    from bertolt.models.initialize import sinusoids
 
     say(f"New encoder with random weights, seed {seed}: {folder}")
     torch.manual_seed(seed)

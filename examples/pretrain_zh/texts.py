@@ -19,10 +19,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from bertolt.console import say
-from bertolt.data import material
-from bertolt.errors import UsageError
-from bertolt.files import write_text
+from bertolt.base.console import say
+from bertolt.base.errors import UsageError
+from bertolt.base.files import write_text
+from bertolt.data import sample_data
 
 TEST, TRAIN, WATCHED = 5000, 1000, 300
 SEED = 42
@@ -85,8 +85,8 @@ def write_texts(folder: Path, most: int | None) -> Counts:
     if record.exists():
         say(f"Done before: {folder}")
         return Counts(**json.loads(record.read_text(encoding="utf-8")))
-    news = _news(material.fetch("people-daily", progress=say))
-    reviews = _reviews(material.fetch("zh-reviews", progress=say))
+    news = _news(sample_data.fetch("people-daily", progress=say))
+    reviews = _reviews(sample_data.fetch("zh-reviews", progress=say))
     texts = divide(_some(news, most), _some(reviews, most))
     for name, lines in (("news", texts.news), ("reviews", texts.reviews)):
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bertolt import BertForPreTraining, BertForSequenceClassification, BertModel
-from bertolt.errors import CheckpointError, UsageError
+from bertolt.base.errors import CheckpointError, UsageError
 
 EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 DECODER = "cls.predictions.decoder.weight"

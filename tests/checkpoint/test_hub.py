@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from bertolt import BertModel, BertTokenizer
+from bertolt.base.errors import CheckpointError
 from bertolt.checkpoint import huggingface
-from bertolt.errors import CheckpointError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

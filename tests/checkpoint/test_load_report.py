@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bertolt import LoadReport
+from bertolt.base.errors import CheckpointError
 from bertolt.checkpoint.report import Mismatch, fold
-from bertolt.errors import CheckpointError
 
 
 def report(**fields: object) -> LoadReport:

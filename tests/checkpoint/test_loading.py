@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bertolt import BertForSequenceClassification, BertModel, BertTokenizer
+from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.checkpoint import huggingface
-from bertolt.errors import BertoltError, CheckpointError
 
 WEIGHTS = "model.safetensors"
 

@@ -22,9 +22,9 @@ from bertolt import (
     get_scheduler,
     parameter_groups,
 )
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.randomness import host_random_state, random_state, set_random_state
 from bertolt.checkpoint.state import Extra, Parts, read_extra, restore_state, write_state
-from bertolt.errors import CheckpointError, UsageError
-from bertolt.randomness import host_random_state, random_state, set_random_state
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.checkpoint.store import MANIFEST, Store, require_whole, step_of
-from bertolt.errors import BertoltError, CheckpointError, UsageError
 
 
 def fill(folder: Path) -> None:

@@ -15,10 +15,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bertolt.config import ACTIVATIONS
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.errors import BertoltError, CheckpointError, UsageError
-from bertolt.model.bert import BertLayer
+from bertolt.models.bert import BertLayer
+from bertolt.models.config import ACTIVATIONS
 from bertolt.train.loop import RunningLoss, predict_batches
 from tests.contract.heads import (
     Batch,

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bertolt.base.errors import BertoltError, UsageError
 from bertolt.corpus import engine
 from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import Part, Setup
 from bertolt.corpus.prepare import prepare
-from bertolt.errors import BertoltError, UsageError
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.texts import bytes_below, text_of
 

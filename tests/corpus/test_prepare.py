@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.corpus import engine, prepare, read
 from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import tokenize_part
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Corpus, Shard
 from bertolt.corpus.workplace import FILES
-from bertolt.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.conftest import Said
 from tests.corpus.texts import bytes_below, text_of
@@ -373,7 +373,7 @@ def test_a_disk_that_fills_up(
         fsync(handle)
 
     with monkeypatch.context() as disk:
-        disk.setattr("bertolt.files.os.fsync", full)
+        disk.setattr("bertolt.base.files.os.fsync", full)
         with pytest.raises(BertoltError, match=r"cannot be written.*No space left") as told:
             prepare.prepare([corpus], options())
     assert "free some space" in told.value.fix

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertolt.base.errors import DataError, UsageError
 from bertolt.corpus.options import TextOptions
 from bertolt.corpus.read import Document, Reader, Source, cut, find_sources, shard_size
-from bertolt.errors import DataError, UsageError
 from tests.corpus.texts import zstd
 
 

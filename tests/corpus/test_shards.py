@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertolt.base.errors import DataError
 from bertolt.corpus.shards import (
     MANIFEST,
     SHARDS,
@@ -26,7 +27,6 @@ from bertolt.corpus.shards import (
     shard_bytes,
     token_type,
 )
-from bertolt.errors import DataError
 
 Documents = list[tuple[int, list[list[int]]]]  # the source and the sentences of each
 

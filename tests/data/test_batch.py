@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import PackedBatch
-from bertolt.errors import DataError
+from bertolt.base.errors import DataError
 
 sequences_of_ids = st.lists(
     st.lists(st.integers(1, 30_000), min_size=1, max_size=40), min_size=1, max_size=10

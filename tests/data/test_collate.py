@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import BertTokenizer
+from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.collate import (
     DataCollatorForTokenClassification,
@@ -22,7 +23,6 @@ from bertolt.data.collate import (
     count_tokens,
     default_data_collator,
 )
-from bertolt.errors import BertoltError, DataError, UsageError
 
 
 def unpacked(batch: PackedBatch, values: torch.Tensor) -> list[list[int]]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data.load import read_table
-from bertolt.errors import DataError, UsageError
 
 
 def put(folder: Path, header: str, *rows: str) -> Path:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import BertTokenizer
+from bertolt.base.errors import UsageError
 from bertolt.data.encode import EncodedTexts, encode_texts
-from bertolt.errors import UsageError
 
 WORDS = ["good", "film", "zzz", "the", "Cat", ".", "…", "好", ""]
 texts_of_words = st.lists(st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), max_size=12)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data import formats
 from bertolt.data.formats import open_source, text_lines
-from bertolt.errors import DataError, UsageError
 
 LINES = [f"line {number}\n" for number in range(40_000)]
 

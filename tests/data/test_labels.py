@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data.labels import LabelMap, encode_labels, label_map, split_rows
 from bertolt.data.load import Table, read_table
-from bertolt.errors import DataError, UsageError
 
 
 def table_of(folder: Path, *labels: str) -> Table:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.data.load import Table, read_table
-from bertolt.errors import BertoltError, DataError, UsageError
 
 GOOD = 'text,label\nfine,pos\n"poor, really",neg\n'
 PAIRS = [("fine", "pos"), ("poor, really", "neg")]

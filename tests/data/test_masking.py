@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from bertolt import BertTokenizer
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.masking import DataCollatorForLanguageModeling, fixed_draws, mask_tokens
-from bertolt.errors import DataError, UsageError
 
 MASK = 4
 Rows = list[dict[str, Any]]

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import BertForSequenceClassification, PackedBatch
+from bertolt.base.errors import DataError
 from bertolt.data import prefetch
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.prefetch import ahead_of, feeding, in_background
-from bertolt.errors import DataError
-from bertolt.model.precision import PrecisionChoice
+from bertolt.models.precision import PrecisionChoice
 from bertolt.train.loop import fit
 
 META = torch.device("meta")

@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertolt import BertTokenizer
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data import tokens
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.tokens import encode_once
-from bertolt.errors import DataError, UsageError
 
 TEXTS = ["a very good film", "bad", "Ein ganz anderer Text, 好", "the " * 30]
 WORDS = st.sampled_from(["good", "film", "Cat", "…", "好", "a b", ""])
@@ -347,7 +347,7 @@ def test_a_cache_that_may_only_be_read_is_read(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "utime", refuse)
-    monkeypatch.setattr("bertolt.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("bertolt.base.files.tempfile.mkstemp", refuse)
     assert once()[1].startswith("from the cache")
     words = once(["other"])[1]
     assert words.startswith("made, not kept: ")

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertolt import cli, evaluation
-from bertolt.distributed import is_restarted
-from bertolt.errors import DataError
+from bertolt.base.distributed import is_restarted
+from bertolt.base.errors import DataError
 from bertolt.tokenization import BertTokenizer
 from bertolt.train import loop
 

@@ -27,11 +27,11 @@ from bertolt import (
     Trainer,
     TrainingArguments,
 )
-from bertolt.console import Stopped, stoppable
+from bertolt.base.console import Stopped, stoppable
+from bertolt.base.distributed import join
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.encode import EncodedTexts
-from bertolt.distributed import join
-from bertolt.evaluation import score
+from bertolt.tasks.evaluation import score
 
 Found = dict[str, Tensor]
 BATCH = 32  # 2 × 16, and three shares of 11, 11 and 10

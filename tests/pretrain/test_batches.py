@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from bertolt import BertTokenizer, PackedBatch
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, TARGETS, padded_rows
-from bertolt.errors import DataError, UsageError
 from bertolt.pretrain.batches import MASK_MULTIPLE, Batches
 from tests.pretrain.corpora import random_shards, shard
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from bertolt.base.errors import BertoltError
 from bertolt.checkpoint.store import Store, require_whole
 from bertolt.cli import main
-from bertolt.errors import BertoltError
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import PretrainResult, pretrain
 from bertolt.train.step import StepLog
@@ -66,7 +66,7 @@ def test_while_the_result_is_written(
         fsync(handle)
 
     with monkeypatch.context() as disk:
-        disk.setattr("bertolt.files.os.fsync", full)
+        disk.setattr("bertolt.base.files.os.fsync", full)
         with pytest.raises(SystemExit) as ended:
             main(words(letters, settings))
     assert ended.value.code == 2

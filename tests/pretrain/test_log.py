@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 from bertolt.pretrain.log import Plateau
 from bertolt.pretrain.measure import token_entropy
 from bertolt.pretrain.options import PretrainOptions

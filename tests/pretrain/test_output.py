@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 from bertolt.pretrain.output import run_folder
 
 

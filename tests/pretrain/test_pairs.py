@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bertolt.base.errors import DataError
 from bertolt.corpus.shards import Shard
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.errors import DataError
 from bertolt.pretrain.pairs import _shorten, pairs
 from bertolt.pretrain.windows import Text
 from tests.pretrain.corpora import any_shards, random_shards, shard

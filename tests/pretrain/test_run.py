@@ -24,13 +24,13 @@ from bertolt import (
     BertTokenizer,
     PackedBatch,
 )
+from bertolt.base.errors import BertoltError, DataError, TrainingError, UsageError
 from bertolt.checkpoint.store import Store
 from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.errors import BertoltError, DataError, TrainingError, UsageError
-from bertolt.flops import training_flops
-from bertolt.model.initialize import sinusoids
+from bertolt.models.initialize import sinusoids
 from bertolt.pretrain.batches import Batches
+from bertolt.pretrain.flops import training_flops
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
 from bertolt.pretrain.setup import PASS_TOKENS, _even_rows
@@ -167,8 +167,8 @@ def test_a_classifier_starts_from_it(
     reviews: list[tuple[str, str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from bertolt.config import FinetuneOptions
-    from bertolt.finetune import finetune
+    from bertolt.commands.finetune.options import FinetuneOptions
+    from bertolt.commands.finetune.run import finetune
 
     out = pretrain(letters, options()).out
     table = tmp_path / "reviews.csv"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertolt.base.errors import UsageError
 from bertolt.corpus.shards import Shard
-from bertolt.errors import UsageError
 from bertolt.pretrain.windows import WINDOW, Budget, Epoch, Sequences, Text, segments
 from tests.pretrain.corpora import any_shards, random_shards, shard
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertolt import words
-from bertolt.errors import BertoltError
+from bertolt.base import format as words
+from bertolt.base.errors import BertoltError
 from bertolt.report import (
     ClassScore,
     CurvePoint,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertolt import words
+from bertolt.base import format as words
 from bertolt.report import ClassScore, LengthAccount, Measure, findings, tables
 
 REPORT = Path(findings.__file__).parent

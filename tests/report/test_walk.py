@@ -23,11 +23,11 @@ from matplotlib.image import imread
 
 import bertolt
 from bertolt import BertForSequenceClassification, BertModel
+from bertolt.base.errors import BertoltError, DataError
 from bertolt.cli import main
-from bertolt.errors import BertoltError, DataError
-from bertolt.predict import Predictor
-from bertolt.walk import Walk, render_walk, walk_table, walk_through, write_walk
-from bertolt.walk.build import MOST_TOKENS, PADDING
+from bertolt.report.walk import Walk, render_walk, walk_table, walk_through, write_walk
+from bertolt.report.walk.build import MOST_TOKENS, PADDING
+from bertolt.tasks.predictor import Predictor
 
 TEXT, PAIR = "the film was very good , but the end was dull", "it is a book"
 VIEWS = {"narrow", "view", "transpose", "unbind"}
@@ -240,7 +240,7 @@ def test_a_long_text_is_cut_and_says_so(encoder: Path) -> None:
 
 
 def test_the_limit_of_training_holds(encoder: Path, tmp_path: Path) -> None:
-    from bertolt.contract import Contract
+    from bertolt.checkpoint.contract import Contract
 
     path = Path(shutil.copytree(encoder, tmp_path / "model"))
     contract = Contract(

@@ -1,5 +1,5 @@
 """Batches in shapes that come again, and when steps can be replayed; replaying itself needs a GPU:
-see `tests/model/test_gpu.py`."""
+see `tests/models/test_gpu.py`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bertolt import (
     PackedBatch,
     train_step,
 )
+from bertolt.base.distributed import ALONE
+from bertolt.base.errors import UsageError
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.distributed import ALONE
-from bertolt.errors import UsageError
-from bertolt.model import varlen
-from bertolt.model.bert import BertLayer
-from bertolt.model.precision import PrecisionChoice
+from bertolt.models import varlen
+from bertolt.models.bert import BertLayer
+from bertolt.models.precision import PrecisionChoice
 from bertolt.train.captured import LARGE, CapturedSteps, _reason, captured_steps, rounded
 
 BF16 = PrecisionChoice("bf16", "for the test")

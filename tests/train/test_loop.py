@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from bertolt import PackedBatch
-from bertolt.errors import TrainingError
-from bertolt.model.precision import FP32, PrecisionChoice
+from bertolt.base.errors import TrainingError
+from bertolt.models.precision import FP32, PrecisionChoice
 from bertolt.train.loop import History, RunningLoss, fit, predict_batches
 from bertolt.train.step import StepLog
 from tests.train.small import descent, pack

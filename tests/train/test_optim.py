@@ -10,7 +10,7 @@ from torch import nn
 from transformers import BertConfig, BertForPreTraining
 from transformers.trainer_pt_utils import get_parameter_names
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 from bertolt.train.optim import AdamW, parameter_groups
 from tests.train.small import tied
 

@@ -20,8 +20,8 @@ from bertolt import (
     Trainer,
     TrainingArguments,
 )
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.prefetch import in_background
-from bertolt.errors import CheckpointError, UsageError
 from bertolt.train.loop import History
 from bertolt.train.saving import Best
 from bertolt.train.step import StepLog

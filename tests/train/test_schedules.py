@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from bertolt.errors import UsageError
+from bertolt.base.errors import UsageError
 from bertolt.train.optim import AdamW
 from bertolt.train.schedules import SCHEDULES, get_scheduler
 from tests.train.small import tied

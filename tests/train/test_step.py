@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from bertolt import AdamW, train_step
+from bertolt.base.errors import TrainingError
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.errors import TrainingError
-from bertolt.model.precision import choose_precision
+from bertolt.models.precision import choose_precision
 from tests.train.small import assert_same_weights, descent, pack, weights
 
 

@@ -30,8 +30,8 @@ from bertolt import (
     parameter_groups,
     train_step,
 )
+from bertolt.base.errors import TrainingError, UsageError
 from bertolt.data.sampler import BatchSampler
-from bertolt.errors import TrainingError, UsageError
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog
 

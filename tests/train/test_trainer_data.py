@@ -27,6 +27,7 @@ from bertolt import (
     Trainer,
     TrainingArguments,
 )
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.collate import (
     DataCollatorForTokenClassification,
@@ -35,7 +36,6 @@ from bertolt.data.collate import (
     default_data_collator,
 )
 from bertolt.data.masking import DataCollatorForLanguageModeling
-from bertolt.errors import CheckpointError, DataError, UsageError
 
 Rows = list[dict[str, Any]]
 

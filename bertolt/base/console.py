@@ -1,0 +1,205 @@
+"""The terminal: messages for people, how far a long job is, Ctrl-C and SIGTERM.
+
+All of it goes to standard error, so that standard output holds results alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bertolt.base.format import duration
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as a shell counts."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM."""
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_DRAWINGS = 0.2
+
+
+@dataclass
+class _Voice:
+    """Whether this process speaks: of several that make one run, the first does."""
+
+    silent: bool = False
+    may_complain: Callable[[], bool] = lambda: True
+    failed: bool = False
+
+
+_voice = _Voice()
+
+
+def speak_as(*, silent: bool, may_complain: Callable[[], bool]) -> None:
+    """Let this process be one of several.
+
+    Args:
+        silent: say nothing, since another process says it.
+        may_complain: asked before an error is told: whether no other process has told it.
+    """
+    _voice.silent, _voice.may_complain = silent, may_complain
+
+
+def say(message: str) -> None:
+    """Write one message and a line end."""
+    if not _voice.silent:
+        _write(message)
+
+
+def complain(message: str) -> None:
+    """Say why the run ends, unless another process has: a silent one too."""
+    _voice.failed = True
+    if _voice.may_complain():
+        _write(message)
+
+
+def has_failed() -> bool:
+    """Whether this process ends because of an error."""
+    return _voice.failed
+
+
+def _write(message: str) -> None:
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
+class Show(Protocol):
+    """What `counting` gives: to be called with what is done."""
+
+    def __call__(self, done: int, share: float | None = None) -> None:
+        """Draw the line, if it is time to.
+
+        Args:
+            done: how many so far.
+            share: of the whole work, from 0 to 1, where that is known and the total is not.
+        """
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int | None = None, unit: str = "") -> Iterator[Show]:
+    """A function to call with the number done: a line that counts up, gone at the end.
+
+    Where standard error is no terminal, a plain line every ten seconds.
+
+    Args:
+        what: is being done, as in "Tokenising".
+        total: how many there are, if that is known.
+        unit: what is counted, as in "tokens".
+    """
+    drawn = sys.stderr.isatty() and not _voice.silent
+    pause = _SECONDS_BETWEEN_DRAWINGS if drawn else _SECONDS_BETWEEN_LINES
+    start = last = time.monotonic()
+    unit = unit and f" {unit}"
+
+    def show(done: int, share: float | None = None) -> None:
+        nonlocal last
+        if not done or time.monotonic() - last < pause:
+            return
+        last = time.monotonic()
+        rate = done / (last - start)
+        words = f"{what}: {done:,}{unit}"
+        if total is not None:
+            words += f" of {total:,}, {duration((total - done) / rate)} left"
+        elif share:
+            words += f", {duration((last - start) * (1 - share) / share)} left"
+        words += f", {rate:,.0f}{unit}/s"
+        if drawn:
+            sys.stderr.write(f"\r\x1b[K{words}")
+            sys.stderr.flush()
+        else:
+            say(words)
+
+    try:
+        yield show
+    finally:
+        if drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def held_interrupts(*, terminate: bool = False) -> Iterator[Callable[[], signal.Signals | None]]:
+    """Let a first Ctrl-C wait; the function that is given tells which signal there was, if any.
+
+    A second one is not held. Outside the main thread, where none arrives, nothing changes.
+
+    Args:
+        terminate: let SIGTERM wait in the same way: what a scheduler sends before it kills.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    asked: signal.Signals | None = None
+    held = [signal.SIGINT, signal.SIGTERM] if terminate else [signal.SIGINT]
+    previous = {number: signal.getsignal(number) for number in held}
+
+    def release() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = signal.Signals(number)
+        release()
+
+    for number in held:
+        signal.signal(number, note)
+    try:
+        yield lambda: asked
+    finally:
+        release()
+
+
+class Stopped(Exception):
+    """SIGTERM came while something was under way that can be done again later."""
+
+
+_asked: ContextVar[Callable[[], signal.Signals | None] | None] = ContextVar("asked", default=None)
+
+
+@contextlib.contextmanager
+def stoppable(asked: Callable[[], signal.Signals | None]) -> Iterator[None]:
+    """Let what is called inside, and looks for it, end early at SIGTERM by raising `Stopped`.
+
+    Args:
+        asked: tells which signal there was, as `held_interrupts` gives it.
+    """
+    before = _asked.set(asked)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def stop_asked() -> Callable[[], signal.Signals | None] | None:
+    """What tells whether to stop; None where nothing may be stopped, as in another thread."""
+    return _asked.get()
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM leave the block as an exit does, so that nothing is left half done.
+
+    Raises:
+        SystemExit: when the signal comes and is not held.
+    """
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

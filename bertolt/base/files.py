@@ -1,0 +1,265 @@
+"""Writing files so that a reader sees the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bertolt.base.errors import BertoltError, DiskFullError, UsageError
+
+if sys.platform != "win32":
+    import fcntl
+
+# What file managers leave in a folder that somebody has opened.
+_LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+_UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old)")
+
+
+def _umask() -> int:
+    # It can only be read by setting it; set narrowly, no other thread's file is open to all.
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the operating system says about a write into an error with a fix.
+
+    Raises:
+        DiskFullError: no space left.
+        BertoltError: no permission, a read-only file system, …
+    """
+    try:
+        yield
+    except OSError as error:
+        kind, fix = BertoltError, "choose a folder that you may write to"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind, fix = DiskFullError, "free some space, or choose another folder with --out"
+        problem = f"cannot be written ({error.strerror or error})"
+        raise kind(problem, place=str(path), fix=fix) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary name beside `path`, then rename it into place.
+
+    A link is followed, and what is no file, such as a device or a pipe, is written to directly.
+
+    Raises:
+        BertoltError: the file system refused; `path` is then as it was before.
+    """
+    with disk_errors(path):
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            write(path)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            _publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    write_atomically(path, write)
+
+
+def unfinished(name: str) -> str | None:
+    """The name that a temporary file or folder was to have, or had; None for any other name.
+
+    A run that is killed leaves such behind.
+    """
+    found = _UNFINISHED.fullmatch(name)
+    return found.group(1) if found else None
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    # mkstemp makes files that only their owner can read; a result is for everyone the umask admits.
+    temporary.chmod(0o666 & ~_umask())
+    sync(temporary)
+    temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of the files in a folder, is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # folders cannot be opened there
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Iterator[Path]:
+    """A new folder beside `path` to fill; it takes `path`'s place when the block ends well.
+
+    Until then nothing is to be seen at `path`, and if the block raises nothing ever is.
+
+    Args:
+        path: the folder to make; may be there and empty.
+        overwrite: allow it to hold files, if all of them have names in `ours`.
+        ours: names that a former run may have left.
+
+    Raises:
+        UsageError: `path` holds something that may not be replaced.
+        BertoltError: the file system refused.
+    """
+    require_free(path, overwrite=overwrite, ours=ours)
+    path = path.resolve()
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield stage
+        require_free(path, overwrite=overwrite, ours=ours)
+        with disk_errors(path):
+            swap_folder(stage, path)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held_folder(path: Path, *, fix: str, out: Path | None = None) -> Iterator[bool]:
+    """Hold a lock on a folder, which goes with the process however it ends.
+
+    It is made if it is not there, and then taken away at the end if nothing is in it.
+
+    Args:
+        path: the folder.
+        fix: what to do where another run holds it.
+        out: the folder by which the user knows it; None: itself.
+
+    Yields:
+        Whether there are locks here; without them nothing is known of other runs.
+
+    Raises:
+        UsageError: another run holds it.
+        BertoltError: the file system refused.
+    """
+    out = out or path
+    taken = UsageError("another run is writing to this folder", place=str(out), fix=fix)
+    made = not path.exists()
+    with disk_errors(out):
+        path.mkdir(parents=True, exist_ok=True)
+    with _locked(path, taken) as locked:
+        try:
+            yield locked
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # something is in it
+                    path.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, taken: UsageError) -> Iterator[bool]:
+    if sys.platform == "win32":
+        yield False
+        return
+    with disk_errors(taken.place):
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise taken from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except BlockingIOError as error:
+            raise taken from error
+        except OSError:
+            locked = False  # some network file systems have no locks
+        # The other run may have taken the folder away as it ended, and a third made it again.
+        if not _is_at(handle, path):
+            raise taken
+        yield locked
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def no_empty_parents(path: Path) -> Iterator[None]:
+    """Take away the parents that were made for `path` if it did not come to be."""
+    made = [parent for parent in path.absolute().parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):  # not there, or not empty
+                parent.rmdir()
+
+
+def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
+    """Refuse a folder whose content a run would replace without being allowed to.
+
+    Raises:
+        UsageError: it is a file, or holds files and `overwrite` is off, or files not in `ours`; or
+            it cannot be replaced, because it is a mount point or the folder one is in.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UsageError(
+            "there is a file of this name", place=str(path), fix="choose another --out"
+        )
+    if path.is_mount() or Path.cwd().is_relative_to(path.resolve()):
+        raise UsageError(
+            "this folder cannot be replaced as a whole: it is a mount point, or you are in it",
+            place=str(path),
+            fix=f"name a folder inside it: {path / 'run'}",
+        )
+    names = sorted({entry.name for entry in path.iterdir()} - _LEFT_BY_THE_SYSTEM)
+    foreign = [name for name in names if name not in ours]
+    if names and not overwrite:
+        raise UsageError(
+            "the folder is not empty", place=str(path), fix="choose another --out, or --overwrite"
+        )
+    if foreign:
+        raise UsageError(
+            f"the folder holds {foreign[0]!r}, which no run has written, and would be lost",
+            place=str(path),
+            fix="choose another --out",
+        )
+
+
+def swap_folder(stage: Path, path: Path) -> None:
+    """Give a new folder its name; what had that name before is removed, once the new one has it."""
+    stage.chmod(0o777 & ~_umask())
+    if not path.exists():
+        stage.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    try:
+        path.rename(old / "content")
+        stage.rename(path)
+    except BaseException:
+        if not path.exists():
+            (old / "content").rename(path)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)

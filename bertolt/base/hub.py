@@ -1,0 +1,55 @@
+"""Folders of models and tokenizers: here, or fetched into the hub's cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bertolt.base.errors import CheckpointError
+
+# What an id on the hub looks like: a name, or an owner and a name.
+_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def find_folder(
+    name_or_path: str | os.PathLike[str],
+    files: Sequence[str],
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """The folder itself, or the one in the hub's cache that holds `files` of the id.
+
+    Args:
+        name_or_path: a folder, or an id on the hub.
+        files: patterns of the files to fetch.
+        options: more arguments of the hub's client: `revision`, `local_files_only`, …
+
+    Raises:
+        CheckpointError: neither such a folder nor anything that the hub gave.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    name = str(name_or_path)
+    if path.exists():
+        raise CheckpointError(
+            "this is a file, and a model is a folder",
+            place=name,
+            fix=f"name the folder: {path.parent}",
+        )
+    if not _ID.fullmatch(name) or name.startswith("."):
+        raise CheckpointError("there is no such folder", place=name, fix="check the path")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(files), **(options or {})))
+    # The hub, the network and a name can fail in many ways, each library with its own exceptions.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(
+            f"this is neither a folder here nor anything that the hub gave ({reason})",
+            place=name,
+            fix="name a folder, or a hub id that is in the cache or can be fetched",
+        ) from error

@@ -1,0 +1,62 @@
+"""What reading and writing weights needs of a model: the base of every `PreTrainedModel`."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Container, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+
+class Loadable(nn.Module):
+    """A model whose weights are read from a folder, written to one, and resized.
+
+    Attributes:
+        config: its shape; knows how to save itself.
+        has_learned: a loss has been computed to learn from since the model was made.
+    """
+
+    base_model_prefix: ClassVar[str] = ""
+    _keys_to_ignore_on_load_missing: Sequence[str] = ()
+    _keys_to_ignore_on_load_unexpected: Sequence[str] = ()
+    config: Any
+    has_learned: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @abc.abstractmethod
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of word embeddings."""
+
+    @abc.abstractmethod
+    def get_output_embeddings(self) -> nn.Linear | None:
+        """The layer from hidden states to the vocabulary, or None."""
+
+    @abc.abstractmethod
+    def tied_weights(self) -> dict[str, str]:
+        """Name of each parameter that shares another's memory, and the name of the other."""
+
+    @abc.abstractmethod
+    def untie_weights(self) -> None:
+        """Give the output embeddings their own memory, and say so in the config."""
+
+    @abc.abstractmethod
+    def change_config(self, **changes: Any) -> None:
+        """Set fields of the config here and in the models inside that share it."""
+
+    @abc.abstractmethod
+    def run_init_rule(self, only: Container[str] | None = None) -> None:
+        """Initialise the modules of these paths, or all, by the model's own rule."""
+
+    @abc.abstractmethod
+    def initial_rule(self, key: str) -> str:
+        """By which rule the parameter `key` was initialised, in words."""
+
+    @abc.abstractmethod
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module's parameters."""

@@ -1,0 +1,1 @@
+"""The main job: a file and a checkpoint in, a measured model out."""

@@ -1,0 +1,121 @@
+"""What a user sets for `finetune`. Only light modules are imported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from bertolt.base.errors import UsageError
+from bertolt.models.config import Precision
+from bertolt.train.arguments import Schedule, TrainingArguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """Settings of `finetune`; the text below each field is the command's help.
+
+    Raises:
+        UsageError: a value out of its range; the message names the option.
+    """
+
+    model: str | None = None
+    """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
+    text: str | None = None
+    """Column of the texts. Default: found by its name."""
+    label: str | None = None
+    """Column of the labels. Default: found by its name."""
+    eval: Path | None = None
+    """File with the rows to evaluate on, instead of holding some out."""
+    test_size: float = 0.2
+    """Share of the rows to hold out for the evaluation."""
+    epochs: float = 3.0
+    """Passes over the training rows."""
+    batch_size: int = 32
+    """Texts in one training step, over all processes."""
+    lr: float = 5e-5
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """Decay of all weights but biases and layer norms."""
+    warmup: float = 0.1
+    """Warmup: a share of all steps if below 1, else steps."""
+    schedule: Schedule = "linear"
+    """Course of the learning rate after warmup."""
+    order: Literal["random", "group_by_length"] = "random"
+    """Order of the training rows."""
+    max_length: int | None = None
+    """Most tokens of a text. Default: all that the model's position table has."""
+    shard: bool = False
+    """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
+    seed: int = 42
+    """Seed of the new head, the order and dropout."""
+    split_seed: int = 42
+    """Seed of which rows are held out."""
+    precision: Precision = "auto"
+    """Number format: auto measures whether bfloat16 is faster here."""
+    on_bad_row: Literal["drop", "error"] = "drop"
+    """What to do with a row that cannot be used."""
+    encoding: str = "utf-8"
+    """Encoding of the text files."""
+    out: Path = Path("out")
+    """Folder for the model, its metrics and its report."""
+    overwrite: bool = False
+    """Replace what an earlier run left in that folder."""
+    save_every: int | None = None
+    """Steps between checkpoints, in OUT.checkpoints beside --out. SIGTERM always writes one."""
+    keep: int | Literal["best"] = 2
+    """Newest checkpoints to keep; best: one, and that of the lowest loss, which is the result."""
+    resume: bool = False
+    """Go on from the last whole checkpoint; from the start if there is none yet."""
+    keep_checkpoints: bool = False
+    """Leave OUT.checkpoints there when the run is complete."""
+
+    def __post_init__(self) -> None:
+        for name, fine, allowed in (
+            ("test_size", 0 < self.test_size < 1, "a share between 0 and 1, as 0.2"),
+            ("epochs", 0 < self.epochs < math.inf, "a number above 0"),
+            ("batch_size", self.batch_size >= 1, "1 or more"),
+            ("lr", 0 <= self.lr < math.inf, "0 or more"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
+            ("seed", self.seed >= 0, "0 or more"),
+            ("split_seed", self.split_seed >= 0, "0 or more"),
+            ("save_every", self.save_every is None or self.save_every >= 1, "1 or more"),
+            ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
+        ):
+            if not fine:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} is {getattr(self, name):g}", fix=f"give {allowed}")
+        if self.schedule not in get_args(Schedule):
+            raise UsageError(
+                f"--schedule is {self.schedule!r}", fix=f"use {', '.join(get_args(Schedule))}"
+            )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints: beside `out`, which only appears when the run has ended."""
+        return self.out.with_name(f"{self.out.name}.checkpoints")
+
+    def training_arguments(self) -> TrainingArguments:
+        """The same, as the Trainer takes it."""
+        best = self.keep == "best"
+        save_strategy: Literal["no", "steps", "epoch"] = "epoch" if best else "no"
+        return TrainingArguments(
+            output_dir=str(self.out),
+            num_train_epochs=self.epochs,
+            per_device_train_batch_size=self.batch_size,
+            learning_rate=self.lr,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup,
+            lr_scheduler_type=self.schedule,
+            train_sampling_strategy=self.order,
+            fsdp=self.shard,
+            seed=self.seed,
+            precision=self.precision,
+            eval_strategy="epoch",
+            save_strategy=save_strategy if self.save_every is None else "steps",
+            save_steps=self.save_every or 500,
+            save_total_limit=1 if self.keep == "best" else self.keep,
+            load_best_model_at_end=best,
+        )

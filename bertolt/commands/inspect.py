@@ -1,0 +1,202 @@
+"""What `bertolt inspect` does: tell what a model folder holds, or walk a text through the model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertolt.base.console import say
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.format import percent, plural
+from bertolt.checkpoint import huggingface
+from bertolt.checkpoint.contract import Contract
+from bertolt.commands.answer import require_text
+from bertolt.data.describe import shown
+from bertolt.models.config import BertConfig
+from bertolt.models.family import class_for
+from bertolt.models.heads import BertForSequenceClassification, BertForTokenClassification
+from bertolt.models.pretrained import PreTrainedModel
+from bertolt.report.walk import walk_table, walk_through, write_walk
+from bertolt.tasks.predictor import Predictor
+from bertolt.tokenization import BertTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a model folder holds.
+
+    Attributes:
+        folder: where it is.
+        model: loaded, with its load report.
+        tokens: of the tokenizer; None if there is none.
+        contract: how texts are prepared for it, or None.
+        metrics: the content of `metrics.json`; empty if there is none.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    tokens: int | None
+    contract: Contract | None
+    metrics: dict[str, object]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        config = self.model.config
+        yield str(self.folder)
+        yield (
+            f"  {type(self.model).__name__}: "
+            f"{plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size:,}, "
+            f"{plural(config.num_attention_heads, 'head')}, {config.max_position_embeddings:,} "
+            f"positions, {self.model.num_parameters() / 1e6:.1f} M parameters"
+        )
+        yield f"  {_tokenizer_words(self.tokens, config.vocab_size)}"
+        if self.contract is not None:
+            yield (
+                f"  {self.contract.task} of the column '{shown(self.contract.text_column)}'; texts "
+                f"beyond {self.contract.max_length} tokens are {self.contract.longer_text}"
+            )
+        if isinstance(self.model, BertForSequenceClassification | BertForTokenClassification):
+            yield f"  {plural(config.num_labels, 'label')}: {_listed(config.id2label.values())}"
+        measured = self.metrics.get("eval")
+        if isinstance(measured, dict) and "accuracy" in measured:
+            rows = plural(measured.get("rows", 0), "row")
+            yield f"  measured after training: accuracy {percent(measured['accuracy'])} on {rows}"
+        yield from _load_table(self.model)
+
+
+def _tokenizer_words(tokens: int | None, vocab_rows: int) -> str:
+    if tokens is None:
+        return f"no tokenizer here; word embedding: {vocab_rows:,} rows"
+    unused = vocab_rows - tokens
+    rest = f", {unused:,} of its rows have no token" if unused else ""
+    return f"tokenizer: {tokens:,} tokens; word embedding: {vocab_rows:,} rows{rest}"
+
+
+def _listed(names: Iterable[str], most: int = 20) -> str:
+    words = [shown(name) for name in names]
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
+
+
+def _load_table(model: PreTrainedModel) -> Iterator[str]:
+    assert model.load_report is not None
+    rows = model.load_report.rows()
+    yield f"  {len(model.load_report.loaded)} tensors loaded, each compared with the file:"
+    width = max(len(name) for _, name, _, _ in rows)
+    for status, name, count, note in rows:
+        yield f"    {status:<11} {count:>3}  {name:<{width}}  {note}".rstrip()
+
+
+def inspect_model(
+    model: str,
+    *,
+    selftest: bool = False,
+    text: str | None = None,
+    pair: str | None = None,
+    html: Path | None = None,
+) -> int:
+    """Print what a model folder holds and how its weights load; 1 if a self-test fails.
+
+    Args:
+        model: folder of the model, or an id on the hub.
+        selftest: answer the golden texts again and compare.
+        text: walk this text through the model instead, and print what happens to it.
+        pair: a second text for the walk.
+        html: write the walk as a page to this file instead of printing it.
+
+    Raises:
+        CheckpointError: the model cannot be loaded, or has nothing to test itself with.
+        UsageError: options that do not go together, or a text with nothing in it.
+        BertoltError: `html` cannot be written; nothing is then left there.
+    """
+    _check_walk(selftest, text, pair, html)
+    if text is not None:
+        walk = walk_through(model, text, pair)
+        if html is None:
+            _tell(walk_table(walk))
+        else:
+            write_walk(walk, html)
+            say(f"Saved to {html}: {plural(len(walk.steps), 'step')} of {shown(text)!r}")
+        return 0
+    found = look_into(model)
+    _tell(str(found))
+    return _run_selftest(found) if selftest else 0
+
+
+def _check_walk(selftest: bool, text: str | None, pair: str | None, html: Path | None) -> None:
+    for name, value in (("--pair", pair), ("--html", html)):
+        if value is not None and text is None:
+            raise UsageError(
+                f"{name} belongs to a walk of a text, and no text was given",
+                fix='give the text: --text "…"',
+            )
+    if text is not None and selftest:
+        raise UsageError("--selftest and --text were both given", fix="give one of them")
+    for name, value in (("--text", text), ("--pair", pair)):
+        if value is not None:
+            if not value or value.isspace():
+                raise UsageError("the text is empty", place=name, fix="give it some words")
+            require_text(value, name, "give it in UTF-8")
+
+
+def look_into(model: str) -> Inspection:
+    """Load all that a model folder holds.
+
+    Raises:
+        CheckpointError: a part is missing or broken, or does not fit the others.
+    """
+    folder = huggingface.resolve(model)
+    config = BertConfig.from_pretrained(folder)
+    built = class_for(config).from_pretrained(folder, verbose=False)
+    tokens = None
+    if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        tokenizer = BertTokenizer.from_pretrained(folder)
+        tokenizer.check_fits(config.vocab_size)
+        tokens = len(tokenizer)
+    return Inspection(
+        folder=folder,
+        model=built,
+        tokens=tokens,
+        contract=Contract.read(folder),
+        metrics=_read_metrics(folder / "metrics.json"),
+    )
+
+
+def _read_metrics(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"not readable as JSON ({error})", place=str(path), fix="delete the file"
+        ) from error
+    return values if isinstance(values, dict) else {}
+
+
+def _run_selftest(found: Inspection) -> int:
+    golden = found.contract.golden if found.contract else []
+    if not golden:
+        raise CheckpointError(
+            "there are no golden texts to test with",
+            place=str(found.folder),
+            fix="fine-tune with bertolt, which keeps some in bertolt.json",
+        )
+    faults = Predictor.from_pretrained(found.folder, precision="fp32").selftest()
+    for fault in faults:
+        _tell(f"  self-test: {fault}")
+    texts = plural(len(golden), "golden text")
+    _tell(
+        f"  self-test failed: {len(faults)} of {texts} answered otherwise than when saved"
+        if faults
+        else f"  self-test passed: {texts} answered as when saved"
+    )
+    return 1 if faults else 0
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")

@@ -1,0 +1,290 @@
+"""`BertConfig`: the shape of a model, under the names that `config.json` uses.
+
+Nothing heavy is imported here, so that reading a configuration costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from bertolt.base.checks import are_texts, is_whole
+from bertolt.base.errors import CheckpointError, UsageError, nearest
+from bertolt.base.files import write_text
+
+Precision = Literal["auto", "fp32", "bf16"]
+AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+PROBLEM_TYPES: tuple[str, ...] = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+)
+# Keys of a `config.json` that would change the numbers, and the only value they may have.
+_ONLY = {"position_embedding_type": "absolute"}
+_NUMBERS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "initializer_range",
+    "layer_norm_eps",
+)
+_SWITCHES = (
+    "tie_word_embeddings",
+    "is_decoder",
+    "add_cross_attention",
+    "output_hidden_states",
+    "output_attentions",
+)
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
+
+
+@dataclass(kw_only=True)
+class BertConfig:
+    """The shape of a BERT encoder, under the names that `config.json` uses.
+
+    Keys of a file that are not listed here are kept in `extra` and written back unchanged.
+
+    Raises:
+        CheckpointError: a size that cannot be (heads that do not divide the hidden size, …).
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    classifier_dropout: float | None = None
+    problem_type: ProblemType | None = None
+    id2label: dict[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
+    tie_word_embeddings: bool = True
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+    architectures: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    model_type = "bert"
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            value = getattr(self, name)
+            if not is_whole(value) or value < 1:
+                raise CheckpointError(
+                    f"{name} is {value!r}", place="config", fix="give a whole number, 1 or more"
+                )
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if name == "classifier_dropout" and value is None:
+                continue
+            if not (is_whole(value) or isinstance(value, float)) or not 0 <= value <= 1:
+                raise CheckpointError(
+                    f"{name} is {value!r}", place="config", fix="give a number from 0 to 1"
+                )
+        for name in _SWITCHES:
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise CheckpointError(
+                    f"{name} is {value!r}", place="config", fix="give true or false"
+                )
+        if self.hidden_size % self.num_attention_heads:
+            raise CheckpointError(
+                f"hidden_size {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}",
+                place="config",
+                fix="choose a hidden size that the heads divide",
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise CheckpointError(
+                f"hidden_act {self.hidden_act!r} is not known",
+                place="config",
+                fix=f"use one of {', '.join(ACTIVATIONS)}",
+            )
+        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
+            raise CheckpointError(
+                f"problem_type {self.problem_type!r} is not known",
+                place="config",
+                fix=f"use one of {', '.join(PROBLEM_TYPES)}",
+            )
+        for name, expected in _ONLY.items():
+            if self.extra.get(name, expected) != expected:
+                raise CheckpointError(
+                    f"{name} is {self.extra[name]!r}, and only {expected!r} is supported",
+                    place="config",
+                    fix="choose a BERT encoder",
+                )
+        if self.add_cross_attention and not self.is_decoder:
+            raise CheckpointError(
+                "add_cross_attention is set, and the model is no decoder",
+                place="config",
+                fix="set is_decoder=True as well",
+            )
+        if not is_whole(self.pad_token_id) or not 0 <= self.pad_token_id < self.vocab_size:
+            raise CheckpointError(
+                f"pad_token_id {self.pad_token_id!r} is not in the vocabulary of {self.vocab_size}",
+                place="config",
+                fix=f"give an id of the vocabulary, a whole number below {self.vocab_size}",
+            )
+        if not are_texts(self.architectures):
+            raise CheckpointError(
+                f"architectures is {self.architectures!r}",
+                place="config",
+                fix='give a list of class names, as ["BertForMaskedLM"]',
+            )
+        self.id2label = _checked_labels(self.id2label)
+
+    @property
+    def num_labels(self) -> int:
+        """C, the number of classes (or of regression targets)."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        if not is_whole(count) or count < 1:
+            raise CheckpointError(
+                f"num_labels is {count!r}", place="config", fix="give a whole number, 1 or more"
+            )
+        if count != len(self.id2label):
+            self.id2label = {index: f"LABEL_{index}" for index in range(count)}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Label names to their class index."""
+        return {name: index for index, name in self.id2label.items()}
+
+    @property
+    def head_size(self) -> int:
+        """D, the width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @classmethod
+    def from_dict(
+        cls, values: dict[str, Any], path: str | os.PathLike[str] | None = None
+    ) -> BertConfig:
+        """Build a config from the content of a `config.json`; `path` is where errors say it is.
+
+        Raises:
+            CheckpointError: a value of the wrong type, or one that cannot be.
+        """
+        try:
+            return cls._from_dict(values)
+        except CheckpointError as error:
+            place = error.place if path is None else str(path)
+            raise CheckpointError(error.problem, place=place, fix=error.fix) from error
+
+    @classmethod
+    def _from_dict(cls, values: dict[str, Any]) -> BertConfig:
+        known = {f.name for f in fields(cls)} - {"extra"}
+        named = {key: value for key, value in values.items() if key in known and value is not None}
+        extra = {key: value for key, value in values.items() if key not in known}
+        extra.pop("label2id", None)
+        count = extra.pop("num_labels", None)
+        config = cls(**named, extra=extra)
+        if count is not None and "id2label" not in named:
+            config.num_labels = count
+        return config
+
+    @classmethod
+    def from_pretrained(cls, directory: str | os.PathLike[str]) -> BertConfig:
+        """Read `config.json` from a model folder.
+
+        Raises:
+            CheckpointError: there is no such file, it is not JSON, or it is not a BERT's.
+        """
+        path = Path(directory) / "config.json"
+        if not path.is_file():
+            raise CheckpointError(
+                "there is no config.json here",
+                place=str(directory),
+                fix="name a folder that holds config.json and model.safetensors",
+            )
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"not readable as JSON ({error})", place=str(path), fix="fetch the model again"
+            ) from error
+        if not isinstance(values, dict) or values.get("model_type", "bert") != cls.model_type:
+            found = values.get("model_type") if isinstance(values, dict) else type(values).__name__
+            raise CheckpointError(
+                f"model_type is {found!r}, and this library builds 'bert' models",
+                place=str(path),
+                fix="choose a BERT checkpoint",
+            )
+        return cls.from_dict(values, path)
+
+    def changed(self, **changes: Any) -> BertConfig:
+        """A copy with some fields set; `num_labels=` and `label2id=` are understood as well.
+
+        Raises:
+            UsageError: a name that is no field of the config.
+        """
+        if "label2id" in changes:
+            label2id = changes.pop("label2id")
+            changes.setdefault("id2label", {index: name for name, index in label2id.items()})
+        count = changes.pop("num_labels", None)
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UsageError(
+                    f"BertConfig has no field {name!r}",
+                    fix=f"did you mean {nearest(name, known)!r}?" if nearest(name, known) else "",
+                )
+        config = replace(self, **changes)
+        if count is not None:
+            config.num_labels = count
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a `config.json`, readable by `transformers`."""
+        values: dict[str, Any] = dict(self.extra)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name != "extra" and not (item.name == "problem_type" and value is None):
+                values[item.name] = value
+        values["id2label"] = {str(index): name for index, name in self.id2label.items()}
+        values["label2id"] = self.label2id
+        values["model_type"] = self.model_type
+        return values
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write `config.json` into `directory`, whole or not at all."""
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        write_text(Path(directory) / "config.json", text)
+
+
+def _checked_labels(id2label: Any) -> dict[int, str]:
+    try:
+        labels = {int(key): str(name) for key, name in id2label.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"id2label is {id2label!r}", place="config", fix='write it as {"0": "name", …}'
+        ) from error
+    if not labels:
+        raise CheckpointError("id2label is empty", place="config", fix="name 1 class or more")
+    if sorted(labels) != list(range(len(labels))):
+        raise CheckpointError(
+            f"id2label has the keys {sorted(labels)}", place="config", fix="number them from 0 on"
+        )
+    return dict(sorted(labels.items()))

@@ -1,0 +1,426 @@
+"""BERT as a decoder: it writes a text word by word, and may look at an encoder's states.
+
+Shapes: B sequences, L padded length, T packed tokens, H hidden, V vocabulary, S encoder length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertolt.base.errors import DataError, UsageError
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
+from bertolt.models.attend import Context, KeyValueCache, Source, Watched
+from bertolt.models.bert import BertModel
+from bertolt.models.config import BertConfig
+from bertolt.models.heads import BertOnlyMLMHead, LanguageModel
+from bertolt.models.losses import next_token_labels
+from bertolt.models.outputs import CausalLMOutput, ModelOutput
+from bertolt.models.sampling import Sampling, is_whole
+
+
+class BertLMHeadModel(LanguageModel):
+    """Which word comes next: no token sees a later one, whatever the config says of `is_decoder`.
+
+    With `config.add_cross_attention`, each layer also looks at `encoder_hidden_states`.
+    """
+
+    targets = frozenset({"labels"})
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config.changed(is_decoder=True))
+        self.bert = BertModel(self.config, add_pooling_layer=False)
+        self.cls = BertOnlyMLMHead(self.config)
+        self.init_weights()
+
+    def forward(
+        self,
+        batch: PackedBatch | Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: KeyValueCache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """As `PreTrainedModel.forward`, and what a decoder knows beside its new tokens.
+
+        Args:
+            batch, input_ids, attention_mask, token_type_ids, position_ids: as there. With a cache,
+                the mask may span the earlier tokens too, (B, past + L), and positions go on from
+                them.
+            labels: the tokens themselves, (B, L) or (T,); the loss compares each with the logits
+                of the token before it.
+            next_sentence_label, start_positions, end_positions: targets of other models, refused.
+            encoder_hidden_states: (B, S, H); with a cache, those it began with or None.
+            encoder_attention_mask: (B, S).
+            past_key_values: earlier tokens, from an output; it is extended in place.
+            use_cache: return the cache.
+            output_hidden_states, output_attentions, return_dict: as there.
+
+        Raises:
+            UsageError: as there; encoder states for a model without cross-attention; a cache of
+                another model, of other sequences or of other encoder states.
+            DataError: as there; encoder states or a mask that do not fit.
+        """
+        cache = past_key_values
+        if cache is not None:
+            self._require_own_cache(cache)
+            new = batch if isinstance(batch, Tensor) else input_ids
+            if isinstance(new, Tensor) and isinstance(attention_mask, Tensor):
+                attention_mask, position_ids = _new_part(cache, new, attention_mask, position_ids)
+        given = {
+            "labels": labels,
+            "next_sentence_label": next_sentence_label,
+            "start_positions": start_positions,
+            "end_positions": end_positions,
+        }
+        packed, padded = self.enter(
+            batch,
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            {name: value for name, value in given.items() if value is not None},
+        )
+        if use_cache and cache is None:
+            cache = KeyValueCache(packed.num_sequences, self.device)
+        if cache is not None:
+            self._require_no_recomputing()
+            packed = _behind(cache, packed, given_positions=position_ids is not None)
+            self._require_positions(int(packed.position_ids[: packed.num_tokens].max()) + 1)
+        source = self._source(encoder_hidden_states, encoder_attention_mask, packed, cache)
+        context = Context(cache=cache, source=source)
+        watched = self.watch(output_hidden_states, output_attentions)
+        output = self.leave(self.run(packed, watched, context), packed, padded, watched)
+        return output if return_dict else output.to_tuple()
+
+    def run(
+        self, batch: PackedBatch, watched: Watched, context: Context | None = None
+    ) -> CausalLMOutput:
+        """`logits` (num_tokens, V); with labels (T,), those of tokens with a labelled successor."""
+        hidden = self.bert.encode(batch, watched, context)
+        labels, words = self.labels_for(batch), hidden[: batch.num_tokens]
+        if labels is not None:
+            labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
+            labels, words = labels[labelled], hidden.index_select(0, labelled)
+        logits, terms = self.predict_tokens(words, labels)
+        cache = None if context is None else context.cache
+        return CausalLMOutput(loss_terms=terms, logits=logits, past_key_values=cache)
+
+    def labels_for(self, batch: PackedBatch) -> Tensor | None:
+        """Each token's successor: (T,)."""
+        return None if batch.labels is None else next_token_labels(batch.labels, batch)
+
+    def leave(
+        self,
+        output: ModelOutput,
+        batch: PackedBatch,
+        padded: PaddedLayout | None,
+        watched: Watched,
+    ) -> ModelOutput:
+        """As every model, with the maps of cross-attention; behind a cache, maps of all tokens."""
+        assert isinstance(output, CausalLMOutput)
+        if watched.cross_attentions:
+            maps = watched.cross_attentions
+            output.cross_attentions = tuple(
+                each if padded is None else padded.unpack_maps(each, keys=False) for each in maps
+            )
+        super().leave(output, batch, padded, watched)
+        own = watched.attentions
+        if own and padded is not None and own[0].shape[-1] > batch.max_seqlen:
+            # Keys that the cache had are no columns of this batch.
+            output.attentions = tuple(padded.unpack_maps(each, keys=False) for each in own)
+        return output
+
+    def _require_own_cache(self, cache: object) -> None:
+        """Refuse what is no cache, or remembers keys of another shape."""
+        config = self.config
+        heads = config.num_attention_heads
+        shape = (config.num_hidden_layers, heads, config.hidden_size // heads)
+        if not isinstance(cache, KeyValueCache):
+            problem = f"past_key_values are a {type(cache).__name__}, and no KeyValueCache"
+        elif cache.shape not in (None, shape):
+            problem = (
+                f"the cache is of another model: its layers, heads and head size are "
+                f"{cache.shape}, and this model's {shape}"
+            )
+        else:
+            return
+        raise UsageError(problem, fix="give past_key_values of an output of this model")
+
+    def _require_no_recomputing(self) -> None:
+        encoder = self.bert.encoder
+        if encoder.gradient_checkpointing and encoder.training and torch.is_grad_enabled():
+            raise UsageError(
+                "gradient checkpointing computes layers again, and a cache would then hold their "
+                "tokens twice",
+                fix="leave use_cache and past_key_values out while training",
+            )
+
+    def _require_positions(self, needed: int) -> None:
+        limit = self.config.max_position_embeddings
+        if needed > limit:
+            raise UsageError(
+                f"{needed} positions are more than the position table of {limit}",
+                fix="write fewer new tokens, or shorten the prompt",
+            )
+
+    def _source(
+        self,
+        hidden: Tensor | None,
+        mask: Tensor | None,
+        batch: PackedBatch,
+        cache: KeyValueCache | None,
+    ) -> Source | None:
+        """What to look at across: what is given, or what the cache began with."""
+        if hidden is None:
+            if mask is not None:
+                raise UsageError(
+                    "encoder_attention_mask was given without encoder_hidden_states",
+                    fix="give both, or none behind a cache: it remembers them",
+                )
+            return None if cache is None else cache.source
+        if not self.config.add_cross_attention:
+            raise UsageError(
+                "encoder_hidden_states were given, and the model has no cross-attention",
+                fix="build it with add_cross_attention=True",
+            )
+        mask = self._encoder_mask(hidden, mask, batch.num_sequences)
+        packed, padded = PackedBatch.from_padded(mask.long(), mask)
+        table = self.bert.embeddings.word_embeddings.weight
+        source = Source(hidden.to(table.dtype).flatten(0, 1).index_select(0, padded.where), packed)
+        if cache is None:
+            return source
+        if cache.shape is None:
+            cache.source = source
+        elif cache.source is None or not _same(cache.source, source):
+            raise UsageError(
+                "the cache began with other encoder_hidden_states",
+                fix="leave them out: the cache remembers them; or begin without past_key_values",
+            )
+        return cache.source
+
+    def _encoder_mask(self, hidden: Tensor, mask: Tensor | None, size: int) -> Tensor:
+        """(B, S) True where the encoder has a token, for states that fit."""
+        shape = tuple(hidden.shape)
+        width = self.config.hidden_size
+        if len(shape) != 3 or shape[0] != size or shape[1] == 0 or shape[2] != width:
+            raise DataError(
+                f"encoder_hidden_states have the shape {shape}, and ({size}, S, {width}) is needed",
+                fix="give the last_hidden_state of a padded batch of as many sequences, from an "
+                "encoder of the same width",
+            )
+        if mask is None:
+            return torch.ones(shape[:2], dtype=torch.bool, device=hidden.device)
+        if mask.shape != shape[:2]:
+            raise DataError(
+                f"encoder_attention_mask has the shape {tuple(mask.shape)}, and {shape[:2]} is "
+                "needed",
+                fix="give the attention_mask that the encoder was given",
+            )
+        real = mask.bool()
+        if not bool(real.any(dim=1).all()):
+            row = int((~real.any(dim=1)).nonzero()[0])
+            raise DataError(
+                f"row {row} of encoder_attention_mask has no token", fix="leave the row out"
+            )
+        return real
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        token_type_ids: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        max_new_tokens: int | None = None,
+        max_length: int | None = None,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = 50,
+        top_p: float | None = 1.0,
+        eos_token_id: int | Sequence[int] | None = None,
+        pad_token_id: int | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Go on with each prompt, one token at a time, in evaluation mode (restored afterwards).
+
+        Args:
+            input_ids, attention_mask, token_type_ids: (B, L), padded on either side.
+            encoder_hidden_states, encoder_attention_mask: as in `forward`.
+            max_new_tokens: tokens to add; None: 20, or up to `max_length`.
+            max_length: columns of the result, prompt included.
+            do_sample: draw each token, instead of taking the most probable one.
+            temperature, top_k, top_p: how to draw, see `Sampling`.
+            eos_token_id: a sequence ends with it, or with any of several; None: none does.
+            pad_token_id: what follows an ended sequence; None: the config's.
+            seed: of the draws; None: PyTorch's own random state.
+
+        Returns:
+            (B, L + new) ids: the prompts as they came, then what was written.
+
+        Raises:
+            UsageError: settings that cannot be, or more tokens than the model has positions.
+            DataError: prompts that are no tensor (B, L), or do not fit the model.
+            CheckpointError: the head is not trained: the checkpoint lacked it.
+            BertoltError: logits that are not finite.
+        """
+        self.require_trained("writing text")
+        sampling = Sampling(do_sample, temperature, top_k, top_p, seed, self.device)
+        ends = torch.tensor(self._token_ids("eos_token_id", eos_token_id), device=self.device)
+        filler = (*self._token_ids("pad_token_id", pad_token_id), self.config.pad_token_id)[0]
+        batch, _ = self.enter(None, input_ids, attention_mask, token_type_ids, None, {})
+        budget = _budget(input_ids.shape[1], max_new_tokens, max_length)
+        self._require_positions(int(batch.position_ids[: batch.num_tokens].max()) + budget)
+        cache = KeyValueCache(batch.num_sequences, self.device)
+        source = self._source(encoder_hidden_states, encoder_attention_mask, batch, cache)
+        context = Context(cache=cache, source=source)
+        running = torch.ones(batch.num_sequences, dtype=torch.bool, device=self.device)
+        written = [input_ids]
+        with _evaluating(self):
+            while len(written) <= budget:
+                token = sampling.choose(self._next_logits(batch, context)).where(running, filler)
+                written.append(token[:, None])
+                if ends.numel():
+                    running = running & ~torch.isin(token, ends)
+                    if not running.any():
+                        break
+                batch = _one_each(token, batch, cache)
+        return torch.cat(written, dim=1)
+
+    def _token_ids(self, name: str, given: int | Sequence[int] | None) -> list[int]:
+        """The ids given, each of them a row of the vocabulary."""
+        several = isinstance(given, (list, tuple))
+        ids: list[Any] = [] if given is None else list(given) if several else [given]  # type: ignore[arg-type]
+        for each in ids:
+            if not is_whole(each) or not 0 <= each < self.config.vocab_size:
+                raise UsageError(
+                    f"{name} is {each!r}",
+                    fix=f"give an id of the vocabulary, 0 to {self.config.vocab_size - 1}",
+                )
+        return ids
+
+    def _next_logits(self, batch: PackedBatch, context: Context) -> Tensor:
+        """(B, V) logits of the token behind each sequence."""
+        hidden = self.bert.encode(batch, Watched(), context)
+        last = hidden.index_select(0, batch.cu_seqlens[1:].long() - 1)
+        logits: Tensor = self.cls.predictions(last)
+        return logits.float()
+
+
+def _budget(prompt: int, new: int | None, length: int | None) -> int:
+    """How many tokens to write behind prompts of so many columns."""
+    if new is not None and length is not None:
+        raise UsageError("max_new_tokens and max_length were both given", fix="give one")
+    name, value = ("max_length", length) if new is None else ("max_new_tokens", new)
+    if value is None:
+        return 20
+    if not is_whole(value):
+        raise UsageError(f"{name} is {value!r}", fix="give a whole number")
+    budget = int(value) if new is not None else int(value) - prompt
+    if budget < 1:
+        raise UsageError(
+            f"max_new_tokens is {new}"
+            if new is not None
+            else f"max_length {length} leaves no room behind a prompt of {prompt} tokens",
+            fix="ask for at least one token",
+        )
+    return budget
+
+
+def _new_part(
+    cache: KeyValueCache, input_ids: Tensor, mask: Tensor, position_ids: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Of a mask (B, past + L) the new columns, and the positions that go on from the old ones.
+
+    A mask of the new tokens alone, or of a wrong shape, is given back as it is.
+    """
+    past = mask.shape[-1] - input_ids.shape[-1] if mask.dim() == input_ids.dim() == 2 else 0
+    if past <= 0:
+        return mask, position_ids
+    old = mask[:, :past].bool()
+    if not torch.equal(old.sum(dim=1), cache.lengths):
+        raise DataError(
+            f"the first {past} columns of attention_mask are not of the tokens in the cache",
+            fix="give the mask of all tokens read so far and of the new ones, or of the new alone",
+        )
+    if position_ids is None:
+        # As if read at once: padding between the last old token and the new ones counts.
+        gap = old.flip(1).int().argmax(dim=1)
+        steps = torch.arange(input_ids.shape[1], device=input_ids.device)
+        position_ids = (cache.positions + gap)[:, None] + steps
+    return mask[:, past:], position_ids
+
+
+def _behind(cache: KeyValueCache, batch: PackedBatch, *, given_positions: bool) -> PackedBatch:
+    """The batch with positions that go on from the cache."""
+    if cache.lengths.numel() != batch.num_sequences:
+        raise UsageError(
+            f"the cache is of {cache.lengths.numel()} sequences, and the batch has "
+            f"{batch.num_sequences}",
+            fix="go on with the batch that the cache was made with",
+        )
+    if given_positions:
+        return batch
+    position_ids = batch.position_ids.clone()
+    position_ids[: batch.num_tokens] += cache.positions[batch.sequence]
+    return replace(batch, position_ids=position_ids)
+
+
+def _same(one: Source, other: Source) -> bool:
+    """Whether both show a decoder the same."""
+    return torch.equal(one.batch.cu_seqlens, other.batch.cu_seqlens) and torch.equal(
+        one.hidden, other.hidden
+    )
+
+
+def _one_each(token: Tensor, batch: PackedBatch, cache: KeyValueCache) -> PackedBatch:
+    """A packed batch of one new token (B,) for each sequence of `batch`, in its last segment.
+
+    Nothing in here has to be waited for on a GPU.
+    """
+    size = token.numel()
+    last = batch.cu_seqlens[1:].long() - 1
+    return PackedBatch(
+        input_ids=F.pad(token, (0, 1)),
+        token_type_ids=F.pad(batch.token_type_ids[last], (0, 1)),
+        position_ids=F.pad(cache.positions, (0, 1)),
+        cu_seqlens=torch.arange(size + 1, dtype=torch.int32, device=token.device),
+        max_seqlen=1,
+        num_tokens=size,
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; each module is then as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+AutoModelForCausalLM = BertLMHeadModel
+"""The same class: every decoder here is a BERT."""

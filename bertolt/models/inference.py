@@ -1,0 +1,397 @@
+"""The encoder's layers made ready for answering: weights laid out once for this CPU, calls fused.
+
+A forward pass of the modules casts every weight again and makes a pass over memory for each bias,
+activation and residual. For answering, weights stay as they are, so all that is done once: query,
+key and value are one product, and oneDNN adds the bias, the activation or the residual while it
+writes a product down. Modules stay what they are, and what is made of them is made again when a
+weight has changed.
+
+Shapes: B sequences, T packed tokens, H hidden, N heads, D head size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertolt.base.errors import UsageError
+from bertolt.models.attention import AttentionLayout, attention_of
+from bertolt.models.bert import (
+    BertAttention,
+    BertEncoder,
+    BertIntermediate,
+    BertLayer,
+    BertModel,
+    BertSelfAttention,
+    BertSelfOutput,
+    Only,
+)
+from bertolt.models.dropout import Dropout
+from bertolt.models.touched import touched
+
+# What oneDNN calls the activations, and how it computes them. Others run after the product.
+_FUSED = {
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "tanh": ("tanh", ""),
+}
+
+# Input and residual, if any
+Run = Callable[..., Tensor]
+# Weight, bias, name of the activation behind it
+MakeProduct = Callable[[Tensor, Tensor, str], Run]
+
+
+class Product:
+    """A product with a fixed weight (out, in), its bias, and what follows; in plain operations."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+        self.weight, self.bias, self.dtype = weight.to(dtype), bias.to(dtype), dtype
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(T, in) to (T, out), added to the residual (T, out) if there is one."""
+        out = F.linear(x.to(self.dtype), self.weight, self.bias)
+        return out if residual is None else out + residual
+
+
+class FusedProduct(Product):
+    """The same by oneDNN, from a weight in the order that its kernels read."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: str) -> None:
+        super().__init__(weight, bias, dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+        name, form = _FUSED.get(activation, ("none", ""))
+        self.activation: tuple[str, list[object], str] = (name, [], form)
+        # Looked up once: for a single text that takes as long as a small operation.
+        self.multiply = torch.ops.mkldnn._linear_pointwise.default
+        self.multiply_add = torch.ops.mkldnn._linear_pointwise.binary
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As `Product`, with the activation."""
+        x = x if x.dtype == self.dtype else x.to(self.dtype)
+        out: Tensor
+        if residual is None:
+            out = self.multiply(x, self.weight, self.bias, *self.activation)
+        else:
+            out = self.multiply_add(x, residual, self.weight, self.bias, "add")
+        return out
+
+
+class Int8Product:
+    """Weights in 8 bits, a scale for each output; inputs in 8 bits, a scale for each call."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: str) -> None:
+        scale = (weight.float().abs().amax(1) / 127).clamp(min=1e-12)
+        levels = (weight.float() / scale[:, None]).round().to(torch.int8)
+        self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
+        self.scale, self.zero = scale, torch.zeros(len(scale), dtype=torch.int32)
+        self.bias = bias.float()
+        self.activation = _FUSED.get(activation, ("none", ""))
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As `Product`, in bfloat16."""
+        low, high = (float(end) for end in torch.aminmax(x))
+        if not math.isfinite(high - low):
+            return torch.full((len(x), len(self.scale)), math.nan, dtype=torch.bfloat16)
+        step, zero = _step_and_zero(low, high)
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
+            _levels(x, 1 / step, zero),
+            step,
+            zero,
+            self.packed,
+            self.scale,
+            self.zero,
+            self.bias,
+            1.0,
+            0,
+            torch.bfloat16,
+            self.activation[0],
+            [],
+            self.activation[1],
+        )
+        return out if residual is None else out.add_(residual)
+
+
+def _step_and_zero(low: float, high: float) -> tuple[float, int]:
+    """What one of 256 levels is worth, and the level of 0, which is always one of them.
+
+    With 254 steps no rounding leads beyond the ends, where a level would come out at the other one.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = max(high - low, 1e-12) / 254
+    return step, math.ceil(-low / step)
+
+
+def _levels(x: Tensor, factor: float, zero: int) -> Tensor:
+    """`x` times `factor`, moved by `zero` and rounded: uint8, made in parts that stay in cache.
+
+    From 2²³ on fp32 has whole numbers alone, so adding that rounds, and the last byte of what comes
+    is the level. Cutting integers to their last byte takes a third of converting floats.
+    """
+    levels = torch.empty(x.shape, dtype=torch.uint8)
+    offset = torch.tensor([2.0**23 + zero], dtype=torch.float32)
+    for part, out in zip(torch.split(x, _PART), torch.split(levels, _PART), strict=True):
+        out.copy_(torch.add(offset, part, alpha=factor).view(torch.int32))
+    return levels
+
+
+_PART = 256  # rows
+
+
+def product_maker(precision: str) -> MakeProduct:
+    """How to make products of this precision here: "fp32", "bf16" or "int8"."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if precision == "int8":
+        return Int8Product
+    if _has_fused(dtype):
+        return lambda weight, bias, activation: FusedProduct(weight, bias, dtype, activation)
+    return lambda weight, bias, activation: Product(weight, bias, dtype)
+
+
+def _has_fused(dtype: torch.dtype) -> bool:
+    ops = torch.ops.mkldnn
+    if not torch._C._has_mkldnn or not hasattr(ops, "_linear_pointwise"):
+        return False
+    return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
+
+
+@dataclass(frozen=True)
+class PreparedLayer:
+    """One layer: the products and norms of a `BertLayer`.
+
+    Attributes:
+        joined: query, key and value, (T, H) to (T, 3·H).
+        query, key_value: apart, for the last layer of a head that reads the first tokens alone.
+        mixed, wide, narrow: the product behind attention, and the two of the feed-forward part.
+        activate: what `wide` has not done itself.
+        heads: N.
+    """
+
+    joined: Run
+    query: Run
+    key_value: Run
+    mixed: Run
+    wide: Run
+    narrow: Run
+    activate: Callable[[Tensor], Tensor] | None
+    norms: tuple[nn.LayerNorm, nn.LayerNorm]
+    heads: int
+
+    @classmethod
+    def of(cls, layer: BertLayer, make: MakeProduct, activation: str, last: bool) -> PreparedLayer:
+        """Made of a layer; only the last one needs the query apart."""
+        own = layer.attention.self
+        parts = (own.query, own.key, own.value)
+
+        # Scores are divided by √D; done to the query's weights, it costs no pass.
+        scale = 1.0 / math.sqrt(own.query.out_features // own.num_heads)
+
+        def joined(*linears: nn.Linear) -> Run:
+            scales = [scale if each is own.query else 1.0 for each in linears]
+            return make(
+                torch.cat([x.weight * s for x, s in zip(linears, scales, strict=True)]),
+                torch.cat([x.bias * s for x, s in zip(linears, scales, strict=True)]),
+                "",
+            )
+
+        def alone(linear: nn.Linear, activation: str = "") -> Run:
+            return make(linear.weight, linear.bias, activation)
+
+        whole = joined(*parts)
+        wide = alone(layer.intermediate.dense, activation)
+        done = not isinstance(wide, Product) or isinstance(wide, FusedProduct)
+        done = done and activation in _FUSED
+        return cls(
+            joined=whole,
+            query=joined(own.query) if last else whole,
+            key_value=joined(own.key, own.value) if last else whole,
+            mixed=alone(layer.attention.output.dense),
+            wide=wide,
+            narrow=alone(layer.output.dense),
+            activate=None if done else layer.intermediate.activation,
+            norms=(layer.attention.output.LayerNorm, layer.output.LayerNorm),
+            heads=own.num_heads,
+        )
+
+    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None) -> Tensor:
+        """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
+        residual = hidden if only is None else hidden.index_select(0, only.rows)
+        if only is not None and only.first_tokens:
+            queries = self._heads(self.query(residual), 1).squeeze(1)
+            found = attention_of(self._heads(self.key_value(hidden), 2), layout, first=queries)
+        else:
+            found = attention_of(self._heads(self.joined(hidden), 3), layout)
+            found = found if only is None else found.index_select(0, only.rows)
+        mixed: Tensor = self.norms[0](self.mixed(found.flatten(1), residual))
+        wide = self.wide(mixed)
+        out: Tensor = self.norms[1](
+            self.narrow(wide if self.activate is None else self.activate(wide), mixed)
+        )
+        return out
+
+    def _heads(self, x: Tensor, parts: int) -> Tensor:
+        return x.view(x.shape[0], parts, self.heads, -1)
+
+
+class PreparedEncoder:
+    """The layers of an encoder, made ready.
+
+    Args:
+        base: whose weights are taken; it is not changed.
+        precision: "fp32", "bf16" or "int8".
+    """
+
+    def __init__(self, base: BertModel, precision: str) -> None:
+        encoder, activation = base.encoder, base.config.hidden_act
+        make, last = product_maker(precision), len(encoder.layer) - 1
+        self._base = weakref.ref(base)
+        self._backend = base.attention_backend
+        self._parts = _parts(base)
+        self._modules = [part for _, _, part in self._parts if isinstance(part, nn.Module)]
+        self._tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
+        # Those of the inference mode do not count what is written to them.
+        self._counting = [tensor for tensor in self._tensors if not tensor.is_inference()]
+        self._writes = self._count_writes()
+        self.layers = [
+            PreparedLayer.of(layer, make, activation, number == last)
+            for number, layer in enumerate(encoder.layer)
+            if isinstance(layer, BertLayer)
+        ]
+
+    def fits(self) -> bool:
+        """Whether the encoder is as it was.
+
+        Looked at before each answer, so it asks what is quick to ask: are all modules and weights
+        the same objects, without hooks, and has none been written to since?
+        """
+        base = self._base()
+        return (
+            base is not None
+            and base.attention_backend is self._backend
+            and all(holder.get(name) is part for holder, name, part in self._parts)
+            and not any(map(touched, self._modules))
+            and self._count_writes() == self._writes
+        )
+
+    def _count_writes(self) -> tuple[object, ...]:
+        # Fused optimizers write without being counted, but no update comes without a gradient. And
+        # a tensor that is given other data, in another format or elsewhere, has another address.
+        base = self._base()
+        return (
+            -1 if base is None else base.passes_with_gradients,
+            [tensor._version for tensor in self._counting],
+            [tensor.data_ptr() for tensor in self._tensors],
+        )
+
+    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None = None) -> Tensor:
+        """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            hidden = layer(hidden, layout, only if number == last else None)
+        return hidden
+
+
+_MADE: weakref.WeakKeyDictionary[BertModel, dict[str, PreparedEncoder]] = (
+    weakref.WeakKeyDictionary()
+)
+
+Lend = Callable[[], contextlib.AbstractContextManager[None]]
+"""Inside what it gives, this thread's answers come from layers that were made ready."""
+
+
+def prepare(model: nn.Module, precision: str, *, keep: bool = False) -> Lend:
+    """Make the layers of a model ready for answering, where that can be done.
+
+    It can on a CPU, for encoders in fp32 as Bertolt builds them; hooks, replaced layers, decoders,
+    and an attention backend that the user asked for keep to the modules.
+
+    Args:
+        model: to answer with, without gradients.
+        precision: of its products.
+        keep: for the next time too, which asks whether the model has changed since. It cannot see
+            what is written through `parameter.data`.
+
+    Returns:
+        To be entered around each forward pass.
+
+    Raises:
+        UsageError: "int8" where it cannot be done.
+    """
+    name = getattr(model, "base_model_prefix", "")
+    base = getattr(model, name) if name and hasattr(model, name) else model
+    if not isinstance(base, BertModel):
+        return contextlib.nullcontext
+    # Between a backward pass and its update the weights are about to change.
+    keep = keep and all(parameter.grad is None for parameter in base.parameters())
+    made = _MADE.get(base, {}).get(precision) if keep else None
+    if made is None or not made.fits():
+        against = _why_not(base)
+        if against and precision == "int8":
+            raise UsageError(f"int8 is not for this model: {against}", fix="use another precision")
+        if against:
+            return contextlib.nullcontext
+        with torch.inference_mode():
+            made = PreparedEncoder(base, precision)
+        if keep:
+            _MADE.setdefault(base, {})[precision] = made
+    return functools.partial(base.lent, made)
+
+
+def prepared(
+    model: nn.Module, precision: str, *, keep: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """`prepare`, entered for one forward pass or several that follow each other."""
+    return prepare(model, precision, keep=keep)()
+
+
+def _parts(base: BertModel) -> list[tuple[dict[str, Any], str, Any]]:
+    """The encoder, its modules and parameters, each with the table that holds it and its name."""
+    return [(base._modules, "encoder", base.encoder)] + [
+        (holder, name, part)
+        for module in base.encoder.modules()
+        for holder in (module._modules, module._parameters)
+        for name, part in holder.items()
+    ]
+
+
+def _why_not(base: BertModel) -> str:
+    """Why a model cannot be prepared; empty if it can."""
+    if base.device.type != "cpu":
+        return f"it is on {base.device.type}"
+    if base.config.is_decoder:
+        return "it is a decoder"
+    if any(parameter.dtype != torch.float32 for parameter in base.encoder.parameters()):
+        return "its weights are not in fp32"
+    if base.attention_backend.name != "grouped" or base.attention_backend.requested:
+        return f"attention runs as {base.attention_backend.name}, as requested"
+    for name, module in base.encoder.named_modules():
+        if type(module) not in _KNOWN:
+            return f"encoder.{name} is a {type(module).__name__}"
+        if touched(module):
+            return f"encoder.{name} has hooks, is compiled or has another forward"
+    return ""
+
+
+_KNOWN = {
+    BertEncoder,
+    BertLayer,
+    BertAttention,
+    BertSelfAttention,
+    BertSelfOutput,
+    BertIntermediate,
+    Dropout,
+    nn.ModuleList,
+    nn.Linear,
+    nn.LayerNorm,
+}

@@ -1,0 +1,142 @@
+"""Losses from a declared problem type: nothing is guessed from the labels of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bertolt.base.errors import DataError
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.models.config import BertConfig, ProblemType
+from bertolt.models.cross_entropy import summed_cross_entropy
+
+
+def problem_type(config: BertConfig) -> ProblemType:
+    """The declared type; undeclared, regression for a single output, else one label of many."""
+    if config.problem_type is not None:
+        return config.problem_type
+    return "regression" if config.num_labels == 1 else "single_label_classification"
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One part of a loss: its sum over the labels that count, and how many these are.
+
+    Sum and number are kept apart so that several batches can act as one: the mean over all their
+    labels is not the mean of their means.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def scaled(self, share: float) -> LossTerm:
+        """The same with another weight in the whole loss."""
+        return LossTerm(self.total * share, self.count)
+
+
+def mean_loss(terms: Mapping[str, LossTerm], counts: Mapping[str, int] | None) -> Tensor:
+    """The sum of all terms, each divided by its labels; zero where a term has none.
+
+    Args:
+        terms: by the name of the target.
+        counts: labels of several batches that act as one, by the same names; None: these alone.
+    """
+    parts = [
+        term.total / (term.count.clamp(min=1) if counts is None else max(1, counts[name]))
+        for name, term in terms.items()
+    ]
+    return torch.stack(parts).sum()
+
+
+def count_labels(labels: Tensor) -> int:
+    """Labels that take part in a loss."""
+    return labels.shape[0] if labels.is_floating_point() else int((labels != IGNORE_INDEX).sum())
+
+
+def sequence_loss(logits: Tensor, labels: Tensor, kind: ProblemType) -> LossTerm:
+    """Loss of sequence classification, in fp32.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) class ids; (B,) or (B, C) floats for regression; (B, C) zeros and ones for
+            several labels at once.
+        kind: the declared problem type.
+
+    Raises:
+        DataError: the labels do not have the shape that the problem type needs, or one is not
+            among the classes.
+    """
+    if kind == "single_label_classification":
+        if labels.is_floating_point():
+            raise DataError(
+                "single_label_classification needs whole-number labels, and these are floats",
+                fix='declare problem_type="regression" or "multi_label_classification"',
+            )
+        return token_loss(logits, labels.reshape(-1))
+    labels = labels.view(-1, 1) if labels.dim() == 1 else labels
+    if labels.shape != logits.shape:
+        raise DataError(
+            f"{kind} needs labels of shape {tuple(logits.shape)}, and these are "
+            f"{tuple(labels.shape)}",
+            fix="give each text as many values as the model has labels",
+        )
+    loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
+    total = loss(logits.float(), labels.float(), reduction="sum") / logits.shape[1]
+    return LossTerm(total, torch.full((), logits.shape[0], device=logits.device))
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:
+    """Cross-entropy over the labels that count, in fp32.
+
+    Args:
+        logits: (M, C).
+        labels: (M,) class ids; those equal to `IGNORE_INDEX` do not count.
+
+    Raises:
+        DataError: a label is not among the classes, or there are not as many as logits.
+    """
+    if labels.shape != logits.shape[:1]:
+        raise DataError(
+            f"labels of shape {tuple(labels.shape)} for logits of {tuple(logits.shape)}",
+            fix="give each of them one label",
+        )
+    try:
+        total = summed_cross_entropy(logits, labels.long(), IGNORE_INDEX)
+    except IndexError as error:
+        raise DataError(
+            f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",
+            fix=f"number the labels from 0; {IGNORE_INDEX} leaves one out",
+        ) from error
+    return LossTerm(total, (labels != IGNORE_INDEX).sum())
+
+
+def span_loss(logits: Tensor, positions: Tensor, batch: PackedBatch) -> LossTerm:
+    """Cross-entropy of one end of an answer, over the tokens of its own sequence.
+
+    Args:
+        logits: (num_tokens,) packed.
+        positions: (B,) places within each sequence; one that is outside of it does not count.
+        batch: whose tokens these are.
+    """
+    table = logits.new_full((batch.num_sequences, batch.max_seqlen), -math.inf, dtype=torch.float32)
+    table = table.index_put((batch.sequence, batch.column), logits.float())
+    return token_loss(table, inside(positions, batch))
+
+
+def inside(positions: Tensor, batch: PackedBatch) -> Tensor:
+    """Places (B,) within each sequence, `IGNORE_INDEX` for those that are outside of it."""
+    outside = (positions < 0) | (positions >= batch.lengths)
+    return positions.masked_fill(outside, IGNORE_INDEX)
+
+
+def next_token_labels(labels: Tensor, batch: PackedBatch) -> Tensor:
+    """For each packed row (T,), the label of the token behind it in the same sequence."""
+    following = torch.full_like(labels, IGNORE_INDEX)
+    following[:-1] = labels[1:]
+    following[batch.cu_seqlens[1:].long() - 1] = IGNORE_INDEX
+    return following

@@ -1,0 +1,170 @@
+"""What models return: fields by name, by index, and as a mapping; those that are None left out.
+
+Shapes: B sequences, L padded length, T packed tokens (without filler), H hidden, V vocabulary,
+C classes, N heads, M labelled tokens. "(B, L, …)" is what a padded call gets; a packed one gets
+(T, …) in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bertolt.models.losses import LossTerm
+
+
+@Mapping.register
+@dataclass(kw_only=True)
+class ModelOutput:
+    """Base of all outputs: `out.logits`, `out["logits"]`, `out[0]`, `out.get("loss")`, `dict(out)`.
+
+    Attributes:
+        hidden_states: on request, (B, L, H) before the first layer and after each.
+        attentions: on request, (B, N, L, L) weights of each layer; of a packed batch (B, N, S, S),
+            S being its longest sequence, each sequence from the left.
+    """
+
+    per_token: ClassVar[tuple[str, ...]] = ()
+    """Fields with one entry for each token."""
+
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    loss_terms: Mapping[str, LossTerm] = field(default_factory=dict, repr=False)
+    """What `loss` is made of, by the name of the target; none of the output's own fields."""
+
+    def keys(self) -> list[str]:
+        """Names of the fields that are there, what was watched behind what was computed."""
+        shown = (f.name for f in fields(self) if f.name != "loss_terms")
+        names = [name for name in shown if getattr(self, name) is not None]
+        return sorted(names, key=_WATCHED.__contains__)
+
+    def values(self) -> list[Any]:
+        """The fields that are there."""
+        return [getattr(self, name) for name in self.keys()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and fields that are there."""
+        return list(zip(self.keys(), self.values(), strict=True))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The field of that name if it is there, else `default`."""
+        return getattr(self, key) if key in self else default
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are there, in order."""
+        return tuple(self.values())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            if key not in self.keys():
+                raise KeyError(key)
+            return getattr(self, key)
+        return self.to_tuple()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+
+_WATCHED = ("past_key_values", "hidden_states", "attentions", "cross_attentions")
+
+
+@dataclass(kw_only=True)
+class BertModelOutput(ModelOutput):
+    """Of `BertModel`: the last hidden states (B, L, H), and the pooled first token (B, H)."""
+
+    per_token: ClassVar[tuple[str, ...]] = ("last_hidden_state",)
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class BertForPreTrainingOutput(ModelOutput):
+    """Of pretraining: both losses added; logits (B, L, V), or (M, V) with labels; and (B, 2)."""
+
+    per_token: ClassVar[tuple[str, ...]] = ("prediction_logits",)
+
+    loss: Tensor | None = None
+    prediction_logits: Tensor | None = None
+    seq_relationship_logits: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class MaskedLMOutput(ModelOutput):
+    """Of masked language modelling: logits (B, L, V), or with labels (M, V) and their mean loss."""
+
+    per_token: ClassVar[tuple[str, ...]] = ("logits",)
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class CausalLMOutput(ModelOutput):
+    """Of the decoder: as of masked language modelling, with its cache and cross-attention maps.
+
+    Attributes:
+        past_key_values: on request, the `KeyValueCache` to go on with.
+        cross_attentions: on request, (B, N, L, K) weights of each layer over K encoder tokens.
+    """
+
+    per_token: ClassVar[tuple[str, ...]] = ("logits",)
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(kw_only=True)
+class NextSentencePredictorOutput(ModelOutput):
+    """Of next sentence prediction: logits (B, 2), the first for "it is the next one"."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class SequenceClassifierOutput(ModelOutput):
+    """Of sequence classification: mean loss when there are labels, and logits (B, C)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class TokenClassifierOutput(ModelOutput):
+    """Of token classification: mean loss over labelled tokens, and logits (B, L, C)."""
+
+    per_token: ClassVar[tuple[str, ...]] = ("logits",)
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class QuestionAnsweringModelOutput(ModelOutput):
+    """Of question answering: mean of both losses, and (B, L) logits of an answer's two ends."""
+
+    per_token: ClassVar[tuple[str, ...]] = ("start_logits", "end_logits")
+
+    loss: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class MultipleChoiceModelOutput(ModelOutput):
+    """Of multiple choice: mean loss, and a logit for each choice (B, choices)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None

@@ -1,0 +1,528 @@
+"""What every model class shares: the two doors, initialisation, loading and saving."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from bertolt.base.console import say
+from bertolt.base.errors import DataError, UsageError
+from bertolt.checkpoint import huggingface
+from bertolt.checkpoint.loadable import Loadable
+from bertolt.checkpoint.report import LoadReport
+from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
+from bertolt.models import initialize
+from bertolt.models.attend import Watched
+from bertolt.models.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
+from bertolt.models.config import BertConfig
+from bertolt.models.losses import count_labels, mean_loss
+from bertolt.models.outputs import ModelOutput
+from bertolt.models.resize import resize_vocabulary
+
+
+class PreTrainedModel(Loadable):
+    """Base of all models. A subclass builds its modules and then calls `init_weights`.
+
+    Attributes:
+        config: the shape it was built from.
+        load_report: what `from_pretrained` loaded, or None.
+        has_learned: a loss has been computed to learn from since the model was made.
+        attention_backend: the chosen backend and the reason.
+    """
+
+    config: BertConfig
+    targets: ClassVar[frozenset[str]] = frozenset()
+    """Arguments of a call that the loss compares with."""
+    labels_per_token: ClassVar[bool] = False
+    """Whether `labels` has an entry for each token, (B, L) or (T,)."""
+    logits_per_token: ClassVar[bool] = False
+    """Whether `logits_of` gives an entry for each token."""
+    replayable: ClassVar[bool] = False
+    """Whether the loss of a batch goes by the shapes of its tensors, and asks nothing else of the
+    host: then steps on a GPU can be captured."""
+    _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
+    """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.load_report: LoadReport | None = None
+        self.has_learned = False
+        self.attention_backend: BackendChoice = choose_backend(torch.device("cpu"))
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module's parameters; override it for another rule.
+
+        In `from_pretrained` it is called for what the file lacks alone.
+        """
+        initialize.init_weights(module, self.config.initializer_range)
+
+    def init_weights(self) -> None:
+        """Initialise every module of the model by `_init_weights`, and tie what is tied."""
+        if initialize.is_wanted():
+            self.run_init_rule()
+        self.tie_weights()
+
+    @torch.no_grad()
+    def run_init_rule(self, only: Container[str] | None = None) -> None:
+        """Call `_init_weights` for each module, children before parents.
+
+        Args:
+            only: paths of the modules; None for all.
+        """
+        # What has two owners is left as its source's rule leaves it: with a padding row of zeros.
+        second = {alias.rpartition(".")[0] for alias in self.tied_weights()}
+        upwards = reversed(list(self.named_modules()))
+        for path, module in sorted(upwards, key=lambda found: found[0] not in second):
+            if only is None or path in only:
+                self._init_weights(module)
+
+    def tied_weights(self) -> dict[str, str]:
+        """Name of each parameter that shares another's memory, and the name of the other."""
+        return dict(self._tied_weights_keys) if self.config.tie_word_embeddings else {}
+
+    def tie_weights(self) -> None:
+        """Let the parameters of `tied_weights` share their memory."""
+        for alias, source in self.tied_weights().items():
+            path, _, name = alias.rpartition(".")
+            setattr(self.get_submodule(path), name, self.get_parameter(source))
+
+    def untie_weights(self) -> None:
+        """Give the output embeddings their own memory, and say so in the config."""
+        before = self.tied_weights()
+        self.change_config(tie_word_embeddings=False)
+        for alias in before.keys() - self.tied_weights().keys():
+            path, _, name = alias.rpartition(".")
+            own = self.get_parameter(alias).detach().clone()
+            setattr(self.get_submodule(path), name, nn.Parameter(own))
+
+    def change_config(self, **changes: Any) -> None:
+        """Set fields of the config here and in the models inside that share it.
+
+        Other models that were built from the same config object keep theirs.
+        """
+        before = self.config
+        after = before.changed(**changes)
+        for module in self.modules():
+            if isinstance(module, PreTrainedModel) and module.config is before:
+                module.config = after
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of word embeddings."""
+        base: Any = getattr(self, self.base_model_prefix) if self.base_model_prefix else self
+        table: nn.Embedding = base.embeddings.word_embeddings
+        return table
+
+    def get_output_embeddings(self) -> nn.Linear | None:
+        """The layer from hidden states to the vocabulary, or None."""
+        predictions = getattr(getattr(self, "cls", None), "predictions", None)
+        return getattr(predictions, "decoder", None)
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        *,
+        seed: int = 0,
+    ) -> nn.Embedding:
+        """Let the vocabulary grow or shrink at its end; what stays, stays as it is.
+
+        New rows come from `_init_weights`. Ties stay, and so does the row of the padding. An
+        optimizer that was built before goes on training the old parameters: build it afterwards.
+
+        Args:
+            new_num_tokens: rows of the table, for instance `len(tokenizer)`; None: as many as now.
+            pad_to_multiple_of: round that up.
+            seed: of the new rows.
+
+        Returns:
+            The table of word embeddings.
+
+        Raises:
+            UsageError: no size, or one too small for the padding token.
+        """
+        return resize_vocabulary(self, new_num_tokens, pad_to_multiple_of, seed)
+
+    def gradient_checkpointing_enable(self, enable: bool = True) -> None:
+        """While training, keep less for the backward pass and compute it again there."""
+        for module in self.modules():
+            if isinstance(getattr(module, "gradient_checkpointing", None), bool):
+                module.gradient_checkpointing = enable  # type: ignore[assignment]
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep all that the backward pass needs."""
+        self.gradient_checkpointing_enable(False)
+
+    def num_parameters(self) -> int:
+        """Elements of all parameters, ties counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def move(self, device: torch.device, dtype: torch.dtype | None = None) -> Self:
+        """To a device, with the attention backend chosen anew unless the user asked for one.
+
+        Args:
+            device: to run on.
+            dtype: the number format that forward passes will run in, if it is known.
+        """
+        self.to(device)
+        self._choose_attention(dtype)
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Behind `to`, `cuda` and `cpu`: another device may have another way to attend."""
+        before = self.device
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.device != before:
+            self._choose_attention()
+        return self
+
+    def _choose_attention(self, dtype: torch.dtype | None = None) -> None:
+        asked = self.attention_backend
+        self.set_attention_backend(asked.name if asked.requested else "auto", dtype=dtype)
+
+    def set_attention_backend(
+        self, name: str, *, dtype: torch.dtype | None = None
+    ) -> BackendChoice:
+        """Choose how attention is computed: "auto", or a backend by name.
+
+        Args:
+            name: of the backend.
+            dtype: the number format that forward passes will run in, if it is known.
+
+        Raises:
+            UsageError: there is no such backend, or it cannot run here.
+        """
+        head_size = self.config.hidden_size // self.config.num_attention_heads
+        choice = choose_backend(self.device, name, head_size=head_size, dtype=dtype)
+        for module in self.modules():
+            if isinstance(module, PreTrainedModel):
+                module.attention_backend = choice
+        return choice
+
+    def prepare_layout(self, batch: PackedBatch) -> AttentionLayout:
+        """Where the tokens of `batch` sit while attention is computed."""
+        causal = self.config.is_decoder
+        return prepare_layout(
+            batch,
+            heads=self.config.num_attention_heads,
+            causal=causal,
+            backend=self.attention_backend.name,
+        )
+
+    def forward(
+        self,
+        batch: PackedBatch | Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """Run the model on a packed batch, or on a padded one of shape (B, L).
+
+        Args:
+            batch: packed, with its targets; or `input_ids`.
+            input_ids, attention_mask, token_type_ids, position_ids: (B, L), for the padded door.
+            labels, next_sentence_label, start_positions, end_positions: what the loss compares
+                with, as far as this model has such a target; see `PackedBatch`.
+            output_hidden_states, output_attentions: put them into the output too; None: as the
+                config says.
+            return_dict: False for a plain tuple.
+
+        Returns:
+            The output of this class's `run`; for a padded batch, what there is for each token is
+            laid out as (B, L, …), with zeros at the padding.
+
+        Raises:
+            UsageError: neither door or both, a target that this model does not have, or a text
+                longer than the position table.
+            DataError: ids or labels that do not fit the model.
+        """
+        given = {
+            "labels": labels,
+            "next_sentence_label": next_sentence_label,
+            "start_positions": start_positions,
+            "end_positions": end_positions,
+        }
+        packed, padded = self.enter(
+            batch,
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            {name: value for name, value in given.items() if value is not None},
+        )
+        watched = self.watch(output_hidden_states, output_attentions)
+        output = self.leave(self.run(packed, watched), packed, padded, watched)
+        return output if return_dict else output.to_tuple()
+
+    def watch(self, hidden_states: bool | None, attentions: bool | None) -> Watched:
+        """What to collect on the way: what is asked for, else what the config says."""
+        config = self.config
+        return Watched.asked(
+            hidden_states=config.output_hidden_states if hidden_states is None else hidden_states,
+            attentions=config.output_attentions if attentions is None else attentions,
+        )
+
+    @abc.abstractmethod
+    def run(self, batch: PackedBatch, watched: Watched) -> ModelOutput:
+        """Outputs and loss of a packed batch; `watched` collects what else was asked for."""
+
+    def enter(
+        self,
+        batch: PackedBatch | Tensor | None,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        targets: Mapping[str, Tensor],
+        *,
+        num_choices: int = 1,
+    ) -> tuple[PackedBatch, PaddedLayout | None]:
+        """The model's two doors: take a packed batch as it is, or pack a padded one.
+
+        Raises:
+            UsageError: as in `forward`.
+        """
+        if isinstance(batch, Tensor):
+            batch, input_ids = None, batch
+        if (batch is None) == (input_ids is None):
+            raise UsageError(
+                f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
+            )
+        beside = {
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            **targets,
+        }
+        for name, value in beside.items():
+            if batch is not None and value is not None:
+                raise UsageError(
+                    f"{name} was given beside a PackedBatch", fix="put it into the batch"
+                )
+        self._require_own(targets.keys())
+        padded = None
+        if batch is None:
+            assert input_ids is not None
+            batch, padded = PackedBatch.from_padded(
+                input_ids,
+                attention_mask,
+                token_type_ids,
+                position_ids,
+                labels_per_token=self.labels_per_token,
+                num_choices=num_choices,
+                **dict(targets),  # type: ignore[arg-type]
+            )
+        self.check_targets(batch)
+        if batch.max_seqlen > self.config.max_position_embeddings:
+            raise UsageError(
+                f"a text of {batch.max_seqlen} tokens is longer than the position table of "
+                f"{self.config.max_position_embeddings}",
+                fix="truncate it: tokenizer(..., truncation=True)",
+            )
+        return batch, padded
+
+    def check_targets(self, batch: PackedBatch) -> None:
+        """Refuse targets that this model does not have, or of another shape.
+
+        Raises:
+            UsageError: a target of another model.
+            DataError: not one for each sequence, example or token.
+        """
+        given = {name: getattr(batch, name) for name in TARGETS}
+        given = {name: value for name, value in given.items() if value is not None}
+        if not self.targets:
+            return  # an encoder without a head takes any batch, and leaves its labels alone
+        self._require_own(given.keys())
+        for name, value in given.items():
+            whole = name == "labels" and self.labels_per_token
+            rows, what = batch.num_sequences // batch.num_choices, "example"
+            if whole:
+                rows, what = batch.input_ids.shape[0], "packed row"
+            if value.dim() == 0 or value.shape[0] != rows or (whole and value.dim() != 1):
+                raise DataError(
+                    f"{name} have the shape {tuple(value.shape)}, and one for each {what} is "
+                    f"needed: {rows:,}",
+                    fix="labels of tokens: PackingCollator(token_labels=True)"
+                    if self.labels_per_token
+                    else "give each text its own",
+                )
+
+    def _require_own(self, names: Iterable[str]) -> None:
+        if foreign := sorted(set(names) - self.targets):
+            raise UsageError(
+                f"{type(self).__name__} has no {foreign[0]} to learn from",
+                fix=f"it takes {', '.join(sorted(self.targets)) or 'no targets at all'}",
+            )
+
+    def count_targets(self, batch: PackedBatch) -> dict[str, int]:
+        """How many labels each term of the loss is a mean of."""
+        labels = self.labels_for(batch)
+        return {} if labels is None else {"labels": count_labels(labels)}
+
+    def require_trained(self, purpose: str) -> None:
+        """Refuse weights that no training has touched; a forward pass to learn from counts as one.
+
+        Raises:
+            CheckpointError: the checkpoint lacked parameters, and the model has not learned since.
+        """
+        if self.load_report is not None and not self.has_learned:
+            self.load_report.require_trained(purpose)
+
+    def leave(
+        self,
+        output: ModelOutput,
+        batch: PackedBatch,
+        padded: PaddedLayout | None,
+        watched: Watched,
+    ) -> ModelOutput:
+        """Put loss and what was watched into the output; lay all out as the batch came in."""
+        if output.loss_terms:
+            output.loss = mean_loss(output.loss_terms, batch.loss_counts)  # type: ignore[attr-defined]
+            self.has_learned |= self.training and torch.is_grad_enabled()
+        states, maps = watched.hidden_states, watched.attentions
+        if states is not None:
+            output.hidden_states = tuple(state.narrow(0, 0, batch.num_tokens) for state in states)
+        if maps is not None:
+            output.attentions = tuple(maps)
+        if padded is None:
+            return output
+        for name in output.per_token:
+            value = getattr(output, name)
+            if value is not None and not self.labelled_only(batch):
+                setattr(output, name, padded.unpack(value))
+        if output.hidden_states is not None:
+            output.hidden_states = tuple(padded.unpack(state) for state in output.hidden_states)
+        if maps is not None:
+            output.attentions = tuple(padded.unpack_maps(each, keys=True) for each in maps)
+        return output
+
+    def labelled_only(self, batch: PackedBatch) -> bool:
+        """Whether the outputs for tokens are those of the labelled tokens alone."""
+        return False
+
+    def logits_of(self, output: Any) -> Tensor:
+        """What a prediction is made from: (B, …), or (num_tokens, …) for outputs of tokens."""
+        logits: Tensor = output.logits
+        return logits
+
+    def labels_for(self, batch: PackedBatch) -> Tensor | None:
+        """What these logits are compared with: (B, …), or (T,) for labels of tokens."""
+        return batch.labels
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        strict: bool = False,
+        keys_to_ignore_on_load_missing: str | Sequence[str] = (),
+        keys_to_ignore_on_load_unexpected: str | Sequence[str] = (),
+        verbose: bool = True,
+        seed: int = 0,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        **config_changes: Any,
+    ) -> Any:
+        """Build, initialise, overwrite with what the checkpoint has, and check every tensor.
+
+        Args:
+            name_or_path: a model folder, or the id of a model on the hub.
+            output_loading_info: return `(model, LoadReport)` instead of the model.
+            ignore_mismatched_sizes: keep initial values where the file's shape does not fit.
+            strict: make any difference between model and file an error.
+            keys_to_ignore_on_load_missing, keys_to_ignore_on_load_unexpected: regular expressions
+                for names whose absence from the file, or from the model, is as it should be;
+                beside those of the class.
+            verbose: print the report, folded, to standard error.
+            seed: of the weights that the checkpoint does not have.
+            revision: a branch, tag or commit on the hub.
+            cache_dir: the hub's cache, when not the usual one.
+            local_files_only: take only what the cache has.
+            config_changes: fields of the config to set, such as `num_labels=3`.
+
+        Returns:
+            The model, in evaluation mode, with its `load_report`.
+
+        Raises:
+            CheckpointError: nothing there, a broken file, shapes that do not fit, or, with
+                `strict`, any difference.
+            UsageError: a name that is no field of the config, a pattern that is none.
+        """
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        folder = huggingface.resolve(name_or_path, hub)
+        config = BertConfig.from_pretrained(folder).changed(**config_changes)
+        model = cls._build_empty(config)
+        with initialize.in_earnest():
+            report = huggingface.load(
+                model,
+                folder,
+                seed=seed,
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+                ignore_missing=keys_to_ignore_on_load_missing,
+                ignore_unexpected=keys_to_ignore_on_load_unexpected,
+            )
+        if strict:
+            report.require_exact()
+        model.load_report = report
+        model.eval()
+        if verbose:
+            say(str(report))
+        return (model, report) if output_loading_info else model
+
+    @classmethod
+    def _build_empty(cls, config: BertConfig) -> Self:
+        """The model with undefined parameters, to be initialised or overwritten one by one.
+
+        A subclass with buffers computes them while it is built, so it is built in earnest. What
+        else it draws by `nn.init`, and is neither a parameter nor a buffer, is undefined too.
+        """
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            with initialize.left_undefined():
+                model = cls(config)
+            if any(True for _ in model.buffers()):
+                with initialize.in_earnest():
+                    return cls(config)
+        # A layer that a subclass has put in after `init_weights` is not tied yet.
+        model.tie_weights()
+        return model
+
+    @classmethod
+    def rebuilt(cls, model: PreTrainedModel, weights: dict[str, Any]) -> Self:
+        """A model of this class with the whole weights of `model`, and all that it knows."""
+        copy = cls._build_empty(model.config)
+        copy.load_state_dict(weights)
+        copy.load_report, copy.has_learned = model.load_report, model.has_learned
+        copy.attention_backend = model.attention_backend
+        return copy.move(model.device).train(model.training)
+
+    def initial_rule(self, key: str) -> str:
+        """By which rule the parameter `key` was initialised, in words."""
+        if type(self)._init_weights is not PreTrainedModel._init_weights:
+            return f"{type(self).__name__}._init_weights"
+        path, _, name = key.rpartition(".")
+        return initialize.rule_of(name, self.get_submodule(path), self.config.initializer_range)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors`, readable by `transformers` too.
+
+        Raises:
+            BertoltError: the folder cannot be written; files in it are then as they were.
+        """
+        huggingface.save(self, directory)

@@ -1,0 +1,68 @@
+"""Growing and shrinking the vocabulary of a model that is already built.
+
+Always of the whole model: an encoder inside a head, `model.bert`, does not know the decoder that is
+tied to its table, and leaves it behind.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bertolt.base.errors import UsageError
+from bertolt.checkpoint.loadable import Loadable
+
+
+def resize_vocabulary(
+    model: Loadable, new_num_tokens: int | None, pad_to_multiple_of: int | None, seed: int
+) -> nn.Embedding:
+    """See `PreTrainedModel.resize_token_embeddings`."""
+    table, decoder = model.get_input_embeddings(), model.get_output_embeddings()
+    rows = _rows(model, new_num_tokens, pad_to_multiple_of)
+    if rows == table.num_embeddings:
+        return table
+    # Embeddings last: where the two share a weight, the rule of the embeddings is to hold.
+    layers = [layer for layer in (decoder, table) if layer is not None]
+    swaps = {old: _blank(old, rows) for layer in layers for old in layer.parameters(recurse=False)}
+    for module in model.modules():
+        for name, old in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            if old in swaps:
+                setattr(module, name, swaps[old])
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for layer in layers:
+            model._init_weights(layer)
+        for old, new in swaps.items():
+            kept = min(rows, len(old))
+            new[:kept] = old[:kept].to(new.device)
+            new.data = new.to(old.device)
+    table.num_embeddings = rows
+    if decoder is not None:
+        decoder.out_features = rows
+    model.change_config(vocab_size=rows)
+    return table
+
+
+def _rows(model: Loadable, wanted: int | None, multiple: int | None) -> int:
+    rows = model.config.vocab_size if wanted is None else wanted
+    if not isinstance(rows, int):
+        raise UsageError(f"new_num_tokens is {rows!r}", fix="give a whole number: len(tokenizer)")
+    if multiple is not None:
+        if not isinstance(multiple, int) or multiple < 1:
+            raise UsageError(
+                f"pad_to_multiple_of is {multiple!r}", fix="give a whole number, 1 or more"
+            )
+        rows = -(-rows // multiple) * multiple
+    if rows <= model.config.pad_token_id:
+        raise UsageError(
+            f"{rows} rows leave none for the padding token, whose id is "
+            f"{model.config.pad_token_id}",
+            fix=f"ask for {model.config.pad_token_id + 1} or more",
+        )
+    return rows
+
+
+def _blank(old: nn.Parameter, rows: int) -> nn.Parameter:
+    """A parameter of more or fewer rows, on the CPU: there, a seed gives the same everywhere."""
+    blank = torch.zeros(rows, *old.shape[1:], dtype=old.dtype)
+    return nn.Parameter(blank, requires_grad=old.requires_grad)

@@ -1,0 +1,1 @@
+"""What is learned: the tasks, and what measures and answers by them."""

@@ -1,0 +1,96 @@
+"""Messages, counting, and Ctrl-C that waits."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from bertolt.base import console
+
+
+def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("很好")
+    assert capsys.readouterr() == ("", "很好\n")
+
+
+def test_counting_is_silent_for_what_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.counting("Tokenising", 100) as show:
+        for done in range(100):
+            show(done)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_counting_in_a_log_is_plain_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    with console.counting("Tokenising", 9000) as show:
+        for done in (1000, 2000, 3000):
+            show(done)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Tokenising: 2,000 of 9,000, 1 min 03 s left, 111/s"
+    with console.counting("Answered") as show:
+        show(5)
+        show(6)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Answered: 6, ")
+    assert line.endswith("/s")
+
+
+def test_counting_on_a_terminal_leaves_an_empty_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    clock = iter(range(100))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    with console.counting("Evaluating", 10) as show:
+        show(5)
+    said = capsys.readouterr().err
+    assert "\rEvaluating: 5 of 10" in said.replace("\x1b[K", "")
+    assert said.endswith("\r\x1b[K")
+
+
+def test_a_first_interrupt_waits_and_a_second_does_not() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with console.held_interrupts() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGINT)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_without_an_interrupt_nothing_is_asked() -> None:
+    with console.held_interrupts() as asked:
+        pass
+    assert not asked()
+
+
+def test_beside_the_main_thread_nothing_changes() -> None:
+    found: list[Any] = []
+
+    def work() -> None:
+        with console.held_interrupts() as asked:
+            found.append((asked(), signal.getsignal(signal.SIGINT)))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(None, before)]
+
+
+def test_counting_without_a_total_tells_the_time_left_by_the_share(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    with console.counting("Preparing", unit="tokens") as show:
+        show(4000, 0.25)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "Preparing: 4,000 tokens, 2 min 00 s left, 100 tokens/s"

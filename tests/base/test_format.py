@@ -1,0 +1,24 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from bertolt.base.format import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0.0 s"),
+        (9.44, "9.4 s"),
+        (41.6, "42 s"),
+        (59.6, "1 min 00 s"),
+        (190, "3 min 10 s"),
+        (3599.7, "1 h 00 min"),
+        (7530, "2 h 05 min"),
+        (None, "n/a"),
+    ],
+)
+def test_seconds_are_told_as_people_say_them(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words

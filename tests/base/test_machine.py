@@ -1,0 +1,57 @@
+"""What the library asks of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+GLIBC = platform.libc_ver()[0] == "glibc"
+
+_FAULTS = """
+import resource, sys, torch
+from bertolt.base.machine import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+for _ in range(10):
+    torch.ones(12_000_000).sum()
+before = faults()
+for _ in range(10):
+    torch.ones(12_000_000).sum()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="only glibc can be told")
+def test_memory_that_is_kept_is_not_cleared_by_the_system_again() -> None:
+    def faults(how: str) -> int:
+        told = subprocess.run(
+            [sys.executable, "-c", _FAULTS, how], check=True, capture_output=True, text=True
+        )
+        return int(told.stdout)
+
+    # A small piece may take the place of a large one, which is then cleared once more elsewhere.
+    assert faults("keep") < faults("usual") / 3
+
+
+def test_the_caches_of_kernels_are_bounded_unless_the_user_chose() -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    program = f"import os, bertolt.models; print(os.environ[{name!r}])"
+    for given, wanted in (({}, "64"), ({name: "9"}, "9")):
+        clean = {key: value for key, value in os.environ.items() if key != name}
+        told = subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**clean, **given},
+        )
+        assert told.stdout.strip() == wanted

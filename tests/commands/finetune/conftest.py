@@ -1,0 +1,98 @@
+"""For the tests of `finetune`: the command in this process, small tables, quick options."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bertolt.cli import main
+from bertolt.commands.finetune.options import FinetuneOptions
+
+
+class Said(NamedTuple):
+    """How a command ended: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run `bertolt` with these words."""
+
+    def run(*words: object) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return Said(int(str(ended.value.code)), out, err)
+
+    return run
+
+
+@pytest.fixture
+def finetune_command(
+    command: Callable[..., Said], tiny_folder: Path, tmp_path: Path
+) -> Callable[..., Said]:
+    """Run `bertolt finetune` on the tiny model, into `tmp_path/out` unless told otherwise."""
+
+    def run(train: object, *words: object) -> Said:
+        given = [str(word) for word in words]
+        if "--model" not in given:
+            given += ["--model", str(tiny_folder)]
+        if "--out" not in given:
+            given += ["--out", str(tmp_path / "out")]
+        if "--epochs" not in given:
+            given += ["--epochs", "1"]
+        return command("finetune", train, *given, "--precision", "fp32")
+
+    return run
+
+
+@pytest.fixture
+def write_csv(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows, a header before them, as a CSV file."""
+
+    def write(
+        rows: Iterable[Sequence[object]],
+        header: Sequence[str] = ("text", "label"),
+        name: str = "data.csv",
+    ) -> Path:
+        path = tmp_path / name
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        return path
+
+    return write
+
+
+@pytest.fixture
+def good_rows() -> list[tuple[str, str]]:
+    """Forty rows that can be used."""
+    return [
+        (f"the film was {'good' if number % 2 else 'bad'} {number}", "np"[number % 2])
+        for number in range(40)
+    ]
+
+
+@pytest.fixture
+def quick(tiny_folder: Path, tmp_path: Path) -> Callable[..., FinetuneOptions]:
+    """Options for the tiny model that take a second."""
+
+    def make(**changes: Any) -> FinetuneOptions:
+        values: dict[str, Any] = {
+            "model": str(tiny_folder),
+            "out": tmp_path / "out",
+            "precision": "fp32",
+            "epochs": 1,
+            "batch_size": 8,
+            "lr": 3e-3,
+        }
+        return FinetuneOptions(**(values | changes))
+
+    return make

@@ -1,0 +1,143 @@
+"""Ctrl-C: what is trained is saved, nothing half-done is left behind, the exit code is 130."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertolt.commands.finetune.run import finetune
+from bertolt.tasks.predictor import Predictor
+
+Run = Callable[..., Any]
+
+
+class PressAt:
+    """A callback that presses Ctrl-C after a step, once or twice."""
+
+    def __init__(self, step: int, times: int = 1) -> None:
+        self.step, self.times = step, times
+
+    def on_step(self, log: Any, total_steps: int) -> None:
+        if log.step == self.step:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def on_end(self, history: Any) -> None: ...
+
+
+def press(*_: Any, **__: Any) -> Any:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_between_steps_it_saves_what_there_is(
+    reviews_csv: Path, quick: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = finetune(reviews_csv, quick(), callbacks=[PressAt(3)])
+    assert result.interrupted
+    assert len(result.history.steps) == 3
+    assert result.scores is None
+    assert result.metrics["eval"] is None
+    assert "Stopped by Ctrl-C" in capsys.readouterr().err
+    assert [answer.tokens for answer in Predictor.from_pretrained(result.out).predict(["good"])]
+    page = (result.out / "report.html").read_text(encoding="utf-8")
+    assert "By Ctrl-C, after step 3" in page
+    assert "0.375 epochs, 3 steps" in page
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_after_the_last_step_nothing_is_measured_but_all_is_saved(
+    reviews_csv: Path, quick: Any
+) -> None:
+    result = finetune(reviews_csv, quick(), callbacks=[PressAt(8)])
+    assert len(result.history.steps) == 8
+    assert result.interrupted
+    assert result.scores is None
+    assert (result.out / "model.safetensors").is_file()
+
+
+def test_a_second_one_ends_the_run_at_once_and_leaves_nothing(
+    reviews_csv: Path, quick: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        finetune(reviews_csv, quick(), callbacks=[PressAt(2, times=2)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_while_saving_it_waits(
+    reviews_csv: Path, quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bertolt.checkpoint.contract import Contract
+
+    write = Contract.write
+
+    def pressed(self: Contract, folder: Path) -> None:
+        press()
+        write(self, folder)
+
+    monkeypatch.setattr(Contract, "write", pressed)
+    result = finetune(reviews_csv, quick())
+    assert result.interrupted
+    assert result.scores is not None
+    assert (result.out / "metrics.json").is_file()
+    assert (result.out / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "bertolt.commands.finetune.data.read_table",
+        "bertolt.commands.finetune.data.encode_once",
+        "bertolt.commands.finetune.run.BertForSequenceClassification.from_pretrained",
+        "bertolt.commands.finetune.run.require_space",
+    ],
+)
+def test_before_training_it_exits_130_and_leaves_nothing(
+    finetune_command: Run,
+    reviews_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    monkeypatch.setattr(where, press)
+    said = finetune_command(reviews_csv, "--out", tmp_path / "new" / "out")
+    assert said.code == 130
+    assert said.err.endswith("bertolt: interrupted\n")
+    assert "Traceback" not in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_exits_130_and_its_folder_loads(
+    reviews_csv: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["finetune", reviews_csv, "--model", tiny_folder, "--out", out, "--epochs", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bertolt", *map(str, words), "--precision", "fp32"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if line.startswith("step 1/"):
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said + rest
+    assert "Traceback" not in rest
+    assert f"Saved to {out}" in rest
+    assert list(Predictor.from_pretrained(out).predict(["the film was good"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

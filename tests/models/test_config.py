@@ -1,0 +1,340 @@
+"""`BertConfig`, `TrainingArguments` and `FinetuneOptions`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import json
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertolt import BertConfig, Trainer, TrainingArguments
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.models.shapes import find_config
+from bertolt.train.arguments import REPLACED_ARGUMENTS
+
+# ---- BertConfig ----
+
+
+def test_defaults_are_those_of_the_peer() -> None:
+    ours, theirs = BertConfig(), transformers.BertConfig()
+    for item in dataclasses.fields(BertConfig):
+        if item.name not in ("extra", "architectures"):
+            assert getattr(ours, item.name) == getattr(theirs, item.name), item.name
+
+
+def test_what_the_peer_writes_is_read_and_written_back_whole(tmp_path: Path) -> None:
+    theirs = transformers.BertConfig(
+        num_labels=3,
+        id2label={0: "poor", 1: "so so", 2: "好"},
+        label2id={"poor": 0, "so so": 1, "好": 2},
+        classifier_dropout=0.3,
+        hidden_act="relu",
+        finetuning_task="reviews",
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = BertConfig.from_pretrained(tmp_path / "theirs")
+    assert ours.id2label == theirs.id2label
+    assert ours.label2id == theirs.label2id
+    assert (ours.num_labels, ours.classifier_dropout, ours.hidden_act) == (3, 0.3, "relu")
+    assert ours.extra["finetuning_task"] == "reviews"
+    ours.save_pretrained(tmp_path / "ours")
+    again = transformers.BertConfig.from_pretrained(tmp_path / "ours")
+    skip = ("_name_or_path", "transformers_version", "architectures")
+    found, wanted = (
+        {k: v for k, v in c.to_dict().items() if k not in skip} for c in (again, theirs)
+    )
+    assert {key: found.get(key) for key in wanted} == wanted
+    assert BertConfig.from_pretrained(tmp_path / "ours") == ours
+
+
+def test_what_a_file_asks_to_see_is_a_field() -> None:
+    config = BertConfig.from_dict({"output_hidden_states": True, "output_attentions": True})
+    assert config.output_hidden_states
+    assert config.output_attentions
+    assert not config.extra
+
+
+def test_the_file_is_readable_by_people(tmp_path: Path) -> None:
+    BertConfig().changed(id2label={0: "好", 1: "坏"}).save_pretrained(tmp_path)
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert '"好"' in text
+    assert text.endswith("}\n")
+    assert json.loads(text)["model_type"] == "bert"
+
+
+def test_labels_are_counted_and_named() -> None:
+    config = BertConfig()
+    assert config.num_labels == 2
+    config.num_labels = 3
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    named = config.changed(id2label={"1": "b", "0": "a"})
+    assert named.id2label == {0: "a", 1: "b"}
+    assert list(named.id2label) == [0, 1]
+    assert named.changed(num_labels=2).id2label == {0: "a", 1: "b"}, "names that fit are kept"
+    assert named.changed(label2id={"x": 0, "y": 1, "z": 2}).id2label == {0: "x", 1: "y", 2: "z"}
+    assert BertConfig.from_dict({"num_labels": 5}).num_labels == 5
+    with pytest.raises(CheckpointError, match="num_labels is 0"):
+        config.changed(num_labels=0)
+
+
+def test_a_changed_copy_leaves_the_old_one_alone() -> None:
+    config = BertConfig()
+    other = config.changed(hidden_size=24, num_labels=7)
+    assert (other.hidden_size, other.head_size, other.num_labels) == (24, 2, 7)
+    assert (config.hidden_size, config.head_size, config.num_labels) == (768, 64, 2)
+    assert copy.deepcopy(other) == other
+
+
+def test_a_field_that_there_is_not_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="'hidden_sise'") as caught:
+        BertConfig().changed(hidden_sise=1)
+    assert "hidden_size" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"hidden_size": 100}, "100 is not a multiple of num_attention_heads 12"),
+        ({"hidden_size": "768"}, "hidden_size is '768'"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"max_position_embeddings": 5.5}, r"max_position_embeddings is 5\.5"),
+        ({"hidden_act": "swish2"}, "'swish2' is not known"),
+        ({"problem_type": "guess"}, "'guess' is not known"),
+        ({"id2label": ["a", "b"]}, "id2label is"),
+        ({"id2label": {"a": 0}}, "id2label is"),
+        ({"id2label": {"0": "a", "2": "b"}}, r"keys \[0, 2\]"),
+        ({"position_embedding_type": "relative_key"}, "'relative_key'"),
+        ({"add_cross_attention": True}, "the model is no decoder"),
+        ({"num_labels": 0}, "num_labels is 0"),
+        ({"num_labels": -1}, "num_labels is -1"),
+        ({"num_labels": 2.0}, r"num_labels is 2\.0"),
+        ({"id2label": {}}, "id2label is empty"),
+        ({"classifier_dropout": 3.0}, r"classifier_dropout is 3\.0"),
+        ({"output_attentions": "yes"}, "output_attentions is 'yes'"),
+        ({"hidden_size": 12.5}, r"hidden_size is 12\.5"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps is '1e-12'"),
+        ({"hidden_dropout_prob": False}, "hidden_dropout_prob is False"),
+        ({"initializer_range": [0.02]}, r"initializer_range is \[0\.02\]"),
+        ({"pad_token_id": "0"}, "pad_token_id '0' is not in the vocabulary"),
+        ({"pad_token_id": 0.0}, r"pad_token_id 0\.0 is not in the vocabulary"),
+        ({"architectures": [5]}, r"architectures is \[5\]"),
+        ({"architectures": "BertModel"}, "architectures is 'BertModel'"),
+        ({"is_decoder": "no"}, "is_decoder is 'no'"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1"),
+        ({"hidden_act": ["gelu"]}, r"hidden_act \['gelu'\] is not known"),
+        ({"problem_type": {}}, r"problem_type \{\} is not known"),
+        ({"num_labels": "3"}, "num_labels is '3'"),
+        ({"id2label": 5}, "id2label is 5"),
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_is_refused(
+    values: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=words) as caught:
+        BertConfig.from_dict(values)
+    assert caught.value.fix
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    for read in (BertConfig.from_pretrained, find_config):
+        with pytest.raises(CheckpointError, match=words) as caught:
+            read(str(tmp_path))
+        assert caught.value.place == str(path), "the file is named"
+
+
+# ---- TrainingArguments ----
+
+
+def test_arguments_have_the_names_and_defaults_of_the_peer() -> None:
+    theirs = {item.name: item for item in dataclasses.fields(transformers.TrainingArguments)}
+    # Deliberately otherwise: the run goes to "out", checkpoints are asked for, trackers come later.
+    ours_alone = {"precision"}
+    differ = {"output_dir", "eval_steps", "logging_steps", "bf16", "save_strategy", "report_to"}
+    differ |= {"lr_scheduler_kwargs"}
+    for item in dataclasses.fields(TrainingArguments):
+        if item.name in ours_alone:
+            continue
+        assert item.name in theirs, item.name
+        if item.name in differ or item.default is dataclasses.MISSING:
+            continue
+        default = theirs[item.name].default
+        default = getattr(default, "value", default)
+        if default is not None:
+            assert item.default == default, item.name
+
+
+def test_the_folder_may_come_first() -> None:
+    assert TrainingArguments("trial").output_dir == "trial"
+    assert TrainingArguments(output_dir="trial") == TrainingArguments("trial")
+    with pytest.raises(TypeError):
+        TrainingArguments("trial", 3)
+
+
+def test_arguments_can_be_copied_pickled_and_replaced() -> None:
+    args = TrainingArguments("trial", seed=3, bf16=True)
+    assert copy.deepcopy(args) == args
+    assert pickle.loads(pickle.dumps(args)) == args  # noqa: S301
+    assert dataclasses.replace(args, seed=4).seed == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("evaluation_strategy", "use eval_strategy"),
+        ("fp16", "use bf16=True"),
+        ("warmup_ratio", "use warmup_steps"),
+        ("learning_rat", "use learning_rate"),
+        ("qqq", "the arguments are output_dir"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_what_to_type(name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"no argument '{name}'") as caught:
+        TrainingArguments(**{name: 1})
+    assert caught.value.fix.startswith(hint)
+
+
+OURS = {item.name for item in dataclasses.fields(TrainingArguments)}
+
+
+@pytest.mark.parametrize(
+    "name", [item.name for item in dataclasses.fields(transformers.TrainingArguments)]
+)
+def test_every_argument_of_the_peer_is_taken_or_refused_with_what_there_is_instead(
+    name: str,
+) -> None:
+    if name in OURS:
+        value = getattr(TrainingArguments(), name)
+        assert getattr(TrainingArguments(**{name: value}), name) == value
+        return
+    with pytest.raises(UsageError, match=f"TrainingArguments has no argument '{name}'") as caught:
+        TrainingArguments(**{name: None})
+    # Not found by its spelling, which would often mislead, but written down.
+    assert caught.value.fix == REPLACED_ARGUMENTS[name]
+
+
+@pytest.mark.parametrize("name", sorted(REPLACED_ARGUMENTS))
+def test_what_there_is_instead_is_there(name: str) -> None:
+    """Each hint names an argument of ours, or of the Trainer's, that exists."""
+    assert name not in OURS
+    trainer = set(inspect.signature(Trainer).parameters) | {f"Trainer.{n}" for n in vars(Trainer)}
+    words = re.findall(r"[\w.]+", REPLACED_ARGUMENTS[name])
+    assert (OURS | trainer) & {word.rstrip(".") for word in words}
+    called = {word for word in words if word.startswith("Trainer.")} - {"Trainer.history"}
+    assert called <= trainer
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("per_device_train_batch_size", 0, "at least 1"),
+        ("per_device_train_batch_size", 8.0, "at least 1"),
+        ("eval_steps", None, "at least 1"),
+        ("max_steps", "10", "a whole number"),
+        ("learning_rate", "5e-5", "0 or more"),
+        ("learning_rate", math.inf, "0 or more"),
+        ("num_train_epochs", None, "above 0"),
+        ("gradient_accumulation_steps", 0, "at least 1"),
+        ("eval_steps", 0, "at least 1"),
+        ("num_train_epochs", 0, "above 0"),
+        ("num_train_epochs", math.nan, "above 0"),
+        ("learning_rate", -1e-5, "0 or more"),
+        ("learning_rate", math.nan, "0 or more"),
+        ("weight_decay", -0.1, "0 or more"),
+        ("warmup_steps", -1, "0 or more"),
+        ("max_grad_norm", -1, "0 or more"),
+        ("seed", -1, "0 or more"),
+        ("eval_strategy", "sometimes", "'no' or 'epoch' or 'steps'"),
+        ("train_sampling_strategy", "sorted", "'random' or 'sequential' or 'group_by_length'"),
+        ("precision", "fp8", "'auto' or 'fp32' or 'bf16'"),
+        ("save_strategy", "best", "'no' or 'steps' or 'epoch'"),
+        ("save_steps", 0, "at least 1"),
+        ("save_total_limit", 0, "None or at least 1"),
+        ("report_to", "wandb", "'none'"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainingArguments(**{name: value})
+    assert str(caught.value) == f"TrainingArguments: {name} is {value!r}, and must be {allowed}"
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16"), (False, "fp32"), (None, "auto")])
+def test_bf16_is_another_way_to_say_the_precision(bf16: bool | None, precision: str) -> None:
+    assert TrainingArguments(bf16=bf16).precision == precision
+
+
+@pytest.mark.parametrize(
+    ("warmup", "total", "steps"),
+    [(0, 100, 0), (0.1, 100, 10), (0.1, 101, 11), (0.001, 100, 1), (1, 100, 1), (7, 5, 7)],
+)
+def test_warmup_is_a_share_below_one_and_steps_from_one_on(
+    warmup: float, total: int, steps: int
+) -> None:
+    assert TrainingArguments(warmup_steps=warmup).count_warmup(total) == steps
+
+
+# ---- FinetuneOptions ----
+
+
+@given(
+    epochs=st.floats(0.1, 9),
+    batch_size=st.integers(1, 99),
+    lr=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_options_become_training_arguments(
+    epochs: float, batch_size: int, lr: float, seed: int
+) -> None:
+    options = FinetuneOptions(
+        epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=Path("here"), precision="fp32"
+    )
+    args = options.training_arguments()
+    assert (args.num_train_epochs, args.per_device_train_batch_size) == (epochs, batch_size)
+    assert (args.learning_rate, args.seed, args.output_dir) == (lr, seed, "here")
+    assert (args.warmup_steps, args.weight_decay) == (0.1, 0.01)
+    assert (args.precision, args.lr_scheduler_type) == ("fp32", "linear")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"test_size": 0.0}, "--test-size is 0"),
+        ({"test_size": 1.0}, "--test-size is 1"),
+        ({"test_size": math.nan}, "--test-size is nan"),
+        ({"epochs": 0}, "--epochs is 0"),
+        ({"epochs": math.inf}, "--epochs is inf"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"lr": -1.0}, "--lr is -1"),
+        ({"weight_decay": -0.5}, "--weight-decay is -0.5"),
+        ({"warmup": -1}, "--warmup is -1"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"split_seed": -1}, "--split-seed is -1"),
+    ],
+    ids=str,
+)
+def test_an_option_out_of_range_is_named_as_it_is_typed(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        FinetuneOptions(**values)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("settings", [TrainingArguments, FinetuneOptions])
+def test_every_field_says_what_it_is(settings: type) -> None:
+    """The line below a field is the help that the command line shows."""
+    lines = inspect.getsource(settings).splitlines()
+    for item in dataclasses.fields(settings):
+        place = next(n for n, line in enumerate(lines) if line.startswith(f"    {item.name}:"))
+        assert lines[place + 1].strip().startswith('"""'), item.name

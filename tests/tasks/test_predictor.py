@@ -1,0 +1,226 @@
+"""`Predictor`: order, limits, streams, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertolt import BertForSequenceClassification, BertTokenizer, Predictor
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.checkpoint.contract import Contract
+
+WORDS = ["good", "bad", "the", "film", "was", "very", "plot", "😀", "好", ""]
+
+
+def contract(**changes: Any) -> Contract:
+    values: dict[str, Any] = {
+        "text_column": "review",
+        "label_column": "label",
+        "labels": ["neg", "pos"],
+        "majority_label": "pos",
+        "max_length": 20,
+        "library_version": "0.0",
+    }
+    return Contract(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_config: Any, randomised: Any) -> BertForSequenceClassification:
+    config = tiny_config(id2label={0: "neg", 1: "pos"})
+    built: BertForSequenceClassification = randomised(BertForSequenceClassification(config))
+    return built
+
+
+@pytest.fixture(scope="module")
+def predictor(model: Any, tiny_tokenizer: BertTokenizer) -> Predictor:
+    return Predictor(model, tiny_tokenizer, contract(), precision="fp32")
+
+
+@pytest.fixture
+def folder(model: Any, tiny_folder: Path, tmp_path: Path) -> Path:
+    """A saved classifier that may be changed."""
+    model.save_pretrained(tmp_path / "model")
+    shutil.copy(tiny_folder / "vocab.txt", tmp_path / "model")
+    return tmp_path / "model"
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), max_size=30))
+def test_answers_come_in_order_and_are_those_of_each_text_alone(
+    predictor: Predictor, texts: list[str]
+) -> None:
+    answers = list(predictor.predict(texts))
+    assert len(answers) == len(texts)
+    for text, answer in zip(texts, answers, strict=True):
+        (alone,) = predictor.predict([text])
+        assert answer.label == alone.label
+        assert answer.tokens == alone.tokens
+        shares = list(answer.probabilities.values())
+        np.testing.assert_allclose(shares, list(alone.probabilities.values()), atol=1e-5)
+
+
+def test_an_answer_is_a_distribution_over_the_labels(predictor: Predictor) -> None:
+    (answer,) = predictor.predict(["the film was good"])
+    assert list(answer.probabilities) == predictor.labels == ["neg", "pos"]
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
+    assert answer.probability == max(answer.probabilities.values())
+    assert answer.probabilities[answer.label] == answer.probability
+    assert (answer.tokens, answer.tokens_cut) == (6, 0)
+
+
+def test_no_texts_no_answers(predictor: Predictor) -> None:
+    assert list(predictor.predict([])) == []
+
+
+def test_a_longer_text_is_cut_where_the_contract_says(predictor: Predictor) -> None:
+    assert predictor.max_length == 20
+    long, short = predictor.predict(["good " * 50, "good " * 18])
+    assert (long.tokens, long.tokens_cut) == (52, 32)
+    assert (short.tokens, short.tokens_cut) == (20, 0)
+    assert long.probability == pytest.approx(short.probability, abs=1e-6)
+
+
+def test_without_a_contract_the_position_table_is_the_limit(
+    model: Any, tiny_tokenizer: Any
+) -> None:
+    assert Predictor(model, tiny_tokenizer, precision="fp32").max_length == 160
+
+
+def test_a_contract_cannot_ask_for_more_than_the_position_table(
+    model: Any, tiny_tokenizer: Any
+) -> None:
+    asking = contract(max_length=4000)
+    assert Predictor(model, tiny_tokenizer, asking, precision="fp32").max_length == 160
+
+
+def test_a_stream_is_read_a_window_at_a_time(predictor: Predictor) -> None:
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield "good film"
+
+    answers = predictor.predict(endless(), window=4)
+    for expected in (4, 4, 4, 4, 8):
+        next(answers)
+        assert read == expected
+
+
+def test_on_a_gpu_the_next_window_is_tokenised_ahead(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers; as many texts are read again, but where a window is asked for."""
+    texts = ["good film", "bad", "the plot " * 9, "very " * 30, "was", "good", "bad film"]
+    plain = list(predictor.predict(texts, window=3))
+    monkeypatch.setattr("bertolt.tasks.predictor.WINDOW", 3)
+    monkeypatch.setattr(predictor, "device", torch.device("cuda"))
+    source = iter(texts)
+    answers = predictor.predict(source)
+    ahead = [next(answers)]
+    assert next(source) == "bad film", "two windows of three have been read"
+    ahead += answers
+    assert ahead == plain[:6]
+    source = iter(texts)
+    next(predictor.predict(source, window=1))
+    assert next(source) == "bad"
+
+
+def test_the_model_answers_without_dropout(model: Any, tiny_tokenizer: Any) -> None:
+    predictor = Predictor(model.train(), tiny_tokenizer, precision="fp32")
+    first, second = predictor.predict(["good film"]), predictor.predict(["good film"])
+    assert next(first).probability == next(second).probability
+    assert not predictor.model.training
+
+
+def test_bf16_is_near_fp32(model: Any, tiny_tokenizer: Any, predictor: Predictor) -> None:
+    rough = Predictor(model, tiny_tokenizer, contract(), precision="bf16")
+    texts = ["the film was good", "a bad plot"]
+    for fine, coarse in zip(predictor.predict(texts), rough.predict(texts), strict=True):
+        assert coarse.probability == pytest.approx(fine.probability, abs=0.03)
+    with pytest.raises(UsageError, match="fp99"):
+        Predictor(model, tiny_tokenizer, precision="fp99")
+
+
+# ---- golden texts ----
+
+
+def test_the_selftest_passes_on_its_own_answers(model: Any, tiny_tokenizer: Any) -> None:
+    maker = Predictor(model, tiny_tokenizer, contract(), precision="fp32")
+    golden = maker.make_golden(["the film was good", "bad", ""])
+    assert [entry.text for entry in golden] == ["the film was good", "bad", ""]
+    again = Predictor(model, tiny_tokenizer, contract(golden=golden), precision="fp32")
+    assert again.selftest() == []
+    assert maker.selftest() == [], "no golden texts, no faults"
+
+
+@pytest.mark.parametrize("share", [0.01, float("nan")])
+def test_the_selftest_tells_which_text_is_answered_otherwise(
+    model: Any, tiny_tokenizer: Any, predictor: Predictor, share: float
+) -> None:
+    good, other = predictor.make_golden(["good", "bad"])
+    off = dataclasses.replace(other, probabilities={"neg": share, "pos": 1 - share})
+    again = Predictor(model, tiny_tokenizer, contract(golden=[good, off]), precision="fp32")
+    (fault,) = again.selftest()
+    assert fault.startswith("golden text 2: ")
+
+
+# ---- from a folder ----
+
+
+def test_a_folder_without_a_contract(folder: Path) -> None:
+    predictor = Predictor.from_pretrained(folder)
+    assert predictor.contract is None
+    assert predictor.labels == ["neg", "pos"]
+
+
+def test_a_folder_with_a_contract(folder: Path) -> None:
+    contract().write(folder)
+    assert Predictor.from_pretrained(folder).max_length == 20
+
+
+def test_a_head_that_was_never_trained(tiny_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="never been trained") as refused:
+        Predictor.from_pretrained(tiny_folder)
+    assert "finetune" in refused.value.fix
+
+
+def test_labels_that_do_not_agree(folder: Path) -> None:
+    contract(labels=["pos", "neg"]).write(folder)
+    with pytest.raises(CheckpointError, match=r"\['pos', 'neg'\].*\['neg', 'pos'\]"):
+        Predictor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+def test_a_model_that_has_no_single_label_to_give(folder: Path, kind: str) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"problem_type": kind}))
+    with pytest.raises(CheckpointError, match=kind.replace("_", " ")):
+        Predictor.from_pretrained(folder)
+
+
+def test_a_tokenizer_that_has_more_tokens_than_the_model(folder: Path) -> None:
+    with (folder / "vocab.txt").open("a") as file:
+        file.write("".join(f"more{number}\n" for number in range(5)))
+    with pytest.raises(CheckpointError, match="97 rows"):
+        Predictor.from_pretrained(folder)
+
+
+def test_the_answers_are_the_models(predictor: Predictor, tiny_tokenizer: BertTokenizer) -> None:
+    text = "the film was very good"
+    batch = tiny_tokenizer(text, return_tensors="pt")
+    with torch.no_grad():
+        expected = predictor.model(**batch).logits.softmax(-1)[0].tolist()
+    (answer,) = predictor.predict([text])
+    assert list(answer.probabilities.values()) == pytest.approx(expected, abs=1e-6)
