@@ -15,9 +15,11 @@ from bertolt.metrics.classification import (
     ConfusionMatrixMetric,
     MatthewsCorrelation,
 )
-from bertolt.metrics.confusion import ClassScore, ConfusionMatrix, wilson_interval
+from bertolt.metrics.confusion import ConfusionMatrix
+from bertolt.metrics.counts import ClassScore, Counts, Tally, wilson_interval
 from bertolt.metrics.metric import Metric
-from bertolt.metrics.regression import (
+from bertolt.metrics.multilabel import MultiLabelCounts, best_thresholds
+from bertolt.metrics.reals import (
     AbsoluteError,
     Pearson,
     RocAuc,
@@ -25,9 +27,24 @@ from bertolt.metrics.regression import (
     Spearman,
     SquaredError,
 )
+from bertolt.metrics.regression import Estimate, RegressionCounts
+from bertolt.metrics.spans import SpanCounts
 from bertolt.metrics.text import SeqEval, Squad
 
-__all__ = ["ClassScore", "ConfusionMatrix", "Metric", "load_metric", "wilson_interval"]
+__all__ = [
+    "ClassScore",
+    "ConfusionMatrix",
+    "Counts",
+    "Estimate",
+    "Metric",
+    "MultiLabelCounts",
+    "RegressionCounts",
+    "SpanCounts",
+    "Tally",
+    "best_thresholds",
+    "load_metric",
+    "wilson_interval",
+]
 
 _METRICS: dict[str, type[Metric]] = {
     "accuracy": Accuracy,

@@ -51,6 +51,40 @@ def paired_reals(
     return _finite(first, "predictions", place), _finite(second, "references", place)
 
 
+def paired_columns(
+    predicted: Any, true: Any, columns: int | None, place: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted and true values of equal shape (N, `columns`) as float64; (N,) counts as (N, 1).
+
+    Raises:
+        UsageError: another shape, or a value is not a finite number.
+    """
+    first, second = to_numpy(predicted), to_numpy(true)
+    width = "C" if columns is None else columns
+    grids = [x[:, None] if x.ndim == 1 and columns == 1 else x for x in (first, second)]
+    fits = grids[0].ndim == 2 and columns in (None, grids[0].shape[1])
+    if not fits or grids[0].shape != grids[1].shape:
+        raise UsageError(
+            f"predicted values have shape {first.shape}, true ones {second.shape}",
+            place=place,
+            fix=f"give both in the shape (N, {width}): a row for each example",
+        )
+    return _finite(grids[0], "predicted values", place), _finite(grids[1], "true values", place)
+
+
+def as_flags(values: NDArray[np.float64], what: str, place: str) -> NDArray[np.bool_]:
+    """Values that are 0 or 1, as booleans of the same shape."""
+    broken = values[(values != 0) & (values != 1)]
+    if broken.size:
+        raise UsageError(
+            f"{what} hold {broken[0]}, which is neither 0 nor 1",
+            place=place,
+            fix="give booleans; for probabilities, probabilities >= threshold",
+        )
+    flags: NDArray[np.bool_] = values != 0
+    return flags
+
+
 def _paired(predictions: Any, references: Any, place: str) -> tuple[NDArray[Any], NDArray[Any]]:
     first, second = to_numpy(predictions), to_numpy(references)
     # (N, 1) against (N,) is the same N values: the output of a one-output regression head.
@@ -85,10 +119,10 @@ def _finite(values: NDArray[Any], what: str, place: str) -> NDArray[np.float64]:
             fix="map label names to ids first",
         )
     numbers = values.astype(np.float64)
-    broken = np.flatnonzero(~np.isfinite(numbers))
+    broken = np.argwhere(~np.isfinite(numbers))
     if broken.size:
         raise UsageError(
-            f"{what}[{broken[0]}] is {numbers[broken[0]]}",
+            f"{what}{broken[0].tolist()} is {numbers[tuple(broken[0])]}",
             place=place,
             fix="find where the model or the data became infinite or undefined",
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from statistics import NormalDist
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,49 +11,14 @@ from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
 from bertolt.metrics.arrays import paired_ids
-
-Interval = tuple[float, float]
-
-
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Score interval for the proportion `successes / trials`, of at least one trial.
-
-    It stays inside [0, 1] and keeps its coverage for few trials and for proportions near 0 and 1.
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
-    Journal of the American Statistical Association 22 (1927), 209-212.
-    """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = successes / trials
-    scale = 1 + z * z / trials
-    middle = (share + z * z / (2 * trials)) / scale
-    spread = z / scale * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
-    # The ends are exactly 0 and 1 at no and at all successes; rounding would miss them.
-    low = 0.0 if successes == 0 else max(0.0, middle - spread)
-    high = 1.0 if successes == trials else min(1.0, middle + spread)
-    return low, high
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """How one class fared. A share of nothing is None: it is undefined, which is not zero.
-
-    Attributes:
-        precision: share of the predictions of this class that are right; None if never predicted.
-        recall: share of this class's examples that were found; None if it has no examples.
-        f1: their harmonic mean; None if the class is neither predicted nor present.
-        support: examples of this class.
-        predicted: predictions of this class.
-        precision_interval: 95% Wilson interval of the precision.
-        recall_interval: 95% Wilson interval of the recall.
-    """
-
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    support: int
-    predicted: int
-    precision_interval: Interval | None
-    recall_interval: Interval | None
+from bertolt.metrics.counts import (
+    ClassScore,
+    Interval,
+    State,
+    Tally,
+    mean_of,
+    wilson_interval,
+)
 
 
 class ConfusionMatrix:
@@ -95,6 +59,32 @@ class ConfusionMatrix:
                 fix="use the label map of the training data; leave out ignored positions (-100)",
             )
 
+    def state(self) -> State:
+        """`counts`, (C, C) int64."""
+        return {"counts": self.counts.copy()}
+
+    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Add the counts of another matrix over the same classes."""
+        self.counts += state["counts"]
+
+    def values(self) -> dict[str, float | None]:
+        """accuracy, f1_macro, matthews_correlation; None when nothing was counted."""
+        if not self.total():
+            return dict.fromkeys(("accuracy", "f1_macro", "matthews_correlation"))
+        return {
+            "accuracy": self.accuracy(),
+            "f1_macro": self.f1_macro(),
+            "matthews_correlation": self.tally().matthews(),
+        }
+
+    def intervals(self) -> dict[str, Interval | None]:
+        """95% Wilson interval of the accuracy."""
+        return {"accuracy": self.accuracy_interval() if self.total() else None}
+
+    def tally(self) -> Tally:
+        """Right predictions, predictions and references of each class."""
+        return Tally(self.counts.diagonal(), self.counts.sum(axis=0), self.counts.sum(axis=1))
+
     def total(self) -> int:
         """Examples counted so far."""
         return int(self.counts.sum())
@@ -118,16 +108,11 @@ class ConfusionMatrix:
         It is scikit-learn's `f1_score(average="macro", zero_division=0)` with its default labels.
         """
         self._some()
-        scores = [score.f1 for score in self.per_class() if score.f1 is not None]
-        return math.fsum(scores) / len(scores)
+        return mean_of([score.f1 for score in self.per_class() if score.f1 is not None]) or 0.0
 
     def per_class(self) -> list[ClassScore]:
         """One `ClassScore` for each class, by id."""
-        support, predicted = self.counts.sum(axis=1), self.counts.sum(axis=0)
-        return [
-            _class_score(int(self.counts[i, i]), int(support[i]), int(predicted[i]))
-            for i in range(self.num_labels)
-        ]
+        return self.tally().class_scores()
 
     def to_dict(self) -> dict[str, Any]:
         """All of the above as plain values for JSON; what is undefined is None."""
@@ -148,15 +133,3 @@ class ConfusionMatrix:
                 "the confusion matrix is empty", fix="call update(predictions, references) first"
             )
         return total
-
-
-def _class_score(hits: int, support: int, predicted: int) -> ClassScore:
-    return ClassScore(
-        precision=hits / predicted if predicted else None,
-        recall=hits / support if support else None,
-        f1=2 * hits / (support + predicted) if support + predicted else None,
-        support=support,
-        predicted=predicted,
-        precision_interval=wilson_interval(hits, predicted) if predicted else None,
-        recall_interval=wilson_interval(hits, support) if support else None,
-    )

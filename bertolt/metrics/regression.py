@@ -1,201 +1,262 @@
-"""Metrics over real numbers: errors, correlations, and the area under the ROC curve."""
+"""Counts over real numbers: errors and correlations, by column."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
-from bertolt.metrics.arrays import paired_reals
-from bertolt.metrics.metric import Metric
+from bertolt.metrics.arrays import paired_columns
+from bertolt.metrics.counts import Interval, State, mean_of
 
 Reals = NDArray[np.float64]
-
-
-class SquaredError(Metric):
-    """Mean squared error, or with `squared=False` its root. Keeps one sum."""
-
-    def _clear(self) -> None:
-        self._sum = 0.0
-
-    def _add(self, predictions: Any, references: Any) -> int:
-        guessed, true = paired_reals(predictions, references, self._place)
-        self._sum += float(np.sum((guessed - true) ** 2))
-        return len(true)
-
-    def _result(self, *, squared: bool = True) -> dict[str, float]:
-        mean = self._sum / self._added
-        return {self.name: mean if squared else math.sqrt(mean)}
-
-
-class AbsoluteError(Metric):
-    """Mean absolute error. Keeps one sum."""
-
-    def _clear(self) -> None:
-        self._sum = 0.0
-
-    def _add(self, predictions: Any, references: Any) -> int:
-        guessed, true = paired_reals(predictions, references, self._place)
-        self._sum += float(np.sum(np.abs(guessed - true)))
-        return len(true)
-
-    def _result(self) -> dict[str, float]:
-        return {self.name: self._sum / self._added}
+_Z = NormalDist().inv_cdf(0.975)
 
 
 class Moments:
-    """Means, squared deviations and co-deviation of pairs (x, y), merged batch by batch.
+    """Sums over pairs of predicted and true values, by column, merged batch by batch.
 
     Each batch is centred on its own mean before it is merged, so nothing cancels when the values
     are large beside their spread. Source of the merge: T. F. Chan, G. H. Golub, R. J. LeVeque,
     "Algorithms for computing the sample variance", The American Statistician 37 (1983), 242-247.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 1) -> None:
         self.count = 0
-        self.mean_x = self.mean_y = 0.0
-        self.xx = self.yy = self.xy = 0.0
-        self._low = np.full(2, np.inf)
-        self._high = np.full(2, -np.inf)
+        self.absolute, self.squared = np.zeros((2, columns))  # sums of the errors
+        self.means = np.zeros((2, columns))  # of the predicted, and of the true values
+        self.spreads = np.zeros((3, columns))  # squares about the means; their products
+        self._low = np.full((2, columns), np.inf)
+        self._high = np.full((2, columns), -np.inf)
 
-    def update(self, x: Reals, y: Reals) -> None:
-        """Merge a batch of pairs, each (B,)."""
-        if not len(x):
+    def update(self, predicted: Reals, true: Reals) -> None:
+        """Merge a batch of pairs, each (N, K)."""
+        if not len(true):
             return
-        mean_x, mean_y = float(x.mean()), float(y.mean())
-        dx, dy = x - mean_x, y - mean_y
-        total = self.count + len(x)
-        shift_x, shift_y = mean_x - self.mean_x, mean_y - self.mean_y
-        weight = self.count * len(x) / total
-        self.xx += float(dx @ dx) + shift_x * shift_x * weight
-        self.yy += float(dy @ dy) + shift_y * shift_y * weight
-        self.xy += float(dx @ dy) + shift_x * shift_y * weight
-        self.mean_x += shift_x * len(x) / total
-        self.mean_y += shift_y * len(x) / total
+        both, error = np.stack([predicted, true]), predicted - true
+        self.absolute += np.abs(error).sum(axis=0)
+        self.squared += (error**2).sum(axis=0)
+        means = both.mean(axis=1)
+        shift, total = means - self.means, self.count + len(true)
+        weight = self.count * len(true) / total
+        self.spreads += _products(both - means[:, None]).sum(axis=1)
+        self.spreads += weight * _products(shift)
+        self.means += shift * (len(true) / total)
         self.count = total
-        self._low = np.minimum(self._low, (x.min(), y.min()))
-        self._high = np.maximum(self._high, (x.max(), y.max()))
+        self._low = np.minimum(self._low, both.min(axis=1))
+        self._high = np.maximum(self._high, both.max(axis=1))
 
-    def constant(self) -> tuple[bool, bool]:
-        """Whether x, and whether y, has one value only; sums would leave rounding behind."""
-        x, y = self._low == self._high
-        return bool(x), bool(y)
+    def mae(self) -> Reals:
+        """(K,) mean absolute errors."""
+        return self.absolute / self.count
 
-    def correlation(self) -> float:
-        """Pearson's r; NaN when x or y is constant, for then it is undefined."""
-        if any(self.constant()):
-            return math.nan
-        r = self.xy / (math.sqrt(self.xx) * math.sqrt(self.yy))
-        return max(-1.0, min(1.0, r))
+    def mse(self) -> Reals:
+        """(K,) mean squared errors."""
+        return self.squared / self.count
 
+    def r2(self) -> Reals:
+        """(K,) shares of the true values' variance that the predictions explain; 1 is perfect.
 
-class MomentMetric(Metric):
-    """Keeps the moments of (reference, prediction): a few numbers for any amount of data."""
+        Where the true values are constant it is 1 when every prediction is exact and 0 otherwise,
+        as in scikit-learn. NaN with fewer than two examples.
+        """
+        exact = np.where(self.squared == 0, 1.0, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(self.constant()[1], exact, 1 - self.squared / self.spreads[1])
+        return shares if self.count > 1 else np.full_like(shares, np.nan)
 
-    def _clear(self) -> None:
-        self._moments = Moments()
+    def pearson(self) -> Reals:
+        """(K,) linear correlations, from -1 to 1; NaN where either side is constant."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = self.spreads[2] / (np.sqrt(self.spreads[0]) * np.sqrt(self.spreads[1]))
+        return np.where(self.constant().any(axis=0), np.nan, np.clip(r, -1, 1))
 
-    def _add(self, predictions: Any, references: Any) -> int:
-        guessed, true = paired_reals(predictions, references, self._place)
-        self._moments.update(true, guessed)
-        return len(true)
-
-
-class Pearson(MomentMetric):
-    """Linear correlation, from -1 to 1; NaN when either side is constant."""
-
-    def _result(self) -> dict[str, float]:
-        _needs_two(self._added, self._place)
-        return {self.name: self._moments.correlation()}
+    def constant(self) -> NDArray[np.bool_]:
+        """(2, K) where there is one value only, predicted or true; sums would leave rounding."""
+        same: NDArray[np.bool_] = self._low == self._high
+        return same
 
 
-class RSquared(MomentMetric):
-    """Share of the references' variance that the predictions explain; 1 is perfect.
+def _products(pair: Reals) -> Reals:
+    """Of (2, ...): the squares of both, and their product."""
+    first, second = pair
+    return np.stack([first * first, second * second, first * second])
 
-    For constant references it is 1 when every prediction is exact and 0 otherwise, as in
-    scikit-learn.
+
+class Estimate(NamedTuple):
+    """A score and its 95% interval; None where it is undefined."""
+
+    value: float | None
+    interval: Interval | None
+
+
+class RegressionCounts:
+    """Predicted and true values of `num_values` columns, and the scores that follow.
+
+    Ranks cannot be summed, so every value is kept: 16 bytes for each of a column. Scores are
+    computed over the examples in sorted order, so they are the same to the last bit whatever the
+    order, the batches and the merging were.
     """
 
-    def _clear(self) -> None:
-        super()._clear()
-        self._residual = 0.0
+    def __init__(self, num_values: int = 1) -> None:
+        if num_values < 1:
+            raise UsageError(f"num_values is {num_values}", fix="give at least one value")
+        self.num_values = num_values
+        self._batches: list[Reals] = []
 
-    def _add(self, predictions: Any, references: Any) -> int:
-        guessed, true = paired_reals(predictions, references, self._place)
-        self._residual += float(np.sum((guessed - true) ** 2))
-        return super()._add(guessed, true)
+    def update(self, predicted: Any, true: Any) -> None:
+        """Take in a batch: predicted and true values, each (N, K), or (N,) for one column.
 
-    def _result(self) -> dict[str, float]:
-        _needs_two(self._added, self._place)
-        if self._moments.constant()[0]:
-            return {self.name: float(self._residual == 0.0)}
-        return {self.name: 1.0 - self._residual / self._moments.xx}
+        Raises:
+            UsageError: another shape, or a value that is not finite; nothing is taken in then.
+        """
+        place = "RegressionCounts.update"
+        pair = paired_columns(predicted, true, self.num_values, place)
+        if len(pair[0]):
+            self._batches.append(np.stack(pair))
+
+    def state(self) -> State:
+        """`predicted` and `true`, each (N, K) float64."""
+        predicted, true = self._pairs()
+        return {"predicted": predicted, "true": true}
+
+    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take in the values of another set with as many columns."""
+        self.update(state["predicted"], state["true"])
+
+    def total(self) -> int:
+        """Examples taken in so far."""
+        return sum(batch.shape[1] for batch in self._batches)
+
+    def per_column(self) -> list[dict[str, Estimate]]:
+        """For each column its mae, rmse, r2, pearson and spearman, with their intervals.
+
+        They are scikit-learn's and scipy's. Undefined are a correlation with a constant, an r2 or
+        a correlation of one example, and all of no example.
+
+        Intervals of mae, rmse and r2 are of normal theory for large samples (the delta method:
+        A. W. van der Vaart, "Asymptotic Statistics", 1998, chapter 3): each is a function of
+        means over examples. Those of the correlations are by Fisher's z (R. A. Fisher, "On the
+        'probable error' of a coefficient of correlation deduced from a small sample", Metron 1
+        (1921), 3-32), which needs four examples, for Spearman's with the standard error of
+        D. G. Bonett, T. A. Wright, "Sample size requirements for estimating Pearson, Kendall and
+        Spearman correlations", Psychometrika 65 (2000), 23-28.
+        """
+        pairs = self._pairs()
+        return [_estimates(*pairs[:, :, column]) for column in range(self.num_values)]
+
+    def values(self) -> dict[str, float | None]:
+        """mae, rmse, r2, pearson and spearman: means over the columns.
+
+        None where the score of any column is undefined.
+        """
+        return {name: _mean([e.value for e in row]) for name, row in self._by_name().items()}
+
+    def intervals(self) -> dict[str, Interval | None]:
+        """95% intervals of `values`: means of the columns' lower and of their upper ends.
+
+        The standard error of a mean is at most the mean of the standard errors, however the
+        columns depend on each other, so for several columns the intervals are wide enough.
+        """
+        intervals: dict[str, Interval | None] = {}
+        for name, row in self._by_name().items():
+            ends = [e.interval or (None, None) for e in row]
+            low, high = _mean([end[0] for end in ends]), _mean([end[1] for end in ends])
+            intervals[name] = None if low is None or high is None else (low, high)
+        return intervals
+
+    def baseline(self, means: Any) -> dict[str, float | None]:
+        """`values` if the prediction were always `means`, (K,): the bar to pass.
+
+        Its correlations are undefined. Take the means of the training data.
+        """
+        always = RegressionCounts(self.num_values)
+        true = self._pairs()[1]
+        answer = np.asarray(means, dtype=np.float64).reshape(self.num_values)
+        always.update(np.broadcast_to(answer, true.shape), true)
+        return always.values()
+
+    def _by_name(self) -> dict[str, list[Estimate]]:
+        columns = self.per_column()
+        return {name: [column[name] for column in columns] for name in columns[0]}
+
+    def _pairs(self) -> Reals:
+        """(2, N, K): all predicted and true values, the examples in sorted order."""
+        pairs = np.concatenate([np.empty((2, 0, self.num_values)), *self._batches], axis=1)
+        order = np.lexsort(np.concatenate(pairs.transpose(0, 2, 1)))
+        return pairs[:, order]
 
 
-class ValueMetric(Metric):
-    """Keeps every value, for ranks cannot be summed: 16 bytes an example."""
-
-    def _clear(self) -> None:
-        self._batches: list[tuple[Reals, Reals]] = []
-
-    def _add(self, predictions: Any, references: Any) -> int:
-        batch = paired_reals(predictions, references, self._place)
-        self._batches.append(batch)
-        return len(batch[0])
-
-    def _values(self) -> tuple[Reals, Reals]:
-        """All predictions and all references."""
-        predictions, references = zip(*self._batches, strict=True)
-        return np.concatenate(predictions), np.concatenate(references)
+def _mean(numbers: list[float | None]) -> float | None:
+    defined = [number for number in numbers if number is not None]
+    return mean_of(defined) if len(defined) == len(numbers) else None
 
 
-class Spearman(ValueMetric):
-    """Correlation of ranks, ties sharing their mean rank; NaN when either side is constant."""
-
-    def _result(self) -> dict[str, float]:
-        _needs_two(self._added, self._place)
-        moments = Moments()
-        moments.update(*(_ranks(values) for values in self._values()))
-        return {self.name: moments.correlation()}
-
-
-class RocAuc(ValueMetric):
-    """Chance that a positive example scores above a negative one, ties counting a half.
-
-    The predictions are scores, not class ids; the references have two values, of which the
-    greater is positive. Computed from rank sums, which equals the trapezoidal area: J. A. Hanley,
-    B. J. McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC)
-    curve", Radiology 143 (1982), 29-36.
-    """
-
-    def _result(self) -> dict[str, float]:
-        scores, references = self._values()
-        classes = np.unique(references)
-        if len(classes) != 2:
-            raise UsageError(
-                f"the references have {len(classes)} class(es), and the curve needs 2",
-                place=self._place,
-                fix="evaluate on data that holds both classes, and no third",
-            )
-        positive = references == classes[1]
-        positives, negatives = int(positive.sum()), int((~positive).sum())
-        above = float(_ranks(scores)[positive].sum()) - positives * (positives + 1) / 2
-        return {self.name: above / (positives * negatives)}
+def _estimates(predicted: Reals, true: Reals) -> dict[str, Estimate]:
+    """Every score of one column, from its values, each (N,)."""
+    count = len(true)
+    if not count:
+        return dict.fromkeys(("mae", "rmse", "r2", "pearson", "spearman"), Estimate(None, None))
+    moments = Moments()
+    moments.update(predicted[:, None], true[:, None])
+    mae, mse, r2, pearson = (
+        float(x[0]) for x in (moments.mae(), moments.mse(), moments.r2(), moments.pearson())
+    )
+    rank, error = spearman(predicted, true), predicted - true
+    low, high = _normal(mse, error**2)
+    # How each example moves r2 = 1 - mean(error^2) / variance, to first order.
+    spread = (true - true.mean()) ** 2
+    variance = math.nan if moments.constant()[1, 0] else float(spread.mean())
+    return {
+        "mae": _estimate(mae, _normal(mae, np.abs(error)), least=0.0),
+        "rmse": _estimate(math.sqrt(mse), (math.sqrt(max(low, 0.0)), math.sqrt(high)), least=0.0),
+        "r2": _estimate(r2, _normal(r2, (error**2 - (1 - r2) * spread) / variance)),
+        "pearson": _estimate(pearson, _fisher(pearson, count, 1.0)),
+        "spearman": _estimate(rank, _fisher(rank, count, 1 + rank**2 / 2)),
+    }
 
 
-def _ranks(values: Reals) -> Reals:
+def _estimate(value: float, interval: Interval, least: float = -math.inf) -> Estimate:
+    """With None for what is undefined, cut to what the score can be."""
+    if math.isnan(value):
+        return Estimate(None, None)
+    low, high = interval
+    return Estimate(value, None if math.isnan(low + high) else (max(low, least), high))
+
+
+def _normal(value: float, terms: Reals) -> Interval:
+    """95% interval of a score whose error is that of the mean of `terms`; NaN for fewer than 2."""
+    if len(terms) < 2:
+        return math.nan, math.nan
+    spread = _Z * float(terms.std(ddof=1)) / math.sqrt(len(terms))
+    return value - spread, value + spread
+
+
+def _fisher(r: float, count: int, scale: float) -> Interval:
+    """95% interval of a correlation, its z having the variance `scale` / (count - 3)."""
+    if count < 4 or math.isnan(r):
+        return math.nan, math.nan
+    if abs(r) == 1.0:
+        return r, r
+    z, spread = math.atanh(r), _Z * math.sqrt(scale / (count - 3))
+    return math.tanh(z - spread), math.tanh(z + spread)
+
+
+def spearman(predicted: Reals, true: Reals) -> float:
+    """Correlation of the ranks of values, each (N,), ties sharing their mean rank; or NaN."""
+    moments = Moments()
+    moments.update(ranks(predicted)[:, None], ranks(true)[:, None])
+    return float(moments.pearson()[0])
+
+
+def ranks(values: Reals) -> Reals:
     """Ranks from 1, equal values sharing the mean of the ranks they span."""
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(sizes)
-    ranks: Reals = (last - (sizes - 1) / 2)[group]
-    return ranks
-
-
-def _needs_two(count: int, place: str) -> None:
-    if count < 2:
-        raise UsageError(
-            "one example has no variance", place=place, fix="add at least two examples"
-        )
+    shared: Reals = (last - (sizes - 1) / 2)[group]
+    return shared
