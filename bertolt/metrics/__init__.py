@@ -9,27 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from bertolt.base.errors import UsageError, nearest
-from bertolt.metrics.classification import (
-    Accuracy,
-    AveragedScore,
-    ConfusionMatrixMetric,
-    MatthewsCorrelation,
-)
+from bertolt.metrics import named
 from bertolt.metrics.confusion import ConfusionMatrix
 from bertolt.metrics.counts import ClassScore, Counts, Tally, wilson_interval
 from bertolt.metrics.metric import Metric
 from bertolt.metrics.multilabel import MultiLabelCounts, best_thresholds
-from bertolt.metrics.reals import (
-    AbsoluteError,
-    Pearson,
-    RocAuc,
-    RSquared,
-    Spearman,
-    SquaredError,
-)
 from bertolt.metrics.regression import Estimate, RegressionCounts
 from bertolt.metrics.spans import SpanCounts
-from bertolt.metrics.text import SeqEval, Squad
+from bertolt.metrics.squad import Squad
 
 __all__ = [
     "ClassScore",
@@ -47,19 +34,19 @@ __all__ = [
 ]
 
 _METRICS: dict[str, type[Metric]] = {
-    "accuracy": Accuracy,
-    "confusion_matrix": ConfusionMatrixMetric,
-    "f1": AveragedScore,
-    "mae": AbsoluteError,
-    "matthews_correlation": MatthewsCorrelation,
-    "mse": SquaredError,
-    "pearsonr": Pearson,
-    "precision": AveragedScore,
-    "r_squared": RSquared,
-    "recall": AveragedScore,
-    "roc_auc": RocAuc,
-    "seqeval": SeqEval,
-    "spearmanr": Spearman,
+    "accuracy": named.Accuracy,
+    "confusion_matrix": named.ConfusionMatrixMetric,
+    "f1": named.AveragedScore,
+    "mae": named.AbsoluteError,
+    "matthews_correlation": named.MatthewsCorrelation,
+    "mse": named.SquaredError,
+    "pearsonr": named.Pearson,
+    "precision": named.AveragedScore,
+    "r_squared": named.RSquared,
+    "recall": named.AveragedScore,
+    "roc_auc": named.RocAuc,
+    "seqeval": named.SeqEval,
+    "spearmanr": named.Spearman,
     "squad": Squad,
 }
 

@@ -17,6 +17,7 @@ from bertolt.metrics.counts import (
     State,
     Tally,
     mean_of,
+    same_shape,
     wilson_interval,
 )
 
@@ -65,7 +66,7 @@ class ConfusionMatrix:
 
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add the counts of another matrix over the same classes."""
-        self.counts += state["counts"]
+        self.counts += same_shape(state, "counts", self.counts.shape)
 
     def values(self) -> dict[str, float | None]:
         """accuracy, f1_macro, matthews_correlation; None when nothing was counted."""

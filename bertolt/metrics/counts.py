@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bertolt.base.errors import UsageError
 
 Interval = tuple[float, float]
 Ints = NDArray[np.int64]
@@ -107,6 +110,16 @@ class Tally:
     predicted: Ints
     support: Ints
 
+    @classmethod
+    def of(cls, pairs: Counter[tuple[Any, Any]], labels: Sequence[Any]) -> Tally:
+        """The tally of `labels` in counts of (reference, prediction)."""
+        predicted, support = Counter[Any](), Counter[Any]()
+        for (true, guessed), count in pairs.items():
+            support[true] += count
+            predicted[guessed] += count
+        rows = [(pairs[x, x], predicted[x], support[x]) for x in labels]
+        return cls(*np.array(rows, dtype=np.int64).reshape(-1, 3).T)
+
     def pooled(self) -> Tally:
         """The sums over all labels, as one label: what micro averages are of."""
         return Tally(*(x.sum(keepdims=True) for x in (self.hits, self.predicted, self.support)))
@@ -146,6 +159,17 @@ def divide(top: Ints, bottom: Ints, undefined: float) -> NDArray[np.float64]:
     shares = np.full(top.shape, undefined, dtype=np.float64)
     np.divide(top, bottom, out=shares, where=bottom > 0)
     return shares
+
+
+def same_shape(state: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> Ints:
+    """The array `name` of a state to be merged, which must have `shape`."""
+    array = state[name]
+    if array.shape != shape:
+        raise UsageError(
+            f"{name} of the state to merge has shape {array.shape}, not {shape}",
+            fix="merge counts over as many labels",
+        )
+    return array
 
 
 def mean_of(scores: list[float]) -> float | None:

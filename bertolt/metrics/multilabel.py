@@ -18,6 +18,7 @@ from bertolt.metrics.counts import (
     State,
     Tally,
     mean_of,
+    same_shape,
     wilson_interval,
 )
 
@@ -61,7 +62,7 @@ class MultiLabelCounts:
 
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add the counts of another set over the same labels."""
-        self._labels += state["labels"]
+        self._labels += same_shape(state, "labels", self._labels.shape)
         for right, size, count in state["examples"].tolist():
             self._examples[right, size] += count
 

@@ -35,10 +35,11 @@ class Moments:
         self._high = np.full((2, columns), -np.inf)
 
     def update(self, predicted: Reals, true: Reals) -> None:
-        """Merge a batch of pairs, each (N, K)."""
+        """Merge a batch of pairs, each (N, K), or (N,) for one column."""
         if not len(true):
             return
-        both, error = np.stack([predicted, true]), predicted - true
+        both = np.stack([predicted, true]).reshape(2, len(true), -1)
+        error = both[0] - both[1]
         self.absolute += np.abs(error).sum(axis=0)
         self.squared += (error**2).sum(axis=0)
         means = both.mean(axis=1)
@@ -203,7 +204,7 @@ def _estimates(predicted: Reals, true: Reals) -> dict[str, Estimate]:
     if not count:
         return dict.fromkeys(("mae", "rmse", "r2", "pearson", "spearman"), Estimate(None, None))
     moments = Moments()
-    moments.update(predicted[:, None], true[:, None])
+    moments.update(predicted, true)
     mae, mse, r2, pearson = (
         float(x[0]) for x in (moments.mae(), moments.mse(), moments.r2(), moments.pearson())
     )
@@ -250,7 +251,7 @@ def _fisher(r: float, count: int, scale: float) -> Interval:
 def spearman(predicted: Reals, true: Reals) -> float:
     """Correlation of the ranks of values, each (N,), ties sharing their mean rank; or NaN."""
     moments = Moments()
-    moments.update(ranks(predicted)[:, None], ranks(true)[:, None])
+    moments.update(ranks(predicted), ranks(true))
     return float(moments.pearson()[0])
 
 

@@ -87,15 +87,7 @@ class SpanCounts:
 
     def tally(self) -> Tally:
         """Right spans, predicted spans and true spans of each of `kinds`."""
-        places = {kind: place for place, kind in enumerate(self.kinds())}
-        hits, predicted, support = np.zeros((3, len(places)), dtype=np.int64)
-        for (true, guessed), count in self._pairs.items():
-            if true is not None:
-                support[places[true]] += count
-                hits[places[true]] += count if guessed == true else 0
-            if guessed is not None:
-                predicted[places[guessed]] += count
-        return Tally(hits, predicted, support)
+        return Tally.of(self._pairs, self.kinds())
 
     def per_type(self) -> dict[str, ClassScore]:
         """The `ClassScore` of each kind."""

@@ -482,3 +482,16 @@ def test_confusion_values():
         "matthews_correlation": pytest.approx(matthews),
     }
     assert matrix.intervals() == {"accuracy": wilson_interval(3, 4)}
+
+
+def test_states_over_other_labels_are_refused():
+    for one, other in (
+        (ConfusionMatrix(3), ConfusionMatrix(1)),
+        (MultiLabelCounts(3), MultiLabelCounts(1)),
+    ):
+        with pytest.raises(UsageError, match=r"shape .*, not \(3, 3\).*\n.*as many labels"):
+            one.merge(other.state())
+    wide = RegressionCounts(2)
+    wide.update([[1.0, 2.0]], [[1.0, 2.0]])
+    with pytest.raises(UsageError, match=r"\(N, 1\)"):
+        RegressionCounts(1).merge(wide.state())

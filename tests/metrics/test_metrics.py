@@ -18,7 +18,7 @@ from sklearn import metrics as sk
 
 from bertolt.base.errors import UsageError
 from bertolt.metrics import ConfusionMatrix, load_metric, wilson_interval
-from bertolt.metrics.text import entities, normalize_answer
+from bertolt.metrics.squad import normalize_answer
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -374,46 +374,6 @@ def test_real_metrics_refuse():
 
 
 # --- load_metric: tag sequences and answers ------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        # IOB2: every entity opens with B.
-        ("B-PER I-PER O B-LOC", [("PER", 0, 1), ("LOC", 3, 3)]),
-        ("B-PER B-PER", [("PER", 0, 0), ("PER", 1, 1)]),
-        # IOB1: I opens an entity, B only where two of a type touch.
-        ("I-PER I-PER O I-LOC B-LOC I-LOC", [("PER", 0, 1), ("LOC", 3, 3), ("LOC", 4, 5)]),
-        # IOBES, and the same with other letters.
-        ("S-PER B-LOC I-LOC E-LOC S-LOC", [("PER", 0, 0), ("LOC", 1, 3), ("LOC", 4, 4)]),
-        ("S-PER B-LOC M-LOC E-LOC S-LOC", [("PER", 0, 0), ("LOC", 1, 3), ("LOC", 4, 4)]),
-        ("U-PER B-LOC I-LOC L-LOC U-LOC", [("PER", 0, 0), ("LOC", 1, 3), ("LOC", 4, 4)]),
-        # IOE: E closes, and what follows is another entity.
-        ("I-PER E-PER I-PER E-PER", [("PER", 0, 1), ("PER", 2, 3)]),
-        # What no scheme allows is read all the same.
-        ("I-PER", [("PER", 0, 0)]),
-        ("B-PER I-LOC", [("PER", 0, 0), ("LOC", 1, 1)]),
-        ("S-PER I-PER", [("PER", 0, 0), ("PER", 1, 1)]),
-        ("O E-PER O", [("PER", 1, 1)]),
-        ("B-PER O I-PER", [("PER", 0, 0), ("PER", 2, 2)]),
-        # Types with a hyphen, and no type at all.
-        ("B-ORG-GOV I-ORG-GOV", [("ORG-GOV", 0, 1)]),
-        ("B I O", [("_", 0, 1)]),
-        ("O O", []),
-        ("", []),
-    ],
-)
-def test_entities(tags, expected):
-    assert entities(tags.split()) == expected
-
-
-@given(st.lists(st.sampled_from(["O", "B-A", "I-A", "E-A", "S-A", "B-B", "I-B"]), max_size=12))
-@quick
-def test_entities_cover_each_tag_once(tags):
-    covered = [i for _, first, last in entities(tags) for i in range(first, last + 1)]
-    assert covered == [i for i, tag in enumerate(tags) if tag != "O"]
-    for kind, first, last in entities(tags):
-        assert {tag[2:] for tag in tags[first : last + 1]} == {kind}
 
 
 def test_seqeval_by_hand():

@@ -156,6 +156,47 @@ def test_scheme_of(sentences, expected):
     assert expected in SCHEMES
 
 
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        # IOB2: every entity opens with B.
+        ("B-PER I-PER O B-LOC", [(0, 2, "PER"), (3, 4, "LOC")]),
+        ("B-PER B-PER", [(0, 1, "PER"), (1, 2, "PER")]),
+        # IOB1: I opens an entity, B only where two of a type touch.
+        ("I-PER I-PER O I-LOC B-LOC I-LOC", [(0, 2, "PER"), (3, 4, "LOC"), (4, 6, "LOC")]),
+        # IOBES, and the same with other letters.
+        ("S-PER B-LOC I-LOC E-LOC S-LOC", [(0, 1, "PER"), (1, 4, "LOC"), (4, 5, "LOC")]),
+        ("S-PER B-LOC M-LOC E-LOC S-LOC", [(0, 1, "PER"), (1, 4, "LOC"), (4, 5, "LOC")]),
+        ("U-PER B-LOC I-LOC L-LOC U-LOC", [(0, 1, "PER"), (1, 4, "LOC"), (4, 5, "LOC")]),
+        # IOE: E closes, and what follows is another entity.
+        ("I-PER E-PER I-PER E-PER", [(0, 2, "PER"), (2, 4, "PER")]),
+        # What no scheme allows is read all the same.
+        ("I-PER", [(0, 1, "PER")]),
+        ("B-PER I-LOC", [(0, 1, "PER"), (1, 2, "LOC")]),
+        ("S-PER I-PER", [(0, 1, "PER"), (1, 2, "PER")]),
+        ("O E-PER O", [(1, 2, "PER")]),
+        ("B-PER O I-PER", [(0, 1, "PER"), (2, 3, "PER")]),
+        # Types with a hyphen, and no type at all.
+        ("B-ORG-GOV I-ORG-GOV", [(0, 2, "ORG-GOV")]),
+        ("B I O", [(0, 2, "_")]),
+        ("O O", []),
+        ("", []),
+    ],
+)
+def test_spans_by_hand(tags, expected):
+    assert spans_of(tags.split()) == expected
+
+
+@given(any_tags)
+@quick
+def test_spans_cover_each_tag_once(tags):
+    spans = spans_of(tags)
+    covered = [i for start, end, _ in spans for i in range(start, end)]
+    assert covered == [i for i, tag in enumerate(tags) if tag != "O"]
+    for start, end, kind in spans:
+        assert {tag[2:] for tag in tags[start:end]} == {kind}
+
+
 def test_plain_tags_are_runs():
     tags = ["A", "A", "O", "B", "A"]
     assert spans_of(tags) == [(0, 2, "A"), (3, 4, "B"), (4, 5, "A")]
