@@ -1,13 +1,21 @@
 """Text to token ids and back: `BertTokenizer`, a thin layer over the `tokenizers` library.
 
-`tokenizer.py` holds the class, `rows.py` how one row is read, cut and counted, `batch_encoding.py`
-what a call returns, `vocabulary.py` the WordPiece pipeline and its training, and `folder.py` the
-files on disk and the hub. Nothing here imports torch before torch tensors are asked for.
+`tokenizer.py` loads, trains, saves and encodes, `tokens.py` holds tokens, ids and decoding,
+`rows.py` how a row is read, cut and padded, `batch_encoding.py` what comes out, `vocabulary.py` the
+WordPiece pipeline and its training, `folder.py` the files on disk and the hub, `config_types.py`
+what they may hold. Nothing here imports torch before torch tensors are asked for.
 """
 
-from bertolt.tokenization.batch_encoding import BatchEncoding, Truncated
+from bertolt.tokenization.batch_encoding import BatchEncoding, EncodedPair, EncodedWords, Truncated
 from bertolt.tokenization.tokenizer import BertTokenizer
 
 AutoTokenizer = BertTokenizer
 
-__all__ = ["AutoTokenizer", "BatchEncoding", "BertTokenizer", "Truncated"]
+__all__ = [
+    "AutoTokenizer",
+    "BatchEncoding",
+    "BertTokenizer",
+    "EncodedPair",
+    "EncodedWords",
+    "Truncated",
+]

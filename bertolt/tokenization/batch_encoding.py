@@ -38,6 +38,36 @@ class Truncated:
         return self.texts > 0
 
 
+class EncodedPair(NamedTuple):
+    """A text or a pair as one row, special tokens included, cut to a length.
+
+    Attributes:
+        ids: the tokens.
+        segments: 0 for each token of the first text, 1 of the second; None if there is no second.
+        first_cut: tokens that the first text lost.
+        second_cut: tokens that the second text lost.
+    """
+
+    ids: list[int]
+    segments: list[int] | None
+    first_cut: int
+    second_cut: int
+
+
+class EncodedWords(NamedTuple):
+    """The pieces of a text, without special tokens.
+
+    Attributes:
+        ids: the tokens.
+        offsets: for each token the characters of the text that it stands for, as (start, end).
+        words: for each token the index of its word, counted from 0 in this text.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    words: list[int]
+
+
 class Span(NamedTuple):
     """A half-open range of characters or of tokens: `start` is in it, `end` is not."""
 

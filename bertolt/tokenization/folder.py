@@ -17,8 +17,7 @@ from tokenizers.normalizers import BertNormalizer
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import write_atomically, write_text
 from bertolt.base.hub import find_folder
-from bertolt.tokenization import checked
-from bertolt.tokenization.checked import Kinds, require_kinds
+from bertolt.tokenization.config_types import MODEL, SETTINGS, TOKEN, TOKEN_ID, require_types
 from bertolt.tokenization.vocabulary import (
     bert_backend,
     guess_lower_case,
@@ -47,7 +46,7 @@ _SPECIAL_MAP, _ADDED, _MODEL_CONFIG = "special_tokens_map.json", "added_tokens.j
 # words in ways that vocab.txt does not tell.
 _BERT_CLASSES = re.compile(r"((Bert|DistilBert|Electra|MobileBert|PreTrained)Tokenizer(Fast)?)?")
 
-_SETTINGS = {**checked.SETTINGS, **checked.token_kinds(NAMED_TOKENS)}
+_SETTINGS = {**SETTINGS, **dict.fromkeys(NAMED_TOKENS, TOKEN)}
 
 _CASING = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _PASSED_ON = (
@@ -81,11 +80,8 @@ class _Files:
             raise _unreadable(path, error) from error
         if not isinstance(content, dict):
             raise _unreadable(path, f"it holds a {type(content).__name__}, not an object")
-        kinds: dict[str, Kinds] = {
-            _MODEL_CONFIG: checked.MODEL,
-            _ADDED: checked.id_kinds(content),
-        }
-        require_kinds(content, kinds.get(name, _SETTINGS), str(path))
+        types = {_MODEL_CONFIG: MODEL, _ADDED: dict.fromkeys(content, TOKEN_ID)}
+        require_types(content, types.get(name, _SETTINGS), str(path))
         return content
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from unicodedata import category
 
 from tokenizers import Encoding
 
@@ -26,17 +27,17 @@ PADDINGS: tuple[PadTo, ...] = ("longest", "max_length", "do_not_pad")
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How rows are cut: by `strategy` to `max_length` tokens, special ones counted.
+class Truncation:
+    """Rows are cut by `strategy` to `max_length` tokens, special ones counted.
 
     With `overflow`, what is cut becomes further rows, each repeating `stride` tokens.
     """
 
     strategy: Strategy
     max_length: int
-    stride: int
-    overflow: bool
-    side: Side
+    stride: int = 0
+    overflow: bool = False
+    side: Side = "right"
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,16 @@ def read_inputs(text: Any, pair: Any, split_words: bool) -> Inputs:
             [first for first, _ in split], [second for _, second in split], True, split_words
         )
     pairs = _as_batch("text_pair", pair)
+    require_same_number(texts, pairs)
+    return Inputs(texts, pairs, True, split_words)
+
+
+def require_same_number(texts: Sequence[Any], pairs: Sequence[Any]) -> None:
+    """Refuse pairs that are not as many as the texts."""
     if len(texts) != len(pairs):
         raise DataError(
             f"there are {len(texts)} texts and {len(pairs)} pairs", fix="give one pair to each text"
         )
-    return Inputs(texts, pairs, True, split_words)
 
 
 def _is_single(text: Any, split_words: bool) -> bool:
@@ -157,57 +163,67 @@ def kept_lengths(first: int, pair: int | None, room: int, strategy: Strategy) ->
         UsageError: the text that is to be cut is not there.
         DataError: cutting it whole would not be enough.
     """
-    surplus = first + (pair or 0) - room
+    second = pair or 0
+    surplus = first + second - room
     if surplus <= 0:
-        return first, pair or 0
-    if room == 0:
-        return 0, 0
-    if strategy == "longest_first":
-        return _longest_first(first, pair, room) if pair is not None else (room, 0)
+        return first, second
+    if strategy == "longest_first" or room == 0:
+        short = min(first, second, room // 2)
+        return (short, room - short) if first <= second else (room - short, short)
     if strategy == "only_second" and pair is None:
         raise UsageError(
             "truncation='only_second', and a text that is too long has no pair",
             fix="use truncation=True",
         )
-    target = first if strategy == "only_first" else pair or 0
-    if target <= surplus:
+    kept = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
+    if kept[strategy == "only_second"] <= 0:
         raise DataError(
-            f"truncation={strategy!r} cannot make a pair of {first} and {pair or 0} tokens fit"
+            f"truncation={strategy!r} cannot make a pair of {first} and {second} tokens fit"
             f" into {room}: nothing would stay of the text to be cut",
             fix="use truncation=True, which may cut both, or a larger max_length",
         )
-    return (first - surplus, pair or 0) if strategy == "only_first" else (first, target - surplus)
+    return kept
 
 
-def _longest_first(first: int, pair: int, room: int) -> tuple[int, int]:
-    shorter = min(first, pair)
-    if 2 * shorter <= room:
-        return (first, room - first) if first == shorter else (room - pair, pair)
-    half = room // 2
-    return (half, room - half) if first <= pair else (room - half, half)
-
-
-def shorten(encoding: Encoding, keep: int, how: Cut) -> None:
+def shorten(encoding: Encoding, keep: int, how: Truncation) -> None:
     """Cut an encoding, in place, to `keep` tokens; the rest overflows if `how` says so.
 
     Raises:
         UsageError: a row would repeat all that it keeps.
     """
-    if keep >= len(encoding):
-        return
     if not how.overflow:
         # The backend puts what it cuts into pieces and, for a pair, later joins every piece of one
         # with every piece of the other. Two steps leave it a single piece of one token.
         encoding.truncate(keep + 1, direction=how.side)
-        encoding.truncate(keep, direction=how.side)
-        return
-    if keep <= how.stride:
+    elif keep <= how.stride:
         raise UsageError(
             f"max_length={how.max_length} leaves {keep} tokens of a text to a row, and"
             f" stride={how.stride} repeats as many: the rows would not get on",
             fix="use a larger max_length, or a smaller stride",
         )
-    encoding.truncate(keep, stride=how.stride, direction=how.side)
+    encoding.truncate(keep, stride=how.stride if how.overflow else 0, direction=how.side)
+
+
+def with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places of pieces, each with the combining marks that follow it and that no piece stands for.
+
+    Normalisation takes marks off, and the place of what is left ends before them.
+    """
+    if text.isascii():
+        return offsets
+    places = sorted(set(offsets))
+    limits = [*(start for start, _ in places[1:]), len(text)]
+    whole = {
+        (start, end): (start, _end_of_marks(text, end, limit))
+        for (start, end), limit in zip(places, limits, strict=False)
+    }
+    return [whole[place] for place in offsets]
+
+
+def _end_of_marks(text: str, end: int, limit: int) -> int:
+    while end < limit and category(text[end]).startswith("M"):
+        end += 1
+    return end
 
 
 def padded_length(

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from tokenizers import Encoding
 
 from bertolt.base.errors import UsageError
-from bertolt.tokenization.base import TokenizerBase
 from bertolt.tokenization.batch_encoding import (
     BatchEncoding,
+    EncodedPair,
+    EncodedWords,
     TensorKind,
     Truncated,
     as_lists,
@@ -32,12 +35,12 @@ from bertolt.tokenization.rows import (
     PADDINGS,
     SIDES,
     STRATEGIES,
-    Cut,
     Inputs,
     PadTo,
     Side,
     Strategy,
     Text,
+    Truncation,
     as_columns,
     explain_refusal,
     kept_lengths,
@@ -45,8 +48,11 @@ from bertolt.tokenization.rows import (
     pad_column,
     padded_length,
     read_inputs,
+    require_same_number,
     shorten,
+    with_marks,
 )
+from bertolt.tokenization.tokens import TokenizerBase
 from bertolt.tokenization.vocabulary import (
     SPECIAL_TOKENS,
     bert_backend,
@@ -313,7 +319,7 @@ class BertTokenizer(TokenizerBase):
         strategy, pad_to, length = self._lengths(
             truncation, padding, max_length, pad_to_multiple_of
         )
-        how = self._cut(strategy, length, stride, return_overflowing_tokens)
+        how = self._truncation(strategy, length, stride, return_overflowing_tokens)
         rows, truncated = self._encode(inputs, add_special_tokens, how)
         self._account(rows, truncated, length)
         self._pad_rows(rows, pad_to, length, pad_to_multiple_of, padding_side)
@@ -354,16 +360,67 @@ class BertTokenizer(TokenizerBase):
         Raises:
             DataError: something is not text; it is named by its index.
         """
-        ids: list[list[int]] = []
+        return [row.ids for row in self._in_chunks(texts, self._backend.encode_batch_fast)]
+
+    def encode_pairs(
+        self, first: Sequence[str], second: Sequence[str] | None, max_length: int
+    ) -> list[EncodedPair]:
+        """Many texts or pairs, cut longest-first: the fast way for whole data sets.
+
+        The ids are those of a call with `truncation="longest_first"`. What is cut is counted in the
+        result, and neither told nor added to `truncated`.
+
+        Args:
+            first: the texts.
+            second: the second text of each pair; None for texts without one.
+            max_length: in tokens, special ones counted.
+
+        Raises:
+            UsageError: `max_length` cannot hold the special tokens.
+            DataError: something is not text (it is named by its index), or not one pair to a text.
+        """
+        if second is not None:
+            require_same_number(first, second)
+        how = Truncation("longest_first", max_length, side=self.truncation_side)
+        encode = self._bare().encode_batch_fast
+        heads = self._in_chunks(first, encode)
+        tails = repeat(None) if second is None else self._in_chunks(second, encode)
+        rows = []
+        for head, tail in zip(heads, tails, strict=second is not None):
+            kept = self._kept(head, tail, how)
+            cut = len(head) - kept[0], len(tail or ()) - kept[1]
+            row = self._join(head, tail, kept, how)
+            rows.append(EncodedPair(row.ids, None if tail is None else row.type_ids, *cut))
+        return rows
+
+    def encode_words(self, texts: Sequence[str]) -> list[EncodedWords]:
+        """The pieces of many texts, whole and without special tokens, with where each one stands.
+
+        `text[start:end]` is what a piece stands for as it is written, with the accents, marks and
+        letters that normalisation takes off or changes. Pieces of one character (a Hangul syllable
+        in an uncased vocabulary is several) share its place.
+
+        Raises:
+            DataError: something is not text; it is named by its index.
+        """
+        encode = partial(self._backend.encode_batch, add_special_tokens=False)
+        return [
+            EncodedWords(row.ids, with_marks(text, row.offsets), cast(list[int], row.word_ids))
+            for text, row in zip(texts, self._in_chunks(texts, encode), strict=True)
+        ]
+
+    def _in_chunks(
+        self, texts: Sequence[str], encode: Callable[[list[str]], list[Encoding]]
+    ) -> Iterator[Encoding]:
+        """The rows of texts, encoded many at once; the first that is no text is named."""
         for start in range(0, len(texts), _CHUNK):
             chunk = list(texts[start : start + _CHUNK])
             try:
-                rows = self._backend.encode_batch_fast(chunk)
+                rows = encode(chunk)
             except (TypeError, UnicodeError) as error:
                 inputs = Inputs(chunk, [None] * len(chunk), batched=True)
                 raise explain_refusal(inputs, error, start) from error
-            ids += [row.ids for row in rows]
-        return ids
+            yield from rows
 
     def tokenize(
         self, text: str, pair: str | None = None, add_special_tokens: bool = False
@@ -404,7 +461,7 @@ class BertTokenizer(TokenizerBase):
         return strategy, pad_to, max_length
 
     def _encode(
-        self, inputs: Inputs, add_special_tokens: bool, how: Cut | None
+        self, inputs: Inputs, add_special_tokens: bool, how: Truncation | None
     ) -> tuple[list[Encoding], Truncated]:
         """Encode texts with their pairs, cut as `how` says, and count what was cut."""
         words, rows, truncated = inputs.split_words, [], Truncated()
@@ -420,23 +477,53 @@ class BertTokenizer(TokenizerBase):
             raise explain_refusal(inputs, error) from error
         for head, pair in zip(heads, inputs.pairs, strict=True):
             tail = None if pair is None else next(tails)
-            lengths = len(head), None if tail is None else len(tail)
-            room = self._room(how, tail is not None) if add_special_tokens else how.max_length
-            kept = kept_lengths(*lengths, room, how.strategy)
-            shorten(head, kept[0], how)
-            if tail is not None and kept[1] < len(tail):
-                if how.overflow:
-                    # As the second of two it has the segment id that overflowing rows take from it.
-                    tail = self._bare().encode([] if words else "", pair, words)
-                shorten(tail, kept[1], how)
-            rows.append(self._backend.post_process(head, tail, add_special_tokens))
-            lost = 0 if how.overflow else lengths[0] + (lengths[1] or 0) - sum(kept)
+            kept = self._kept(head, tail, how, add_special_tokens)
+            lost = 0 if how.overflow else len(head) + len(tail or ()) - sum(kept)
             truncated += Truncated(int(lost > 0), lost)
+            if how.overflow and tail is not None and kept[1] < len(tail):
+                # As the second of two it has the segment id that overflowing rows take from it.
+                tail = self._bare().encode([] if words else "", pair, words)
+            rows.append(self._join(head, tail, kept, how, add_special_tokens))
         return rows, truncated
 
-    def _cut(
+    def _kept(
+        self,
+        head: Encoding,
+        tail: Encoding | None,
+        how: Truncation,
+        add_special_tokens: bool = True,
+    ) -> tuple[int, int]:
+        """How many tokens of a text and of its pair stay beside the special tokens.
+
+        Raises:
+            UsageError: the special tokens do not fit.
+        """
+        pair = None if tail is None else len(tail)
+        special = self.num_special_tokens_to_add(tail is not None) if add_special_tokens else 0
+        if how.max_length < special:
+            raise UsageError(
+                f"max_length={how.max_length} cannot hold the {special} special tokens",
+                fix="use a larger max_length, or add_special_tokens=False",
+            )
+        return kept_lengths(len(head), pair, how.max_length - special, how.strategy)
+
+    def _join(
+        self,
+        head: Encoding,
+        tail: Encoding | None,
+        kept: tuple[int, int],
+        how: Truncation,
+        add_special_tokens: bool = True,
+    ) -> Encoding:
+        """One row of a text and its pair, each cut to what is kept of it."""
+        for text, keep in zip((head, tail), kept, strict=True):
+            if text is not None and keep < len(text):
+                shorten(text, keep, how)
+        return self._backend.post_process(head, tail, add_special_tokens)
+
+    def _truncation(
         self, strategy: Strategy, max_length: int | None, stride: int, overflow: bool
-    ) -> Cut | None:
+    ) -> Truncation | None:
         """How to cut, or None when nothing is to be cut."""
         if strategy == "do_not_truncate" or max_length is None:
             return None
@@ -447,17 +534,7 @@ class BertTokenizer(TokenizerBase):
                 " special ones",
                 fix="use a smaller stride, or a larger max_length",
             )
-        return Cut(strategy, max_length, stride, overflow, self.truncation_side)
-
-    def _room(self, how: Cut, pair: bool) -> int:
-        """Tokens of text that fit beside the special tokens."""
-        special = self.num_special_tokens_to_add(pair)
-        if how.max_length < special:
-            raise UsageError(
-                f"max_length={how.max_length} cannot hold the {special} special tokens",
-                fix="use a larger max_length, or add_special_tokens=False",
-            )
-        return how.max_length - special
+        return Truncation(strategy, max_length, stride, overflow, self.truncation_side)
 
     def _account(self, rows: list[Encoding], truncated: Truncated, limit: int | None) -> None:
         """Add to the account, and tell, once, of what was cut and of rows the model cannot take."""

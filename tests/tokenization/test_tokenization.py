@@ -19,7 +19,15 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
-from bertolt.tokenization import AutoTokenizer, BatchEncoding, BertTokenizer, Truncated, vocabulary
+from bertolt.tokenization import (
+    AutoTokenizer,
+    BatchEncoding,
+    BertTokenizer,
+    EncodedPair,
+    EncodedWords,
+    Truncated,
+    vocabulary,
+)
 from bertolt.tokenization.folder import UNLIMITED
 from bertolt.tokenization.rows import kept_lengths
 
@@ -494,6 +502,51 @@ def test_encode_ids_is_whole_and_names_what_it_refuses(tokenizer: BertTokenizer)
     assert tokenizer.encode_ids([]) == []
     with pytest.raises(DataError, match="text 5000: character 1"):
         tokenizer.encode_ids(["the"] * 5000 + ["a\udfff"])
+
+
+def test_encode_pairs_cuts_counts_and_names_what_it_refuses(tokenizer: BertTokenizer) -> None:
+    texts, pairs = ["the cat", "the cat sat on the mat"], ["on the mat", ""]
+    assert tokenizer.encode_pairs(texts, None, 6) == [
+        EncodedPair([2, 5, 6, 3], None, 0, 0),
+        EncodedPair([2, 5, 6, 7, 8, 3], None, 2, 0),
+    ]
+    assert tokenizer.encode_pairs(texts, pairs, 7) == [
+        EncodedPair([2, 5, 6, 3, 8, 5, 3], [0, 0, 0, 0, 1, 1, 1], 0, 1),
+        EncodedPair([2, 5, 6, 7, 8, 3, 3], [0, 0, 0, 0, 0, 0, 1], 2, 0),
+    ]
+    assert not tokenizer.truncated, "the caller counts, and tells"
+    assert tokenizer.encode_pairs([], [], 8) == tokenizer.encode_pairs([], None, 8) == []
+    with pytest.raises(DataError, match="2 texts and 1 pairs"):
+        tokenizer.encode_pairs(texts, ["the"], 8)
+    with pytest.raises(DataError, match="text 5000: character 1"):
+        tokenizer.encode_pairs(["the"] * 5001, ["the"] * 5000 + ["a\udfff"], 8)
+    with pytest.raises(DataError, match="text 1: it is of type NoneType"):
+        tokenizer.encode_pairs(texts, ["the", None], 8)
+    with pytest.raises(UsageError, match="max_length=2 cannot hold the 3 special tokens"):
+        tokenizer.encode_pairs(texts, pairs, 2)
+
+
+def test_encode_pairs_sees_added_tokens_and_settings(tokenizer: BertTokenizer) -> None:
+    assert tokenizer.encode_pairs(["newword"], None, 8)[0].ids == [2, 1, 3]
+    tokenizer.add_tokens(["newword"])
+    assert tokenizer.encode_pairs(["newword"], None, 8)[0].ids == [2, len(tokenizer) - 1, 3]
+    tokenizer.truncation_side = "left"
+    assert tokenizer.encode_pairs(["the cat sat"], None, 4)[0].ids == [2, 6, 7, 3]
+
+
+def test_encode_words_is_whole_and_knows_places(tokenizer: BertTokenizer) -> None:
+    texts = ["The CA\u0301TS\u0301, 今天[MASK]", "", "the " * 50]
+    encoded = tokenizer.encode_words(texts)
+    assert encoded[0] == EncodedWords(
+        ids=[5, 6, 10, 15, 16, 17, 4],
+        offsets=[(0, 3), (4, 8), (8, 10), (10, 11), (12, 13), (13, 14), (14, 20)],
+        words=[0, 1, 1, 2, 3, 4, 5],
+    )
+    assert encoded[1] == EncodedWords([], [], [])
+    assert len(encoded[2].ids) == 50
+    assert tokenizer.encode_words([]) == []
+    with pytest.raises(DataError, match="text 5000: it is of type int"):
+        tokenizer.encode_words(["the"] * 5000 + [5])
 
 
 # ---- what comes out ----
