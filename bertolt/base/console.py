@@ -6,6 +6,7 @@ All of it goes to standard error, so that standard output holds results alone.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sys
 import threading
@@ -22,17 +23,22 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM."""
 
-_SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_BETWEEN_DRAWINGS = 0.2
+# Between two looks of a status line: in a log, and on a terminal.
+_SECONDS_LOGGED, _SECONDS_DRAWN = 10.0, 0.2
+_ERASE = "\r\x1b[K"
 
 
 @dataclass
 class _Voice:
-    """Whether this process speaks: of several that make one run, the first does."""
+    """Whether this process speaks: of several that make one run, the first does.
+
+    `foot` is what stands at the foot of the terminal, below all messages.
+    """
 
     silent: bool = False
     may_complain: Callable[[], bool] = lambda: True
     failed: bool = False
+    foot: str = ""
 
 
 _voice = _Voice()
@@ -51,14 +57,14 @@ def speak_as(*, silent: bool, may_complain: Callable[[], bool]) -> None:
 def say(message: str) -> None:
     """Write one message and a line end."""
     if not _voice.silent:
-        _write(message)
+        _write_above(message)
 
 
 def complain(message: str) -> None:
     """Say why the run ends, unless another process has: a silent one too."""
     _voice.failed = True
     if _voice.may_complain():
-        _write(message)
+        _write_above(message)
 
 
 def has_failed() -> bool:
@@ -66,9 +72,50 @@ def has_failed() -> bool:
     return _voice.failed
 
 
-def _write(message: str) -> None:
-    sys.stderr.write(message + "\n")
+def _write_above(message: str) -> None:
+    """Write a line, above the one at the foot if there is one."""
+    _write(f"{_ERASE * bool(_voice.foot)}{message}\n{_voice.foot}")
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text)
     sys.stderr.flush()
+
+
+class StatusLine:
+    """How far a long job is: a line at the foot of a terminal, or in a log a line now and then.
+
+    Attributes:
+        drawn: whether it is on a terminal, where messages go above it.
+        start: the moment when the job began.
+    """
+
+    def __init__(self) -> None:
+        self.drawn = sys.stderr.isatty() and not _voice.silent
+        self.start = self._last = time.monotonic()
+
+    def due(self, *, force: bool = False) -> bool:
+        """Whether it is time to show the next words, as it is in any case with `force`."""
+        now, pause = time.monotonic(), _SECONDS_DRAWN if self.drawn else _SECONDS_LOGGED
+        if now - self._last < pause and not force:
+            return False
+        self._last = now
+        return True
+
+    def show(self, words: str, bar: str = "") -> None:
+        """Put these words in place of the last ones; `bar` behind them where there is room."""
+        if not self.drawn:
+            say(words)
+            return
+        room = shutil.get_terminal_size().columns - 1
+        _voice.foot = words + bar if len(words + bar) <= room else words[:room]
+        _write(_ERASE + _voice.foot)
+
+    def end(self, *, keep: bool = False) -> None:
+        """Take the line away, or leave it where it is."""
+        if self.drawn:
+            _write("\n" * bool(_voice.foot) if keep else _ERASE)
+            _voice.foot = ""
 
 
 class Show(Protocol):
@@ -85,44 +132,31 @@ class Show(Protocol):
 
 @contextlib.contextmanager
 def counting(what: str, total: int | None = None, unit: str = "") -> Iterator[Show]:
-    """A function to call with the number done: a line that counts up, gone at the end.
-
-    Where standard error is no terminal, a plain line every ten seconds.
+    """A function to call with the number done: a `StatusLine` that counts up, gone at the end.
 
     Args:
         what: is being done, as in "Tokenising".
         total: how many there are, if that is known.
         unit: what is counted, as in "tokens".
     """
-    drawn = sys.stderr.isatty() and not _voice.silent
-    pause = _SECONDS_BETWEEN_DRAWINGS if drawn else _SECONDS_BETWEEN_LINES
-    start = last = time.monotonic()
+    line = StatusLine()
     unit = unit and f" {unit}"
 
     def show(done: int, share: float | None = None) -> None:
-        nonlocal last
-        if not done or time.monotonic() - last < pause:
+        if not done or not line.due():
             return
-        last = time.monotonic()
-        rate = done / (last - start)
+        seconds = time.monotonic() - line.start
         words = f"{what}: {done:,}{unit}"
         if total is not None:
-            words += f" of {total:,}, {duration((total - done) / rate)} left"
+            words += f" of {total:,}, {duration((total - done) * seconds / done)} left"
         elif share:
-            words += f", {duration((last - start) * (1 - share) / share)} left"
-        words += f", {rate:,.0f}{unit}/s"
-        if drawn:
-            sys.stderr.write(f"\r\x1b[K{words}")
-            sys.stderr.flush()
-        else:
-            say(words)
+            words += f", {duration(seconds * (1 - share) / share)} left"
+        line.show(f"{words}, {done / seconds:,.0f}{unit}/s")
 
     try:
         yield show
     finally:
-        if drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        line.end()
 
 
 @contextlib.contextmanager

@@ -38,16 +38,8 @@ T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
 _GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_DTYPES = (
-    torch.float32,
-    torch.float64,
-    torch.bfloat16,
-    torch.float16,
-    torch.int64,
-    torch.int32,
-    torch.uint8,
-    torch.bool,
-)
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_DTYPES = (*_FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool)
 _HEADER = 10  # numbers that tell of a tensor: whether there is one, its type, its dimensions
 _JOINING = 1800.0  # seconds to wait for the others at the start, as torch does
 _PAUSE = 0.02  # seconds between looks
@@ -355,30 +347,35 @@ def _fresh(store: Any, rank: int, size: int) -> Any:
     their dead predecessors could be reached. So the first process draws a name for the part, and
     tells it to each other one in answer to a word that this one has just drawn.
     """
-    own, end = secrets.token_hex(8), time.monotonic() + _JOINING
-    waiting = set(range(1, size)) if rank == 0 else {rank}
-    if rank:
-        store.set(f"bertolt/asks/{rank}", own)
-    name = own
-    while waiting:
-        for each in sorted(waiting):
-            asks, told = f"bertolt/asks/{each}", f"bertolt/told/{each}"
-            if rank == 0 and store.check([f"bertolt/{own}/{each}"]):
-                waiting.remove(each)
-            elif rank == 0 and store.check([asks]):
-                store.set(told, f"{store.get(asks).decode()} {own}")
-            elif rank and store.check([told]):
-                word, name = store.get(told).decode().split()
-                if word == own:
-                    store.set(f"bertolt/{name}/{rank}", "")
-                    waiting.remove(each)
+    own = secrets.token_hex(8)
+    if rank == 0:
+        _wait_for_all(lambda: _uninformed(store, own, size), size)
+        return PrefixStore(f"bertolt/{own}", store)
+    store.set(f"bertolt/asks/{rank}", own)
+    _wait_for_all(lambda: not store.check([f"bertolt/told/{own}"]), size)
+    name = store.get(f"bertolt/told/{own}").decode()
+    store.add(f"bertolt/knowing/{name}", 1)
+    return PrefixStore(f"bertolt/{name}", store)
+
+
+def _uninformed(store: Any, name: str, size: int) -> int:
+    """How many processes do not have the name yet; on the way those that ask are told."""
+    for rank in range(1, size):
+        if store.check([f"bertolt/asks/{rank}"]):
+            word = store.get(f"bertolt/asks/{rank}").decode()
+            store.set(f"bertolt/told/{word}", name)
+    return size - 1 - int(store.add(f"bertolt/knowing/{name}", 0))
+
+
+def _wait_for_all(missing: Callable[[], int], size: int) -> None:
+    end = time.monotonic() + _JOINING
+    while count := missing():
         if time.monotonic() > end:
             raise TrainingError(
-                f"{len(waiting)} of {size} processes did not come in {_JOINING:.0f} seconds",
+                f"{count:d} of {size} processes did not come in {_JOINING:.0f} seconds",
                 fix="see whether all machines run the same command, and reach each other",
             )
         time.sleep(_PAUSE)
-    return PrefixStore(f"bertolt/{name}", store)
 
 
 def is_restarted() -> bool:

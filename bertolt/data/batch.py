@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bertolt.base.errors import DataError
@@ -27,6 +28,16 @@ ROW_MULTIPLES = (128, 64, 32, 16, 8)
 
 FILLER_SHARE = 1 / 24
 """The largest of `ROW_MULTIPLES` within this share of a batch is taken, the smallest at least."""
+
+
+class Targets(TypedDict, total=False):
+    """What a batch may be made with to learn from, as the attributes of `PackedBatch` say."""
+
+    labels: Tensor | None
+    next_sentence_label: Tensor | None
+    start_positions: Tensor | None
+    end_positions: Tensor | None
+    num_choices: int
 
 
 @dataclass(frozen=True)
@@ -162,67 +173,87 @@ class PackedBatch:
         input_ids: Sequence[Sequence[int] | np.ndarray],
         token_type_ids: Sequence[Sequence[int] | np.ndarray] | None = None,
         *,
-        labels: Tensor | None = None,
         token_labels: Sequence[Sequence[int] | np.ndarray] | None = None,
-        next_sentence_label: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        num_choices: int = 1,
         pad_token_id: int = 0,
         row_multiple: int | None = None,
+        **targets: Unpack[Targets],
     ) -> PackedBatch:
         """Pack B sequences of ids, each given as a list or an array.
 
         Args:
             input_ids: the ids of each sequence.
             token_type_ids: as many segment ids for each; None: zeros.
-            labels: (B,) or (B, C), for heads that label sequences.
-            token_labels: a label for each token, instead, for heads that label tokens.
-            next_sentence_label, start_positions, end_positions, num_choices: as the attributes.
+            token_labels: a label for each token, for heads that label tokens.
             pad_token_id: what filler rows hold.
             row_multiple: of T; None: by the size of the batch.
+            targets: `labels` of whole sequences, for other heads, and more of the attributes.
 
         Raises:
             DataError: no sequence at all, one without a token, or one whose segment ids or labels
                 are not as many as its tokens.
         """
-        lengths = np.fromiter((len(ids) for ids in input_ids), dtype=np.int64, count=len(input_ids))
-        if len(lengths) == 0 or lengths.min() == 0:
-            empty = (
-                "no sequence" if len(lengths) == 0 else f"sequence {int(lengths.argmin())} empty"
-            )
+        lengths = torch.tensor([len(ids) for ids in input_ids], dtype=torch.long)
+        if not lengths.numel() or not lengths.all():
+            empty = f"sequence {int(lengths.argmin())} empty" if lengths.numel() else "no sequence"
             raise DataError(f"a batch cannot be packed with {empty}", fix="leave empty texts out")
-        cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int32)
-        np.cumsum(lengths, out=cu_seqlens[1:])
-        total = int(cu_seqlens[-1])
-        rows = padded_rows(total, row_multiple)
-
-        def packed(values: Sequence[Any], filler: int) -> Tensor:
-            flat = np.full(rows, filler, dtype=np.int64)
-            np.concatenate(values, out=flat[:total], casting="unsafe")
-            return torch.from_numpy(flat)
-
-        if token_labels is not None:
-            _require_same_lengths(lengths, token_labels, "labels")
-            labels = packed(token_labels, IGNORE_INDEX)
         if token_type_ids is not None:
             _require_same_lengths(lengths, token_type_ids, "token_type_ids")
-        positions = np.zeros(rows, dtype=np.int64)
-        positions[:total] = np.arange(total) - np.repeat(cu_seqlens[:-1], lengths)
+        if token_labels is not None:
+            _require_same_lengths(lengths, token_labels, "labels")
+        return cls.from_flat(
+            _joined(input_ids),
+            starts_of(lengths),
+            None if token_type_ids is None else _joined(token_type_ids),
+            token_labels=None if token_labels is None else _joined(token_labels),
+            pad_token_id=pad_token_id,
+            row_multiple=row_multiple,
+            **targets,
+        )
+
+    @classmethod
+    def from_flat(
+        cls,
+        input_ids: Tensor,
+        cu_seqlens: Tensor,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        token_labels: Tensor | None = None,
+        pad_token_id: int = 0,
+        row_multiple: int | None = None,
+        **targets: Unpack[Targets],
+    ) -> PackedBatch:
+        """Put filler behind B sequences, none of them empty, that stand end to end already.
+
+        Args:
+            input_ids, token_type_ids, position_ids, token_labels: (num_tokens,) of whole numbers.
+                Without segment ids they are 0; places count from the start of each sequence.
+            cu_seqlens: (B+1,) int32, where each sequence starts, and the end of the last.
+            pad_token_id: what filler rows hold.
+            row_multiple: of T; None: by the size of the batch.
+            targets: as for `from_sequences`.
+        """
+        lengths, total = cu_seqlens.diff(), input_ids.numel()
+        rows = padded_rows(total, row_multiple)
+
+        def filled(values: Tensor, filler: int = 0) -> Tensor:
+            return F.pad(values.long(), (0, rows - total), value=filler)
+
+        if position_ids is None:
+            starts = cu_seqlens[:-1].repeat_interleave(lengths, output_size=total)
+            position_ids = torch.arange(total, device=input_ids.device) - starts
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        if token_labels is not None:
+            targets["labels"] = filled(token_labels, IGNORE_INDEX)
         return cls(
-            input_ids=packed(input_ids, pad_token_id),
-            token_type_ids=torch.zeros(rows, dtype=torch.long)
-            if token_type_ids is None
-            else packed(token_type_ids, 0),
-            position_ids=torch.from_numpy(positions),
-            cu_seqlens=torch.from_numpy(cu_seqlens),
+            input_ids=filled(input_ids, pad_token_id),
+            token_type_ids=filled(token_type_ids),
+            position_ids=filled(position_ids),
+            cu_seqlens=cu_seqlens,
             max_seqlen=int(lengths.max()),
             num_tokens=total,
-            labels=labels,
-            next_sentence_label=next_sentence_label,
-            start_positions=start_positions,
-            end_positions=end_positions,
-            num_choices=num_choices,
+            **targets,
         )
 
     @classmethod
@@ -262,38 +293,29 @@ class PackedBatch:
             row = int((~mask.any(dim=1)).nonzero()[0])
             raise DataError(f"row {row} of attention_mask has no token", fix="leave the row out")
         where = mask.flatten().nonzero().squeeze(1)
-        lengths = mask.sum(dim=1)
-        total = where.numel()
-        cu_seqlens = torch.zeros(size + 1, dtype=torch.int32, device=input_ids.device)
-        cu_seqlens[1:] = lengths.cumsum(0)
         if position_ids is None:
             first = mask.int().argmax(dim=1, keepdim=True)
             position_ids = (torch.arange(length, device=input_ids.device) - first).clamp_(min=0)
-        rows = padded_rows(total, row_multiple)
 
-        def pack(values: Tensor | None, filler: int = 0) -> Tensor:
-            packed = torch.full((rows,), filler, dtype=torch.long, device=input_ids.device)
-            if values is not None:
-                packed[:total] = values.expand(size, length).reshape(-1)[where]
-            return packed
+        def real(values: Tensor) -> Tensor:
+            return values.expand(size, length).reshape(-1)[where]
 
         if labels is not None and labels_per_token:
             _require_shape("labels", labels, input_ids)
             if labels.is_floating_point():
                 raise DataError(f"labels of tokens are {labels.dtype}", fix="give class ids")
-            labels = pack(labels, IGNORE_INDEX)
-        batch = cls(
-            input_ids=pack(input_ids),
-            token_type_ids=pack(token_type_ids),
-            position_ids=pack(position_ids),
-            cu_seqlens=cu_seqlens,
-            max_seqlen=int(lengths.max()),
-            num_tokens=total,
+        batch = cls.from_flat(
+            real(input_ids),
+            starts_of(mask.sum(dim=1)),
+            None if token_type_ids is None else real(token_type_ids),
+            real(position_ids),
+            token_labels=real(labels) if labels is not None and labels_per_token else None,
             labels=labels,
             next_sentence_label=next_sentence_label,
             start_positions=_places(start_positions, mask),
             end_positions=_places(end_positions, mask),
             num_choices=num_choices,
+            row_multiple=row_multiple,
         )
         return batch, PaddedLayout(size, length, where)
 
@@ -348,8 +370,18 @@ def _places(positions: Tensor | None, mask: Tensor) -> Tensor | None:
     return place.masked_fill(~real, IGNORE_INDEX).squeeze(1)
 
 
+def starts_of(lengths: Tensor) -> Tensor:
+    """`cu_seqlens` (B+1,) of sequences with so many tokens each (B,)."""
+    return F.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
+
+
+def _joined(values: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
+    """Values of each token, end to end: (num_tokens,) int64."""
+    return torch.from_numpy(np.concatenate(values, dtype=np.int64, casting="unsafe"))
+
+
 def _require_same_lengths(
-    lengths: np.ndarray[Any, Any], values: Sequence[Sequence[int] | np.ndarray], name: str
+    lengths: Tensor, values: Sequence[Sequence[int] | np.ndarray], name: str
 ) -> None:
     found = [len(each) for each in values]
     if found == lengths.tolist():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch, starts_of
 from bertolt.data.collate import Tokenizer, real_tokens, stack
 from bertolt.tokenization.batch_encoding import BatchEncoding, TensorKind
 from bertolt.tokenization.rows import one_of
@@ -230,21 +230,22 @@ class DataCollatorForLanguageModeling:
         lengths = [len(ids) for ids in tokens["input_ids"]]
         ids, labels = self._mask(tokens, lengths)
         following = stack(rows, "next_sentence_label")
-        pad_token_id, types = self.tokenizer.pad_token_id, tokens.get("token_type_ids")
+        pad_token_id, types = self.tokenizer.pad_token_id, None
+        if "token_type_ids" in tokens:
+            types = torch.from_numpy(np.concatenate(tokens["token_type_ids"]).astype(np.int64))
         if self.packed:
-            ends = np.cumsum(lengths)[:-1]
-            return PackedBatch.from_sequences(
-                np.split(ids.numpy(), ends),
+            return PackedBatch.from_flat(
+                ids,
+                starts_of(torch.tensor(lengths)),
                 types,
-                token_labels=np.split(labels.numpy(), ends),
+                token_labels=labels,
                 next_sentence_label=following,
                 pad_token_id=pad_token_id,
             )
         real = self._real(lengths)
         batch = {"input_ids": _lay_out(ids, real, pad_token_id), "attention_mask": real.long()}
         if types is not None:
-            flat = torch.from_numpy(np.concatenate(types).astype(np.int64))
-            batch["token_type_ids"] = _lay_out(flat, real, 0)
+            batch["token_type_ids"] = _lay_out(types, real, 0)
         batch["labels"] = _lay_out(labels, real, IGNORE_INDEX)
         if following is not None:
             batch["next_sentence_label"] = following

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ T = TypeVar("T")
 
 DEPTH = 2
 """Steps whose batches wait, made and pinned; more would only be older."""
+# What reading gives once there is nothing left.
+_END: Any = object()
 
 
 def made_ahead(device: torch.device) -> bool:
@@ -62,22 +66,8 @@ def in_background(
         depth: items to be ahead.
         prepare: called once in that thread.
     """
-    worker = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=prepare)
-    try:
-        yield _in_order(items, depth, worker)
-    finally:
-        worker.shutdown(cancel_futures=True)
-
-
-def _in_order(items: Iterator[T], depth: int, worker: ThreadPoolExecutor) -> Iterator[T]:
-    end = object()
-    waiting = deque(worker.submit(next, items, end) for _ in range(depth))
-    while True:
-        item = waiting.popleft().result()
-        if item is end:
-            return
-        waiting.append(worker.submit(next, items, end))
-        yield item  # type: ignore[misc]
+    with _pipeline(itertools.repeat(partial(next, items, _END)), depth, prepare) as ahead:
+        yield ahead
 
 
 @contextlib.contextmanager
@@ -95,35 +85,48 @@ def ahead_of(
         items: read one further than results are taken.
         prepare: called once in the other thread.
     """
-    worker = ThreadPoolExecutor(1, thread_name_prefix="ahead", initializer=prepare)
+    with _pipeline(_changes(change, items), 1, prepare) as ahead:
+        yield ahead
+
+
+def _changes(change: Callable[[S], T], items: Iterator[S]) -> Iterator[Callable[[], T]]:
+    """For each item what makes its result; for a fault in the reading, what raises it."""
     try:
-        yield _one_ahead(change, items, worker)
+        for item in items:
+            yield partial(change, item)
+    except Exception as error:  # noqa: BLE001 - raised in its turn, after what was read before
+        yield partial(_raise, error)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+@contextlib.contextmanager
+def _pipeline(
+    calls: Iterator[Callable[[], T]], depth: int, prepare: Callable[[], object] | None
+) -> Iterator[Iterator[T]]:
+    """Results of the calls, which this thread reads and one other makes up to `depth` ahead."""
+    worker = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=prepare)
+    try:
+        yield _in_order(calls, depth, worker)
     finally:
         worker.shutdown(cancel_futures=True)
 
 
-def _one_ahead(
-    change: Callable[[S], T], items: Iterator[S], worker: ThreadPoolExecutor
+def _in_order(
+    calls: Iterator[Callable[[], T]], depth: int, worker: ThreadPoolExecutor
 ) -> Iterator[T]:
-    ready = _submit(change, items, worker)
-    while ready is not None:
-        coming = _submit(change, items, worker)
-        yield ready.result()
-        ready = coming
-
-
-def _submit(
-    change: Callable[[S], T], items: Iterator[S], worker: ThreadPoolExecutor
-) -> Future[T] | None:
-    """What will become of the next item; None at their end."""
-    try:
-        return worker.submit(change, next(items))
-    except StopIteration:
-        return None
-    except Exception as error:  # noqa: BLE001 - raised in its turn, after what was read before
-        fault: Future[T] = Future()
-        fault.set_exception(error)
-        return fault
+    waiting: deque[Future[T]] = deque()
+    for call in calls:
+        waiting.append(worker.submit(call))
+        if len(waiting) > depth:
+            result = waiting.popleft().result()
+            if result is _END:
+                return
+            yield result
+    for future in waiting:
+        yield future.result()
 
 
 class ToHost:

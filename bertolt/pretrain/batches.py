@@ -19,7 +19,7 @@ from torch import Tensor
 from bertolt.base.errors import UsageError
 from bertolt.corpus.options import Objective
 from bertolt.corpus.shards import Shard
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch, padded_rows
+from bertolt.data.batch import PackedBatch
 from bertolt.data.masking import TokenKinds, counted_draws, mask_tokens, unit
 from bertolt.pretrain.pairs import pairs
 from bertolt.pretrain.windows import Budget, Epoch, Ints, Sequences, Text, segments
@@ -89,23 +89,17 @@ class Batches:
             self._begin(epoch)
         rows = self._order.batch(place)
         ids, types, cu_seqlens = self._layout.lay_out(self._sequences, rows)
-        total = int(cu_seqlens[-1])
         masked, labels = self._masks.apply(ids, share, self._seed, epoch, place)
         following = self._sequences.labels
-        lengths = np.diff(cu_seqlens)
-        return PackedBatch(
-            input_ids=_filled(masked, self._layout.pad),
-            token_type_ids=_filled(torch.from_numpy(types), 0),
-            position_ids=_filled(
-                torch.from_numpy(np.arange(total) - np.repeat(cu_seqlens[:-1], lengths)), 0
-            ),
-            cu_seqlens=torch.from_numpy(cu_seqlens),
-            max_seqlen=int(lengths.max()),
-            num_tokens=total,
-            labels=_filled(labels, IGNORE_INDEX),
+        return PackedBatch.from_flat(
+            masked,
+            torch.from_numpy(cu_seqlens),
+            torch.from_numpy(types),
+            token_labels=labels,
             next_sentence_label=None
             if following is None
             else torch.from_numpy(following[rows].astype(np.int64)),
+            pad_token_id=self._layout.pad,
         )
 
     def count_tokens(self) -> NDArray[np.int64]:
@@ -132,13 +126,6 @@ class Batches:
         self._epoch = epoch
         self._order = Epoch(lengths, self.per_epoch, self._budget, seed=self._seed, epoch=epoch)
         self.left_out = len(lengths) - self._order.num_sequences
-
-
-def _filled(values: Tensor, filler: int) -> Tensor:
-    """Tokens with filler behind them, T in all."""
-    total = values.numel()
-    rows = padded_rows(total)
-    return torch.nn.functional.pad(values, (0, rows - total), value=filler)
 
 
 class _Layout:

@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, SupportsFloat
+from typing import Any, Literal, NamedTuple, SupportsFloat
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
@@ -18,14 +18,22 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from bertolt.base.errors import UsageError, nearest
 
 
-def _rise(step: int, num_warmup_steps: int) -> float:
-    """Linear warmup from 0."""
-    return step / max(1, num_warmup_steps)
+class _Run(NamedTuple):
+    """What a schedule knows of a run: steps of warmup, steps in all, the rate that it scales."""
 
+    warmup: int
+    total: int | None
+    base_lr: float
 
-def _progress(step: int, num_warmup_steps: int, num_training_steps: int) -> float:
-    """Share of the way from the end of warmup to the end of training; passes 1 beyond it."""
-    return (step - num_warmup_steps) / max(1, num_training_steps - num_warmup_steps)
+    @property
+    def length(self) -> int:
+        """Steps from the end of warmup to the end of training."""
+        assert self.total is not None
+        return self.total - self.warmup
+
+    def progress(self, step: int) -> float:
+        """Share of these steps behind `step`; passes 1 beyond the end."""
+        return (step - self.warmup) / max(1, self.length)
 
 
 def _wave(turns: float) -> float:
@@ -33,99 +41,73 @@ def _wave(turns: float) -> float:
     return 0.5 * (1.0 + math.cos(2.0 * math.pi * turns))
 
 
-def constant(step: int) -> float:
+def constant(step: int, run: _Run) -> float:
     """The initial rate throughout."""
     return 1.0
 
 
-def constant_with_warmup(step: int, *, num_warmup_steps: int) -> float:
-    """Linear warmup, then the initial rate."""
-    return _rise(step, num_warmup_steps) if step < num_warmup_steps else 1.0
+def constant_with_warmup(step: int, run: _Run) -> float:
+    """The initial rate after warmup."""
+    return 1.0
 
 
-def linear(step: int, *, num_warmup_steps: int, num_training_steps: int) -> float:
-    """Linear warmup, then a straight line to 0 at the last step: BERT's own schedule."""
-    if step < num_warmup_steps:
-        return _rise(step, num_warmup_steps)
-    return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
+def linear(step: int, run: _Run) -> float:
+    """A straight line to 0 at the last step: BERT's own schedule."""
+    return max(0.0, (run.length - (step - run.warmup)) / max(1, run.length))
 
 
-def cosine(
-    step: int, *, num_warmup_steps: int, num_training_steps: int, num_cycles: float = 0.5
-) -> float:
-    """Linear warmup, then `num_cycles` of a cosine; half a cycle falls from 1 to 0."""
-    if step < num_warmup_steps:
-        return _rise(step, num_warmup_steps)
-    return _wave(num_cycles * _progress(step, num_warmup_steps, num_training_steps))
+def cosine(step: int, run: _Run, *, num_cycles: float = 0.5) -> float:
+    """`num_cycles` of a cosine; half a cycle falls from 1 to 0."""
+    return _wave(num_cycles * run.progress(step))
 
 
-def cosine_with_restarts(
-    step: int, *, num_warmup_steps: int, num_training_steps: int, num_cycles: int = 1
-) -> float:
-    """Linear warmup, then `num_cycles` falls from 1 to 0, each starting again at 1."""
-    if step < num_warmup_steps:
-        return _rise(step, num_warmup_steps)
-    progress = _progress(step, num_warmup_steps, num_training_steps)
+def cosine_with_restarts(step: int, run: _Run, *, num_cycles: int = 1) -> float:
+    """`num_cycles` falls from 1 to 0, each starting again at 1."""
+    progress = run.progress(step)
     return 0.0 if progress >= 1.0 else _wave((num_cycles * progress) % 1.0 / 2.0)
 
 
-def polynomial(
-    step: int,
-    *,
-    num_warmup_steps: int,
-    num_training_steps: int,
-    base_lr: float,
-    lr_end: float = 1e-7,
-    power: float = 1.0,
-) -> float:
-    """Linear warmup, then a fall to `lr_end` along a power of the share of steps left."""
-    if lr_end >= base_lr:
+def polynomial(step: int, run: _Run, *, lr_end: float = 1e-7, power: float = 1.0) -> float:
+    """A fall to `lr_end` along a power of the share of steps left."""
+    if lr_end >= run.base_lr:
         raise UsageError(
-            f"lr_end={lr_end:g} is not below the learning rate {base_lr:g}",
+            f"lr_end={lr_end:g} is not below the learning rate {run.base_lr:g}",
             place="scheduler 'polynomial'",
-            fix=f'pass scheduler_specific_kwargs={{"lr_end": {base_lr / 100:g}}}, for instance',
+            fix=f'pass scheduler_specific_kwargs={{"lr_end": {run.base_lr / 100:g}}}, for instance',
         )
-    if step < num_warmup_steps:
-        return _rise(step, num_warmup_steps)
-    left = max(0.0, 1.0 - _progress(step, num_warmup_steps, num_training_steps))
-    return ((base_lr - lr_end) * math.pow(left, power) + lr_end) / base_lr
+    left = max(0.0, 1.0 - run.progress(step))
+    return ((run.base_lr - lr_end) * math.pow(left, power) + lr_end) / run.base_lr
 
 
-def inverse_sqrt(step: int, *, num_warmup_steps: int, timescale: int | None = None) -> float:
-    """Linear warmup, then 1 over the square root of the steps, in units of `timescale`.
-
-    `timescale` is the warmup, or 10,000 without one.
-    """
-    if step < num_warmup_steps:
-        return _rise(step, num_warmup_steps)
-    scale = timescale or num_warmup_steps or 10_000
-    return 1.0 / math.sqrt((step - num_warmup_steps + scale) / scale)
+def inverse_sqrt(step: int, run: _Run, *, timescale: int | None = None) -> float:
+    """1 over the root of the steps, in units of `timescale`: the warmup, or 10,000 without one."""
+    scale = timescale or run.warmup or 10_000
+    return 1.0 / math.sqrt((step - run.warmup + scale) / scale)
 
 
 def cosine_with_min_lr(
     step: int,
+    run: _Run,
     *,
-    num_warmup_steps: int,
-    num_training_steps: int,
-    base_lr: float,
     num_cycles: float = 0.5,
     min_lr: float | None = None,
     min_lr_rate: float | None = None,
 ) -> float:
     """`cosine`, but down to `min_lr`, or to `min_lr_rate` of the initial rate."""
-    floor = _floor(base_lr, min_lr, min_lr_rate)
-    if step < num_warmup_steps:
-        return _rise(step, num_warmup_steps)
-    wave = _wave(num_cycles * _progress(step, num_warmup_steps, num_training_steps))
-    return floor + (1.0 - floor) * wave
+    if (min_lr is None) == (min_lr_rate is None):
+        raise UsageError(
+            "exactly one of min_lr and min_lr_rate is needed",
+            place="a cosine schedule with a lowest rate",
+            fix='pass scheduler_specific_kwargs={"min_lr_rate": 0.1}, for instance',
+        )
+    floor = min_lr / run.base_lr if min_lr is not None else float(min_lr_rate or 0.0)
+    return floor + (1.0 - floor) * cosine(step, run, num_cycles=num_cycles)
 
 
 def cosine_warmup_with_min_lr(
     step: int,
+    run: _Run,
     *,
-    num_warmup_steps: int,
-    num_training_steps: int,
-    base_lr: float,
     num_cycles: float = 0.5,
     min_lr: float | None = None,
     min_lr_rate: float | None = None,
@@ -135,24 +117,14 @@ def cosine_warmup_with_min_lr(
 
     Warmup starts at `warmup_lr_rate` of the initial rate, or at one part in `num_warmup_steps`.
     """
-    floor = _floor(base_lr, min_lr, min_lr_rate)
-    if step < num_warmup_steps and warmup_lr_rate is None:
-        return _rise(step + 1, num_warmup_steps)
-    if step < num_warmup_steps and warmup_lr_rate is not None:
-        return warmup_lr_rate + (1.0 - warmup_lr_rate) * step / max(1, num_warmup_steps - 1)
-    wave = _wave(num_cycles * _progress(step + 1, num_warmup_steps, num_training_steps))
-    return floor + (1.0 - floor) * wave
-
-
-def _floor(base_lr: float, min_lr: float | None, min_lr_rate: float | None) -> float:
-    """The lowest factor, from whichever of the two options is given."""
-    if (min_lr is None) == (min_lr_rate is None):
-        raise UsageError(
-            "exactly one of min_lr and min_lr_rate is needed",
-            place="a cosine schedule with a lowest rate",
-            fix='pass scheduler_specific_kwargs={"min_lr_rate": 0.1}, for instance',
-        )
-    return min_lr / base_lr if min_lr is not None else float(min_lr_rate or 0.0)
+    fall = cosine_with_min_lr(
+        step + 1, run, num_cycles=num_cycles, min_lr=min_lr, min_lr_rate=min_lr_rate
+    )
+    if step >= run.warmup:
+        return fall
+    if warmup_lr_rate is None:
+        return (step + 1) / run.warmup
+    return warmup_lr_rate + (1.0 - warmup_lr_rate) * step / max(1, run.warmup - 1)
 
 
 # Shapes of a rise from 0 to 1; a fall is each of them turned round.
@@ -165,10 +137,9 @@ _RISES: dict[str, Callable[[float], float]] = {
 
 def warmup_stable_decay(
     step: int,
+    run: _Run,
     *,
-    num_warmup_steps: int,
     num_decay_steps: int,
-    num_training_steps: int | None = None,
     num_stable_steps: int | None = None,
     warmup_type: str = "linear",
     decay_type: str = "cosine",
@@ -181,12 +152,11 @@ def warmup_stable_decay(
     `num_training_steps`. Both types are "linear", "cosine" or "1-sqrt"; `num_cycles` is the
     cosine's, in the fall only.
     """
-    rise = _shape("warmup_type", warmup_type)
-    fall = _shape("decay_type", decay_type)
-    stable = _stable_steps(num_warmup_steps, num_decay_steps, num_training_steps, num_stable_steps)
-    into_decay = step - num_warmup_steps - stable
-    if step < num_warmup_steps:
-        factor = rise(_rise(step, num_warmup_steps))
+    rise, fall = _rise("warmup_type", warmup_type), _rise("decay_type", decay_type)
+    stable = _stable_steps(run, num_decay_steps) if num_stable_steps is None else num_stable_steps
+    into_decay = step - run.warmup - stable
+    if step < run.warmup:
+        factor = rise(step / run.warmup)
     elif into_decay < 0:
         return 1.0
     elif into_decay < num_decay_steps:
@@ -197,7 +167,7 @@ def warmup_stable_decay(
     return max(0.0, min_lr_ratio + (1.0 - min_lr_ratio) * factor)
 
 
-def _shape(option: str, name: str) -> Callable[[float], float]:
+def _rise(option: str, name: str) -> Callable[[float], float]:
     if name not in _RISES:
         raise UsageError(
             f"{option} is {name!r}",
@@ -207,22 +177,21 @@ def _shape(option: str, name: str) -> Callable[[float], float]:
     return _RISES[name]
 
 
-def _stable_steps(warmup: int, decay: int, total: int | None, stable: int | None) -> int:
-    if stable is not None:
-        return stable
-    if total is None:
+def _stable_steps(run: _Run, decay: int) -> int:
+    if run.total is None:
         raise UsageError(
             "'warmup_stable_decay' needs num_training_steps",
             place="get_scheduler",
             fix="pass num_training_steps, or num_stable_steps in scheduler_specific_kwargs",
         )
-    if warmup + decay > total:
+    if decay > run.length:
         raise UsageError(
-            f"{warmup} steps of warmup and {decay} of decay pass num_training_steps={total}",
+            f"{run.warmup} steps of warmup and {decay} of decay pass "
+            f"num_training_steps={run.total}",
             place="get_scheduler",
             fix="make num_warmup_steps or num_decay_steps smaller",
         )
-    return total - warmup - decay
+    return run.length - decay
 
 
 class GreedyLR(ReduceLROnPlateau):
@@ -233,18 +202,9 @@ class GreedyLR(ReduceLROnPlateau):
     at the floor already, it starts again from the initial rate. Source: "GreedyLR: a novel
     adaptive learning rate scheduler", arXiv:2512.14527.
 
-    Args:
-        optimizer: whose rates are set.
-        mode: "min" if a smaller value is better, "max" if a greater one is.
-        factor: below 1.
-        patience: measured values in a row that change nothing yet.
-        threshold: how much counts as an improvement.
-        threshold_mode: whether that is "abs" or "rel" to the best value so far.
-        cooldown: values ignored after a reduction.
-        warmup: values ignored after an increase.
-        min_lr: floor, for all groups or for each.
+    Args, beside those of `ReduceLROnPlateau`, whose defaults differ:
+        warmup: values ignored after an increase, as `cooldown` are after a reduction.
         max_lr: ceiling, for all groups or for each.
-        eps: a smaller change of the rate is not made.
         smooth: judge the mean of the last `window_size` values instead of each.
         window_size: of `smooth`.
         reset_start: reductions at the floor before starting again.
@@ -271,19 +231,11 @@ class GreedyLR(ReduceLROnPlateau):
         reset_start: int = 500,
     ) -> None:
         super().__init__(
-            optimizer,
-            mode=mode,
-            factor=factor,
-            patience=patience,
-            threshold=threshold,
-            threshold_mode=threshold_mode,
-            cooldown=cooldown,
-            min_lr=min_lr,
-            eps=eps,
+            optimizer, mode, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps
         )
-        groups = optimizer.param_groups
-        self.max_lrs = list(max_lr) if isinstance(max_lr, list) else [max_lr] * len(groups)
-        self.initial_lrs = [float(group["lr"]) for group in groups]
+        self.initial_lrs = [float(group["lr"]) for group in optimizer.param_groups]
+        count = len(self.initial_lrs)
+        self.max_lrs = list(max_lr) if isinstance(max_lr, list) else [max_lr] * count
         self._check_range()
         self.warmup = warmup
         self.window_size = window_size if smooth else 1
@@ -323,14 +275,12 @@ class GreedyLR(ReduceLROnPlateau):
         self.floor_hits = 0
 
     def _lower_rate(self) -> None:
-        floors = list(zip(self.optimizer.param_groups, self.min_lrs, strict=True))
-        for group, floor in floors:
+        groups = self.optimizer.param_groups
+        for group, floor in zip(groups, self.min_lrs, strict=True):
             self._set_rate(group, max(group["lr"] * self.factor, floor))
-        if all(group["lr"] <= floor for group, floor in floors):
+        if all(group["lr"] <= floor for group, floor in zip(groups, self.min_lrs, strict=True)):
             self.floor_hits += 1
             if self.floor_hits >= self.reset_start:
-                for (group, _), initial in zip(floors, self.initial_lrs, strict=True):
-                    group["lr"] = initial
                 self._start_again()
 
     def _set_rate(self, group: dict[str, Any], rate: float) -> None:
@@ -338,9 +288,10 @@ class GreedyLR(ReduceLROnPlateau):
             group["lr"] = rate
 
     def _start_again(self) -> None:
-        self.best = self.mode_worse
+        for group, initial in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
+            group["lr"] = initial
+        self.best, self.window = self.mode_worse, []
         self.num_good_epochs = self.num_bad_epochs = self.cooldown_counter = self.floor_hits = 0
-        self.window = []
 
     def _check_range(self) -> None:
         for rate, low, high in zip(self.initial_lrs, self.min_lrs, self.max_lrs, strict=True):
@@ -353,26 +304,35 @@ class GreedyLR(ReduceLROnPlateau):
                 )
 
 
-_FACTORS: dict[str, Callable[..., float]] = {
-    function.__name__: function
-    for function in (
-        linear,
-        cosine,
-        cosine_with_restarts,
-        polynomial,
-        constant,
-        constant_with_warmup,
-        inverse_sqrt,
-        cosine_with_min_lr,
-        cosine_warmup_with_min_lr,
-        warmup_stable_decay,
-    )
+# Each shape, and what it needs beside its own options.
+_ALL_STEPS, _WARMUP = ("num_warmup_steps", "num_training_steps"), ("num_warmup_steps",)
+_SHAPES: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
+    "linear": (linear, _ALL_STEPS),
+    "cosine": (cosine, _ALL_STEPS),
+    "cosine_with_restarts": (cosine_with_restarts, _ALL_STEPS),
+    "polynomial": (polynomial, _ALL_STEPS),
+    "constant": (constant, ()),
+    "constant_with_warmup": (constant_with_warmup, _WARMUP),
+    "inverse_sqrt": (inverse_sqrt, _WARMUP),
+    "cosine_with_min_lr": (cosine_with_min_lr, _ALL_STEPS),
+    "cosine_warmup_with_min_lr": (cosine_warmup_with_min_lr, _ALL_STEPS),
+    "warmup_stable_decay": (warmup_stable_decay, _WARMUP),
 }
+_WITHOUT_LINEAR_WARMUP = (constant, cosine_warmup_with_min_lr, warmup_stable_decay)
 _MEASURED: dict[str, type[ReduceLROnPlateau]] = {
     "reduce_lr_on_plateau": ReduceLROnPlateau,
     "greedy": GreedyLR,
 }
-SCHEDULES: tuple[str, ...] = (*_FACTORS, *_MEASURED)
+SCHEDULES: tuple[str, ...] = (*_SHAPES, *_MEASURED)
+
+
+def _factor(step: int, shape: Callable[..., float], run: _Run, options: Mapping[str, Any]) -> float:
+    """A shape, with linear warmup from 0 before it unless it has its own."""
+    if shape in _WITHOUT_LINEAR_WARMUP:
+        return shape(step, run, **options)
+    # In warmup as well, where the shape refuses options that it cannot go by.
+    level = shape(max(step, run.warmup), run, **options)
+    return step / run.warmup if step < run.warmup else level
 
 
 def get_scheduler(
@@ -402,28 +362,24 @@ def get_scheduler(
     options = dict(scheduler_specific_kwargs or {})
     if name in _MEASURED:
         return _measured(name, optimizer, options)
-    if name not in _FACTORS:
+    if name not in _SHAPES:
         close = nearest(name, list(SCHEDULES))
         raise UsageError(
             f"there is no schedule {name!r}; there are {', '.join(SCHEDULES)}",
             place="get_scheduler",
             fix=f"did you mean {close!r}?" if close else "choose one of these",
         )
-    common = {
-        "num_warmup_steps": num_warmup_steps,
-        "num_training_steps": num_training_steps,
-        "base_lr": float(optimizer.defaults["lr"]),
-    }
-    known = inspect.signature(_FACTORS[name]).parameters
-    _check_options(name, _FACTORS[name], {"step": 0, **common}, options)
-    wanted = {key: value for key, value in common.items() if key in known}
-    return LambdaLR(optimizer, partial(_FACTORS[name], **wanted, **options))
+    shape, needs = _SHAPES[name]
+    steps = {"num_warmup_steps": num_warmup_steps, "num_training_steps": num_training_steps}
+    _check_options(name, shape, options, {key: steps[key] for key in needs})
+    run = _Run(num_warmup_steps or 0, num_training_steps, float(optimizer.defaults["lr"]))
+    return LambdaLR(optimizer, partial(_factor, shape=shape, run=run, options=options))
 
 
 def _measured(
     name: str, optimizer: torch.optim.Optimizer, options: Mapping[str, Any]
 ) -> ReduceLROnPlateau:
-    _check_options(name, _MEASURED[name], {"optimizer": optimizer}, options)
+    _check_options(name, _MEASURED[name], options, {})
     try:
         return _MEASURED[name](optimizer, **options)
     except ValueError as error:
@@ -433,11 +389,11 @@ def _measured(
 
 
 def _check_options(
-    name: str, function: Callable[..., Any], common: Mapping[str, Any], options: Mapping[str, Any]
+    name: str, function: Callable[..., Any], options: Mapping[str, Any], needs: Mapping[str, Any]
 ) -> None:
     """Refuse options that `function` lacks, and missing values that it cannot do without."""
     parameters = inspect.signature(function).parameters
-    own = [key for key in parameters if key not in common]
+    own = [key for key in parameters if key not in ("step", "run", "optimizer")]
     place = f"scheduler {name!r}"
     for key in options:
         if key not in own:
@@ -447,8 +403,9 @@ def _check_options(
                 place=place,
                 fix=f"did you mean {close!r}?" if close else f"leave {key!r} out",
             )
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and {**common, **options}.get(key) is None:
+    required = [key for key in own if parameters[key].default is inspect.Parameter.empty]
+    for key in (*needs, *required):
+        if {**needs, **options}.get(key) is None:
             inner = f'scheduler_specific_kwargs={{"{key}": ...}}'
-            how = f"{key}=..." if key in common else inner
+            how = f"{key}=..." if key in needs else inner
             raise UsageError(f"{key} is needed", place=place, fix=f"pass {how}")

@@ -54,6 +54,34 @@ def test_counting_on_a_terminal_leaves_an_empty_line(
     assert said.endswith("\r\x1b[K")
 
 
+def test_a_message_goes_above_the_line_at_the_foot(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    line = console.StatusLine()
+    line.show("half way")
+    console.say("a message")
+    line.end(keep=True)
+    console.say("the next")
+    said = capsys.readouterr().err
+    assert said == "\r\x1b[Khalf way\r\x1b[Ka message\nhalf way\nthe next\n"
+
+
+def test_a_line_at_the_foot_is_no_wider_than_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "11")
+    line = console.StatusLine()
+    for words in ("1234567890", "1234567890ab"):
+        line.show(words, " [bar]")
+        line.end()
+        assert capsys.readouterr().err == "\r\x1b[K1234567890\r\x1b[K"
+    line.show("1234", " [bar]")
+    line.end()
+    assert "1234 [bar]" in capsys.readouterr().err
+
+
 def test_a_first_interrupt_waits_and_a_second_does_not() -> None:
     before = signal.getsignal(signal.SIGINT)
     with console.held_interrupts() as asked:

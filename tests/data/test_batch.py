@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from bertolt import PackedBatch
 from bertolt.base.errors import DataError
+from bertolt.data.batch import starts_of
 
 sequences_of_ids = st.lists(
     st.lists(st.integers(1, 30_000), min_size=1, max_size=40), min_size=1, max_size=10
@@ -87,6 +89,25 @@ def test_nothing_to_pack_is_refused(ids: list[list[int]], words: str) -> None:
 def test_segment_ids_must_be_as_many_as_the_tokens(types: list[list[int]], row: int) -> None:
     with pytest.raises(DataError, match=f"sequence {row} .* token_type_ids"):
         PackedBatch.from_sequences([[5, 6], [7, 8]], types)
+
+
+def test_what_stands_end_to_end_is_packed_as_its_sequences_are() -> None:
+    ids, types = [[5, 6, 7], [8], [9, 4]], [[0, 0, 1], [0], [1, 1]]
+    labels = [[1, -100, 2], [3], [4, 5]]
+    flat = [torch.tensor([*itertools.chain(*each)]) for each in (ids, types, labels)]
+    batch = PackedBatch.from_flat(
+        flat[0], starts_of(torch.tensor([3, 1, 2])), flat[1], token_labels=flat[2], pad_token_id=7
+    )
+    wanted = PackedBatch.from_sequences(ids, types, token_labels=labels, pad_token_id=7)
+    for field in dataclasses.fields(PackedBatch):
+        have, want = getattr(batch, field.name), getattr(wanted, field.name)
+        assert torch.equal(have, want) if isinstance(want, torch.Tensor) else have == want
+    assert batch.position_ids[:6].tolist() == [0, 1, 2, 0, 0, 1]
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1, -100, 2, 3, 4, 5, -100, -100]
+    assert batch.input_ids[6:].tolist() == [7, 7]
+    moved = PackedBatch.from_flat(flat[0], starts_of(torch.tensor([6])), position_ids=flat[2])
+    assert moved.position_ids[:6].tolist() == flat[2].tolist()
 
 
 # ---- from padded, and back ----

@@ -122,7 +122,7 @@ def test_items_are_read_here_and_changed_elsewhere_one_ahead() -> None:
             assert read == list(range(number + 2))
     assert changed[:4] == list(range(4))
     assert set(changed) <= set(read)
-    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert threads() == 0
 
 
 def test_the_next_is_changed_while_the_one_before_is_used() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from typing import Any
 
 import pytest
 
-from bertolt.train import callbacks
 from bertolt.train.callbacks import Progress
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog
@@ -42,7 +42,7 @@ def test_lines_between_come_at_their_step_and_never_close_together(
     capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1000.0
-    monkeypatch.setattr(callbacks.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
     progress = Progress(logging_steps=2)
     for step in range(1, 10):
         clock += 6.0
@@ -60,6 +60,7 @@ def test_on_a_terminal_there_is_a_bar_that_evaluations_do_not_tear(
 
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "120")
     progress = Progress(logging_steps=10)
     progress.on_step(log(1), 2)
     progress.on_evaluate(1, {"eval_accuracy": 0.875})
@@ -69,3 +70,8 @@ def test_on_a_terminal_there_is_a_bar_that_evaluations_do_not_tear(
     assert "evaluated at step 1:  accuracy 0.8750" in shown
     assert "2/2" in shown
     assert "16 texts/s" in shown
+    rows = [row.rpartition("\r\x1b[K")[2] for row in shown.split("\n")]
+    assert rows[0].startswith("evaluated at step 1")
+    assert rows[1].startswith("training 2/2  loss 0.5000")
+    assert rows[1].endswith("[" + "#" * 20 + "]")
+    assert rows[2:] == [""]
