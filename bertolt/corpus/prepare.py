@@ -18,7 +18,8 @@ from bertolt.base.console import counting, say
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import write_text
 from bertolt.base.format import duration, plural
-from bertolt.corpus.engine import cores, engine
+from bertolt.base.machine import cores
+from bertolt.corpus.engine import engine
 from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import Part, Setup
 from bertolt.corpus.read import Found, Reader, find_sources, shard_size, tell_files
