@@ -21,7 +21,7 @@ from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import tokenize_part
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Corpus, Shard
-from bertolt.corpus.workplace import FILES
+from bertolt.corpus.staging import FILES
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.conftest import Said
 from tests.corpus.texts import bytes_below, text_of
