@@ -39,7 +39,7 @@ VOCABULARY = 8000
 MASKED = 0.15
 TUNING_STEPS = 40  # of the classifiers that predict, so that their answers mean something
 _LINES = 200  # of a document
-_MATERIALS = {"movie": SENTENCES, "joined": SENTENCES, "zh": "zh-reviews"}
+_DATASETS = {"movie": SENTENCES, "joined": SENTENCES, "zh": "zh-reviews"}
 
 Rows = list[tuple[str, int]]
 
@@ -151,7 +151,7 @@ def _blocks(tokenizer: BertTokenizer, lines: list[str], length: int) -> NDArray[
 
 
 def _lines(name: str) -> list[str]:
-    """The texts of a material, without labels."""
+    """The texts of a sample dataset, without labels."""
     path = sample_data.fetch(name)
     if path.with_suffix(".txt").is_file():
         return path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
@@ -160,7 +160,7 @@ def _lines(name: str) -> list[str]:
 
 
 def _rows(texts: str) -> Rows:
-    path = sample_data.fetch(_MATERIALS[texts])
+    path = sample_data.fetch(_DATASETS[texts])
     with path.open(encoding="utf-8", newline="") as file:
         return [(row["text"], LABELS.index(row["label"])) for row in csv.DictReader(file)]
 

@@ -314,17 +314,17 @@ def plan(
 
 @data.command(name="list")
 def list_data() -> None:
-    """List the material that can be fetched, and what is here already."""
+    """List the sample datasets that can be fetched, and what is here already."""
     from bertolt.data import sample_data
 
-    for row in sample_data.listing():
-        state = f"{row.size / 1e6:.1f} MB at {row.path}" if row.ready else "not fetched"
-        sys.stdout.write(f"{row.name:<16} {row.description}  [{state}]\n")
+    for entry in sample_data.DATASETS.values():
+        state = f"{entry.size / 1e6:.1f} MB at {entry.main}" if entry.ready else "not fetched"
+        sys.stdout.write(f"{entry.name:<18} {entry.description}  [{state}]\n")
 
 
 @data.command
 def fetch(name: str, /) -> None:
-    """Fetch a material and print where it is.
+    """Fetch a sample dataset and print where it is.
 
     Args:
         name: As in `bertolt data list`.
@@ -336,7 +336,7 @@ def fetch(name: str, /) -> None:
 
 @data.command
 def path(name: str, /) -> None:
-    """Print where a fetched material is.
+    """Print where a fetched sample dataset is.
 
     Args:
         name: As in `bertolt data list`.

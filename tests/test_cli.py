@@ -443,7 +443,7 @@ def test_a_broken_part_is_named(
     assert problem in refused.err
 
 
-# ---- the demo and its material ----
+# ---- the demo and the sample datasets ----
 
 
 def test_the_demo_trains_on_the_sentences(
@@ -467,7 +467,7 @@ def test_the_demo_trains_on_the_sentences(
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_the_demo_without_material_is_one_clear_error(bertolt: Run, monkeypatch: Any) -> None:
+def test_the_demo_without_its_sentences_is_one_clear_error(bertolt: Run, monkeypatch: Any) -> None:
     def fetch(name: str, **_: Any) -> Path:
         raise DataError("no index can be reached", place=name, fix="connect, or name an index")
 
@@ -477,11 +477,12 @@ def test_the_demo_without_material_is_one_clear_error(bertolt: Run, monkeypatch:
     assert "movie-sentences: no index can be reached" in said.err
 
 
-def test_the_material_is_listed(bertolt: Run) -> None:
+def test_the_sample_datasets_are_listed(bertolt: Run) -> None:
     said = bertolt("data", "list")
     assert said.code == 0
-    for name in ("movie-sentences", "zh-reviews", "people-daily"):
-        assert name in said.out
+    names = [line.split()[0] for line in said.out.splitlines()]
+    sentences, chinese = ["movie-sentences", "rated-texts"], ["zh-reviews", "people-daily"]
+    assert names == [*sentences, *chinese, "people-daily-names"]
 
 
 def test_fetch_prints_the_path(bertolt: Run, monkeypatch: Any, tmp_path: Path) -> None:

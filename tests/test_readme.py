@@ -1,6 +1,6 @@
 """The pages show what happens: their commands and programs run here as they are written.
 
-The files that a page names hold a slice of the material that it speaks of, so runs take seconds and
+The files that a page names hold a slice of the dataset that it speaks of, so runs take seconds and
 scores differ. What a page prints is compared with what is printed here, but for numbers, names of
 labels, and what `…` stands for.
 """
@@ -30,9 +30,9 @@ TIMEOUT = 300  # seconds, for a machine that is very busy
 class Page(NamedTuple):
     """What a page's `reviews.csv` and `later.csv` are made of."""
 
-    material: str
-    columns: dict[str, str]  # in the page's files, and in the material
-    labels: dict[str, str]  # in the material, and in the page's files
+    dataset: str
+    columns: dict[str, str]  # in the page's files, and in the dataset
+    labels: dict[str, str]  # in the dataset, and in the page's files
 
 
 PAGES = {
@@ -135,8 +135,8 @@ def run(tmp_path_factory: pytest.TempPathFactory):
 
 
 def write_slices(entry: Page, folder: Path) -> None:
-    """`reviews.csv` and `later.csv` with a slice each, evenly from the whole of the material."""
-    with fetched(entry.material).open(encoding="utf-8", newline="") as source:
+    """`reviews.csv` and `later.csv` with a slice each, evenly from the whole of the dataset."""
+    with fetched(entry.dataset).open(encoding="utf-8", newline="") as source:
         rows = list(csv.DictReader(source))
     rows = rows[:: len(rows) // (2 * ROWS)]
     for place, name in enumerate(("reviews.csv", "later.csv")):
@@ -148,14 +148,14 @@ def write_slices(entry: Page, folder: Path) -> None:
                 writer.writerow(row[column] for column in entry.columns.values())
 
 
-def fetched(material_name: str) -> Path:
+def fetched(dataset_name: str) -> Path:
     from bertolt.base.errors import DataError
     from bertolt.data import sample_data
 
     try:
-        return sample_data.fetch(material_name)
+        return sample_data.fetch(dataset_name)
     except DataError as error:
-        pytest.skip(f"{material_name}: {error.problem}")
+        pytest.skip(f"{dataset_name}: {error.problem}")
 
 
 @pytest.fixture(scope="module")
@@ -257,4 +257,4 @@ def test_both_pages_have_the_same_parts() -> None:
         for name in PAGES
     ]
     english, chinese = counts
-    assert chinese == [english[0] + 1, *english[1:]]  # one more: about the Chinese material
+    assert chinese == [english[0] + 1, *english[1:]]  # one more: about the Chinese dataset

@@ -16,15 +16,14 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertolt.base.errors import BertoltError, UsageError
+from bertolt.base.machine import cores
 from bertolt.corpus.options import EngineName
 from bertolt.corpus.parts import Part, Result, Setup, tokenize_part
 
@@ -41,11 +40,17 @@ def engine(name: EngineName, workers: int | None) -> Engine:
     return here if workers == 1 else in_processes
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _in_order(
+    parts: Iterable[Part], begin: Callable[[Part], Any], finish: Callable[[Any], Result], ahead: int
+) -> Generator[Result]:
+    """The results in the order of their parts, of which at most `ahead` are begun at a time."""
+    waiting: deque[Any] = deque()
+    for part in parts:
+        waiting.append(begin(part))
+        if len(waiting) >= ahead:
+            yield finish(waiting.popleft())
+    while waiting:
+        yield finish(waiting.popleft())
 
 
 def here(parts: Iterable[Part], setup: Setup, workers: int | None = None) -> Generator[Result]:
@@ -69,34 +74,42 @@ def _one_thread() -> Iterator[None]:
             os.environ[_THREADS] = before
 
 
+class _Worker(NamedTuple):
+    """A process that tokenizes, and the pipe to it, at whose other end is nobody else."""
+
+    process: BaseProcess
+    link: Connection
+
+
+class _LostError(Exception):
+    """A worker process has ended."""
+
+
 def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generator[Result]:
     """In processes of this machine, started afresh, one thread each.
 
     They end with this process, however it ends, and at once when the iterator is closed.
 
-    A `ProcessPoolExecutor` is not used: that of Python 3.11.2 waits without end where a process
-    dies while a part is on its way that is more than a pipe holds. Here each process has a pipe of
-    its own, with nobody else at its other end, and a thread that asks it for one part at a time.
+    A `ProcessPoolExecutor` is not used: its workers share a pipe for their results, of which it
+    keeps both ends open, so it waits without end where one dies in the middle of a result. Here
+    each process has a pipe of its own, and a thread that asks it for one part at a time.
 
     Raises:
         BertoltError: one of them was killed, or could not start.
     """
-    workers = workers or cores()
-    context = multiprocessing.get_context("spawn")
-    idle: SimpleQueue[_Worker] = SimpleQueue()
+    count = workers or cores()
     team: list[_Worker] = []
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[Future[Result]] = deque()
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    threads = ThreadPoolExecutor(count)
+
+    def begin(part: Part) -> Future[Result]:
+        if len(team) < count:
+            team.append(_start_worker())
+            idle.put(team[-1])
+        return threads.submit(_ask, idle, part, setup)
+
     try:
-        for part in parts:
-            if len(team) < workers:
-                team.append(_Worker.start(context, setup))
-                idle.put(team[-1])
-            waiting.append(pool.submit(_ask, idle, part))
-            if len(waiting) >= workers + _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from _in_order(parts, begin, Future.result, count + _AHEAD)
     except _LostError as error:
         raise BertoltError(
             "a worker process was killed; it may have run out of memory",
@@ -107,71 +120,40 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Ge
     finally:
         for worker in team:
             worker.process.kill()  # which ends what its thread waits for
-        pool.shutdown(cancel_futures=True)
+        threads.shutdown(cancel_futures=True)
         for worker in team:
             worker.process.join()
             worker.link.close()
 
 
-class _LostError(Exception):
-    """A worker process has ended."""
+def _start_worker() -> _Worker:
+    """Start a process that has the other end of the pipe alone, so it breaks when that dies.
 
-
-@dataclass
-class _Worker:
-    """A process that tokenizes, and the pipe to it.
-
-    Attributes:
-        process: that was started.
-        link: parts go in, results come out.
-        setup: the settings, until they have been sent.
+    All it needs goes over the pipe later: sent along with the start it would be waited for without
+    end where the process dies before it has read it.
     """
-
-    process: BaseProcess
-    link: Connection
-    setup: Setup | None
-
-    @classmethod
-    def start(cls, context: SpawnContext, setup: Setup) -> _Worker:
-        """Start a process. The other end of the pipe is its alone, so it breaks when that dies.
-
-        The settings go over the pipe later: sent along with the start they would be waited for
-        without end where the process dies before it has read them.
-        """
-        link, end = context.Pipe()
-        process = context.Process(target=_work, args=(end,), daemon=True)
-        with _interrupts_blocked():
-            process.start()
-        end.close()
-        return cls(process, link, setup)
-
-    def ask(self, part: Part) -> Result | Exception:
-        """The result of a part, or what went wrong with it.
-
-        Raises:
-            _LostError: the process has ended.
-        """
-        try:
-            if self.setup is not None:
-                self.link.send(self.setup)
-                self.setup = None
-            self.link.send(part)
-            found: Result | Exception = self.link.recv()
-        except (EOFError, OSError) as error:
-            raise _LostError from error
-        return found
+    context = multiprocessing.get_context("spawn")
+    link, end = context.Pipe()
+    process = context.Process(target=_work, args=(end,), daemon=True)
+    with _interrupts_blocked():
+        process.start()
+    end.close()
+    return _Worker(process, link)
 
 
-def _ask(idle: SimpleQueue[_Worker], part: Part) -> Result:
+def _ask(idle: SimpleQueue[_Worker], part: Part, setup: Setup) -> Result:
     """Have a part tokenized by a process that has nothing to do: there is one for each thread."""
     worker = idle.get()
     try:
-        found = worker.ask(part)
+        worker.link.send((part, setup))
+        answer: Result | Exception = worker.link.recv()
+    except (EOFError, OSError) as error:
+        raise _LostError from error
     finally:
         idle.put(worker)  # one that is lost too: it says so to the next as well
-    if isinstance(found, Exception):
-        raise found
-    return found
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _work(link: Connection) -> None:
@@ -179,9 +161,8 @@ def _work(link: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ[_THREADS] = "false"
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
-        setup: Setup = link.recv()
         while True:
-            link.send(_tokenize(link.recv(), setup))
+            link.send(_tokenize(*link.recv()))
 
 
 def _tokenize(part: Part, setup: Setup) -> Result | Exception:
@@ -238,13 +219,9 @@ def on_ray(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generato
         workers = workers or int(ray.cluster_resources().get("CPU", 1))
         task = ray.remote(num_cpus=1)(_tokenize_with)
         shared = ray.put(setup)
-        waiting: deque[Any] = deque()
-        for part in parts:
-            waiting.append(task.remote(part, shared))
-            if len(waiting) >= workers + _AHEAD:
-                yield ray.get(waiting.popleft())
-        while waiting:
-            yield ray.get(waiting.popleft())
+        yield from _in_order(
+            parts, lambda part: task.remote(part, shared), ray.get, workers + _AHEAD
+        )
     except ray.exceptions.RayError as error:
         raise BertoltError(
             f"Ray could not do a part ({error})",

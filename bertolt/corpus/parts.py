@@ -11,15 +11,16 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from bertolt.corpus.counts import PART_SAMPLE, CorpusCounts, LineSample, histogram
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Counts, Shard, Tokens, shard_bytes, token_type
-from bertolt.corpus.tally import PART_SAMPLE, LineSample, Tally, histogram
 
 REVISION = 1
 """Raised when the same text and settings give other bytes than before."""
@@ -91,27 +92,23 @@ class Result:
     key: str
     position: int
     data: bytes
-    tally: Tally
+    counts: CorpusCounts
 
 
 def tokenize_part(part: Part, setup: Setup) -> Result:
     """Split the documents into sentences, tokenize them, and build the shard."""
     documents = part.text.split(b"\0")
-    sentences: list[str] = []
-    counts = []
     sample = LineSample(PART_SAMPLE)
     for document in documents:
-        found = split_sentences(document.decode())
-        counts.append(len(found))
-        sentences += found
         sample.add(filter(None, map(bytes.strip, document.split(b"\n"))))
-    tokens, lengths = _encode(sentences, _backend(setup.tokenizer))
-    owners = np.repeat(np.arange(len(documents)), counts)
-    kept: NDArray[Any] = tokens.astype(token_type(setup.vocab_size))
-    text = _Text(kept, lengths, owners, part.sources)
+    by_document = [split_sentences(document.decode()) for document in documents]
+    tokens, lengths = _encode(list(chain(*by_document)), _backend(setup.tokenizer))
+    owners = np.repeat(np.arange(len(documents)), [len(sentences) for sentences in by_document])
+    narrow: NDArray[Any] = tokens.astype(token_type(setup.vocab_size))
+    text = _Text(narrow, lengths, owners, part.sources)
     apart = np.array([_is_held_out(document, setup.held_out) for document in documents])
     train, held_out = text.shard(~apart), text.shard(apart)
-    tally = Tally(
+    counts = CorpusCounts(
         train=train.counts,
         held_out=held_out.counts,
         sources=_by_source(train, held_out),
@@ -123,7 +120,7 @@ def tokenize_part(part: Part, setup: Setup) -> Result:
         sample=sample,
     )
     data = shard_bytes(train, held_out).to_pybytes()
-    return Result(part.number, part.key, part.position, data, tally)
+    return Result(part.number, part.key, part.position, data, counts)
 
 
 @lru_cache(maxsize=1)

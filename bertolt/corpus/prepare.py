@@ -11,15 +11,17 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bertolt.base.console import counting, say
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import write_text
 from bertolt.base.format import duration, plural
-from bertolt.corpus.engine import cores, engine
-from bertolt.corpus.options import PrepareOptions
+from bertolt.base.machine import cores
+from bertolt.corpus.counts import CorpusCounts
+from bertolt.corpus.engine import engine
+from bertolt.corpus.options import Objective, PrepareOptions
 from bertolt.corpus.parts import Part, Setup
 from bertolt.corpus.read import Found, Reader, find_sources, shard_size, tell_files
 from bertolt.corpus.shards import (
@@ -31,12 +33,13 @@ from bertolt.corpus.shards import (
     content_fingerprint,
     file_sha256,
 )
+from bertolt.corpus.staging import FinishedPart, StagingFolder, staging_folder
 from bertolt.corpus.statistics import statistics, summary, warnings_of
-from bertolt.corpus.tally import Tally
-from bertolt.corpus.workplace import Done, Workplace, workplace
 from bertolt.tokenization import BertTokenizer
 
 Corpora = Sequence[str | os.PathLike[str]]
+
+_GOES_ON = "the same command goes on from there"
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,23 @@ def prepare(corpus: Corpora, options: PrepareOptions | None = None) -> Prepared:
     found = find_sources(corpus, without=options.out.resolve())
     tell_files(found)
     tokenizer = BertTokenizer.from_pretrained(options.tokenizer)
-    with workplace(options.out, overwrite=options.overwrite) as work:
-        tokenizer.save_pretrained(work.corpus / TOKENIZER)
-        run = _Run(found, options, work, _setup(tokenizer, work, options))
+    with staging_folder(options.out, overwrite=options.overwrite) as staging:
+        tokenizer.save_pretrained(staging.corpus / TOKENIZER)
+        run = _Run(found, options, staging, _setup(tokenizer, staging, options))
         try:
             run.tokenize()
             manifest = run.finish()
         except BaseException:
-            _tell_kept(work)
+            if parts := staging.count_parts():
+                say(f"{plural(parts, 'part')} kept in {staging.folder}; {_GOES_ON}")
             raise
     seconds = time.monotonic() - start
     say(f"Saved to {options.out}: {plural(len(manifest.shards), 'shard')} in {duration(seconds)}")
     return Prepared(options.out, manifest, len(run.done), run.reused, seconds)
 
 
-def _setup(tokenizer: BertTokenizer, work: Workplace, options: PrepareOptions) -> Setup:
-    content = (work.corpus / TOKENIZER / "tokenizer.json").read_text(encoding="utf-8")
+def _setup(tokenizer: BertTokenizer, staging: StagingFolder, options: PrepareOptions) -> Setup:
+    content = (staging.corpus / TOKENIZER / "tokenizer.json").read_text(encoding="utf-8")
     say(f"Tokenizer: {plural(len(tokenizer), 'token')}, from {options.tokenizer}")
     return Setup(
         tokenizer=content,
@@ -105,27 +109,18 @@ def _setup(tokenizer: BertTokenizer, work: Workplace, options: PrepareOptions) -
     )
 
 
-def _tell_kept(work: Workplace) -> None:
-    parts = work.count_parts()
-    if parts:
-        say(f"{plural(parts, 'part')} kept in {work.folder}; the same command goes on from there")
-
-
-@dataclass
 class _Run:
-    """A run: what there is to do, and what is done."""
+    """A run: what there is to do, and what is done: the shards by number, and their counts."""
 
-    found: Found
-    options: PrepareOptions
-    work: Workplace
-    setup: Setup
-    done: dict[int, ShardEntry] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)
-    reused: int = 0
-
-    def __post_init__(self) -> None:
-        self.reader = Reader(self.found.sources, self.options)
-        self.size = self.options.shard_size or shard_size(self.found.bytes)
+    def __init__(
+        self, found: Found, options: PrepareOptions, staging: StagingFolder, setup: Setup
+    ) -> None:
+        self.found, self.options, self.staging, self.setup = found, options, staging, setup
+        self.reader = Reader(found.sources, options)
+        self.size = options.shard_size or shard_size(found.bytes)
+        self.done: dict[int, ShardEntry] = {}
+        self.counts = CorpusCounts()
+        self.reused = 0
 
     def tokenize(self) -> None:
         """Do every part that is not done."""
@@ -141,27 +136,26 @@ class _Run:
             closing(run(self._new_parts(), self.setup, workers)) as results,
         ):
             for result in results:
-                self._note(result.number, self.work.keep(result))
-                tokens += result.tally.all.tokens
+                self._note(result.number, self.staging.keep(result))
+                tokens += result.counts.all.tokens
                 show(tokens, result.position / max(self.found.bytes, 1))
         self._tell_reading()
 
-    def _note(self, number: int, done: Done) -> None:
-        self.done[number] = done.entry
-        self.tally.merge(done.tally)
+    def _note(self, number: int, part: FinishedPart) -> None:
+        self.done[number] = part.entry
+        self.counts.merge(part.counts)
 
     def _new_parts(self) -> Iterator[Part]:
         """The parts that no earlier run has done."""
-        new = 0
+        told = False
         for part in self._parts():
-            done = self.work.find(part.number, part.key)
-            if done is not None:
-                self._note(part.number, done)
+            if finished := self.staging.find(part.number, part.key):
+                self._note(part.number, finished)
                 self.reused += 1
                 continue
-            if not new and self.reused:
+            if self.reused and not told:
                 say(f"{plural(self.reused, 'part')} done by an earlier run; going on from there")
-            new += 1
+            told = True
             yield part
 
     def _parts(self) -> Iterator[Part]:
@@ -182,72 +176,41 @@ class _Run:
 
     def finish(self) -> Manifest:
         """Check what was found, write the manifest, and publish the folder."""
-        tally = self.tally
-        self._require_usable(tally)
-        entries = [self.done[number] for number in sorted(self.done)]
-        files = sorted((self.work.corpus / TOKENIZER).iterdir())
-        tokenizer = {path.name: file_sha256(path) for path in files}
-        names = [source.name for source in self.found.sources]
-        manifest = Manifest(
-            objective=self.options.objective,
-            max_length=self.options.max_length,
-            vocab_size=self.setup.vocab_size,
-            fingerprint=content_fingerprint(entries, tokenizer),
-            settings={
-                "documents": self.options.documents,
-                "encoding": self.options.encoding,
-                "held_out": self.options.held_out,
-                "shard_size": self.size,
-                "text": self.options.text,
-            },
-            sources=tuple(
-                SourceEntry(name, counts.documents, counts.sentences, counts.tokens)
-                for name, counts in ((n, tally.of_source(i)) for i, n in enumerate(names))
-            ),
-            shards=tuple(entries),
-            tokenizer=tokenizer,
-            statistics=statistics(tally, self.reader.account, len(names)),
-            warnings=tuple(warnings_of(tally, self.reader.account, names, self.options)),
-        )
-        write_text(self.work.corpus / MANIFEST, manifest.to_json())
+        _require_usable(self.counts, self.reader.account.documents, self.options.objective)
+        manifest = self._manifest()
+        write_text(self.staging.corpus / MANIFEST, manifest.to_json())
         for line in summary(manifest):
             say(line)
-        self.work.publish(entries)
+        self.staging.publish(manifest.shards)
         return manifest
 
-    def _require_usable(self, tally: Tally) -> None:
-        """Refuse a corpus without text, and one in which no sentence has another document.
-
-        Raises:
-            DataError: there is nothing to train on, or a single document for next sentences.
-        """
-        if not tally.all.tokens:
-            raise DataError("there is no text in the corpus", fix="look at its files")
-        if not tally.train.tokens:
-            raise UsageError(
-                "all documents are held out, and none is left to train on",
-                fix="use a smaller --held-out, or more text",
-            )
-        if self.options.objective == "mlm+nsp":
-            self._require_pairs(tally)
-
-    def _require_pairs(self, tally: Tally) -> None:
-        documents = self.reader.account.documents
-        if documents < 2:
-            raise DataError(
-                "the corpus is a single document, and half of the sentence pairs need a second"
-                " sentence from another one",
-                place="--objective mlm+nsp",
-                fix="part its documents by blank lines, use --documents lines if every line is one,"
-                " or train with --objective mlm",
-            )
-        if tally.train.documents < 2:
-            raise UsageError(
-                f"of {documents} documents one is left to train on, and half of the sentence pairs"
-                " need a second sentence from another one",
-                place="--objective mlm+nsp",
-                fix="use --held-out 0, or more text",
-            )
+    def _manifest(self) -> Manifest:
+        options, counts, account = self.options, self.counts, self.reader.account
+        shards = tuple(self.done[number] for number in sorted(self.done))
+        files = sorted((self.staging.corpus / TOKENIZER).iterdir())
+        tokenizer = {path.name: file_sha256(path) for path in files}
+        names = [source.name for source in self.found.sources]
+        return Manifest(
+            objective=options.objective,
+            max_length=options.max_length,
+            vocab_size=self.setup.vocab_size,
+            fingerprint=content_fingerprint(shards, tokenizer),
+            settings={
+                "documents": options.documents,
+                "encoding": options.encoding,
+                "held_out": options.held_out,
+                "shard_size": self.size,
+                "text": options.text,
+            },
+            sources=tuple(
+                SourceEntry(name, **asdict(counts.of_source(number)))
+                for number, name in enumerate(names)
+            ),
+            shards=shards,
+            tokenizer=tokenizer,
+            statistics=statistics(counts, account, len(names)),
+            warnings=tuple(warnings_of(counts, account, names, options)),
+        )
 
     def _tell_reading(self) -> None:
         if self.reused:
@@ -258,3 +221,33 @@ class _Run:
             say(f"  {path}: {column}")
         for reason, count in sorted(account.dropped.items()):
             say(f"  left out: {count:,} for {reason}")
+
+
+def _require_usable(counts: CorpusCounts, documents: int, objective: Objective) -> None:
+    """Refuse a corpus without text, and one in which no sentence has another document.
+
+    Raises:
+        DataError: there is nothing to train on, or a single document for next sentences.
+        UsageError: too much is held out.
+    """
+    if not counts.all.tokens:
+        raise DataError("there is no text in the corpus", fix="look at its files")
+    if not counts.train.tokens:
+        raise UsageError(
+            "all documents are held out, and none is left to train on",
+            fix="use a smaller --held-out, or more text",
+        )
+    pairs = "half of the sentence pairs need a second sentence from another one"
+    if objective == "mlm+nsp" and documents < 2:
+        raise DataError(
+            f"the corpus is a single document, and {pairs}",
+            place="--objective mlm+nsp",
+            fix="part its documents by blank lines, use --documents lines if every line is one,"
+            " or train with --objective mlm",
+        )
+    if objective == "mlm+nsp" and counts.train.documents < 2:
+        raise UsageError(
+            f"of {documents} documents one is left to train on, and {pairs}",
+            place="--objective mlm+nsp",
+            fix="use --held-out 0, or more text",
+        )

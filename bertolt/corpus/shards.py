@@ -88,6 +88,12 @@ class ShardEntry:
     train: Counts
     held_out: Counts
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """The same from what `dataclasses.asdict` gives."""
+        both = {name: Counts(**content[name]) for name in ("train", "held_out")}
+        return cls(**{**content, **both})
+
 
 @dataclass(frozen=True)
 class SourceEntry:
@@ -170,14 +176,9 @@ class Manifest:
             raise DataError("the manifest is damaged or was edited", place=place, fix=_AGAIN)
         values = {f.name: content[f.name] for f in fields(cls)}
         values["sources"] = tuple(SourceEntry(**entry) for entry in values["sources"])
-        values["shards"] = tuple(map(_shard_entry, values["shards"]))
+        values["shards"] = tuple(map(ShardEntry.from_dict, values["shards"]))
         values["warnings"] = tuple(values["warnings"])
         return cls(**values)
-
-
-def _shard_entry(entry: Mapping[str, Any]) -> ShardEntry:
-    both = {name: Counts(**entry[name]) for name in ("train", "held_out")}
-    return ShardEntry(**{**entry, **both})
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

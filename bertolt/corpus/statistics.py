@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bertolt.base.format import percent, plural
+from bertolt.corpus.counts import CorpusCounts, described
 from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.read import PIECE, Account
 from bertolt.corpus.shards import Counts, Manifest
-from bertolt.corpus.tally import Tally, described
 
 REPEATED_LINES = 0.2
 """Share of lines that were there before, above which a corpus is warned about."""
@@ -21,49 +21,49 @@ ONE_SOURCE = 0.9
 _SHOWN_SOURCES = 5
 
 
-def statistics(tally: Tally, account: Account, sources: int) -> dict[str, Any]:
+def statistics(counts: CorpusCounts, account: Account, sources: int) -> dict[str, Any]:
     """What the manifest keeps. Shares are from 0 to 1; lengths are in tokens."""
-    tokens = max(tally.all.tokens, 1)
+    tokens = max(counts.all.tokens, 1)
     return {
-        "unknown_share": round(tally.unknown / tokens, 6),
+        "unknown_share": round(counts.unknown / tokens, 6),
         "repeated_lines": {
-            "share": round(tally.sample.repeated, 6),
-            "lines_in_sample": tally.sample.lines,
-            "one_line_in": 2**tally.sample.level,
+            "share": round(counts.sample.repeated, 6),
+            "lines_in_sample": counts.sample.lines,
+            "one_line_in": 2**counts.sample.level,
         },
         "source_shares": [
-            round(tally.of_source(number).tokens / tokens, 6) for number in range(sources)
+            round(counts.of_source(number).tokens / tokens, 6) for number in range(sources)
         ],
-        "sentence_lengths": described(tally.sentences),
-        "document_lengths": described(tally.documents),
-        "longest_sentence": tally.longest,
-        "sentences_beyond_max_length": tally.long,
+        "sentence_lengths": described(counts.sentences),
+        "document_lengths": described(counts.documents),
+        "longest_sentence": counts.longest,
+        "sentences_beyond_max_length": counts.long,
         "documents_cut": account.cut,
         "left_out": dict(sorted(account.dropped.items())),
     }
 
 
 def warnings_of(
-    tally: Tally, account: Account, names: Sequence[str], options: PrepareOptions
+    counts: CorpusCounts, account: Account, names: Sequence[str], options: PrepareOptions
 ) -> Iterator[str]:
     """What may be wrong with a corpus, and what to do about it."""
-    repeated = tally.sample.repeated
+    repeated = counts.sample.repeated
     if repeated > REPEATED_LINES:
         yield (
             f"{percent(repeated)} of the lines were there before (estimated from"
-            f" {tally.sample.lines:,}): what is repeated is learned by heart; drop duplicates"
+            f" {counts.sample.lines:,}): what is repeated is learned by heart; drop duplicates"
         )
-    unknown = tally.unknown / max(tally.all.tokens, 1)
+    unknown = counts.unknown / max(counts.all.tokens, 1)
     if unknown > UNKNOWN_TOKENS:
         yield (
             f"{percent(unknown)} of the tokens are unknown to the tokenizer; learn one from this"
             " corpus with bertolt tokenizer"
         )
-    shares = [tally.of_source(n).tokens / max(tally.all.tokens, 1) for n in range(len(names))]
+    shares = [counts.of_source(n).tokens / max(counts.all.tokens, 1) for n in range(len(names))]
     if len(names) > 1 and max(shares) > ONE_SOURCE:
         name = names[shares.index(max(shares))]
         yield f"{percent(max(shares))} of the tokens are from {name}; the others hardly count"
-    if options.held_out and not tally.held_out.documents:
+    if options.held_out and not counts.held_out.documents:
         yield (
             f"no document is held out at --held-out {options.held_out:g}, so there will be no"
             " held-out loss; use a larger share"

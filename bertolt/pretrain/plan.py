@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from bertolt.base.errors import UsageError, nearest
@@ -97,10 +99,10 @@ class Memory:
     activations: float
     checkpointed: float
 
-    @property
-    def state(self) -> float:
-        """All but activations."""
-        return self.weights + self.gradients + self.optimizer + self.gathered
+    def all(self, *, recomputing: bool) -> float:
+        """The sum, with one kind of activations or the other."""
+        kept = self.checkpointed if recomputing else self.activations
+        return self.weights + self.gradients + self.optimizer + self.gathered + kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,35 +164,32 @@ class Plan:
         return asdict(self)
 
     def __str__(self) -> str:
-        return "\n".join([*self._run(), "", *self._memory(), "", *self._disk()])
+        return "\n".join([*_rows(self._run()), "", *self._memory(), "", *_rows(self._disk())])
 
-    def _run(self) -> list[str]:
-        each = plural(self.passes, "pass", "passes")
-        rows = [
-            ("model", f"{self.config}, {self.parameters / 1e6:,.1f} M parameters"),
-            ("tokens", f"{self.tokens:,}, {self.flops_per_token / 1e6:,.0f} MFLOP each"),
-            ("operations", f"{self.flops:.3g} FLOP"),
-            ("machine", f"{self.count} × {self.device}, {self.peak / 1e12:,.4g} TFLOP/s each"),
-            ("efficiency", f"{percent(self.efficiency)}: {self.efficiency_source}"),
-            (
-                "step",
-                f"{self.batch_tokens:,} tokens: {self.count} × {each} of {self.pass_tokens:,}",
-            ),
-            ("rate", f"{number(self.tokens_per_second)} tokens/s"),
-            ("time", f"{duration(self.seconds)}, {plural(self.steps, 'step')}"),
-        ]
+    def _run(self) -> dict[str, str]:
+        passes = plural(self.passes, "pass", "passes")
+        rows = {
+            "model": f"{self.config}, {self.parameters / 1e6:,.1f} M parameters",
+            "tokens": f"{self.tokens:,}, {self.flops_per_token / 1e6:,.0f} MFLOP each",
+            "operations": f"{self.flops:.3g} FLOP",
+            "machine": f"{self.count} × {self.device}, {self.peak / 1e12:,.4g} TFLOP/s each",
+            "efficiency": f"{percent(self.efficiency)}: {self.efficiency_source}",
+            "step": f"{self.batch_tokens:,} tokens: {self.count} × {passes} of "
+            f"{self.pass_tokens:,}",
+        }
         if self.count > 1:
-            rows.insert(-2, ("exchange", self._exchange()))
-        return [f"{name:<12}{value}" for name, value in rows]
+            rows["exchange"] = self._exchange()
+        rows["rate"] = f"{number(self.tokens_per_second)} tokens/s"
+        rows["time"] = f"{duration(self.seconds)}, {plural(self.steps, 'step')}"
+        return rows
 
     def _exchange(self) -> str:
         exchange, compute = 1e3 * self.exchange_seconds, 1e3 * self.compute_seconds
-        words = (
+        return (
             f"{_gigabytes(self.exchange_bytes)} a step and device, {exchange:.1f} ms beside "
             f"{compute:.1f} ms of computing"
+            + ("; it decides the time: a larger --batch-tokens helps" if exchange > compute else "")
         )
-        slow = self.exchange_seconds > self.compute_seconds
-        return words + ("; it decides the time: a larger --batch-tokens helps" if slow else "")
 
     def _memory(self) -> list[str]:
         columns = ("weights", "gradients", "optimizer", "gathered", "activations", "all")
@@ -198,9 +197,8 @@ class Plan:
         for each in self.memory:
             state = [each.weights, each.gradients, each.optimizer, each.gathered]
             for what, kept in (("", each.activations), (", recomputing", each.checkpointed)):
-                values = [*state, kept, each.state + kept]
-                line = f"{each.sharding + what:<22}"
-                lines.append(line + "".join(f"{_gigabytes(value):>13}" for value in values))
+                values = map(_gigabytes, [*state, kept, each.all(recomputing=bool(what))])
+                lines.append(f"{each.sharding + what:<22}" + "".join(f"{v:>13}" for v in values))
         return [*lines, *self._fits()]
 
     def _fits(self) -> list[str]:
@@ -209,26 +207,33 @@ class Plan:
         room = FITS * self.device_memory
         words = []
         for each in self.memory:
-            if each.state + each.activations <= room:
-                words.append(f"{each.sharding} fits")
-            elif each.state + each.checkpointed <= room:
-                words.append(f"{each.sharding} fits with gradient checkpointing")
-            else:
-                words.append(f"{each.sharding} does not fit")
+            fits = "fits with gradient checkpointing"
+            if each.all(recomputing=False) <= room:
+                fits = "fits"
+            elif each.all(recomputing=True) > room:
+                fits = "does not fit"
+            words.append(f"{each.sharding} {fits}")
         if self.fewest_shards is None:
             words.append("no number of shards is enough at this --pass-tokens")
         elif self.fewest_shards > 1:
             words.append(f"FSDP2 fits from {self.fewest_shards} shards on, recomputing")
         return [f"of {_gigabytes(self.device_memory)} each: {'; '.join(words)}"]
 
-    def _disk(self) -> list[str]:
+    def _disk(self) -> dict[str, str]:
         corpus = f"{plural(self.corpus_shards, 'shard')}, {_gigabytes(self.corpus_bytes)}"
-        rows = [
-            ("checkpoint", f"{_gigabytes(self.checkpoint_bytes)}, to go on from"),
-            ("model", f"{_gigabytes(self.model_bytes)}, to use"),
-            ("corpus", f"{corpus}, if each token is seen once"),
-        ]
-        return [f"{name:<12}{value}" for name, value in rows]
+        return {
+            "checkpoint": f"{_gigabytes(self.checkpoint_bytes)}, to go on from",
+            "model": f"{_gigabytes(self.model_bytes)}, to use",
+            "corpus": f"{corpus}, if each token is seen once",
+        }
+
+
+def _rows(rows: Mapping[str, str]) -> list[str]:
+    return [f"{name:<12}{value}" for name, value in rows.items()]
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.3g} GB" if count < 1e12 else f"{count / 1e12:,.3g} TB"
 
 
 def plan(options: PlanOptions) -> Plan:
@@ -252,31 +257,31 @@ def plan(options: PlanOptions) -> Plan:
 def _machine(config: BertConfig, options: PlanOptions) -> tuple[Device, float, str]:
     """What runs it, the share of its peak that is reached, and how that is known."""
     asked = None if options.gpus is None else parse_gpus(options.gpus)
-    if options.measure or asked is None:
-        from bertolt.pretrain.rates import gpu_here, measure_training, this_device
+    if asked is not None and not options.measure:
+        if options.efficiency is not None:
+            return asked, options.efficiency, "as stated"
+        return asked, ASSUMED_EFFICIENCY, "assumed, not measured; --efficiency states another"
 
-        if asked is not None and gpu_here() != asked.name:
-            raise UsageError(
-                f"--measure measures this machine, which has no {asked.name}",
-                fix="run it on one, or state --efficiency",
-            )
-        here = this_device(options.precision)
-        device = asked or here
-        if options.efficiency is None:
-            tokens = options.pass_tokens or (_CPU_TOKENS if here.on_cpu else _GPU_TOKENS)
-            rate = measure_training(
-                config,
-                options.precision,
-                length=options.length,
-                masked=options.masked,
-                tokens=tokens,
-            )
-            flops = rate * training_flops(config, options.length, options.masked)
-            return device, flops / device.peak, f"measured here, {rate:,.0f} tokens/s"
-        return device, options.efficiency, "as stated"
+    from bertolt.pretrain.rates import gpu_here, measure_training, this_device
+
+    if asked is not None and gpu_here() != asked.name:
+        raise UsageError(
+            f"--measure measures this machine, which has no {asked.name}",
+            fix="run it on one, or state --efficiency",
+        )
+    here = this_device(options.precision)
     if options.efficiency is not None:
-        return asked, options.efficiency, "as stated"
-    return asked, ASSUMED_EFFICIENCY, "assumed, not measured; --efficiency states another"
+        return here, options.efficiency, "as stated"
+    rate = measure_training(
+        config,
+        options.precision,
+        length=options.length,
+        masked=options.masked,
+        tokens=_pass(options, here),
+    )
+    device = asked or here
+    share = rate * training_flops(config, options.length, options.masked) / device.peak
+    return device, share, f"measured here, {rate:,.0f} tokens/s"
 
 
 def _compute(
@@ -292,7 +297,7 @@ def _compute(
     steps = math.ceil(tokens / batch)
     exchange_seconds = exchange / (1e9 * options.bandwidth)
     seconds = tokens / batch * max(compute, exchange_seconds)
-    room = None if device.memory is None else FITS * device.memory
+    memory = partial(_memory, config, options, passing, device.on_cpu)
     return Plan(
         config=options.config,
         parameters=counts.total,
@@ -313,11 +318,9 @@ def _compute(
         compute_seconds=compute,
         exchange_bytes=exchange,
         exchange_seconds=exchange_seconds,
-        memory=[
-            _memory(config, options, passing, shards, device.on_cpu) for shards in (1, device.count)
-        ][: min(2, device.count)],
+        memory=[memory(shards) for shards in sorted({1, device.count})],
         device_memory=device.memory,
-        fewest_shards=_fewest_shards(config, options, passing, room, device.on_cpu),
+        fewest_shards=_fewest_shards(memory, device.memory),
         checkpoint_bytes=3 * 4 * counts.total,
         model_bytes=4 * counts.total,
         corpus_shards=math.ceil(tokens / SHARD_TOKENS),
@@ -325,9 +328,13 @@ def _compute(
     )
 
 
+def _pass(options: PlanOptions, device: Device) -> int:
+    return options.pass_tokens or (_CPU_TOKENS if device.on_cpu else _GPU_TOKENS)
+
+
 def _cut(options: PlanOptions, device: Device) -> tuple[int, int, int]:
     """Tokens of a pass, passes of a step on each device, tokens of a step on all of them."""
-    passing = options.pass_tokens or (_CPU_TOKENS if device.on_cpu else _GPU_TOKENS)
+    passing = _pass(options, device)
     share = (options.batch_tokens or passing * device.count) / device.count
     passes = math.ceil(share / passing)
     passing = math.ceil(share / passes)
@@ -335,7 +342,7 @@ def _cut(options: PlanOptions, device: Device) -> tuple[int, int, int]:
 
 
 def _memory(
-    config: BertConfig, options: PlanOptions, tokens: int, shards: int, on_cpu: bool
+    config: BertConfig, options: PlanOptions, tokens: int, on_cpu: bool, shards: int
 ) -> Memory:
     """Bytes on each of `shards` devices that share one model."""
     counts = count_parameters(config)
@@ -355,18 +362,13 @@ def _memory(
     )
 
 
-def _fewest_shards(
-    config: BertConfig, options: PlanOptions, tokens: int, room: float | None, on_cpu: bool
-) -> int | None:
+def _fewest_shards(memory: Callable[[int], Memory], room: float | None) -> int | None:
+    """The first power of two that is enough, when everything is computed again that can be."""
     if room is None:
         return None
-    shards = 1
-    while shards <= _MOST_SHARDS:
-        found = _memory(config, options, tokens, shards, on_cpu)
-        if found.state + found.checkpointed <= room:
-            return shards
-        shards *= 2
-    return None
+    numbers = (2**power for power in range(_MOST_SHARDS.bit_length()))
+    fits = (n for n in numbers if memory(n).all(recomputing=True) <= FITS * room)
+    return next(fits, None)
 
 
 def activation_bytes(
@@ -429,7 +431,3 @@ def parse_gpus(words: str) -> Device:
         peak=1e12 * gpu.teraflops,
         memory=1e9 * gpu.gigabytes,
     )
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:,.3g} GB" if count < 1e12 else f"{count / 1e12:,.3g} TB"

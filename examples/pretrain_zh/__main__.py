@@ -43,7 +43,7 @@ def parse(words: list[str]) -> Options:
         help="mlm, mlm+nsp or both (default: both)")  # fmt: skip
     add("--seeds", type=int, default=3, help="fine-tuning runs from each start (default: 3)")
     add("--steps", type=int, help="of pretraining (default: as bertolt pretrain has it)")
-    add("--rows", type=int, help="rows of each material, for a quick try (default: all)")
+    add("--rows", type=int, help="rows of each dataset, for a quick try (default: all)")
     add("--config", default="small", help="shape of the encoders (default: small)")
     add("--epochs", type=float, default=EPOCHS, help=f"of fine-tuning (default: {EPOCHS})")
     given = vars(parser.parse_args(words))

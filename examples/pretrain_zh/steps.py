@@ -34,7 +34,7 @@ class Options:
         objectives: what encoders are pretrained for.
         seeds: fine-tuning runs from each start, with the seeds 1, 2, ….
         steps: of pretraining; None: as long as `bertolt pretrain` takes by itself.
-        rows: of each material; None: all.
+        rows: of each sample dataset; None: all.
         config: shape of the encoders.
         epochs: of fine-tuning.
     """

@@ -41,7 +41,7 @@ class Review(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What became of the materials."""
+    """What became of the sample datasets."""
 
     news: int
     reviews: int
@@ -75,11 +75,11 @@ class Texts:
 
 
 def write_texts(folder: Path, most: int | None) -> Counts:
-    """Fetch the materials, divide them, and write the parts; what is there is not done again.
+    """Fetch the datasets, divide them, and write the parts; what is there is not done again.
 
     Args:
         folder: for the files.
-        most: rows of each material to take; None: all.
+        most: rows of each dataset to take; None: all.
     """
     record = folder / "counts.json"
     if record.exists():

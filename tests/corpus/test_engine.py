@@ -6,11 +6,14 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -117,6 +120,26 @@ def test_what_goes_wrong_with_a_part_is_told_with_where(setup: Setup) -> None:
         list(engine.in_processes(iter([wrong]), setup, 2))
     assert "in tokenize_part" in told.value.__notes__[0]
     assert children() == before
+
+
+@posix
+def test_a_result_that_breaks_off_is_a_worker_that_was_killed(setup: Setup) -> None:
+    link, end = multiprocessing.Pipe()
+
+    def work() -> None:
+        end.recv()
+        os.write(end.fileno(), struct.pack("!i", 1000) + b"the beginning")
+        end.close()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    idle: SimpleQueue[engine._Worker] = SimpleQueue()
+    idle.put(engine._Worker(multiprocessing.Process(), link))
+    (part,) = parts(1, setup, [])
+    with pytest.raises(engine._LostError):
+        engine._ask(idle, part, setup)
+    assert idle.qsize() == 1
+    worker.join()
 
 
 UNGUARDED = """

@@ -68,8 +68,8 @@ def test_tokens_are_those_of_the_tokenizer(
     train, held_out = shards(result, tmp_path)
     assert content(train) == encoded(texts, tokenizer)
     assert content(held_out) == []
-    assert result.tally.train == train.counts
-    assert result.tally.unknown == 0
+    assert result.counts.train == train.counts
+    assert result.counts.unknown == 0
 
 
 def test_what_has_no_token_leaves_no_sentence_and_no_document(
@@ -104,7 +104,7 @@ def test_counts(tokenizer_folder: Path) -> None:
     setup = setup_of(tokenizer_folder, max_length=8)
     tally = run(
         ["good bad ☃.\ngood bad ☃.", "the film was good and long.", "short"], setup, [0, 2, 2]
-    ).tally
+    ).counts
     assert tally.train == Counts(3, 4, 16)
     assert tally.sources == {0: Counts(1, 2, 8), 2: Counts(2, 2, 8)}
     assert tally.unknown == 2

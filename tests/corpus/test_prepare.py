@@ -21,7 +21,7 @@ from bertolt.corpus.options import PrepareOptions
 from bertolt.corpus.parts import tokenize_part
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Corpus, Shard
-from bertolt.corpus.workplace import FILES
+from bertolt.corpus.staging import FILES
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.conftest import Said
 from tests.corpus.texts import bytes_below, text_of
@@ -147,6 +147,7 @@ def test_what_it_says(corpus: Path, bertolt: Run, tokenizer_folder: Path, tmp_pa
         f"Saved to {out}: 1 shard in ",
     ):
         assert line in said.err, line
+    assert "earlier run" not in said.err
 
 
 # ---- warnings ----
@@ -299,7 +300,9 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert f"3 parts kept in {tmp_path / '.out.preparing'}; the same command goes on" in said
     result = prepare.prepare([corpus], options())
     assert (result.reused, result.parts) == (3, whole.parts)
-    assert f"3 of {whole.parts} parts had been done by an earlier run" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "3 parts done by an earlier run; going on from there" in said
+    assert f"3 of {whole.parts} parts had been done by an earlier run" in said
     assert bytes_below(tmp_path / "out") == bytes_below(tmp_path / "whole")
     assert names(tmp_path) == {"corpus", "out", "whole"}
 

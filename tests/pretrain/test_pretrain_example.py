@@ -1,4 +1,4 @@
-"""`examples/pretrain_zh` on small materials of made-up text: who sees what, and the results."""
+"""`examples/pretrain_zh` on small sets of made-up text: who sees what, and the results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sentences(choose: random.Random, letters: str) -> str:
     return "。".join(found) + "。"
 
 
-def write_material(name: str, contents: dict[str, str]) -> None:
+def write_dataset(name: str, contents: dict[str, str]) -> None:
     """Put files where `fetch` finds them whole, so that it needs no network."""
     from bertolt.data import sample_data
 
@@ -48,7 +48,7 @@ def write_material(name: str, contents: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with both materials: texts that repeat, contradict each other, and quote another."""
+    """A cache with both sets: texts that repeat, contradict each other, and quote another."""
     folder = tmp_path_factory.mktemp("cache")
     choose = random.Random(0)
     news = [sentences(choose, PLAIN) for _ in range(ROWS)]
@@ -61,9 +61,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = "".join(f"{text},{label}\n" for text, label in rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTOLT_CACHE", str(folder))
-        write_material("zh-reviews", {"zh-reviews.csv": f"text,label\n{table}"})
+        write_dataset("zh-reviews", {"zh-reviews.csv": f"text,label\n{table}"})
         lines = "".join(f"{line}\n" for line in [*news, news[0], reviews[60][0]])
-        write_material("people-daily", {"people-daily.jsonl": "", "people-daily.txt": lines})
+        write_dataset("people-daily", {"people-daily.jsonl": "", "people-daily.txt": lines})
     return folder
 
 

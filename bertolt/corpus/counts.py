@@ -9,9 +9,9 @@ them estimates that of all (distinct sampling: Gibbons, VLDB 2001).
 from __future__ import annotations
 
 import hashlib
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import add
 from typing import Any, Self
 
 import numpy as np
@@ -72,27 +72,10 @@ class LineSample:
         """Estimated share of lines that were there before; 0 without lines."""
         return 1 - len(self.seen) / self.lines if self.seen else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        hashes = np.fromiter(self.seen, np.uint64, len(self.seen))
-        times = np.fromiter(self.seen.values(), np.uint32, len(self.seen))
-        return {"level": self.level, "hashes": _packed(hashes), "times": _packed(times)}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """What `to_dict` was made of."""
-        hashes = np.frombuffer(b64decode(content["hashes"]), np.uint64).tolist()
-        times = np.frombuffer(b64decode(content["times"]), np.uint32).tolist()
-        return cls(PART_SAMPLE, content["level"], dict(zip(hashes, times, strict=True)))
-
-
-def _packed(numbers: NDArray[Any]) -> str:
-    return b64encode(numbers.tobytes()).decode("ascii")
-
 
 @dataclass
-class Tally:
-    """What was counted in a part, or in all of them.
+class CorpusCounts:
+    """What was counted in a part, or in all of them; plain values but for the nested classes.
 
     Attributes:
         train: documents to train on.
@@ -112,8 +95,8 @@ class Tally:
     unknown: int = 0
     long: int = 0
     longest: int = 0
-    sentences: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
-    documents: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
+    sentences: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    documents: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     sample: LineSample = field(default_factory=LineSample)
 
     @property
@@ -125,58 +108,37 @@ class Tally:
         """What is from a source."""
         return self.sources.get(number, Counts())
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: CorpusCounts) -> None:
         """Add what another one has counted."""
         self.train += other.train
         self.held_out += other.held_out
         for source, counts in other.sources.items():
-            self.sources[source] = self.sources.get(source, Counts()) + counts
+            self.sources[source] = self.of_source(source) + counts
         self.unknown += other.unknown
         self.long += other.long
         self.longest = max(self.longest, other.longest)
-        self.sentences = self.sentences + other.sentences
-        self.documents = self.documents + other.documents
+        self.sentences = list(map(add, self.sentences, other.sentences))
+        self.documents = list(map(add, self.documents, other.documents))
         self.sample.merge(other.sample)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return {
-            "train": asdict(self.train),
-            "held_out": asdict(self.held_out),
-            "sources": {str(number): asdict(counts) for number, counts in self.sources.items()},
-            "unknown": self.unknown,
-            "long": self.long,
-            "longest": self.longest,
-            "sentences": self.sentences.tolist(),
-            "documents": self.documents.tolist(),
-            "sample": self.sample.to_dict(),
-        }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """What `to_dict` was made of."""
-        return cls(
-            train=Counts(**content["train"]),
-            held_out=Counts(**content["held_out"]),
-            sources={int(number): Counts(**c) for number, c in content["sources"].items()},
-            unknown=content["unknown"],
-            long=content["long"],
-            longest=content["longest"],
-            sentences=np.array(content["sentences"], np.int64),
-            documents=np.array(content["documents"], np.int64),
-            sample=LineSample.from_dict(content["sample"]),
-        )
+        """The same from what `dataclasses.asdict` gives, also when it has been JSON."""
+        both = {name: Counts(**content[name]) for name in ("train", "held_out")}
+        sources = {int(number): Counts(**counts) for number, counts in content["sources"].items()}
+        seen = {int(hashed): times for hashed, times in content["sample"]["seen"].items()}
+        sample = LineSample(**{**content["sample"], "seen": seen})
+        return cls(**{**content, **both, "sources": sources, "sample": sample})
 
 
-def histogram(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many lengths (1 or more) each bucket has, (BUCKETS,)."""
-    return np.bincount(np.frexp(lengths)[1], minlength=BUCKETS)
+def histogram(lengths: NDArray[np.int64]) -> list[int]:
+    """How many lengths (1 or more) each of the `BUCKETS` has."""
+    buckets: list[int] = np.bincount(np.frexp(lengths)[1], minlength=BUCKETS).tolist()
+    return buckets
 
 
-def described(buckets: NDArray[np.int64]) -> dict[str, int]:
+def described(buckets: Sequence[int]) -> dict[str, int]:
     """A histogram with its bounds in words: {"1": 3, "2-3": 10, "4-7": 2}."""
-    found = {}
-    for bucket in np.flatnonzero(buckets).tolist():
-        low, high = 2 ** (bucket - 1), 2**bucket - 1
-        found[f"{low}-{high}" if high > low else str(low)] = int(buckets[bucket])
-    return found
+    bounds = {"1": buckets[1]}
+    bounds |= {f"{2 ** (b - 1)}-{2**b - 1}": buckets[b] for b in range(2, len(buckets))}
+    return {words: count for words, count in bounds.items() if count}

@@ -13,10 +13,10 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from bertolt.base.files import (
     disk_errors,
@@ -27,9 +27,9 @@ from bertolt.base.files import (
     write_atomically,
     write_text,
 )
+from bertolt.corpus.counts import CorpusCounts
 from bertolt.corpus.parts import Result
-from bertolt.corpus.shards import MANIFEST, SHARDS, TOKENIZER, Counts, ShardEntry, file_sha256
-from bertolt.corpus.tally import Tally
+from bertolt.corpus.shards import MANIFEST, SHARDS, TOKENIZER, ShardEntry, file_sha256
 
 FILES = frozenset({MANIFEST, SHARDS, TOKENIZER})
 """Names that a run writes, and that `--overwrite` may replace."""
@@ -37,17 +37,16 @@ FILES = frozenset({MANIFEST, SHARDS, TOKENIZER})
 _PARTS, _CORPUS = "parts", "corpus"
 
 
-@dataclass(frozen=True)
-class Done:
+class FinishedPart(NamedTuple):
     """A part whose shard is written."""
 
     entry: ShardEntry
-    tally: Tally
+    counts: CorpusCounts
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """A run's own folder; `workplace` makes one.
+class StagingFolder:
+    """A run's own folder; `staging_folder` makes one.
 
     Attributes:
         out: the folder that it will become.
@@ -64,37 +63,40 @@ class Workplace:
         """The corpus that is being made."""
         return self.folder / _CORPUS
 
-    def find(self, number: int, key: str) -> Done | None:
+    def find(self, number: int, key: str) -> FinishedPart | None:
         """A part that an earlier run has done with the same key, if its shard is whole."""
         try:
             content = json.loads(self._record(number).read_text(encoding="utf-8"))
-            entry = _entry(content["entry"])
+            entry = ShardEntry.from_dict(content["entry"])
             whole = file_sha256(self.corpus / SHARDS / entry.file) == entry.sha256
-            tally = Tally.from_dict(content["tally"])
+            part = FinishedPart(entry, CorpusCounts.from_dict(content["counts"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None  # not there, or not whole: it is done again
-        return Done(entry, tally) if whole and content["key"] == key else None
+        return part if whole and content["key"] == key else None
 
-    def keep(self, result: Result) -> Done:
+    def keep(self, result: Result) -> FinishedPart:
         """Write the shard of a part, and then the record that says so.
 
         Raises:
             BertoltError: the file system refused; the parts before are kept.
         """
-        name = f"{result.number:05}-{result.key[:12]}.arrow"
+
+        def write(path: Path) -> None:
+            path.write_bytes(result.data)
+
         entry = ShardEntry(
-            file=name,
+            file=f"{result.number:05}-{result.key[:12]}.arrow",
             sha256=hashlib.sha256(result.data).hexdigest(),
             bytes=len(result.data),
-            train=result.tally.train,
-            held_out=result.tally.held_out,
+            train=result.counts.train,
+            held_out=result.counts.held_out,
         )
-        write_atomically(self.corpus / SHARDS / name, lambda path: _write(path, result.data))
-        content = {"key": result.key, "entry": asdict(entry), "tally": result.tally.to_dict()}
-        write_text(self._record(result.number), json.dumps(content))
-        return Done(entry, result.tally)
+        write_atomically(self.corpus / SHARDS / entry.file, write)
+        record = {"key": result.key, "entry": asdict(entry), "counts": asdict(result.counts)}
+        write_text(self._record(result.number), json.dumps(record))
+        return FinishedPart(entry, result.counts)
 
-    def publish(self, entries: list[ShardEntry]) -> None:
+    def publish(self, entries: Iterable[ShardEntry]) -> None:
         """Leave nothing but these shards beside the manifest, and let it become the output.
 
         Raises:
@@ -117,17 +119,8 @@ class Workplace:
         return sum(1 for _ in (self.folder / _PARTS).glob("*.json"))
 
 
-def _entry(content: dict[str, Any]) -> ShardEntry:
-    both = {name: Counts(**content[name]) for name in ("train", "held_out")}
-    return ShardEntry(**{**content, **both})
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
 @contextlib.contextmanager
-def workplace(out: Path, *, overwrite: bool) -> Iterator[Workplace]:
+def staging_folder(out: Path, *, overwrite: bool) -> Iterator[StagingFolder]:
     """Claim the folder beside `out`, with what an earlier run has left in it.
 
     It is gone afterwards if `out` was published or nothing was done; else it stays.
@@ -141,17 +134,17 @@ def workplace(out: Path, *, overwrite: bool) -> Iterator[Workplace]:
     folder = real.parent / f".{real.name}.preparing"
     fix = "wait until it is done, or choose another --out"
     with no_empty_parents(real), held_folder(folder, fix=fix, out=out):
-        work = Workplace(out, folder, overwrite)
+        staging = StagingFolder(out, folder, overwrite)
         try:
             require_free(out, overwrite=overwrite, ours=FILES)
             with disk_errors(out):
-                shutil.rmtree(work.corpus / TOKENIZER, ignore_errors=True)
-                (work.corpus / SHARDS).mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(staging.corpus / TOKENIZER, ignore_errors=True)
+                (staging.corpus / SHARDS).mkdir(parents=True, exist_ok=True)
                 (folder / _PARTS).mkdir(exist_ok=True)
-                _remove_halves(work.corpus, work.corpus / SHARDS, folder / _PARTS)
-            yield work
+                _remove_halves(staging.corpus, staging.corpus / SHARDS, folder / _PARTS)
+            yield staging
         finally:
-            if not work.corpus.exists() or not work.count_parts():
+            if not staging.corpus.exists() or not staging.count_parts():
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertolt.corpus.counts import CorpusCounts, LineSample, described, histogram
 from bertolt.corpus.shards import Counts
-from bertolt.corpus.tally import LineSample, Tally, described, histogram
 
 lines = st.lists(st.sampled_from([str(number).encode() for number in range(30)]), max_size=60)
 
@@ -51,9 +52,9 @@ def test_a_small_sample_estimates_the_share_of_a_large_corpus() -> None:
     assert sample.repeated == pytest.approx(exact, abs=0.02)
 
 
-def test_a_tally_comes_back_from_json_and_adds_up() -> None:
-    def tally(seed: int) -> Tally:
-        return Tally(
+def test_counts_come_back_from_json_and_add_up() -> None:
+    def counts_of(seed: int) -> CorpusCounts:
+        return CorpusCounts(
             train=Counts(1, 2, 3 + seed),
             held_out=Counts(0, 1, 1),
             sources={seed: Counts(1, 2, 3), 7: Counts(1, 1, 1)},
@@ -65,9 +66,9 @@ def test_a_tally_comes_back_from_json_and_adds_up() -> None:
             sample=sample_of([b"a", b"a", str(seed).encode()], 2048),
         )
 
-    total = Tally()
+    total = CorpusCounts()
     for seed in (1, 2):
-        total.merge(Tally.from_dict(json.loads(json.dumps(tally(seed).to_dict()))))
+        total.merge(CorpusCounts.from_dict(json.loads(json.dumps(asdict(counts_of(seed))))))
     assert total.train == Counts(2, 4, 9)
     assert total.all == Counts(2, 6, 11)
     assert total.of_source(7) == Counts(2, 2, 2)
