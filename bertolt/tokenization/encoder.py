@@ -129,7 +129,7 @@ class TextEncoder(TokenizerBase):
         rows, truncated = self._encode(inputs, add_special_tokens, how)
         self._account(rows, truncated, lengths[2])
         self._pad_rows(rows, lengths, pad_to_multiple_of, padding_side)
-        wanted = {
+        asked_for = {
             "token_type_ids": return_token_type_ids,
             "attention_mask": return_attention_mask,
             "special_tokens_mask": return_special_tokens_mask,
@@ -139,7 +139,7 @@ class TextEncoder(TokenizerBase):
         owners = list(range(len(rows)))
         if return_overflowing_tokens:
             owners, rows = _with_overflow(rows)
-        fields = self._fields(rows, wanted)
+        fields = self._fields(rows, asked_for)
         if return_overflowing_tokens:
             fields["overflow_to_sample_mapping"] = owners
         elif not inputs.batched and return_tensors is None:
@@ -193,10 +193,10 @@ class TextEncoder(TokenizerBase):
         tails = repeat(None) if second is None else self._in_chunks(second, encode)
         rows = []
         for head, tail in zip(heads, tails, strict=second is not None):
-            kept = how.kept(head, tail)
-            cut = len(head) - kept[0], len(tail or ()) - kept[1]
-            how.cut(head, kept[0])
-            how.cut(tail, kept[1])
+            first_keeps, second_keeps = how.lengths(head, tail)
+            cut = len(head) - first_keeps, len(tail or ()) - second_keeps
+            how.cut(head, first_keeps)
+            how.cut(tail, second_keeps)
             row = self._backend.post_process(head, tail)
             rows.append(EncodedPair(row.ids, None if tail is None else row.type_ids, *cut))
         return rows
@@ -306,14 +306,15 @@ class TextEncoder(TokenizerBase):
             raise explain_refusal(inputs, error) from error
         for head, pair in zip(heads, inputs.pairs, strict=True):
             tail = None if pair is None else next(tails)
-            kept = how.kept(head, tail)
-            lost = 0 if how.overflow else len(head) + len(tail or ()) - sum(kept)
+            first_keeps, second_keeps = how.lengths(head, tail)
+            lost = len(head) - first_keeps + len(tail or ()) - second_keeps
+            lost = 0 if how.overflow else lost
             truncated += Truncated(int(lost > 0), lost)
-            if how.overflow and tail is not None and kept[1] < len(tail):
+            if how.overflow and tail is not None and second_keeps < len(tail):
                 # As the second of two it has the segment id that overflowing rows take from it.
                 tail = self._bare().encode([] if words else "", pair, words)
-            how.cut(head, kept[0])
-            how.cut(tail, kept[1])
+            how.cut(head, first_keeps)
+            how.cut(tail, second_keeps)
             rows.append(self._backend.post_process(head, tail, add_special_tokens))
         return rows, truncated
 
@@ -361,10 +362,10 @@ class TextEncoder(TokenizerBase):
         for row in rows:
             row.pad(length, **filling)
 
-    def _fields(self, rows: list[Encoding], wanted: Mapping[str, bool | None]) -> dict[str, Any]:
+    def _fields(self, rows: list[Encoding], asked_for: Mapping[str, bool | None]) -> dict[str, Any]:
         """The fields asked for, None meaning those of `model_input_names`, one entry a row."""
         fields: dict[str, Any] = {"input_ids": [row.ids for row in rows]}
-        for name, asked in wanted.items():
+        for name, asked in asked_for.items():
             if asked or (asked is None and name in self.model_input_names):
                 fields[name] = [_FIELDS[name](row) for row in rows]
         return fields

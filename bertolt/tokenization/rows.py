@@ -43,7 +43,7 @@ class Truncation:
     stride: int = 0
     overflow: bool = False
 
-    def kept(self, head: Encoding, tail: Encoding | None) -> tuple[int, int]:
+    def lengths(self, head: Encoding, tail: Encoding | None) -> tuple[int, int]:
         """How many tokens stay of a text and of its pair, both without special tokens.
 
         Raises:
@@ -217,14 +217,14 @@ def kept_lengths(first: int, pair: int | None, room: int, strategy: Strategy) ->
             "truncation='only_second', and a text that is too long has no pair",
             fix="use truncation=True",
         )
-    kept = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
-    if kept[strategy == "only_second"] <= 0:
+    lengths = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
+    if lengths[strategy == "only_second"] <= 0:
         raise DataError(
             f"truncation={strategy!r} cannot make a pair of {first} and {second} tokens fit"
             f" into {room}: nothing would stay of the text to be cut",
             fix="use truncation=True, which may cut both, or a larger max_length",
         )
-    return kept
+    return lengths
 
 
 def with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -276,9 +276,9 @@ def as_columns(features: Any) -> dict[str, Any]:
                     )
         features = {name: [row[name] for row in features] for name in features[0]}
     if not isinstance(features, Mapping) or "input_ids" not in features:
-        found = ", ".join(features) if isinstance(features, Mapping) else type(features).__name__
+        names = ", ".join(features) if isinstance(features, Mapping) else type(features).__name__
         raise DataError(
-            f"what is to be padded has no input_ids; found: {found}",
+            f"what is to be padded has no input_ids; found: {names}",
             fix="pass what the tokenizer returned: a list of such rows, or one such batch",
         )
     return dict(features)
