@@ -75,8 +75,8 @@ class Span(NamedTuple):
     end: int
 
 
-def _span(found: tuple[int, int] | None) -> Span | None:
-    return None if found is None else Span(*found)
+def _span(ends: tuple[int, int] | None) -> Span | None:
+    return None if ends is None else Span(*ends)
 
 
 class BatchEncoding(dict[str, Any]):

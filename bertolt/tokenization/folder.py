@@ -63,7 +63,7 @@ class _Files:
     """Where each file is; None for one that there is not."""
 
     place: str
-    found: Mapping[str, Path]
+    paths: Mapping[str, Path]
 
     def json(self, name: str) -> dict[str, Any]:
         """The content of a JSON file; empty if there is no such file.
@@ -71,7 +71,7 @@ class _Files:
         Raises:
             CheckpointError: it is damaged, or a value that is read from it is of the wrong type.
         """
-        path = self.found.get(name)
+        path = self.paths.get(name)
         if path is None:
             return {}
         try:
@@ -101,11 +101,11 @@ def read_tokenizer(
     files = _locate(name_or_path, hub)
     config = {**files.json(_SPECIAL_MAP), **files.json(CONFIG), **overrides}
     special = {name: _token(config[name]) for name in NAMED_TOKENS if config.get(name)}
-    if TOKENIZER in files.found:
-        backend, casing = _from_json(files.found[TOKENIZER], config, overrides)
+    if TOKENIZER in files.paths:
+        backend, casing = _from_json(files.paths[TOKENIZER], config, overrides)
         # tokenizer.json already says how these tokens take the space around them.
         special = {name: token_text(token) for name, token in special.items()}
-    elif VOCAB in files.found:
+    elif VOCAB in files.paths:
         backend, casing = _from_vocab(files, config, special, overrides)
     else:
         raise CheckpointError(
@@ -198,32 +198,32 @@ def _locate(name_or_path: str | os.PathLike[str], hub: Mapping[str, Any]) -> _Fi
 def _from_json(
     path: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> tuple[Tokenizer, str]:
-    """The backend of a `tokenizer.json`, its casing as told, and how that is known."""
+    """The backend of a `tokenizer.json`, and how it is known whether to lower-case."""
     try:
         backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises bare Exception for a file that it cannot read
         raise _unreadable(path, error) from error
-    wanted = {name: config[name] for name in _CASING if config.get(name) is not None}
+    casing = _casing(config)
     if "strip_accents" in config:
-        wanted["strip_accents"] = config["strip_accents"]  # null: as lower-casing is
+        casing["strip_accents"] = config["strip_accents"]  # null: as lower-casing is
     normalizer = backend.normalizer
     if not isinstance(normalizer, BertNormalizer):
-        given = [name for name in _CASING if name in overrides]
-        if given:
+        changed = [name for name in _CASING if name in overrides]
+        if changed:
             raise UsageError(
-                f"{given[0]} cannot be changed: the normalizer of this file is not BERT's",
+                f"{changed[0]} cannot be changed: the normalizer of this file is not BERT's",
                 place=str(path),
-                fix=f"leave {given[0]} out",
+                fix=f"leave {changed[0]} out",
             )
         return backend, f"{TOKENIZER}: its own normalizer"
     backend.normalizer = BertNormalizer(
         clean_text=normalizer.clean_text,
-        handle_chinese_chars=wanted.get("tokenize_chinese_chars", normalizer.handle_chinese_chars),
-        strip_accents=wanted.get("strip_accents", normalizer.strip_accents),
-        lowercase=wanted.get("do_lower_case", normalizer.lowercase),
+        handle_chinese_chars=casing.get("tokenize_chinese_chars", normalizer.handle_chinese_chars),
+        strip_accents=casing.get("strip_accents", normalizer.strip_accents),
+        lowercase=casing.get("do_lower_case", normalizer.lowercase),
     )
-    told = _told(wanted, overrides)
-    return backend, told or f"{TOKENIZER}: lowercase={normalizer.lowercase}"
+    source = _casing_source(casing, overrides)
+    return backend, source or f"{TOKENIZER}: lowercase={normalizer.lowercase}"
 
 
 def _from_vocab(
@@ -240,26 +240,31 @@ def _from_vocab(
             place=files.place,
             fix=f"load it with its own library and save a {TOKENIZER}",
         )
-    vocab = read_vocab(files.found[VOCAB])
+    vocab = read_vocab(files.paths[VOCAB])
     guessed, reason = guess_lower_case(vocab)
-    wanted = {key: config[key] for key in _CASING if config.get(key) is not None}
+    casing = _casing(config)
     backend = bert_backend(
         vocab,
-        do_lower_case=wanted.get("do_lower_case", guessed),
-        strip_accents=wanted.get("strip_accents"),
-        tokenize_chinese_chars=wanted.get("tokenize_chinese_chars", True),
+        do_lower_case=casing.get("do_lower_case", guessed),
+        strip_accents=casing.get("strip_accents"),
+        tokenize_chinese_chars=casing.get("tokenize_chinese_chars", True),
         special_tokens=special,
         added_tokens=_added_tokens(files, config, vocab, set(map(token_text, special.values()))),
     )
-    return backend, _told(wanted, overrides) or reason
+    return backend, _casing_source(casing, overrides) or reason
 
 
-def _told(wanted: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+def _casing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that say how case, accents and Chinese characters are treated."""
+    return {name: config[name] for name in _CASING if config.get(name) is not None}
+
+
+def _casing_source(casing: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
     """Who said whether to lower-case, or an empty string when nobody did."""
-    if "do_lower_case" not in wanted:
+    if "do_lower_case" not in casing:
         return ""
     source = "given" if "do_lower_case" in overrides else CONFIG
-    return f"{source}: do_lower_case={wanted['do_lower_case']}"
+    return f"{source}: do_lower_case={casing['do_lower_case']}"
 
 
 def _added_tokens(

@@ -30,14 +30,56 @@ PADDINGS: tuple[PadTo, ...] = ("longest", "max_length", "do_not_pad")
 class Truncation:
     """Rows are cut by `strategy` to `max_length` tokens, special ones counted.
 
-    With `overflow`, what is cut becomes further rows, each repeating `stride` tokens.
+    Attributes:
+        special: special tokens around a text, and around a pair.
+        overflow: what is cut becomes further rows, each repeating `stride` tokens.
+        side: the side that is cut.
     """
 
     strategy: Strategy
     max_length: int
+    special: tuple[int, int]
+    side: Side
     stride: int = 0
     overflow: bool = False
-    side: Side = "right"
+
+    def lengths(self, head: Encoding, tail: Encoding | None) -> tuple[int, int]:
+        """How many tokens stay of a text and of its pair, both without special tokens.
+
+        Raises:
+            UsageError: the special tokens do not fit, or the text that is to be cut is not there.
+            DataError: cutting a text whole would not be enough.
+        """
+        special = self.special[tail is not None]
+        if self.max_length < special:
+            raise UsageError(
+                f"max_length={self.max_length} cannot hold the {special} special tokens",
+                fix="use a larger max_length, or add_special_tokens=False",
+            )
+        pair = None if tail is None else len(tail)
+        return kept_lengths(len(head), pair, self.max_length - special, self.strategy)
+
+    def cut(self, text: Encoding | None, keep: int) -> None:
+        """Cut a text, in place, to `keep` tokens; the rest overflows if that is asked for.
+
+        Raises:
+            UsageError: a row would repeat all that it keeps.
+        """
+        if text is None or keep >= len(text):
+            return
+        if not self.overflow:
+            # The backend puts what it cuts into pieces and, for a pair, later joins every piece of
+            # one with every piece of the other. Two steps leave it a single piece of one token.
+            text.truncate(keep + 1, direction=self.side)
+            text.truncate(keep, direction=self.side)
+            return
+        if keep <= self.stride:
+            raise UsageError(
+                f"max_length={self.max_length} leaves {keep} tokens of a text to a row, and"
+                f" stride={self.stride} repeats as many: the rows would not get on",
+                fix="use a larger max_length, or a smaller stride",
+            )
+        text.truncate(keep, stride=self.stride, direction=self.side)
 
 
 @dataclass(frozen=True)
@@ -175,33 +217,14 @@ def kept_lengths(first: int, pair: int | None, room: int, strategy: Strategy) ->
             "truncation='only_second', and a text that is too long has no pair",
             fix="use truncation=True",
         )
-    kept = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
-    if kept[strategy == "only_second"] <= 0:
+    lengths = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
+    if lengths[strategy == "only_second"] <= 0:
         raise DataError(
             f"truncation={strategy!r} cannot make a pair of {first} and {second} tokens fit"
             f" into {room}: nothing would stay of the text to be cut",
             fix="use truncation=True, which may cut both, or a larger max_length",
         )
-    return kept
-
-
-def shorten(encoding: Encoding, keep: int, how: Truncation) -> None:
-    """Cut an encoding, in place, to `keep` tokens; the rest overflows if `how` says so.
-
-    Raises:
-        UsageError: a row would repeat all that it keeps.
-    """
-    if not how.overflow:
-        # The backend puts what it cuts into pieces and, for a pair, later joins every piece of one
-        # with every piece of the other. Two steps leave it a single piece of one token.
-        encoding.truncate(keep + 1, direction=how.side)
-    elif keep <= how.stride:
-        raise UsageError(
-            f"max_length={how.max_length} leaves {keep} tokens of a text to a row, and"
-            f" stride={how.stride} repeats as many: the rows would not get on",
-            fix="use a larger max_length, or a smaller stride",
-        )
-    encoding.truncate(keep, stride=how.stride if how.overflow else 0, direction=how.side)
+    return lengths
 
 
 def with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -253,9 +276,9 @@ def as_columns(features: Any) -> dict[str, Any]:
                     )
         features = {name: [row[name] for row in features] for name in features[0]}
     if not isinstance(features, Mapping) or "input_ids" not in features:
-        found = ", ".join(features) if isinstance(features, Mapping) else type(features).__name__
+        names = ", ".join(features) if isinstance(features, Mapping) else type(features).__name__
         raise DataError(
-            f"what is to be padded has no input_ids; found: {found}",
+            f"what is to be padded has no input_ids; found: {names}",
             fix="pass what the tokenizer returned: a list of such rows, or one such batch",
         )
     return dict(features)

@@ -236,9 +236,9 @@ class TokenizerBase:
         added: list[str | AddedToken] = []
         for name, value in special_tokens_dict.items():
             if name in ("extra_special_tokens", "additional_special_tokens"):
-                kept = [] if replace_extra_special_tokens else self.extra_special_tokens
+                before = [] if replace_extra_special_tokens else self.extra_special_tokens
                 tokens = several(value)
-                texts = [*kept, *map(token_text, tokens)]
+                texts = [*before, *map(token_text, tokens)]
                 self.extra_special_tokens = list(dict.fromkeys(texts))
                 added += tokens
             else:
@@ -270,8 +270,8 @@ class TokenizerBase:
         """The id of a token, or the ids of tokens; the unknown token's for one not there."""
         if not isinstance(tokens, str):
             return [self.convert_tokens_to_ids(token) for token in tokens]
-        found = self._backend.token_to_id(tokens)
-        return self.unk_token_id if found is None else found
+        token_id = self._backend.token_to_id(tokens)
+        return self.unk_token_id if token_id is None else token_id
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """The token of an id, or the tokens of ids; None for an id that is not there."""

@@ -165,21 +165,21 @@ def learn_vocab(
     for word, count in words.items():
         for letter in word:
             letters[letter] += count
-    kept = sorted(letters, key=lambda letter: (-letters[letter], letter))[:limit_alphabet]
-    inside = {letter for word in words for letter in word[1:]}.intersection(kept)
-    fixed = [*special_tokens, *sorted(kept), *(f"##{letter}" for letter in sorted(inside))]
+    alphabet = sorted(letters, key=lambda letter: (-letters[letter], letter))[:limit_alphabet]
+    inside = {letter for word in words for letter in word[1:]}.intersection(alphabet)
+    fixed = [*special_tokens, *sorted(alphabet), *(f"##{letter}" for letter in sorted(inside))]
     if len(fixed) > vocab_size:
         raise UsageError(
-            f"vocab_size={vocab_size} cannot hold the special tokens and the {len(kept)} characters"
-            " of the text, at the start of a word and inside",
+            f"vocab_size={vocab_size} cannot hold the special tokens and the {len(alphabet)}"
+            " characters of the text, at the start of a word and inside",
             fix=f"raise vocab_size above {len(fixed)}, or pass limit_alphabet",
         )
     trainer = WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         special_tokens=fixed,
-        initial_alphabet=kept,
-        limit_alphabet=len(kept),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         show_progress=False,
     )
     backend = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))

@@ -66,27 +66,20 @@ CHINESE = [
 Pair = tuple[BertTokenizer, PreTrainedTokenizerBase]
 
 
-def _trained(folder: Path, texts: list[str], lowercase: bool) -> Pair:
-    BertTokenizer.train(texts * 5, 400, lowercase=lowercase).save_pretrained(folder)
-    (folder / "tokenizer.json").unlink()
-    peer = transformers.BertTokenizer.from_pretrained(folder)
-    return BertTokenizer.from_pretrained(folder), peer
+def _opened(peer: type, folder: Path) -> Pair:
+    return BertTokenizer.from_pretrained(folder), peer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module", params=["english", "cased", "chinese"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Our tokenizer and the peer's, opened from the same files."""
     if request.param == "english":
-        peer = transformers.AutoTokenizer.from_pretrained(REAL)
-        return BertTokenizer.from_pretrained(REAL), peer
+        return _opened(transformers.AutoTokenizer, REAL)
     folder = tmp_path_factory.mktemp(request.param)
-    return _trained(folder, ENGLISH if request.param == "cased" else CHINESE, False)
-
-
-@pytest.fixture(scope="module")
-def english() -> Pair:
-    peer = transformers.AutoTokenizer.from_pretrained(REAL)
-    return BertTokenizer.from_pretrained(REAL), peer
+    texts = ENGLISH if request.param == "cased" else CHINESE
+    BertTokenizer.train(texts * 5, 400, lowercase=False).save_pretrained(folder)
+    (folder / "tokenizer.json").unlink()
+    return _opened(transformers.BertTokenizer, folder)
 
 
 @pytest.fixture(autouse=True)
@@ -418,8 +411,7 @@ ADDED = ["newword", "[E1] is [E2] here", "a [E1]b", "newwords new word", "[MASK]
 
 def test_added_tokens_and_round_trips(both: Pair, tmp_path: Path) -> None:
     """Tokens are added alike, and what either saves the other opens with equal results."""
-    ours = BertTokenizer.from_pretrained(both[0].name_or_path)
-    peer = type(both[1]).from_pretrained(both[0].name_or_path)
+    ours, peer = _opened(type(both[1]), both[0].name_or_path)
     for tokenizer in (ours, peer):
         assert tokenizer.add_tokens(["newword", "new-er"]) == 2
         assert tokenizer.add_special_tokens({"additional_special_tokens": ["[E1]", "[E2]"]}) == 2
@@ -472,10 +464,7 @@ def test_vocab_alone_and_the_old_layout(tmp_path: Path) -> None:
         '{"additional_special_tokens": ["[E1]"], "mask_token": {"content": "[MASK]",'
         ' "lstrip": true, "rstrip": false, "single_word": false, "normalized": false}}'
     )
-    pair = (
-        BertTokenizer.from_pretrained(tmp_path),
-        transformers.BertTokenizer.from_pretrained(tmp_path),
-    )
+    pair = _opened(transformers.BertTokenizer, tmp_path)
     assert len(pair[0]) == len(pair[1]) == 30_524
     for text in [*PIECES, "a [E1] foobar [MASK] x", "foobar[E1]"]:
         # Not the tokens' texts: the peer lower-cases that of an extra special token.
@@ -483,11 +472,13 @@ def test_vocab_alone_and_the_old_layout(tmp_path: Path) -> None:
         assert {**ours} == {**peer}
 
 
-def test_train_like_the_peer(english: Pair) -> None:
+def test_train_like_the_peer() -> None:
     """The same merges, where no tie leaves a choice: the same tokens for the words of the text."""
     texts = ["low low low low low lower lower newest newest newest newest newest newest"] * 3
     ours = BertTokenizer.train(texts, 60, min_frequency=0)
-    peer = english[1].train_new_from_iterator([texts], 60, show_progress=False)
+    peer = transformers.AutoTokenizer.from_pretrained(REAL).train_new_from_iterator(
+        [texts], 60, show_progress=False
+    )
     for word in ("low", "lower", "newest"):
         assert ours.tokenize(word) == peer.tokenize(word) == [word]
 

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.tokenization import (
     AutoTokenizer,
     BatchEncoding,
@@ -29,7 +27,6 @@ from bertolt.tokenization import (
     vocabulary,
 )
 from bertolt.tokenization.folder import UNLIMITED
-from bertolt.tokenization.rows import kept_lengths
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "cat", "sat", "on", "mat", "##s", "un", "##aff", "##able", ".", ",", "今", "天"]
@@ -362,29 +359,6 @@ def test_training_refusals() -> None:
 # ---- encoding and its account ----
 
 
-@given(
-    st.integers(0, 60),
-    st.one_of(st.none(), st.integers(0, 60)),
-    st.integers(0, 50),
-    st.sampled_from(["longest_first", "only_first", "only_second"]),
-)
-@settings(derandomize=True, deadline=None)
-def test_kept_lengths(first: int, pair: int | None, room: int, strategy: str) -> None:
-    try:
-        kept = kept_lengths(first, pair, room, strategy)
-    except BertoltError:
-        assert first + (pair or 0) > room
-        assert strategy != "longest_first"
-        return
-    assert 0 <= kept[0] <= first
-    assert 0 <= kept[1] <= (pair or 0)
-    assert sum(kept) == min(first + (pair or 0), room) or room == 0
-    if strategy == "longest_first" and pair is not None and kept != (first, pair):
-        # Neither was cut below what the other keeps, give or take the odd token.
-        cut = [k for k, full in zip(kept, (first, pair), strict=True) if k < full]
-        assert min(cut) >= max(kept) - 1 or len(cut) == 1
-
-
 def test_what_is_cut_is_counted_and_told_once(tokenizer: BertTokenizer) -> None:
     texts = ["the cat", "the cat sat on the mat", "the cat sat on the mat on the mat"]
     with pytest.warns(UserWarning, match="2 of 3 texts were longer than 6 tokens and lost 7"):
@@ -558,11 +532,6 @@ def test_batch_encoding_is_a_dict_with_attributes(tokenizer: BertTokenizer) -> N
     assert batch.input_ids is batch["input_ids"]
     assert batch.n_sequences == 2
     assert batch.tokens() == ["[CLS]", "the", "cat", "##s", "[SEP]", "mat", "[SEP]"]
-    assert batch.word_ids(0) == [None, 0, 1, 1, None, 0, None]
-    assert batch.sequence_ids() == [None, 0, 0, 0, None, 1, None]
-    assert batch.char_to_token(7) == 3
-    assert batch.char_to_token(0, 0, 1) == 5
-    assert batch.word_to_tokens(1) == (2, 4)
     assert batch.token_to_chars(0, 3).end == 8
     assert batch.token_to_word(-4) == 1
     assert batch[1].tokens[1] == "on"
@@ -632,7 +601,6 @@ def test_special_tokens_around_ids(tokenizer: BertTokenizer) -> None:
     assert tokenizer.create_token_type_ids_from_sequences([5], [6, 7]) == [0, 0, 0, 1, 1, 1]
     assert tokenizer.build_inputs_with_special_tokens([5]) == tokenizer("the")["input_ids"]
     assert tokenizer.get_special_tokens_mask([5, 6]) == [1, 0, 0, 1]
-    assert tokenizer.get_special_tokens_mask([2, 5], already_has_special_tokens=True) == [1, 0]
 
 
 # ---- vocabulary ----
