@@ -24,35 +24,6 @@ from bertolt.models.dropout import dropout
 KeysValues = tuple[Tensor, Tensor]
 
 
-@dataclass
-class Watched:
-    """What a forward pass collects on its way, one tensor a layer; None where it need not.
-
-    Attributes:
-        hidden_states: (T, H) before the first layer and after each.
-        attentions: (B, N, S, S).
-        cross_attentions: (B, N, S, K).
-    """
-
-    hidden_states: list[Tensor] | None = None
-    attentions: list[Tensor] | None = None
-    cross_attentions: list[Tensor] | None = None
-
-    @classmethod
-    def asked(cls, *, hidden_states: bool, attentions: bool) -> Watched:
-        """Empty lists for what is asked for."""
-        return cls(
-            hidden_states=[] if hidden_states else None,
-            attentions=[] if attentions else None,
-            cross_attentions=[] if attentions else None,
-        )
-
-    @property
-    def anything(self) -> bool:
-        """Whether there is something to collect."""
-        return self.hidden_states is not None or self.attentions is not None
-
-
 class Attend(Protocol):
     """What a layer needs to know of attention."""
 

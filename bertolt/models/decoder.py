@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
-from bertolt.models.attend import Context, KeyValueCache, Source, Watched
+from bertolt.models.attend import Context, KeyValueCache, Source
 from bertolt.models.bert import BertModel
 from bertolt.models.config import BertConfig
+from bertolt.models.forward_pass import ForwardPass
 from bertolt.models.heads import BertOnlyMLMHead, LanguageModel
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
@@ -107,15 +108,15 @@ class BertLMHeadModel(LanguageModel):
             self._require_positions(int(packed.position_ids[: packed.num_tokens].max()) + 1)
         source = self._source(encoder_hidden_states, encoder_attention_mask, packed, cache)
         context = Context(cache=cache, source=source)
-        watched = self.watch(output_hidden_states, output_attentions)
-        output = self.leave(self.run(packed, watched, context), packed, padded, watched)
+        forward_pass = self.forward_pass(output_hidden_states, output_attentions)
+        output = self.leave(self.run(packed, forward_pass, context), packed, padded, forward_pass)
         return output if return_dict else output.to_tuple()
 
     def run(
-        self, batch: PackedBatch, watched: Watched, context: Context | None = None
+        self, batch: PackedBatch, forward_pass: ForwardPass, context: Context | None = None
     ) -> CausalLMOutput:
         """`logits` (num_tokens, V); with labels (T,), those of tokens with a labelled successor."""
-        hidden = self.bert.encode(batch, watched, context)
+        hidden = self.bert.encode(batch, forward_pass, context)
         labels, words = self.labels_for(batch), hidden[: batch.num_tokens]
         if labels is not None:
             labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
@@ -133,17 +134,17 @@ class BertLMHeadModel(LanguageModel):
         output: ModelOutput,
         batch: PackedBatch,
         padded: PaddedLayout | None,
-        watched: Watched,
+        forward_pass: ForwardPass,
     ) -> ModelOutput:
         """As every model, with the maps of cross-attention; behind a cache, maps of all tokens."""
         assert isinstance(output, CausalLMOutput)
-        if watched.cross_attentions:
-            maps = watched.cross_attentions
+        if forward_pass.cross_attentions:
+            maps = forward_pass.cross_attentions
             output.cross_attentions = tuple(
                 each if padded is None else padded.unpack_maps(each, keys=False) for each in maps
             )
-        super().leave(output, batch, padded, watched)
-        own = watched.attentions
+        super().leave(output, batch, padded, forward_pass)
+        own = forward_pass.attentions
         if own and padded is not None and own[0].shape[-1] > batch.max_seqlen:
             # Keys that the cache had are no columns of this batch.
             output.attentions = tuple(padded.unpack_maps(each, keys=False) for each in own)
@@ -321,7 +322,7 @@ class BertLMHeadModel(LanguageModel):
 
     def _next_logits(self, batch: PackedBatch, context: Context) -> Tensor:
         """(B, V) logits of the token behind each sequence."""
-        hidden = self.bert.encode(batch, Watched(), context)
+        hidden = self.bert.encode(batch, ForwardPass(), context)
         last = hidden.index_select(0, batch.cu_seqlens[1:].long() - 1)
         logits: Tensor = self.cls.predictions(last)
         return logits.float()

@@ -17,9 +17,9 @@ from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport
 from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
 from bertolt.models import initialize
-from bertolt.models.attend import Watched
 from bertolt.models.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
 from bertolt.models.config import BertConfig
+from bertolt.models.forward_pass import EncoderLayers, ForwardPass
 from bertolt.models.losses import count_labels, mean_loss
 from bertolt.models.outputs import ModelOutput
 from bertolt.models.resize import resize_vocabulary
@@ -264,21 +264,32 @@ class PreTrainedModel(Loadable):
             position_ids,
             {name: value for name, value in given.items() if value is not None},
         )
-        watched = self.watch(output_hidden_states, output_attentions)
-        output = self.leave(self.run(packed, watched), packed, padded, watched)
+        forward_pass = self.forward_pass(output_hidden_states, output_attentions)
+        output = self.leave(self.run(packed, forward_pass), packed, padded, forward_pass)
         return output if return_dict else output.to_tuple()
 
-    def watch(self, hidden_states: bool | None, attentions: bool | None) -> Watched:
-        """What to collect on the way: what is asked for, else what the config says."""
+    def answer(self, batch: PackedBatch, encoder: EncoderLayers) -> ModelOutput:
+        """As a call with a packed batch; frozen layers stand in for the encoder's own.
+
+        Args:
+            batch: of B sequences, with or without targets.
+            encoder: layers of this very model, from `bertolt.models.frozen`; for `inference_mode`.
+        """
+        packed, _ = self.enter(batch, None, None, None, None, {})
+        forward_pass = ForwardPass(encoder=encoder)
+        return self.leave(self.run(packed, forward_pass), packed, None, forward_pass)
+
+    def forward_pass(self, hidden_states: bool | None, attentions: bool | None) -> ForwardPass:
+        """Collecting on its way what is asked for, else what the config says."""
         config = self.config
-        return Watched.asked(
+        return ForwardPass.collecting(
             hidden_states=config.output_hidden_states if hidden_states is None else hidden_states,
             attentions=config.output_attentions if attentions is None else attentions,
         )
 
     @abc.abstractmethod
-    def run(self, batch: PackedBatch, watched: Watched) -> ModelOutput:
-        """Outputs and loss of a packed batch; `watched` collects what else was asked for."""
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> ModelOutput:
+        """Outputs and loss of a packed batch; `forward_pass` collects what else was asked for."""
 
     def enter(
         self,
@@ -387,13 +398,13 @@ class PreTrainedModel(Loadable):
         output: ModelOutput,
         batch: PackedBatch,
         padded: PaddedLayout | None,
-        watched: Watched,
+        forward_pass: ForwardPass,
     ) -> ModelOutput:
-        """Put loss and what was watched into the output; lay all out as the batch came in."""
+        """Put loss and what was collected into the output; lay all out as the batch came in."""
         if output.loss_terms:
             output.loss = mean_loss(output.loss_terms, batch.loss_counts)  # type: ignore[attr-defined]
             self.has_learned |= self.training and torch.is_grad_enabled()
-        states, maps = watched.hidden_states, watched.attentions
+        states, maps = forward_pass.hidden_states, forward_pass.attentions
         if states is not None:
             output.hidden_states = tuple(state.narrow(0, 0, batch.num_tokens) for state in states)
         if maps is not None:

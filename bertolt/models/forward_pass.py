@@ -1,0 +1,67 @@
+"""What one forward pass is run with beside its batch: what it collects, and by which layers.
+
+Shapes: B sequences, T packed tokens, H hidden, N heads, S queries and K keys of the longest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from bertolt.models.attention import AttentionLayout
+
+
+class OutputRows(NamedTuple):
+    """The rows of the last hidden states that a head reads: the last layer computes no others.
+
+    Attributes:
+        rows: (R,) their places among T tokens.
+        first_tokens: they are the first token of each sequence, and R is B.
+    """
+
+    rows: Tensor
+    first_tokens: bool = False
+
+
+class EncoderLayers(Protocol):
+    """The layers of an encoder in another form, as `bertolt.models.frozen` builds them."""
+
+    def __call__(
+        self, hidden: Tensor, layout: AttentionLayout, only: OutputRows | None = None
+    ) -> Tensor:
+        """As `BertEncoder`: (T, H) to (T, H), or to (R, H)."""
+
+
+@dataclass
+class ForwardPass:
+    """What every head passes on to the backbone.
+
+    The lists collect one tensor a layer; they are None where nobody asks for them.
+
+    Attributes:
+        hidden_states: (T, H) before the first layer and after each.
+        attentions: (B, N, S, S).
+        cross_attentions: (B, N, S, K).
+        encoder: layers that answer in place of the model's own; they collect nothing.
+    """
+
+    hidden_states: list[Tensor] | None = None
+    attentions: list[Tensor] | None = None
+    cross_attentions: list[Tensor] | None = None
+    encoder: EncoderLayers | None = None
+
+    @classmethod
+    def collecting(cls, *, hidden_states: bool, attentions: bool) -> ForwardPass:
+        """Through the model's own layers, with empty lists for what is asked for."""
+        return cls(
+            hidden_states=[] if hidden_states else None,
+            attentions=[] if attentions else None,
+            cross_attentions=[] if attentions else None,
+        )
+
+    @property
+    def collects(self) -> bool:
+        """Whether there is something to collect."""
+        return self.hidden_states is not None or self.attentions is not None
