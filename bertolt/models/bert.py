@@ -22,9 +22,6 @@ from bertolt.models import fused
 from bertolt.models.attend import (
     Across,
     Attend,
-    Context,
-    KeyValueCache,
-    PaddedAttend,
     SelfAttend,
 )
 from bertolt.models.attention import AttentionLayout
@@ -330,53 +327,23 @@ class BertModel(PreTrainedModel):
         return BertModelOutput(last_hidden_state=hidden, pooler_output=pooled)
 
     def encode(
-        self,
-        batch: PackedBatch,
-        forward_pass: ForwardPass,
-        context: Context | None = None,
-        only: OutputRows | None = None,
+        self, batch: PackedBatch, forward_pass: ForwardPass, only: OutputRows | None = None
     ) -> Tensor:
         """The hidden states of a packed batch: (T, H), or (R, H) of the rows that are needed."""
-        assert only is None or context is None, "attention across looks from every token"
+        embedded = self.embeddings(batch)
         if forward_pass.encoder is not None:
-            assert context is None, "a decoder is never frozen"
-            return forward_pass.encoder(self.embeddings(batch), AttentionLayout(batch), only)
-        early = None if forward_pass.collects else only
-        context = context or Context()
-        across = None
-        if context.source is not None:
-            across = Across(
-                context.source.hidden,
-                PaddedAttend.across(
-                    batch,
-                    context.source.batch,
-                    cache=context.cache,
-                    maps=forward_pass.cross_attentions,
-                ),
-            )
-        hidden: Tensor = self.encoder(
-            self.embeddings(batch),
-            self._attend(batch, forward_pass.attentions, context.cache),
-            only=early,
-            across=across,
-            states=forward_pass.hidden_states,
-        )
-        if context.cache is not None:
-            context.cache.advance(batch)
+            return forward_pass.encoder(embedded, AttentionLayout(batch), only)
+        attend = forward_pass.attend(batch, causal=self.config.is_decoder)
+        if attend is None:
+            attend = SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
+        # Whoever collects, or looks across, wants every token of the last layer.
+        across = forward_pass.across(batch)
+        early = None if forward_pass.collects or across is not None else only
+        states = forward_pass.hidden_states
+        hidden: Tensor = self.encoder(embedded, attend, only=early, across=across, states=states)
         if only is not None and early is None:
             hidden = hidden.index_select(0, only.rows)
         return hidden
-
-    def _attend(
-        self,
-        batch: PackedBatch,
-        maps: list[Tensor] | None = None,
-        cache: KeyValueCache | None = None,
-    ) -> Attend:
-        causal = self.config.is_decoder
-        if maps is not None or cache is not None:
-            return PaddedAttend.within(batch, causal=causal, cache=cache, maps=maps)
-        return SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
 
     def pool_first(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """The pooled first tokens: (B, H). The same numbers as `run`'s, for less work."""

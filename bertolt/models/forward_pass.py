@@ -1,6 +1,6 @@
 """What one forward pass is run with beside its batch: what it collects, and by which layers.
 
-Shapes: B sequences, T packed tokens, H hidden, N heads, S queries and K keys of the longest.
+Shapes: B sequences, T packed tokens, H hidden, N heads, S tokens of the longest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from bertolt.data.batch import PackedBatch
+from bertolt.models.attend import Across, Attend, PaddedAttend, seen_within
 from bertolt.models.attention import AttentionLayout
 
 
@@ -43,25 +45,24 @@ class ForwardPass:
     Attributes:
         hidden_states: (T, H) before the first layer and after each.
         attentions: (B, N, S, S).
-        cross_attentions: (B, N, S, K).
         encoder: layers that answer in place of the model's own; they collect nothing.
     """
 
     hidden_states: list[Tensor] | None = None
     attentions: list[Tensor] | None = None
-    cross_attentions: list[Tensor] | None = None
     encoder: EncoderLayers | None = None
-
-    @classmethod
-    def collecting(cls, *, hidden_states: bool, attentions: bool) -> ForwardPass:
-        """Through the model's own layers, with empty lists for what is asked for."""
-        return cls(
-            hidden_states=[] if hidden_states else None,
-            attentions=[] if attentions else None,
-            cross_attentions=[] if attentions else None,
-        )
 
     @property
     def collects(self) -> bool:
         """Whether there is something to collect."""
         return self.hidden_states is not None or self.attentions is not None
+
+    def attend(self, batch: PackedBatch, *, causal: bool) -> Attend | None:
+        """How tokens attend within their sequences; None: through the attention seam."""
+        if self.attentions is None:
+            return None
+        return PaddedAttend(batch, batch, seen_within(batch, causal=causal), self.attentions)
+
+    def across(self, batch: PackedBatch) -> Across | None:
+        """What else the tokens look at: nothing, but in a decoder."""
+        return None

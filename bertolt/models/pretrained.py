@@ -282,10 +282,9 @@ class PreTrainedModel(Loadable):
     def forward_pass(self, hidden_states: bool | None, attentions: bool | None) -> ForwardPass:
         """Collecting on its way what is asked for, else what the config says."""
         config = self.config
-        return ForwardPass.collecting(
-            hidden_states=config.output_hidden_states if hidden_states is None else hidden_states,
-            attentions=config.output_attentions if attentions is None else attentions,
-        )
+        states = config.output_hidden_states if hidden_states is None else hidden_states
+        maps = config.output_attentions if attentions is None else attentions
+        return ForwardPass(hidden_states=[] if states else None, attentions=[] if maps else None)
 
     @abc.abstractmethod
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> ModelOutput:
