@@ -221,20 +221,18 @@ class BertLMHeadModel(LanguageModel):
             new = batch if isinstance(batch, Tensor) else input_ids
             if isinstance(new, Tensor) and isinstance(attention_mask, Tensor):
                 attention_mask, position_ids = _new_part(cache, new, attention_mask, position_ids)
-        given = {
-            "labels": labels,
-            "next_sentence_label": next_sentence_label,
-            "start_positions": start_positions,
-            "end_positions": end_positions,
-        }
-        packed, padded = self.enter(
+        inputs = self.inputs_of(
             batch,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            {name: value for name, value in given.items() if value is not None},
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            labels=labels,
+            next_sentence_label=next_sentence_label,
+            start_positions=start_positions,
+            end_positions=end_positions,
         )
+        packed, padded = self.enter(inputs)
         if use_cache and cache is None:
             cache = KeyValueCache(packed.num_sequences, self.device)
         if cache is not None:
@@ -437,7 +435,13 @@ class BertLMHeadModel(LanguageModel):
         sampling = Sampling(do_sample, temperature, top_k, top_p, seed, self.device)
         ends = torch.tensor(self._token_ids("eos_token_id", eos_token_id), device=self.device)
         filler = (*self._token_ids("pad_token_id", pad_token_id), self.config.pad_token_id)[0]
-        batch, _ = self.enter(None, input_ids, attention_mask, token_type_ids, None, {})
+        inputs = self.inputs_of(
+            None,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+        )
+        batch, _ = self.enter(inputs)
         budget = _budget(input_ids.shape[1], max_new_tokens, max_length)
         self._require_positions(int(batch.position_ids[: batch.num_tokens].max()) + budget)
         cache = KeyValueCache(batch.num_sequences, self.device)

@@ -38,7 +38,7 @@ from bertolt.models.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from bertolt.models.pretrained import PreTrainedModel
+from bertolt.models.pretrained import INPUTS, PaddedInputs, PreTrainedModel
 
 
 def _classifier_dropout(config: BertConfig) -> Dropout:
@@ -176,42 +176,21 @@ class BertForMultipleChoice(PreTrainedModel):
         self.init_weights()
 
     def enter(
-        self,
-        batch: PackedBatch | Tensor | None,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        position_ids: Tensor | None,
-        targets: Mapping[str, Tensor],
-        *,
-        num_choices: int = 1,
+        self, inputs: PackedBatch | PaddedInputs, *, num_choices: int = 1
     ) -> tuple[PackedBatch, PaddedLayout | None]:
         """As every model, and a padded batch has one more dimension: (B, choices, L)."""
-        if isinstance(batch, Tensor):
-            batch, input_ids = None, batch
-        named = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-        }
-        if isinstance(batch, PackedBatch):
-            return super().enter(
-                batch, input_ids, attention_mask, token_type_ids, position_ids, targets
-            )
-        for name, value in named.items():
-            if value is not None and (not isinstance(value, Tensor) or value.dim() != 3):
+        if isinstance(inputs, PackedBatch):
+            return super().enter(inputs)
+        tensors = {name: inputs[name] for name in INPUTS if name in inputs}
+        for name, value in tensors.items():
+            if not isinstance(value, Tensor) or value.dim() != 3:
                 found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise DataError(
                     f"{name}: {found}, and a tensor of (B, choices, L) is needed",
                     fix="stack the choices of each example in the second dimension",
                 )
-        if input_ids is not None:
-            num_choices = input_ids.shape[1]
-        ids, mask, types, positions = (
-            None if each is None else each.flatten(0, 1) for each in named.values()
-        )
-        return super().enter(batch, ids, mask, types, positions, targets, num_choices=num_choices)
+        flat = {name: value.flatten(0, 1) for name, value in tensors.items()}
+        return super().enter({**inputs, **flat}, num_choices=inputs["input_ids"].shape[1])
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> MultipleChoiceModelOutput:
         """`logits` (B / num_choices, num_choices); labels (B / num_choices,).

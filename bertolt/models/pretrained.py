@@ -24,6 +24,10 @@ from bertolt.models.losses import count_labels, mean_loss
 from bertolt.models.outputs import ModelOutput
 from bertolt.models.resize import resize_vocabulary
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+PaddedInputs = Mapping[str, Any]
+"""Tensors of a padded call by name: `INPUTS` of (B, L), and targets that the loss compares with."""
+
 
 class PreTrainedModel(Loadable):
     """Base of all models. A subclass builds its modules and then calls `init_weights`.
@@ -250,20 +254,18 @@ class PreTrainedModel(Loadable):
                 longer than the position table.
             DataError: ids or labels that do not fit the model.
         """
-        given = {
-            "labels": labels,
-            "next_sentence_label": next_sentence_label,
-            "start_positions": start_positions,
-            "end_positions": end_positions,
-        }
-        packed, padded = self.enter(
+        inputs = self.inputs_of(
             batch,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            {name: value for name, value in given.items() if value is not None},
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            labels=labels,
+            next_sentence_label=next_sentence_label,
+            start_positions=start_positions,
+            end_positions=end_positions,
         )
+        packed, padded = self.enter(inputs)
         forward_pass = self.forward_pass(output_hidden_states, output_attentions)
         output = self.leave(self.run(packed, forward_pass), packed, padded, forward_pass)
         return output if return_dict else output.to_tuple()
@@ -275,7 +277,7 @@ class PreTrainedModel(Loadable):
             batch: of B sequences, with or without targets.
             encoder: layers of this very model, from `bertolt.models.frozen`; for `inference_mode`.
         """
-        packed, _ = self.enter(batch, None, None, None, None, {})
+        packed, _ = self.enter(batch)
         forward_pass = ForwardPass(encoder=encoder)
         return self.leave(self.run(packed, forward_pass), packed, None, forward_pass)
 
@@ -290,51 +292,41 @@ class PreTrainedModel(Loadable):
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> ModelOutput:
         """Outputs and loss of a packed batch; `forward_pass` collects what else was asked for."""
 
-    def enter(
-        self,
-        batch: PackedBatch | Tensor | None,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        position_ids: Tensor | None,
-        targets: Mapping[str, Tensor],
-        *,
-        num_choices: int = 1,
-    ) -> tuple[PackedBatch, PaddedLayout | None]:
-        """The model's two doors: take a packed batch as it is, or pack a padded one.
+    def inputs_of(
+        self, batch: PackedBatch | Tensor | None, /, **named: Tensor | None
+    ) -> PackedBatch | PaddedInputs:
+        """What a call brings, by one of the model's two doors.
 
         Raises:
-            UsageError: as in `forward`.
+            UsageError: neither door or both.
         """
-        if isinstance(batch, Tensor):
-            batch, input_ids = None, batch
-        if (batch is None) == (input_ids is None):
-            raise UsageError(
-                f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
-            )
-        beside = {
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            **targets,
-        }
-        for name, value in beside.items():
-            if batch is not None and value is not None:
+        present = {name: value for name, value in named.items() if value is not None}
+        if isinstance(batch, PackedBatch) and "input_ids" not in present:
+            for name in present:
                 raise UsageError(
                     f"{name} was given beside a PackedBatch", fix="put it into the batch"
                 )
-        self._require_own(targets.keys())
-        padded = None
-        if batch is None:
-            assert input_ids is not None
+            return batch
+        if (batch is None) == ("input_ids" not in present):
+            raise UsageError(
+                f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
+            )
+        return present if batch is None else {"input_ids": batch, **present}
+
+    def enter(
+        self, inputs: PackedBatch | PaddedInputs, *, num_choices: int = 1
+    ) -> tuple[PackedBatch, PaddedLayout | None]:
+        """Take a packed batch as it is, or pack a padded one of `num_choices` for each example.
+
+        Raises:
+            UsageError, DataError: as in `forward`.
+        """
+        if isinstance(inputs, PackedBatch):
+            batch, padded = inputs, None
+        else:
+            self._require_own(inputs.keys() - set(INPUTS))
             batch, padded = PackedBatch.from_padded(
-                input_ids,
-                attention_mask,
-                token_type_ids,
-                position_ids,
-                labels_per_token=self.labels_per_token,
-                num_choices=num_choices,
-                **dict(targets),  # type: ignore[arg-type]
+                **inputs, labels_per_token=self.labels_per_token, num_choices=num_choices
             )
         self.check_targets(batch)
         if batch.max_seqlen > self.config.max_position_embeddings:
