@@ -5,13 +5,12 @@ Shapes: B sequences, L padded length, T packed tokens, H hidden, V vocabulary, S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from bertolt.base.errors import DataError, UsageError
@@ -19,6 +18,7 @@ from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
 from bertolt.models.attend import Across, Attend, KeysValues, PaddedAttend, seen_within
 from bertolt.models.bert import BertModel
 from bertolt.models.config import BertConfig
+from bertolt.models.evaluating import evaluating
 from bertolt.models.forward_pass import ForwardPass
 from bertolt.models.heads import BertOnlyMLMHead, LanguageModel
 from bertolt.models.losses import next_token_labels
@@ -449,7 +449,7 @@ class BertLMHeadModel(LanguageModel):
         forward_pass = DecoderPass(cache=cache, source=source)
         running = torch.ones(batch.num_sequences, dtype=torch.bool, device=self.device)
         written = [input_ids]
-        with _evaluating(self):
+        with evaluating(self):
             while len(written) <= budget:
                 token = sampling.choose(self._next_logits(batch, forward_pass)).where(
                     running, filler
@@ -563,18 +563,6 @@ def _one_each(token: Tensor, batch: PackedBatch, cache: KeyValueCache) -> Packed
         max_seqlen=1,
         num_tokens=size,
     )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module is then as it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 AutoModelForCausalLM = BertLMHeadModel
