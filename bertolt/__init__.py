@@ -29,12 +29,12 @@ if TYPE_CHECKING:
         DataCollatorForLanguageModeling as DataCollatorForLanguageModeling,
     )
     from bertolt.metrics import load_metric as load_metric
-    from bertolt.models.attend import KeyValueCache as KeyValueCache
     from bertolt.models.bert import AutoModel as AutoModel
     from bertolt.models.bert import BertModel as BertModel
     from bertolt.models.config import BertConfig as BertConfig
     from bertolt.models.decoder import AutoModelForCausalLM as AutoModelForCausalLM
     from bertolt.models.decoder import BertLMHeadModel as BertLMHeadModel
+    from bertolt.models.decoder import KeyValueCache as KeyValueCache
     from bertolt.models.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
     from bertolt.models.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
     from bertolt.models.heads import (
@@ -99,7 +99,7 @@ _HOME = {
     "DataCollatorWithPadding": "bertolt.data.collate",
     "DataError": "bertolt.base.errors",
     "EvalPrediction": "bertolt.train.trainer",
-    "KeyValueCache": "bertolt.models.attend",
+    "KeyValueCache": "bertolt.models.decoder",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",
     "PackingCollator": "bertolt.data.collate",

@@ -77,6 +77,7 @@ def evaluate_file(
             predictor.model,
             rows,
             precision=predictor.precision,
+            frozen=predictor.frozen,
             baseline_label=_baseline(predictor, labels, classes),
             progress=show,
         )

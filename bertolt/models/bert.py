@@ -9,11 +9,7 @@ D head size, V vocabulary. Architecture: Devlin et al., 2018, arXiv:1810.04805.
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -26,23 +22,26 @@ from bertolt.models import fused
 from bertolt.models.attend import (
     Across,
     Attend,
-    Context,
-    KeyValueCache,
-    PaddedAttend,
     SelfAttend,
-    Watched,
 )
 from bertolt.models.attention import AttentionLayout
 from bertolt.models.config import BertConfig
+from bertolt.models.customised import is_plain
 from bertolt.models.dropout import Dropout, dropout_add
+from bertolt.models.forward_pass import ForwardPass, OutputRows
 from bertolt.models.outputs import BertModelOutput
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.models.touched import untouched
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its approximation with tanh, as the first BERT had it; (T, ...) to (T, ...)."""
+    return F.gelu(x, approximate="tanh")
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
     "relu": F.relu,
     "silu": F.silu,
     "tanh": torch.tanh,
@@ -153,7 +152,7 @@ class BertSelfOutput(nn.Module):
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """(T, width_in) and the (T, H) it is added to: (T, H)."""
         dense, drop, norm = self.dense, self.dropout, self.LayerNorm
-        plain = untouched(drop, Dropout)
+        plain = is_plain(drop, Dropout)
         if plain and fused.takes_norm(residual, norm) and fused.takes_products(hidden, dense):
             _, found = fused.products(hidden, dense, biased=False)
             return fused.dropout_add_norm(
@@ -169,18 +168,6 @@ class BertSelfOutput(nn.Module):
         return normed.to(found.dtype)
 
 
-class Only(NamedTuple):
-    """The rows of the last hidden states that a head reads: the last layer computes no others.
-
-    Attributes:
-        rows: (R,) their places among T tokens.
-        first_tokens: they are the first token of each sequence, and R is B.
-    """
-
-    rows: Tensor
-    first_tokens: bool = False
-
-
 class BertAttention(nn.Module):
     """Attention and its output."""
 
@@ -190,7 +177,7 @@ class BertAttention(nn.Module):
         self.output = BertSelfOutput(config, config.hidden_size)
 
     def forward(
-        self, queries: Tensor, source: Tensor, attend: Attend, only: Only | None = None
+        self, queries: Tensor, source: Tensor, attend: Attend, only: OutputRows | None = None
     ) -> Tensor:
         """Queries (T, H), which are added again to what they found in the source: (T, H).
 
@@ -222,7 +209,7 @@ class BertIntermediate(nn.Module):
 
 def _branch(intermediate: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """What the widening half makes of `hidden`, and `hidden`, to be used on."""
-    if isinstance(intermediate, BertIntermediate) and untouched(intermediate, BertIntermediate):
+    if isinstance(intermediate, BertIntermediate) and is_plain(intermediate, BertIntermediate):
         dense, gelu = intermediate.dense, intermediate.activation is F.gelu
         if gelu and dense.bias is not None and fused.takes_products(hidden, dense):
             hidden, wide = fused.products(hidden, dense, biased=False)
@@ -248,7 +235,7 @@ class BertLayer(nn.Module):
         self,
         hidden: Tensor,
         attend: Attend,
-        only: Only | None = None,
+        only: OutputRows | None = None,
         across: Across | None = None,
     ) -> Tensor:
         """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
@@ -277,7 +264,7 @@ class BertEncoder(nn.Module):
         self,
         hidden: Tensor,
         attend: Attend,
-        only: Only | None = None,
+        only: OutputRows | None = None,
         across: Across | None = None,
         states: list[Tensor] | None = None,
     ) -> Tensor:
@@ -312,17 +299,6 @@ class BertPooler(nn.Module):
         return torch.tanh(self.dense(first))
 
 
-_LENT = threading.local()
-"""By the id of a model, the layers that are lent to it."""
-
-
-class PreparedLayers(Protocol):
-    """The layers of an encoder in another form, as `bertolt.models.inference` makes them."""
-
-    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None = None) -> Tensor:
-        """As `BertEncoder`: (T, H) to (T, H), or to (R, H)."""
-
-
 class BertModel(PreTrainedModel):
     """The encoder without a head; with `config.is_decoder`, no token sees a later one.
 
@@ -332,9 +308,6 @@ class BertModel(PreTrainedModel):
     """
 
     base_model_prefix = ""
-    passes_with_gradients: int = 0
-    """Passes, forward and backward, that an update may follow: what was made of the weights before
-    is old then."""
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -343,9 +316,9 @@ class BertModel(PreTrainedModel):
         self.pooler = BertPooler(config) if add_pooling_layer else None
         self.init_weights()
 
-    def run(self, batch: PackedBatch, watched: Watched) -> BertModelOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> BertModelOutput:
         """Encode a packed batch: `last_hidden_state` (num_tokens, H), `pooler_output` (B, H)."""
-        hidden = self.encode(batch, watched)
+        hidden = self.encode(batch, forward_pass)
         pooled = None
         if self.pooler is not None:
             pooled = self.pooler(hidden.index_select(0, batch.first_rows))
@@ -354,85 +327,30 @@ class BertModel(PreTrainedModel):
         return BertModelOutput(last_hidden_state=hidden, pooler_output=pooled)
 
     def encode(
-        self,
-        batch: PackedBatch,
-        watched: Watched,
-        context: Context | None = None,
-        only: Only | None = None,
+        self, batch: PackedBatch, forward_pass: ForwardPass, only: OutputRows | None = None
     ) -> Tensor:
         """The hidden states of a packed batch: (T, H), or (R, H) of the rows that are needed."""
-        assert only is None or context is None, "attention across looks from every token"
-        early = None if watched.anything else only
-        prepared = self.prepared
-        if prepared is not None and context is None and not watched.anything:
-            return prepared(self.embeddings(batch), AttentionLayout(batch), early)
-        context = context or Context()
-        across = None
-        if context.source is not None:
-            across = Across(
-                context.source.hidden,
-                PaddedAttend.across(
-                    batch,
-                    context.source.batch,
-                    cache=context.cache,
-                    maps=watched.cross_attentions,
-                ),
-            )
-        hidden: Tensor = self.encoder(
-            self.embeddings(batch),
-            self._attend(batch, watched.attentions, context.cache),
-            only=early,
-            across=across,
-            states=watched.hidden_states,
-        )
-        if hidden.requires_grad and not torch.compiler.is_compiling():
-            self._count_pass()
-            hidden.register_hook(self._count_pass)  # type: ignore[no-untyped-call]
-        if context.cache is not None:
-            context.cache.advance(batch)
+        embedded = self.embeddings(batch)
+        if forward_pass.encoder is not None:
+            return forward_pass.encoder(embedded, AttentionLayout(batch), only)
+        attend = forward_pass.attend(batch, causal=self.config.is_decoder)
+        if attend is None:
+            attend = SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
+        # Whoever collects, or looks across, wants every token of the last layer.
+        across = forward_pass.across(batch)
+        early = None if forward_pass.collects or across is not None else only
+        states = forward_pass.hidden_states
+        hidden: Tensor = self.encoder(embedded, attend, only=early, across=across, states=states)
         if only is not None and early is None:
             hidden = hidden.index_select(0, only.rows)
         return hidden
 
-    def _attend(
-        self,
-        batch: PackedBatch,
-        maps: list[Tensor] | None = None,
-        cache: KeyValueCache | None = None,
-    ) -> Attend:
-        causal = self.config.is_decoder
-        if maps is not None or cache is not None:
-            return PaddedAttend.within(batch, causal=causal, cache=cache, maps=maps)
-        return SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
-
-    @property
-    def prepared(self) -> PreparedLayers | None:
-        """Layers made ready for answering, if this thread is lent some and needs no gradients."""
-        if torch.compiler.is_compiling() or torch.is_grad_enabled():
-            return None
-        found: PreparedLayers | None = vars(_LENT).get(str(id(self)))
-        return found
-
-    @contextlib.contextmanager
-    def lent(self, layers: PreparedLayers) -> Iterator[None]:
-        """Inside, answers of this thread come from `layers`."""
-        name, before = str(id(self)), vars(_LENT).get(str(id(self)))
-        setattr(_LENT, name, layers)
-        try:
-            yield
-        finally:
-            if before is None:
-                delattr(_LENT, name)
-            else:
-                setattr(_LENT, name, before)
-
-    def _count_pass(self, gradient: Tensor | None = None) -> None:
-        self.passes_with_gradients += 1
-
-    def pool_first(self, batch: PackedBatch, watched: Watched) -> Tensor:
+    def pool_first(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """The pooled first tokens: (B, H). The same numbers as `run`'s, for less work."""
         assert self.pooler is not None, "built without a pooler"
-        first = self.encode(batch, watched, only=Only(batch.first_rows, first_tokens=True))
+        first = self.encode(
+            batch, forward_pass, only=OutputRows(batch.first_rows, first_tokens=True)
+        )
         pooled: Tensor = self.pooler(first)
         return pooled
 

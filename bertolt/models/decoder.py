@@ -5,24 +5,160 @@ Shapes: B sequences, L padded length, T packed tokens, H hidden, V vocabulary, S
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
-from bertolt.models.attend import Context, KeyValueCache, Source, Watched
+from bertolt.models.attend import Across, Attend, KeysValues, PaddedAttend, seen_within
 from bertolt.models.bert import BertModel
 from bertolt.models.config import BertConfig
+from bertolt.models.evaluating import evaluating
+from bertolt.models.forward_pass import ForwardPass
 from bertolt.models.heads import BertOnlyMLMHead, LanguageModel
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
 from bertolt.models.sampling import Sampling, is_whole
+
+
+class KeyValueCache:
+    """Keys and values of the tokens that a decoder has read, so that none is computed twice.
+
+    Attributes:
+        lengths: (B,) int64 tokens remembered of each sequence.
+        positions: (B,) int64 where each goes on: the position of its last token, and one more.
+        source: what the decoder looks at across, the same from the first token to the last.
+        cross: by layer, keys and values of the source.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.lengths = torch.zeros(size, dtype=torch.long, device=device)
+        self.positions = torch.zeros_like(self.lengths)
+        self.source: Source | None = None
+        self.cross: dict[int, KeysValues] = {}
+        self._blocks: dict[int, list[Tensor]] = {}
+
+    def get_seq_length(self) -> int:
+        """Tokens of the longest remembered sequence."""
+        return int(self.lengths.max())
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Layers, heads and head size of what is remembered; None before the first token."""
+        if not self._blocks:
+            return None
+        _, heads, _, head_size = self._blocks[0][0].shape
+        return len(self._blocks), heads, head_size
+
+    def extend(
+        self, layer: int, batch: PackedBatch, k: Tensor, v: Tensor, needed: int
+    ) -> KeysValues:
+        """Put packed keys and values (T, N, D) behind those of a layer: (B, N, K, D) in all.
+
+        `needed` is K, the tokens of the longest sequence with its new ones.
+        """
+        place = self.lengths[batch.sequence] + batch.column
+        blocks = self._blocks.setdefault(layer, [])
+        for number, new in enumerate((k, v)):
+            if len(blocks) <= number:
+                blocks.append(new.new_zeros(len(self.lengths), new.shape[1], 0, new.shape[2]))
+            block = _widened(blocks[number], needed)
+            block[batch.sequence, :, place] = new[: batch.num_tokens]
+            blocks[number] = block
+        return blocks[0][:, :, :needed], blocks[1][:, :, :needed]
+
+    def advance(self, batch: PackedBatch) -> None:
+        """Count the tokens of `batch` as read, after its last layer."""
+        self.lengths = self.lengths + batch.lengths
+        self.positions = batch.position_ids[batch.cu_seqlens[1:].long() - 1] + 1
+
+
+def _widened(block: Tensor, needed: int) -> Tensor:
+    """(B, N, K, D) with room for `needed` keys, twice as many where it has to grow."""
+    room = block.shape[2]
+    # A block that a backward pass will come back to is left as it is.
+    if room >= needed and not block.requires_grad:
+        return block
+    width = room if room >= needed else max(needed, 2 * room)
+    wider = block.new_zeros(*block.shape[:2], width, block.shape[3])
+    wider[:, :, :room] = block
+    return wider
+
+
+@dataclass
+class CachedAttend(PaddedAttend):
+    """Attention within each sequence, its earlier tokens included, which `cache` remembers."""
+
+    cache: KeyValueCache = field(kw_only=True)
+
+    def blocks(self, layer: int, k: Tensor, v: Tensor) -> KeysValues:
+        """Keys and values (B, N, K, D), the new ones (T, N, D) behind the earlier ones."""
+        return self.cache.extend(layer, self.keys, k, v, self.allowed.shape[-1])
+
+
+@dataclass
+class SourceAttend(PaddedAttend):
+    """Attention across: each token of sequence b sees all of sequence b of `keys`.
+
+    Attributes:
+        remembered: by layer, keys and values that need no projection any more; None: none is kept.
+    """
+
+    remembered: dict[int, KeysValues] | None = field(kw_only=True)
+
+    def keys_values(self, layer: int, project: Callable[[], KeysValues]) -> KeysValues:
+        """Keys and values of `keys`, projected once where they are remembered."""
+        if self.remembered is None:
+            return project()
+        if layer not in self.remembered:
+            self.remembered[layer] = project()
+        return self.remembered[layer]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a decoder looks at: an encoder's hidden states (T, H) and the batch that they are of."""
+
+    hidden: Tensor
+    batch: PackedBatch
+
+
+@dataclass
+class DecoderPass(ForwardPass):
+    """A forward pass that knows more than its new tokens.
+
+    Attributes:
+        cross_attentions: a list to collect (B, N, S, K) maps in, one a layer.
+        cache: earlier tokens.
+        source: an encoder's.
+    """
+
+    cross_attentions: list[Tensor] | None = None
+    cache: KeyValueCache | None = None
+    source: Source | None = None
+
+    def attend(self, batch: PackedBatch, *, causal: bool) -> Attend | None:
+        """Within each sequence, behind what the cache remembers of it."""
+        if self.cache is None:
+            return super().attend(batch, causal=causal)
+        allowed = seen_within(batch, causal=causal, before=self.cache.lengths)
+        return CachedAttend(batch, batch, allowed, self.attentions, cache=self.cache)
+
+    def across(self, batch: PackedBatch) -> Across | None:
+        """To the source, if there is one."""
+        if self.source is None:
+            return None
+        keys = self.source.batch
+        column = torch.arange(keys.max_seqlen, device=keys.cu_seqlens.device)
+        allowed = (column < keys.lengths[:, None])[:, None, None, :]
+        remembered = None if self.cache is None else self.cache.cross
+        attend = SourceAttend(batch, keys, allowed, self.cross_attentions, remembered=remembered)
+        return Across(self.source.hidden, attend)
 
 
 class BertLMHeadModel(LanguageModel):
@@ -85,20 +221,18 @@ class BertLMHeadModel(LanguageModel):
             new = batch if isinstance(batch, Tensor) else input_ids
             if isinstance(new, Tensor) and isinstance(attention_mask, Tensor):
                 attention_mask, position_ids = _new_part(cache, new, attention_mask, position_ids)
-        given = {
-            "labels": labels,
-            "next_sentence_label": next_sentence_label,
-            "start_positions": start_positions,
-            "end_positions": end_positions,
-        }
-        packed, padded = self.enter(
+        inputs = self.inputs_of(
             batch,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            {name: value for name, value in given.items() if value is not None},
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            labels=labels,
+            next_sentence_label=next_sentence_label,
+            start_positions=start_positions,
+            end_positions=end_positions,
         )
+        packed, padded = self.enter(inputs)
         if use_cache and cache is None:
             cache = KeyValueCache(packed.num_sequences, self.device)
         if cache is not None:
@@ -106,23 +240,36 @@ class BertLMHeadModel(LanguageModel):
             packed = _behind(cache, packed, given_positions=position_ids is not None)
             self._require_positions(int(packed.position_ids[: packed.num_tokens].max()) + 1)
         source = self._source(encoder_hidden_states, encoder_attention_mask, packed, cache)
-        context = Context(cache=cache, source=source)
-        watched = self.watch(output_hidden_states, output_attentions)
-        output = self.leave(self.run(packed, watched, context), packed, padded, watched)
+        asked = self.forward_pass(output_hidden_states, output_attentions)
+        forward_pass = DecoderPass(
+            hidden_states=asked.hidden_states,
+            attentions=asked.attentions,
+            cross_attentions=None if asked.attentions is None else [],
+            cache=cache,
+            source=source,
+        )
+        output = self.leave(self.run(packed, forward_pass), packed, padded, forward_pass)
         return output if return_dict else output.to_tuple()
 
-    def run(
-        self, batch: PackedBatch, watched: Watched, context: Context | None = None
-    ) -> CausalLMOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> CausalLMOutput:
         """`logits` (num_tokens, V); with labels (T,), those of tokens with a labelled successor."""
-        hidden = self.bert.encode(batch, watched, context)
+        hidden, cache = self._read(batch, forward_pass)
         labels, words = self.labels_for(batch), hidden[: batch.num_tokens]
         if labels is not None:
             labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
             labels, words = labels[labelled], hidden.index_select(0, labelled)
         logits, terms = self.predict_tokens(words, labels)
-        cache = None if context is None else context.cache
         return CausalLMOutput(loss_terms=terms, logits=logits, past_key_values=cache)
+
+    def _read(
+        self, batch: PackedBatch, forward_pass: ForwardPass
+    ) -> tuple[Tensor, KeyValueCache | None]:
+        """The hidden states of new tokens (T, H), and the cache that remembers them too by now."""
+        hidden = self.bert.encode(batch, forward_pass)
+        cache = forward_pass.cache if isinstance(forward_pass, DecoderPass) else None
+        if cache is not None:
+            cache.advance(batch)
+        return hidden, cache
 
     def labels_for(self, batch: PackedBatch) -> Tensor | None:
         """Each token's successor: (T,)."""
@@ -133,17 +280,17 @@ class BertLMHeadModel(LanguageModel):
         output: ModelOutput,
         batch: PackedBatch,
         padded: PaddedLayout | None,
-        watched: Watched,
+        forward_pass: ForwardPass,
     ) -> ModelOutput:
         """As every model, with the maps of cross-attention; behind a cache, maps of all tokens."""
         assert isinstance(output, CausalLMOutput)
-        if watched.cross_attentions:
-            maps = watched.cross_attentions
+        maps = forward_pass.cross_attentions if isinstance(forward_pass, DecoderPass) else None
+        if maps:
             output.cross_attentions = tuple(
                 each if padded is None else padded.unpack_maps(each, keys=False) for each in maps
             )
-        super().leave(output, batch, padded, watched)
-        own = watched.attentions
+        super().leave(output, batch, padded, forward_pass)
+        own = forward_pass.attentions
         if own and padded is not None and own[0].shape[-1] > batch.max_seqlen:
             # Keys that the cache had are no columns of this batch.
             output.attentions = tuple(padded.unpack_maps(each, keys=False) for each in own)
@@ -288,17 +435,25 @@ class BertLMHeadModel(LanguageModel):
         sampling = Sampling(do_sample, temperature, top_k, top_p, seed, self.device)
         ends = torch.tensor(self._token_ids("eos_token_id", eos_token_id), device=self.device)
         filler = (*self._token_ids("pad_token_id", pad_token_id), self.config.pad_token_id)[0]
-        batch, _ = self.enter(None, input_ids, attention_mask, token_type_ids, None, {})
+        inputs = self.inputs_of(
+            None,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+        )
+        batch, _ = self.enter(inputs)
         budget = _budget(input_ids.shape[1], max_new_tokens, max_length)
         self._require_positions(int(batch.position_ids[: batch.num_tokens].max()) + budget)
         cache = KeyValueCache(batch.num_sequences, self.device)
         source = self._source(encoder_hidden_states, encoder_attention_mask, batch, cache)
-        context = Context(cache=cache, source=source)
+        forward_pass = DecoderPass(cache=cache, source=source)
         running = torch.ones(batch.num_sequences, dtype=torch.bool, device=self.device)
         written = [input_ids]
-        with _evaluating(self):
+        with evaluating(self):
             while len(written) <= budget:
-                token = sampling.choose(self._next_logits(batch, context)).where(running, filler)
+                token = sampling.choose(self._next_logits(batch, forward_pass)).where(
+                    running, filler
+                )
                 written.append(token[:, None])
                 if ends.numel():
                     running = running & ~torch.isin(token, ends)
@@ -319,9 +474,9 @@ class BertLMHeadModel(LanguageModel):
                 )
         return ids
 
-    def _next_logits(self, batch: PackedBatch, context: Context) -> Tensor:
+    def _next_logits(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """(B, V) logits of the token behind each sequence."""
-        hidden = self.bert.encode(batch, Watched(), context)
+        hidden, _ = self._read(batch, forward_pass)
         last = hidden.index_select(0, batch.cu_seqlens[1:].long() - 1)
         logits: Tensor = self.cls.predictions(last)
         return logits.float()
@@ -408,18 +563,6 @@ def _one_each(token: Tensor, batch: PackedBatch, cache: KeyValueCache) -> Packed
         max_seqlen=1,
         num_tokens=size,
     )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module is then as it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 AutoModelForCausalLM = BertLMHeadModel

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from bertolt.models.touched import untouched
+from bertolt.models.customised import is_plain
 
 DTYPES: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16, torch.float32)
 _WIDEST = 8192  # a row is held in the registers of one block
@@ -108,7 +108,7 @@ def takes_norm(residual: Tensor, norm: nn.Module) -> bool:
     """Whether `dropout_add_norm` takes this norm of rows like these."""
     return (
         usable(residual)
-        and untouched(norm, nn.LayerNorm)
+        and is_plain(norm, nn.LayerNorm)
         and norm.weight is not None
         and norm.bias is not None
         and norm.normalized_shape == (residual.shape[-1],)
@@ -286,7 +286,7 @@ class _BiasedGelu(torch.autograd.Function):
 
 def takes_products(x: Tensor, *modules: nn.Module) -> bool:
     """Whether `products` can stand for these modules, called with rows like these."""
-    return usable(x) and all(untouched(module, nn.Linear) for module in modules)
+    return usable(x) and all(is_plain(module, nn.Linear) for module in modules)
 
 
 def products(x: Tensor, *modules: nn.Linear, biased: bool = True) -> tuple[Tensor, ...]:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import PackedBatch, PaddedLayout, padded_rows
-from bertolt.models.attend import Watched
-from bertolt.models.bert import ACTIVATIONS, BertModel, Only
+from bertolt.models.bert import ACTIVATIONS, BertModel
 from bertolt.models.config import BertConfig
 from bertolt.models.dropout import Dropout
+from bertolt.models.forward_pass import ForwardPass, OutputRows
 from bertolt.models.losses import (
     LossTerm,
     count_labels,
@@ -38,7 +38,7 @@ from bertolt.models.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from bertolt.models.pretrained import PreTrainedModel
+from bertolt.models.pretrained import INPUTS, PaddedInputs, PreTrainedModel
 
 
 def _classifier_dropout(config: BertConfig) -> Dropout:
@@ -60,13 +60,13 @@ class BertForSequenceClassification(PreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.init_weights()
 
-    def run(self, batch: PackedBatch, watched: Watched) -> SequenceClassifierOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> SequenceClassifierOutput:
         """`logits` (B, C); labels (B,), (B, C) as the declared problem type needs them.
 
         Raises:
             DataError: labels that the declared problem type does not fit.
         """
-        pooled = self.bert.pool_first(batch, watched)
+        pooled = self.bert.pool_first(batch, forward_pass)
         logits = self.classifier(self.dropout(pooled)).float()
         terms = {}
         if batch.labels is not None:
@@ -96,9 +96,9 @@ class BertForTokenClassification(PreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.init_weights()
 
-    def run(self, batch: PackedBatch, watched: Watched) -> TokenClassifierOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> TokenClassifierOutput:
         """`logits` (num_tokens, C); labels (T,)."""
-        hidden = self.bert.encode(batch, watched)
+        hidden = self.bert.encode(batch, forward_pass)
         logits = self.classifier(self.dropout(hidden)).float()
         terms = {} if batch.labels is None else {"labels": token_loss(logits, batch.labels)}
         return TokenClassifierOutput(loss_terms=terms, logits=logits[: batch.num_tokens])
@@ -117,13 +117,13 @@ class BertForQuestionAnswering(PreTrainedModel):
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.init_weights()
 
-    def run(self, batch: PackedBatch, watched: Watched) -> QuestionAnsweringModelOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> QuestionAnsweringModelOutput:
         """`start_logits` and `end_logits` (num_tokens,).
 
         The loss compares each end with the other tokens of its own sequence; padding never takes
         part in it.
         """
-        hidden = self.bert.encode(batch, watched)
+        hidden = self.bert.encode(batch, forward_pass)
         ends = self.qa_outputs(hidden).float()[: batch.num_tokens]
         start, end = ends.unbind(-1)
         terms = {}
@@ -176,44 +176,23 @@ class BertForMultipleChoice(PreTrainedModel):
         self.init_weights()
 
     def enter(
-        self,
-        batch: PackedBatch | Tensor | None,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        position_ids: Tensor | None,
-        targets: Mapping[str, Tensor],
-        *,
-        num_choices: int = 1,
+        self, inputs: PackedBatch | PaddedInputs, *, num_choices: int = 1
     ) -> tuple[PackedBatch, PaddedLayout | None]:
         """As every model, and a padded batch has one more dimension: (B, choices, L)."""
-        if isinstance(batch, Tensor):
-            batch, input_ids = None, batch
-        named = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-        }
-        if isinstance(batch, PackedBatch):
-            return super().enter(
-                batch, input_ids, attention_mask, token_type_ids, position_ids, targets
-            )
-        for name, value in named.items():
-            if value is not None and (not isinstance(value, Tensor) or value.dim() != 3):
+        if isinstance(inputs, PackedBatch):
+            return super().enter(inputs)
+        tensors = {name: inputs[name] for name in INPUTS if name in inputs}
+        for name, value in tensors.items():
+            if not isinstance(value, Tensor) or value.dim() != 3:
                 found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise DataError(
                     f"{name}: {found}, and a tensor of (B, choices, L) is needed",
                     fix="stack the choices of each example in the second dimension",
                 )
-        if input_ids is not None:
-            num_choices = input_ids.shape[1]
-        ids, mask, types, positions = (
-            None if each is None else each.flatten(0, 1) for each in named.values()
-        )
-        return super().enter(batch, ids, mask, types, positions, targets, num_choices=num_choices)
+        flat = {name: value.flatten(0, 1) for name, value in tensors.items()}
+        return super().enter({**inputs, **flat}, num_choices=inputs["input_ids"].shape[1])
 
-    def run(self, batch: PackedBatch, watched: Watched) -> MultipleChoiceModelOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> MultipleChoiceModelOutput:
         """`logits` (B / num_choices, num_choices); labels (B / num_choices,).
 
         Raises:
@@ -225,7 +204,7 @@ class BertForMultipleChoice(PreTrainedModel):
                 fix="give every example the same number of choices, two or more: rows of lists, or "
                 "num_choices of the batch",
             )
-        pooled = self.bert.pool_first(batch, watched)
+        pooled = self.bert.pool_first(batch, forward_pass)
         logits = self.classifier(self.dropout(pooled)).float().view(-1, batch.num_choices)
         terms = {} if batch.labels is None else {"labels": token_loss(logits, batch.labels)}
         return MultipleChoiceModelOutput(loss_terms=terms, logits=logits)
@@ -244,9 +223,9 @@ class BertForNextSentencePrediction(PreTrainedModel):
         self.cls = BertOnlyNSPHead(config)
         self.init_weights()
 
-    def run(self, batch: PackedBatch, watched: Watched) -> NextSentencePredictorOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> NextSentencePredictorOutput:
         """`logits` (B, 2); labels (B,)."""
-        logits = self.cls.seq_relationship(self.bert.pool_first(batch, watched)).float()
+        logits = self.cls.seq_relationship(self.bert.pool_first(batch, forward_pass)).float()
         terms = {} if batch.labels is None else {"labels": token_loss(logits, batch.labels)}
         return NextSentencePredictorOutput(loss_terms=terms, logits=logits)
 
@@ -332,13 +311,13 @@ class LanguageModel(PreTrainedModel):
         return batch.labels is not None
 
     def encode_words(
-        self, batch: PackedBatch, watched: Watched, *beside: Tensor
+        self, batch: PackedBatch, forward_pass: ForwardPass, *beside: Tensor
     ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
         """The hidden states that the heads read; the last layer computes no others.
 
         Args:
             batch: of B sequences.
-            watched: what to collect on the way.
+            forward_pass: to be passed on.
             beside: (R,) more rows that are read.
 
         Returns:
@@ -347,7 +326,7 @@ class LanguageModel(PreTrainedModel):
         """
         labelled = batch.labelled_rows
         if labelled is None:
-            hidden = self.bert.encode(batch, watched)
+            hidden = self.bert.encode(batch, forward_pass)
             others = [hidden.index_select(0, each) for each in beside]
             return hidden[: batch.num_tokens], None, others
         assert batch.labels is not None
@@ -355,7 +334,7 @@ class LanguageModel(PreTrainedModel):
         rows = torch.cat([labelled, *beside])
         # Their number differs from batch to batch, and kernels want few shapes.
         rows = nn.functional.pad(rows, (0, padded_rows(len(rows)) - len(rows)))
-        hidden = self.bert.encode(batch, watched, only=Only(rows))
+        hidden = self.bert.encode(batch, forward_pass, only=OutputRows(rows))
         words, *others = torch.split(hidden[: sum(counts)], counts)
         return words, batch.labels[labelled], others
 
@@ -382,9 +361,9 @@ class BertForMaskedLM(LanguageModel):
         self.cls = BertOnlyMLMHead(config)
         self.init_weights()
 
-    def run(self, batch: PackedBatch, watched: Watched) -> MaskedLMOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> MaskedLMOutput:
         """`logits` (num_tokens, V); with labels (T,), those of the labelled tokens (M, V)."""
-        words, labels, _ = self.encode_words(batch, watched)
+        words, labels, _ = self.encode_words(batch, forward_pass)
         logits, terms = self.predict_tokens(words, labels)
         return MaskedLMOutput(loss_terms=terms, logits=logits)
 
@@ -406,13 +385,13 @@ class BertForPreTraining(LanguageModel):
         self.cls = BertPreTrainingHeads(config)
         self.init_weights()
 
-    def run(self, batch: PackedBatch, watched: Watched) -> BertForPreTrainingOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> BertForPreTrainingOutput:
         """`prediction_logits` as of masked language modelling, `seq_relationship_logits` (B, 2).
 
         The loss is the sum of those that have their labels.
         """
         assert self.bert.pooler is not None
-        words, labels, (first,) = self.encode_words(batch, watched, batch.first_rows)
+        words, labels, (first,) = self.encode_words(batch, forward_pass, batch.first_rows)
         logits, terms = self.predict_tokens(words, labels)
         relationship = self.cls.seq_relationship(self.bert.pooler(first)).float()
         if batch.next_sentence_label is not None:

@@ -36,10 +36,10 @@ class ModelOutput:
     """What `loss` is made of, by the name of the target; none of the output's own fields."""
 
     def keys(self) -> list[str]:
-        """Names of the fields that are there, what was watched behind what was computed."""
+        """Names of the fields that are there, what was collected behind what was computed."""
         shown = (f.name for f in fields(self) if f.name != "loss_terms")
         names = [name for name in shown if getattr(self, name) is not None]
-        return sorted(names, key=_WATCHED.__contains__)
+        return sorted(names, key=_COLLECTED.__contains__)
 
     def values(self) -> list[Any]:
         """The fields that are there."""
@@ -74,7 +74,15 @@ class ModelOutput:
         return key in self.keys()
 
 
-_WATCHED = ("past_key_values", "hidden_states", "attentions", "cross_attentions")
+_COLLECTED = ("past_key_values", "hidden_states", "attentions", "cross_attentions")
+
+
+@dataclass(kw_only=True)
+class LogitsOutput(ModelOutput):
+    """Of a head: its mean loss where there are labels, and its logits."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
 
 
 @dataclass(kw_only=True)
@@ -99,59 +107,6 @@ class BertForPreTrainingOutput(ModelOutput):
 
 
 @dataclass(kw_only=True)
-class MaskedLMOutput(ModelOutput):
-    """Of masked language modelling: logits (B, L, V), or with labels (M, V) and their mean loss."""
-
-    per_token: ClassVar[tuple[str, ...]] = ("logits",)
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-
-
-@dataclass(kw_only=True)
-class CausalLMOutput(ModelOutput):
-    """Of the decoder: as of masked language modelling, with its cache and cross-attention maps.
-
-    Attributes:
-        past_key_values: on request, the `KeyValueCache` to go on with.
-        cross_attentions: on request, (B, N, L, K) weights of each layer over K encoder tokens.
-    """
-
-    per_token: ClassVar[tuple[str, ...]] = ("logits",)
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    cross_attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclass(kw_only=True)
-class NextSentencePredictorOutput(ModelOutput):
-    """Of next sentence prediction: logits (B, 2), the first for "it is the next one"."""
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-
-
-@dataclass(kw_only=True)
-class SequenceClassifierOutput(ModelOutput):
-    """Of sequence classification: mean loss when there are labels, and logits (B, C)."""
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-
-
-@dataclass(kw_only=True)
-class TokenClassifierOutput(ModelOutput):
-    """Of token classification: mean loss over labelled tokens, and logits (B, L, C)."""
-
-    per_token: ClassVar[tuple[str, ...]] = ("logits",)
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-
-
-@dataclass(kw_only=True)
 class QuestionAnsweringModelOutput(ModelOutput):
     """Of question answering: mean of both losses, and (B, L) logits of an answer's two ends."""
 
@@ -162,9 +117,38 @@ class QuestionAnsweringModelOutput(ModelOutput):
     end_logits: Tensor | None = None
 
 
-@dataclass(kw_only=True)
-class MultipleChoiceModelOutput(ModelOutput):
-    """Of multiple choice: mean loss, and a logit for each choice (B, choices)."""
+class SequenceClassifierOutput(LogitsOutput):
+    """Of sequence classification: logits (B, C)."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
+
+class NextSentencePredictorOutput(LogitsOutput):
+    """Of next sentence prediction: logits (B, 2), the first for "it is the next one"."""
+
+
+class MultipleChoiceModelOutput(LogitsOutput):
+    """Of multiple choice: a logit for each choice (B, choices)."""
+
+
+class TokenClassifierOutput(LogitsOutput):
+    """Of token classification: the mean loss over labelled tokens, and logits (B, L, C)."""
+
+    per_token = ("logits",)
+
+
+class MaskedLMOutput(LogitsOutput):
+    """Of masked language modelling: logits (B, L, V), or with labels (M, V) and their mean loss."""
+
+    per_token = ("logits",)
+
+
+@dataclass(kw_only=True)
+class CausalLMOutput(MaskedLMOutput):
+    """Of the decoder: as of masked language modelling, with its cache and cross-attention maps.
+
+    Attributes:
+        past_key_values: on request, the `KeyValueCache` to go on with.
+        cross_attentions: on request, (B, N, L, K) weights of each layer over K encoder tokens.
+    """
+
+    past_key_values: Any = None
+    cross_attentions: tuple[Tensor, ...] | None = None

@@ -17,12 +17,16 @@ from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport
 from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
 from bertolt.models import initialize
-from bertolt.models.attend import Watched
 from bertolt.models.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
 from bertolt.models.config import BertConfig
+from bertolt.models.forward_pass import EncoderLayers, ForwardPass
 from bertolt.models.losses import count_labels, mean_loss
 from bertolt.models.outputs import ModelOutput
 from bertolt.models.resize import resize_vocabulary
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+PaddedInputs = Mapping[str, Any]
+"""Tensors of a padded call by name: `INPUTS` of (B, L), and targets that the loss compares with."""
 
 
 class PreTrainedModel(Loadable):
@@ -250,81 +254,79 @@ class PreTrainedModel(Loadable):
                 longer than the position table.
             DataError: ids or labels that do not fit the model.
         """
-        given = {
-            "labels": labels,
-            "next_sentence_label": next_sentence_label,
-            "start_positions": start_positions,
-            "end_positions": end_positions,
-        }
-        packed, padded = self.enter(
+        inputs = self.inputs_of(
             batch,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            {name: value for name, value in given.items() if value is not None},
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            labels=labels,
+            next_sentence_label=next_sentence_label,
+            start_positions=start_positions,
+            end_positions=end_positions,
         )
-        watched = self.watch(output_hidden_states, output_attentions)
-        output = self.leave(self.run(packed, watched), packed, padded, watched)
+        packed, padded = self.enter(inputs)
+        forward_pass = self.forward_pass(output_hidden_states, output_attentions)
+        output = self.leave(self.run(packed, forward_pass), packed, padded, forward_pass)
         return output if return_dict else output.to_tuple()
 
-    def watch(self, hidden_states: bool | None, attentions: bool | None) -> Watched:
-        """What to collect on the way: what is asked for, else what the config says."""
+    def answer(self, batch: PackedBatch, encoder: EncoderLayers) -> ModelOutput:
+        """As a call with a packed batch; frozen layers stand in for the encoder's own.
+
+        Args:
+            batch: of B sequences, with or without targets.
+            encoder: layers of this very model, from `bertolt.models.frozen`; for `inference_mode`.
+        """
+        packed, _ = self.enter(batch)
+        forward_pass = ForwardPass(encoder=encoder)
+        return self.leave(self.run(packed, forward_pass), packed, None, forward_pass)
+
+    def forward_pass(self, hidden_states: bool | None, attentions: bool | None) -> ForwardPass:
+        """Collecting on its way what is asked for, else what the config says."""
         config = self.config
-        return Watched.asked(
-            hidden_states=config.output_hidden_states if hidden_states is None else hidden_states,
-            attentions=config.output_attentions if attentions is None else attentions,
-        )
+        states = config.output_hidden_states if hidden_states is None else hidden_states
+        maps = config.output_attentions if attentions is None else attentions
+        return ForwardPass(hidden_states=[] if states else None, attentions=[] if maps else None)
 
     @abc.abstractmethod
-    def run(self, batch: PackedBatch, watched: Watched) -> ModelOutput:
-        """Outputs and loss of a packed batch; `watched` collects what else was asked for."""
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> ModelOutput:
+        """Outputs and loss of a packed batch; `forward_pass` collects what else was asked for."""
 
-    def enter(
-        self,
-        batch: PackedBatch | Tensor | None,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        position_ids: Tensor | None,
-        targets: Mapping[str, Tensor],
-        *,
-        num_choices: int = 1,
-    ) -> tuple[PackedBatch, PaddedLayout | None]:
-        """The model's two doors: take a packed batch as it is, or pack a padded one.
+    def inputs_of(
+        self, batch: PackedBatch | Tensor | None, /, **named: Tensor | None
+    ) -> PackedBatch | PaddedInputs:
+        """What a call brings, by one of the model's two doors.
 
         Raises:
-            UsageError: as in `forward`.
+            UsageError: neither door or both.
         """
-        if isinstance(batch, Tensor):
-            batch, input_ids = None, batch
-        if (batch is None) == (input_ids is None):
-            raise UsageError(
-                f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
-            )
-        beside = {
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            **targets,
-        }
-        for name, value in beside.items():
-            if batch is not None and value is not None:
+        present = {name: value for name, value in named.items() if value is not None}
+        if isinstance(batch, PackedBatch) and "input_ids" not in present:
+            for name in present:
                 raise UsageError(
                     f"{name} was given beside a PackedBatch", fix="put it into the batch"
                 )
-        self._require_own(targets.keys())
-        padded = None
-        if batch is None:
-            assert input_ids is not None
+            return batch
+        if (batch is None) == ("input_ids" not in present):
+            raise UsageError(
+                f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
+            )
+        return present if batch is None else {"input_ids": batch, **present}
+
+    def enter(
+        self, inputs: PackedBatch | PaddedInputs, *, num_choices: int = 1
+    ) -> tuple[PackedBatch, PaddedLayout | None]:
+        """Take a packed batch as it is, or pack a padded one of `num_choices` for each example.
+
+        Raises:
+            UsageError, DataError: as in `forward`.
+        """
+        if isinstance(inputs, PackedBatch):
+            batch, padded = inputs, None
+        else:
+            self._require_own(inputs.keys() - set(INPUTS))
             batch, padded = PackedBatch.from_padded(
-                input_ids,
-                attention_mask,
-                token_type_ids,
-                position_ids,
-                labels_per_token=self.labels_per_token,
-                num_choices=num_choices,
-                **dict(targets),  # type: ignore[arg-type]
+                **inputs, labels_per_token=self.labels_per_token, num_choices=num_choices
             )
         self.check_targets(batch)
         if batch.max_seqlen > self.config.max_position_embeddings:
@@ -387,13 +389,13 @@ class PreTrainedModel(Loadable):
         output: ModelOutput,
         batch: PackedBatch,
         padded: PaddedLayout | None,
-        watched: Watched,
+        forward_pass: ForwardPass,
     ) -> ModelOutput:
-        """Put loss and what was watched into the output; lay all out as the batch came in."""
+        """Put loss and what was collected into the output; lay all out as the batch came in."""
         if output.loss_terms:
             output.loss = mean_loss(output.loss_terms, batch.loss_counts)  # type: ignore[attr-defined]
             self.has_learned |= self.training and torch.is_grad_enabled()
-        states, maps = watched.hidden_states, watched.attentions
+        states, maps = forward_pass.hidden_states, forward_pass.attentions
         if states is not None:
             output.hidden_states = tuple(state.narrow(0, 0, batch.num_tokens) for state in states)
         if maps is not None:

@@ -18,6 +18,7 @@ from bertolt.base.format import clean, plural, shorten
 from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts
 from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
+from bertolt.models.frozen import FrozenModel
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
@@ -134,6 +135,7 @@ def score(
     *,
     precision: PrecisionChoice,
     baseline_label: int,
+    frozen: FrozenModel | None = None,
     keep_mistakes: int = 12,
     progress: Callable[[int], None] | None = None,
     world: World = ALONE,
@@ -145,6 +147,7 @@ def score(
         rows: encoded texts with labels (N,).
         precision: number format.
         baseline_label: class to compare with; the most frequent of the training rows.
+        frozen: the classifier as it was frozen before; None: it is frozen for this evaluation.
         keep_mistakes: how many of the surest mistakes to keep.
         progress: called with the number of rows done here.
         world: the processes that evaluate together; all get the scores of all rows.
@@ -161,6 +164,7 @@ def score(
         collate,
         token_budget=token_budget(model.device),
         precision=precision,
+        frozen=frozen,
         world=world,
     ):
         assert batch.labels is not None

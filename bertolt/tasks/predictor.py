@@ -18,6 +18,7 @@ from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.data.batch import PackedBatch
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.prefetch import ahead_of
+from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.heads import BertForSequenceClassification
 from bertolt.models.losses import problem_type
 from bertolt.models.precision import PrecisionChoice, choose_precision
@@ -54,6 +55,9 @@ class Prediction:
 class Predictor:
     """A classifier with the preprocessing it was trained with.
 
+    It answers with the weights that the model has when it is built: call `refresh` after a change
+    of `model`.
+
     Args:
         model: trained.
         tokenizer: that fits it.
@@ -75,11 +79,28 @@ class Predictor:
         model.require_trained("classification")
         tokenizer.check_fits(model.config.vocab_size)
         self.precision: PrecisionChoice = choose_precision(precision, self.device, answering=True)
-        self.model = model.move(self.device, self.precision.dtype).eval()
+        self.model = model
+        self.frozen = self._freeze()
         self.tokenizer = tokenizer
         self.contract = contract
         limit = model.config.max_position_embeddings
         self.max_length = min(contract.max_length, limit) if contract else limit
+
+    def refresh(self) -> None:
+        """Answer with what `model` is now: call it after every change of its weights or modules.
+
+        Until then the layers of the encoder answer as they were. They are copies, in `frozen`;
+        where there can be none, `frozen.why_not` says why. Embeddings and the head are the model's
+        own: what changes in those is seen at once, before the layers that belong to it.
+
+        Raises:
+            UsageError: the precision is "int8", and the model as it is now cannot answer in it.
+        """
+        self.frozen = self._freeze()
+
+    def _freeze(self) -> FrozenModel:
+        self.model.move(self.device, self.precision.dtype).eval()
+        return freeze(self.model, self.precision.name)
 
     @classmethod
     def from_pretrained(
@@ -142,7 +163,7 @@ class Predictor:
             self._pack,
             token_budget=token_budget(self.device),
             precision=self.precision,
-            keep_prepared=True,
+            frozen=self.frozen,
         ):
             for row, shares in zip(batch.rows, batch.logits.softmax(-1).tolist(), strict=True):
                 best = max(range(len(names)), key=shares.__getitem__)

@@ -30,9 +30,9 @@ from bertolt.base.distributed import World
 from bertolt.data.batch import IGNORE_INDEX, KnownOnHost, PackedBatch
 from bertolt.data.prefetch import ToHost
 from bertolt.models import fused
+from bertolt.models.customised import is_customised
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.models.touched import touched
 from bertolt.train.gradients import gradient_norm, update_if_finite
 from bertolt.train.optim import AdamW
 
@@ -262,7 +262,7 @@ class CapturedSteps:
             or not _current(self.model.device)
             or optimizer._optimizer_step_pre_hooks
             or optimizer._optimizer_step_post_hooks
-            or any(map(touched, self._modules))
+            or any(map(is_customised, self._modules))
             or any(own["gradient_checkpointing"] for own in self._encoders)
             or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._each_weight())
         )

@@ -19,8 +19,6 @@ from bertolt.data.collate import (
 from bertolt.data.masking import DataCollatorForLanguageModeling
 from bertolt.models.pretrained import PreTrainedModel
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-
 Collator = Callable[[list[Any]], Any]
 
 
@@ -52,8 +50,7 @@ def packing(
                 fix="return a PackedBatch, or a mapping with input_ids, attention_mask and labels",
             )
         tensors = {name: _as_tensor(values, name) for name, values in made.items()}
-        ids, mask, types, positions = (tensors.pop(name, None) for name in _INPUTS)
-        return model.enter(None, ids, mask, types, positions, tensors)[0]
+        return model.enter(model.inputs_of(None, **tensors))[0]
 
     return collate
 

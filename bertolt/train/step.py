@@ -116,8 +116,6 @@ def train_step(
         made = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
     loss_value, norm_value = made
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
-    # Torch's fused update leaves a tensor's count of writes as it was, by which others go.
-    torch.autograd.graph.increment_version(parameters)
     if scheduler is not None:
         scheduler.step()
     optimizer.zero_grad(set_to_none=True)

@@ -189,6 +189,8 @@ def test_one_door_at_a_time(bench: Bench) -> None:
         bench.model()
     with pytest.raises(UsageError, match="one of the two"):
         bench.model(packed, input_ids=batch["input_ids"].unflatten(0, (-1, 1)))
+    with pytest.raises(UsageError, match="one of the two"):
+        bench.model(batch["input_ids"], input_ids=batch["input_ids"])
 
 
 @every_head

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from bertolt import BertConfig, Trainer, TrainingArguments
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.models import bert, config
 from bertolt.models.shapes import find_config
 from bertolt.train.arguments import REPLACED_ARGUMENTS
 
@@ -329,6 +330,10 @@ def test_an_option_out_of_range_is_named_as_it_is_typed(values: dict[str, Any], 
     with pytest.raises(UsageError, match=words) as caught:
         FinetuneOptions(**values)
     assert caught.value.fix
+
+
+def test_every_activation_that_a_config_may_name_is_a_function_of_the_model() -> None:
+    assert tuple(bert.ACTIVATIONS) == config.ACTIVATIONS
 
 
 @pytest.mark.parametrize("settings", [TrainingArguments, FinetuneOptions])

@@ -18,7 +18,7 @@ from bertolt import (
 )
 from bertolt.base.errors import DataError
 from bertolt.data.batch import padded_rows
-from bertolt.models.attend import Watched
+from bertolt.models.forward_pass import ForwardPass
 
 
 def test_the_automatic_class_is_the_same_class() -> None:
@@ -60,7 +60,7 @@ def test_pooling_the_first_tokens_alone_gives_what_the_whole_gives(
     for model in (whole, less):
         model.set_attention_backend(backend)
     wanted = whole(batch).pooler_output
-    found = less.pool_first(batch, Watched())
+    found = less.pool_first(batch, ForwardPass())
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
     for pooled in (wanted, found):
         (pooled * torch.cos(torch.arange(pooled.numel())).view(pooled.shape)).sum().backward()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +153,95 @@ def test_bf16_is_near_fp32(model: Any, tiny_tokenizer: Any, predictor: Predictor
         assert coarse.probability == pytest.approx(fine.probability, abs=0.03)
     with pytest.raises(UsageError, match="fp99"):
         Predictor(model, tiny_tokenizer, precision="fp99")
+
+
+# ---- what answers ----
+
+
+TEXTS = ["the film was good", "a bad plot", "very " * 15]
+
+
+def shares(predictor: Predictor) -> list[list[float]]:
+    return [list(answer.probabilities.values()) for answer in predictor.predict(TEXTS)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_the_weights_that_were_there_answer_until_it_is_refreshed(
+    model: Any, tiny_tokenizer: Any, precision: str
+) -> None:
+    edited = copy.deepcopy(model)
+    predictor = Predictor(edited, tiny_tokenizer, contract(), precision=precision)
+    before = shares(predictor)
+    with torch.no_grad():
+        edited.bert.encoder.layer[1].output.dense.weight.mul_(3)
+        edited.bert.encoder.layer[0].attention.self.value.bias.add_(1)
+    assert shares(predictor) == before
+    predictor.refresh()
+    fresh = Predictor(edited, tiny_tokenizer, contract(), precision=precision)
+    assert shares(predictor) == shares(fresh) != before
+
+
+def test_another_model_answers_once_it_is_refreshed(model: Any, tiny_tokenizer: Any) -> None:
+    predictor = Predictor(model, tiny_tokenizer, contract(), precision="fp32")
+    before = shares(predictor)
+    predictor.model = copy.deepcopy(model).train()
+    with torch.no_grad():
+        predictor.model.bert.encoder.layer[1].output.dense.weight.mul_(3)
+        predictor.model.classifier.bias.add_(torch.tensor([0.0, 1.0]))
+    assert shares(predictor) == before
+    predictor.refresh()
+    assert not predictor.model.training
+    with torch.no_grad():
+        batch = tiny_tokenizer(TEXTS[0], return_tensors="pt")
+        expected = predictor.model(**batch).logits.softmax(-1)[0].tolist()
+    assert shares(predictor)[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_hook_is_followed_once_it_is_refreshed(model: Any, tiny_tokenizer: Any) -> None:
+    hooked = copy.deepcopy(model)
+    predictor = Predictor(hooked, tiny_tokenizer, contract(), precision="fp32")
+    assert predictor.frozen.why_not == ""
+    before, seen = shares(predictor), []
+    hooked.bert.encoder.layer[0].register_forward_hook(lambda *given: seen.append(1))
+    assert shares(predictor) == before
+    assert not seen
+    predictor.refresh()
+    np.testing.assert_allclose(shares(predictor), before, atol=1e-5)
+    assert seen
+    assert predictor.frozen.why_not == (
+        "encoder.layer.0 has hooks, is compiled or has another forward"
+    )
+
+
+def test_int8_is_refused_for_a_model_that_cannot_be_frozen(model: Any, tiny_tokenizer: Any) -> None:
+    hooked = copy.deepcopy(model)
+    predictor = Predictor(hooked, tiny_tokenizer, precision="int8")
+    hooked.bert.encoder.layer[0].register_forward_hook(lambda *given: None)
+    for act in (predictor.refresh, lambda: Predictor(hooked, tiny_tokenizer, precision="int8")):
+        with pytest.raises(UsageError, match=r"int8 is not for this model: encoder\.layer\.0"):
+            act()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_threads_that_share_a_predictor_get_equal_answers(
+    model: Any, tiny_tokenizer: Any, precision: str
+) -> None:
+    predictor = Predictor(model, tiny_tokenizer, contract(), precision=precision)
+    expected = shares(predictor)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: shares(predictor), range(40)))
+    assert found == [expected] * 40
+
+
+def test_frozen_weights_go_with_the_predictor(model: Any, tiny_tokenizer: Any) -> None:
+    predictor = Predictor(model, tiny_tokenizer, contract(), precision="fp32")
+    first = weakref.ref(predictor.frozen.encoder)
+    shares(predictor)
+    predictor.refresh()
+    assert first() is None
+    second = weakref.ref(predictor.frozen.encoder)
+    del predictor
+    assert second() is None
 
 
 # ---- golden texts ----

@@ -1,31 +1,30 @@
-"""The encoder's layers made ready for answering: weights laid out once for this CPU, calls fused.
+"""A model frozen to answer: the encoder's weights copied once as this CPU reads them, calls fused.
 
 A forward pass of the modules casts every weight again and makes a pass over memory for each bias,
 activation and residual. For answering, weights stay as they are, so all that is done once: query,
 key and value are one product, and oneDNN adds the bias, the activation or the residual while it
-writes a product down. Modules stay what they are, and what is made of them is made again when a
-weight has changed.
+writes a product down. Modules stay what they are, and frozen layers stay what they were: who
+changes the weights freezes again.
 
 Shapes: B sequences, T packed tokens, H hidden, N heads, D head size.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertolt.base.errors import UsageError
+from bertolt.data.batch import PackedBatch
 from bertolt.models.attention import AttentionLayout, attention_of
 from bertolt.models.bert import (
+    ACTIVATIONS,
     BertAttention,
     BertEncoder,
     BertIntermediate,
@@ -33,10 +32,12 @@ from bertolt.models.bert import (
     BertModel,
     BertSelfAttention,
     BertSelfOutput,
-    Only,
 )
+from bertolt.models.customised import is_customised
 from bertolt.models.dropout import Dropout
-from bertolt.models.touched import touched
+from bertolt.models.forward_pass import OutputRows
+from bertolt.models.outputs import ModelOutput
+from bertolt.models.pretrained import PreTrainedModel
 
 # What oneDNN calls the activations, and how it computes them. Others run after the product.
 _FUSED = {
@@ -57,7 +58,8 @@ class Product:
     """A product with a fixed weight (out, in), its bias, and what follows; in plain operations."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
-        self.weight, self.bias, self.dtype = weight.to(dtype), bias.to(dtype), dtype
+        self.weight = weight.to(dtype, copy=True)
+        self.bias, self.dtype = bias.to(dtype, copy=True), dtype
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(T, in) to (T, out), added to the residual (T, out) if there is one."""
@@ -69,8 +71,8 @@ class FusedProduct(Product):
     """The same by oneDNN, from a weight in the order that its kernels read."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: str) -> None:
-        super().__init__(weight, bias, dtype)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+        self.bias, self.dtype = bias.to(dtype, copy=True), dtype
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous())
         name, form = _FUSED.get(activation, ("none", ""))
         self.activation: tuple[str, list[object], str] = (name, [], form)
         # Looked up once: for a single text that takes as long as a small operation.
@@ -96,7 +98,7 @@ class Int8Product:
         levels = (weight.float() / scale[:, None]).round().to(torch.int8)
         self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
         self.scale, self.zero = scale, torch.zeros(len(scale), dtype=torch.int32)
-        self.bias = bias.float()
+        self.bias = bias.to(torch.float32, copy=True)
         self.activation = _FUSED.get(activation, ("none", ""))
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -166,8 +168,20 @@ def _has_fused(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
 
 
+class Norm:
+    """A copy of a layer norm."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self.weight, self.bias = norm.weight.clone(), norm.bias.clone()
+        self.shape, self.eps = list(norm.normalized_shape), norm.eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(T, H) to (T, H)."""
+        return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+
+
 @dataclass(frozen=True)
-class PreparedLayer:
+class FrozenLayer:
     """One layer: the products and norms of a `BertLayer`.
 
     Attributes:
@@ -185,11 +199,11 @@ class PreparedLayer:
     wide: Run
     narrow: Run
     activate: Callable[[Tensor], Tensor] | None
-    norms: tuple[nn.LayerNorm, nn.LayerNorm]
+    norms: tuple[Norm, Norm]
     heads: int
 
     @classmethod
-    def of(cls, layer: BertLayer, make: MakeProduct, activation: str, last: bool) -> PreparedLayer:
+    def of(cls, layer: BertLayer, make: MakeProduct, activation: str, last: bool) -> FrozenLayer:
         """Made of a layer; only the last one needs the query apart."""
         own = layer.attention.self
         parts = (own.query, own.key, own.value)
@@ -220,11 +234,11 @@ class PreparedLayer:
             wide=wide,
             narrow=alone(layer.output.dense),
             activate=None if done else layer.intermediate.activation,
-            norms=(layer.attention.output.LayerNorm, layer.output.LayerNorm),
+            norms=(Norm(layer.attention.output.LayerNorm), Norm(layer.output.LayerNorm)),
             heads=own.num_heads,
         )
 
-    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None) -> Tensor:
+    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: OutputRows | None) -> Tensor:
         """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
         residual = hidden if only is None else hidden.index_select(0, only.rows)
         if only is not None and only.first_tokens:
@@ -233,68 +247,36 @@ class PreparedLayer:
         else:
             found = attention_of(self._heads(self.joined(hidden), 3), layout)
             found = found if only is None else found.index_select(0, only.rows)
-        mixed: Tensor = self.norms[0](self.mixed(found.flatten(1), residual))
+        mixed = self.norms[0](self.mixed(found.flatten(1), residual))
         wide = self.wide(mixed)
-        out: Tensor = self.norms[1](
-            self.narrow(wide if self.activate is None else self.activate(wide), mixed)
-        )
-        return out
+        wide = wide if self.activate is None else self.activate(wide)
+        return self.norms[1](self.narrow(wide, mixed))
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         return x.view(x.shape[0], parts, self.heads, -1)
 
 
-class PreparedEncoder:
-    """The layers of an encoder, made ready.
+class FrozenEncoder:
+    """The layers of an encoder as they are now; for `torch.inference_mode`.
 
     Args:
-        base: whose weights are taken; it is not changed.
+        base: whose weights are copied; it is not changed, and its later changes are not seen.
         precision: "fp32", "bf16" or "int8".
     """
 
     def __init__(self, base: BertModel, precision: str) -> None:
         encoder, activation = base.encoder, base.config.hidden_act
         make, last = product_maker(precision), len(encoder.layer) - 1
-        self._base = weakref.ref(base)
-        self._backend = base.attention_backend
-        self._parts = _parts(base)
-        self._modules = [part for _, _, part in self._parts if isinstance(part, nn.Module)]
-        self._tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
-        # Those of the inference mode do not count what is written to them.
-        self._counting = [tensor for tensor in self._tensors if not tensor.is_inference()]
-        self._writes = self._count_writes()
-        self.layers = [
-            PreparedLayer.of(layer, make, activation, number == last)
-            for number, layer in enumerate(encoder.layer)
-            if isinstance(layer, BertLayer)
-        ]
+        with torch.inference_mode():
+            self.layers = [
+                FrozenLayer.of(layer, make, activation, number == last)
+                for number, layer in enumerate(encoder.layer)
+                if isinstance(layer, BertLayer)
+            ]
 
-    def fits(self) -> bool:
-        """Whether the encoder is as it was.
-
-        Looked at before each answer, so it asks what is quick to ask: are all modules and weights
-        the same objects, without hooks, and has none been written to since?
-        """
-        base = self._base()
-        return (
-            base is not None
-            and base.attention_backend is self._backend
-            and all(holder.get(name) is part for holder, name, part in self._parts)
-            and not any(map(touched, self._modules))
-            and self._count_writes() == self._writes
-        )
-
-    def _count_writes(self) -> tuple[object, ...]:
-        # Fused optimizers write without being counted, but no update comes without a gradient. And
-        # a tensor that is given other data, in another format or elsewhere, has another address.
-        base = self._base()
-        return (
-            -1 if base is None else base.passes_with_gradients,
-            [tensor._version for tensor in self._counting],
-            [tensor.data_ptr() for tensor in self._tensors],
-        )
-
-    def __call__(self, hidden: Tensor, layout: AttentionLayout, only: Only | None = None) -> Tensor:
+    def __call__(
+        self, hidden: Tensor, layout: AttentionLayout, only: OutputRows | None = None
+    ) -> Tensor:
         """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
@@ -302,71 +284,72 @@ class PreparedEncoder:
         return hidden
 
 
-_MADE: weakref.WeakKeyDictionary[BertModel, dict[str, PreparedEncoder]] = (
-    weakref.WeakKeyDictionary()
-)
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model, and the frozen layers that answer in place of its encoder's own.
 
-Lend = Callable[[], contextlib.AbstractContextManager[None]]
-"""Inside what it gives, this thread's answers come from layers that were made ready."""
+    Embeddings, pooler and head are the model's own.
+
+    Attributes:
+        model: that answers.
+        encoder: its layers as they were; None: the model answers as it is called.
+        why_not: why it has no frozen layers; empty if it has.
+    """
+
+    model: PreTrainedModel
+    encoder: FrozenEncoder | None
+    why_not: str = ""
+
+    def __call__(self, batch: PackedBatch) -> ModelOutput:
+        """What the model returns for a packed batch of B sequences; for `torch.inference_mode`."""
+        if self.encoder is not None:
+            return self.model.answer(batch, self.encoder)
+        output: ModelOutput = self.model(batch)
+        return output
 
 
-def prepare(model: nn.Module, precision: str, *, keep: bool = False) -> Lend:
-    """Make the layers of a model ready for answering, where that can be done.
+def freeze(model: PreTrainedModel, precision: str) -> FrozenModel:
+    """Copy the layers of a model's encoder to answer by, where that can be done.
 
-    It can on a CPU, for encoders in fp32 as Bertolt builds them; hooks, replaced layers, decoders,
-    and an attention backend that the user asked for keep to the modules.
+    It can on a CPU, for encoders in fp32 as Bertolt builds them; hooks, other layers or methods,
+    decoders, and an attention backend that the user asked for keep to the modules.
 
     Args:
-        model: to answer with, without gradients.
-        precision: of its products.
-        keep: for the next time too, which asks whether the model has changed since. It cannot see
-            what is written through `parameter.data`.
-
-    Returns:
-        To be entered around each forward pass.
+        model: to answer with. It is looked at once: freeze it again when it has changed.
+        precision: of its products, "fp32", "bf16" or "int8".
 
     Raises:
         UsageError: "int8" where it cannot be done.
     """
-    name = getattr(model, "base_model_prefix", "")
-    base = getattr(model, name) if name and hasattr(model, name) else model
-    if not isinstance(base, BertModel):
-        return contextlib.nullcontext
-    # Between a backward pass and its update the weights are about to change.
-    keep = keep and all(parameter.grad is None for parameter in base.parameters())
-    made = _MADE.get(base, {}).get(precision) if keep else None
-    if made is None or not made.fits():
-        against = _why_not(base)
-        if against and precision == "int8":
-            raise UsageError(f"int8 is not for this model: {against}", fix="use another precision")
-        if against:
-            return contextlib.nullcontext
-        with torch.inference_mode():
-            made = PreparedEncoder(base, precision)
-        if keep:
-            _MADE.setdefault(base, {})[precision] = made
-    return functools.partial(base.lent, made)
+    against = _why_not(model)
+    if against and precision == "int8":
+        raise UsageError(f"int8 is not for this model: {against}", fix="use another precision")
+    return FrozenModel(model, None if against else FrozenEncoder(_base(model), precision), against)
 
 
-def prepared(
-    model: nn.Module, precision: str, *, keep: bool = False
-) -> contextlib.AbstractContextManager[None]:
-    """`prepare`, entered for one forward pass or several that follow each other."""
-    return prepare(model, precision, keep=keep)()
+def _base(model: nn.Module) -> BertModel:
+    """The encoder that a head stands on, or the model itself."""
+    name: str = getattr(model, "base_model_prefix", "")
+    base: Any = getattr(model, name, model) if name else model
+    return cast(BertModel, base)
 
 
-def _parts(base: BertModel) -> list[tuple[dict[str, Any], str, Any]]:
-    """The encoder, its modules and parameters, each with the table that holds it and its name."""
-    return [(base._modules, "encoder", base.encoder)] + [
-        (holder, name, part)
-        for module in base.encoder.modules()
-        for holder in (module._modules, module._parameters)
-        for name, part in holder.items()
-    ]
+def _why_not(model: nn.Module) -> str:
+    """Why a model cannot be frozen; empty if it can."""
+    if not isinstance(model, PreTrainedModel):
+        return f"it is a {type(model).__name__}"
+    if is_customised(model) or type(model).forward is not PreTrainedModel.forward:
+        return "it has hooks, is compiled or has another forward"
+    if model.config.output_hidden_states or model.config.output_attentions:
+        return "its config asks for hidden states or attention maps"
+    encoders = [module for module in model.modules() if isinstance(module, BertModel)]
+    base = _base(model)
+    if len(encoders) != 1 or encoders[0] is not base:
+        return f"it has {len(encoders)} encoders"
+    return _why_not_base(base) or _why_not_layers(base)
 
 
-def _why_not(base: BertModel) -> str:
-    """Why a model cannot be prepared; empty if it can."""
+def _why_not_base(base: BertModel) -> str:
     if base.device.type != "cpu":
         return f"it is on {base.device.type}"
     if base.config.is_decoder:
@@ -375,11 +358,20 @@ def _why_not(base: BertModel) -> str:
         return "its weights are not in fp32"
     if base.attention_backend.name != "grouped" or base.attention_backend.requested:
         return f"attention runs as {base.attention_backend.name}, as requested"
+    return ""
+
+
+def _why_not_layers(base: BertModel) -> str:
+    activation = ACTIVATIONS[base.config.hidden_act]
     for name, module in base.encoder.named_modules():
         if type(module) not in _KNOWN:
             return f"encoder.{name} is a {type(module).__name__}"
-        if touched(module):
+        if is_customised(module):
             return f"encoder.{name} has hooks, is compiled or has another forward"
+        if missing := [part for part, each in module._parameters.items() if each is None]:
+            return f"encoder.{name} has no {missing[0]}"
+        if getattr(module, "activation", activation) is not activation:
+            return f"encoder.{name} has another activation"
     return ""
 
 

@@ -1,15 +1,15 @@
-"""Whether someone has changed what calling a module does: only an unchanged one may be left out."""
+"""Whether someone has changed what calling a module does: only a plain one may be left out."""
 
 from __future__ import annotations
 
 from torch import nn
 
 
-def touched(module: nn.Module) -> bool:
+def is_customised(module: nn.Module) -> bool:
     """Whether calling this module does more, or other things, than its class says.
 
-    It has hooks, is compiled, or was given another `forward`. Every module of a model is asked
-    before each replayed step and each answer, so it is one look into its attributes.
+    It has hooks, is compiled, or has another `forward`. Captured steps ask every module of a model
+    before each replay, so it is one look into its attributes.
     """
     own = vars(module)
     return bool(
@@ -22,6 +22,6 @@ def touched(module: nn.Module) -> bool:
     )
 
 
-def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether calling a module is no more than what the class `kind` says."""
-    return type(module) is kind and not touched(module)
+    return type(module) is kind and not is_customised(module)
