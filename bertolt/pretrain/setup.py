@@ -197,10 +197,11 @@ def prepare(
     args = _arguments(options, model, total, evaluates=held_out is not None)
     # As it is saved: a file is compared by its content, and may have been moved.
     config = {**model.config.to_dict(), **dropout}
-    settings = _settings(options, args) | batches.describe()
+    settings: dict[str, Any] = {"weights": source if options.model else "new"}
+    settings |= _settings(options, args) | batches.describe()
     settings |= {"corpus": corpus.manifest.fingerprint, "objective": objective}
-    settings |= {"max_length": max_length, "weights": source if options.model else "new"}
-    settings |= {"--pass-tokens": rows, **{f"config.{key}": config[key] for key in config}}
+    settings |= {"max_length": max_length, "--pass-tokens": rows}
+    settings |= {f"config.{key}": config[key] for key in config}
     trainer = Trainer(
         model,
         args,
