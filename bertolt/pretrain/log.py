@@ -65,23 +65,22 @@ class JsonLines:
         path: of the log.
         work: what steps compute.
         about: the first line, after which the lines of the run follow.
-        resumed_from: the step that it goes on from; 0: a new log.
 
     Raises:
-        BertoltError: the file system refused, here or at a later line.
+        BertoltError: the file system refused, at the begin or at a later line.
     """
 
-    def __init__(
-        self, path: Path, work: Work, about: Mapping[str, Any], *, resumed_from: int = 0
-    ) -> None:
-        self._work = work
-        kept = _lines_up_to(path, resumed_from) if resumed_from else []
-        if not kept:
-            kept = [json.dumps(dict(about), ensure_ascii=False, default=str)]
-        write_text(path, "".join(f"{line}\n" for line in kept))
-        self._path = path
-        with disk_errors(path):
-            self._file = path.open("a", encoding="utf-8", buffering=1)
+    def __init__(self, path: Path, work: Work, about: Mapping[str, Any]) -> None:
+        self._path, self._work, self._about = path, work, about
+
+    def on_begin(self, history: History) -> None:
+        """Begin the log, or go on with it after the last step of the history."""
+        lines = _lines_up_to(self._path, history.step) if history.step else []
+        if not lines:
+            lines = [json.dumps(dict(self._about), ensure_ascii=False, default=str)]
+        write_text(self._path, "".join(f"{line}\n" for line in lines))
+        with disk_errors(self._path):
+            self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """Write the step."""
@@ -121,18 +120,16 @@ class TensorBoard:
     Args:
         folder: of its event files.
         work: what steps compute.
-        resumed_from: the step that the run goes on from.
-
-    Raises:
-        UsageError: the package is not installed.
     """
 
-    def __init__(self, folder: Path, work: Work, *, resumed_from: int = 0) -> None:
-        require_tensorboard()
+    def __init__(self, folder: Path, work: Work) -> None:
+        self._folder, self._work = folder, work
+
+    def on_begin(self, history: History) -> None:
+        """Open a file; curves that go beyond the last step of the history are cut there."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._work = work
-        self._writer: Any = SummaryWriter(str(folder), purge_step=resumed_from + 1)
+        self._writer: Any = SummaryWriter(str(self._folder), purge_step=history.step + 1)
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """Add the step to its curves."""
@@ -188,6 +185,11 @@ class Plateau:
         self._still: list[float] = []
         self._named = False
 
+    def on_begin(self, history: History) -> None:
+        """Take in, without a word, the evaluations of the run that this one goes on with."""
+        for step, metrics in history.evaluations:
+            self._see(step, masked_loss(metrics))
+
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """Nothing."""
 
@@ -227,8 +229,3 @@ class Plateau:
             "single tokens: the model knows how frequent words are and nothing of their context "
             "yet. If it does not fall soon, try another --lr, or more --warmup"
         )
-
-    def replay(self, evaluations: list[tuple[int, dict[str, float]]]) -> None:
-        """Take in, without a word, the evaluations of the run that this one goes on with."""
-        for step, metrics in evaluations:
-            self._see(step, masked_loss(metrics))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from bertolt.base.errors import UsageError
+from bertolt.base.options import FREE, flag, seen_in
 from bertolt.corpus.options import Objective
 from bertolt.models.config import Precision
 from bertolt.pretrain.plan import parse_tokens
@@ -23,35 +24,37 @@ EPOCHS = 8.0
 class PretrainOptions:
     """Settings of `pretrain`; the text below each field is the command's help.
 
+    A run that is resumed has to have the same as it began with, but for those that are free.
+
     Raises:
         UsageError: a value out of its range, or two that exclude each other; the message names the
             option.
     """
 
-    model: str | None = None
+    model: str | None = field(default=None, metadata=seen_in("weights"))
     """Encoder to go on with: a folder, or an id on the hub. Default: a new one, see --config."""
-    config: str | None = None
+    config: str | None = field(default=None, metadata=seen_in("config."))
     """Shape of a new one: tiny, small, medium, base, large, or a JSON file. Default: small."""
-    objective: Objective | None = None
+    objective: Objective | None = field(default=None, metadata=seen_in("objective"))
     """mlm: masked tokens. mlm+nsp: pairs of sentences as well. Default: as it was prepared for."""
-    tokens: str | None = None
+    tokens: str | None = field(default=None, metadata=seen_in("steps"))
     """How long: so many tokens, as 33M or 100B, counted as often as they are seen."""
-    steps: int | None = None
+    steps: int | None = field(default=None, metadata=seen_in("steps"))
     """How long: so many steps."""
-    epochs: float | None = None
+    epochs: float | None = field(default=None, metadata=seen_in("steps"))
     """How long: so many passes over the corpus. Default: 8, without --tokens and --steps."""
     batch_tokens: int = 4096
     """Tokens of one step, over all processes; filler is counted."""
-    pass_tokens: int | None = None
+    pass_tokens: int | None = field(default=None, metadata=seen_in("--pass-tokens"))
     """Tokens of one forward pass of a process. Default: 4096 on a CPU, 16384 on a GPU, or less, so
     that a step has a whole number for the processes; a run that is resumed keeps its own."""
     batch_warmup: int = 0
     """Steps over which a step of several passes grows from one of them to --batch-tokens."""
-    max_length: int | None = None
+    max_length: int | None = field(default=None, metadata=seen_in("max_length"))
     """Tokens of a sequence at most. Default: as it was prepared for."""
-    positions: int | None = None
+    positions: int | None = field(default=None, metadata=seen_in("config.max_position_embeddings"))
     """Rows of a new model's position table. Default: --max-length; more would stay untrained."""
-    position_init: PositionInit | None = None
+    position_init: PositionInit | None = field(default=None, metadata=seen_in("--position-init"))
     """A new model's position table at the start: with sinusoid the loss falls sooner, normal is as
     published. Default: sinusoid."""
     mask: float = 0.2
@@ -78,29 +81,30 @@ class PretrainOptions:
     """Gradients are scaled down to this norm; 0: not clipped."""
     dropout: float = 0.0
     """Dropout while pretraining; what is saved keeps the shape's own, for fine-tuning."""
-    eval_every: int | None = None
+    eval_every: int | None = field(default=None, metadata=seen_in("--eval-every"))
     """Steps between measurements of the held-out loss. Default: a twentieth of the run."""
-    eval_tokens: int = 200_000
+    eval_tokens: int = field(default=200_000, metadata=seen_in("--eval-tokens"))
     """Held-out tokens that are measured, at most."""
-    save_every: int | None = None
+    save_every: int | None = field(default=None, metadata=FREE)
     """Steps between checkpoints. Default: a twentieth of the run."""
-    keep: int | Literal["best"] = 2
+    keep: int | Literal["best"] = field(default=2, metadata=seen_in("--keep"))
     """Newest checkpoints to keep; best: the newest and that of the lowest held-out loss, which then
     is the result."""
-    shard: bool = False
+    shard: bool = field(default=False, metadata=FREE)
     """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
-    resume: bool = False
+    resume: bool = field(default=False, metadata=FREE)
     """Go on from the last whole checkpoint in --out; where there is none, begin."""
-    tensorboard: bool = False
+    tensorboard: bool = field(default=False, metadata=FREE)
     """Write curves for TensorBoard too, into --out/tensorboard."""
     seed: int = 42
     """Seed of new weights, order, pairs, masks and dropout."""
-    precision: Precision = "auto"
+    precision: Precision = field(default="auto", metadata=seen_in("precision"))
     """Number format: auto measures whether bfloat16 is faster here."""
-    out: Path = Path("out")
+    out: Path = field(default=Path("out"), metadata=FREE)
     """Folder for checkpoints, the model, its log and its report."""
-    overwrite: bool = False
-    """Replace what an earlier run left in that folder, checkpoints too, unless it is resumed."""
+    overwrite: bool = field(default=False, metadata=FREE)
+    """Replace what an earlier run left in that folder, checkpoints too, unless it is resumed; its
+    model goes when there is another."""
 
     def __post_init__(self) -> None:
         share, above = "a share between 0 and 1, as 0.2", "1 or more"
@@ -131,8 +135,7 @@ class PretrainOptions:
             ("seed", self.seed >= 0, "0 or more"),
         ):
             if not fine:
-                option = "--" + name.replace("_", "-")
-                raise UsageError(f"{option} is {getattr(self, name)}", fix=f"give {allowed}")
+                raise UsageError(f"{flag(name)} is {getattr(self, name)}", fix=f"give {allowed}")
         _require_one(model=self.model, config=self.config)
         _require_one(model=self.model, positions=self.positions)
         _require_one(model=self.model, position_init=self.position_init)
@@ -164,6 +167,6 @@ _SCHEDULES = (*get_args(Schedule), "warmup_stable_decay")
 
 
 def _require_one(**given: object) -> None:
-    named = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
+    named = [flag(name) for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} were given", fix="give one of them")

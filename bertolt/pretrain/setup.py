@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from bertolt.base.console import say
-from bertolt.base.distributed import ALONE, World
+from bertolt.base.distributed import World, join
 from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.base.format import millions, percent, plural
+from bertolt.base.options import deciding
 from bertolt.checkpoint import huggingface
 from bertolt.corpus.options import Objective
 from bertolt.corpus.shards import Corpus
@@ -22,7 +23,8 @@ from bertolt.data.batch import PackedBatch
 from bertolt.models.config import BertConfig
 from bertolt.models.heads import BertForMaskedLM, BertForPreTraining, LanguageModel
 from bertolt.models.initialize import sinusoids
-from bertolt.models.precision import PrecisionChoice, agree, choose_precision
+from bertolt.models.precision import PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.models.shapes import SHAPES, find_config
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.flops import training_flops
@@ -32,13 +34,50 @@ from bertolt.pretrain.options import EPOCHS, PretrainOptions
 from bertolt.pretrain.rates import this_device
 from bertolt.pretrain.steps import MaskShare, Steps
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.optim import AdamW, parameter_groups
-from bertolt.train.schedules import get_scheduler
+from bertolt.train.arguments import TrainingArguments
+from bertolt.train.job import Start
+from bertolt.train.loop import Callback
+from bertolt.train.trainer import Trainer
 
 PASS_TOKENS = {"cpu": 4096, "cuda": 16_384}
 """Rows of a forward pass where neither the user nor the batch says less."""
 
 _OFTEN = 20  # evaluations and checkpoints of a run
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusBatches:
+    """The corpus as a `BatchSource`: each step is so many forward passes of packed sequences.
+
+    Attributes:
+        data: the batches to train on.
+        steps: which of them make a step.
+        masks: the share of masked tokens in each step.
+        total_steps: of the whole run.
+        world: the processes that share each step.
+    """
+
+    data: Batches
+    steps: Steps
+    masks: MaskShare
+    total_steps: int
+    world: World
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that read the text once."""
+        return self.steps.needed(math.ceil(self.data.per_epoch / self.data.passes))
+
+    def after(self, step: int) -> Iterator[list[PackedBatch]]:
+        """This process's batches of each step after step `step`."""
+        for number in range(step + 1, self.total_steps + 1):
+            share = self.masks.at(number)
+            dealt = self.world.deal(self.steps.numbers(number), evenly=True)
+            yield [replace(self.data.batch(place, share), stand_in=not own) for place, own in dealt]
+
+    def describe(self) -> dict[str, Any]:
+        """How many steps there are."""
+        return {"steps": self.total_steps}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +89,10 @@ class Run:
         objective, max_length: as they were resolved.
         source: where the weights are from: a model folder, or a shape.
         dropout: what the saved config says of dropout, whatever pretraining used.
-        data: the batches to train on.
+        batches: what it trains on, and for how long.
         held_out: what is measured, or None where the corpus keeps nothing.
-        steps, total_steps: how long.
-        masks: the share of masked tokens in each step.
         entropy: of single tokens of the corpus, in nats.
-        eval_every, save_every: steps between evaluations and checkpoints.
-        world: the processes that train together.
+        trainer: of the model.
     """
 
     shards: Path
@@ -64,114 +100,73 @@ class Run:
     corpus: Corpus
     objective: Objective
     max_length: int
-    tokenizer: BertTokenizer
-    model: LanguageModel
     source: str
     dropout: dict[str, float]
-    data: Batches
+    batches: CorpusBatches
     held_out: HeldOut | None
-    steps: Steps
-    total_steps: int
-    masks: MaskShare
-    optimizer: torch.optim.Optimizer
-    scheduler: Any
-    learning_rate: float
-    warmup_steps: int
-    precision: PrecisionChoice
     entropy: float
-    eval_every: int
-    save_every: int
-    world: World
+    trainer: Trainer
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model in training."""
+        return self.trainer.model
+
+    @property
+    def precision(self) -> PrecisionChoice:
+        """The number format, and why."""
+        return self.trainer.precision
+
+    @property
+    def data(self) -> Batches:
+        """The batches to train on."""
+        return self.batches.data
 
     @cached_property
     def work(self) -> Work:
         """What steps compute, and the machine's peak: measured when it is first asked for."""
-        config, attended, masks = self.model.config, self.data.attended, self.masks
+        config, attended, masks = self.model.config, self.data.attended, self.batches.masks
         peak = this_device("bf16" if self.precision.name == "bf16" else "fp32").peak
         return Work(
             flops=lambda step: training_flops(config, attended, masks.at(step)),
-            peak=self.world.size * peak,
+            peak=self.trainer.world.size * peak,
         )
 
     @property
     def pass_tokens(self) -> int:
         """Rows of a forward pass."""
-        return self.options.batch_tokens // self.steps.passes
-
-    def batches(self, done: int) -> Iterator[list[PackedBatch]]:
-        """This process's batches of each step after step `done`."""
-        for step in range(done + 1, self.total_steps + 1):
-            share = self.masks.at(step)
-            dealt = self.world.deal(self.steps.numbers(step), evenly=True)
-            yield [
-                replace(self.data.batch(number, share), stand_in=not own) for number, own in dealt
-            ]
-
-    def evaluate(self) -> dict[str, float]:
-        """Measure the model on the held-out text."""
-        assert self.held_out is not None, "asked only where there is some"
-        return self.held_out.measure(self.model, self.precision, self.world)
-
-    def deciding_settings(self) -> dict[str, Any]:
-        """All that decides the result, by name: a run goes on with the same or not at all."""
-        options = asdict(self.options)
-        named = {"--" + name.replace("_", "-"): options[name] for name in _DECIDING}
-        best = self.options.keep == "best"
-        chosen_by = {"--eval-every": self.eval_every, "--eval-tokens": self.options.eval_tokens}
-        # As it is saved: a file is compared by its content, and may have been moved.
-        config = {**self.model.config.to_dict(), **self.dropout}
-        return {
-            **named,
-            "--position-init": self.options.first_positions,
-            "--keep": "best" if best else "a number",
-            **(chosen_by if best else {}),
-            "corpus": self.corpus.manifest.fingerprint,
-            "objective": self.objective,
-            "max_length": self.max_length,
-            "weights": "new" if self.options.model is None else self.source,
-            **{f"config.{name}": value for name, value in config.items()},
-            "steps": self.total_steps,
-            "--pass-tokens": self.pass_tokens,
-            "precision": self.precision.name,
-        }
+        return self.options.batch_tokens // self.batches.steps.passes
 
 
-_DECIDING = (
-    "batch_tokens",
-    "batch_warmup",
-    "mask",
-    "mask_end",
-    "whole_words",
-    "nsp_weight",
-    "lr",
-    "schedule",
-    "warmup",
-    "decay",
-    "weight_decay",
-    "beta2",
-    "clip",
-    "dropout",
-    "seed",
-)
+@dataclass(frozen=True)
+class _Beside:
+    """What makes a saved model one to start from: a tokenizer, and the dropout of its shape."""
+
+    tokenizer: BertTokenizer
+    dropout: dict[str, float]
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        if (folder / "config.json").is_file():  # a checkpoint in parts has none
+            config = BertConfig.from_pretrained(folder)
+            config.changed(**self.dropout).save_pretrained(folder)
 
 
 def prepare(
-    shards: Path,
-    options: PretrainOptions,
-    precision: PrecisionChoice | None = None,
-    world: World = ALONE,
+    shards: Path, options: PretrainOptions, start: Start, callbacks: Sequence[Callback] = ()
 ) -> Run:
     """Open the corpus, build or load the model, lay out the run, and tell the user.
 
     Args:
         shards: folder of a prepared corpus.
         options: settings.
-        precision: of the run that is resumed; None: as the options say.
-        world: the processes that train together.
+        start: what the run begins with.
+        callbacks: to watch the run.
 
     Raises:
         BertoltError: something in the corpus, the model or the options cannot be used.
     """
+    world = join()
     corpus = Corpus.open(shards)
     tokenizer = BertTokenizer.from_pretrained(corpus.tokenizer_folder)
     objective = options.objective or corpus.manifest.objective
@@ -182,51 +177,54 @@ def prepare(
             place=str(shards),
             fix="prepare it with more documents, or with a smaller --held-out",
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = precision or agree(choose_precision(options.precision, device), world)
     model, source, dropout = _model(options, tokenizer, objective, max_length)
     if isinstance(model, BertForPreTraining):
         model.next_sentence_weight = options.nsp_weight
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, steps = _passes(options, max_length, device, world)
-    settings: dict[str, Any] = {
+    shape: dict[str, Any] = {
         "objective": objective,
         "max_length": max_length,
         "rows": rows,
         "whole_words": options.whole_words,
     }
-    data = Batches(corpus.train, tokenizer, seed=options.seed, **settings)
+    data = Batches(corpus.train, tokenizer, seed=options.seed, **shape)
     total = _total(options, steps, data)
     masks = MaskShare(options.mask, options.mask_end or options.mask, total)
-    model.move(device, precision.dtype)
-    if options.shard:
-        world.shard(model)
+    batches = CorpusBatches(data=data, steps=steps, masks=masks, total_steps=total, world=world)
     counts = data.count_tokens()
-    rate = options.peak_rate(model.config.hidden_size)
-    optimizer, scheduler, warmup = _optimizer(options, model, rate, total)
+    held_out = _held_out(corpus, tokenizer, options, shape)
+    args = _arguments(options, model, total, evaluates=held_out is not None)
+    # As it is saved: a file is compared by its content, and may have been moved.
+    config = {**model.config.to_dict(), **dropout}
+    settings: dict[str, Any] = {"weights": source if options.model else "new"}
+    settings |= _settings(options, args) | batches.describe()
+    settings |= {"corpus": corpus.manifest.fingerprint, "objective": objective}
+    settings |= {"max_length": max_length, "--pass-tokens": rows}
+    settings |= {f"config.{key}": config[key] for key in config}
+    trainer = Trainer(
+        model,
+        args,
+        processing_class=_Beside(tokenizer, dropout),
+        callbacks=callbacks,
+        batches=batches,
+        evaluate=None if held_out is None else _measuring(held_out),
+        settings=settings,
+        store=start.store,
+        precision=start.precision,
+    )
     run = Run(
         shards=shards,
         options=options,
         corpus=corpus,
         objective=objective,
         max_length=max_length,
-        tokenizer=tokenizer,
-        model=model,
         source=source,
         dropout=dropout,
-        data=data,
-        held_out=_held_out(corpus, tokenizer, options, settings),
-        steps=steps,
-        total_steps=total,
-        masks=masks,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        learning_rate=rate,
-        warmup_steps=warmup,
-        precision=precision,
+        batches=batches,
+        held_out=held_out,
         entropy=token_entropy(counts, data.maskable),
-        eval_every=options.eval_every or max(1, total // _OFTEN),
-        save_every=options.save_every or max(1, total // _OFTEN),
-        world=world,
+        trainer=trainer,
     )
     _tell(run)
     if options.whole_words:
@@ -236,6 +234,23 @@ def prepare(
             "a Chinese character is a word by itself"
         )
     return run
+
+
+def _measuring(held_out: HeldOut) -> Callable[[Trainer], dict[str, float]]:
+    """An evaluation on the held-out text."""
+    return lambda trainer: held_out.measure(trainer.model, trainer.precision, trainer.world)
+
+
+def _settings(options: PretrainOptions, args: TrainingArguments) -> dict[str, Any]:
+    """The options that decide the result, by name."""
+    best = options.keep == "best"
+    chosen_by = {"--eval-every": args.eval_steps, "--eval-tokens": options.eval_tokens}
+    return {
+        **deciding(options),
+        "--position-init": options.first_positions,
+        "--keep": "best" if best else "a number",
+        **(chosen_by if best else {}),
+    }
 
 
 def _model(
@@ -352,23 +367,35 @@ def _total(options: PretrainOptions, steps: Steps, data: Batches) -> int:
     return steps.needed(math.ceil((options.epochs or EPOCHS) * data.per_epoch / data.passes))
 
 
-def _optimizer(
-    options: PretrainOptions, model: LanguageModel, rate: float, total: int
-) -> tuple[torch.optim.Optimizer, Any, int]:
-    optimizer = AdamW(
-        parameter_groups(model, options.weight_decay), lr=rate, betas=(0.9, options.beta2)
-    )
+def _arguments(
+    options: PretrainOptions, model: LanguageModel, total: int, *, evaluates: bool
+) -> TrainingArguments:
+    """The options as the Trainer takes them."""
     share = options.warmup < 1
     warmup = min(total, math.ceil(total * options.warmup) if share else int(options.warmup))
     falling = {"num_decay_steps": min(total - warmup, math.ceil(total * options.decay))}
-    scheduler = get_scheduler(
-        options.schedule,
-        optimizer,
-        num_warmup_steps=warmup,
-        num_training_steps=total,
-        scheduler_specific_kwargs=falling if options.schedule == "warmup_stable_decay" else None,
+    often = max(1, total // _OFTEN)
+    return TrainingArguments(
+        output_dir=str(options.out),
+        max_steps=total,
+        learning_rate=options.peak_rate(model.config.hidden_size),
+        weight_decay=options.weight_decay,
+        adam_beta2=options.beta2,
+        adam_epsilon=1e-6,  # as published for BERT
+        max_grad_norm=options.clip,
+        fsdp=options.shard,
+        lr_scheduler_type=options.schedule,
+        lr_scheduler_kwargs=falling if options.schedule == "warmup_stable_decay" else {},
+        warmup_steps=warmup,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=options.eval_every or often,
+        seed=options.seed,
+        precision=options.precision,
+        disable_tqdm=True,  # what shows the progress counts tokens
+        save_strategy="steps",
+        save_steps=options.save_every or often,
+        load_best_model_at_end=options.keep == "best" and evaluates,
     )
-    return optimizer, scheduler, warmup
 
 
 def _held_out(
@@ -390,6 +417,12 @@ def _held_out(
 
 def _tell(run: Run) -> None:
     data, config, options = run.data, run.model.config, run.options
+    steps, masks, total, args = (
+        run.batches.steps,
+        run.batches.masks,
+        run.batches.total_steps,
+        run.trainer.args,
+    )
     counts, held_out = run.corpus.manifest.train, run.corpus.manifest.held_out
     say(
         f"Corpus: {plural(counts.tokens, 'token')} in {plural(counts.documents, 'document')}, "
@@ -400,17 +433,18 @@ def _tell(run: Run) -> None:
         f"{config.vocab_size:,} tokens, {config.max_position_embeddings} positions, "
         f"{millions(run.model.num_parameters())} parameters, from {run.source}"
     )
-    seen = run.steps.before(run.total_steps + 1)
+    seen = steps.before(total + 1)
     epochs = seen / data.per_epoch * data.passes
     say(
-        f"Run: {plural(run.total_steps, 'step')} of up to {run.steps.passes} × "
+        f"Run: {plural(total, 'step')} of up to {steps.passes} × "
         f"{run.pass_tokens:,} tokens, "
         f"{seen * data.tokens / 1e6:,.1f} million in all: {epochs:.1f} epochs"
     )
     why = "as given" if options.lr else f"for hidden size {config.hidden_size}"
-    say(f"Learning rate {run.learning_rate:.2g}, {why}; {plural(run.warmup_steps, 'warmup step')}")
-    ends = "" if run.masks.end == run.masks.start else f" to {percent(run.masks.end)}"
-    say(f"Masked: {percent(run.masks.start)}{ends} of the tokens; objective {run.objective}")
+    warmup = plural(int(args.warmup_steps), "warmup step")
+    say(f"Learning rate {args.learning_rate:.2g}, {why}; {warmup}")
+    ends = "" if masks.end == masks.start else f" to {percent(masks.end)}"
+    say(f"Masked: {percent(masks.start)}{ends} of the tokens; objective {run.objective}")
     say(f"Entropy of single tokens: {run.entropy:.3f}; a loss near it has learned no context yet")
     say(f"Precision {run.precision.name}: {run.precision.reason}")
     say(f"Attention {run.model.attention_backend.name}: {run.model.attention_backend.reason}")

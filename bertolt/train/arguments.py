@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bertolt.base.checks import is_number
 from bertolt.base.errors import UsageError, nearest
+from bertolt.base.options import FREE, seen_in
 from bertolt.models.config import Precision
 
 # The schedules that need no settings of their own.
@@ -123,38 +124,18 @@ REPLACED_ARGUMENTS = {
 }
 """Training arguments of the peer that Bertolt does not have, and what to write instead."""
 
-DECIDING = (
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "train_sampling_strategy",
-    "seed",
-    "load_best_model_at_end",
-    "metric_for_best_model",
-    "greater_is_better",
-)
-"""Arguments that decide the result: a run that is resumed has to have the same."""
-
 
 @dataclass(kw_only=True)
 class TrainingArguments:
     """Settings of a training run, under the names that the peer's `TrainingArguments` has.
 
+    A run that is resumed has to have the same as it began with, but for those that are free.
+
     Raises:
         UsageError: a value out of its range; the message names the argument.
     """
 
-    output_dir: str = field(default="out", kw_only=False)
+    output_dir: str = field(default="out", kw_only=False, metadata=FREE)
     """Folder for the model, its metrics and its report."""
     num_train_epochs: float = 3.0
     """Passes over the training rows."""
@@ -162,7 +143,7 @@ class TrainingArguments:
     """Stop after this many steps, whatever the epochs say; -1: no such limit."""
     per_device_train_batch_size: int = 8
     """Texts in one training step, for each process."""
-    per_device_eval_batch_size: int = 8
+    per_device_eval_batch_size: int = field(default=8, metadata=FREE)
     """Texts whose tokens, at full length, bound one evaluation batch."""
     gradient_accumulation_steps: int = 1
     """Batches that make one optimizer step; together they act as one large batch."""
@@ -178,9 +159,9 @@ class TrainingArguments:
     """Added to the second moment's root."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0: not clipped."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = field(default=False, metadata=FREE)
     """Keep less for the backward pass and compute it again there: less memory, more time."""
-    fsdp: bool = False
+    fsdp: bool = field(default=False, metadata=FREE)
     """Split weights, gradients and optimizer over the processes that torchrun starts (FSDP2)."""
     lr_scheduler_type: str = "linear"
     """Shape of the learning rate's course after warmup."""
@@ -190,29 +171,29 @@ class TrainingArguments:
     """Steps of linear warmup; a value below 1 is a share of all steps."""
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
     """Order of the training rows."""
-    eval_strategy: Literal["no", "epoch", "steps"] = "no"
+    eval_strategy: Literal["no", "epoch", "steps"] = field(default="no", metadata=FREE)
     """When to evaluate while training."""
-    eval_steps: int = 500
+    eval_steps: int = field(default=500, metadata=FREE)
     """Steps between evaluations when eval_strategy is "steps"."""
-    logging_steps: int = 10
+    logging_steps: int = field(default=10, metadata=FREE)
     """Steps between entries of the log."""
     seed: int = 42
     """Seed of the order and of dropout."""
-    bf16: bool | None = None
+    bf16: bool | None = field(default=None, metadata=seen_in("precision"))
     """bfloat16 on or off; None: as `precision` says."""
-    precision: Precision = "auto"
+    precision: Precision = field(default="auto", metadata=seen_in("precision"))
     """"auto" takes bfloat16 where a short measurement finds it faster."""
-    use_cpu: bool = False
+    use_cpu: bool = field(default=False, metadata=FREE)
     """Stay on the CPU although a GPU is there."""
-    disable_tqdm: bool = False
+    disable_tqdm: bool = field(default=False, metadata=FREE)
     """Show no progress."""
-    report_to: str | list[str] = "none"
+    report_to: str | list[str] = field(default="none", metadata=FREE)
     """Trackers; only "none" so far."""
-    save_strategy: Literal["no", "steps", "epoch"] = "no"
+    save_strategy: Literal["no", "steps", "epoch"] = field(default="no", metadata=FREE)
     """When to write a checkpoint, a folder `checkpoint-STEP` in `output_dir`."""
-    save_steps: int = 500
+    save_steps: int = field(default=500, metadata=FREE)
     """Steps between checkpoints when save_strategy is "steps"."""
-    save_total_limit: int | None = None
+    save_total_limit: int | None = field(default=None, metadata=FREE)
     """Newest checkpoints to keep; None: all."""
     load_best_model_at_end: bool = False
     """End with the weights of the best evaluation, whose checkpoint is kept."""
@@ -220,7 +201,7 @@ class TrainingArguments:
     """What the best evaluation is chosen by; None: "loss"."""
     greater_is_better: bool | None = None
     """Whether more of that is better; None: unless its name ends in "loss"."""
-    resume_from_checkpoint: bool | str | None = None
+    resume_from_checkpoint: bool | str | None = field(default=None, metadata=FREE)
     """Checkpoint to go on from; True: the last whole one in `output_dir`."""
 
     def __post_init__(self) -> None:

@@ -258,7 +258,11 @@ class History:
 
 
 class Callback(Protocol):
-    """Something that watches a run."""
+    """Something that watches a run.
+
+    One that has `on_begin(history)` too is called with the history of the run that goes on, or an
+    empty one, before the first step.
+    """
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """After each step."""
@@ -314,6 +318,9 @@ def fit(
     history = History() if history is None else history
     # One process prints and writes; what has to watch on all of them says so.
     callbacks = [each for each in callbacks if world.first or getattr(each, "every_process", False)]
+    for callback in callbacks:
+        if (on_begin := getattr(callback, "on_begin", None)) is not None:
+            on_begin(history)
     begun = history.step
     model.train()
     keep_freed_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,7 +27,6 @@ from bertolt.checkpoint.state import (
 )
 from bertolt.checkpoint.store import Store, require_whole
 from bertolt.train.arguments import TrainingArguments
-from bertolt.train.complete import plain, require_same_settings
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog
 
@@ -224,6 +224,35 @@ class Saving:
         return None if self.best is None else self.best.step(history)
 
 
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a file, where a tuple is a list."""
+    found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return found
+
+
+def require_same_settings(
+    place: Path, made_with: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Refuse to mix runs that differ in what decides their result.
+
+    Args:
+        place: of the checkpoint or the result that is there.
+        made_with: its settings.
+        settings: of this run, as `plain` gives them.
+
+    Raises:
+        UsageError: naming the first difference.
+    """
+    for name in {**settings, **made_with}:
+        now, then = settings.get(name), made_with.get(name)
+        if now != then:
+            raise UsageError(
+                f"it was made with {name} {_shown(then)}, and now it is {_shown(now)}",
+                place=str(place),
+                fix="resume with the same settings, or begin a run of its own elsewhere",
+            )
+
+
 def _machine(device: torch.device) -> dict[str, Any]:
     """What else a result depends on."""
     return {
@@ -269,3 +298,7 @@ def _steps_from_tensors(tensors: Mapping[str, Tensor]) -> list[StepLog]:
         )
         for row in zip(*columns, strict=True)
     ]
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else str(value)

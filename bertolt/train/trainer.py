@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset
 
 from bertolt.base.console import say
 from bertolt.base.distributed import join
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import held_folder, write_text
+from bertolt.base.options import deciding
 from bertolt.checkpoint.state import Parts, read_extra
 from bertolt.checkpoint.store import Store, require_whole, step_of
-from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import count_tokens
-from bertolt.data.sampler import BatchSampler
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.train.arguments import DECIDING, TrainingArguments
+from bertolt.train.arguments import TrainingArguments
 from bertolt.train.callbacks import Progress
 from bertolt.train.loop import (
     Callback,
@@ -43,13 +39,20 @@ from bertolt.train.packing import Collator, packing
 from bertolt.train.results import Results
 from bertolt.train.saving import Best, Saving
 from bertolt.train.schedules import get_scheduler
+from bertolt.train.sources import (
+    BatchSource,
+    Data,
+    RowBatches,
+    StreamBatches,
+    grouped,
+    has_tokens,
+    is_stream,
+    require_rows,
+    take,
+)
 
 _FULL_LENGTH = 512
 _WINDOW = 4096  # rows of a stream that an evaluation sorts by length at a time
-
-Data = RowSource | Iterable[Any]
-"""A map-style data set, or one that can only be read in its order."""
-T = TypeVar("T")
 
 
 class EvalPrediction(NamedTuple):
@@ -105,6 +108,14 @@ class Trainer:
         callbacks: objects of the `Callback` protocol.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
         tokenizer: the older name of `processing_class`.
+        batches: trains on these batches, instead of those of a `train_dataset`.
+        evaluate: evaluates while training: called with the Trainer, returns numbers by name,
+            "eval_loss" among them; instead of `Trainer.evaluate` on the `eval_dataset`.
+        settings: all that decides the result, by the names that the user knows, instead of what
+            `args` and the rows tell; the precision is added.
+        store: where checkpoints go, also when SIGTERM ends the run; the caller keeps other runs
+            out of it. None: `args.output_dir`.
+        precision: of a run that is resumed; None: as `args` say.
 
     Raises:
         UsageError: a model without a head.
@@ -114,8 +125,8 @@ class Trainer:
         history: of the last `train`.
         optimizer, lr_scheduler: of the last `train`, or those given.
         precision: the number format that was chosen, and why.
-        store: where checkpoints go, `args.output_dir` by default.
-        saves: whether a run is saved when SIGTERM ends it; so if there is a `save_strategy`.
+        store: where checkpoints go.
+        saves: whether SIGTERM saves the run; so with a `save_strategy` or a `store`.
         best_step: whose weights the model has; None: those of the last step.
         world: the processes that train together.
         step_rows: rows of a batch, over all processes.
@@ -133,13 +144,21 @@ class Trainer:
         callbacks: Sequence[Callback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, Any] = (None, None),
         tokenizer: Any = None,
+        *,
+        batches: BatchSource | None = None,
+        evaluate: Callable[[Trainer], dict[str, float]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        store: Store | None = None,
+        precision: PrecisionChoice | None = None,
     ) -> None:
         _require_head(model)
         self.args = args or TrainingArguments()
         self.world = join()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
         self.device = torch.device("cuda" if use_gpu else "cpu")
-        self.precision = agree(choose_precision(self.args.precision, self.device), self.world)
+        self.precision = precision or agree(
+            choose_precision(self.args.precision, self.device), self.world
+        )
         self.model = model.move(self.device, self.precision.dtype)
         if self.args.fsdp:
             self.world.shard(self.model)
@@ -154,9 +173,11 @@ class Trainer:
         self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
         self.history = History()
-        self.store = Store(Path(self.args.output_dir), self.args.save_total_limit)
+        self._shared_store = store is not None
+        self.store = store or Store(Path(self.args.output_dir), self.args.save_total_limit)
         self.best_step: int | None = None
-        self.saves = self.args.save_strategy != "no"
+        self.saves = self._shared_store or self.args.save_strategy != "no"
+        self._batches, self._evaluate, self._settings = batches, evaluate, settings
         self._collate = packing(data_collator, model)
         self._eval_collate = packing(data_collator, model, eval_seed=self.args.seed)
         self._counted: tuple[RowSource | None, NDArray[np.int64]] = (None, np.zeros(0, np.int64))
@@ -186,36 +207,35 @@ class Trainer:
         """
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
-        with self.hold_store() if self.saves or resume_from_checkpoint else nullcontext():
+        hold = (self.saves or resume_from_checkpoint) and not self._shared_store
+        fix = "wait until it is done, or choose another output_dir"
+        own = held_folder(self.store.folder, fix=fix) if hold and self.world.first else None
+        with own or nullcontext():
             return self._train(resume_from_checkpoint or False)
 
-    def hold_store(self) -> AbstractContextManager[object]:
-        """Keep other runs out of the folder of the checkpoints; the first process does it."""
-        fix = "wait until it is done, or choose another output_dir"
-        return held_folder(self.store.folder, fix=fix) if self.world.first else nullcontext()
-
     def _train(self, resume_from_checkpoint: bool | str | os.PathLike[str]) -> TrainOutput:
-        rows = _require_rows(self.train_dataset, "train_dataset")
-        if self.args.eval_strategy != "no":
-            _require_rows(self.eval_dataset, "eval_dataset")
+        source, evaluates = self._source(), self.args.eval_strategy != "no"
+        if evaluates and self._evaluate is None:
+            require_rows(self.eval_dataset, "eval_dataset")
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
         # A class of the user's own may leave out what it likes.
         known = type(self.model).__module__.startswith("bertolt.")
         self.world.replicate(self.model, unused=not known or len(self.model.targets) > 1)
-        per_epoch, total = self._count_steps(rows)
+        per_epoch, total = source.steps_per_epoch, source.total_steps
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         self.world.require_same(checkpoint, "checkpoint to go on from")
         optimizer, scheduler = self._create_optimizer(total)
         self.optimizer, self.lr_scheduler = optimizer, scheduler
         torch.manual_seed(self.world.seed(self.args.seed))
-        batches = self._steps(rows, per_epoch, step_of(checkpoint) if checkpoint else 0)
+        batches = source.after(step_of(checkpoint) if checkpoint else 0)
         saving = None
         if self.saves or checkpoint:
-            saving = self._saving(rows, per_epoch, optimizer, scheduler)
-        evaluates = self.args.eval_strategy != "no"
+            saving = self._saving(source, optimizer, scheduler)
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
         progress = [] if self.args.disable_tqdm else [Progress(self.args.logging_steps)]
+        own = self._evaluate
+        evaluate = self.evaluate if own is None else lambda: own(self)
         self.history = fit(
             self.model,
             batches,
@@ -224,7 +244,7 @@ class Trainer:
             total_steps=total,
             max_grad_norm=self.args.max_grad_norm,
             precision=self.precision,
-            evaluate=self.evaluate if evaluates else None,
+            evaluate=evaluate if evaluates else None,
             evaluate_at=lambda step: step % every == 0 or step == total,
             callbacks=[*progress, *self.callbacks],
             saver=saving,
@@ -235,8 +255,8 @@ class Trainer:
             raise self.history.failure
         if saving is not None:
             saving.exit_if_terminated(self.history)
-            if self.history.step == total:
-                self.take_best(saving)
+            if self.history.step == total and saving.best is not None:
+                self.best_step = saving.restore_best(self.history)
         steps = self.history.steps
         return TrainOutput(
             global_step=len(steps),
@@ -256,7 +276,7 @@ class Trainer:
         """
         self.model.require_trained("evaluation")
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        rows = _require_rows(rows, "eval_dataset")
+        rows = require_rows(rows, "eval_dataset")
         output = self._run(rows, keep=self.compute_metrics is not None)
         return {f"{metric_key_prefix}_{name}": value for name, value in output.metrics.items()}
 
@@ -271,7 +291,7 @@ class Trainer:
             CheckpointError: as in `evaluate`.
         """
         self.model.require_trained("prediction")
-        output = self._run(_require_rows(test_dataset, "test_dataset"), keep=True)
+        output = self._run(require_rows(test_dataset, "test_dataset"), keep=True)
         named = {f"test_{name}": value for name, value in output.metrics.items()}
         return output._replace(metrics=named)
 
@@ -290,26 +310,34 @@ class Trainer:
         text = json.dumps(asdict(self.args), indent=2, ensure_ascii=False) + "\n"
         write_text(folder / "training_args.json", text)
 
-    def deciding_settings(self, rows: Data) -> dict[str, Any]:
+    def deciding_settings(self) -> dict[str, Any]:
         """All that decides the result, by name: a run goes on with the same or not at all."""
-        known = "unknown" if _is_stream(rows) else len(cast(RowSource, rows))
-        args = {name: getattr(self.args, name) for name in DECIDING}
-        return {**args, "precision": self.precision.name, "rows of the train_dataset": known}
+        settings = self._settings
+        if settings is None:
+            settings = deciding(self.args, shown=str) | self._source().describe()
+        return {**settings, "precision": self.precision.name}
 
-    def take_best(self, saving: Saving) -> None:
-        """Give the model the weights of the best evaluation, if they are wanted and others."""
-        if saving.best is not None:
-            self.best_step = saving.restore_best(self.history)
+    def _source(self) -> BatchSource:
+        """The batches given, or those of the train_dataset as it is now."""
+        if self._batches is not None:
+            return self._batches
+        data = require_rows(self.train_dataset, "train_dataset")
+        how: dict[str, Any] = {"data": data, "args": self.args, "batch_rows": self.step_rows}
+        how |= {"collate": self._collate, "world": self.world}
+        if is_stream(data):
+            return StreamBatches(**how)
+        return RowBatches(**how, lengths=self._row_lengths)
 
     def _saving(
-        self, rows: Data, per_epoch: int, optimizer: torch.optim.Optimizer, scheduler: Any
+        self, source: BatchSource, optimizer: torch.optim.Optimizer, scheduler: Any
     ) -> Saving:
         args = self.args
-        every = {"no": 0, "steps": args.save_steps, "epoch": per_epoch}[args.save_strategy]
+        steps = {"no": 0, "steps": args.save_steps, "epoch": source.steps_per_epoch}
+        every = steps[args.save_strategy]
         return Saving(
             self.store,
             Parts(self.model, optimizer, scheduler),
-            settings=self.deciding_settings(rows),
+            settings=self.deciding_settings(),
             every=every,
             best=Best.of(args) if args.load_best_model_at_end else None,
             beside=getattr(self.processing_class, "save_pretrained", None),
@@ -363,81 +391,6 @@ class Trainer:
             metrics |= self.compute_metrics(EvalPrediction(logits, labels))
         return PredictionOutput(logits, labels, metrics)
 
-    def _sampler(self, rows: RowSource) -> BatchSampler:
-        grouped = self.args.train_sampling_strategy == "group_by_length"
-        if grouped and not _has_tokens(rows[0]):
-            raise UsageError(
-                "train_sampling_strategy is 'group_by_length', and the rows have no input_ids",
-                fix='tokenize them before, or use "random"',
-            )
-        return BatchSampler(
-            num_rows=len(rows),
-            batch_size=self.step_rows,
-            seed=self.args.seed,
-            strategy=self.args.train_sampling_strategy,
-            lengths=self._row_lengths(rows) if grouped else None,
-        )
-
-    def _steps(self, data: Any, per_epoch: int, start: int) -> Iterator[list[PackedBatch]]:
-        """The batches of each step after step `start`, epoch after epoch, without end."""
-        if not _is_stream(data):
-            steps = self._row_numbers(self._sampler(data), per_epoch, start)
-            return ([self._share(data, part) for part in step] for step in steps)
-        read = self._rows_in_order(data)
-        # What can only be read in its order is read again up to there, though no batch is made.
-        next(itertools.islice(read, start, start), None)
-        return ([self._share(data, part) for part in step] for step in read)
-
-    def _row_numbers(
-        self, sampler: BatchSampler, per_epoch: int, start: int
-    ) -> Iterator[list[NDArray[np.int64]]]:
-        together = self.args.gradient_accumulation_steps
-        first, done = divmod(start, per_epoch)
-        yield from _grouped(sampler.epoch(first, done * together), together)
-        for epoch in itertools.count(first + 1):
-            yield from _grouped(sampler.epoch(epoch), together)
-
-    def _rows_in_order(self, data: Any) -> Iterator[list[list[Any]]]:
-        for epoch in itertools.count():
-            parts = _grouped(_begin(data, epoch), self.step_rows)
-            step = None
-            for step in _grouped(parts, self.args.gradient_accumulation_steps):
-                yield step
-            if step is None:
-                raise DataError(
-                    f"the train_dataset gave no rows in epoch {epoch + 1}",
-                    fix="give it an iterable that can be read more than once, or fewer max_steps",
-                )
-
-    def _share(self, data: Any, part: Any) -> PackedBatch:
-        """This process's share of a batch, given its rows, or the numbers of them in `data`."""
-        own = self.world.share(part)
-        chosen = own if len(own) else part[:1]
-        batch = self._collate(list(chosen) if _is_stream(data) else _take(data, chosen))
-        return batch if len(own) else replace(batch, stand_in=True)
-
-    def _count_steps(self, data: Any) -> tuple[int, int]:
-        """Steps of an epoch, and of the whole run."""
-        args = self.args
-        if not _is_stream(data):
-            batches = math.ceil(len(data) / self.step_rows)
-            per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
-            total = math.ceil(args.num_train_epochs * per_epoch)
-            return per_epoch, args.max_steps if args.max_steps > 0 else total
-        grouped = args.train_sampling_strategy == "group_by_length"
-        for name, fine, fix in (
-            ("max_steps", args.max_steps > 0, "say how many steps to make"),
-            ("eval_strategy", args.eval_strategy != "epoch", 'use "steps"'),
-            ("train_sampling_strategy", not grouped, "group the rows in the data set itself"),
-        ):
-            if not fine:
-                raise UsageError(
-                    f"{name} is {getattr(args, name)!r}, and the train_dataset can only be read "
-                    "in its order: its length is not known",
-                    fix=fix,
-                )
-        return args.max_steps, args.max_steps
-
     def _create_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
         """The optimizer and scheduler that were given, or new ones: each `train` starts afresh."""
         args = self.args
@@ -475,58 +428,28 @@ class Trainer:
             return np.asarray(known)
         # A list that has grown is another data set.
         if self._counted[0] is not rows or len(self._counted[1]) != len(rows):
-            chunks = _grouped(range(len(rows)), _WINDOW)
+            chunks = grouped(range(len(rows)), _WINDOW)
             counts = (
-                count_tokens(row) if _has_tokens(row) else _FULL_LENGTH
+                count_tokens(row) if has_tokens(row) else _FULL_LENGTH
                 for numbers in chunks
-                for row in _take(rows, numbers)
+                for row in take(rows, numbers)
             )
             self._counted = (rows, np.fromiter(counts, dtype=np.int64, count=len(rows)))
         return self._counted[1]
 
 
-def _is_stream(data: Any) -> bool:
-    """Whether a data set can only be read in its order: it has no length and no row numbers."""
-    return isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
-
-
-def _begin(data: Any, epoch: int) -> Any:
-    """A stream from its start, shuffled anew if it can do that."""
-    if hasattr(data, "set_epoch"):
-        data.set_epoch(epoch)
-    return data
-
-
 def _windows(data: Any) -> Iterator[RowSource]:
     """A data set as it is, or a stream in parts, so that it is never held whole."""
-    if not _is_stream(data):
+    if not is_stream(data):
         yield data
         return
     window = None
-    for window in _grouped(data, _WINDOW):
+    for window in grouped(data, _WINDOW):
         yield window
     if window is None:
         raise DataError(
             "the data set gave no rows", fix="give it an iterable that can be read more than once"
         )
-
-
-def _grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
-    iterator = iter(items)
-    while group := list(itertools.islice(iterator, size)):
-        yield group
-
-
-def _take(rows: RowSource, numbers: Iterable[int]) -> list[Any]:
-    """Rows by number, all at once where the data set can do that."""
-    wanted = [int(number) for number in numbers]
-    together = getattr(rows, "__getitems__", None)
-    return [rows[number] for number in wanted] if together is None else together(wanted)
-
-
-def _has_tokens(row: Any) -> bool:
-    return isinstance(row, Mapping) and row.get("input_ids") is not None
 
 
 def _require_head(model: Any) -> None:
@@ -541,27 +464,3 @@ def _require_head(model: Any) -> None:
             fix="take a class with a head, as BertForSequenceClassification; one of your own is a "
             "PreTrainedModel that names its `targets`",
         )
-
-
-def _require_rows(data: Any, name: str) -> Any:
-    """The data set, if it is one and has rows, as far as that can be seen.
-
-    Raises:
-        UsageError: it is none, a dict of several, or empty.
-    """
-    if isinstance(data, Mapping):
-        parts = ", ".join(map(repr, data))
-        raise UsageError(f"{name} is a dict of {parts}", fix="give it one of them")
-    if data is not None and _is_stream(data) and hasattr(data, "__iter__"):
-        return data
-    if data is not None and not hasattr(data, "__len__"):
-        raise UsageError(
-            f"the {name} has no length",
-            fix="define __len__ and __getitem__, or make it a torch.utils.data.IterableDataset",
-        )
-    if data is None or len(data) == 0:
-        raise UsageError(
-            f"Trainer has no {name}" if data is None else f"the {name} has no rows",
-            fix=f"give it one: Trainer(..., {name}=...)",
-        )
-    return data

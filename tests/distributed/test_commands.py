@@ -95,7 +95,7 @@ def test_finetune_gives_the_result_of_one_process(
     alone("inspect", tmp_path / "two", "--selftest")
     for line in ("80 rows read", "step 1/24", "evaluated at step 24", "Accuracy 0.", "Report: "):
         assert done.stderr.count(line) == 1, done.stderr
-    assert not list(tmp_path.glob("*.checkpoints"))
+    assert not list((tmp_path / "two").glob("checkpoint-*"))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def steps_of(log: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("command", "checkpoint", "flags"),
     [
-        ("finetune", "died.checkpoints/checkpoint-5", ()),
+        ("finetune", "died/checkpoint-5", ()),
         ("pretrain", "died/checkpoint-5", ("--shard",)),
     ],
 )

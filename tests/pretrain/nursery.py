@@ -31,6 +31,6 @@ if __name__ == "__main__":
     places = {
         "in an evaluation": in_measurement,
         "in the log": at_file("/out/.log.jsonl"),
-        "in the result": at_file("/out/.m"),  # the model, and metrics.json
+        "in the result": at_file("/out/.result."),
     }
     serve({**EVERYWHERE, **places})

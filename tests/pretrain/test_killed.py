@@ -19,7 +19,7 @@ PLACES = {
     "in an evaluation": 12,
     "in a save": 250,
     "in the log": 4,
-    "in the result": 8,
+    "in the result": 60,
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="forks")]

@@ -17,6 +17,7 @@ from bertolt.pretrain.log import Plateau
 from bertolt.pretrain.measure import token_entropy
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
+from bertolt.train.loop import History
 
 Make = Callable[..., PretrainOptions]
 
@@ -59,7 +60,7 @@ def test_evaluations_in_a_row_are_no_long_stay() -> None:
 
 def test_a_run_that_goes_on_says_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
     plateau = Plateau(6.0, 0, 0)
-    plateau.replay([(step, {"eval_loss": 6.2}) for step in (10, 20, 30)])
+    plateau.on_begin(History(evaluations=[(s, {"eval_loss": 6.2}) for s in (10, 20, 30)]))
     plateau.on_evaluate(40, {"eval_loss": 6.2})
     assert capsys.readouterr().err == ""
     plateau.on_evaluate(50, {"eval_loss": 7.0, "eval_masked_loss": 5.0})

@@ -640,8 +640,8 @@ def test_a_complete_run_has_nothing_left_to_do(
     first = pretrain(letters, options(save_every=save_every))
     before = content(first.out)
     capsys.readouterr()
-    for slow in ("this_device", "choose_precision"):  # both measure
-        monkeypatch.setattr(f"bertolt.pretrain.setup.{slow}", None)
+    for slow in ("pretrain.setup.this_device", "train.trainer.choose_precision"):  # both measure
+        monkeypatch.setattr(f"bertolt.{slow}", None)
     again = pretrain(letters, options(save_every=save_every, resume=True, precision="auto"))
     said = capsys.readouterr().err
     assert f"nothing is left to do: its result is in {first.out}\n" in said

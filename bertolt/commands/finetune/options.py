@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from bertolt.base.errors import UsageError
+from bertolt.base.options import FREE, flag, seen_in
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
 
@@ -16,17 +17,19 @@ from bertolt.train.arguments import Schedule, TrainingArguments
 class FinetuneOptions:
     """Settings of `finetune`; the text below each field is the command's help.
 
+    A run that is resumed has to have the same as it began with, but for those that are free.
+
     Raises:
         UsageError: a value out of its range; the message names the option.
     """
 
-    model: str | None = None
+    model: str | None = field(default=None, metadata=seen_in("weights of --model"))
     """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
-    text: str | None = None
+    text: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the texts. Default: found by its name."""
-    label: str | None = None
+    label: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the labels. Default: found by its name."""
-    eval: Path | None = None
+    eval: Path | None = field(default=None, metadata=seen_in("evaluation rows"))
     """File with the rows to evaluate on, instead of holding some out."""
     test_size: float = 0.2
     """Share of the rows to hold out for the evaluation."""
@@ -46,30 +49,31 @@ class FinetuneOptions:
     """Order of the training rows."""
     max_length: int | None = None
     """Most tokens of a text. Default: all that the model's position table has."""
-    shard: bool = False
+    shard: bool = field(default=False, metadata=FREE)
     """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
     seed: int = 42
     """Seed of the new head, the order and dropout."""
     split_seed: int = 42
     """Seed of which rows are held out."""
-    precision: Precision = "auto"
+    precision: Precision = field(default="auto", metadata=seen_in("precision"))
     """Number format: auto measures whether bfloat16 is faster here."""
-    on_bad_row: Literal["drop", "error"] = "drop"
+    on_bad_row: Literal["drop", "error"] = field(default="drop", metadata=seen_in("training rows"))
     """What to do with a row that cannot be used."""
-    encoding: str = "utf-8"
+    encoding: str = field(default="utf-8", metadata=seen_in("training rows"))
     """Encoding of the text files."""
-    out: Path = Path("out")
+    out: Path = field(default=Path("out"), metadata=FREE)
     """Folder for the model, its metrics and its report."""
-    overwrite: bool = False
-    """Replace what an earlier run left in that folder."""
-    save_every: int | None = None
-    """Steps between checkpoints, in OUT.checkpoints beside --out. SIGTERM always writes one."""
-    keep: int | Literal["best"] = 2
+    overwrite: bool = field(default=False, metadata=FREE)
+    """Replace what an earlier run left in that folder, checkpoints too, unless it is resumed; its
+    model goes when there is another."""
+    save_every: int | None = field(default=None, metadata=FREE)
+    """Steps between checkpoints, folders in --out. SIGTERM always writes one."""
+    keep: int | Literal["best"] = field(default=2, metadata=seen_in("--keep"))
     """Newest checkpoints to keep; best: one, and that of the lowest loss, which is the result."""
-    resume: bool = False
+    resume: bool = field(default=False, metadata=FREE)
     """Go on from the last whole checkpoint; from the start if there is none yet."""
-    keep_checkpoints: bool = False
-    """Leave OUT.checkpoints there when the run is complete."""
+    keep_checkpoints: bool = field(default=False, metadata=FREE)
+    """Leave the checkpoints there when the run is complete."""
 
     def __post_init__(self) -> None:
         for name, fine, allowed in (
@@ -85,17 +89,11 @@ class FinetuneOptions:
             ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
         ):
             if not fine:
-                option = "--" + name.replace("_", "-")
-                raise UsageError(f"{option} is {getattr(self, name):g}", fix=f"give {allowed}")
+                raise UsageError(f"{flag(name)} is {getattr(self, name):g}", fix=f"give {allowed}")
         if self.schedule not in get_args(Schedule):
             raise UsageError(
                 f"--schedule is {self.schedule!r}", fix=f"use {', '.join(get_args(Schedule))}"
             )
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints: beside `out`, which only appears when the run has ended."""
-        return self.out.with_name(f"{self.out.name}.checkpoints")
 
     def training_arguments(self) -> TrainingArguments:
         """The same, as the Trainer takes it."""

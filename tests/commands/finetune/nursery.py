@@ -27,4 +27,6 @@ if __name__ == "__main__":
 
     import bertolt.commands.finetune  # noqa: F401
 
-    serve({**EVERYWHERE, "in an evaluation": in_evaluation, "in the result": at_file(".out.")})
+    serve(
+        {**EVERYWHERE, "in an evaluation": in_evaluation, "in the result": at_file("/out/.result.")}
+    )

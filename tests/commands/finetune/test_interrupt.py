@@ -98,7 +98,7 @@ def test_while_saving_it_waits(
         "bertolt.commands.finetune.data.read_table",
         "bertolt.commands.finetune.data.encode_once",
         "bertolt.commands.finetune.run.BertForSequenceClassification.from_pretrained",
-        "bertolt.commands.finetune.run.require_space",
+        "bertolt.train.job.require_space",
     ],
 )
 def test_before_training_it_exits_130_and_leaves_nothing(

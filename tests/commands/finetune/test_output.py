@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bertolt.base.errors import BertoltError, UsageError
-from bertolt.commands.finetune.output import FILES, output_folder, require_space
 from bertolt.commands.finetune.run import finetune
+from bertolt.train.folder import RESULT
 from tests.disks import file_system
 
 Run = Callable[..., Any]
@@ -29,7 +29,7 @@ def test_the_folder_holds_what_it_should_and_nothing_is_beside_it(
     assert finetune_command(reviews_csv).code == 0
     assert names(tmp_path) == {"out"}
     written = names(tmp_path / "out")
-    assert written <= FILES
+    assert written <= RESULT
     assert written >= {"config.json", "model.safetensors", "bertolt.json", "report.html"}
     assert written >= {"tokenizer.json", "tokenizer_config.json", "metrics.json", "arguments.json"}
 
@@ -97,56 +97,11 @@ def test_parents_are_made_and_taken_away_again_when_nothing_comes_of_it(
     assert (out / "config.json").is_file()
 
 
-def test_two_runs_to_the_same_folder_at_once(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with output_folder(out, overwrite=False) as first:
-        with (
-            pytest.raises(UsageError, match="another run is writing to this folder") as refused,
-            output_folder(out, overwrite=False),
-        ):
-            pass
-        assert refused.value.place == str(out)
-        assert first.is_dir(), "the refused run must not take the first one's folder away"
-        (first / "config.json").write_text("{}")
-    assert names(tmp_path) == {"out"}
-
-
-def test_runs_to_folders_of_similar_names_do_not_meet(tmp_path: Path) -> None:
-    with (
-        output_folder(tmp_path / "out.abcdefgh", overwrite=False),
-        output_folder(tmp_path / "out2", overwrite=False),
-        output_folder(tmp_path / "out", overwrite=False),
-    ):
-        pass
-    assert names(tmp_path) == {"out", "out.abcdefgh", "out2"}
-
-
-def test_what_a_killed_run_left_is_no_other_run(tmp_path: Path) -> None:
-    (tmp_path / ".out.abcdefgh.part").mkdir()
-    with output_folder(tmp_path / "out", overwrite=False):
-        assert not (tmp_path / ".out.abcdefgh.part").exists()
-    assert names(tmp_path) == {"out"}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="locks")
-def test_without_locks_what_may_be_another_runs_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(handle: int, how: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    (tmp_path / ".out.abcdefgh.part").mkdir()
-    monkeypatch.setattr("fcntl.flock", refuse)
-    with output_folder(tmp_path / "out", overwrite=False):
-        pass
-    assert names(tmp_path) == {"out", ".out.abcdefgh.part"}
-
-
 def test_too_little_space_is_told_before_training(
     finetune_command: Run, reviews_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "bertolt.commands.finetune.output.shutil.disk_usage",
+        "bertolt.train.folder.shutil.disk_usage",
         lambda path: type("Usage", (), {"free": 2_000_000})(),
     )
     refused = finetune_command(reviews_csv)
@@ -155,12 +110,6 @@ def test_too_little_space_is_told_before_training(
     assert str(tmp_path / "out") in refused.err
     assert "step 1/" not in refused.err
     assert names(tmp_path) == set()
-
-
-def test_the_space_needed_grows_with_the_model(tmp_path: Path) -> None:
-    require_space(tmp_path, tmp_path, 1000)
-    with pytest.raises(BertoltError, match="the run needs"):
-        require_space(tmp_path, tmp_path, 10**15)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -215,7 +164,7 @@ def test_a_real_disk_that_is_too_small(
     refused = finetune_command(reviews_csv, "--out", small_disk / "out")
     assert refused.code == 2
     assert "0 MB are free" in refused.err
-    monkeypatch.setattr("bertolt.commands.finetune.run.require_space", lambda *_, **__: None)
+    monkeypatch.setattr("bertolt.train.job.require_space", lambda *_, **__: None)
     refused = finetune_command(reviews_csv, "--out", small_disk / "out")
     assert refused.code == 2
     assert "No space left on device" in refused.err

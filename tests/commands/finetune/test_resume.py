@@ -1,4 +1,4 @@
-"""`--save-every`, `--keep`, `--resume`: what is beside the out folder, and how a run goes on."""
+"""`--save-every`, `--keep`, `--resume`: which checkpoints there are, and how a run goes on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ import torch
 from bertolt.base.errors import BertoltError
 from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.finetune.output import output_folder
 from bertolt.commands.finetune.run import finetune
-from bertolt.commands.finetune.trainer import GoodWeights
+from bertolt.train.good_weights import GoodWeights
 from bertolt.train.step import StepLog
 from tests.disks import file_system
 
@@ -66,7 +65,7 @@ def stopped(reviews_csv: Path, quick: Callable[..., FinetuneOptions], tmp_path: 
         options = quick(**{"epochs": 2, "save_every": 4, **changes})
         with pytest.raises((Killed, SystemExit)):
             finetune(reviews_csv, options, callbacks=[At(step, act)])
-        return Store(tmp_path / "out.checkpoints")
+        return Store(tmp_path / "out")
 
     return stop
 
@@ -88,9 +87,10 @@ def test_a_killed_run_goes_on_and_leaves_nothing_but_its_result(
 ) -> None:
     store = stopped()
     assert store.steps() == [4, 8]
-    assert names(tmp_path) == {"whole", "out.checkpoints"}
+    assert names(tmp_path / "out") == {"checkpoint-4", "checkpoint-8"}
     result = finetune(reviews_csv, quick(epochs=2, save_every=4, resume=True))
     assert names(tmp_path) == {"whole", "out"}
+    assert names(tmp_path / "out") == names(wanted)
     assert same_weights(result.out, wanted)
     assert [log.step for log in result.history.steps] == list(range(1, 17))
     assert [step for step, _ in result.history.evaluations] == [8, 16]
@@ -121,10 +121,10 @@ def test_the_command_takes_them(
     ]
     said = finetune_command(reviews_csv, *words, "--resume")
     assert said.code == 0, said.err
-    assert f"Resumed from {tmp_path / 'out.checkpoints' / 'checkpoint-8'}\n" in said.err
-    assert f"Checkpoints: {tmp_path / 'out.checkpoints'}\n" in said.err
+    assert f"Resumed from {tmp_path / 'out' / 'checkpoint-8'}\n" in said.err
+    assert f"Checkpoints: {tmp_path / 'out'}\n" in said.err
     assert same_weights(tmp_path / "out", wanted)
-    assert names(tmp_path / "out.checkpoints") == {"checkpoint-15"}
+    assert Store(tmp_path / "out").steps() == [15]
 
 
 def test_resume_begins_where_there_is_nothing_yet(
@@ -132,7 +132,7 @@ def test_resume_begins_where_there_is_nothing_yet(
 ) -> None:
     said = finetune_command(reviews_csv, "--resume", "--save-every", "3")
     assert said.code == 0, said.err
-    where = tmp_path / "out.checkpoints"
+    where = tmp_path / "out"
     assert f"No checkpoint in {where} yet: starting from the beginning\n" in said.err
     assert names(tmp_path) == {"out"}
 
@@ -233,7 +233,7 @@ def test_checkpoints_in_the_way(
     assert store.steps() == [4, 8]
     assert finetune_command(reviews_csv, *words, "--overwrite").code == 0
     assert same_weights(tmp_path / "out", wanted)
-    assert not store.folder.exists()
+    assert store.steps() == []
 
 
 # ---- a run that is complete already ----
@@ -302,10 +302,14 @@ def test_a_run_that_is_not_complete_is_not_taken_for_one(
 ) -> None:
     press = At(5, lambda: signal.raise_signal(signal.SIGINT))
     assert finetune(reviews_csv, quick(epochs=2, save_every=4), callbacks=[press]).interrupted
-    refused = finetune_command(reviews_csv, *WORDS)
+    words = [word for word in WORDS if word != "--resume"]
+    refused = finetune_command(reviews_csv, *words)
     assert refused.code == 2
-    assert "the folder is not empty" in refused.err
-    assert finetune_command(reviews_csv, *WORDS, "--overwrite").code == 0
+    assert "there are checkpoints of a run that did not come to its end" in refused.err
+    done = finetune_command(reviews_csv, *WORDS)
+    assert done.code == 0, done.err
+    assert f"Resumed from {tmp_path / 'out' / 'checkpoint-5'}" in done.err
+    assert (tmp_path / "out" / "complete.json").is_file()
     done = finetune_command(reviews_csv, *WORDS, "--overwrite")
     assert "step 1/16" in done.err, "to overwrite is to begin anew"
 
@@ -327,7 +331,7 @@ def test_sigterm_saves_and_exits_with_143(
     assert store.steps() == ([8] if save_every is None else [4, 8])
     said = capsys.readouterr().err
     assert f"Stopped by SIGTERM after step 8: {store.path(8)} is there to resume from" in said
-    assert names(tmp_path) == {"whole", "out.checkpoints"}
+    assert names(tmp_path / "out") == {f"checkpoint-{step}" for step in store.steps()}
     result = finetune(reviews_csv, quick(epochs=2, resume=True))
     assert same_weights(result.out, wanted)
     assert [step for step, _ in result.history.evaluations] == [8, 16]
@@ -362,7 +366,7 @@ def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
     assert ended.value.code == 143
     assert len(evaluated) == 2
     said = capsys.readouterr().err
-    store = Store(tmp_path / "out.checkpoints")
+    store = Store(tmp_path / "out")
     assert f"Stopped by SIGTERM after step 8: {store.path(8)} is there to resume from" in said
     assert store.steps() == [8]
     done = finetune(reviews_csv, quick(epochs=2, keep=keep, resume=True))
@@ -422,7 +426,8 @@ def test_a_process_that_gets_sigterm(reviews_csv: Path, tiny_folder: Path, tmp_p
     assert process.returncode == 143, said + rest
     assert "Traceback" not in rest
     assert "is there to resume from" in rest
-    assert names(tmp_path) == {"out.checkpoints"}
+    assert all(name.startswith("checkpoint-") for name in names(out))
+    assert names(tmp_path) == {"out"}
 
 
 def test_ctrl_c_gives_what_there_is_and_can_be_gone_on_from(
@@ -432,8 +437,8 @@ def test_ctrl_c_gives_what_there_is_and_can_be_gone_on_from(
     first = finetune(reviews_csv, quick(epochs=2, save_every=4), callbacks=[press])
     assert first.interrupted
     assert len(first.history.steps) == 5
-    assert "--resume --overwrite goes on from the last" in capsys.readouterr().err
-    again = finetune(reviews_csv, quick(epochs=2, save_every=4, resume=True, overwrite=True))
+    assert "; --resume goes on from the last" in capsys.readouterr().err
+    again = finetune(reviews_csv, quick(epochs=2, save_every=4, resume=True))
     assert same_weights(again.out, wanted)
     assert len(again.history.steps) == 16
 
@@ -465,10 +470,9 @@ def test_a_full_disk_stops_the_run_with_the_last_checkpoint_whole(
         full.setattr(state, "write_tensors", filling)
         said = finetune_command(reviews_csv, *words)
     assert said.code == 2
-    where = tmp_path / "out.checkpoints"
+    where = tmp_path / "out"
     assert f"{where / 'checkpoint-12'}: cannot be written (No space left on device)" in said.err
     assert "fix: free some space; checkpoint-8 is there to resume from" in said.err
-    assert names(tmp_path) == {"whole", "out.checkpoints"}
     assert names(where) == {"checkpoint-4", "checkpoint-8"}
     assert finetune_command(reviews_csv, *words, "--resume").code == 0
     assert same_weights(tmp_path / "out", wanted)
@@ -493,13 +497,13 @@ def test_a_real_disk_that_fills_up(
             while True:
                 file.write(bytes(4096))
 
-    monkeypatch.setattr("bertolt.commands.finetune.run.require_space", lambda *_, **__: None)
+    monkeypatch.setattr("bertolt.train.job.require_space", lambda *_, **__: None)
     options = {"epochs": 2, "save_every": 4, "out": small_disk / "out"}
     with pytest.raises(BertoltError, match="No space left on device") as caught:
         finetune(reviews_csv, quick(**options), callbacks=[At(10, fill)])
     assert "checkpoint-8 is there to resume from" in caught.value.fix
-    assert names(small_disk) == {"ballast", "out.checkpoints"}
-    assert names(small_disk / "out.checkpoints") == {"checkpoint-4", "checkpoint-8"}
+    assert names(small_disk) == {"ballast", "out"}
+    assert names(small_disk / "out") == {"checkpoint-4", "checkpoint-8"}
     ballast.unlink()
     assert same_weights(finetune(reviews_csv, quick(**options, resume=True)).out, wanted)
 
@@ -509,8 +513,8 @@ def test_the_space_for_checkpoints_is_asked_for_before(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        "bertolt.commands.finetune.run.require_space",
-        lambda *_, checkpoints: asked.append(checkpoints) or kill(),
+        "bertolt.train.job.require_space",
+        lambda *_, checkpoints, beside: asked.append(checkpoints) or kill(),
     )
     for changes in ({}, {"save_every": 1}, {"save_every": 1, "keep": 5}, {"keep": "best"}):
         with pytest.raises(Killed):
@@ -573,21 +577,3 @@ def test_weights_to_fall_back_on_survive(
     (good,) = restored
     assert good.step == 8
     assert all(torch.equal(good._copy[name], at_eight[name]) for name in at_eight)
-
-
-# ---- folders that a killed run left ----
-
-
-def test_the_half_folder_of_a_dead_run_goes_and_that_of_a_living_one_stays(
-    tmp_path: Path,
-) -> None:
-    out = tmp_path / "out"
-    (tmp_path / ".out.abcd1234.part").mkdir()
-    (tmp_path / ".out.abcd1234.part" / "config.json").write_text("{}")
-    (tmp_path / ".other.abcd1234.part").mkdir()
-    with output_folder(out, overwrite=False) as stage:
-        assert names(tmp_path) == {stage.name, ".other.abcd1234.part"}
-        with pytest.raises(BertoltError, match="another run"), output_folder(out, overwrite=False):
-            pass
-        assert stage.is_dir()
-    assert names(tmp_path) == {"out", ".other.abcd1234.part"}

@@ -1,0 +1,256 @@
+"""The folder of a run: checked before anything is done, filled in place, marked complete at last.
+
+While a run lasts, its checkpoints and its log are in the folder. Its result is written under a
+hidden name and put in place when it is whole, over an earlier one; `complete.json` comes last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertolt.base.distributed import World, note_taken
+from bertolt.base.errors import BertoltError, UsageError
+from bertolt.base.files import (
+    disk_errors,
+    held_folder,
+    no_empty_parents,
+    sync,
+    unfinished,
+    write_text,
+)
+
+ARGUMENTS = "arguments.json"
+COMPLETE = "complete.json"
+CONFIG = "config.json"
+LOG = "log.jsonl"
+METRICS = "metrics.json"
+REPORT = "report.html"
+TENSORBOARD = "tensorboard"
+WEIGHTS = "model.safetensors"
+RESULT = frozenset(
+    {
+        *(ARGUMENTS, COMPLETE, CONFIG, METRICS, REPORT, WEIGHTS, "run.json", "bertolt.json"),
+        *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+        "training_args.json",
+    }
+)
+"""Names of what a run leaves as its result."""
+
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
+_STAGE = "result"
+_LEFT_BY_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")
+_COPIES = 3  # of the weights in a checkpoint: themselves, and two values of AdamW
+
+
+class Complete(NamedTuple):
+    """A run that came to its end.
+
+    Attributes:
+        settings: that decided its result.
+        metrics: the content of its `metrics.json`.
+    """
+
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """A folder for the checkpoints, the log and the result of one run.
+
+    Attributes:
+        out: the folder.
+        overwrite: an earlier run may be replaced: its checkpoints and its log when the new one
+            begins, its result when there is another.
+        resume: the run goes on with the checkpoints that are there.
+    """
+
+    out: Path
+    overwrite: bool
+    resume: bool
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, and take away what a killed run left half written.
+
+        It is made if it is not there, and taken away again, with its parents, if nothing comes of
+        it.
+
+        Raises:
+            UsageError: as in `require_usable`, or another run holds it.
+            BertoltError: the file system refused.
+        """
+        self.require_usable()
+        fix = "wait until it is done, or choose another --out"
+        with no_empty_parents(self.out), held_folder(self.out, fix=fix):
+            self.require_usable()
+            with disk_errors(self.out):
+                for entry in filter(_is_left_over, self._entries()):
+                    _remove(entry)
+            yield
+
+    def require_usable(self) -> None:
+        """Refuse a folder whose content would be lost or mixed up.
+
+        Raises:
+            UsageError: it is a file; or holds something, and is neither overwritten nor resumed; or
+                no run to go on with; or something that no run wrote, and is overwritten.
+        """
+        if self.out.exists() and not self.out.is_dir():
+            problem, fix = "there is a file of this name", "choose another --out"
+            raise UsageError(problem, place=str(self.out), fix=fix)
+        entries = self._entries()
+        found = [entry.name for entry in entries if not _is_left_over(entry)]
+        if not found or (self.resume and self._has_run(found)):
+            return
+        foreign = [name for name in found if not _is_ours(name)]
+        problem, fix = "the folder is not empty", "choose another --out"
+        if self.overwrite and not foreign:
+            return
+        if self.overwrite:
+            problem = (
+                f"the folder holds {foreign[0]!r}, which no run has written, and would be lost"
+            )
+        elif self.resume:
+            problem += ", and holds no run to go on with"
+            fix += "" if foreign else ", or replace what is there: --overwrite"
+        elif COMPLETE not in found and any(map(_CHECKPOINT.fullmatch, found)):
+            problem = "there are checkpoints of a run that did not come to its end"
+            fix = "--resume goes on from them, --overwrite begins anew"
+        elif self._has_run(found):
+            fix = "go on with what is there: --resume; or replace it: --overwrite"
+        elif not foreign:
+            fix += ", or --overwrite"
+        raise UsageError(problem, place=str(self.out), fix=fix)
+
+    def begin(self) -> None:
+        """Take away what would mix with the run that now begins; an earlier model stays for now.
+
+        From here on the folder is that of no complete run, until this one is.
+        """
+        with disk_errors(self.out):
+            for entry in self._entries():
+                of_a_run = entry.name in (LOG, TENSORBOARD) or _CHECKPOINT.fullmatch(entry.name)
+                if entry.name == COMPLETE or (of_a_run and not self.resume):
+                    _remove(entry)
+        note_taken(self.out)
+
+    @contextlib.contextmanager
+    def result(self) -> Iterator[Path]:
+        """A hidden folder for the result, which takes the place of an earlier one when it is whole.
+
+        If the block raises, the earlier result is as it was.
+
+        Raises:
+            BertoltError: the file system refused.
+        """
+        with disk_errors(self.out):
+            stage = Path(tempfile.mkdtemp(prefix=f".{_STAGE}.", suffix=".part", dir=self.out))
+        try:
+            with _named(stage, self.out):
+                yield stage
+            with disk_errors(self.out):
+                self._publish(stage)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def _publish(self, stage: Path) -> None:
+        """Move the files; the config goes first and comes last, and without one nothing loads."""
+        new = {path.name for path in stage.iterdir()}
+        for name in (CONFIG, *(RESULT - new)):
+            (self.out / name).unlink(missing_ok=True)
+        for name in sorted(new, key=lambda name: name == CONFIG):
+            (stage / name).replace(self.out / name)
+        sync(self.out)
+
+    def mark_complete(self, settings: Mapping[str, Any]) -> None:
+        """Write that the run has come to its end, after all else that it writes."""
+        text = json.dumps({"settings": dict(settings)}, indent=2, ensure_ascii=False)
+        write_text(self.out / COMPLETE, text + "\n")
+
+    def find_complete(self, world: World) -> Complete | None:
+        """The complete run in the folder, as the first process reads it; all processes call it.
+
+        None if there is none, or some of its result is gone.
+        """
+        texts = ["", ""]
+        if world.first and all(
+            (self.out / name).is_file() for name in (COMPLETE, METRICS, WEIGHTS)
+        ):
+            texts = [(self.out / name).read_text(encoding="utf-8") for name in (COMPLETE, METRICS)]
+        about, metrics = json.loads(world.tell(json.dumps(texts)))
+        try:
+            return Complete(json.loads(about)["settings"], json.loads(metrics))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _has_run(self, names: list[str]) -> bool:
+        """Whether there is something to go on with, or a complete result."""
+        whole = {COMPLETE, METRICS, WEIGHTS} <= set(names)
+        return whole or any(name == LOG or _CHECKPOINT.fullmatch(name) for name in names)
+
+    def _entries(self) -> list[Path]:
+        if not self.out.is_dir():
+            return []
+        return sorted(e for e in self.out.iterdir() if e.name not in _LEFT_BY_THE_SYSTEM)
+
+
+def require_space(out: Path, parameters: int, *, checkpoints: int, beside: int) -> None:
+    """Refuse before training what could not be saved after it.
+
+    Args:
+        out: the folder of the run.
+        parameters: of the model, 4 bytes each.
+        checkpoints: that are still to be written, each with the moments of every parameter.
+        beside: bytes that logs, tokenizers and reports may take.
+
+    Raises:
+        BertoltError: too little is free.
+    """
+    needed = 4 * parameters * (1 + _COPIES * checkpoints) + beside
+    with disk_errors(out):
+        free = shutil.disk_usage(out).free
+    if free < needed:
+        raise BertoltError(
+            f"the run needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
+            place=str(out),
+            fix="free some space, keep fewer checkpoints, or choose another --out",
+        )
+
+
+@contextlib.contextmanager
+def _named(stage: Path, out: Path) -> Iterator[None]:
+    """Let errors name the folder that the user knows, and not the hidden one."""
+    try:
+        yield
+    except BertoltError as error:
+        if str(stage) not in error.place:
+            raise
+        place = error.place.replace(str(stage), str(out))
+        raise type(error)(error.problem, place=place, fix=error.fix) from error
+
+
+def _is_ours(name: str) -> bool:
+    known = name in RESULT or name in (LOG, TENSORBOARD)
+    return known or _CHECKPOINT.fullmatch(name) is not None
+
+
+def _is_left_over(entry: Path) -> bool:
+    """Whether it is what a killed run has left half written or half removed."""
+    name = unfinished(entry.name)
+    return name is not None and (name == _STAGE or _is_ours(name))
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()

@@ -1,0 +1,276 @@
+"""What every command does around its training: the folder, resuming, the result, the report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from bertolt.base.console import held_interrupts, say
+from bertolt.base.distributed import World, is_restarted_in, join
+from bertolt.base.errors import BertoltError, DiskFullError, TrainingError
+from bertolt.base.files import write_text
+from bertolt.base.options import flag
+from bertolt.checkpoint.state import read_extra
+from bertolt.checkpoint.store import Store
+from bertolt.models.precision import PrecisionChoice
+from bertolt.train.folder import ARGUMENTS, LOG, METRICS, REPORT, Complete, RunFolder, require_space
+from bertolt.train.loop import History
+from bertolt.train.saving import plain, require_same_settings
+from bertolt.train.trainer import Trainer
+
+
+class JobOptions(Protocol):
+    """The options that every such command has."""
+
+    @property
+    def out(self) -> Path:
+        """Folder of the run."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Replace an earlier run."""
+
+    @property
+    def resume(self) -> bool:
+        """Go on from the last checkpoint."""
+
+    @property
+    def keep(self) -> int | Literal["best"]:
+        """Checkpoints to keep."""
+
+    @property
+    def precision(self) -> str:
+        """Number format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+        store: for its checkpoints.
+        checkpoint: to go on from, or None.
+        complete: the run that came to its end before, or None.
+        settings: that decided the run that it goes on with; empty for a new one.
+        precision: the number format of that run, where the user leaves it to us.
+    """
+
+    store: Store
+    checkpoint: Path | None
+    complete: Complete | None
+    settings: dict[str, Any]
+    precision: PrecisionChoice | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a run has come to.
+
+    Attributes:
+        metrics: the content of `metrics.json`.
+        complete: it came to its end, so that nothing is left to do.
+        failure: why it did not, raised when all is saved.
+    """
+
+    metrics: dict[str, Any]
+    complete: bool
+    failure: BertoltError | None = None
+
+
+class Work(Protocol):
+    """What is a command's own, called in this order.
+
+    Attributes:
+        keeps_checkpoints: whether they stay when the run is complete.
+        room: bytes that logs, tokenizers and reports may take.
+    """
+
+    keeps_checkpoints: bool
+    room: int
+
+    def prepare(self, start: Start) -> Trainer:
+        """Read everything, tell the user, and give what trains it, with the store of `start`."""
+
+    def measure(self) -> Measured | None:
+        """Measure what the Trainer has come to; None: there is no result to write."""
+
+    def write(self, folder: Path) -> None:
+        """Write what is to be beside the model; the first process calls it, as all that follow."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Every argument with the value that was used, whether it was given or found."""
+
+    def report(self, command: str, started: float) -> Sequence[str]:
+        """Write the report; the cautions that it gives."""
+
+    def tell_next(self) -> None:
+        """Say what can be done with the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        history: of training; empty if the run was complete before.
+        metrics: the content of `metrics.json`; empty if nothing was written.
+        interrupted: Ctrl-C came, in training or while the result was saved.
+    """
+
+    history: History
+    metrics: dict[str, Any]
+    interrupted: bool = False
+
+
+def run_job(work: Work, options: JobOptions, words: Sequence[str]) -> Outcome:
+    """Make a run, or what is left of it, with all that belongs around it.
+
+    The result is put in place whole; then comes the report, and `complete.json` last.
+
+    Args:
+        work: of a command.
+        options: its settings, a dataclass.
+        words: of its command line, without the options.
+
+    Raises:
+        BertoltError: something cannot be used, and nothing was touched then; or the disk is full.
+        TrainingError: the loss was not finite.
+        SystemExit: after SIGTERM, with 143, when the run has been saved.
+    """
+    started, world, out = time.time(), join(), options.out
+    resume = is_restarted_in(out, world) or options.resume
+    folder = RunFolder(out=out, overwrite=options.overwrite, resume=resume)
+    store = Store(out, 1 if options.keep == "best" else options.keep)
+    # The first process holds the folder for all of them.
+    with folder.held() if world.first else contextlib.nullcontext(), _resumable(store):
+        start = _start(folder, store, options, world)
+        trainer = work.prepare(start)
+        settings = plain(trainer.deciding_settings())
+        if start.complete is not None:
+            require_same_settings(out, start.settings, settings)
+            say(f"The run is complete, and nothing is left to do: its result is in {out}")
+            return Outcome(history=History(), metrics=start.complete.metrics)
+        if start.checkpoint is not None:
+            require_same_settings(start.checkpoint, start.settings, settings)
+        if world.first:
+            parameters, new = trainer.model.num_parameters(), _new_checkpoints(trainer, options)
+            require_space(out, parameters, checkpoints=new, beside=work.room)
+            folder.begin()
+        world.wait()
+        with contextlib.suppress(TrainingError):  # it stays in the history
+            trainer.train(resume_from_checkpoint=start.checkpoint or False)
+        # A signal from here on would lose what was trained: it waits until that is in place.
+        with held_interrupts(terminate=True) as asked:
+            measured = work.measure()
+            if measured is not None:
+                command = command_line(words, options)
+                _write(work, trainer, folder, measured, lambda: work.report(command, started))
+            history = trainer.history
+            interrupted = history.interrupted or asked() == signal.SIGINT
+    metrics = measured.metrics if measured else {}
+    return Outcome(history=history, metrics=metrics, interrupted=interrupted)
+
+
+def _start(folder: RunFolder, store: Store, options: JobOptions, world: World) -> Start:
+    """What is there to go on with; only with --overwrite is a complete result written anew."""
+    complete, checkpoint, settings = None, None, dict[str, Any]()
+    if folder.resume and not folder.overwrite:
+        complete = folder.find_complete(world)
+    if complete is not None:
+        settings = complete.settings
+    elif folder.resume and not store.steps():
+        say(f"No checkpoint in {folder.out} yet: starting from the beginning")
+    elif folder.resume:
+        checkpoint = store.require_last()
+        settings = read_extra(checkpoint).values["settings"]
+    world.require_same(checkpoint, "checkpoint to go on from")
+    precision = None
+    if options.precision == "auto" and "precision" in settings:
+        where = f"as in {checkpoint or folder.out}"
+        precision = PrecisionChoice(str(settings["precision"]), where)
+    return Start(
+        store=store,
+        checkpoint=checkpoint,
+        complete=complete,
+        settings=settings,
+        precision=precision,
+    )
+
+
+def _new_checkpoints(trainer: Trainer, options: JobOptions) -> int:
+    """How many more checkpoints there will be at most, the one in the making included."""
+    if trainer.args.save_strategy == "no":
+        return 0
+    most = 3 if options.keep == "best" else options.keep + 1
+    return max(1, most - len(trainer.store.steps()))
+
+
+def _write(
+    work: Work,
+    trainer: Trainer,
+    folder: RunFolder,
+    measured: Measured,
+    report: Callable[[], Sequence[str]],
+) -> None:
+    """Write the result, then the report, and at last that the run is complete."""
+    out, store = folder.out, trainer.store
+    if not trainer.world.first:
+        trainer.save_model(out)  # its part of a model that is split
+    else:
+        with folder.result() as stage:
+            trainer.save_model(stage)
+            work.write(stage)
+            for name, values in ((METRICS, measured.metrics), (ARGUMENTS, work.arguments())):
+                text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
+                write_text(stage / name, text + "\n")
+        also = f", {METRICS} and {LOG}" if (out / LOG).is_file() else f" and {METRICS}"
+        say(f"Saved to {out}: the model, its tokenizer{also}")
+        cautions = report()
+        if measured.complete:
+            folder.mark_complete(plain(trainer.deciding_settings()))
+        say(f"Report: {out / REPORT}")
+        for caution in cautions:
+            say(f"Caution: {caution}")
+        if measured.complete and not work.keeps_checkpoints:
+            store.clear()
+        elif store.steps():
+            on = "" if measured.complete else "; --resume goes on from the last"
+            say(f"Checkpoints: {out}{on}")
+    if measured.failure is not None:
+        raise measured.failure
+    work.tell_next()
+
+
+@contextlib.contextmanager
+def _resumable(store: Store) -> Iterator[None]:
+    """Let the error of a full disk name the checkpoint to go on from, once there is room."""
+    try:
+        yield
+    except DiskFullError as error:
+        saved = store.steps()
+        if not saved:
+            raise
+        fix = f"free some space; {store.path(saved[-1]).name} is there to resume from"
+        raise DiskFullError(error.problem, place=error.place, fix=fix) from error
+
+
+def command_line(words: Sequence[str], options: Any) -> str:
+    """A command line that repeats a run.
+
+    Args:
+        words: without its options.
+        options: a dataclass; those with another value than their default are named.
+    """
+    argv = ["bertolt", *words]
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value != option.default and option.name != "resume":
+            argv += [flag(option.name)] if value is True else [flag(option.name), str(value)]
+    return shlex.join(argv)

@@ -1,0 +1,95 @@
+"""Each option of `finetune` decides the result unless it says otherwise, and refuses a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bertolt import BertModel
+from bertolt.base.errors import UsageError
+from bertolt.base.options import decides, flag
+from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.run import finetune
+
+FREE = {"keep_checkpoints", "out", "overwrite", "resume", "save_every", "shard"}
+OTHER: dict[str, Any] = {
+    "model": "encoder",
+    "text": "second",
+    "label": "turned",
+    "eval": "others.csv",
+    "encoding": "latin-1",
+    "test_size": 0.3,
+    "epochs": 3,
+    "batch_size": 4,
+    "lr": 1e-4,
+    "weight_decay": 0.1,
+    "warmup": 0.5,
+    "schedule": "cosine",
+    "order": "group_by_length",
+    "max_length": 20,
+    "seed": 7,
+    "split_seed": 7,
+    "precision": "bf16",
+    "keep": "best",
+}
+NEVER = {"on_bad_row"}  # its effect is which rows there are, and "error" trains on no others
+
+
+class _StopError(Exception):
+    """Ends a run."""
+
+
+class _Stop:
+    def on_step(self, log: Any, total_steps: int) -> None:
+        if log.step == 3:
+            raise _StopError
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def on_end(self, history: Any) -> None: ...
+
+
+def test_what_may_change_is_written_down() -> None:
+    options = {option.name: decides(option) for option in fields(FinetuneOptions)}
+    assert {name for name, how in options.items() if how is False} == FREE
+    assert options.keys() == FREE | OTHER.keys() | NEVER
+
+
+@pytest.fixture
+def rows(tmp_path: Path, good_rows: list[tuple[str, str]], write_csv: Callable[..., Path]) -> Path:
+    """Texts with an accent, other texts, labels, and the same labels the other way round."""
+    table = [
+        (f"{text} café", f"{text} bad", label, "np"[label == "n"]) for text, label in good_rows
+    ]
+    header = ("first", "second", "sign", "turned")
+    write_csv(table[:8], header=header, name="held_out.csv")
+    write_csv(table[1:9], header=header, name="others.csv")
+    return write_csv(table, header=header)
+
+
+def test_what_decides_refuses_a_resume(
+    rows: Path, quick: Any, tmp_path: Path, tiny_config: Any
+) -> None:
+    base: dict[str, Any] = {"text": "first", "label": "sign", "epochs": 2, "save_every": 2}
+    base |= {"eval": tmp_path / "held_out.csv"}
+    with pytest.raises(_StopError):
+        finetune(rows, quick(**base), callbacks=[_Stop()])
+    torch.manual_seed(1)
+    other = tmp_path / "encoder"
+    BertModel(tiny_config(initializer_range=0.1)).save_pretrained(other)
+    (other / "vocab.txt").write_bytes((Path(quick().model) / "vocab.txt").read_bytes())
+    changes = OTHER | {"model": str(other), "eval": tmp_path / OTHER["eval"]}
+    for option in fields(FinetuneOptions):
+        if option.name in FREE | NEVER:
+            continue
+        how = decides(option)
+        shown = flag(option.name) if how is True else str(how)
+        options = quick(**base | {option.name: changes[option.name]}, resume=True)
+        with pytest.raises(UsageError, match=f"it was made with {shown}.*, and now it is"):
+            finetune(rows, options)
+    finetune(rows, quick(**base | {"save_every": 5, "keep": 1}, resume=True))
