@@ -23,6 +23,7 @@ FILES = frozenset(
         "metrics.json",
         "model.safetensors",
         "report.html",
+        "run.json",
         "special_tokens_map.json",
         "tokenizer.json",
         "tokenizer_config.json",

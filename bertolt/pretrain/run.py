@@ -33,10 +33,10 @@ from bertolt.pretrain.output import (
     require_usable,
     run_folder,
 )
-from bertolt.pretrain.record import pretrain_record
+from bertolt.pretrain.record import pretrain_facts
 from bertolt.pretrain.setup import Run, prepare
-from bertolt.report import PretrainRecord, write_report
-from bertolt.report.findings import pretraining_cautions
+from bertolt.report import RUN, write_facts, write_report
+from bertolt.report.findings import cautions
 from bertolt.train.callbacks import Progress
 from bertolt.train.complete import COMPLETE, find_complete, mark_complete, take_over
 from bertolt.train.loop import Callback, History, fit
@@ -226,7 +226,7 @@ def _finish(
     if not run.world.first:
         return PretrainResult(out=out, history=history, metrics=metrics, interrupted=False)
     model.change_config(**run.dropout)
-    record = pretrain_record(
+    facts = pretrain_facts(
         run,
         history,
         plateau,
@@ -235,17 +235,17 @@ def _finish(
         command=command(run),
         arguments=resolved(run),
     )
-    _write(run, model, metrics, record)
+    _write(run, model, metrics, facts)
     say(f"Saved to {out}: the model, its tokenizer, metrics.json and {LOG}")
     say(f"Report: {out / 'report.html'}")
-    for caution in pretraining_cautions(record):
+    for caution in cautions(facts):
         say(f"Caution: {caution.claim}. {caution.detail}")
     say(f"Next: bertolt finetune FILE --model {shlex.quote(str(out))}")
     return PretrainResult(out=out, history=history, metrics=metrics, interrupted=False)
 
 
 def _write(
-    run: Run, model: PreTrainedModel, metrics: dict[str, Any], record: PretrainRecord
+    run: Run, model: PreTrainedModel, metrics: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     """Write what a complete run leaves, and at last that it is complete."""
     out = run.options.out
@@ -254,7 +254,8 @@ def _write(
     for name, values in (("arguments.json", resolved(run)), ("metrics.json", metrics)):
         text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
         write_text(out / name, text + "\n")
-    write_report(record, out / "report.html")
+    write_facts(facts, out / RUN)
+    write_report(facts, out / "report.html")
     mark_complete(out, run.deciding_settings())
 
 

@@ -27,11 +27,11 @@ from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.data import Prepared, prepare
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.output import output_folder, require_space
-from bertolt.commands.finetune.record import run_record
+from bertolt.commands.finetune.record import run_facts
 from bertolt.commands.finetune.trainer import ClassifierTrainer, GoodWeights
 from bertolt.models.config import BertConfig
 from bertolt.models.heads import BertForSequenceClassification
-from bertolt.report import RunRecord, write_report
+from bertolt.report import RUN, write_facts, write_report
 from bertolt.report.findings import cautions
 from bertolt.tasks.evaluation import Scores
 from bertolt.tasks.predictor import Predictor
@@ -130,14 +130,14 @@ def finetune(
             _write(stage, run, golden, metrics)
             if _is_complete(scores, history):
                 mark_complete(stage, run.trainer.deciding_settings(run.data.train.encoded))
-            record = _record(run, scores, started, _stopped(history, kept))
-            unreported = _report(record, stage, out)
+            facts = _facts(run, scores, started, _stopped(history, kept))
+            unreported = _report(facts, stage, out)
     if stage is not None:
         _leave_checkpoints(run, complete=_is_complete(scores, history))
         say(f"Saved to {out}: the model, its tokenizer and metrics.json")
         if unreported is None:
             say(f"Report: {out / 'report.html'}")
-        for caution in cautions(record):
+        for caution in cautions(facts):
             say(f"Caution: {caution.claim}. {caution.detail}")
     if history.failure is not None:
         raise TrainingError(
@@ -277,9 +277,9 @@ def _result(trainer: ClassifierTrainer) -> Scores | None:
     return trainer.scores
 
 
-def _record(run: _Run, scores: Scores | None, started: float, stopped: str) -> RunRecord:
+def _facts(run: _Run, scores: Scores | None, started: float, stopped: str) -> dict[str, Any]:
     """What the report is drawn from."""
-    return run_record(
+    return run_facts(
         trainer=run.trainer,
         source=run.source,
         data=run.data,
@@ -291,12 +291,14 @@ def _record(run: _Run, scores: Scores | None, started: float, stopped: str) -> R
     )
 
 
-def _report(record: RunRecord, stage: Path, out: Path) -> Exception | None:
+def _report(facts: dict[str, Any], stage: Path, out: Path) -> Exception | None:
     """Write the report; what went wrong is given back, to be raised when the model is in place."""
     try:
-        write_report(record, stage / "report.html")
+        write_facts(facts, stage / RUN)
+        write_report(facts, stage / "report.html")
     except BertoltError as error:
-        return BertoltError(error.problem, place=str(out / "report.html"), fix=error.fix)
+        place = error.place.replace(str(stage), str(out)) or str(out / "report.html")
+        return BertoltError(error.problem, place=place, fix=error.fix)
     except Exception as error:  # noqa: BLE001 - no fault of a drawing may cost a trained model
         return error
     return None
