@@ -1,4 +1,22 @@
-"""The blocks of a page laid out: what the templates of `blocks.html` print."""
+"""The blocks of a page laid out: what the templates of `blocks.html` print.
+
+A block is a dict with a `kind`. One with a `title` is a section of its own, with an `id`
+to link to, a `nav` for the list of sections, and a `lead` above it. What else it has, by its kind:
+
+- matrix: `names` of C labels, `counts` (C, C).
+- table: `caption`; `columns` with `name` and `kind` (text, count, share, number, measure, bar; of a
+  bar also `format` count or percent, and `colour` plain, accent or trouble); `rows` of cells, of
+  which one of a measure has `value`, `low` and `high`. `most` rows are shown: the first, or those
+  weakest in the column of the number `weakest`. `noun` is what a row is.
+- scatter: `points`, pairs of numbers; `x_label`, `y_label`, `diagonal`, `note`.
+- histogram: `edges`, one more than `counts`; `x_label`, `note`, and a `mark` with `value`, `label`.
+- mistakes: `items` with `text`, `characters` of the whole text if that is its beginning, `row`,
+  `said`, `truth`, `probability`, `second_text`, and `marks` over the text, with `start`, `end`,
+  `label` and `kind` (right, missed, wrong).
+- facts: `items` with `name`, `value` (a text, or a number with its `format`), `note`.
+- note: `text`.
+- row, stack: `blocks` side by side, in shares of `widths`, or below each other.
+"""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def table(block: Mapping[str, Any]) -> Table:
         lowest = f"with the lowest {columns[by]['name']}"
         chosen = f"Shown are the {most} {noun}s {lowest}, of {len(block['rows'])}."
     elif len(rows) > most:
-        more = f"{len(rows) - most} more {noun}s not shown."
+        more = f"{plural(len(rows) - most, f'more {noun}')} not shown."
         rows = rows[:most]
     longest = _longest(block)
     cells = [

@@ -176,7 +176,7 @@ def test_the_weakest_rows_are_shown_in_their_own_order() -> None:
 
 def test_rows_beyond_the_most_are_counted() -> None:
     text = Page(page_of(table([["a"], ["b"], ["c"]], "text", most=2, noun="source"))).text
-    assert "1 more sources not shown." in text
+    assert "1 more source not shown." in text
 
 
 def test_a_long_name_is_there_in_full() -> None:
@@ -269,6 +269,10 @@ def test_a_headline_of_any_task_is_drawn_on_its_scale() -> None:
     assert "On a scale from 0 to 2: mean error 0.500, always the mean 1.50" in page
     assert 'class="guessed above" style="--at:0.7500"' in page
     assert 'class="dot" style="--at:0.2500"' in page
+    parted = (
+        '<span>0</span> <span class="mark" style="--before:0.75fr;--after:0.25fr">always the mean'
+    )
+    assert parted in page, "the mark stands between the ends, and never on them"
 
 
 def test_a_headline_may_have_no_scale_and_nothing_to_be_held_to() -> None:
