@@ -206,6 +206,18 @@ def inspect(
     return inspect_model(model, selftest=selftest, text=text, pair=pair, html=html)
 
 
+@app.command(usage="Usage: bertolt report DIR")
+def report(folder: Annotated[Path, Parameter(name="DIR")], /) -> None:
+    """Draw the report of a run again, from the facts that its run.json holds.
+
+    Args:
+        folder: Folder of a fine-tuned or pretrained model.
+    """
+    from bertolt.commands.report import draw_again
+
+    say(f"Report: {draw_again(folder)}")
+
+
 @app.command(usage="Usage: bertolt bench [FILE] [OPTIONS]")
 def bench(
     file: Path | None = None,

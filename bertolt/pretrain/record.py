@@ -1,21 +1,29 @@
-"""A finished run as the plain values that its report is drawn from."""
+"""A finished run as the facts that its report is drawn from."""
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from typing import Any
 
-from bertolt.base.version import __version__
+from bertolt.base.format import is_number, number, percent, plural
 from bertolt.pretrain.log import NEAR, Plateau
 from bertolt.pretrain.measure import masked_loss
 from bertolt.pretrain.setup import Run
-from bertolt.report import CorpusAccount, EvalPoint, PretrainRecord, SourceCount, TrainingLog
+from bertolt.report import plain
 from bertolt.train.loop import History
-from bertolt.train.record import curve_of, machine_of, model_of
+from bertolt.train.record import (
+    curve_facts,
+    evaluation_facts,
+    machine_facts,
+    model_facts,
+    run_head,
+)
+
+MOST_SOURCES = 50
+"""Sources that the table of the page shows; the facts have all of them."""
+_CALM = "the loss left that of single tokens behind, and all went as it was told"
 
 
-def pretrain_record(
+def pretrain_facts(
     run: Run,
     history: History,
     plateau: Plateau,
@@ -24,8 +32,8 @@ def pretrain_record(
     started: float,
     command: str,
     arguments: dict[str, Any],
-) -> PretrainRecord:
-    """Gather what the report shows.
+) -> dict[str, Any]:
+    """Gather what `run.json` holds.
 
     Args:
         run: that has ended.
@@ -36,19 +44,18 @@ def pretrain_record(
         command: a command line that repeats the run.
         arguments: resolved.
     """
-    return PretrainRecord(
-        title=f"{run.shards.resolve().name}: {run.objective}",
-        command=command,
-        started=datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        duration_seconds=time.time() - started,
-        version=__version__,
-        machine=machine_of(run.model, run.precision),
-        model=model_of(run.model, run.source),
-        corpus=_corpus(run),
-        training=_training(run, history, metrics["train"]),
-        stuck=stuck(run, history, plateau),
-        arguments={name: str(value) for name, value in arguments.items()},
-    )
+    title = f"{run.shards.resolve().name}: {run.objective}"
+    facts = run_head("pretrain", title, started=started, command=command, arguments=arguments)
+    facts |= {
+        "task": None,
+        "stopped_early": "",
+        "machine": machine_facts(run.model, run.precision),
+        "model": model_facts(run.model, run.source),
+        "data": _corpus(run),
+        "training": _training(run, history, metrics["train"]),
+    }
+    found: dict[str, Any] = plain(facts | explain(facts, stuck(run, history, plateau)))
+    return found
 
 
 def stuck(run: Run, history: History, plateau: Plateau) -> str:
@@ -59,54 +66,183 @@ def stuck(run: Run, history: History, plateau: Plateau) -> str:
     return plateau.words(loss) if loss >= NEAR * run.entropy else ""
 
 
-def _corpus(run: Run) -> CorpusAccount:
+def _corpus(run: Run) -> dict[str, Any]:
+    """The text of the run: tokens of a sequence and of each evaluation include special ones."""
     manifest, held_out = run.corpus.manifest, run.held_out
-    return CorpusAccount(
-        folder=str(run.shards),
-        fingerprint=manifest.fingerprint,
-        objective=run.objective,
-        max_length=run.max_length,
-        documents=manifest.train.documents,
-        sentences=manifest.train.sentences,
-        tokens=manifest.train.tokens,
-        held_out_documents=manifest.held_out.documents,
-        held_out_tokens=manifest.held_out.tokens,
-        measured_tokens=held_out.tokens if held_out else 0,
-        sources=[
-            SourceCount(
-                name=source.name,
-                documents=source.documents,
-                sentences=source.sentences,
-                tokens=source.tokens,
-            )
-            for source in manifest.sources
+    return {
+        "folder": str(run.shards),
+        "fingerprint": manifest.fingerprint,
+        "objective": run.objective,
+        "max_length": run.max_length,
+        "documents": manifest.train.documents,
+        "sentences": manifest.train.sentences,
+        "tokens": manifest.train.tokens,
+        "held_out_documents": manifest.held_out.documents,
+        "held_out_tokens": manifest.held_out.tokens,
+        "measured_tokens": held_out.tokens if held_out else 0,
+        "sources": [
+            {name: getattr(each, name) for name in ("name", "documents", "sentences", "tokens")}
+            for each in manifest.sources
         ],
-        warnings=manifest.warnings,
-        token_entropy=run.entropy,
-        pairs_baseline=held_out.pairs_baseline if held_out else None,
-        left_out=run.data.left_out,
-    )
+        "warnings": manifest.warnings,
+        "token_entropy": run.entropy,
+        "pairs_baseline": held_out.pairs_baseline if held_out else None,
+        "left_out": run.data.left_out,
+    }
 
 
-def _training(run: Run, history: History, rates: dict[str, Any]) -> TrainingLog:
-    return TrainingLog(
-        curve=curve_of(history.steps, lambda log: run.work.rate(log) / run.work.peak),
-        eval_points=[
-            EvalPoint(
-                step=step,
-                loss=found["eval_loss"],
-                accuracy=found["eval_masked_accuracy"],
-                masked_loss=found.get("eval_masked_loss"),
-                next_sentence_accuracy=found.get("eval_next_sentence_accuracy"),
-            )
-            for step, found in history.evaluations
+def _training(run: Run, history: History, rates: dict[str, Any]) -> dict[str, Any]:
+    names = ("epochs", "samples_per_second", "tokens_per_second", "tokens", "flops_per_second")
+    return {
+        "curve": curve_facts(history.steps, lambda log: run.work.rate(log) / run.work.peak),
+        "eval_points": evaluation_facts(history.evaluations),
+        "unit": "tokens",
+        "steps": len(history.steps),
+        **{name: rates[name] for name in (*names, "peak_share")},
+        "padding_share": rates["filler_share"],
+    }
+
+
+def explain(facts: dict[str, Any], stuck: str = "") -> dict[str, Any]:
+    """The parts of the facts that are particular to pretraining.
+
+    Args:
+        facts: those that every run has.
+        stuck: why the loss has to be called that of single tokens, or an empty string.
+    """
+    corpus, training = facts["data"], facts["training"]
+    cautions = [("The loss is that of single tokens", stuck)] if stuck else []
+    cautions += [("The corpus was prepared with a warning", each) for each in corpus["warnings"]]
+    if not corpus["held_out_tokens"]:
+        cautions.append(("Nothing was measured", "The corpus holds no text out."))
+    return {
+        "headline": _headline(training["eval_points"], corpus["token_entropy"]),
+        "tiles": _tiles(training, facts["machine"]["precision"]),
+        "curves": _curves(training["eval_points"], corpus),
+        "blocks": [_block(corpus)],
+        "data_blocks": [],
+        "cautions": [{"claim": claim, "detail": detail} for claim, detail in cautions],
+        "calm": [_CALM],
+    }
+
+
+def _headline(points: list[dict[str, Any]], entropy: float) -> dict[str, Any]:
+    last = points[-1]["metrics"] if points else {}
+    loss = last.get("masked_loss", last.get("loss"))
+    words = "no text was held out"
+    if is_number(loss):
+        words = f"{percent(last['masked_accuracy'])} of the masked tokens guessed right"
+        if "next_sentence_accuracy" in last:
+            words += f", and {percent(last['next_sentence_accuracy'])} of the pairs"
+        words += f". Knowing how frequent tokens are, and no more, gives {number(entropy)}."
+    return {
+        "name": "Held-out loss",
+        "value": loss,
+        "low": None,
+        "high": None,
+        "format": "number",
+        "scale": None,
+        "greater_is_better": False,
+        "sentence": words,
+        "baseline": {"name": "single tokens", "value": entropy},
+    }
+
+
+def _tiles(training: dict[str, Any], precision: str) -> list[dict[str, Any]]:
+    epochs, steps = training["epochs"], plural(training["steps"], "step")
+    passed = f"{number(epochs)} {'epoch' if epochs == 1 else 'epochs'}, {steps}"
+    rate = training["flops_per_second"]
+    speed = f"{number(rate / 1e9)} GFLOP/s" if is_number(rate) else ""
+    notes = {
+        "Tokens trained on": ("tokens", "millions", passed),
+        "Tokens a second": ("tokens_per_second", "number", speed),
+        "Of the machine": (
+            *("peak_share", "whole percent"),
+            f"of its matrix products, in {precision}",
+        ),
+        "Filler": ("padding_share", "percent", "of the tokens computed"),
+    }
+    return [
+        {"label": label, "value": training[name], "format": format, "note": note}
+        for label, (name, format, note) in notes.items()
+    ]
+
+
+def _curves(points: list[dict[str, Any]], corpus: dict[str, Any]) -> list[dict[str, Any]]:
+    """The loss and the shares; with pairs the loss of masked tokens has a drawing of its own."""
+    pairs = any("next_sentence_accuracy" in point["metrics"] for point in points)
+    single = {"name": "single tokens", "value": corpus["token_entropy"]}
+    accuracy = {
+        "metric": "masked_accuracy",
+        "label": "Accuracy",
+        "title": "Accuracy on masked tokens, held out",
+        "format": "percent",
+    }
+    if not pairs:
+        return [{"metric": "loss", "label": "Loss", "title": "Loss", "baseline": single}, accuracy]
+    masked = {"metric": "masked_loss", "label": "Masked", "format": "number", "baseline": single}
+    answer = {"name": "the more frequent answer", "value": corpus["pairs_baseline"]}
+    return [
+        masked | {"title": "Loss of masked tokens, held out"},
+        accuracy,
+        {
+            "metric": "next_sentence_accuracy",
+            "label": "Pairs",
+            "title": "Accuracy on pairs, held out",
+            "format": "percent",
+            "baseline": answer,
+        },
+    ]
+
+
+def _block(corpus: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": "row",
+        "id": "corpus",
+        "title": "Corpus",
+        "blocks": [{"kind": "facts", "items": _told(corpus)}, _sources(corpus["sources"])],
+    }
+
+
+def _told(corpus: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the page says of the corpus: a name, the words, and a note."""
+
+    def counted(name: str, one: str = "") -> str:
+        return plural(corpus[name], one or name.removesuffix("s"))
+
+    measured = f"{counted('measured_tokens', 'token')} measured each time, with fixed masks"
+    found = [
+        ("Folder", corpus["folder"], corpus["fingerprint"][:12]),
+        (
+            *("Objective", corpus["objective"]),
+            f"sequences of up to {counted('max_length', 'token')}",
+        ),
+        ("Trained on", counted("tokens"), f"{counted('documents')} · {counted('sentences')}"),
+        (
+            *("Held out", counted("held_out_tokens", "token")),
+            f"{counted('held_out_documents', 'document')} · {measured}",
+        ),
+        (
+            *("Single tokens", f"entropy {number(corpus['token_entropy'])}"),
+            "the loss of who knows how frequent tokens are, and no more",
+        ),
+    ]
+    if corpus["left_out"]:
+        note = "for which the last epoch had no room"
+        found.append(("Left out", counted("left_out", "pair"), note))
+    return [{"name": name, "value": value, "note": note} for name, value, note in found]
+
+
+def _sources(sources: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "kind": "table",
+        "caption": "Sources",
+        "columns": [
+            {"name": "Source", "kind": "text"},
+            {"name": "Tokens", "kind": "bar"},
+            {"name": "Documents", "kind": "count"},
         ],
-        steps=len(history.steps),
-        epochs=rates["epochs"],
-        samples_per_second=rates["samples_per_second"],
-        tokens_per_second=rates["tokens_per_second"],
-        padding_share=rates["filler_share"],
-        tokens=rates["tokens"],
-        flops_per_second=rates["flops_per_second"],
-        peak_share=rates["peak_share"],
-    )
+        "rows": [[each["name"], each["tokens"], each["documents"]] for each in sources],
+        "noun": "source",
+        "most": MOST_SOURCES,
+    }

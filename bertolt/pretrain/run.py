@@ -14,12 +14,10 @@ from bertolt.base.errors import TrainingError
 from bertolt.base.format import duration, number, percent, plural
 from bertolt.pretrain.log import JsonLines, Plateau, TensorBoard, require_tensorboard
 from bertolt.pretrain.options import PretrainOptions
-from bertolt.pretrain.record import pretrain_record
+from bertolt.pretrain.record import pretrain_facts
 from bertolt.pretrain.setup import Run, prepare
-from bertolt.report import write_report
-from bertolt.report.findings import pretraining_cautions
 from bertolt.train.callbacks import Progress
-from bertolt.train.folder import LOG, REPORT, TENSORBOARD
+from bertolt.train.folder import LOG, TENSORBOARD
 from bertolt.train.job import Measured, Start, run_job
 from bertolt.train.loop import Callback, History
 from bertolt.train.trainer import Trainer
@@ -161,9 +159,9 @@ class _Pretraining:
             "precision": run.precision.name,
         }
 
-    def report(self, command: str, started: float) -> list[str]:
-        """Write the report."""
-        record = pretrain_record(
+    def facts(self, command: str, started: float) -> dict[str, Any]:
+        """What `run.json` holds."""
+        return pretrain_facts(
             self.run,
             self.run.trainer.history,
             self.plateau,
@@ -172,8 +170,6 @@ class _Pretraining:
             command=command,
             arguments=self.arguments(),
         )
-        write_report(record, self.options.out / REPORT)
-        return [f"{caution.claim}. {caution.detail}" for caution in pretraining_cautions(record)]
 
     def tell_next(self) -> None:
         """Say how to use the encoder."""

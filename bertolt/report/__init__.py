@@ -1,46 +1,6 @@
-"""The report of a run: a record says what happened, `write_report` draws it as one HTML page."""
+"""The report of a run: `run.json` holds its facts, `write_report` draws them as one HTML page."""
 
 from bertolt.report.build import render_report, write_report
-from bertolt.report.record import (
-    ClassScore,
-    CorpusAccount,
-    CurvePoint,
-    DataAccount,
-    DroppedRows,
-    EvalPoint,
-    Evaluation,
-    LabelCount,
-    LengthAccount,
-    LoadRow,
-    Machine,
-    Measure,
-    Mistake,
-    ModelSummary,
-    PretrainRecord,
-    RunRecord,
-    SourceCount,
-    TrainingLog,
-)
+from bertolt.report.facts import FORMAT, RUN, plain, read_facts, write_facts
 
-__all__ = [
-    "ClassScore",
-    "CorpusAccount",
-    "CurvePoint",
-    "DataAccount",
-    "DroppedRows",
-    "EvalPoint",
-    "Evaluation",
-    "LabelCount",
-    "LengthAccount",
-    "LoadRow",
-    "Machine",
-    "Measure",
-    "Mistake",
-    "ModelSummary",
-    "PretrainRecord",
-    "RunRecord",
-    "SourceCount",
-    "TrainingLog",
-    "render_report",
-    "write_report",
-]
+__all__ = ["FORMAT", "RUN", "plain", "read_facts", "render_report", "write_facts", "write_report"]

@@ -1,96 +1,87 @@
-"""The record of a run rendered as one HTML page that needs nothing outside itself."""
+"""The facts of a run rendered as one HTML page that needs nothing outside itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertolt.base import format as words
 from bertolt.base.files import write_text
-from bertolt.report import findings, tables
-from bertolt.report.record import Measure, PretrainRecord, RunRecord
+from bertolt.report import findings
+from bertolt.report.blocks import Laid, lay_out
+from bertolt.report.facts import Facts
+from bertolt.report.shown import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from bertolt.report.figures import Chart
-
-# Beyond these numbers of rows a page stops being read; the page says what it left out.
-MOST_CLASSES = 150
-MOST_MISTAKES = 48
-MOST_SOURCES = 50
-# A mistake's text: what its card shows, and what can be unfolded below that.
-FIRST_CHARACTERS = 240
-MOST_CHARACTERS = 2000
+_OWN = ("warnings", "curves", "lengths", "data", "loading", "arguments", "machine")
+"""Anchors of the sections that no task adds."""
 
 
-def write_report(record: RunRecord | PretrainRecord, path: Path) -> None:
+def write_report(facts: Facts, path: Path) -> None:
     """Write the page to `path`, whole or not at all.
 
     Raises:
         BertoltError: the file cannot be written there.
     """
-    write_text(path, render_report(record))
+    write_text(path, render_report(facts))
 
 
-def render_report(record: RunRecord | PretrainRecord) -> str:
-    """The page as HTML. The same record always gives the same text."""
-    if isinstance(record, RunRecord):
-        name, found = "page.html", _finetuning(record)
-    else:
-        name, found = "pretrain.html", _pretraining(record)
-    loaded = findings.loaded_counts(record.model)
-    page = environment().get_template(name).render(run=record, loaded=loaded, **found)
-    return page.strip() + "\n"
+def render_report(facts: Facts) -> str:
+    """The page as HTML; the same facts, as `run.json` holds them, always give the same text.
 
+    What is particular to a task is data: `headline`, `tiles`, `curves` (which metrics are drawn),
+    `blocks` and `data_blocks`, `cautions`. Blocks of mistakes stand behind the lengths of the
+    texts, all others before them.
 
-def _finetuning(record: RunRecord) -> dict[str, Any]:
-    """What the page of a fine-tuning run shows beside its record."""
+    Raises:
+        BertoltError: a block is of no known kind.
+    """
     # matplotlib and jinja2 take a while to import, and only a report needs them.
     from bertolt.report import figures
 
-    scores, lengths = record.evaluation, record.data.lengths
-    nothing = Measure(value=None)
-    curves = figures.training_charts(
-        record.training,
-        scores.accuracy if scores else nothing,
-        scores.baseline if scores else nothing,
+    taken = set(_OWN)
+    data, blocks = facts.get("data") or {}, lay_out(facts.get("blocks", ()), taken)
+    numbers = [block for block in blocks if block.kind != "mistakes"]
+    mistakes = [block for block in blocks if block.kind == "mistakes"]
+    metrics = facts.get("curves", ())
+    page = environment().get_template("page.html")
+    text = page.render(
+        run={"tiles": (), "curves": (), **facts},
+        verdict=findings.verdict(facts),
+        cautions=findings.cautions(facts),
+        calm=findings.calm(facts),
+        loaded=findings.loaded_counts(facts["model"]),
+        curves=figures.training_charts(facts["training"], metrics),
+        histogram=figures.length_chart(data["lengths"]) if data.get("lengths") else None,
+        blocks=numbers,
+        mistakes=mistakes,
+        data_blocks=lay_out(facts.get("data_blocks", ()), taken),
+        sections=list(_sections(numbers, mistakes, rows="files" in data)),
     )
-    histogram = figures.length_chart(lengths) if lengths else None
-    return {
-        "verdict": findings.verdict(record),
-        "cautions": findings.cautions(record),
-        "curves": [_drawn(chart) for chart in curves],
-        "histogram": histogram and _drawn(histogram),
-        "most_classes": MOST_CLASSES,
-        "most_mistakes": MOST_MISTAKES,
-        "first_characters": FIRST_CHARACTERS,
-        "most_characters": MOST_CHARACTERS,
-    }
+    return text.strip() + "\n"
 
 
-def _pretraining(record: PretrainRecord) -> dict[str, Any]:
-    """What the page of a pretraining run shows beside its record."""
-    from bertolt.report import figures
-
-    curves = figures.pretraining_charts(record.training, record.corpus)
-    return {
-        "verdict": findings.pretraining_verdict(record),
-        "cautions": findings.pretraining_cautions(record),
-        "curves": [_drawn(chart) for chart in curves],
-        "most_sources": MOST_SOURCES,
-    }
-
-
-def _drawn(chart: Chart) -> tuple[str, str, str]:
-    from markupsafe import Markup
-
-    return chart.title, Markup(chart.svg), chart.note
+def _sections(
+    numbers: list[Laid], mistakes: list[Laid], *, rows: bool
+) -> Iterator[tuple[str, str]]:
+    """Anchor and name of each section, in their order."""
+    yield "curves", "Curves"
+    yield from ((part.anchor, part.nav) for block in numbers for part in block.sections())
+    if rows:
+        yield "lengths", "Lengths"
+    yield from ((part.anchor, part.nav) for block in mistakes for part in block.sections())
+    if rows:
+        yield "data", "Data"
+    yield from (("loading", "Weights"), ("arguments", "Arguments"), ("machine", "Machine"))
 
 
 def environment() -> Environment:
     """Where the templates of all pages come from; what they are given is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -105,12 +96,10 @@ def environment() -> Environment:
     environment.filters.update(
         millions=words.millions, gibibytes=words.gibibytes, duration=words.duration
     )
+    # Drawings are the one thing that is put in as markup.
+    environment.filters.update(shown=shown, drawn=Markup)
     environment.globals.update(
-        matrix=tables.matrix,
-        weakest=tables.weakest,
-        confusions=tables.confusions,
-        is_number=words.is_number,
-        expected_statuses=findings.EXPECTED_STATUSES,
+        is_number=words.is_number, expected_statuses=findings.EXPECTED_STATUSES
     )
     return environment
 

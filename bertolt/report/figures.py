@@ -1,7 +1,7 @@
 """The charts of the report: small SVGs by matplotlib that take the page's fonts and colours.
 
 Colours are drawn as sentinel values and then replaced by CSS variables, so one drawing serves a
-light and a dark page. The same record always gives the same bytes.
+light and a dark page. The same facts always give the same bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +20,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from bertolt.base.format import is_number, number, percent, plural
-from bertolt.report.record import (
-    CorpusAccount,
-    EvalPoint,
-    LengthAccount,
-    Measure,
-    TrainingLog,
-)
+from bertolt.base.format import clean, is_number, number, plural, shorten
+from bertolt.report.shown import shown
 
 Floats = NDArray[np.float64]
 Style = dict[str, Any]
@@ -37,6 +34,8 @@ Style = dict[str, Any]
 # One SVG unit is one point of matplotlib; the page shows the drawings at about this size.
 WIDTH, HEIGHT = 420, 250
 RAW_POINTS = 600
+MOST_POINTS = 2000
+_LAYERS = 8
 
 INK, MUTED, RULE = "#a10001", "#a10002", "#a10003"
 PLAIN, ACCENT, TROUBLE = "#a10004", "#a10005", "#a10006"
@@ -89,69 +88,119 @@ class Chart:
     note: str = ""
 
 
-def training_charts(log: TrainingLog, accuracy: Measure, baseline: Measure) -> list[Chart]:
-    """The curves of training for which there are numbers: loss, accuracy, rate, gradient, speed."""
+def training_charts(
+    training: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]
+) -> list[Chart]:
+    """The curves of training for which there are numbers: loss, metrics, rate, gradient, speed.
+
+    Args:
+        training: the part of the facts.
+        curves: which evaluation metrics are drawn, and what they are held against.
+    """
+    lines = {curve["metric"]: curve.get("baseline") for curve in curves}
+    unit = training.get("unit", "samples")
     charts = [
-        _loss(log),
-        _accuracy(log, accuracy, baseline),
-        _learning_rate(log),
-        _trace(log, "grad_norm", "Gradient norm", "Before clipping."),
-        _trace(log, "samples_per_second", "Speed, samples/s", ""),
+        _loss(training, lines.get("loss")),
+        *(_metric(training, curve) for curve in curves if curve["metric"] != "loss"),
+        _learning_rate(training),
+        _trace(training, "grad_norm", "Gradient norm", "Before clipping."),
+        _trace(training, f"{unit}_per_second", f"Speed, {unit}/s", ""),
+        _trace(training, "peak_share", "Share of the machine's matrix products", ""),
     ]
     return [chart for chart in charts if chart is not None]
 
 
-def pretraining_charts(log: TrainingLog, corpus: CorpusAccount) -> list[Chart]:
-    """The curves of pretraining for which there are numbers."""
-    pairs = any(is_number(p.masked_loss) for p in log.eval_points)
-    entropy, majority = corpus.token_entropy, corpus.pairs_baseline
-    charts = [
-        _loss(log, None if pairs else entropy),
-        _masked_loss(log, entropy) if pairs else None,
-        _share(log, "accuracy", "masked", "Accuracy on masked tokens, held out"),
-        _share(
-            log,
-            "next_sentence_accuracy",
-            "pairs",
-            "Accuracy on pairs, held out",
-            line=("the more frequent answer", majority),
-        ),
-        _learning_rate(log),
-        _trace(log, "grad_norm", "Gradient norm", "Before clipping."),
-        _trace(log, "tokens_per_second", "Speed, tokens/s", ""),
-        _trace(log, "peak_share", "Share of the machine's matrix products", ""),
-    ]
-    return [chart for chart in charts if chart is not None]
-
-
-def length_chart(lengths: LengthAccount) -> Chart | None:
+def length_chart(lengths: Mapping[str, Any]) -> Chart | None:
     """A histogram of token counts with the limit marked and what lies beyond it hatched."""
-    if not sum(lengths.counts) or len(lengths.edges) != len(lengths.counts) + 1:
+    edges, counts, limit = lengths["edges"], lengths["counts"], lengths["max_length"]
+    if not sum(counts):
         return None
-    limit, stop = lengths.max_length, _histogram_stop(lengths)
-    description = (
-        f"Histogram of {plural(lengths.texts, 'text')} by tokens. The limit is {limit:,} tokens; "
-        f"{plural(lengths.texts_cut, 'text')} are longer."
+    stop = _histogram_stop(edges, counts, limit)
+    beyond = sum(c for c, left in zip(counts, edges, strict=False) if left >= stop)
+    note = f"{plural(beyond, 'text')} to the right of the drawing, up to {edges[-1] - 1:,} tokens."
+    bars = {
+        "x_label": "tokens",
+        "edges": edges,
+        "counts": counts,
+        "mark": {"value": limit, "label": f"limit {limit:,}", "beyond": True},
+        "note": note if beyond else "",
+    }
+    summary = (
+        f"Histogram of {plural(lengths['texts'], 'text')} by tokens. The limit is {limit:,} "
+        f"tokens; {plural(lengths['texts_cut'], 'text')} are longer."
     )
-    title = "Texts by their length in tokens"
-    with drawing("lengths", title, description) as (axes, done):
-        _bars(axes, lengths)
-        axes.set_xlim(min(lengths.edges[0], 0), stop)
-        axes.set_xlabel("tokens")
+    return histogram_chart("lengths", "Texts by their length in tokens", bars, stop, summary)
+
+
+def histogram_chart(
+    name: str, title: str, bars: Mapping[str, Any], stop: float | None = None, summary: str = ""
+) -> Chart | None:
+    """Counts over bins, perhaps with a mark.
+
+    Args:
+        name: of the drawing, unique on its page.
+        title: above it.
+        bars: a block of the facts: `edges`, one more than the `counts`, `x_label`, `note`, `mark`.
+        stop: where the axis ends; at the last edge if None.
+        summary: what there is to see, for who does not see it.
+    """
+    edges, counts = bars["edges"], bars["counts"]
+    if not sum(counts) or len(edges) != len(counts) + 1:
+        return None
+    start, stop = min(edges[0], 0) if stop else edges[0], stop or edges[-1]
+    mark = bars.get("mark")
+    first_beyond = mark["value"] + 1 if mark and mark.get("beyond") else math.inf
+    with drawing(name, title, summary or f"Histogram of {sum(counts):,}.") as (axes, done):
+        _bars(axes, edges, counts, first_beyond)
+        axes.set_xlim(start, stop)
+        axes.set_xlabel(_label(bars["x_label"]))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.set_ylim(0, max(lengths.counts) * 1.16)
-        _mark_limit(axes, limit, stop)
-    beyond = sum(c for c, left in zip(lengths.counts, lengths.edges, strict=False) if left >= stop)
-    longest = f"up to {lengths.edges[-1] - 1:,} tokens"
-    note = f"{plural(beyond, 'text')} to the right of the drawing, {longest}."
-    return Chart(title, done[0], note if beyond else "")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+        axes.set_ylim(0, max(counts) * 1.16)
+        if mark:
+            _draw_mark(axes, mark, start, stop)
+    return Chart(title, done[0], bars.get("note", ""))
 
 
-def _loss(log: TrainingLog, entropy: float | None = None) -> Chart | None:
-    steps, losses = _series(log, "loss")
-    evaluated = [p for p in log.eval_points if is_number(p.loss)]
+def scatter_chart(name: str, title: str, block: Mapping[str, Any]) -> Chart | None:
+    """Points, and the diagonal on which both of their numbers are equal.
+
+    Args:
+        name: of the drawing, unique on its page.
+        title: above it.
+        block: of the facts: `points`, pairs of numbers, `x_label`, `y_label`, `diagonal`, `note`.
+    """
+    finite = [point for point in block["points"] if is_number(point[0]) and is_number(point[1])]
+    if not finite:
+        return None
+    chosen = np.linspace(0, len(finite) - 1, min(len(finite), MOST_POINTS)).round().astype(int)
+    points = np.array(finite, dtype=np.float64)[chosen]
+    notes = [block.get("note", "")]
+    if len(points) < len(finite):
+        notes.append(f"Drawn are {len(points):,} of the {plural(len(finite), 'point')}.")
+    with drawing(name, title, f"{plural(len(finite), 'point')}.") as (axes, done):
+        # Lines of no length are round dots. Those of one path cover each other, so it takes
+        # several to show where many points lie.
+        for part in (points[first::_LAYERS] for first in range(min(_LAYERS, len(points)))):
+            path = Path(np.repeat(part, 2, axis=0), [Path.MOVETO, Path.LINETO] * len(part))
+            path.should_simplify = False
+            dots: Style = {"ec": ACCENT, "fc": "none", "lw": 5, "alpha": 0.45}
+            axes.add_patch(PathPatch(path, capstyle="round", **dots))
+        axes.autoscale_view()
+        if block.get("diagonal"):
+            axes.axline((points[0, 0], points[0, 0]), slope=1, color=PLAIN, lw=1.6, ls=(0, (4, 2)))
+        axes.set_xlabel(_label(block["x_label"]))
+        axes.set_ylabel(_label(block["y_label"]))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    return Chart(title, done[0], " ".join(filter(None, notes)))
+
+
+def _loss(training: Mapping[str, Any], line: Mapping[str, Any] | None) -> Chart | None:
+    steps, losses = _series(training, "loss")
+    evaluated = _evaluated(training, "loss")
     if not steps.size and not evaluated:
         return None
     title = "Loss"
@@ -162,84 +211,58 @@ def _loss(log: TrainingLog, entropy: float | None = None) -> Chart | None:
             if window > 1:
                 parts.append(f"Thin: each value; thick: mean of the {window} values around it.")
         if evaluated:
-            _draw_evaluations(axes, evaluated, "loss")
-        if entropy is not None:
-            _draw_line(axes, "single tokens", entropy)
+            _draw_evaluations(axes, evaluated)
+        _draw_line(axes, line)
         _from_zero(axes)
-        parts += _finish_steps(axes, log)
+        parts += _finish_steps(axes, training)
         _legend(axes)
     return Chart(title, done[0], " ".join(parts))
 
 
-def _masked_loss(log: TrainingLog, entropy: float) -> Chart:
-    points = [p for p in log.eval_points if is_number(p.masked_loss)]
-    title, last = "Loss of masked tokens, held out", number(points[-1].masked_loss)
-    with drawing("masked-loss", title, f"{last} at the end.") as (axes, done):
-        _draw_evaluations(axes, points, "masked_loss")
-        _draw_line(axes, "single tokens", entropy)
-        _from_zero(axes)
-        _finish_steps(axes, log)
-        _legend(axes)
-    return Chart(title, done[0])
-
-
-def _loss_summary(losses: Floats, evaluated: Sequence[EvalPoint]) -> str:
+def _loss_summary(losses: Floats, evaluated: Sequence[tuple[int, float]]) -> str:
     parts = []
     if losses.size:
         smooth = _smooth(losses, _window(losses.size))
         parts.append(f"Training loss from {number(smooth[0])} to {number(smooth[-1])}.")
     if evaluated:
-        parts.append(f"Evaluation loss {number(evaluated[-1].loss)} at the end.")
+        parts.append(f"Evaluation loss {number(evaluated[-1][1])} at the end.")
     return " ".join(parts)
 
 
-def _accuracy(log: TrainingLog, accuracy: Measure, baseline: Measure) -> Chart | None:
-    return _share(
-        log,
-        "accuracy",
-        "accuracy",
-        "Accuracy on the held-out rows",
-        final=accuracy,
-        line=("majority label", baseline.value),
-    )
-
-
-def _share(
-    log: TrainingLog,
-    field: str,
-    name: str,
-    title: str,
-    *,
-    final: Measure | None = None,
-    line: tuple[str, float | None] = ("", None),
-) -> Chart | None:
-    """A share by the evaluations: with the interval of the final one, and a line to hold it to."""
-    points = [p for p in log.eval_points if is_number(getattr(p, field))]
+def _metric(training: Mapping[str, Any], curve: Mapping[str, Any]) -> Chart | None:
+    """A metric by the evaluations: with the interval of the final one, and what it is held to."""
+    points = _evaluated(training, curve["metric"])
     if not points:
         return None
-    last = getattr(points[-1], field)
-    with drawing(name, title, f"Accuracy {percent(last)} at the end.") as (axes, done):
-        shown = [getattr(p, field) for p in points]
-        if final is not None and is_number(final.low) and is_number(final.high):
+    format, final = curve.get("format", "number"), curve.get("final") or {}
+    summary = f"{curve['label']} {shown(points[-1][1], format)} at the end."
+    with drawing(f"metric-{curve['metric']}", curve["title"], summary) as (axes, done):
+        heights = [value for _, value in points]
+        if is_number(final.get("low")) and is_number(final.get("high")):
             band: Style = {"color": ACCENT, "alpha": 0.14, "lw": 0}
-            axes.axhspan(final.low, final.high, label="final, 95%", **band)
-            shown += [final.low, final.high]
-        _draw_evaluations(axes, points, field)
-        if is_number(line[1]):
-            _draw_line(axes, line[0], line[1])
-            shown.append(line[1])
-        heights = [value for value in shown if value is not None]
-        room = 0.08 * max(max(heights) - min(heights), 0.05)
-        axes.set_ylim(max(0, min(heights) - room), min(1.005, max(heights) + room))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
-        _finish_steps(axes, log)
+            axes.axhspan(final["low"], final["high"], label="final, 95%", **band)
+            heights += [final["low"], final["high"]]
+        _draw_evaluations(axes, points)
+        heights += _draw_line(axes, curve.get("baseline"))
+        if format == "percent":
+            _near(axes, heights)
+        else:
+            _from_zero(axes)
+        _finish_steps(axes, training)
         _legend(axes)
-    return Chart(title, done[0])
+    return Chart(curve["title"], done[0])
 
 
-def _learning_rate(log: TrainingLog) -> Chart | None:
-    steps, rates = _series(log, "learning_rate")
+def _near(axes: Axes, heights: Sequence[float]) -> None:
+    """Let a vertical axis of shares end near the values."""
+    room = 0.08 * max(max(heights) - min(heights), 0.05)
+    axes.set_ylim(max(0, min(heights) - room), min(1.005, max(heights) + room))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+
+
+def _learning_rate(training: Mapping[str, Any]) -> Chart | None:
+    steps, rates = _series(training, "learning_rate")
     if not steps.size or not rates.max() > 0:
         return None
     power = math.floor(math.log10(rates.max()))
@@ -250,19 +273,19 @@ def _learning_rate(log: TrainingLog) -> Chart | None:
         steps, rates = _thin(steps, rates)
         axes.plot(steps, rates / 10**power, color=PLAIN, lw=2.2, **_dot(steps))
         _from_zero(axes)
-        _finish_steps(axes, log)
+        _finish_steps(axes, training)
     return Chart(title, done[0], peak)
 
 
-def _trace(log: TrainingLog, name: str, title: str, note: str) -> Chart | None:
-    steps, values = _series(log, name)
+def _trace(training: Mapping[str, Any], name: str, title: str, note: str) -> Chart | None:
+    steps, values = _series(training, name)
     if not steps.size:
         return None
     summary = f"Median {number(float(np.median(values)))}, highest {number(float(values.max()))}."
     with drawing(name.replace("_", "-"), title, summary) as (axes, done):
         _draw_trace(axes, steps, values, "")
         _from_zero(axes)
-        _finish_steps(axes, log)
+        _finish_steps(axes, training)
     return Chart(title, done[0], f"{summary} {note}".strip())
 
 
@@ -276,16 +299,19 @@ def _draw_trace(axes: Axes, steps: Floats, values: Floats, label: str) -> int:
     return window
 
 
-def _draw_evaluations(axes: Axes, points: Sequence[EvalPoint], name: str) -> None:
-    steps = [p.step for p in points]
+def _draw_evaluations(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
     style: Style = {"color": ACCENT, "lw": 2, "ls": (0, (4, 2)), "marker": "o", "ms": 6}
-    axes.plot(steps, [getattr(p, name) for p in points], label="evaluation", **style)
+    steps, values = zip(*points, strict=True)
+    axes.plot(steps, values, label="evaluation", **style)
 
 
-def _draw_line(axes: Axes, label: str, value: float) -> None:
-    """A dotted line to hold the curves against."""
+def _draw_line(axes: Axes, line: Mapping[str, Any] | None) -> list[float]:
+    """A dotted line to hold the curves against; returns its height, if it has one."""
+    if line is None or not is_number(line["value"]):
+        return []
     dots: Style = {"color": PLAIN, "lw": 1.6, "ls": (0, (1, 1.6))}
-    axes.axhline(value, label=label, **dots)
+    axes.axhline(line["value"], label=_label(line["name"]), **dots)
+    return [line["value"]]
 
 
 def _from_zero(axes: Axes) -> None:
@@ -298,17 +324,20 @@ def _dot(steps: Floats) -> Style:
     return {"marker": "o", "ms": 6} if steps.size == 1 else {}
 
 
-def _finish_steps(axes: Axes, log: TrainingLog) -> list[str]:
+def _finish_steps(axes: Axes, training: Mapping[str, Any]) -> list[str]:
     """The axis of steps, with a faint line where an epoch ends; returns what to say about it."""
     axes.set_xlabel("step")
-    last = max([log.steps, *(p.step for p in log.curve), *(p.step for p in log.eval_points), 1])
+    evaluated = [point["step"] for point in training["eval_points"]]
+    last = max([training["steps"], *training["curve"]["step"], *evaluated, 1])
     axes.set_xlim(0, last * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    if not (math.isfinite(log.epochs) and 1 < log.epochs <= 20):
+    epochs = training["epochs"]
+    if not (is_number(epochs) and 1 < epochs <= 20):
         return []
-    for epoch in range(1, math.ceil(log.epochs)):
-        axes.axvline(epoch * log.steps / log.epochs, color=MUTED, lw=0.8, ls=(0, (1, 3)), zorder=0)
+    for epoch in range(1, math.ceil(epochs)):
+        place = epoch * training["steps"] / epochs
+        axes.axvline(place, color=MUTED, lw=0.8, ls=(0, (1, 3)), zorder=0)
     return ["Dotted verticals: ends of epochs."]
 
 
@@ -318,11 +347,10 @@ def _legend(axes: Axes) -> None:
     )
 
 
-def _bars(axes: Axes, lengths: LengthAccount) -> None:
-    """One bar a bin; the part of a bar beyond the limit is hatched."""
-    first_cut = lengths.max_length + 1
-    for left, right, count in zip(lengths.edges, lengths.edges[1:], lengths.counts, strict=False):
-        middle = min(max(first_cut, left), right)
+def _bars(axes: Axes, edges: Sequence[float], counts: Sequence[int], beyond: float) -> None:
+    """One bar a bin; the part of a bar beyond a place is hatched."""
+    for left, right, count in zip(edges, edges[1:], counts, strict=False):
+        middle = min(max(beyond, left), right)
         if count and left < middle:
             axes.bar(left, count, middle - left, align="edge", color=PLAIN, alpha=0.75, lw=0)
         if count and middle < right:
@@ -330,32 +358,46 @@ def _bars(axes: Axes, lengths: LengthAccount) -> None:
             axes.bar(middle, count, right - middle, align="edge", **style)
 
 
-def _mark_limit(axes: Axes, limit: int, stop: float) -> None:
-    top = axes.get_ylim()[1]
-    if limit > stop:
-        axes.text(stop, top, f"limit {limit:,} →", color=TROUBLE, ha="right", va="top")
+def _draw_mark(axes: Axes, mark: Mapping[str, Any], start: float, stop: float) -> None:
+    """A line at a place of the horizontal axis with its name; what lies beyond it may be tinted."""
+    top, place, label = axes.get_ylim()[1], mark["value"], _label(mark["label"])
+    if place > stop:
+        axes.text(stop, top, f"{label} →", color=TROUBLE, ha="right", va="top")
         return
-    axes.axvspan(limit, stop, color=TROUBLE, alpha=0.08, lw=0)
-    axes.axvline(limit, color=TROUBLE, lw=1.8, ls=(0, (5, 2)))
-    left = limit < stop / 2
-    x = limit + stop * (0.012 if left else -0.012)
-    axes.text(x, top, f"limit {limit:,}", color=TROUBLE, ha="left" if left else "right", va="top")
+    if mark.get("beyond"):
+        axes.axvspan(place, stop, color=TROUBLE, alpha=0.08, lw=0)
+    axes.axvline(place, color=TROUBLE, lw=1.8, ls=(0, (5, 2)))
+    left = place - start < (stop - start) / 2
+    x = place + (stop - start) * (0.012 if left else -0.012)
+    axes.text(x, top, label, color=TROUBLE, ha="left" if left else "right", va="top")
 
 
-def _histogram_stop(lengths: LengthAccount) -> float:
+def _histogram_stop(edges: Sequence[int], counts: Sequence[int], limit: int) -> float:
     """Where the axis ends: a few giants or a far limit must not squeeze the rest into a corner."""
-    last, limit = lengths.edges[-1], lengths.max_length
-    reached = np.cumsum(lengths.counts) >= 0.995 * sum(lengths.counts)
-    bulk = lengths.edges[int(reached.argmax()) + 1]
-    stop = min(last, max(1.5 * bulk, 1.3 * limit if limit < 1.6 * bulk else 0))
+    reached = np.cumsum(counts) >= 0.995 * sum(counts)
+    bulk = edges[int(reached.argmax()) + 1]
+    stop = min(edges[-1], max(1.5 * bulk, 1.3 * limit if limit < 1.6 * bulk else 0))
     return float(max(stop, 1.08 * limit if limit < 1.6 * stop else 0, 1))
 
 
-def _series(log: TrainingLog, name: str) -> tuple[Floats, Floats]:
+def _series(training: Mapping[str, Any], name: str) -> tuple[Floats, Floats]:
     """Steps and finite values of one column of the curve."""
-    values = [(p.step, v) for p in log.curve if is_number(v := getattr(p, name))]
-    table = np.array(values, dtype=np.float64).reshape(-1, 2)
+    curve = training["curve"]
+    pairs = zip(curve["step"], curve.get(name, ()), strict=False)
+    table = np.array([pair for pair in pairs if is_number(pair[1])], dtype=np.float64)
+    table = table.reshape(-1, 2)
     return table[:, 0], table[:, 1]
+
+
+def _evaluated(training: Mapping[str, Any], metric: str) -> list[tuple[int, float]]:
+    """Steps of the evaluations at which a metric was finite, and its values."""
+    points = ((p["step"], p["metrics"].get(metric)) for p in training["eval_points"])
+    return [(step, value) for step, value in points if is_number(value)]
+
+
+def _label(text: str) -> str:
+    """Words of the facts, fit to stand in a drawing."""
+    return clean(shorten(text, 60))
 
 
 def _window(count: int) -> int:
@@ -387,7 +429,10 @@ def _thin(steps: Floats, values: Floats, most: int = RAW_POINTS) -> tuple[Floats
 def drawing(name: str, title: str, description: str) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw on; when the block ends, the list holds the finished SVG."""
     done: list[str] = []
-    with mpl.rc_context():
+    name = re.sub(r"[^A-Za-z0-9]+", "-", name)
+    with mpl.rc_context(), warnings.catch_warnings():
+        # The page's fonts have what the one that is measured with here may lack.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         # A user's own matplotlib settings must not leak into the page.
         mpl.rcdefaults()
         settings: Any = STYLE | {"svg.hashsalt": name}
@@ -417,8 +462,8 @@ def _inline(svg: str, name: str, title: str, description: str) -> str:
     view = re.search(r'viewBox="[^"]+"', svg)
     return (
         f'<svg {view[0] if view else ""} role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{html.escape(title)}</title>'
-        f'<desc id="{name}-desc">{html.escape(description)}</desc>{body}</svg>'
+        f'<title id="{name}-title">{html.escape(clean(title))}</title>'
+        f'<desc id="{name}-desc">{html.escape(clean(description))}</desc>{body}</svg>'
     )
 
 

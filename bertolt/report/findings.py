@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from bertolt.base.format import interval, is_number, number, percent, plural, shorten
-from bertolt.report.record import (
-    CorpusAccount,
-    DataAccount,
-    Evaluation,
-    ModelSummary,
-    PretrainRecord,
-    RunRecord,
-    TrainingLog,
-)
+from bertolt.base.format import is_number, number, percent, plural
+from bertolt.report.facts import Facts
+from bertolt.report.shown import ends, listed, shown, within
 
 EXPECTED_STATUSES = ("loaded", "tied", "ignored", "initialised")
 
@@ -27,103 +22,135 @@ class Caution:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The headline drawn between the least and the greatest that it could be; places are shares.
+
+    Attributes:
+        words: what there is to see.
+        low, high: the two ends, in words.
+        at: of the value.
+        span: of the two ends of its interval, or None.
+        baseline: of what it is held against, or None.
+        mark: what that is, in words.
+        better: whether greater values are.
+    """
+
+    words: str
+    low: str
+    high: str
+    at: str
+    span: tuple[str, str] | None
+    baseline: str | None
+    mark: str
+    better: bool
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The headline: the accuracy and its interval, where measured, and the rest of the sentence."""
+    """The headline: name, value and interval of what was measured, and the rest of the sentence."""
 
-    accuracy: str
-    interval: str
+    name: str
+    value: str
+    ends: str
     sentence: str
+    scale: Scale | None = None
 
 
-def verdict(record: RunRecord) -> Verdict:
+def verdict(facts: Facts) -> Verdict:
     """The number that matters and what to hold it against."""
-    scores = record.evaluation
-    if scores is None or not is_number(scores.accuracy.value):
-        steps = plural(record.training.steps, "step")
-        return Verdict("", "", f"Trained for {steps}; the accuracy was not measured.")
-    ends = interval(scores.accuracy.low, scores.accuracy.high)
-    sentence = f"on {plural(scores.rows, 'held-out row')}"
-    if is_number(scores.baseline.value):
-        guess = percent(scores.baseline.value)
-        sentence += f"; guessing the majority label would give {guess}"
-    return Verdict(percent(scores.accuracy.value), f"({ends})" if ends else "", f"{sentence}.")
+    headline: Mapping[str, Any] = facts.get("headline") or {}
+    name, value = headline.get("name", ""), headline.get("value")
+    if not is_number(value):
+        missing = f"the {name.lower()} was not measured" if name else "nothing was measured"
+        steps = plural(facts["training"]["steps"], "step")
+        rest = headline.get("sentence") or missing
+        return Verdict("", "", "", _hyphens(f"Trained for {steps}; {rest}."))
+    format = headline.get("format", "number")
+    interval = ends(headline, format)
+    return Verdict(
+        name=_hyphens(name),
+        value=shown(value, format),
+        ends=f"({interval})" if interval else "",
+        sentence=_hyphens(_sentence(headline, format)),
+        scale=_scale(headline, format) if headline.get("scale") else None,
+    )
 
 
-def pretraining_verdict(record: PretrainRecord) -> tuple[str, str]:
-    """The held-out loss and the rest of the sentence; no loss where nothing was measured."""
-    points = record.training.eval_points
-    if not points or not is_number(points[-1].loss):
-        return "", f"Trained for {plural(record.training.steps, 'step')}; no text was held out."
-    last, entropy = points[-1], record.corpus.token_entropy
-    masked = last.loss if last.masked_loss is None else last.masked_loss
-    words = f"{percent(last.accuracy)} of the masked tokens guessed right"
-    if last.next_sentence_accuracy is not None:
-        words += f", and {percent(last.next_sentence_accuracy)} of the pairs"
-    words += f". Knowing how frequent tokens are, and no more, gives {number(entropy)}."
-    return number(masked), words
+def _sentence(headline: Mapping[str, Any], format: str) -> str:
+    if headline.get("sentence"):
+        return f", {headline['sentence']}"
+    baseline = headline.get("baseline") or {}
+    words = f" on {plural(headline['rows'], 'held-out row')}"
+    if is_number(baseline.get("value")):
+        words += f"; {baseline['name']} would give {shown(baseline['value'], format)}"
+    return f"{words}."
 
 
-def pretraining_cautions(record: PretrainRecord) -> list[Caution]:
-    """Everything to be wary of in a pretraining run, gravest first."""
-    found = [Caution("The run stopped early", record.stopped_early)] if record.stopped_early else []
-    if record.stuck:
-        found.append(Caution("The loss is that of single tokens", record.stuck))
-    found += _about_training(record.training) + _about_corpus(record.corpus)
-    return found + _about_loading(record.model)
+def _hyphens(text: str) -> str:
+    """The words with hyphens at which no line breaks."""
+    return text.replace("held-out", "held‑out").replace("Held-out", "Held‑out")
 
 
-def _about_corpus(corpus: CorpusAccount) -> list[Caution]:
-    found = [Caution("The corpus was prepared with a warning", each) for each in corpus.warnings]
-    if not corpus.held_out_tokens:
-        found.append(Caution("Nothing was measured", "The corpus holds no text out."))
-    return found
+def _scale(headline: Mapping[str, Any], format: str) -> Scale:
+    low, high = headline["scale"]
+    value, baseline = headline["value"], headline.get("baseline") or {}
+    least, most = (shown(end, format).replace(".0%", "%") for end in (low, high))
+    least = "0" if low == 0 else least
+    mark = baseline.get("mark") or baseline.get("name", "")
+    words = f"On a scale from {least} to {most}: {headline['name'].lower()} {shown(value, format)}"
+    bar = baseline.get("value")
+    if is_number(bar):
+        words += f", {mark} {shown(bar, format)}"
+    span = [headline.get(end) for end in ("low", "high")]
+    return Scale(
+        words=words,
+        low=least,
+        high=most,
+        at=within(value, low, high),
+        span=(within(span[0], low, high), within(span[1], low, high))
+        if is_number(span[0]) and is_number(span[1])
+        else None,
+        baseline=within(bar, low, high) if is_number(bar) else None,
+        mark=mark,
+        better=headline.get("greater_is_better", True),
+    )
 
 
-def loaded_counts(model: ModelSummary) -> list[tuple[str, int]]:
+def loaded_counts(model: Mapping[str, Any]) -> list[tuple[str, int]]:
     """How many tensors have each status, in the order of the load report."""
     totals: dict[str, int] = {}
-    for row in model.load_report:
-        totals[row.status] = totals.get(row.status, 0) + row.count
+    for row in model["load_report"]:
+        totals[row["status"]] = totals.get(row["status"], 0) + row["count"]
     return list(totals.items())
 
 
-def cautions(record: RunRecord) -> list[Caution]:
+def calm(facts: Facts) -> str:
+    """What may be said of a run of which there is nothing to be wary."""
+    data = facts.get("data") or {}
+    found = ["no row was dropped"] if "dropped" in data else []
+    found += ["no text was cut"] if data.get("lengths") else []
+    return f"Nothing to warn about: {', '.join([*found, *facts.get('calm', ())])}."
+
+
+def cautions(facts: Facts) -> list[Caution]:
     """Everything that the reader should know before trusting the verdict, gravest first."""
-    found = [Caution("The run stopped early", record.stopped_early)] if record.stopped_early else []
-    if record.evaluation is not None:
-        found += _about_scores(record.evaluation)
-    found += _about_training(record.training)
-    return found + _about_data(record.data) + _about_loading(record.model)
+    stopped = facts.get("stopped_early")
+    found = [Caution("The run stopped early", stopped)] if stopped else []
+    found += [Caution(each["claim"], each["detail"]) for each in facts.get("cautions", ())]
+    found += _about_training(facts["training"])
+    return found + _about_data(facts.get("data") or {}) + _about_loading(facts["model"])
 
 
-def _about_scores(scores: Evaluation) -> list[Caution]:
+def _about_training(training: Mapping[str, Any]) -> list[Caution]:
     found = []
-    accuracy, ceiling = scores.accuracy.value, scores.baseline.high
-    if not is_number(ceiling):
-        ceiling = scores.baseline.value
-    if is_number(accuracy) and is_number(ceiling) and accuracy <= ceiling:
-        guess = f"Always guessing “{shorten(scores.baseline_label, 60)}” gives"
-        reach = interval(scores.baseline.low, scores.baseline.high)
-        detail = f"{guess} {percent(scores.baseline.value)}{f' ({reach})' if reach else ''}."
-        found.append(Caution("No better than guessing the majority label", detail))
-    silent = [c.name for c in scores.classes if c.support and not c.predicted]
-    if silent:
-        claim = f"{plural(len(silent), 'label')} never predicted"
-        found.append(Caution(claim, f"In the held-out rows but never given: {_listed(silent)}."))
-    unseen = [c.name for c in scores.classes if not c.support]
-    if unseen:
-        claim = f"{plural(len(unseen), 'label')} not measured"
-        found.append(Caution(claim, f"No held-out row carries {_listed(unseen)}."))
-    return found
-
-
-def _about_training(log: TrainingLog) -> list[Caution]:
-    found = []
-    broken = [p.step for p in log.curve if p.loss is not None and not is_number(p.loss)]
+    curve = training["curve"]
+    # A loss that is not finite is null in the facts; one that was not logged is no column.
+    broken = [s for s, v in zip(curve["step"], curve.get("loss", ()), strict=False) if v is None]
     if broken:
         detail = f"First at step {broken[0]:,}. The curve leaves them out."
         found.append(Caution(f"The loss was not finite at {plural(len(broken), 'step')}", detail))
-    losses = [(p.loss, p.step) for p in log.eval_points if is_number(p.loss)]
+    points = [(p["metrics"].get("loss"), p["step"]) for p in training["eval_points"]]
+    losses = [(loss, step) for loss, step in points if is_number(loss)]
     if len(losses) > 1 and losses[-1][0] > 1.1 * min(losses)[0]:
         best, step = min(losses)
         detail = f"{number(best)} at step {step:,}, {number(losses[-1][0])} at the end."
@@ -131,40 +158,36 @@ def _about_training(log: TrainingLog) -> list[Caution]:
     return found
 
 
-def _about_data(data: DataAccount) -> list[Caution]:
+def _about_data(data: Mapping[str, Any]) -> list[Caution]:
     found = []
-    if data.repeated:
-        rows = sum(label.eval for label in data.labels)
+    repeated = data.get("repeated")
+    if repeated:
         detail = (
-            f"{data.repeated:,} of {rows:,} stand word for word among the training texts, which "
-            "flatters every number here."
+            f"{repeated:,} of {data['eval_rows']:,} stand word for word among the training texts, "
+            "which flatters every number here."
         )
-        claim = f"{plural(data.repeated, 'evaluation text')} seen in training"
+        claim = f"{plural(repeated, 'evaluation text')} seen in training"
         found.append(Caution(claim, detail))
-    lengths = data.lengths
-    if lengths is not None and lengths.texts_cut:
-        share = percent(lengths.texts_cut / max(lengths.texts, 1))
+    lengths = data.get("lengths")
+    if lengths and lengths["texts_cut"]:
+        share = percent(lengths["texts_cut"] / max(lengths["texts"], 1))
         detail = (
-            f"{share} of the texts are longer than {lengths.max_length:,} tokens; "
-            f"{plural(lengths.tokens_cut, 'token')} of {lengths.tokens:,} were never seen."
+            f"{share} of the texts are longer than {lengths['max_length']:,} tokens; "
+            f"{plural(lengths['tokens_cut'], 'token')} of {lengths['tokens']:,} were never seen."
         )
-        found.append(Caution(f"{plural(lengths.texts_cut, 'text')} cut", detail))
-    dropped = sum(d.count for d in data.dropped)
-    if dropped:
-        reasons = ", ".join(f"{d.reason} {d.count:,}" for d in data.dropped if d.count)
-        detail = f"Of {plural(data.rows_read, 'row')} read: {reasons}."
-        found.append(Caution(f"{plural(dropped, 'row')} dropped", detail))
+        found.append(Caution(f"{plural(lengths['texts_cut'], 'text')} cut", detail))
+    reasons = [each for each in data.get("dropped", ()) if each["count"]]
+    if reasons:
+        words = ", ".join(f"{each['reason']} {each['count']:,}" for each in reasons)
+        claim = f"{plural(sum(each['count'] for each in reasons), 'row')} dropped"
+        found.append(Caution(claim, f"Of {plural(data['rows_read'], 'row')} read: {words}."))
     return found
 
 
-def _about_loading(model: ModelSummary) -> list[Caution]:
-    odd = [row for row in model.load_report if row.status not in EXPECTED_STATUSES]
+def _about_loading(model: Mapping[str, Any]) -> list[Caution]:
+    odd = [row for row in model["load_report"] if row["status"] not in EXPECTED_STATUSES]
     if not odd:
         return []
-    claim = f"{plural(sum(row.count for row in odd), 'tensor')} did not load as expected"
-    return [Caution(claim, f"{_listed([f'{row.name} ({row.status})' for row in odd])}.")]
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    shown = ", ".join(shorten(name, 60) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    claim = f"{plural(sum(row['count'] for row in odd), 'tensor')} did not load as expected"
+    names = [f"{row['name']} ({row['status']})" for row in odd]
+    return [Caution(claim, f"{listed(names)}.")]

@@ -1,12 +1,14 @@
-"""The confusion matrix laid out for the page, and what of long tables is worth showing."""
+"""Matrices and tables of the facts laid out for the page: which rows it shows, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from bertolt.base.format import is_number
-from bertolt.report.record import ClassScore
+from bertolt.base.format import ABSENT, is_number, number, percent, plural, shorten
+from bertolt.report.shown import ends, shown, within
 
 MATRIX_LIMIT = 40
 
@@ -38,15 +40,13 @@ class Matrix:
     rows: list[Row]
     left_out: int
 
-
-@dataclass(frozen=True)
-class Confusion:
-    """`count` rows of `true` were taken for `predicted`, `share` of all rows of `true`."""
-
-    true: str
-    predicted: str
-    count: int
-    share: float
+    @property
+    def chosen(self) -> str:
+        """Which labels are shown, if not all of them."""
+        if not self.left_out:
+            return ""
+        shown = f"Shown are the {len(self.columns)} labels with the most mistakes"
+        return f"{shown}; {plural(self.left_out, 'label')} left out."
 
 
 def matrix(
@@ -64,25 +64,110 @@ def matrix(
     return Matrix([names[i] for i in kept], rows, len(names) - len(kept))
 
 
-def weakest(classes: Sequence[ClassScore], most: int) -> list[ClassScore]:
-    """All classes, or the `most` with the lowest F1 when there are more, in their own order."""
+@dataclass(frozen=True)
+class Shown:
+    """What a cell of a table shows.
 
-    def rank(index: int) -> float:
-        f1 = classes[index].f1.value
-        return f1 if is_number(f1) else -1.0
+    Attributes:
+        kind: text, or one of numbers: count, share, number, measure, bar.
+        text: the words or the number; "n/a" where there is none.
+        whole: a text in full, for a reader who points at what was cut.
+        at: length of a bar, or place of a measure on its scale, as a share; empty if it has none.
+        ends: the interval of a measure, in words.
+        span: its two ends on the scale.
+        colour: of a bar.
+    """
 
-    kept = sorted(sorted(range(len(classes)), key=rank)[:most])
-    return [classes[index] for index in kept]
+    kind: str
+    text: str
+    whole: str = ""
+    at: str = ""
+    ends: str = ""
+    span: tuple[str, str] = ("", "")
+    colour: str = "plain"
 
 
-def confusions(
-    names: Sequence[str], counts: Sequence[Sequence[int]], most: int = 12
-) -> list[Confusion]:
-    """The pairs of labels that are confused most often, largest first."""
-    pairs = [
-        Confusion(names[i], names[j], count, count / sum(row))
-        for i, row in enumerate(counts)
-        for j, count in enumerate(row)
-        if i != j and count
+@dataclass(frozen=True)
+class Table:
+    """What the page shows of a table; `chosen` says which rows these are, `more` how many not."""
+
+    columns: list[Mapping[str, Any]]
+    rows: list[list[Shown]]
+    chosen: str
+    more: str
+
+
+def table(block: Mapping[str, Any]) -> Table:
+    """Lay out a table of the facts.
+
+    Beyond `most` rows the first are shown, or, with `weakest`, those with the lowest values of
+    that column, in their own order.
+    """
+    columns, rows, noun = block["columns"], block["rows"], block.get("noun", "row")
+    most, by = block.get("most") or len(rows), block.get("weakest")
+    chosen = more = ""
+    if len(rows) > most and by is not None:
+        order = sorted(range(len(rows)), key=lambda i: _rank(rows[i][by]))[:most]
+        rows = [rows[i] for i in sorted(order)]
+        lowest = f"with the lowest {columns[by]['name']}"
+        chosen = f"Shown are the {most} {noun}s {lowest}, of {len(block['rows'])}."
+    elif len(rows) > most:
+        more = f"{plural(len(rows) - most, f'more {noun}')} not shown."
+        rows = rows[:most]
+    longest = _longest(block)
+    cells = [
+        [_cell(column, value, longest) for column, value in zip(columns, row, strict=True)]
+        for row in rows
     ]
-    return sorted(pairs, key=lambda pair: -pair.count)[:most]
+    return Table(columns, cells, chosen, more)
+
+
+def _rank(value: Any) -> float:
+    """Where a row stands by a value; those that have none are the weakest."""
+    number = value.get("value") if isinstance(value, Mapping) else value
+    return number if is_number(number) else -math.inf
+
+
+def _longest(block: Mapping[str, Any]) -> float:
+    """The number that the longest bar of counts stands for: all such columns share one scale."""
+    bars = [
+        i
+        for i, column in enumerate(block["columns"])
+        if column["kind"] == "bar" and column.get("format") != "percent"
+    ]
+    values = [float(row[i]) for row in block["rows"] for i in bars if is_number(row[i])]
+    return max([1.0, *values])
+
+
+def _cell(column: Mapping[str, Any], value: Any, longest: float) -> Shown:
+    kind = column["kind"]
+    if kind == "text":
+        return Shown(kind, shorten(str(value), 200), whole=str(value))
+    if kind == "share":
+        return Shown(kind, percent(value))
+    if kind == "measure":
+        return _measure(value if isinstance(value, Mapping) else {"value": value})
+    if kind == "bar":
+        format = column.get("format", "count")
+        at = within(value, 0.0, 1.0 if format == "percent" else longest) if is_number(value) else ""
+        return Shown(kind, shown(value, format), at=at, colour=_colour(column))
+    return Shown(kind, number(value))
+
+
+def _measure(measure: Mapping[str, Any]) -> Shown:
+    value = measure.get("value")
+    if not is_number(value):
+        return Shown("measure", ABSENT)
+    low, high = (each if is_number(each := measure.get(end)) else value for end in ("low", "high"))
+    return Shown(
+        "measure",
+        percent(value),
+        at=within(value),
+        ends=ends(measure, "percent"),
+        span=(within(low), within(high)),
+    )
+
+
+def _colour(column: Mapping[str, Any]) -> str:
+    colour = column.get("colour", "plain")
+    return colour if colour in ("plain", "accent", "trouble") else "plain"

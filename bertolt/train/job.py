@@ -20,6 +20,8 @@ from bertolt.base.options import flag
 from bertolt.checkpoint.state import read_extra
 from bertolt.checkpoint.store import Store
 from bertolt.models.precision import PrecisionChoice
+from bertolt.report import RUN, write_facts, write_report
+from bertolt.report.findings import cautions
 from bertolt.train.folder import ARGUMENTS, LOG, METRICS, REPORT, Complete, RunFolder, require_space
 from bertolt.train.loop import History
 from bertolt.train.saving import plain, require_same_settings
@@ -107,8 +109,8 @@ class Work(Protocol):
     def arguments(self) -> dict[str, Any]:
         """Every argument with the value that was used, whether it was given or found."""
 
-    def report(self, command: str, started: float) -> Sequence[str]:
-        """Write the report; the cautions that it gives."""
+    def facts(self, command: str, started: float) -> dict[str, Any]:
+        """What `run.json` holds, and the report is drawn from."""
 
     def tell_next(self) -> None:
         """Say what can be done with the result."""
@@ -171,7 +173,7 @@ def run_job(work: Work, options: JobOptions, words: Sequence[str]) -> Outcome:
             measured = work.measure()
             if measured is not None:
                 command = command_line(words, options)
-                _write(work, trainer, folder, measured, lambda: work.report(command, started))
+                _write(work, trainer, folder, measured, lambda: work.facts(command, started))
             history = trainer.history
             interrupted = history.interrupted or asked() == signal.SIGINT
     metrics = measured.metrics if measured else {}
@@ -217,7 +219,7 @@ def _write(
     trainer: Trainer,
     folder: RunFolder,
     measured: Measured,
-    report: Callable[[], Sequence[str]],
+    facts_of: Callable[[], dict[str, Any]],
 ) -> None:
     """Write the result, then the report, and at last that the run is complete."""
     out, store = folder.out, trainer.store
@@ -232,12 +234,14 @@ def _write(
                 write_text(stage / name, text + "\n")
         also = f", {METRICS} and {LOG}" if (out / LOG).is_file() else f" and {METRICS}"
         say(f"Saved to {out}: the model, its tokenizer{also}")
-        cautions = report()
+        facts = facts_of()
+        write_facts(facts, out / RUN)
+        write_report(facts, out / REPORT)
         if measured.complete:
             folder.mark_complete(plain(trainer.deciding_settings()))
         say(f"Report: {out / REPORT}")
-        for caution in cautions:
-            say(f"Caution: {caution}")
+        for caution in cautions(facts):
+            say(f"Caution: {caution.claim}. {caution.detail}")
         if measured.complete and not work.keeps_checkpoints:
             store.clear()
         elif store.steps():

@@ -47,7 +47,15 @@ def words(shards: Path, options: PretrainOptions) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "tokenizer.json", "metrics.json", "report.html", "complete.json"]
+    "name",
+    [
+        "model.safetensors",
+        "tokenizer.json",
+        "metrics.json",
+        "run.json",
+        "report.html",
+        "complete.json",
+    ],
 )
 def test_while_the_result_is_written(
     letters: Path,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertolt.base import format as words
-from bertolt.report import ClassScore, LengthAccount, Measure, findings, tables
+from bertolt.report import findings, tables
 
 REPORT = Path(findings.__file__).parent
 NAN = float("nan")
@@ -26,28 +26,6 @@ def test_matrix_shares_and_left_out_labels_add_up() -> None:
 def test_a_label_without_rows_has_empty_shares() -> None:
     grid = tables.matrix(["a", "b"], [[3, 1], [0, 0]])
     assert [cell.share for cell in grid.rows[1].cells] == [0, 0]
-
-
-def test_confusions_are_ordered_and_leave_out_right_answers() -> None:
-    found = tables.confusions(["a", "b", "c"], [[8, 1, 1], [0, 10, 0], [5, 0, 5]], most=2)
-    assert [(pair.true, pair.predicted, pair.count) for pair in found] == [
-        ("c", "a", 5),
-        ("a", "b", 1),
-    ]
-    assert found[0].share == 0.5
-
-
-def test_weakest_keeps_the_order_of_the_labels() -> None:
-    values = [0.9, 0.2, None, 0.5]
-    blank = Measure(value=0.5)
-    classes = [
-        ClassScore(
-            name=str(i), precision=blank, recall=blank, f1=Measure(value=v), support=1, predicted=1
-        )
-        for i, v in enumerate(values)
-    ]
-    assert [score.name for score in tables.weakest(classes, 2)] == ["1", "2"]
-    assert len(tables.weakest(classes, 10)) == 4
 
 
 @pytest.mark.parametrize(
@@ -111,19 +89,12 @@ def test_the_histogram_shows_the_bulk_and_the_limit_when_it_is_near(
 ) -> None:
     from bertolt.report import figures
 
-    account = LengthAccount(
-        edges=[0, 16, 32, 64, longest + 64] if longest > 64 else [0, longest],
-        counts=[500, 400, 100, 1] if longest > 64 else [5],
-        max_length=limit,
-        max_length_source="",
-        texts=1001,
-        texts_cut=1,
-        tokens=1,
-        tokens_cut=1,
-    )
-    stop = figures._histogram_stop(account)
-    assert min(account.edges[-1], 64) <= stop <= max(1.5 * 64, 1.6 * limit)
-    chart = figures.length_chart(account)
+    edges = [0, 16, 32, 64, longest + 64] if longest > 64 else [0, longest]
+    counts = [500, 400, 100, 1] if longest > 64 else [5]
+    stop = figures._histogram_stop(edges, counts, limit)
+    assert min(edges[-1], 64) <= stop <= max(1.5 * 64, 1.6 * limit)
+    lengths = {"edges": edges, "counts": counts, "max_length": limit, "texts": 9, "texts_cut": 1}
+    chart = figures.length_chart(lengths)
     assert chart is not None
     assert f"limit {limit}" in chart.svg
 

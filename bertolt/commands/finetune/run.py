@@ -24,17 +24,14 @@ from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.commands.finetune.data import Prepared, prepare
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.finetune.record import run_record
+from bertolt.commands.finetune.record import run_facts
 from bertolt.data.encode import EncodedTexts
 from bertolt.models.config import BertConfig
 from bertolt.models.heads import BertForSequenceClassification
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.report import RunRecord, write_report
-from bertolt.report.findings import cautions
 from bertolt.tasks.evaluation import Scores, majority, score
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.folder import REPORT
 from bertolt.train.good_weights import GoodWeights
 from bertolt.train.job import Measured, Start, run_job
 from bertolt.train.loop import Callback, History
@@ -273,29 +270,22 @@ class _Finetuning:
             "precision": self.trainer.precision.name,
         }
 
-    def report(self, command: str, started: float) -> list[str]:
-        """Write the report."""
-        record = _record(self, command, started)
-        write_report(record, self.options.out / REPORT)
-        return [f"{caution.claim}. {caution.detail}" for caution in cautions(record)]
+    def facts(self, command: str, started: float) -> dict[str, Any]:
+        """What `run.json` holds."""
+        return run_facts(
+            trainer=self.trainer,
+            source=self.source,
+            data=self.data,
+            scores=self.final_scores,
+            started=started,
+            stopped=self.stopped,
+            command=command,
+            arguments=self.arguments(),
+        )
 
     def tell_next(self) -> None:
         """Say how to use the model."""
         say(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"')
-
-
-def _record(run: _Finetuning, command: str, started: float) -> RunRecord:
-    """What the report is drawn from."""
-    return run_record(
-        trainer=run.trainer,
-        source=run.source,
-        data=run.data,
-        scores=run.final_scores,
-        started=started,
-        stopped=run.stopped,
-        command=command,
-        arguments=run.arguments(),
-    )
 
 
 def _choose_model(options: FinetuneOptions) -> Path:
