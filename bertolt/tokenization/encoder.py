@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, cast
 
 from tokenizers import Encoding
@@ -136,11 +136,11 @@ class TextEncoder(TokenizerBase):
             "offset_mapping": return_offsets_mapping,
             "length": return_length,
         }
-        pieces = [[row, *row.overflowing] if return_overflowing_tokens else [row] for row in rows]
-        rows = list(chain.from_iterable(pieces))
+        owners = list(range(len(rows)))
+        if return_overflowing_tokens:
+            owners, rows = _with_overflow(rows)
         fields = self._fields(rows, asked_for)
         if return_overflowing_tokens:
-            owners = [index for index, parts in enumerate(pieces) for _ in parts]
             fields["overflow_to_sample_mapping"] = owners
         elif not inputs.batched and return_tensors is None:
             fields = {k: v[0] if isinstance(v[0], list) else v for k, v in fields.items()}
@@ -415,3 +415,9 @@ class TextEncoder(TokenizerBase):
         if single:
             columns = {name: values[0] for name, values in columns.items()}
         return BatchEncoding(columns).convert_to_tensors(kind)
+
+
+def _with_overflow(rows: list[Encoding]) -> tuple[list[int], list[Encoding]]:
+    """The index of the text that each row is of, and the rows with what overflowed from them."""
+    pieces = [(i, piece) for i, row in enumerate(rows) for piece in (row, *row.overflowing)]
+    return [owner for owner, _ in pieces], [piece for _, piece in pieces]
