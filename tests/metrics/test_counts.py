@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -25,15 +24,10 @@ from bertolt.metrics import (
     wilson_interval,
 )
 from bertolt.metrics.tags import spans_of
+from tests.metrics.peers import by_sklearn
 
 quick = settings(derandomize=True, deadline=None, max_examples=100)
 close = {"rel": 1e-9, "abs": 1e-12}
-
-
-def by_sklearn(function, *args, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(*args, **options)
 
 
 # --- Several labels ------------------------------------------------------------------------------
@@ -287,6 +281,16 @@ def test_regression_where_nothing_is_defined():
     assert first["pearson"].value == pytest.approx(1.0)
     assert first["pearson"].interval is None
     assert second["r2"] == (1.0, None)
+
+
+def test_error_intervals_by_hand_end_at_zero():
+    counts = RegressionCounts()
+    counts.update([0.0, 2.0], [0.0, 0.0])
+    intervals = counts.intervals()
+    # The errors 0 and 2 have the standard error 1, their squares 0 and 4 the standard error 2.
+    assert intervals["mae"] == (0.0, pytest.approx(1 + 1.959964))
+    assert intervals["rmse"] == (0.0, pytest.approx(math.sqrt(2 + 2 * 1.959964)))
+    assert intervals["r2"] is None
 
 
 def test_mean_over_columns_has_the_mean_of_their_intervals():

@@ -6,7 +6,6 @@ import json
 import math
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -19,14 +18,15 @@ from sklearn import metrics as sk
 from bertolt.base.errors import UsageError
 from bertolt.metrics import ConfusionMatrix, load_metric, wilson_interval
 from bertolt.metrics.squad import normalize_answer
+from tests.metrics.peers import by_sklearn
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 
 
-def labelled(classes: int = 4, least: int = 1):
+def labelled(classes: int = 4):
     """Lists of (prediction, reference)."""
     label = st.integers(0, classes - 1)
-    return st.lists(st.tuples(label, label), min_size=least, max_size=40)
+    return st.lists(st.tuples(label, label), min_size=1, max_size=40)
 
 
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -36,12 +36,6 @@ pairs_of_reals = st.lists(st.tuples(finite, finite), min_size=2, max_size=40)
 def split(pairs):
     """Predictions and references."""
     return [a for a, _ in pairs], [b for _, b in pairs]
-
-
-def by_sklearn(function, *args, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(*args, **options)
 
 
 # --- ConfusionMatrix -----------------------------------------------------------------------------
@@ -73,16 +67,6 @@ def test_confusion_matrix_equals_sklearn(pairs):
         for ours, theirs in ((score.precision, p[i]), (score.recall, r[i]), (score.f1, f[i])):
             assert (ours is None) == math.isnan(theirs)
             assert ours is None or ours == pytest.approx(theirs, abs=1e-12)
-
-
-@given(labelled(least=2), st.randoms(use_true_random=False), st.integers(1, 7))
-@quick
-def test_confusion_matrix_ignores_order_and_batching(pairs, random, size):
-    shuffled = random.sample(pairs, len(pairs))
-    pieces = ConfusionMatrix(4)
-    for start in range(0, len(shuffled), size):
-        pieces.update(*split(shuffled[start : start + size]))
-    assert pieces.to_dict() == matrix_of(pairs).to_dict()
 
 
 def test_confusion_matrix_by_hand():
