@@ -99,7 +99,9 @@ def evaluate(
     /,
     *,
     text: str | None = None,
+    text_pair: str | None = None,
     label: str | None = None,
+    label_separator: str | None = None,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "drop",
     encoding: str = "utf-8",
@@ -111,24 +113,29 @@ def evaluate(
         model: Folder of the model.
         file: File of texts and labels.
         text: Column of the texts. Default: as in training, or found by its name.
-        label: Column of the labels. Default: as in training, or found by its name.
+        text_pair: Column of second texts, for pairs. Default: as in training.
+        label: Column of the labels, or several with commas between them. Default: as in training,
+            or found by its name.
+        label_separator: What parts several labels in one cell. Default: as in training.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
         encoding: Encoding of the text files.
         json: Print JSON instead of a table.
     """
-    from bertolt.commands.answer import evaluate_file
+    from bertolt.commands.evaluate import evaluate_file
+    from bertolt.tasks.base import Reading
+    from bertolt.tasks.rows import Columns
 
-    scores = evaluate_file(
-        model,
-        file,
+    columns = Columns(
         text=text,
+        text_pair=text_pair,
         label=label,
-        precision=precision,
-        on_bad_row=on_bad_row,
+        reading=Reading(label_separator=label_separator),
         encoding=encoding,
+        on_bad_row=on_bad_row,
     )
+    scores = evaluate_file(model, file, columns, precision=precision)
     if json:
         from json import dumps
 
@@ -146,8 +153,13 @@ def predict(
     text: Annotated[
         list[str] | None, Parameter(consume_multiple=False, allow_leading_hyphen=True)
     ] = None,
+    pair: Annotated[
+        list[str] | None, Parameter(consume_multiple=False, allow_leading_hyphen=True)
+    ] = None,
     column: str | None = None,
-    format: Literal["jsonl", "csv"] | None = None,
+    pair_column: str | None = None,
+    keep: str | None = None,
+    format: Literal["jsonl", "csv", "conll"] | None = None,
     out: Path | None = None,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "error",
@@ -159,26 +171,36 @@ def predict(
         model: Folder of the model.
         file: A table of texts, or - for one text a line from standard input.
         text: A text to answer, instead of a file; may be given several times.
+        pair: The second text of a pair, after its --text.
         column: Column of the texts. Default: as in training, or found by its name.
-        format: JSON lines or CSV. Default: as --out ends, else jsonl.
+        pair_column: Column of second texts, for pairs. Default: as in training.
+        keep: Columns of the file to write beside each answer, with commas between them, or all.
+        format: JSON lines, CSV, or CoNLL for tagged words. Default: as --out ends, else jsonl.
         out: File to write to, instead of standard output.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
         encoding: Encoding of the texts.
     """
-    from bertolt.commands.answer import predict_texts
+    from bertolt.commands.predict import predict_texts
+    from bertolt.tasks.rows import Columns
 
+    columns = Columns(
+        text=column,
+        text_pair=pair_column,
+        encoding=encoding,
+        on_bad_row=on_bad_row,
+        keep=[name.strip() for name in keep.split(",")] if keep else (),
+    )
     predict_texts(
         model,
         file,
         texts=text,
-        column=column,
+        pairs=pair,
+        columns=columns,
         style=format,
         out=out,
         precision=precision,
-        on_bad_row=on_bad_row,
-        encoding=encoding,
     )
 
 

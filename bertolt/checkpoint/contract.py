@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,10 @@ FILE = "bertolt.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """A text and what the saved model answered to it, for the self-test."""
+    """An example and what the saved model answered to it, for the self-test."""
 
-    text: str
-    label: str
-    probabilities: dict[str, float]
+    example: dict[str, Any]
+    answer: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +27,18 @@ class Contract:
     """What evaluation, prediction, export and serving must agree on with training.
 
     Attributes:
-        task: what the head does.
-        text_column, label_column: columns of the training file.
-        labels: names, in the order of the model's outputs.
-        majority_label: the most frequent one of the training rows, to compare with.
-        max_length: most tokens of a text, special tokens included.
-        longer_text: what happens to a longer one.
+        task: its name.
+        columns: of the training file, by role.
+        settings: what the task keeps beside the config, as it wrote them.
+        max_length: most tokens of a window, special tokens included.
         library_version: the Bertolt that wrote the model.
-        golden: a few texts with their answers in fp32.
+        golden: a few examples with their answers in fp32.
     """
 
-    task: str = "sequence-classification"
-    text_column: str
-    label_column: str
-    labels: list[str]
-    majority_label: str
+    task: str
+    columns: dict[str, list[str]]
+    settings: dict[str, Any] = field(default_factory=dict)
     max_length: int
-    longer_text: str = "cut at the end"
     library_version: str
     golden: list[Golden] = field(default_factory=list)
 
@@ -58,20 +53,26 @@ class Contract:
         Raises:
             ValueError: in words.
         """
-        names = self.labels if isinstance(self.labels, list) else []
-        if not names or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"labels are {self.labels!r}, and must be a list of names")
-        if self.majority_label not in names:
-            raise ValueError(f"majority_label is {self.majority_label!r}, and is no label")
-        if not isinstance(self.max_length, int) or self.max_length < 3:
+        for name in ("task", "library_version"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, and must be a name")
+        if not isinstance(self.columns, dict) or not all(map(_are_names, self.columns.values())):
+            raise ValueError(f"columns are {self.columns!r}, and must be lists of names by role")
+        if "text" not in self.columns:
+            raise ValueError("columns name no text")
+        if not isinstance(self.settings, dict):
+            raise ValueError(f"settings are {self.settings!r}, and must be an object")
+        if not _is_whole(self.max_length) or self.max_length < 3:
             raise ValueError(f"max_length is {self.max_length!r}, and must be 3 or more")
-        for entry in self.golden:
-            if sorted(entry.probabilities) != sorted(self.labels):
-                raise ValueError(f"the golden text {entry.text!r} has not one probability a label")
+        for golden in self.golden:
+            if not isinstance(golden.example, dict) or not isinstance(golden.answer, dict):
+                raise ValueError("a golden example or answer is no object")
 
     @classmethod
     def read(cls, folder: Path) -> Contract | None:
         """Read it from a model folder; None where another library wrote the model.
+
+        Keys that are not known are those of a later version, and ignored.
 
         Raises:
             CheckpointError: the file is there and broken.
@@ -80,14 +81,65 @@ class Contract:
         if not path.is_file():
             return None
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            golden = [Golden(**entry) for entry in values.pop("golden", [])]
-            contract = cls(**values, golden=golden)
+            values = json.loads(path.read_text(encoding="utf-8"))
+            contract = cls._of(_from_first_version(values) if "labels" in values else values)
             contract.check()
             return contract
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise CheckpointError(
                 f"not a readable contract ({error})",
                 place=str(path),
                 fix="delete the file to go on without it, or save the model again",
             ) from error
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Contract:
+        golden = [
+            Golden(example=entry["example"], answer=entry["answer"])
+            for entry in values.get("golden", [])
+        ]
+        return cls(
+            task=values["task"],
+            columns=values["columns"],
+            settings=values.get("settings", {}),
+            max_length=values["max_length"],
+            library_version=values["library_version"],
+            golden=golden,
+        )
+
+
+def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The contract of a model that was written when there was one task.
+
+    Raises:
+        ValueError: its labels and its most frequent label do not fit.
+    """
+    names = values["labels"]
+    if not _are_names(names) or not names:
+        raise ValueError(f"labels are {names!r}, and must be a list of names")
+    if values["majority_label"] not in names:
+        raise ValueError(f"majority_label is {values['majority_label']!r}, and is no label")
+    return {
+        **values,
+        "columns": {"text": [values["text_column"]], "label": [values["label_column"]]},
+        "settings": {"majority": values["majority_label"]},
+        "golden": [
+            {
+                "example": {"text": entry["text"]},
+                "answer": {
+                    "label": entry["label"],
+                    "probability": entry["probabilities"][entry["label"]],
+                    "probabilities": entry["probabilities"],
+                },
+            }
+            for entry in values.get("golden", [])
+        ],
+    }
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -21,11 +21,12 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.load import read_table
-from bertolt.models.config import Precision
-from bertolt.models.heads import BertForSequenceClassification
+from bertolt.models.config import BertConfig, Precision
 from bertolt.models.precision import product_rate
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.pretrain.flops import forward_flops
 from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.registry import USUAL
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.trainer import Trainer
@@ -135,9 +136,9 @@ def bench(
             "--column names a column of a file, and no file was given", fix="give the file too"
         )
     source = huggingface.resolve(model) if model else demo_checkpoint()
-    classifier = BertForSequenceClassification.from_pretrained(
-        source, verbose=False, problem_type="single_label_classification"
-    )
+    config = BertConfig.from_pretrained(source)
+    task = USUAL.restore(config, {})
+    classifier = task.head.from_pretrained(source, verbose=False, **task.config_changes())
     tokenizer = BertTokenizer.from_pretrained(source)
     tokenizer.check_fits(classifier.config.vocab_size)
     texts = generate_texts(tokenizer) if file is None else _read(file, column)
@@ -151,7 +152,7 @@ def bench(
     say("Measuring fine-tuning")
     trained = _train(classifier, rows, precision)
     say("Measuring prediction")
-    predictor = Predictor(classifier, tokenizer, precision=precision, device=device)
+    predictor = Predictor(classifier, tokenizer, task=task, precision=precision, device=device)
     predicted = _predict(predictor, texts)
     latencies = _one_at_a_time(predictor, texts)
     choice = predictor.precision
@@ -215,7 +216,7 @@ class _Done:
         )
 
 
-def _train(model: BertForSequenceClassification, rows: EncodedTexts, precision: Precision) -> _Done:
+def _train(model: PreTrainedModel, rows: EncodedTexts, precision: Precision) -> _Done:
     """Steps of fine-tuning, the first ones left out."""
     labels = np.arange(len(rows)) % model.config.num_labels
     data = EncodedTexts(**{**vars(rows), "labels": labels})
@@ -277,7 +278,7 @@ def _machine(device: torch.device) -> str:
     )
 
 
-def _model(source: Path, model: BertForSequenceClassification) -> str:
+def _model(source: Path, model: PreTrainedModel) -> str:
     config = model.config
     return (
         f"{source}: {plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size}, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.format import percent, plural
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract
-from bertolt.commands.answer import require_text
+from bertolt.commands.predict import require_text
 from bertolt.data.describe import shown
 from bertolt.models.config import BertConfig
-from bertolt.models.family import class_for
-from bertolt.models.heads import BertForSequenceClassification, BertForTokenClassification
+from bertolt.models.family import class_for, has_labels
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.report.walk import walk_table, walk_through, write_walk
 from bertolt.tasks.predictor import Predictor
@@ -57,16 +56,31 @@ class Inspection:
         yield f"  {_tokenizer_words(self.tokens, config.vocab_size)}"
         if self.contract is not None:
             yield (
-                f"  {self.contract.task} of the column '{shown(self.contract.text_column)}'; texts "
-                f"beyond {self.contract.max_length} tokens are {self.contract.longer_text}"
+                f"  {self.contract.task} of {_columns_words(self.contract)}; "
+                f"up to {self.contract.max_length} tokens at once"
             )
-        if isinstance(self.model, BertForSequenceClassification | BertForTokenClassification):
+        if has_labels(self.model):
             yield f"  {plural(config.num_labels, 'label')}: {_listed(config.id2label.values())}"
         measured = self.metrics.get("eval")
-        if isinstance(measured, dict) and "accuracy" in measured:
-            rows = plural(measured.get("rows", 0), "row")
-            yield f"  measured after training: accuracy {percent(measured['accuracy'])} on {rows}"
+        if isinstance(measured, dict):
+            yield from _measured_words(measured)
         yield from _load_table(self.model)
+
+
+def _columns_words(contract: Contract) -> str:
+    texts = [name for role, names in contract.columns.items() if role != "label" for name in names]
+    names = " and ".join(f"'{shown(name)}'" for name in texts)
+    return f"the column{'s' * (len(texts) > 1)} {names}"
+
+
+def _measured_words(measured: Mapping[str, object]) -> Iterator[str]:
+    """The primary metric after training; older folders do not name it."""
+    name = str(measured.get("primary", "accuracy"))
+    value, rows = measured.get(name), measured.get("rows")
+    if isinstance(value, int | float):
+        number = percent(value) if 0 <= value <= 1 else f"{value:.4g}"
+        on = f" on {plural(rows, 'row')}" if isinstance(rows, int) else ""
+        yield f"  measured after training: {name} {number}{on}"
 
 
 def _tokenizer_words(tokens: int | None, vocab_rows: int) -> str:

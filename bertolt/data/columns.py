@@ -1,9 +1,9 @@
-"""Which column holds the texts and which the labels, where nobody said so."""
+"""Which columns play which role (text, second text, label), where nobody said so."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,24 +17,38 @@ OTHER_NAMES = {
     "text": (
         *("sentence", "review", "content", "comment", "body", "message", "tweet", "document"),
         *("title", "headline", "review_text", "review_body", "内容", "评论", "句子", "正文"),
+        *("tokens", "words"),
     ),
     "label": (
         *("sentiment", "class", "category", "target", "rating", "stars", "y", "polarity"),
-        *("intent", "emotion", "类别", "情感"),
+        *("intent", "emotion", "score", "类别", "情感"),
+        *("tags", "ner_tags", "pos_tags", "spans", "entities"),
     ),
 }
-OTHER_ROLE = {"text": "label", "label": "text"}
+PAIR_NAMES = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("text_a", "text_b"),
+    ("question1", "question2"),
+)
+"""Columns that hold two texts which belong together."""
+FLAGS = {"text": "--text", "text_pair": "--text-pair", "label": "--label"}
 
 SAMPLE = 1000  # rows looked at to tell labels from texts
 FEW_LABELS = 50  # no more different values than this are labels by themselves
 
 
 class Choice(NamedTuple):
-    """The columns to read, and the reason for each that was found."""
+    """The columns to read, by role in the order text, text_pair, label; why each was taken."""
 
-    text: str
-    label: str | None
+    columns: dict[str, list[str]]
     found: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """The column of the texts."""
+        return self.columns["text"][0]
 
 
 def choose_columns(
@@ -44,56 +58,106 @@ def choose_columns(
     text: str | None,
     label: str | None,
     need_label: bool,
-    prefer: Mapping[str, str],
+    text_pair: str | None = None,
+    prefer: Mapping[str, Sequence[str]],
 ) -> Choice:
     """Take the columns that are named; find the others by their names, then by what they hold.
 
-    A column that `prefer` gives for a role is taken before any search, if it is there.
+    Columns that `prefer` gives for a role are taken before any search, if all are there. Labels may
+    be in several columns, named with commas between them.
 
     Raises:
         DataError: a column that is named is not there, or one that is not named could be several
             or none.
-        UsageError: both roles name the same column.
+        UsageError: two roles name the same column.
     """
-    chosen = {role: name for role, name in (("text", text), ("label", label)) if name is not None}
+    named = {"text": text, "text_pair": text_pair, "label": label}
+    chosen = {
+        role: _parted(names, source.columns) if role == "label" else [names]
+        for role, names in named.items()
+        if names is not None
+    }
     _check_named(chosen, source.columns, path)
     wanted = ["text", "label"] if need_label or label is not None else ["text"]
     found = dict(source.found)
-    for role in wanted:
-        if role not in chosen and prefer.get(role) in source.columns:
-            chosen[role], found[role] = prefer[role], "as in training"
-    for search in (_by_name, _by_content):
+    for role in [*wanted, *(["text_pair"] if "text_pair" in prefer else [])]:
+        names = list(prefer.get(role, ()))
+        if role not in chosen and names and set(names) <= set(source.columns):
+            chosen[role], found[role] = names, "as in training"
+    _choose_pair(chosen, found, source)
+    for search in (_usual, _by_name, _by_content):
         for role in wanted:
             hit = None if role in chosen else search(role, chosen, source, path)
             if hit is not None:
-                chosen[role], found[role] = hit
+                chosen[role], found[role] = [hit[0]], hit[1]
     for role in wanted:
         if role not in chosen:
             raise _none_found(role, source.columns, path)
-    return Choice(chosen["text"], chosen.get("label"), found)
+    return Choice({role: chosen[role] for role in FLAGS if role in chosen}, found)
 
 
-def _check_named(chosen: dict[str, str], columns: list[str], path: Path) -> None:
-    for role, name in chosen.items():
-        if name not in columns:
-            near = nearest(name, columns)
-            raise DataError(
-                f"there is no column {name!r}; there are {listing(columns)}",
-                place=str(path),
-                fix=f"--{role} {near!r}, perhaps" if near else f"name one of them with --{role}",
-            )
-    if len(chosen) == 2 and chosen["text"] == chosen["label"]:
-        raise UsageError(
-            f"the column {chosen['text']!r} cannot be both the text and the label",
-            place="--text, --label",
-            fix=f"choose two of {listing(columns)}",
-        )
+def _parted(names: str, columns: Sequence[str]) -> list[str]:
+    """Names with commas between them; one column may have a comma in its own name."""
+    if names in columns:
+        return [names]
+    return [name for each in names.split(",") if (name := each.strip())] or [names]
+
+
+def _check_named(chosen: Mapping[str, Sequence[str]], columns: list[str], path: Path) -> None:
+    for role, names in chosen.items():
+        for name in names:
+            if name not in columns:
+                near, flag = nearest(name, columns), FLAGS[role]
+                raise DataError(
+                    f"there is no column {name!r}; there are {listing(columns)}",
+                    place=str(path),
+                    fix=f"{flag} {near!r}, perhaps" if near else f"name one of them with {flag}",
+                )
+    for (role, names), (other, others) in itertools.combinations(chosen.items(), 2):
+        for name in names:
+            if name in others:
+                raise UsageError(
+                    f"the column {name!r} cannot be both the {_role_words(role)} and the "
+                    f"{_role_words(other)}",
+                    place=f"{FLAGS[role]}, {FLAGS[other]}",
+                    fix=f"choose two of {listing(columns)}",
+                )
+
+
+def _role_words(role: str) -> str:
+    return "second text" if role == "text_pair" else role
+
+
+def _choose_pair(chosen: dict[str, list[str]], found: dict[str, str], source: Source) -> None:
+    """Two columns that usually hold pairs, where nothing is said of texts and none is called so."""
+    if "text" in chosen or "text_pair" in chosen:
+        return
+    lower = {name.strip().lower(): name for name in source.columns}
+    if any(name in lower for name in PLAIN_NAMES["text"]):
+        return
+    for first, second in PAIR_NAMES:
+        if first in lower and second in lower:
+            chosen |= {"text": [lower[first]], "text_pair": [lower[second]]}
+            found |= dict.fromkeys(("text", "text_pair"), "by their names, a pair")
+            return
+
+
+def _free(chosen: Mapping[str, Sequence[str]], source: Source) -> list[str]:
+    taken = {name for names in chosen.values() for name in names}
+    return [name for name in source.columns if name not in taken]
+
+
+def _usual(
+    role: str, chosen: Mapping[str, Sequence[str]], source: Source, path: Path
+) -> tuple[str, str] | None:
+    """The column that plays the role in every file of this kind."""
+    return source.usual.get(role)
 
 
 def _by_name(
-    role: str, chosen: dict[str, str], source: Source, path: Path
+    role: str, chosen: Mapping[str, Sequence[str]], source: Source, path: Path
 ) -> tuple[str, str] | None:
-    free = [name for name in source.columns if name not in chosen.values()]
+    free = _free(chosen, source)
     plain = [name for name in free if name.strip().lower() in PLAIN_NAMES[role]]
     others = [name for name in free if name.strip().lower() in OTHER_NAMES[role]]
     matches = plain or others
@@ -105,16 +169,15 @@ def _by_name(
         )
     if not matches:
         return None
-    return matches[
-        0
-    ], f"by its name, before {listing(others)}" if plain and others else "by its name"
+    before = f", before {listing(others)}" if plain and others else ""
+    return matches[0], f"by its name{before}"
 
 
 def _by_content(
-    role: str, chosen: dict[str, str], source: Source, path: Path
+    role: str, chosen: Mapping[str, Sequence[str]], source: Source, path: Path
 ) -> tuple[str, str] | None:
     """The only column as the text; the second of two if what it holds fits the role."""
-    free = [name for name in source.columns if name not in chosen.values()]
+    free = _free(chosen, source)
     if len(source.columns) == 1 and role == "text" and free:
         return free[0], "the only column"
     if len(source.columns) != 2 or len(free) != 1:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bertolt.base.console import say
 from bertolt.base.format import clean, plural, shorten
+from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Table
 
@@ -28,11 +29,13 @@ def tell_table(table: Table, flags: Mapping[str, str] | None = None) -> None:
         flags: the option that names a column, by role, where it is not `--text` or `--label`.
     """
     say(f"{table.path}: {plural(table.rows_read, 'row')} read")
-    for role, column in (("text", table.text_column), ("label", table.label_column)):
-        if column is not None:
-            flag = (flags or {}).get(role, f"--{role}")
-            how = table.found.get(role, f"named by {flag}")
-            say(f"  {role}s from the column '{shown(column)}' ({how})")
+    for role, columns in table.roles.items():
+        flag = (flags or {}).get(role, FLAGS[role])
+        how = table.found.get(role, f"named by {flag}")
+        what = "second texts" if role == "text_pair" else f"{role}s"
+        names = ", ".join(f"'{shown(column)}'" for column in columns[:SHOWN_LABELS])
+        more = f" and {len(columns) - SHOWN_LABELS} more" if len(columns) > SHOWN_LABELS else ""
+        say(f"  {what} from the column{'s' * (len(columns) > 1)} {names}{more} ({how})")
     if "delimiter" in table.found:
         say(f"  cells parted by {table.found['delimiter']}")
     for reason, rows in table.dropped.items():
@@ -44,29 +47,15 @@ def _row_numbers(rows: Sequence[int]) -> str:
     return f"row {numbers}" if len(rows) == 1 else f"rows {numbers}"
 
 
-def tell_rows(what: str, rows: EncodedTexts, labels: Sequence[str] = ()) -> None:
+def tell_rows(what: str, rows: EncodedTexts, counts: str = "") -> None:
     """Say how many texts there are, with which labels, how long they are, and what is cut.
 
     Args:
         what: they are, as in "Training".
-        rows: the encoded texts, with classes if `labels` is given.
-        labels: names of the classes.
+        rows: the encoded texts.
+        counts: how often which label occurs, in words.
     """
-    counts = f" ({_label_counts(rows, labels)})" if labels else ""
-    say(f"{what}: {plural(len(rows), 'text')}{counts}")
+    say(f"{what}: {plural(rows.examples, 'text')}{f' ({counts})' if counts else ''}")
     middle, most = np.percentile(rows.full_lengths, [50, 95], method="nearest")
     say(f"  tokens a text: median {middle}, 95% up to {most}, longest {rows.full_lengths.max()}")
     say(f"  {rows.account}")
-
-
-def _label_counts(rows: EncodedTexts, labels: Sequence[str]) -> str:
-    counts = np.bincount(np.asarray(rows.labels), minlength=len(labels))
-    if len(labels) <= SHOWN_LABELS:
-        pairs = zip(labels, counts, strict=True)
-        return ", ".join(f"{count:,} {shown(name)}" for name, count in pairs)
-    order = np.argsort(-counts, kind="stable")
-    most, least = order[0], order[-1]
-    return (
-        f"{len(labels)} labels, from {counts[most]:,} {shown(labels[most])} "
-        f"down to {counts[least]:,} {shown(labels[least])}"
-    )

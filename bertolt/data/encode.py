@@ -1,23 +1,25 @@
-"""Texts to token ids, with the account of what the limit cut."""
+"""Examples to token ids, in one window or several, with the account of what the limit cut."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Protocol
+from itertools import chain, islice
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
 
+SHORTEST = 3
+"""Least limit: a token between the two special ones."""
 _CHUNK = 2048
 
 
 class Encoder(Protocol):
-    """What encoding needs of a tokenizer."""
+    """What encoding plain texts needs of a tokenizer."""
 
     sep_token_id: int
 
@@ -25,16 +27,51 @@ class Encoder(Protocol):
         """Uncut ids of each text, special tokens included."""
 
 
+class Window(NamedTuple):
+    """What the model sees of an example at once, special tokens included.
+
+    Attributes:
+        ids: of the tokens.
+        segments: 0 or 1 for each; None: all 0.
+        places: the characters of the example that each token answers for, as (start, end), or
+            (-1, -1); None: no token does.
+    """
+
+    ids: Sequence[int]
+    segments: Sequence[int] | None = None
+    places: Sequence[tuple[int, int]] | None = None
+
+
+class EncodedExample(NamedTuple):
+    """The windows of one example.
+
+    Attributes:
+        windows: one or several.
+        length: tokens of the example before cutting, special tokens included.
+        cut: tokens lost from each of its texts.
+    """
+
+    windows: Sequence[Window]
+    length: int
+    cut: Sequence[int] = (0,)
+
+
+Encode = Callable[[list[Any]], Iterable[EncodedExample]]
+"""Encodes some examples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CutAccount:
-    """What the length limit did to a set of texts.
+    """What the length limit did to a set of examples.
 
     Attributes:
         max_length: the limit in tokens, special tokens included.
-        texts: how many texts there are.
+        texts: how many examples there are.
         tokens: their tokens before cutting.
-        texts_cut: texts longer than the limit.
-        tokens_cut: tokens lost by that, from the end of the text.
+        texts_cut: examples longer than the limit that lost tokens.
+        tokens_cut: tokens lost by that.
+        by_text: the tokens lost from the first text and from the second; one number without pairs.
+        texts_parted: examples longer than the limit that are read whole, in several windows.
     """
 
     max_length: int
@@ -42,30 +79,45 @@ class CutAccount:
     tokens: int
     texts_cut: int
     tokens_cut: int
+    by_text: tuple[int, ...] = ()
+    texts_parted: int = 0
 
     def __str__(self) -> str:
+        if self.texts_parted:
+            verb = "is" if self.texts_parted == 1 else "are"
+            return (
+                f"{self.texts_parted:,} of {self.texts:,} texts {verb} longer than "
+                f"{self.max_length} tokens and read in several windows; nothing is cut"
+            )
         if not self.texts_cut:
             return f"none of {self.texts:,} texts is longer than {self.max_length} tokens"
         verb = "is" if self.texts_cut == 1 else "are"
         of_all = f"{self.texts_cut:,} of {self.texts:,} texts"
-        return (
-            f"{of_all} {verb} longer than {self.max_length} tokens; "
-            f"{self.tokens_cut:,} of {self.tokens:,} tokens are cut"
-        )
+        lost = f"{self.tokens_cut:,} of {self.tokens:,} tokens are cut"
+        if len(self.by_text) == 2:
+            first, second = self.by_text
+            lost += f", {first:,} from first texts and {second:,} from second ones"
+        return f"{of_all} {verb} longer than {self.max_length} tokens; {lost}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedTexts:
-    """Token ids of many texts in two flat arrays, and a label for each where there is one.
+    """Token ids of the windows of many examples in flat arrays, with labels where there are some.
 
-    A map-style data set: `encoded[i]` is a row with `input_ids`, and `labels` where present.
+    A map-style data set of W windows of N examples: `encoded[i]` is a row with `input_ids`, and
+    `token_type_ids` and `labels` where present. T counts the tokens of all windows.
 
     Attributes:
-        ids: int32 ids of all texts, end to end.
-        offsets: (N+1,) int64 start of each text in `ids`.
-        full_lengths: (N,) tokens of each text before cutting.
+        ids: (T,) int32, the windows end to end.
+        offsets: (W+1,) int64 start of each window in `ids`.
+        full_lengths: (N,) tokens of each example before cutting.
         max_length: the limit in tokens.
-        labels: (N,) labels, or None.
+        labels: (W, …) one for each window, or (T,) one for each token, or None.
+        segments: (T,) uint8, or None where all are 0.
+        places: (T, 2) int32 characters of the example that a token answers for, from start to end;
+            -1 for a token that answers for none. None where no token does.
+        example: (W,) int64 example of each window; None where each has one window.
+        cut: (N, 1 or 2) int64 tokens lost from each text of an example.
     """
 
     ids: NDArray[np.int32]
@@ -73,32 +125,65 @@ class EncodedTexts:
     full_lengths: NDArray[np.int64]
     max_length: int
     labels: NDArray[Any] | None = None
+    segments: NDArray[np.uint8] | None = None
+    places: NDArray[np.int32] | None = None
+    example: NDArray[np.int64] | None = None
+    cut: NDArray[np.int64] | None = None
 
     @property
     def account(self) -> CutAccount:
         """What was cut."""
-        over = np.maximum(self.full_lengths - self.max_length, 0)
+        longer = int((self.full_lengths > self.max_length).sum())
+        cut = np.zeros((self.examples, 1), np.int64) if self.cut is None else self.cut
+        lost = cut.sum(axis=1)
         return CutAccount(
             max_length=self.max_length,
-            texts=len(self),
+            texts=self.examples,
             tokens=int(self.full_lengths.sum()),
-            texts_cut=int((over > 0).sum()),
-            tokens_cut=int(over.sum()),
+            texts_cut=int((lost > 0).sum()),
+            tokens_cut=int(lost.sum()),
+            by_text=tuple(map(int, cut.sum(axis=0))),
+            texts_parted=longer if not lost.any() else 0,
         )
 
     @property
+    def examples(self) -> int:
+        """N, the number of examples."""
+        return len(self.full_lengths)
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) tokens of each text."""
+        """(W,) tokens of each window."""
         return np.diff(self.offsets)
+
+    @property
+    def windows(self) -> NDArray[np.int64]:
+        """(N,) windows of each example."""
+        if self.example is None:
+            return np.ones(self.examples, dtype=np.int64)
+        return np.bincount(self.example, minlength=self.examples)
+
+    @property
+    def window_examples(self) -> NDArray[np.int64]:
+        """(W,) example of each window."""
+        return np.arange(len(self)) if self.example is None else self.example
+
+    def place_of(self, window: int) -> NDArray[np.int32]:
+        """(L, 2) characters that the tokens of a window answer for."""
+        assert self.places is not None
+        return self.places[self.offsets[window] : self.offsets[window + 1]]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(len(self))[index]  # counts from the end too, and refuses what is not there
-        row: dict[str, Any] = {"input_ids": self.ids[self.offsets[index] : self.offsets[index + 1]]}
+        tokens = slice(self.offsets[index], self.offsets[index + 1])
+        row: dict[str, Any] = {"input_ids": self.ids[tokens]}
+        if self.segments is not None:
+            row["token_type_ids"] = self.segments[tokens]
         if self.labels is not None:
-            row["labels"] = self.labels[index]
+            row["labels"] = self.labels[tokens if self.places is not None else index]
         return row
 
 
@@ -122,30 +207,100 @@ def encode_texts(
         UsageError: a limit that leaves no room for a token between the special ones, or labels
             that are not as many as the texts.
     """
-    if max_length < 3:
+
+    def encode(chunk: list[str]) -> Iterator[EncodedExample]:
+        return cut_at_end(tokenizer, chunk, max_length)
+
+    return encode_examples(encode, texts, max_length, labels, progress)
+
+
+def cut_at_end(
+    tokenizer: Encoder, texts: Sequence[str], max_length: int
+) -> Iterator[EncodedExample]:
+    """Each text in one window that begins with it and ends at the limit."""
+    for ids in tokenizer.encode_ids(texts):
+        over = max(0, len(ids) - max_length)
+        window = Window([*ids[: max_length - 1], tokenizer.sep_token_id] if over else ids)
+        yield EncodedExample([window], len(ids), (over,))
+
+
+def encode_examples(
+    encode: Encode,
+    examples: Iterable[Any],
+    max_length: int,
+    labels: NDArray[Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedTexts:
+    """Encode examples chunk by chunk into flat arrays.
+
+    Args:
+        encode: gives the windows of some examples.
+        examples: read once, in chunks.
+        max_length: that `encode` keeps to, special tokens included.
+        labels: one for each example, where each has one window.
+        progress: called with the number of examples done.
+
+    Raises:
+        UsageError: a limit that leaves no room, or labels that are not as many as the examples.
+    """
+    if max_length < SHORTEST:
         raise UsageError(f"a maximum length of {max_length} leaves no room for text", fix="use 3+")
-    ids = array("i")
-    lengths: list[int] = []
-    source = iter(texts)
+    flat = _Flat()
+    source = iter(examples)
     while chunk := list(islice(source, _CHUNK)):
-        for encoded in tokenizer.encode_ids(chunk):
-            lengths.append(len(encoded))
-            if len(encoded) > max_length:
-                encoded = [*encoded[: max_length - 1], tokenizer.sep_token_id]
-            ids.extend(encoded)
+        for encoded in encode(chunk):
+            flat.add(encoded)
         if progress is not None:
-            progress(len(lengths))
-    require_one_each(labels, len(lengths))
-    full_lengths = np.array(lengths, dtype=np.int64)
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.minimum(full_lengths, max_length).cumsum(out=offsets[1:])
-    return EncodedTexts(
-        ids=np.frombuffer(ids, dtype=np.int32) if len(ids) else np.zeros(0, np.int32),
-        offsets=offsets,
-        full_lengths=full_lengths,
-        max_length=max_length,
-        labels=labels,
-    )
+            progress(len(flat.lengths))
+    require_one_each(labels, len(flat.lengths))
+    return flat.whole(max_length, labels)
+
+
+class _Flat:
+    """Gathers windows end to end."""
+
+    def __init__(self) -> None:
+        self.ids = array("i")
+        self.segments = array("B")
+        self.places = array("i")
+        self.ends = array("q", [0])
+        self.example = array("q")
+        self.lengths = array("q")
+        self.cut = array("q")
+        self._texts = 1
+
+    def add(self, encoded: EncodedExample) -> None:
+        """Take in the windows of one more example."""
+        for window in encoded.windows:
+            self.ids.extend(window.ids)
+            if window.segments is not None:
+                self.segments.extend(window.segments)
+            if window.places is not None:
+                self.places.extend(chain.from_iterable(window.places))
+            self.ends.append(len(self.ids))
+            self.example.append(len(self.lengths))
+        self.lengths.append(encoded.length)
+        self.cut.extend(encoded.cut)
+        self._texts = len(encoded.cut)
+
+    def whole(self, max_length: int, labels: NDArray[Any] | None) -> EncodedTexts:
+        """All of them as arrays."""
+        single = len(self.example) == len(self.lengths)
+        return EncodedTexts(
+            ids=_as_array(self.ids, np.int32),
+            offsets=_as_array(self.ends, np.int64),
+            full_lengths=_as_array(self.lengths, np.int64),
+            max_length=max_length,
+            labels=labels,
+            segments=_as_array(self.segments, np.uint8) if self.segments else None,
+            places=_as_array(self.places, np.int32).reshape(-1, 2) if self.places else None,
+            example=None if single else _as_array(self.example, np.int64),
+            cut=_as_array(self.cut, np.int64).reshape(-1, self._texts),
+        )
+
+
+def _as_array(values: array[int], dtype: Any) -> NDArray[Any]:
+    return np.frombuffer(values, dtype=dtype) if len(values) else np.zeros(0, dtype)
 
 
 def require_one_each(labels: NDArray[Any] | None, texts: int) -> None:

@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON, JSON lines and Parquet files, packed too, read as numbered rows of plain values.
+"""CSV, TSV, JSON, JSON lines, Parquet and CoNLL files, packed too, as numbered rows of values.
 
 `open_source` finds the columns; `Source.rows` reads some of them, one row at a time. A row's number
 is what its owner would count: the line on which it begins (CSV, TSV, JSON lines; the header is
@@ -17,7 +17,7 @@ import itertools
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +47,9 @@ KINDS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
+"""Kinds of tables, by the ending of their names."""
+TAGGED = dict.fromkeys((".conll", ".conll2003", ".bio", ".iob", ".iob2"), "conll")
+"""Kinds of files with one word a line."""
 
 
 class BadRow(NamedTuple):
@@ -63,20 +66,30 @@ Seen = Callable[[int], None] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file that can be read: its columns in order, and `rows(names)` to read some of them."""
+    """A file that can be read: its columns in order, and `rows(names)` to read some of them.
+
+    `usual` has the column that plays a role in every file of this kind, and why.
+    """
 
     columns: list[str]
     rows: Rows
     found: dict[str, str] = field(default_factory=dict)
+    usual: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def open_source(path: Path, encoding: str = "utf-8", seen: Seen = None) -> Source:
+def open_source(
+    path: Path,
+    encoding: str = "utf-8",
+    seen: Seen = None,
+    kinds: Mapping[str, str] | None = None,
+) -> Source:
     """Look into a file: what kind it is, by its name, and which columns it has.
 
     Args:
         path: the file.
         encoding: of the text kinds.
         seen: called while JSON lines are read, with how many bytes of the file have been so far.
+        kinds: more endings of names, and the kind of file that each stands for.
 
     Raises:
         DataError: it is missing, no file, of another kind, empty, damaged or not in `encoding`, or
@@ -85,10 +98,12 @@ def open_source(path: Path, encoding: str = "utf-8", seen: Seen = None) -> Sourc
     """
     with _os_errors(path):
         _check_file(path)
-    kind = _kind(path)
+    kind = _kind(path, KINDS | TAGGED | dict(kinds or {}))
     if kind == "parquet":
         return _parquet_source(path)
     _check_encoding(encoding)
+    if kind == "conll":
+        return _conll_source(path, encoding)
     if kind in ("csv", "tsv"):
         return _csv_source(path, encoding, "," if kind == "csv" else "\t")
     return _json_source(path, encoding, kind, seen)
@@ -146,9 +161,9 @@ def _os_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Path, kinds: Mapping[str, str]) -> str:
     suffix = ending(path)
-    kind = KINDS.get(suffix)
+    kind = kinds.get(suffix)
     if kind is None:
         raise DataError(
             f"files ending in {suffix!r} are not read" if suffix else "the name has no ending",
@@ -571,3 +586,59 @@ def _batch_rows(file: pq.ParquetFile) -> int:
     groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
     size: int = max(1, sum(group.total_byte_size for group in groups))
     return max(1, min(PARQUET_BATCH, PARQUET_BYTES * int(file.metadata.num_rows) // size))
+
+
+# CoNLL: a word a line with its tags behind it, and an empty line behind each sentence
+
+
+def _conll_source(path: Path, encoding: str) -> Source:
+    """Columns are called by their numbers from 1: the word is the first, the tag the last."""
+    first = next((cells for _, cells in _conll_lines(path, encoding) if cells), None)
+    if first is None:
+        raise _empty(path)
+    columns = [str(number) for number in range(1, len(first) + 1)]
+    if len(columns) < 2:
+        raise DataError(
+            "its first line holds a word and no tag",
+            place=str(path),
+            fix="part the word and its tags by white space or tabs",
+        )
+    usual = {
+        "text": (columns[0], "the first column of a CoNLL file"),
+        "label": (columns[-1], "the last column of a CoNLL file"),
+    }
+    rows = partial(_conll_rows, path, encoding, len(columns))
+    return Source(columns=columns, rows=rows, usual=usual)
+
+
+def _conll_lines(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Lines with their numbers, parted; an empty list for the end of a sentence."""
+    by_tabs: bool | None = None
+    for number, line in enumerate(text_lines(path, encoding, limit=LINE_LIMIT), start=1):
+        bare = line.rstrip("\r\n")
+        # "-DOCSTART-" begins a document; "# text = …" is a comment of CoNLL-U.
+        if not bare.strip() or bare.startswith("-DOCSTART-"):
+            yield number, []
+            continue
+        if bare.startswith("# ") and " = " in bare:
+            continue
+        by_tabs = "\t" in bare if by_tabs is None else by_tabs
+        yield number, bare.split("\t") if by_tabs else bare.split()
+
+
+def _conll_rows(path: Path, encoding: str, width: int, names: Sequence[str]) -> Iterator[Row]:
+    """Sentences, numbered by the line on which they begin, as a list for each column."""
+    picked = [int(name) - 1 for name in names]
+    start, words = 0, list[list[str]]()
+    bad: BadRow | None = None
+    for number, cells in itertools.chain(_conll_lines(path, encoding), [(0, list[str]())]):
+        if cells:
+            start = start or number
+            if len(cells) != width and bad is None:
+                detail = f"line {number} has {len(cells)} columns, and the first line has {width}"
+                bad = BadRow("ragged sentence", detail)
+            words.append(cells)
+        elif words:
+            columns = bad or tuple([[cells[index] for cells in words] for index in picked])
+            yield start, columns
+            start, words, bad = 0, [], None

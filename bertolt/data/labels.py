@@ -107,7 +107,7 @@ def encode_labels(table: Table, labels: LabelMap) -> Integers:
 
 
 def _unknown_label(table: Table, labels: LabelMap, value: str, unknown: list[int]) -> DataError:
-    row = table.dataset[unknown[0]]["row"]
+    row = table.data["row"][unknown[0]].as_py()
     near = nearest(value, list(labels.names))
     others = f" ({len(unknown)} rows have such labels)" if len(unknown) > 1 else ""
     return DataError(

@@ -1,36 +1,58 @@
-"""Labelled text from a file, with an exact account of the rows that were left out.
+"""Rows from a file, with an exact account of those that were left out.
 
     table = read_table("reviews.csv")           # columns found by their names
-    table.dataset                               # a datasets.Dataset: row, text, label
+    table.data                                  # a pyarrow.Table: row, text, label
     table.dropped                               # {"empty text": [17, 203], ...}
 
 Values are taken as they stand: "NA", "null" and "01" stay what they are, and a text keeps its
-spaces. The kinds of file are in `formats.py`, the choice of columns in `columns.py`, labels as
-numbers in `labels.py`.
+spaces. The kinds of file are in `formats.py`, the choice of columns in `columns.py`, and what
+becomes of a cell in `cells.py`.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from bertolt.base.errors import DataError
-from bertolt.data.columns import choose_columns
-from bertolt.data.formats import BadRow, as_text, is_missing, open_source, unfit
-
-if TYPE_CHECKING:
-    import datasets
+from bertolt.base.errors import DataError, UsageError
+from bertolt.data.cells import Cell, label_cell, text_cell
+from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
+from bertolt.data.formats import BadRow, Source, ending, listing, open_source
 
 OnBadRow = Literal["drop", "error"]
 
 BATCH_ROWS = 10_000  # rows, and characters, that are gathered before they go to Arrow
 BATCH_CHARACTERS = 1 << 24
+EXAMPLES = 2048  # rows that become Python values at a time
+KEPT = "kept"
+"""The Arrow column of the user's own columns, as one JSON text a row."""
+
+
+class Sample(NamedTuple):
+    """The chosen columns of a file and the first of their rows, to tell what they hold.
+
+    Attributes:
+        ending: of the file's name, that says its kind.
+        columns: by role.
+        values: the cells of each row, by role; broken rows are left out.
+        total: rows that were looked at.
+    """
+
+    ending: str
+    columns: dict[str, list[str]]
+    values: dict[str, list[tuple[object, ...]]]
+
+
+Cells = Mapping[str, Cell]
+ChooseCells = Callable[[Sample], Cells]
+CheckRow = Callable[[Mapping[str, Any]], BadRow | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,36 +61,59 @@ class Table:
 
     Attributes:
         path: the file, as it was named.
-        dataset: in memory on Arrow: `row` (int64, the line on which the row begins in CSV, TSV and
-            JSON lines, the record's number from 1 in JSON and Parquet), `text` (string, as it
-            stands), and `label` (string, without spaces around it) where there is a label column.
-        text_column: the column the texts are from.
-        label_column: the column the labels are from, or None.
+        data: in memory on Arrow: `row` (int64, the line on which the row begins in CSV, TSV and
+            JSON lines, the record's number from 1 in JSON and Parquet), `text` (as it stands), and
+            `text_pair` and `label` where there are such columns.
+        roles: the columns of each role, in the order text, text_pair, label.
         columns: all columns of the file.
-        found: what was found and not named, with the reason: `text`, `label`, `delimiter`.
-        rows_read: the rows of the file: those in `dataset` and all that were dropped.
+        found: what was found and not named, with the reason: roles, `delimiter`.
+        rows_read: the rows of the file: those in `data` and all that were dropped.
         dropped: the reason, and the numbers of the rows that were left out for it. Each row is
             counted once, for the first reason that holds.
     """
 
     path: str
-    dataset: datasets.Dataset
-    text_column: str
-    label_column: str | None
+    data: pa.Table
+    roles: dict[str, list[str]]
     columns: list[str]
     found: dict[str, str]
     rows_read: int
     dropped: dict[str, list[int]]
 
-    @property
-    def texts(self) -> list[str]:
-        """The texts, in order."""
-        return list(self.dataset["text"][:])
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
 
     @property
-    def labels(self) -> list[str]:
+    def text_column(self) -> str:
+        """The column of the texts."""
+        return self.roles["text"][0]
+
+    @property
+    def label_column(self) -> str | None:
+        """The columns of the labels, with commas between them; None without labels."""
+        return ",".join(self.roles["label"]) if "label" in self.roles else None
+
+    @property
+    def texts(self) -> list[Any]:
+        """The texts, in order."""
+        return list(self.data["text"].to_pylist())
+
+    @property
+    def labels(self) -> list[Any]:
         """The labels, in order; none without a label column."""
-        return [] if self.label_column is None else list(self.dataset["label"][:])
+        return self.data["label"].to_pylist() if "label" in self.roles else []
+
+    def examples(self, index: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
+        """The rows as plain values by role, all or those at the places of `index`, in its order."""
+        places = range(len(self)) if index is None else index
+        for start in range(0, len(places), EXAMPLES):
+            part = places[start : start + EXAMPLES]
+            data = (
+                self.data.slice(part.start, len(part))
+                if isinstance(part, range)
+                else self.data.take(pa.array(part))
+            )
+            yield from data.to_pylist()
 
 
 def read_table(
@@ -76,45 +121,65 @@ def read_table(
     *,
     text: str | None = None,
     label: str | None = None,
+    text_pair: str | None = None,
     need_label: bool = True,
-    prefer: Mapping[str, str] | None = None,
+    prefer: Mapping[str, Sequence[str]] | None = None,
     encoding: str = "utf-8",
     on_bad_row: OnBadRow = "drop",
+    cells: ChooseCells | None = None,
+    check_row: CheckRow | None = None,
+    kinds: Mapping[str, str] | None = None,
+    keep: Sequence[str] = (),
 ) -> Table:
     """Read texts, and labels if they are needed or named, from a file.
 
     CSV, TSV, JSON (an array of objects, or an object that holds one list), JSON lines and Parquet,
-    by the ending of the name; the text kinds also as gzip or zstd. Empty lines are no rows.
+    by the ending of the name; the text kinds also as gzip or zstd; and tagged words, one a line, in
+    CoNLL files. Empty lines are no rows.
 
     Args:
         path: the file.
         text: the text column; found by its name, or as the only one it can be, if None.
-        label: the label column; found in the same way if None and `need_label`.
+        label: the label column, or several with commas between them; found in the same way if None
+            and `need_label`.
+        text_pair: the column of second texts; None: found where the names are those of a pair.
         need_label: whether each row must have a label. If not, labels are read only if named.
-        prefer: "text" and "label" columns to take where they are there and nothing is named.
+        prefer: columns of each role to take where they are there and nothing is named.
         encoding: of the text kinds.
         on_bad_row: what to do with a row that cannot be used (ragged, broken quotes or JSON, a NUL
             byte, half a surrogate pair, an empty text or label): leave it out and count it, or
             raise.
+        cells: how the cells of each role are read, given a sample; None: a text, and one label.
+        check_row: says what is wrong with a row whose cells are fine each by itself.
+        kinds: more endings of names, and the kinds of file that they stand for.
+        keep: more columns to keep with each row; "all" alone keeps all that have no role.
 
     Raises:
         DataError: the file, a column or a row cannot be used.
         UsageError: the encoding does not exist, or one column is asked to be both.
     """
     where = Path(path)
-    source = open_source(where, encoding)
+    source = open_source(where, encoding, kinds=kinds)
     choice = choose_columns(
-        source, where, text=text, label=label, need_label=need_label, prefer=prefer or {}
+        source,
+        where,
+        text=text,
+        label=label,
+        text_pair=text_pair,
+        need_label=need_label,
+        prefer=prefer or {},
     )
-    columns = {"text": choice.text} | ({"label": choice.label} if choice.label is not None else {})
-    account = _Account(where, columns, on_bad_row)
-    for row, values in source.rows(list(columns.values())):
-        account.add(row, values)
+    sample = _sample(source, where, choice.columns)
+    kept = _kept_columns(keep, source.columns, choice.columns, where)
+    account = _RowCollector(
+        where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row
+    )
+    for row, values in source.rows([*account.columns, *kept]):
+        account.add(row, values, check_row)
     return Table(
         path=str(path),
-        dataset=account.dataset(),
-        text_column=choice.text,
-        label_column=choice.label,
+        data=account.table(),
+        roles=choice.columns,
         columns=source.columns,
         found=choice.found,
         rows_read=account.rows_read,
@@ -122,36 +187,87 @@ def read_table(
     )
 
 
-class _Account:
+def _usual_cells(sample: Sample) -> Cells:
+    """A text or two, and one label."""
+    roles = sample.columns
+    cells = {role: text_cell(roles[role], role) for role in roles if role != "label"}
+    return cells | ({"label": label_cell(roles["label"])} if "label" in roles else {})
+
+
+def _sample(source: Source, path: Path, roles: Mapping[str, Sequence[str]]) -> Sample:
+    """The first rows of the chosen columns, as they are in the file."""
+    names = [name for columns in roles.values() for name in columns]
+    rows = [
+        values
+        for _, values in itertools.islice(source.rows(names), SAMPLE)
+        if not isinstance(values, BadRow)
+    ]
+    values: dict[str, list[tuple[object, ...]]] = {}
+    start = 0
+    for role, columns in roles.items():
+        values[role] = [row[start : start + len(columns)] for row in rows]
+        start += len(columns)
+    return Sample(ending(path), {role: list(names) for role, names in roles.items()}, values)
+
+
+def _kept_columns(
+    keep: Sequence[str], columns: Sequence[str], roles: Mapping[str, Sequence[str]], path: Path
+) -> list[str]:
+    taken = {name for role, names in roles.items() if role != "label" for name in names}
+    if list(keep) == ["all"] and "all" not in columns:
+        return [name for name in columns if name not in taken]
+    for name in keep:
+        if name not in columns:
+            raise DataError(
+                f"there is no column {name!r} to keep; there are {listing(columns)}",
+                place=str(path),
+                fix="name some of them with --keep, with commas between them, or --keep all",
+            )
+    return list(dict.fromkeys(keep))
+
+
+class _RowCollector:
     """Gathers good rows into Arrow batches, so that memory stays near their own size."""
 
-    def __init__(self, path: Path, columns: dict[str, str], on_bad_row: OnBadRow) -> None:
+    def __init__(
+        self,
+        path: Path,
+        roles: Mapping[str, Sequence[str]],
+        cells: Cells,
+        kept: Sequence[str],
+        on_bad_row: OnBadRow,
+    ) -> None:
         self.path = path
-        self.columns = columns  # role to column, the text first
+        self.columns = [name for names in roles.values() for name in names]
         self.on_bad_row = on_bad_row
         self.rows_read = 0
         self.dropped: dict[str, list[int]] = {}
-        self._converters = [(role, _CONVERTERS[role]) for role in columns]
+        self._roles = {role: list(names) for role, names in roles.items()}
+        self._cells = cells
+        self._kept = list(kept)
         self._example = ""  # what was wrong with the first row that was dropped
-        self._schema = pa.schema([("row", pa.int64()), *((role, pa.string()) for role in columns)])
+        fields = [("row", pa.int64()), *((role, cells[role].type) for role in roles)]
+        self._schema = pa.schema([*fields, *([(KEPT, pa.string())] if kept else [])])
         self._batches: list[pa.RecordBatch] = []
-        self._gathered: list[tuple[int, *tuple[str, ...]]] = []
+        self._gathered: list[tuple[object, ...]] = []
         self._characters = 0
 
-    def add(self, row: int, values: tuple[object, ...] | BadRow) -> None:
+    def add(
+        self, row: int, values: tuple[object, ...] | BadRow, check: CheckRow | None = None
+    ) -> None:
         self.rows_read += 1
-        cells = values if isinstance(values, BadRow) else self._cells(row, values)
+        cells = values if isinstance(values, BadRow) else self._read(row, values)
+        if check is not None and not isinstance(cells, BadRow):
+            cells = check(dict(zip(self._roles, cells, strict=False))) or cells
         if isinstance(cells, BadRow):
             self._drop(row, cells)
             return
         self._gathered.append((row, *cells))
-        self._characters += len(cells[0])
+        self._characters += sum(len(cell) for cell in cells if isinstance(cell, str | list))
         if len(self._gathered) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
             self._flush()
 
-    def dataset(self) -> datasets.Dataset:
-        import datasets  # here, since it takes a second, and not every command reads a table
-
+    def table(self) -> pa.Table:
         if self._gathered:
             self._flush()
         if not self.rows_read:
@@ -167,10 +283,7 @@ class _Account:
                 place=str(self.path),
                 fix="look at the rows, and whether --text and --label name the right columns",
             )
-        # Without a fingerprint given, `datasets` would hash every byte for a cache that a table in
-        # memory does not have.
-        table = pa.Table.from_batches(self._batches, self._schema)
-        return datasets.Dataset(table, fingerprint=uuid.uuid4().hex[:16])
+        return pa.Table.from_batches(self._batches, self._schema)
 
     def _flush(self) -> None:
         arrays = [
@@ -190,41 +303,48 @@ class _Account:
         self._example = self._example or f"the first is row {row}: {bad.detail}"
         self.dropped.setdefault(bad.reason, []).append(row)
 
-    def _cells(self, row: int, values: tuple[object, ...]) -> list[str] | BadRow:
-        cells = []
-        for (role, convert), value in zip(self._converters, values, strict=True):
-            cell = convert(value)
+    def _read(self, row: int, values: tuple[object, ...]) -> list[object] | BadRow:
+        cells: list[object] = []
+        start = 0
+        for role, columns in self._roles.items():
+            own = values[start : start + len(columns)]
+            start += len(columns)
+            cell = self._cells[role].read(own)
             if cell is None:
-                raise self._wrong_type(role, row, value)
-            if not cell or cell.isspace():
-                return BadRow(
-                    f"empty {role}", f"the {role} in column {self.columns[role]!r} is empty"
-                )
-            reason = unfit(cell)
-            if reason:
-                return BadRow(reason, f"a {reason} in column {self.columns[role]!r}")
+                raise self._wrong_type(role, row, own)
+            if isinstance(cell, BadRow):
+                return cell
             cells.append(cell)
+        if self._kept:
+            cells.append(_as_json(dict(zip(self._kept, values[start:], strict=True))))
         return cells
 
-    def _wrong_type(self, role: str, row: int, value: object) -> DataError:
+    def _wrong_type(self, role: str, row: int, values: Iterable[object]) -> DataError:
+        value = next(iter(values))
         shown = repr(value)
+        name = "second text" if role == "text_pair" else role
         return DataError(
-            f"the {role} is no {'name or number' if role == 'label' else 'text'} but "
+            f"the {name} is no {self._cells[role].what} but "
             f"{shown if len(shown) <= 40 else shown[:39] + '…'} ({type(value).__name__})",
-            place=f"{self.path}, row {row}, column {self.columns[role]!r}",
-            fix=f"choose another column with --{role}, or write such values as strings",
+            place=f"{self.path}, row {row}, column {self._roles[role][0]!r}",
+            fix=f"choose another column with {FLAGS[role]}, or write such values as strings",
         )
 
 
-def _as_label(value: object) -> str | None:
-    """A label as a string: 1, 1.0 and " 1 " are all "1"; empty if missing; None for the rest."""
-    if isinstance(value, str):
-        return value.strip()
-    if is_missing(value):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, (bool, int, float)) else None
+def _as_json(values: Mapping[str, object]) -> str:
+    """A row's own columns; what JSON cannot say, such as a date, as its text."""
+    return json.dumps(values, ensure_ascii=False, default=str)
 
 
-_CONVERTERS = {"text": as_text, "label": _as_label}
+def require_texts(table: Table, role: str) -> None:
+    """Refuse a table that lacks a role which the model needs.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    if role not in table.roles:
+        raise UsageError(
+            f"the model takes two texts, and no column is named as the {role}",
+            place=table.path,
+            fix=f"name one of {listing(table.columns)}",
+        )

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import chain
@@ -28,11 +28,17 @@ from numpy.typing import NDArray
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.files import disk_errors, write_atomically
 from bertolt.base.format import plural
-from bertolt.data.encode import EncodedTexts, encode_texts, require_one_each
+from bertolt.data.encode import (
+    Encode,
+    EncodedTexts,
+    encode_examples,
+    encode_texts,
+    require_one_each,
+)
 from bertolt.data.sample_data import cache_dir
 from bertolt.tokenization import BertTokenizer
 
-FORMAT = 1
+FORMAT = 2
 """Part of every name. Raise it when entries look otherwise, or `encode_texts` gives other ids."""
 SIZE_VARIABLE = "BERTOLT_CACHE_TOKENS"
 USUAL_SIZE = "2GB"
@@ -41,43 +47,61 @@ _CHUNK = 2048  # texts that are taken from a table at a time
 _DIGEST_BYTES = 20
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 _ABANDONED = 86_400.0  # seconds after which a draft is one that a killed run has left
-_SCHEMA = pa.schema([("ids", pa.large_list(pa.int32())), ("full_length", pa.int64())])
+_ARRAYS = {
+    "ids": pa.int32(),
+    "offsets": pa.int64(),
+    "full_lengths": pa.int64(),
+    "segments": pa.uint8(),
+    "places": pa.int32(),
+    "example": pa.int64(),
+    "cut": pa.int64(),
+}
+"""An entry is one record: each array of the rows is a list in it, null where they have none."""
+_SCHEMA = pa.schema([(name, pa.large_list(kind)) for name, kind in _ARRAYS.items()])
 
 
 def encode_once(
     tokenizer: BertTokenizer,
-    texts: Sequence[str],
+    texts: Sequence[Any],
     max_length: int,
     labels: NDArray[Any] | None = None,
     progress: Callable[[int], None] | None = None,
+    *,
+    encode: Encode | None = None,
+    key: str = "",
 ) -> tuple[EncodedTexts, str]:
     """`encode_texts`, or the same rows from the cache; and in words, which of both and where.
 
     Args:
         tokenizer, max_length, labels, progress: as there.
-        texts: read twice, in slices: once for their digest, and again if they are not kept yet.
+        texts: texts or examples, read twice, in slices: once for their digest, and again if they
+            are not kept yet.
+        encode: gives the windows of some of them; None: each text cut at its end.
+        key: all that decides how `encode` works, beside the tokenizer and the limit.
 
     Raises:
         UsageError: as there, or a size in the environment that is none.
     """
 
-    def encode() -> EncodedTexts:
+    def made() -> EncodedTexts:
         source = chain.from_iterable(_slices(texts))
-        return encode_texts(tokenizer, source, max_length, labels, progress)
+        if encode is None:
+            return encode_texts(tokenizer, source, max_length, labels, progress)
+        return encode_examples(encode, source, max_length, labels, progress)
 
     bound = cache_size()
     if not bound:
-        return encode(), f"made, not kept: {SIZE_VARIABLE} is 0"
+        return made(), f"made, not kept: {SIZE_VARIABLE} is 0"
     try:
         folder = cache_dir() / "tokens"
     except RuntimeError as error:  # a user without a home, as in some containers
-        return encode(), f"made, not kept: {error}"
-    path = folder / f"{_digest_of(tokenizer, texts, max_length)}.arrow"
+        return made(), f"made, not kept: {error}"
+    path = folder / f"{_digest_of(tokenizer, texts, max_length, key)}.arrow"
     found, words = _find(path, max_length)
     if found is not None:
-        require_one_each(labels, len(found))
+        require_one_each(labels, found.examples)
         return replace(found, labels=labels), words
-    rows = encode()
+    rows = made()
     return rows, f"{words}, {_keep(rows, path, bound)}"
 
 
@@ -100,7 +124,7 @@ def cache_size() -> int:
     )
 
 
-def _slices(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def _slices(texts: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """The texts in slices: a table gives those in a sixth of the time that it takes for each."""
     for start in range(0, len(texts), _CHUNK):
         yield texts[start : start + _CHUNK]
@@ -109,7 +133,7 @@ def _slices(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 # ---- names ----
 
 
-def _digest_of(tokenizer: BertTokenizer, texts: Sequence[str], max_length: int) -> str:
+def _digest_of(tokenizer: BertTokenizer, texts: Sequence[Any], max_length: int, key: str) -> str:
     """Of all that decides the rows; equal for equal content, wherever it lies."""
     settings = {
         "format": FORMAT,
@@ -118,13 +142,28 @@ def _digest_of(tokenizer: BertTokenizer, texts: Sequence[str], max_length: int) 
         "split_special_tokens": tokenizer.split_special_tokens,
         "closed_by": tokenizer.sep_token_id,
         "max_length": max_length,
+        "encoded": key,
         "texts": len(texts),
     }
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     _add(digest, [json.dumps(settings), tokenizer.backend_tokenizer.to_str()])
     for part in _slices(texts):
-        _add(digest, part)
+        _add(digest, chain.from_iterable(map(_strings, part)))
     return digest.hexdigest()
+
+
+def _strings(example: Any) -> Iterator[str]:
+    """The texts of an example; of a list its length first, so that no two read the same."""
+    if isinstance(example, str):
+        yield example
+        return
+    for role, value in example.items():
+        yield role
+        if isinstance(value, list):
+            yield str(len(value))
+            yield from value
+        else:
+            yield str(value)
 
 
 def _add(digest: hashlib.blake2b, texts: Iterable[str]) -> None:
@@ -156,32 +195,41 @@ def _read(path: Path, max_length: int) -> EncodedTexts:
     """Map an entry from disk. All of it is compared with its digest: no row is ever a wrong one."""
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     batch.validate()  # no array is longer than its part of the file
-    if not batch.schema.equals(_SCHEMA):
+    if not batch.schema.equals(_SCHEMA) or batch.num_rows != 1:
         raise ValueError("its columns are others")
-    lists = batch.column("ids")
-    arrays = lists.values, lists.offsets, batch.column("full_length")
-    ids, offsets, full_lengths = (array.to_numpy(zero_copy_only=True) for array in arrays)
-    if (batch.schema.metadata or {}).get(b"digest") != _checksum(ids, offsets, full_lengths):
+    arrays = {name: _array(batch.column(name)) for name in _ARRAYS}
+    if (batch.schema.metadata or {}).get(b"digest") != _checksum(arrays):
         raise ValueError("it does not agree with its digest")
-    return EncodedTexts(ids=ids, offsets=offsets, full_lengths=full_lengths, max_length=max_length)
+    if arrays["cut"] is not None:
+        examples = len(arrays["full_lengths"])
+        arrays["cut"] = arrays["cut"].reshape(examples, -1 if examples else 1)
+    if arrays["places"] is not None:
+        arrays["places"] = arrays["places"].reshape(-1, 2)
+    return EncodedTexts(max_length=max_length, **arrays)
 
 
-def _checksum(*arrays: NDArray[Any]) -> bytes:
+def _array(column: Any) -> Any:
+    return column.values.to_numpy(zero_copy_only=True) if column[0].is_valid else None
+
+
+def _checksum(arrays: Mapping[str, Any]) -> bytes:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for array in arrays:
-        digest.update(array.data)
+    for name, values in arrays.items():
+        digest.update(f"{name} {None if values is None else values.size} ".encode())
+        if values is not None:
+            digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest().encode()
 
 
 def _keep(rows: EncodedTexts, path: Path, bound: int) -> str:
     """Put an entry in its place, older ones making room for it; in words, what came of it."""
-    arrays = rows.ids, rows.offsets, rows.full_lengths
-    size = sum(array.nbytes for array in arrays)
+    arrays = {name: getattr(rows, name) for name in _ARRAYS}
+    size = sum(values.nbytes for values in arrays.values() if values is not None)
     if size > bound:
         return f"not kept: they take {size:,} bytes, and {SIZE_VARIABLE} is {bound:,}"
-    lists = pa.LargeListArray.from_arrays(pa.array(rows.offsets), pa.array(rows.ids))
-    schema = _SCHEMA.with_metadata({"digest": _checksum(*arrays)})
-    batch = pa.RecordBatch.from_arrays([lists, pa.array(rows.full_lengths)], schema=schema)
+    schema = _SCHEMA.with_metadata({"digest": _checksum(arrays)})
+    lists = [_one_list(values, _ARRAYS[name]) for name, values in arrays.items()]
+    batch = pa.RecordBatch.from_arrays(lists, schema=schema)
 
     def write(draft: Path) -> None:
         with draft.open("wb") as file, pa.ipc.new_file(file, schema) as target:
@@ -197,6 +245,14 @@ def _keep(rows: EncodedTexts, path: Path, bound: int) -> str:
         return f"not kept: {error.place} {error.problem}"
     older = f"; {plural(removed, 'older entry', 'older entries')} removed" if removed else ""
     return f"kept in {path}{older}"
+
+
+def _one_list(values: Any, kind: pa.DataType) -> pa.Array:
+    """An array as the only list of a column, or null."""
+    if values is None:
+        return pa.nulls(1, pa.large_list(kind))
+    flat = pa.array(values.ravel(), kind)
+    return pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat)
 
 
 def _make_room(folder: Path, bound: int) -> int:

@@ -20,6 +20,11 @@ CLASSES: tuple[type[PreTrainedModel], ...] = (
 )
 
 
+def has_labels(model: PreTrainedModel) -> bool:
+    """Whether the outputs of a model have names."""
+    return isinstance(model, heads.BertForSequenceClassification | heads.BertForTokenClassification)
+
+
 def class_for(config: BertConfig) -> type[PreTrainedModel]:
     """The class that `architectures` names; the encoder without a head if none is known."""
     by_name = {kind.__name__: kind for kind in CLASSES}

@@ -1,12 +1,12 @@
-"""Measuring a classifier on labelled texts, in memory that does not grow with their number."""
+"""Measuring a model on rows whose answers are known, in memory that stays bounded."""
 
 from __future__ import annotations
 
 import heapq
+import json
 import math
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,35 +14,54 @@ import torch
 from numpy.typing import NDArray
 
 from bertolt.base.distributed import ALONE, World
-from bertolt.base.format import clean, plural, shorten
 from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts
-from bertolt.metrics import ClassScore, ConfusionMatrix, wilson_interval
+from bertolt.data.load import Table
 from bertolt.models.frozen import FrozenModel
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
+from bertolt.tasks.base import Answer, Output, Scorer, Task
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32_768}
-"""Most tokens of one evaluation or prediction batch of texts, by the kind of device: as many as
-keep it busy."""
-SHOWN_LABELS = 50
-"""Most labels of the printed table; `to_dict` and the report have all of them."""
+"""Most tokens of one evaluation or prediction batch, by the kind of device: as many as keep it
+busy."""
 
 
 def token_budget(device: torch.device) -> int:
-    """Most tokens of a batch of texts that have one answer each."""
+    """Most tokens of a batch of windows."""
     return TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRows:
+    """Rows of a table that are encoded for a task.
+
+    Attributes:
+        table: the file.
+        index: (N,) places of the rows in it.
+        encoded: their windows, with targets.
+    """
+
+    table: Table
+    index: NDArray[np.int64]
+    encoded: EncodedTexts
+
+    def examples(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """The rows of these numbers, by role."""
+        return list(self.table.examples(self.index[np.asarray(numbers, np.int64)].tolist()))
+
+    def __len__(self) -> int:
+        return len(self.index)
 
 
 @dataclass(frozen=True, order=True)
 class WrongRow:
-    """A row that the model got wrong, ordered by how sure it was; numbers are those of the set."""
+    """A row that was answered wrong, ordered by how wrong; its number is that of the set."""
 
-    probability: float
+    weight: float
     row: int
-    label: int
-    predicted: int
+    answer: Answer = field(compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,164 +69,212 @@ class Scores:
     """What an evaluation found.
 
     Attributes:
-        labels: names, in the order of the model's outputs.
-        confusion: counts, and all that follows from them.
-        loss: mean over the rows.
-        mistakes: the most confident ones, surest first.
-        baseline_label: class that is always guessed for comparison.
+        task: with what was chosen on these rows, if that was asked for.
+        scorer: the counts, and all that follows from them.
+        loss: mean over the targets.
+        mistakes: the worst ones first.
     """
 
-    labels: Sequence[str]
-    confusion: ConfusionMatrix
+    task: Task
+    scorer: Scorer
     loss: float
     mistakes: list[WrongRow]
-    baseline_label: int
-
-    @property
-    def baseline(self) -> tuple[float, tuple[float, float]]:
-        """Accuracy of always answering `baseline_label`, and its 95% interval."""
-        hits, total = int(self.confusion.counts[self.baseline_label].sum()), self.confusion.total()
-        return hits / total, wilson_interval(hits, total)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in plain values, classes by name."""
-        values = self.confusion.to_dict()
-        classes = dict(zip(self.labels, values.pop("per_class"), strict=True))
-        baseline, _ = self.baseline
-        return {
-            "accuracy": values["accuracy"],
-            "accuracy_interval": values["accuracy_interval"],
-            "f1_macro": values["f1_macro"],
-            "loss": self.loss if math.isfinite(self.loss) else None,
-            "baseline_accuracy": baseline,
-            "rows": values["total"],
-            "per_class": classes,
-            "confusion": values["counts"],
-        }
+        """All of it in plain values."""
+        loss = self.loss if math.isfinite(self.loss) else None
+        return {"primary": self.task.primary.name, **self.scorer.values(), "loss": loss}
+
+    def metrics(self) -> dict[str, float]:
+        """The loss, and what is told after each evaluation while training."""
+        values = self.scorer.values()
+        shown = {name: values[name] for name in self.scorer.shown}
+        return {"loss": self.loss, **{n: math.nan if v is None else v for n, v in shown.items()}}
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        low, high = self.confusion.accuracy_interval()
-        baseline, _ = self.baseline
-        rows = plural(self.confusion.total(), "row")
-        always = f"always answering '{_shown(self.labels[self.baseline_label])}'"
-        accuracy = self.confusion.accuracy()
-        yield f"Accuracy {accuracy:.4f} on {rows} (95% interval {low:.4f}-{high:.4f})"
-        yield f"  against {baseline:.4f} for {always}"
-        yield f"  macro F1 {self.confusion.f1_macro():.4f}, loss {self.loss:.4f}"
-        yield ""
-        names = [_shown(name) for name in self.labels[:SHOWN_LABELS]]
-        width = max(5, *map(_columns, names))
-        yield f"{'label':<{width}}  {'precision (95%)':<24}  {'recall (95%)':<24}  {'F1':<6}  rows"
-        for name, each in zip(names, self.confusion.per_class(), strict=False):
-            yield f"{name}{' ' * (width - _columns(name))}  {_score_columns(each)}"
-        if len(self.labels) > len(names):
-            yield f"… and {plural(len(self.labels) - len(names), 'more label')}"
+        return "\n".join(self.scorer.lines(self.loss))
 
 
-def _shown(name: str) -> str:
-    return clean(shorten(name, 30))
-
-
-def _columns(text: str) -> int:
-    """Columns that a text takes on a terminal: two for each wide character."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide
-
-
-def _score_columns(score: ClassScore) -> str:
-    def share(value: float | None, interval: tuple[float, float] | None) -> str:
-        if value is None or interval is None:
-            return f"{'n/a':<24}"
-        return f"{f'{value:.4f} ({interval[0]:.4f}-{interval[1]:.4f})':<24}"
-
-    f1 = "n/a" if score.f1 is None else f"{score.f1:.4f}"
-    precision = share(score.precision, score.precision_interval)
-    recall = share(score.recall, score.recall_interval)
-    return f"{precision}  {recall}  {f1:<6}  {score.support:,}"
-
-
-def score(
+def evaluate(
     model: PreTrainedModel,
-    rows: EncodedTexts,
+    task: Task,
+    rows: TaskRows,
     *,
     precision: PrecisionChoice,
-    baseline_label: int,
+    tune: bool = False,
     frozen: FrozenModel | None = None,
     keep_mistakes: int = 12,
     progress: Callable[[int], None] | None = None,
     world: World = ALONE,
 ) -> Scores:
-    """Evaluate a single-label classifier on encoded rows that have labels.
+    """Answer rows and score the answers.
 
     Args:
-        model: the classifier.
-        rows: encoded texts with labels (N,).
+        model: with the task's head.
+        task: that the rows are of.
+        rows: encoded, with targets.
         precision: number format.
-        baseline_label: class to compare with; the most frequent of the training rows.
-        frozen: the classifier as it was frozen before; None: it is frozen for this evaluation.
-        keep_mistakes: how many of the surest mistakes to keep.
-        progress: called with the number of rows done here.
+        tune: choose what the task chooses on held-out rows, such as thresholds, on these.
+        frozen: the model as it was frozen before; None: it is frozen for this evaluation.
+        keep_mistakes: how many of the worst answers to keep.
+        progress: called with the number of windows done here.
         world: the processes that evaluate together; all get the scores of all rows.
     """
-    classes = model.config.num_labels
-    confusion = ConfusionMatrix(classes)
-    mistakes: list[WrongRow] = []
-    loss, done = RunningLoss(), 0
-    collate = PackingCollator(pad_token_id=model.config.pad_token_id)
+    loss = RunningLoss()
+    outputs = _outputs(model, task, rows.encoded, precision, loss, progress, frozen, world)
+    if tune and type(task).tuned is not Task.tuned:
+        held = list(outputs)
+        scorer = _score(task, rows, iter(held), 0)[0]
+        task = task.tuned(_merged(task, scorer, world))
+        outputs = iter(held)
+    own, mistakes = _score(task, rows, outputs, keep_mistakes)
+    return Scores(
+        task=task,
+        scorer=_merged(task, own, world),
+        loss=loss.summed(model.targets, world).mean() or 0.0,
+        mistakes=heapq.nlargest(keep_mistakes, _everybodys(mistakes, world)),
+    )
+
+
+Numbered = tuple[list[int], list[Output]]
+"""Numbers of examples, and what the model gave for each."""
+
+
+def _outputs(
+    model: PreTrainedModel,
+    task: Task,
+    encoded: EncodedTexts,
+    precision: PrecisionChoice,
+    loss: RunningLoss,
+    progress: Callable[[int], None] | None,
+    frozen: FrozenModel | None,
+    world: World,
+) -> Iterator[Numbered]:
+    gathered = Gathered(encoded)
+    collate = PackingCollator(
+        pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
+    )
+    done = 0
     for batch in predict_batches(
         model,
-        rows,
-        rows.lengths,
+        encoded,
+        encoded.lengths,
         collate,
         token_budget=token_budget(model.device),
         precision=precision,
         frozen=frozen,
         world=world,
     ):
-        assert batch.labels is not None
-        predicted = batch.logits.argmax(dim=-1)
-        confusion.update(predicted, batch.labels)
         loss.add(batch)
-        mistakes = heapq.nlargest(keep_mistakes, [*mistakes, *_wrong_rows(batch, predicted)])
+        yield gathered.add(batch, activated(model, task, batch))
         done += len(batch.rows)
         if progress is not None:
             progress(done)
-    confusion.counts[:] = np.reshape(world.sum(confusion.counts.ravel().tolist()), (-1, classes))
-    mistakes = heapq.nlargest(keep_mistakes, _everybodys(mistakes, world))
-    return Scores(
-        labels=[model.config.id2label[index] for index in range(classes)],
-        confusion=confusion,
-        loss=loss.summed(model.targets, world).mean() or 0.0,
-        mistakes=mistakes,
-        baseline_label=baseline_label,
-    )
+    yield gathered.rest(world)
 
 
-def _wrong_rows(batch: EvaluatedBatch, predicted: torch.Tensor) -> Iterator[WrongRow]:
-    assert batch.labels is not None
-    sure = batch.logits.softmax(dim=-1).max(dim=-1).values
-    for place in (predicted != batch.labels).nonzero().squeeze(1).tolist():
-        yield WrongRow(
-            float(sure[place]),
-            int(batch.rows[place]),
-            int(batch.labels[place]),
-            int(predicted[place]),
+def activated(model: PreTrainedModel, task: Task, batch: EvaluatedBatch) -> list[NDArray[Any]]:
+    """The outputs of each window of a batch: (C,), or (L, C) of a model that labels tokens."""
+    outputs = task.activate(batch.logits).numpy()
+    if not model.logits_per_token:
+        return list(outputs)
+    return np.split(outputs, np.cumsum(batch.batch.lengths.numpy())[:-1])
+
+
+class Gathered:
+    """Windows come in any order; an example is whole when all of its windows are there."""
+
+    def __init__(self, encoded: EncodedTexts) -> None:
+        self._encoded = encoded
+        self._windows = encoded.windows
+        self._waiting: dict[int, dict[int, NDArray[Any]]] = {}
+
+    def add(self, batch: EvaluatedBatch, outputs: list[NDArray[Any]]) -> Numbered:
+        """Take in a batch; the examples that are whole now."""
+        if self._encoded.example is None:
+            numbers = [int(row) for row in batch.rows]
+            pairs = zip(numbers, outputs, strict=True)
+            return numbers, [self._output({row: values}) for row, values in pairs]
+        ready: Numbered = [], []
+        for window, values in zip(batch.rows.tolist(), outputs, strict=True):
+            number = int(self._encoded.example[window])
+            parts = self._waiting.setdefault(number, {})
+            parts[window] = values
+            if len(parts) == self._windows[number]:
+                ready[0].append(number)
+                ready[1].append(self._output(self._waiting.pop(number)))
+        return ready
+
+    def rest(self, world: World) -> Numbered:
+        """Examples whose windows went to several processes, put together on the first."""
+        sent = [
+            [number, window, values.tolist()]
+            for number, parts in self._waiting.items()
+            for window, values in parts.items()
+        ]
+        self._waiting = {}
+        ready: Numbered = [], []
+        if world.alone or self._encoded.example is None:
+            return ready
+        for number, window, values in gather_json(sent, world):
+            parts = self._waiting.setdefault(number, {})
+            parts[window] = np.array(values)
+        if world.first:
+            for number, parts in sorted(self._waiting.items()):
+                ready[0].append(number)
+                ready[1].append(self._output(parts))
+        return ready
+
+    def _output(self, parts: dict[int, NDArray[Any]]) -> Output:
+        ordered = sorted(parts)
+        places = self._encoded.places
+        return Output(
+            [parts[window] for window in ordered],
+            [] if places is None else [self._encoded.place_of(window) for window in ordered],
         )
+
+
+def _score(
+    task: Task, rows: TaskRows, outputs: Iterator[Numbered], keep: int
+) -> tuple[Scorer, list[WrongRow]]:
+    """Decode and count outputs; the scorer and the worst answers."""
+    scorer = task.scorer()
+    mistakes: list[WrongRow] = []
+    for numbers, parts in outputs:
+        if not numbers:
+            continue
+        for number, output, example in zip(numbers, parts, rows.examples(numbers), strict=True):
+            answer = task.decode(output, example)
+            weight = scorer.add(answer, example)
+            if weight > 0 and keep:
+                mistakes.append(WrongRow(weight, number, answer))
+        mistakes = heapq.nlargest(keep, mistakes)
+    return scorer, mistakes
+
+
+def _merged(task: Task, scorer: Scorer, world: World) -> Scorer:
+    """The counts of all processes, on each of them."""
+    if world.alone:
+        return scorer
+    whole = task.scorer()
+    state = {name: values.tolist() for name, values in scorer.state().items()}
+    kinds = {name: values.dtype.str for name, values in scorer.state().items()}
+    shapes = {name: list(values.shape) for name, values in scorer.state().items()}
+    for values, dtypes, sizes in gather_json([[state, kinds, shapes]], world):
+        whole.merge({n: np.array(values[n], dtype=dtypes[n]).reshape(sizes[n]) for n in values})
+    return whole
 
 
 def _everybodys(mistakes: Sequence[WrongRow], world: World) -> list[WrongRow]:
     """The mistakes of all processes."""
-    own = torch.tensor([astuple(wrong) for wrong in mistakes], dtype=torch.float64)
-    return [
-        WrongRow(probability, int(row), int(label), int(predicted))
-        for part in world.gather(own if mistakes else None)
-        for probability, row, label, predicted in part.tolist()
-    ]
+    if world.alone:
+        return list(mistakes)
+    sent = [[wrong.weight, wrong.row, wrong.answer] for wrong in mistakes]
+    return [WrongRow(*values) for values in gather_json(sent, world)]
 
 
-def majority(labels: NDArray[np.int64], num_labels: int) -> int:
-    """The most frequent class; the first of several."""
-    return int(np.bincount(labels, minlength=num_labels).argmax())
+def gather_json(values: Sequence[Any], world: World) -> list[Any]:
+    """Plain values of all processes, end to end in the order of their ranks."""
+    text = json.dumps(list(values)).encode()
+    parts = world.gather(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+    return [value for part in parts for value in json.loads(bytes(part.tolist()))]

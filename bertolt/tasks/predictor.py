@@ -1,9 +1,9 @@
-"""`Predictor`: a saved model and its contract, answering texts in the order they come."""
+"""`Predictor`: a saved model with its task and its contract, answering in the order things come."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -12,48 +12,52 @@ from typing import Any
 
 import torch
 
-from bertolt.base.errors import CheckpointError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
-from bertolt.data.batch import PackedBatch
-from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.data.collate import PackingCollator
+from bertolt.data.encode import EncodedTexts, encode_examples
 from bertolt.data.prefetch import ahead_of
+from bertolt.models.config import BertConfig
 from bertolt.models.frozen import FrozenModel, freeze
-from bertolt.models.heads import BertForSequenceClassification
-from bertolt.models.losses import problem_type
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.evaluation import token_budget
+from bertolt.tasks.base import Answer, Example, Task
+from bertolt.tasks.evaluation import Gathered, activated, token_budget
+from bertolt.tasks.registry import task_of
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import predict_batches
 
 WINDOW = 8192
-"""Texts that are read and sorted by length at a time."""
-GOLDEN_TOLERANCE = 1e-3
-"""Difference of a probability from its golden value that another machine's rounding may make."""
+"""Examples that are read and sorted by length at a time."""
+
+Asked = str | tuple[str, str] | Mapping[str, Any]
+"""A text, a pair of texts, or an example by role."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The answer to one text.
+    """The answer to one example; `prediction.label` is `prediction.answer["label"]`.
 
     Attributes:
-        label: the most probable label.
-        probability: its probability.
-        probabilities: of every label, by name.
-        tokens: of the text, special tokens included, before cutting.
+        answer: as the task gives it, in plain values.
+        tokens: of the example, special tokens included, before cutting.
         tokens_cut: beyond the limit, and so not seen by the model.
     """
 
-    label: str
-    probability: float
-    probabilities: dict[str, float]
+    answer: Answer
     tokens: int
     tokens_cut: int
 
+    def __getattr__(self, name: str) -> Any:
+        answer = self.__dict__.get("answer", {})
+        if name in answer:
+            return answer[name]
+        raise AttributeError(f"the answer has no {name!r}; it has {', '.join(answer)}")
+
 
 class Predictor:
-    """A classifier with the preprocessing it was trained with.
+    """A model with the task and the preprocessing it was trained with.
 
     It answers with the weights that the model has when it is built: call `refresh` after a change
     of `model`.
@@ -62,8 +66,12 @@ class Predictor:
         model: trained.
         tokenizer: that fits it.
         contract: how its texts were prepared; None: cut at the model's position table.
+        task: what it answers; None: as the contract says, or as its head.
         precision: "auto", "fp32", "bf16" or, on a CPU, "int8".
         device: where to run; None: a GPU if there is one.
+
+    Raises:
+        CheckpointError: weights that no training has touched, or no task for such a model.
     """
 
     def __init__(
@@ -72,11 +80,15 @@ class Predictor:
         tokenizer: BertTokenizer,
         contract: Contract | None = None,
         *,
+        task: Task | None = None,
         precision: str = "auto",
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model.require_trained("classification")
+        place = type(model).__name__
+        config = model.config.changed(architectures=[place])
+        self.task = task or task_of(config, contract, place)
+        model.require_trained(self.task.name)
         tokenizer.check_fits(model.config.vocab_size)
         self.precision: PrecisionChoice = choose_precision(precision, self.device, answering=True)
         self.model = model
@@ -113,111 +125,132 @@ class Predictor:
         """Load a fine-tuned model.
 
         Raises:
-            CheckpointError: it cannot be loaded, has a head that was never trained, or its parts
-                do not fit each other.
+            CheckpointError: it cannot be loaded, has a head that was never trained or that no task
+                here is for, or its parts do not fit each other.
         """
         folder = huggingface.resolve(name_or_path)
-        model = BertForSequenceClassification.from_pretrained(folder, verbose=False)
+        config, contract = BertConfig.from_pretrained(folder), Contract.read(folder)
+        task = task_of(config, contract, str(folder))
+        _require_head(config, task, folder)
+        model = task.head.from_pretrained(folder, verbose=False)
         tokenizer = BertTokenizer.from_pretrained(folder)
-        contract = Contract.read(folder)
-        _require_one_label(folder, model)
-        _require_same_labels(folder, model, contract)
-        return cls(model, tokenizer, contract, precision=precision, device=device)
+        return cls(model, tokenizer, contract, task=task, precision=precision, device=device)
 
     @property
     def labels(self) -> list[str]:
-        """Label names, in the order of the model's outputs."""
+        """Names of the model's outputs, in their order."""
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
-    def predict(self, texts: Iterable[str], *, window: int | None = None) -> Iterator[Prediction]:
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether it was trained on pairs of texts."""
+        return self.contract is not None and "text_pair" in self.contract.columns
+
+    def predict(self, texts: Iterable[Asked], *, window: int | None = None) -> Iterator[Prediction]:
         """Answer texts in their order.
 
         Args:
-            texts: read in windows and sorted by length inside them, so that an endless stream
-                needs no more memory than one window.
-            window: texts to read before the first of them is answered; None: `WINDOW`, and on a
-                GPU as many again, which are tokenised while it works on those before them.
+            texts: texts, pairs of texts or examples, read in windows and sorted by length inside
+                them, so that an endless stream needs no more memory than one window.
+            window: to read before the first of them is answered; None: `WINDOW`, and on a GPU one
+                window more is tokenised in the background.
+
+        Raises:
+            UsageError: one text instead of several, or a text where the model takes pairs.
         """
-        source = iter(texts)
-        parts = iter(lambda: list(islice(source, window or WINDOW)), [])
+        if isinstance(texts, str):
+            raise UsageError("predict takes several texts", fix="give a list: predict([text])")
+        return self._predict(map(self._example, texts), window)
+
+    def _predict(self, examples: Iterator[Example], window: int | None) -> Iterator[Prediction]:
+        parts = iter(lambda: list(islice(examples, window or WINDOW)), [])
         ahead = window is None and self.device.type == "cuda"
         encoding = ahead_of(self._encode, parts) if ahead else nullcontext(map(self._encode, parts))
         with encoding as windows:
-            for rows in windows:
-                yield from self._answer(rows)
+            for part, rows in windows:
+                yield from self._answer(part, rows)
 
-    def _encode(self, texts: list[str]) -> EncodedTexts:
-        return encode_texts(self.tokenizer, texts, self.max_length)
+    def _example(self, asked: Asked) -> Example:
+        """What is asked, by role."""
+        if isinstance(asked, str):
+            example: Mapping[str, Any] = {"text": asked}
+        elif isinstance(asked, tuple):
+            example = {"text": asked[0], "text_pair": asked[1]}
+        else:
+            example = asked
+        if self.takes_pairs and example.get("text_pair") is None:
+            raise UsageError(
+                "the model answers pairs of texts, and there is one",
+                fix="give each text with its second one: (text, second)",
+            )
+        return example
 
-    def _pack(self, rows: list[Any]) -> PackedBatch:
-        ids = [row["input_ids"] for row in rows]
-        return PackedBatch.from_sequences(ids, pad_token_id=self.model.config.pad_token_id)
+    def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
+        def encode(chunk: list[Any]) -> Any:
+            return self.task.encode(chunk, self.tokenizer, self.max_length)
 
-    def _answer(self, rows: EncodedTexts) -> Sequence[Prediction]:
-        answers: list[Prediction | None] = [None] * len(rows)
-        names = self.labels
+        return examples, encode_examples(encode, examples, self.max_length)
+
+    def _answer(self, examples: list[Example], rows: EncodedTexts) -> Sequence[Prediction]:
+        answers: list[Prediction | None] = [None] * len(examples)
+        gathered = Gathered(rows)
+        lost = rows.cut.sum(axis=1) if rows.cut is not None else None
         for batch in predict_batches(
             self.model,
             rows,
             rows.lengths,
-            self._pack,
+            PackingCollator(pad_token_id=self.model.config.pad_token_id),
             token_budget=token_budget(self.device),
             precision=self.precision,
             frozen=self.frozen,
         ):
-            for row, shares in zip(batch.rows, batch.logits.softmax(-1).tolist(), strict=True):
-                best = max(range(len(names)), key=shares.__getitem__)
-                tokens = int(rows.full_lengths[row])
-                answers[row] = Prediction(
-                    label=names[best],
-                    probability=shares[best],
-                    probabilities=dict(zip(names, shares, strict=True)),
-                    tokens=tokens,
-                    tokens_cut=max(0, tokens - self.max_length),
+            numbers, outputs = gathered.add(batch, activated(self.model, self.task, batch))
+            for number, output in zip(numbers, outputs, strict=True):
+                answers[number] = Prediction(
+                    answer=self.task.decode(output, examples[number]),
+                    tokens=int(rows.full_lengths[number]),
+                    tokens_cut=0 if lost is None else int(lost[number]),
                 )
         return [answer for answer in answers if answer is not None]
 
-    def make_golden(self, texts: Sequence[str]) -> list[Golden]:
-        """Answers of this model to some texts, to be kept beside it. Meant for fp32."""
+    def make_golden(self, examples: Sequence[Example]) -> list[Golden]:
+        """Answers of this model to some examples, to be kept beside it. Meant for fp32."""
+        inputs = [
+            {role: example[role] for role in ("text", "text_pair") if example.get(role) is not None}
+            for example in examples
+        ]
         return [
-            Golden(text=text, label=answer.label, probabilities=answer.probabilities)
-            for text, answer in zip(texts, self.predict(texts), strict=True)
+            Golden(example=example, answer=self.task.public(prediction.answer))
+            for example, prediction in zip(inputs, self.predict(inputs), strict=True)
         ]
 
     def selftest(self) -> list[str]:
-        """Answer the contract's golden texts again; what differs, in words. Meant for fp32."""
+        """Answer the contract's golden examples again; what differs, in words. Meant for fp32."""
         golden = self.contract.golden if self.contract else []
-        again = self.predict([entry.text for entry in golden])
+        again = self.predict([entry.example for entry in golden])
         faults = []
-        for number, (entry, answer) in enumerate(zip(golden, again, strict=True), start=1):
-            gap = max(
-                abs(answer.probabilities.get(name, 0.0) - share)
-                for name, share in entry.probabilities.items()
-            )
-            # The label itself may turn where two probabilities are all but equal.
-            if not gap <= GOLDEN_TOLERANCE:
-                faults.append(
-                    f"golden text {number}: {answer.label!r} (it was {entry.label!r}), "
-                    f"probabilities differ by up to {gap:.2g}"
-                )
+        for number, (entry, prediction) in enumerate(zip(golden, again, strict=True), start=1):
+            if fault := self.task.differs(entry.answer, self.task.public(prediction.answer)):
+                said, was = self.task.say(prediction.answer), self.task.say(entry.answer)
+                faults.append(f"golden text {number}: {said!r} (it was {was!r}), {fault}")
         return faults
 
 
-def _require_one_label(folder: Path, model: PreTrainedModel) -> None:
-    kind = problem_type(model.config)
-    if kind != "single_label_classification":
-        raise CheckpointError(
-            f"the model was made for {kind.replace('_', ' ')}, which has no single label to give",
-            place=str(folder),
-            fix="use a model that gives each text one label of several",
+def _require_head(config: BertConfig, task: Task, folder: Path) -> None:
+    """Refuse a folder whose head is another one than that of the task it is said to be for."""
+    name = task.head.__name__
+    if (
+        config.architectures
+        and name not in config.architectures
+        and config.architectures[0]
+        in (
+            "BertForTokenClassification",
+            "BertForSequenceClassification",
         )
-
-
-def _require_same_labels(folder: Path, model: PreTrainedModel, contract: Contract | None) -> None:
-    ours = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    if contract is not None and contract.labels != ours:
+    ):
         raise CheckpointError(
-            f"bertolt.json has the labels {contract.labels}, and config.json has {ours}",
+            f"bertolt.json says {task.name}, and the weights are those of a "
+            f"{config.architectures[0]}",
             place=str(folder),
             fix="save the model again, so that both are written together",
         )

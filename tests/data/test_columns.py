@@ -118,7 +118,7 @@ def test_the_other_of_two_columns_is_not_taken_if_it_does_not_fit(tmp_path: Path
 def test_without_need_of_labels_none_are_read(tmp_path: Path) -> None:
     table = read_table(put(tmp_path, "text,label", "fine,pos", "poor,"), need_label=False)
     assert (table.texts, table.labels, table.label_column) == (["fine", "poor"], [], None)
-    assert table.dataset.column_names == ["row", "text"]
+    assert table.data.column_names == ["row", "text"]
     assert "label" not in table.found
 
 

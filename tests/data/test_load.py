@@ -92,11 +92,11 @@ def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> Non
 
 def test_rows_are_numbered_as_their_owner_counts(tmp_path: Path) -> None:
     content = 'text,label\n\n"one\ntwo",a\r\nthree,b\n\nfour,a'
-    assert read_table(put(tmp_path, "a.csv", content)).dataset["row"][:] == [3, 5, 7]
+    assert read_table(put(tmp_path, "a.csv", content)).data["row"].to_pylist() == [3, 5, 7]
     lines = '{"text": "one", "label": 1}\n\n{"text": "two", "label": 2}\n'
-    assert read_table(put(tmp_path, "a.jsonl", lines)).dataset["row"][:] == [1, 3]
+    assert read_table(put(tmp_path, "a.jsonl", lines)).data["row"].to_pylist() == [1, 3]
     array = '[{"text": "one",\n"label": 1},\n\n{"text": "two", "label": 2}]'
-    assert read_table(put(tmp_path, "a.json", array)).dataset["row"][:] == [1, 2]
+    assert read_table(put(tmp_path, "a.json", array)).data["row"].to_pylist() == [1, 2]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -143,7 +143,7 @@ def test_a_cell_of_ten_megabytes(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", f'text,label\n"{long}",pos\nshort,neg\n')
     table = read_table(path)
     assert table.texts == [long, "short"]
-    assert table.dataset["row"][:] == [2, 2 + long.count("\n") + 1]
+    assert table.data["row"].to_pylist() == [2, 2 + long.count("\n") + 1]
     lines = json.dumps({"text": long, "label": "pos"})
     assert read_table(put(tmp_path, "a.jsonl", lines)).texts == [long]
 
@@ -157,7 +157,7 @@ def test_lines_and_characters_that_cross_the_pieces_it_reads(
         monkeypatch.setattr("bertolt.data.formats.CHUNK", size)
         table = read_table(path)
         assert pairs(table) == [("很好 fine", "pos"), ("两\r\n行", "neg")]
-        assert table.dataset["row"][:] == [2, 3]
+        assert table.data["row"].to_pylist() == [2, 3]
 
 
 def test_many_rows_come_back_in_order(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_many_rows_come_back_in_order(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", "text,label\n" + "".join(f"{t},{y}\n" for t, y in rows))
     table = read_table(path)
     assert pairs(table) == rows
-    assert table.dataset.data.column("text").num_chunks > 1
+    assert table.data.column("text").num_chunks > 1
 
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
@@ -219,7 +219,7 @@ def test_rows_that_cannot_be_used_are_counted_by_reason_and_number(tmp_path: Pat
         "NUL byte": [8],
         "broken quotes": [9],
     }
-    assert table.rows_read == len(table.dataset) + sum(map(len, table.dropped.values())) == 9
+    assert table.rows_read == len(table) + sum(map(len, table.dropped.values())) == 9
 
 
 @pytest.mark.parametrize(

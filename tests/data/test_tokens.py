@@ -271,7 +271,7 @@ def test_rows_beyond_the_size_are_not_kept(
     once(["good"])
     monkeypatch.setenv("BERTOLT_CACHE_TOKENS", "0.2KB")
     words = once()[1]
-    assert words == "made, not kept: they take 204 bytes, and BERTOLT_CACHE_TOKENS is 200"
+    assert words == "made, not kept: they take 236 bytes, and BERTOLT_CACHE_TOKENS is 200"
     assert len(entries(cache)) == 1, "and nothing was removed for them"
 
 

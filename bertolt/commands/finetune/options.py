@@ -25,10 +25,17 @@ class FinetuneOptions:
 
     model: str | None = field(default=None, metadata=seen_in("weights of --model"))
     """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
+    task: str | None = field(default=None, metadata=seen_in("task"))
+    """What to learn: text-classification, multi-label-classification, regression or
+    token-classification. Default: as the columns say."""
     text: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the texts. Default: found by its name."""
+    text_pair: str | None = field(default=None, metadata=seen_in("training rows"))
+    """Column of second texts, for pairs. Default: found where two names are those of a pair."""
     label: str | None = field(default=None, metadata=seen_in("training rows"))
-    """Column of the labels. Default: found by its name."""
+    """Column of the labels, or several with commas between them. Default: found by its name."""
+    label_separator: str | None = field(default=None, metadata=seen_in("training rows"))
+    """What parts several labels in one cell, as ";"."""
     eval: Path | None = field(default=None, metadata=seen_in("evaluation rows"))
     """File with the rows to evaluate on, instead of holding some out."""
     test_size: float = 0.2

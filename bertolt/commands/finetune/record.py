@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from bertolt.commands.finetune.data import Prepared
+from bertolt.data.columns import FLAGS
 from bertolt.report import plain
-from bertolt.tasks.evaluation import Scores
-from bertolt.tasks.explain import explain
+from bertolt.tasks.base import Task
+from bertolt.tasks.evaluation import Scores, TaskRows
 from bertolt.train.record import (
     curve_facts,
     evaluation_facts,
@@ -21,6 +22,8 @@ from bertolt.train.record import (
 from bertolt.train.trainer import Trainer
 
 _SHOWN_ROWS = 20
+_SHOWN_TEXT = 2000
+_MISTAKES = "Held-out rows on which the model was surest and wrong. Look for wrong labels first."
 _BINS = 40
 
 
@@ -50,33 +53,81 @@ def run_facts(
     title = f"{Path(data.train.table.path).name}: {data.train.table.label_column}"
     facts = run_head("finetune", title, started=started, command=command, arguments=arguments)
     facts |= {
-        "task": "text-classification",
+        "task": data.task.name,
         "stopped_early": stopped,
         "machine": machine_facts(trainer.model, trainer.precision),
         "model": model_facts(trainer.model, str(source)),
         "data": _data(data),
         "training": _training(trainer, data),
     }
-    facts |= explain(
-        scores,
-        labels=data.labels.names,
-        train=data.train.labels(),
-        held_out=data.eval.labels(),
-        row_of=lambda row: (data.eval.text(row), data.eval.file_row(row)),
-    )
+    facts |= _task_part(scores, data)
     found: dict[str, Any] = plain(facts)
     return found
+
+
+def _task_part(scores: Scores | None, data: Prepared) -> dict[str, Any]:
+    """What the task shows: its scores, the worst answers, and the labels of the rows."""
+    train, held_out = data.train, data.eval
+    labels = data.task.data_blocks(train.table, train.index, held_out.table, held_out.index)
+    if scores is None:
+        nothing: dict[str, Any] = {
+            "headline": None,
+            "tiles": [],
+            "curves": [],
+            "blocks": [],
+            "cautions": [],
+        }
+        return {**nothing, "calm": [], "data_blocks": labels}
+    part = scores.task.explain(scores.scorer)
+    loss = {"label": "Evaluation loss", "value": scores.loss, "note": ""}
+    return {
+        **part,
+        "tiles": [*part["tiles"], loss],
+        "blocks": [*part["blocks"], _mistakes(scores, held_out)],
+        "data_blocks": labels,
+    }
+
+
+def _mistakes(scores: Scores, rows: TaskRows) -> dict[str, Any]:
+    examples = rows.examples([wrong.row for wrong in scores.mistakes]) if scores.mistakes else []
+    pairs = zip(scores.mistakes, examples, strict=True)
+    return {
+        "kind": "mistakes",
+        "id": "mistakes",
+        "title": "Most confident mistakes",
+        "nav": "Mistakes",
+        "lead": _MISTAKES if scores.mistakes else "",
+        "items": [_mistake(scores.task, wrong.answer, example) for wrong, example in pairs],
+    }
+
+
+def _mistake(task: Task, answer: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    text = task.shown_text(example)
+    pair = example.get("text_pair")
+    return {
+        "text": text[:_SHOWN_TEXT],
+        "characters": len(text) if len(text) > _SHOWN_TEXT else None,
+        "second_text": None if pair is None else pair[:_SHOWN_TEXT],
+        "row": example["row"],
+        "said": task.say(answer),
+        "truth": task.truth(example),
+        "probability": answer.get("probability"),
+        "marks": task.marks(answer, example),
+    }
 
 
 def _data(data: Prepared) -> dict[str, Any]:
     table, other = data.train.table, data.eval.table
     tables = [table] if other is table else [table, other]
-    columns = {"text": table.text_column, "label": str(table.label_column)}
     return {
         "files": {"train": table.path, "eval": None if other is table else other.path},
         "columns": [
-            {"role": role, "column": column, "how": table.found.get(role, f"named by --{role}")}
-            for role, column in columns.items()
+            {
+                "role": role,
+                "column": ", ".join(columns),
+                "how": table.found.get(role, f"named by {FLAGS[role]}"),
+            }
+            for role, columns in table.roles.items()
         ],
         "rows_read": sum(each.rows_read for each in tables),
         "dropped": [
@@ -85,8 +136,8 @@ def _data(data: Prepared) -> dict[str, Any]:
             for reason, rows in each.dropped.items()
         ],
         "split": data.split,
-        "train_rows": len(data.train.encoded),
-        "eval_rows": len(data.eval.encoded),
+        "train_rows": len(data.train),
+        "eval_rows": len(data.eval),
         "lengths": _lengths(data),
         "repeated": data.repeated,
     }

@@ -25,11 +25,12 @@ from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.commands.finetune.data import Prepared, prepare
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.record import run_facts
+from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForSequenceClassification
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.evaluation import Scores, majority, score
+from bertolt.tasks.base import is_finite
+from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.good_weights import GoodWeights
@@ -66,10 +67,10 @@ def finetune(
     *,
     callbacks: Sequence[Callback] = (),
 ) -> FinetuneResult:
-    """Fine-tune a classifier on a file, measure it, and write it with its report.
+    """Fine-tune a model on a file, measure it, and write it with its report.
 
     Args:
-        train: CSV, TSV, JSON, JSON lines or Parquet.
+        train: CSV, TSV, JSON, JSON lines, Parquet, or tagged words in a CoNLL file.
         options: settings.
         callbacks: to watch the run.
 
@@ -96,7 +97,7 @@ def finetune(
 
 
 class _Finetuning:
-    """The `Work` of fine-tuning a classifier.
+    """The `Work` of fine-tuning.
 
     Args:
         train: the file.
@@ -131,12 +132,9 @@ class _Finetuning:
                 f"{config.vocab_size:,} rows; are they of the same model?"
             )
         self.data = data = prepare(self.train, options, tokenizer, config)
-        self.majority = majority(data.train.labels(), len(data.labels))
-        model = BertForSequenceClassification.from_pretrained(
-            self.source,
-            id2label=data.labels.id2label,
-            problem_type="single_label_classification",
-            seed=options.seed,
+        self.task = data.task
+        model = data.task.head.from_pretrained(
+            self.source, seed=options.seed, **data.task.config_changes()
         )
         self.trainer = trainer = Trainer(
             model,
@@ -157,19 +155,16 @@ class _Finetuning:
         return trainer
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
-        self._scores = score(
+        self._scores = scores = evaluate(
             trainer.model,
-            self.data.eval.encoded,
+            self.data.task,
+            self.data.eval,
             precision=trainer.precision,
-            baseline_label=self.majority,
+            tune=True,
             world=trainer.world,
         )
-        confusion = self._scores.confusion
-        return {
-            "eval_loss": self._scores.loss,
-            "eval_accuracy": confusion.accuracy(),
-            "eval_f1_macro": confusion.f1_macro(),
-        }
+        self.task = scores.task
+        return {f"eval_{name}": value for name, value in scores.metrics().items()}
 
     def measure(self) -> Measured:
         """Score the final weights, and see that they answer."""
@@ -229,27 +224,24 @@ class _Finetuning:
         model = trainer.world.whole(trainer.model)
         if not trainer.world.first:
             return []
-        texts = [rows.text(row) for row in range(min(_GOLDEN_TEXTS, len(rows.encoded)))]
         predictor = Predictor(
             model,
             trainer.processing_class,
             self._contract(),
+            task=self.task,
             precision="fp32",
             device=trainer.device,
         )
-        golden = predictor.make_golden(texts)
-        finite = all(math.isfinite(sum(g.probabilities.values())) for g in golden)
-        return golden if finite else []
+        golden = predictor.make_golden(rows.examples(range(min(_GOLDEN_TEXTS, len(rows)))))
+        return golden if all(is_finite(entry.answer) for entry in golden) else []
 
     def _contract(self) -> Contract:
-        """How the texts of this run were prepared."""
-        table = self.data.train.table
+        """How the rows of this run were prepared."""
         return Contract(
-            text_column=table.text_column,
-            label_column=str(table.label_column),
-            labels=list(self.data.labels.names),
-            majority_label=self.data.labels.names[self.majority],
-            max_length=self.data.train.encoded.account.max_length,
+            task=self.task.name,
+            columns=self.data.train.table.roles,
+            settings=self.task.settings(),
+            max_length=self.data.train.encoded.max_length,
             library_version=__version__,
         )
 
@@ -259,14 +251,14 @@ class _Finetuning:
 
     def arguments(self) -> dict[str, Any]:
         """Every argument with the value that was used, whether it was given or found."""
-        table, account = self.data.train.table, self.data.train.encoded.account
+        roles = self.data.train.table.roles
         return {
             "train": self.train,
             **asdict(self.options),
             "model": self.source,
-            "text": table.text_column,
-            "label": table.label_column,
-            "max_length": account.max_length,
+            "task": self.task.name,
+            **{role: ",".join(roles[role]) if role in roles else None for role in FLAGS},
+            "max_length": self.data.train.encoded.max_length,
             "precision": self.trainer.precision.name,
         }
 
@@ -302,7 +294,8 @@ def settings_of(options: FinetuneOptions, data: Prepared, model: PreTrainedModel
     weights = [int(v.float().view(torch.int32).sum()) for v in model.state_dict().values()]
     return deciding(options) | {
         "--keep": "best" if options.keep == "best" else "a number",
-        "labels": list(data.labels.names),
+        "task": data.task.name,
+        "labels": [str(name) for name in data.task.config_changes()["id2label"].values()],
         "training rows": _fingerprint(data.train.encoded),
         "evaluation rows": _fingerprint(data.eval.encoded),
         "weights of --model": hashlib.sha256(str(weights).encode()).hexdigest()[:12],
@@ -312,8 +305,9 @@ def settings_of(options: FinetuneOptions, data: Prepared, model: PreTrainedModel
 def _fingerprint(rows: EncodedTexts) -> str:
     assert rows.labels is not None
     digest = hashlib.sha256()
-    for values in (rows.ids, rows.offsets, rows.labels):
-        digest.update(np.ascontiguousarray(values).tobytes())
+    for values in (rows.ids, rows.offsets, rows.labels, rows.segments):
+        if values is not None:
+            digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:12]
 
 

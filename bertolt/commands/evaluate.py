@@ -1,0 +1,69 @@
+"""What `bertolt evaluate` does: measure a model on a file whose answers are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bertolt.base.console import counting, say
+from bertolt.data.describe import tell_rows, tell_table
+from bertolt.tasks.base import Reading
+from bertolt.tasks.evaluation import Scores, evaluate
+from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task, require_pair
+
+
+def evaluate_file(
+    model: str, file: Path, columns: Columns | None = None, *, precision: str = "auto"
+) -> Scores:
+    """Measure a fine-tuned model on a file whose answers are known.
+
+    Args:
+        model: folder of the model, or an id on the hub.
+        file: texts and labels.
+        columns: as the user names them; others as in training if they are there, else found.
+        precision: number format.
+
+    Raises:
+        DataError: the file cannot be used, or has a label that training never had.
+        CheckpointError: the model cannot be used.
+    """
+    predictor = Predictor.from_pretrained(model, precision=precision)
+    table, _ = read_for_task(
+        file,
+        as_trained(columns or Columns(), predictor),
+        task=type(predictor.task),
+        prefer=trained_columns(predictor),
+    )
+    tell_table(table)
+    require_pair(table, predictor.takes_pairs)
+    everything = np.arange(len(table))
+    task, limit = predictor.task, predictor.max_length
+    rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
+    say(f"Evaluation tokens: {origin}")
+    tell_rows("Evaluation", rows.encoded, task.counts(table, everything))
+    say(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
+    with counting("Evaluating", len(rows.encoded)) as show:
+        return evaluate(
+            predictor.model,
+            task,
+            rows,
+            precision=predictor.precision,
+            frozen=predictor.frozen,
+            progress=show,
+        )
+
+
+def trained_columns(predictor: Predictor) -> dict[str, list[str]]:
+    """The columns of the training file, by role."""
+    return predictor.contract.columns if predictor.contract is not None else {}
+
+
+def as_trained(columns: Columns, predictor: Predictor) -> Columns:
+    """The columns, with labels parted as in training where nothing else is said."""
+    separator = columns.reading.label_separator
+    if separator is None:
+        separator = predictor.task.settings().get("label_separator")
+    return replace(columns, reading=Reading(label_separator=separator))

@@ -1,0 +1,328 @@
+"""What a task is: the one place that knows its columns, its windows, its answers and its scores.
+
+A task is one file. Its class says what is known before any data is seen; an instance also knows the
+label space, which `infer` learns from the training rows and `restore` reads from a model folder.
+All else goes through this: training, evaluation, prediction, the contract, the self-test and the
+report encode an example, decode the outputs and score the answers by the same functions.
+
+To add a task, write a subclass and decorate it with `register`; the tasks that ship are listed in
+`registry.py`.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bertolt.base.errors import UsageError
+from bertolt.data.encode import EncodedExample, EncodedTexts, Window, cut_at_end
+from bertolt.data.formats import BadRow
+from bertolt.data.load import Cells, Sample, Table
+from bertolt.models.config import BertConfig
+from bertolt.models.pretrained import PreTrainedModel
+from bertolt.tokenization import BertTokenizer
+
+Example = Mapping[str, Any]
+"""A row by role: `text`, `text_pair` where there are pairs, `label` where it is known, `row`."""
+Answer = dict[str, Any]
+"""What is told of an example, as JSON has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Primary:
+    """The metric that decides which of two models is better.
+
+    Attributes:
+        name: as in `metrics.json`.
+        title: for people.
+        greater: whether more is better.
+    """
+
+    name: str
+    title: str
+    greater: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the user says of how labels are written.
+
+    Attributes:
+        label_separator: between several labels in one cell.
+    """
+
+    label_separator: str | None = None
+
+
+class Output:
+    """What the model gave for an example.
+
+    Attributes:
+        windows: activated outputs of each window: (C,), or (L, C) where tokens are labelled.
+        places: (L, 2) characters that the tokens of each window answer for; empty without places.
+    """
+
+    def __init__(self, windows: list[NDArray[Any]], places: list[NDArray[np.int32]]) -> None:
+        self.windows = windows
+        self.places = places
+
+
+class Scorer(abc.ABC):
+    """Counts answers against what is true; parts merge, and all follows from the counts."""
+
+    shown: ClassVar[tuple[str, ...]] = ()
+    """Values that are told after each evaluation while training."""
+
+    @abc.abstractmethod
+    def add(self, answer: Answer, example: Example) -> float:
+        """Count one answer; how wrong it is, 0 for right, to keep the worst."""
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that was counted, as arrays of int64 or float64."""
+
+    @abc.abstractmethod
+    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Add what another scorer counted."""
+
+    @abc.abstractmethod
+    def values(self) -> dict[str, Any]:
+        """Named values as they stand in `metrics.json`, the primary one among them."""
+
+    @abc.abstractmethod
+    def lines(self, loss: float) -> Iterator[str]:
+        """The same for a terminal."""
+
+
+class Task(abc.ABC):
+    """One task with its label space. Instances are not changed."""
+
+    name: ClassVar[str]
+    """As on the hub: "text-classification"."""
+    primary: ClassVar[Primary]
+    head: ClassVar[type[PreTrainedModel]]
+    """The class of the model that learns it."""
+    kinds: ClassVar[Mapping[str, str]] = {}
+    """Endings of file names, beside the usual ones, that are read when the task is asked for."""
+
+    # ---- before any data
+
+    @classmethod
+    @abc.abstractmethod
+    def recognise(cls, sample: Sample, reading: Reading) -> str:
+        """Why these columns are surely of this task, in words; empty if they are not."""
+
+    @classmethod
+    @abc.abstractmethod
+    def cells(cls, sample: Sample, reading: Reading) -> Cells:
+        """How the cells of each role are read."""
+
+    @classmethod
+    @abc.abstractmethod
+    def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
+        """The task with the label space of the training rows alone.
+
+        Raises:
+            DataError: these labels cannot be learned; names the file and the column.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def restore(cls, config: BertConfig, settings: Mapping[str, Any]) -> Self:
+        """The task of a saved model; `settings` are those of its contract, or empty.
+
+        Raises:
+            ValueError: settings that cannot be, in words.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def serves(cls, config: BertConfig) -> bool:
+        """Whether a model with this head and config answers this task, without a contract."""
+
+    @classmethod
+    def strata(cls, table: Table) -> NDArray[np.int64]:
+        """(N,) groups of rows of which a split keeps the shares, one row of each in training."""
+        return np.zeros(len(table), dtype=np.int64)
+
+    # ---- what training and the contract need
+
+    @abc.abstractmethod
+    def config_changes(self) -> dict[str, Any]:
+        """What the model's config says of the label space."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the contract keeps beside the config, as JSON has it."""
+        return {}
+
+    @abc.abstractmethod
+    def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
+        """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`.
+
+        Raises:
+            DataError: a row has what training never had; names file, row and column.
+        """
+
+    @classmethod
+    def check_row(cls, example: Example) -> BadRow | None:
+        """What is wrong with a row whose cells are fine each by itself; None if nothing is."""
+        return None
+
+    def check(self, table: Table) -> None:  # noqa: B027 - a task may have nothing to refuse
+        """Refuse, before anything is tokenised, rows that `targets` would refuse."""
+
+    def counts(self, table: Table, index: NDArray[np.int64]) -> str:
+        """How often what occurs in these rows, in words; empty if there is nothing to say."""
+        return ""
+
+    # ---- from an example to windows
+
+    @property
+    def encoding(self) -> str:
+        """All that decides how `encode` works, beside tokenizer and limit; names cache entries."""
+        return "text"
+
+    def encode(
+        self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int
+    ) -> Iterable[EncodedExample]:
+        """The windows of each example; a text or a pair is cut to one window."""
+        texts = [example["text"] for example in examples]
+        pairs = [example.get("text_pair") for example in examples]
+        if pairs[0] is None:
+            return cut_at_end(tokenizer, texts, limit)
+        return encode_pairs(tokenizer, texts, [str(pair) for pair in pairs], limit)
+
+    # ---- from outputs to answers
+
+    @abc.abstractmethod
+    def activate(self, logits: Tensor) -> Tensor:
+        """(…, C) logits as probabilities or values."""
+
+    @abc.abstractmethod
+    def decode(self, output: Output, example: Example) -> Answer:
+        """The answer to an example."""
+
+    @abc.abstractmethod
+    def scorer(self) -> Scorer:
+        """A new scorer."""
+
+    def tuned(self, scorer: Scorer) -> Self:
+        """The task with whatever is chosen on held-out rows, such as thresholds."""
+        return self
+
+    def differs(self, golden: Answer, answer: Answer) -> str:
+        """How an answer differs from the one that was kept, in words; empty if it does not."""
+        gap = difference(golden, answer)
+        return f"answers differ by up to {gap:.2g}" if gap > GOLDEN_TOLERANCE else ""
+
+    # ---- for people
+
+    @abc.abstractmethod
+    def say(self, answer: Answer) -> str:
+        """An answer in a few words."""
+
+    @abc.abstractmethod
+    def truth(self, example: Example) -> str:
+        """What is true of an example, in a few words."""
+
+    def public(self, answer: Answer) -> Answer:
+        """What is written of an answer."""
+        return answer
+
+    @abc.abstractmethod
+    def flat(self, answer: Answer) -> dict[str, Any]:
+        """An answer as columns of a table; always the same columns."""
+
+    def tagged(self, answer: Answer, example: Example) -> Iterator[tuple[str, str]]:
+        """The words of an example with their tags, for a file in the CoNLL format.
+
+        Raises:
+            UsageError: the task tags no words.
+        """
+        raise UsageError(
+            f"answers of {self.name} are no tags of words",
+            place="--format",
+            fix="use jsonl or csv",
+        )
+
+    def shown_text(self, example: Example) -> str:
+        """The text of an example as people read it."""
+        return str(example["text"])
+
+    def marks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
+        """What of an answer is drawn over the text: `start`, `end`, `label`, and as `kind` whether
+        it is "right", "wrong" or "missed"."""
+        return []
+
+    @abc.abstractmethod
+    def explain(self, scorer: Scorer) -> dict[str, Any]:
+        """The facts for the task's part of the report: `headline`, `tiles`, `curves`, `blocks`,
+        `cautions`; see `report/`."""
+
+    def data_blocks(
+        self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
+    ) -> list[dict[str, Any]]:
+        """What the report shows of the labels in the training and the held-out rows."""
+        return []
+
+
+GOLDEN_TOLERANCE = 1e-3
+"""Difference of a number from its golden value that another machine's rounding may make."""
+T = TypeVar("T", bound=type[Task])
+TASKS: dict[str, type[Task]] = {}
+"""Every task that is known, by name."""
+
+
+def register(kind: T) -> T:
+    """Make a task known by its name; a decorator of its class."""
+    TASKS[kind.name] = kind
+    return kind
+
+
+def encode_pairs(
+    tokenizer: BertTokenizer, texts: Sequence[str], pairs: Sequence[str], limit: int
+) -> Iterator[EncodedExample]:
+    """Two texts in one window, the longer one cut first, and what each lost."""
+    for pair in tokenizer.encode_pairs(texts, pairs, limit):
+        length = len(pair.ids) + pair.first_cut + pair.second_cut
+        window = Window(pair.ids, pair.segments)
+        yield EncodedExample([window], length, (pair.first_cut, pair.second_cut))
+
+
+def difference(golden: Any, answer: Any) -> float:
+    """The largest difference of two answers' numbers, beside their size; infinite if another shape.
+
+    Names may differ where two numbers are all but equal: only numbers are compared, and what names
+    them.
+    """
+    if isinstance(golden, bool) or isinstance(answer, bool):
+        return 0.0 if golden == answer else math.inf
+    if isinstance(golden, int | float) and isinstance(answer, int | float):
+        gap = abs(golden - answer) / max(1.0, abs(golden))
+        return gap if math.isfinite(gap) else math.inf
+    if isinstance(golden, Mapping) and isinstance(answer, Mapping):
+        if golden.keys() != answer.keys():
+            return math.inf
+        return max((difference(golden[name], answer[name]) for name in golden), default=0.0)
+    if isinstance(golden, list) and isinstance(answer, list):
+        if len(golden) != len(answer):
+            return math.inf
+        pairs = zip(golden, answer, strict=True)
+        return max((difference(one, other) for one, other in pairs), default=0.0)
+    return 0.0
+
+
+def is_finite(answer: Any) -> bool:
+    """Whether all numbers of an answer are finite."""
+    if isinstance(answer, Mapping):
+        return all(map(is_finite, answer.values()))
+    if isinstance(answer, list):
+        return all(map(is_finite, answer))
+    return not isinstance(answer, float) or math.isfinite(answer)

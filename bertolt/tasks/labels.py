@@ -1,0 +1,40 @@
+"""What tasks with names for their outputs share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.data.describe import shown
+from bertolt.models.config import BertConfig
+
+SHOWN_COUNTS = 12
+
+
+def names_of(config: BertConfig) -> tuple[str, ...]:
+    """The names of a model's outputs, in their order.
+
+    Raises:
+        ValueError: two outputs have one name, so that an answer could not tell them apart.
+    """
+    names = tuple(config.id2label[index] for index in range(config.num_labels))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"several of its labels are called {twice[0]!r}")
+    return names
+
+
+def label_counts(labels: Sequence[str], counts: NDArray[np.int64]) -> str:
+    """How often each label occurs, or the most and the least frequent of many."""
+    if len(labels) <= SHOWN_COUNTS:
+        pairs = zip(labels, counts.tolist(), strict=True)
+        return ", ".join(f"{count:,} {shown(name)}" for name, count in pairs)
+    order = np.argsort(-counts, kind="stable")
+    most, least = order[0], order[-1]
+    return (
+        f"{len(labels)} labels, from {counts[most]:,} {shown(labels[most])} "
+        f"down to {counts[least]:,} {shown(labels[least])}"
+    )

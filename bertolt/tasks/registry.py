@@ -1,0 +1,101 @@
+"""The tasks that ship, and which of them a file, a name or a model is for."""
+
+from __future__ import annotations
+
+from bertolt.base.errors import CheckpointError, UsageError, nearest
+from bertolt.checkpoint.contract import Contract
+from bertolt.data.load import Sample
+from bertolt.models.config import BertConfig
+from bertolt.tasks.base import TASKS, Reading, Task
+from bertolt.tasks.multi_label_classification import MultiLabelClassification
+from bertolt.tasks.regression import Regression
+from bertolt.tasks.text_classification import TextClassification
+from bertolt.tasks.token_classification import TokenClassification
+
+SHIPPED = (TokenClassification, MultiLabelClassification, Regression, TextClassification)
+"""In the order in which they are asked whether a file is theirs."""
+USUAL = TextClassification
+"""The task of a file that is surely no other's, and of a model without a head."""
+# Names that contracts had before.
+_OLD_NAMES = {"sequence-classification": TextClassification.name}
+
+
+def find_task(name: str) -> type[Task]:
+    """The task of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name = _OLD_NAMES.get(name, name)
+    if name in TASKS:
+        return TASKS[name]
+    near = nearest(name, list(TASKS))
+    raise UsageError(
+        f"there is no task {name!r}",
+        place="--task",
+        fix=f"{near!r}, perhaps" if near else f"use {', '.join(sorted(TASKS))}",
+    )
+
+
+def recognise(sample: Sample, reading: Reading) -> tuple[type[Task], str]:
+    """The task that the columns of a file are for, and why."""
+    shipped: tuple[type[Task], ...] = SHIPPED
+    others = [task for task in TASKS.values() if task not in shipped]
+    for task in [*others, *shipped]:
+        if reason := task.recognise(sample, reading):
+            return task, reason
+    return USUAL, "one text and one label a row"
+
+
+def task_of(config: BertConfig, contract: Contract | None, place: str) -> Task:
+    """The task of a saved model: as its contract says, or else as its head.
+
+    Raises:
+        CheckpointError: no task is known for it, or the contract does not fit the model.
+    """
+    if contract is not None:
+        kind, settings = _named(contract.task, place), contract.settings
+    else:
+        kind, settings = _by_head(config, place), {}
+    try:
+        return kind.restore(config, settings)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"its settings for {kind.name} cannot be used ({error})",
+            place=place,
+            fix="save the model again, so that bertolt.json and config.json fit",
+        ) from error
+
+
+def _named(name: str, place: str) -> type[Task]:
+    try:
+        return find_task(name)
+    except UsageError as error:
+        raise CheckpointError(
+            f"it was made for {name!r}, and no such task is known here",
+            place=place,
+            fix=f"known are {', '.join(sorted(TASKS))}; a task of one's own is to be registered",
+        ) from error
+
+
+def _by_head(config: BertConfig, place: str) -> type[Task]:
+    heads = set(config.architectures) or {USUAL.head.__name__}
+    with_head = [task for task in TASKS.values() if task.head.__name__ in heads]
+    for task in with_head:
+        if task.serves(config):
+            return task
+    if heads & _OTHER_HEADS:
+        raise CheckpointError(
+            f"it is a {config.architectures[0]}, which answers none of {', '.join(sorted(TASKS))}",
+            place=place,
+            fix="fine-tune it for one of them: bertolt finetune FILE --model FOLDER",
+        )
+    return USUAL
+
+
+_OTHER_HEADS = {
+    "BertForQuestionAnswering",
+    "BertForMultipleChoice",
+    "BertForNextSentencePrediction",
+}
+"""Heads that were trained for something else; one that was not trained at all is told later."""

@@ -1,0 +1,272 @@
+"""One number or several for each text, in the user's units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bertolt.base.errors import DataError
+from bertolt.data.cells import as_number, numbers_cell, text_cell
+from bertolt.data.encode import EncodedTexts
+from bertolt.data.load import Cells, Sample, Table
+from bertolt.metrics import RegressionCounts
+from bertolt.models.config import BertConfig
+from bertolt.models.heads import BertForSequenceClassification
+from bertolt.tasks import page
+from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
+from bertolt.tasks.labels import names_of
+from bertolt.tasks.table import interval_words, shown
+
+NUMBERS = "regression"
+_FEW_VALUES = 10  # so many different numbers and fewer, all whole, may be names of classes
+
+
+@register
+@dataclass(frozen=True)
+class Regression(Task):
+    """Which number a text has, in each column.
+
+    Attributes:
+        columns: of the numbers, in the order of the model's outputs.
+        means, scales: (K,) of the training rows: the model learns (value - mean) / scale.
+    """
+
+    name: ClassVar[str] = "regression"
+    primary: ClassVar[Primary] = Primary(name="rmse", title="RMSE", greater=False)
+    head: ClassVar[Any] = BertForSequenceClassification
+
+    columns: tuple[str, ...]
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+
+    @classmethod
+    def recognise(cls, sample: Sample, reading: Reading) -> str:
+        """Numbers of which some are no whole ones, or several columns of numbers."""
+        rows = sample.values.get("label", [])
+        numbers = [as_number(value) for row in rows for value in row if str(value).strip()]
+        known = [number for number in numbers if number is not None]
+        if not known or len(known) < len(numbers):
+            return ""
+        if len(sample.columns["label"]) > 1:
+            return f"{len(sample.columns['label'])} columns of numbers"
+        if len(set(known)) > _FEW_VALUES and not all(number.is_integer() for number in known):
+            return "numbers with fractions"
+        return ""
+
+    @classmethod
+    def cells(cls, sample: Sample, reading: Reading) -> Cells:
+        """Texts as they stand, and a number from each column."""
+        roles = sample.columns
+        cells = {role: text_cell(roles[role], role) for role in roles if role != "label"}
+        return cells | ({"label": numbers_cell(roles["label"])} if "label" in roles else {})
+
+    @classmethod
+    def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
+        """Mean and spread of the training rows."""
+        values = np.array([table.labels[row] for row in train.tolist()], dtype=np.float64)
+        columns = table.roles["label"]
+        for column, numbers in zip(columns, values.T, strict=True):
+            if len(set(numbers.tolist())) < 2:
+                raise DataError(
+                    f"all {len(numbers)} training rows have {numbers[0]:g}: nothing to learn",
+                    place=f"{table.path}, column {column!r}",
+                    fix="name the column of the numbers with --label",
+                )
+        means, scales = values.mean(axis=0), values.std(axis=0)
+        return cls(tuple(columns), tuple(map(float, means)), tuple(map(float, scales)))
+
+    @classmethod
+    def restore(cls, config: BertConfig, settings: Mapping[str, Any]) -> Self:
+        """Means and scales as the contract keeps them; outputs as they are without one."""
+        names = names_of(config)
+        means = settings.get("means", [0.0] * len(names))
+        scales = settings.get("scales", [1.0] * len(names))
+        for numbers in (means, scales):
+            if len(numbers) != len(names) or not all(map(_is_finite, numbers)):
+                raise ValueError(f"{numbers!r} are not one number for each of {list(names)}")
+        if not all(scale > 0 for scale in scales):
+            raise ValueError(f"scales are {scales!r}, and must be above 0")
+        return cls(names, tuple(map(float, means)), tuple(map(float, scales)))
+
+    @classmethod
+    def serves(cls, config: BertConfig) -> bool:
+        """Declared, or a single output."""
+        undeclared = config.problem_type is None and config.num_labels == 1
+        return config.problem_type == NUMBERS or undeclared
+
+    def config_changes(self) -> dict[str, Any]:
+        """The columns, and that they are numbers."""
+        return {"id2label": dict(enumerate(self.columns)), "problem_type": NUMBERS}
+
+    def settings(self) -> dict[str, Any]:
+        """Means and scales, by which outputs become values."""
+        return {"means": list(self.means), "scales": list(self.scales)}
+
+    def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
+        """(W, K) float32 scaled values."""
+        values = np.array(table.labels, dtype=np.float64).reshape(len(table), -1)[index]
+        scaled = ((values - np.array(self.means)) / np.array(self.scales)).astype(np.float32)
+        targets: NDArray[np.float32] = scaled[rows.window_examples]
+        return targets
+
+    def counts(self, table: Table, index: NDArray[np.int64]) -> str:
+        """Mean and range of each column."""
+        values = np.array(table.labels, dtype=np.float64).reshape(len(table), -1)[index]
+        words = [
+            f"{shown(column)} {numbers.mean():.4g} from {numbers.min():.4g} to {numbers.max():.4g}"
+            for column, numbers in zip(self.columns, values.T, strict=True)
+        ]
+        return "mean " + ", ".join(words)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Outputs as they are; `decode` scales them back."""
+        return logits
+
+    def decode(self, output: Output, example: Example) -> Answer:
+        """The value, or the values by column where there are several."""
+        scaled = np.stack(output.windows).mean(axis=0, dtype=np.float64).tolist()
+        values = [
+            float(mean + scale * number)
+            for mean, scale, number in zip(self.means, self.scales, scaled, strict=True)
+        ]
+        if len(values) == 1:
+            return {"value": values[0]}
+        return {"values": dict(zip(self.columns, values, strict=True))}
+
+    def numbers(self, answer: Answer) -> list[float]:
+        """The numbers of an answer, in the order of the columns."""
+        if len(self.columns) == 1:
+            return [answer["value"]]
+        return [answer["values"][column] for column in self.columns]
+
+    def differs(self, golden: Answer, answer: Answer) -> str:
+        """How far apart two answers are, beside the spread of the training rows."""
+        pairs = zip(self.numbers(golden), self.numbers(answer), self.scales, strict=True)
+        gap = max(abs(one - other) / scale for one, other, scale in pairs)
+        return "" if gap <= 1e-3 else f"values differ by up to {gap:.2g} of their spread"
+
+    def scorer(self) -> RegressionScorer:
+        """Errors and correlations."""
+        return RegressionScorer(self)
+
+    def say(self, answer: Answer) -> str:
+        """The numbers, short."""
+        return ", ".join(f"{number:.4g}" for number in self.numbers(answer))
+
+    def truth(self, example: Example) -> str:
+        """The numbers of the row."""
+        return ", ".join(f"{number:.4g}" for number in example["label"])
+
+    def flat(self, answer: Answer) -> dict[str, Any]:
+        """A column for each number."""
+        names = ["value"] if len(self.columns) == 1 else list(self.columns)
+        return dict(zip(names, self.numbers(answer), strict=True))
+
+    def explain(self, scorer: Scorer) -> dict[str, Any]:
+        """Predicted against true values, and residuals."""
+        assert isinstance(scorer, RegressionScorer)
+        predicted, true = scorer.pairs()
+        return page.numbers(self.columns, predicted, true, scorer.counts, scorer.baseline())
+
+    def data_blocks(
+        self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
+    ) -> list[dict[str, Any]]:
+        """How the true values spread in the training rows."""
+        values = np.array(table.labels, dtype=np.float64).reshape(len(table), -1)[train]
+        return [
+            page.histogram(f"Training rows by {column}", column, numbers)
+            for column, numbers in zip(self.columns, values.T, strict=True)
+        ]
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+class RegressionScorer(Scorer):
+    """Predicted and true values, against always answering the training rows' mean.
+
+    Attributes:
+        counts: errors and correlations, by column.
+    """
+
+    shown = ("rmse", "mae", "pearson", "spearman")
+
+    def __init__(self, task: Regression) -> None:
+        self.task = task
+        self.counts = RegressionCounts(len(task.columns))
+
+    def add(self, answer: Answer, example: Example) -> float:
+        """Wrong by the error beside the spread of the training rows, the largest of the columns."""
+        predicted, true = self.task.numbers(answer), list(example["label"])
+        if all(map(math.isfinite, predicted)):
+            self.counts.update([predicted], [true])
+        errors = zip(predicted, true, self.task.scales, strict=True)
+        return float(max(abs(one - other) / scale for one, other, scale in errors))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Predicted and true values."""
+        return self.counts.state()
+
+    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Put other rows behind these."""
+        self.counts.merge(state)
+
+    def pairs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(N, K) predicted and true values."""
+        state = self.counts.state()
+        return state["predicted"], state["true"]
+
+    def baseline(self) -> RegressionCounts:
+        """The counts of always answering the mean of the training rows."""
+        _, true = self.pairs()
+        counts = RegressionCounts(len(self.task.columns))
+        counts.update(np.tile(np.array(self.task.means), (len(true), 1)), true)
+        return counts
+
+    def values(self) -> dict[str, Any]:
+        """Errors and correlations, of all columns and of each."""
+        baseline = self.baseline().values()
+        values: dict[str, Any] = {
+            **self.counts.values(),
+            **{f"{name}_interval": ends for name, ends in self.counts.intervals().items()},
+            "baseline_rmse": baseline["rmse"],
+            "baseline_mae": baseline["mae"],
+            "rows": self.counts.total(),
+        }
+        if len(self.task.columns) > 1:
+            columns = zip(self.task.columns, self.counts.per_column(), strict=True)
+            values["per_column"] = {
+                column: {name: estimate.value for name, estimate in scores.items()}
+                for column, scores in columns
+            }
+        return values
+
+    def lines(self, loss: float) -> Iterator[str]:
+        """Each score with its interval, against always answering the mean."""
+        baseline = self.baseline().values()
+        yield f"RMSE {_with_ends(self.counts, 'rmse')} on {self.counts.total():,} rows"
+        yield f"  against {_number(baseline['rmse'])} for always answering the training mean"
+        yield f"  MAE {_with_ends(self.counts, 'mae')}, against {_number(baseline['mae'])}"
+        for name, title in (("r2", "R²"), ("pearson", "Pearson"), ("spearman", "Spearman")):
+            yield f"  {title} {_with_ends(self.counts, name)}"
+        yield f"  loss {loss:.4f}"
+        if len(self.task.columns) > 1:
+            yield ""
+            for column, scores in zip(self.task.columns, self.counts.per_column(), strict=True):
+                words = ", ".join(f"{n} {_number(e.value)}" for n, e in scores.items())
+                yield f"{shown(column)}: {words}"
+
+
+def _with_ends(counts: RegressionCounts, name: str) -> str:
+    return interval_words(counts.values()[name], counts.intervals().get(name))
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"

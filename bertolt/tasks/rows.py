@@ -1,0 +1,150 @@
+"""Files read for a task, and rows encoded for it: the same way for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.base.console import counting, say
+from bertolt.base.errors import UsageError
+from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
+from bertolt.data.tokens import encode_once
+from bertolt.tasks.base import Reading, Task
+from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.registry import find_task, recognise
+from bertolt.tokenization import BertTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns the user names, and how the file is to be read.
+
+    Attributes:
+        text, text_pair, label: columns by role; None: found.
+        reading: how labels are written.
+        encoding: of the text kinds of file.
+        on_bad_row: what to do with a row that cannot be used.
+        keep: the user's own columns to keep.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    reading: Reading = field(default_factory=Reading)
+    encoding: str = "utf-8"
+    on_bad_row: OnBadRow = "drop"
+    keep: Sequence[str] = ()
+
+
+def read_for_task(
+    path: Path,
+    columns: Columns,
+    *,
+    task: type[Task] | str | None = None,
+    prefer: Mapping[str, Sequence[str]] | None = None,
+    need_label: bool = True,
+) -> tuple[Table, type[Task]]:
+    """Read a file for a task; where none is named, it is inferred from the columns, and said.
+
+    Args:
+        path: the file.
+        columns: as the user names them.
+        task: to read for; None: inferred.
+        prefer: columns of each role to take where nothing is named.
+        need_label: whether each row must have a label.
+
+    Raises:
+        DataError: the file, a column or a row cannot be used.
+        UsageError: no such task or encoding.
+    """
+    kind = find_task(task) if isinstance(task, str) else task
+    chosen: list[type[Task]] = []
+
+    def cells(sample: Sample) -> Cells:
+        inferred, why = (kind, "") if kind else recognise(sample, columns.reading)
+        chosen.append(inferred)
+        if why:
+            say(f"Task: {inferred.name} ({why}; --task names another)")
+        return inferred.cells(sample, columns.reading)
+
+    def check(example: Mapping[str, Any]) -> Any:
+        return chosen[0].check_row(example)
+
+    table = read_table(
+        path,
+        text=columns.text,
+        text_pair=columns.text_pair,
+        label=columns.label,
+        need_label=need_label,
+        prefer=prefer,
+        encoding=columns.encoding,
+        on_bad_row=columns.on_bad_row,
+        cells=cells,
+        check_row=check,
+        kinds=kind.kinds if kind else None,
+        keep=columns.keep,
+    )
+    return table, chosen[0]
+
+
+class _Examples(Sequence[Any]):
+    """The rows at some places of a table, by the roles that are encoded; read in slices."""
+
+    def __init__(self, table: Table, index: NDArray[np.int64]) -> None:
+        self._table = table
+        self._index = index
+        self._roles = [role for role in ("text", "text_pair") if role in table.roles]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, part: Any) -> Any:
+        if not isinstance(part, slice):
+            return self[part : part + 1][0]
+        rows = self._table.examples(self._index[part].tolist())
+        return [{role: row[role] for role in self._roles} for row in rows]
+
+
+def encode_rows(
+    task: Task, table: Table, index: NDArray[np.int64], tokenizer: BertTokenizer, limit: int
+) -> tuple[TaskRows, str]:
+    """Encode rows of a table with their targets, or take them from the cache; and which of both.
+
+    Raises:
+        DataError: a row has what training never had.
+    """
+    task.check(table)
+
+    def encode(chunk: list[Any]) -> Any:
+        return task.encode(chunk, tokenizer, limit)
+
+    with counting("Tokenising", len(index)) as show:
+        encoded, origin = encode_once(
+            tokenizer,
+            _Examples(table, index),
+            limit,
+            progress=show,
+            encode=encode,
+            key=task.encoding,
+        )
+    targets = task.targets(table, index, encoded)
+    return TaskRows(table=table, index=index, encoded=replace(encoded, labels=targets)), origin
+
+
+def require_pair(table: Table, wanted: bool, flag: str = "--text-pair") -> None:
+    """Refuse a file without second texts for a model that was trained on pairs.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    if wanted and "text_pair" not in table.roles:
+        raise UsageError(
+            "the model answers pairs of texts, and no column holds the second ones",
+            place=table.path,
+            fix=f"name it with {flag}",
+        )

@@ -1,0 +1,51 @@
+"""Scores of labels as lines for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from bertolt.base.format import clean, plural, shorten
+from bertolt.metrics import ClassScore
+
+SHOWN_LABELS = 50
+"""Most labels of the printed table; files and the report have all of them."""
+
+
+def shown(name: str) -> str:
+    """A label made fit for one line."""
+    return clean(shorten(name, 30))
+
+
+def score_table(
+    title: str, labels: Sequence[str], scores: Sequence[ClassScore], unit: str = "rows"
+) -> Iterator[str]:
+    """Precision, recall and F1 of each label with 95% intervals."""
+    names = [shown(name) for name in labels[:SHOWN_LABELS]]
+    width = max(len(title), *map(_columns, names)) if names else len(title)
+    head = f"{title}{' ' * (width - len(title))}"
+    yield f"{head}  {'precision (95%)':<24}  {'recall (95%)':<24}  {'F1':<6}  {unit}"
+    for name, score in zip(names, scores, strict=False):
+        yield f"{name}{' ' * (width - _columns(name))}  {_score_columns(score)}"
+    if len(labels) > len(names):
+        yield f"… and {plural(len(labels) - len(names), f'more {title}')}"
+
+
+def interval_words(value: float | None, interval: tuple[float, float] | None) -> str:
+    """0.85 with its ends as "0.8500 (0.8300-0.8700)"."""
+    if value is None:
+        return "n/a"
+    return f"{value:.4f}" + (f" ({interval[0]:.4f}-{interval[1]:.4f})" if interval else "")
+
+
+def _columns(text: str) -> int:
+    """Columns that a text takes on a terminal: two for each wide character."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide
+
+
+def _score_columns(score: ClassScore) -> str:
+    f1 = "n/a" if score.f1 is None else f"{score.f1:.4f}"
+    precision = interval_words(score.precision, score.precision_interval)
+    recall = interval_words(score.recall, score.recall_interval)
+    return f"{precision:<24}  {recall:<24}  {f1:<6}  {score.support:,}"
