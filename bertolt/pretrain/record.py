@@ -149,22 +149,20 @@ def _headline(points: list[dict[str, Any]], entropy: float) -> dict[str, Any]:
 
 
 def _tiles(training: dict[str, Any], precision: str) -> list[dict[str, Any]]:
-    epochs, steps = training["epochs"], plural(training["steps"], "step")
-    passed = f"{number(epochs)} {'epoch' if epochs == 1 else 'epochs'}, {steps}"
-    rate = training["flops_per_second"]
+    epochs, rate = training["epochs"], training["flops_per_second"]
+    passed = f"{number(epochs)} {'epoch' if epochs == 1 else 'epochs'}"
     speed = f"{number(rate / 1e9)} GFLOP/s" if is_number(rate) else ""
-    notes = {
-        "Tokens trained on": ("tokens", "millions", passed),
-        "Tokens a second": ("tokens_per_second", "number", speed),
-        "Of the machine": (
-            *("peak_share", "whole percent"),
-            f"of its matrix products, in {precision}",
-        ),
-        "Filler": ("padding_share", "percent", "of the tokens computed"),
-    }
+    products = f"of its matrix products, in {precision}"
+    steps = plural(training["steps"], "step")
+    tiles = [
+        ("Tokens trained on", "tokens", "millions", f"{passed}, {steps}"),
+        ("Tokens a second", "tokens_per_second", "number", speed),
+        ("Of the machine", "peak_share", "whole percent", products),
+        ("Filler", "padding_share", "percent", "of the tokens computed"),
+    ]
     return [
         {"label": label, "value": training[name], "format": format, "note": note}
-        for label, (name, format, note) in notes.items()
+        for label, name, format, note in tiles
     ]
 
 
@@ -206,31 +204,28 @@ def _block(corpus: dict[str, Any]) -> dict[str, Any]:
 
 def _told(corpus: dict[str, Any]) -> list[dict[str, Any]]:
     """What the page says of the corpus: a name, the words, and a note."""
-
-    def counted(name: str, one: str = "") -> str:
-        return plural(corpus[name], one or name.removesuffix("s"))
-
-    measured = f"{counted('measured_tokens', 'token')} measured each time, with fixed masks"
-    found = [
-        ("Folder", corpus["folder"], corpus["fingerprint"][:12]),
-        (
-            *("Objective", corpus["objective"]),
-            f"sequences of up to {counted('max_length', 'token')}",
+    limit, measured = (plural(corpus[name], "token") for name in ("max_length", "measured_tokens"))
+    documents, held_out = (
+        plural(corpus[name], "document") for name in ("documents", "held_out_documents")
+    )
+    sentences = plural(corpus["sentences"], "sentence")
+    words = {
+        "Folder": (corpus["folder"], corpus["fingerprint"][:12]),
+        "Objective": (corpus["objective"], f"sequences of up to {limit}"),
+        "Trained on": (plural(corpus["tokens"], "token"), f"{documents} · {sentences}"),
+        "Held out": (
+            plural(corpus["held_out_tokens"], "token"),
+            f"{held_out} · {measured} measured each time, with fixed masks",
         ),
-        ("Trained on", counted("tokens"), f"{counted('documents')} · {counted('sentences')}"),
-        (
-            *("Held out", counted("held_out_tokens", "token")),
-            f"{counted('held_out_documents', 'document')} · {measured}",
-        ),
-        (
-            *("Single tokens", f"entropy {number(corpus['token_entropy'])}"),
+        "Single tokens": (
+            f"entropy {number(corpus['token_entropy'])}",
             "the loss of who knows how frequent tokens are, and no more",
         ),
-    ]
+    }
     if corpus["left_out"]:
-        note = "for which the last epoch had no room"
-        found.append(("Left out", counted("left_out", "pair"), note))
-    return [{"name": name, "value": value, "note": note} for name, value, note in found]
+        left = plural(corpus["left_out"], "pair")
+        words["Left out"] = (left, "for which the last epoch had no room")
+    return [{"name": name, "value": value, "note": note} for name, (value, note) in words.items()]
 
 
 def _sources(sources: list[dict[str, Any]]) -> dict[str, Any]:
