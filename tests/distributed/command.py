@@ -15,9 +15,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from bertolt import cli, evaluation
+from bertolt import cli
 from bertolt.base.distributed import is_restarted
 from bertolt.base.errors import DataError
+from bertolt.tasks import evaluation
 from bertolt.tokenization import BertTokenizer
 from bertolt.train import loop
 
