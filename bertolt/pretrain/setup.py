@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,13 +50,17 @@ class CorpusBatches:
     """The corpus as a `BatchSource`: each step is so many forward passes of packed sequences.
 
     Attributes:
-        data: the batches to train on.
+        corpus: they are read from.
+        shape: objective, max_length, rows of a pass, and whether words are masked whole.
+        data: all of them.
         steps: which of them make a step.
         masks: the share of masked tokens in each step.
         total_steps: of the whole run.
         world: the processes that share each step.
     """
 
+    corpus: Corpus
+    shape: Mapping[str, Any]
     data: Batches
     steps: Steps
     masks: MaskShare
@@ -76,8 +80,14 @@ class CorpusBatches:
             yield [replace(self.data.batch(place, share), stand_in=not own) for place, own in dealt]
 
     def describe(self) -> dict[str, Any]:
-        """How many steps there are."""
-        return {"steps": self.total_steps}
+        """The corpus, how it is read, and how many steps there are."""
+        return {
+            "steps": self.total_steps,
+            "corpus": self.corpus.manifest.fingerprint,
+            "objective": self.shape["objective"],
+            "max_length": self.shape["max_length"],
+            "--pass-tokens": self.shape["rows"],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +176,6 @@ def prepare(
     Raises:
         BertoltError: something in the corpus, the model or the options cannot be used.
     """
-    world = join()
     corpus = Corpus.open(shards)
     tokenizer = BertTokenizer.from_pretrained(corpus.tokenizer_folder)
     objective = options.objective or corpus.manifest.objective
@@ -180,28 +189,14 @@ def prepare(
     model, source, dropout = _model(options, tokenizer, objective, max_length)
     if isinstance(model, BertForPreTraining):
         model.next_sentence_weight = options.nsp_weight
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows, steps = _passes(options, max_length, device, world)
-    shape: dict[str, Any] = {
-        "objective": objective,
-        "max_length": max_length,
-        "rows": rows,
-        "whole_words": options.whole_words,
-    }
-    data = Batches(corpus.train, tokenizer, seed=options.seed, **shape)
-    total = _total(options, steps, data)
-    masks = MaskShare(options.mask, options.mask_end or options.mask, total)
-    batches = CorpusBatches(data=data, steps=steps, masks=masks, total_steps=total, world=world)
+    batches = _batches(corpus, tokenizer, options, objective, max_length)
+    data = batches.data
     counts = data.count_tokens()
-    held_out = _held_out(corpus, tokenizer, options, shape)
-    args = _arguments(options, model, total, evaluates=held_out is not None)
+    held_out = _held_out(batches, tokenizer, options)
+    args = _arguments(options, model, batches.total_steps, evaluates=held_out is not None)
+    origin = {"weights": "new" if options.model is None else source}
     # As it is saved: a file is compared by its content, and may have been moved.
-    config = {**model.config.to_dict(), **dropout}
-    settings: dict[str, Any] = {"weights": source if options.model else "new"}
-    settings |= _settings(options, args) | batches.describe()
-    settings |= {"corpus": corpus.manifest.fingerprint, "objective": objective}
-    settings |= {"max_length": max_length, "--pass-tokens": rows}
-    settings |= {f"config.{key}": config[key] for key in config}
+    shown = {f"config.{key}": value for key, value in (model.config.to_dict() | dropout).items()}
     trainer = Trainer(
         model,
         args,
@@ -209,7 +204,7 @@ def prepare(
         callbacks=callbacks,
         batches=batches,
         evaluate=None if held_out is None else _measuring(held_out),
-        settings=settings,
+        settings=origin | _settings(options, args) | batches.describe() | shown,
         store=start.store,
         precision=start.precision,
     )
@@ -234,6 +229,36 @@ def prepare(
             "a Chinese character is a word by itself"
         )
     return run
+
+
+def _batches(
+    corpus: Corpus,
+    tokenizer: BertTokenizer,
+    options: PretrainOptions,
+    objective: Objective,
+    max_length: int,
+) -> CorpusBatches:
+    """What the run trains on, and for how long."""
+    world = join()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows, steps = _passes(options, max_length, device, world)
+    shape: dict[str, Any] = {
+        "objective": objective,
+        "max_length": max_length,
+        "rows": rows,
+        "whole_words": options.whole_words,
+    }
+    data = Batches(corpus.train, tokenizer, seed=options.seed, **shape)
+    total = _total(options, steps, data)
+    return CorpusBatches(
+        corpus=corpus,
+        shape=shape,
+        data=data,
+        steps=steps,
+        masks=MaskShare(options.mask, options.mask_end or options.mask, total),
+        total_steps=total,
+        world=world,
+    )
 
 
 def _measuring(held_out: HeldOut) -> Callable[[Trainer], dict[str, float]]:
@@ -399,13 +424,14 @@ def _arguments(
 
 
 def _held_out(
-    corpus: Corpus, tokenizer: BertTokenizer, options: PretrainOptions, settings: dict[str, Any]
+    trained: CorpusBatches, tokenizer: BertTokenizer, options: PretrainOptions
 ) -> HeldOut | None:
-    shards = corpus.held_out
+    shards = trained.corpus.held_out
     if not shards:
         say("Caution: the corpus holds no text out, so there is no held-out loss")
         return None
-    settings = {**settings, "rows": max(HELD_OUT_ROWS, 2 * settings["max_length"])}
+    settings = dict(trained.shape)
+    settings["rows"] = max(HELD_OUT_ROWS, 2 * settings["max_length"])
     try:
         batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     except DataError as error:

@@ -28,28 +28,19 @@ from bertolt.train.saving import plain, require_same_settings
 from bertolt.train.trainer import Trainer
 
 
-class JobOptions(Protocol):
+class _Options(Protocol):
     """The options that every such command has."""
 
     @property
-    def out(self) -> Path:
-        """Folder of the run."""
-
+    def out(self) -> Path: ...
     @property
-    def overwrite(self) -> bool:
-        """Replace an earlier run."""
-
+    def overwrite(self) -> bool: ...
     @property
-    def resume(self) -> bool:
-        """Go on from the last checkpoint."""
-
+    def resume(self) -> bool: ...
     @property
-    def keep(self) -> int | Literal["best"]:
-        """Checkpoints to keep."""
-
+    def keep(self) -> int | Literal["best"]: ...
     @property
-    def precision(self) -> str:
-        """Number format."""
+    def precision(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +122,7 @@ class Outcome:
     interrupted: bool = False
 
 
-def run_job(work: Work, options: JobOptions, words: Sequence[str]) -> Outcome:
+def run_job(work: Work, options: _Options, words: Sequence[str]) -> Outcome:
     """Make a run, or what is left of it, with all that belongs around it.
 
     The result is put in place whole; then comes the report, and `complete.json` last.
@@ -166,8 +157,7 @@ def run_job(work: Work, options: JobOptions, words: Sequence[str]) -> Outcome:
             require_space(out, parameters, checkpoints=new, beside=work.room)
             folder.begin()
         world.wait()
-        with contextlib.suppress(TrainingError):  # it stays in the history
-            trainer.train(resume_from_checkpoint=start.checkpoint or False)
+        _train(trainer, start.checkpoint)
         # A signal from here on would lose what was trained: it waits until that is in place.
         with held_interrupts(terminate=True) as asked:
             measured = work.measure()
@@ -180,7 +170,7 @@ def run_job(work: Work, options: JobOptions, words: Sequence[str]) -> Outcome:
     return Outcome(history=history, metrics=metrics, interrupted=interrupted)
 
 
-def _start(folder: RunFolder, store: Store, options: JobOptions, world: World) -> Start:
+def _start(folder: RunFolder, store: Store, options: _Options, world: World) -> Start:
     """What is there to go on with; only with --overwrite is a complete result written anew."""
     complete, checkpoint, settings = None, None, dict[str, Any]()
     if folder.resume and not folder.overwrite:
@@ -206,7 +196,16 @@ def _start(folder: RunFolder, store: Store, options: JobOptions, world: World) -
     )
 
 
-def _new_checkpoints(trainer: Trainer, options: JobOptions) -> int:
+def _train(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train; a loss that is not finite stays in the history, for the command to decide."""
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint or False)
+    except TrainingError as error:
+        if error is not trainer.history.failure:
+            raise
+
+
+def _new_checkpoints(trainer: Trainer, options: _Options) -> int:
     """How many more checkpoints there will be at most, the one in the making included."""
     if trainer.args.save_strategy == "no":
         return 0

@@ -43,15 +43,14 @@ class BatchSource(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowBatches:
-    """Rows by their number, sampled anew each epoch.
+class _DataSetBatches:
+    """What the batches of both kinds of data sets are made with.
 
     Attributes:
-        data: a map-style data set.
+        data: the data set.
         args: how long to train, and in which order.
         batch_rows: rows of a batch, over all processes.
         collate: makes a batch of rows.
-        lengths: gives the tokens of each row, (N,).
         world: the processes that share each batch.
     """
 
@@ -59,8 +58,27 @@ class RowBatches:
     args: TrainingArguments
     batch_rows: int
     collate: Callable[[list[Any]], PackedBatch]
-    lengths: Callable[[Any], NDArray[np.int64]]
     world: World
+
+    def batches(self, step: Iterable[Any], read: Callable[[Any], list[Any]]) -> list[PackedBatch]:
+        """Of each batch of a step this process's share; a stand-in where none is left for it."""
+        batches = []
+        for items in step:
+            own = self.world.share(items)
+            batch = self.collate(read(own if len(own) else items[:1]))
+            batches.append(batch if len(own) else replace(batch, stand_in=True))
+        return batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowBatches(_DataSetBatches):
+    """Rows by their number, sampled anew each epoch.
+
+    Attributes:
+        lengths: gives the tokens of each row, (N,).
+    """
+
+    lengths: Callable[[Any], NDArray[np.int64]]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,14 +96,11 @@ class RowBatches:
     def after(self, step: int) -> Iterator[list[PackedBatch]]:
         """The batches of each step after step `step`, epoch after epoch, without end."""
         numbers = self._row_numbers(self._sampler(), step)
-        return ([self._batch(part) for part in parts] for parts in numbers)
+        return (self.batches(part, lambda own: take(self.data, own)) for part in numbers)
 
     def describe(self) -> dict[str, Any]:
         """How many rows there are."""
         return {"rows of the train_dataset": len(self.data)}
-
-    def _batch(self, numbers: NDArray[np.int64]) -> PackedBatch:
-        return own_batch(numbers, self.world, lambda own: self.collate(take(self.data, own)))
 
     def _row_numbers(self, sampler: BatchSampler, start: int) -> Iterator[list[NDArray[np.int64]]]:
         together = self.args.gradient_accumulation_steps
@@ -111,22 +126,12 @@ class RowBatches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamBatches:
+class StreamBatches(_DataSetBatches):
     """Rows that can only be read in their order, as often as there are steps to make.
-
-    Attributes:
-        data: an iterable data set.
-        args, batch_rows, collate, world: as of `RowBatches`.
 
     Raises:
         UsageError: an argument that would need the length of the stream.
     """
-
-    data: Any
-    args: TrainingArguments
-    batch_rows: int
-    collate: Callable[[list[Any]], PackedBatch]
-    world: World
 
     def __post_init__(self) -> None:
         args = self.args
@@ -158,14 +163,11 @@ class StreamBatches:
         read = self._rows_in_order()
         # What can only be read in its order is read again up to there, though no batch is made.
         next(itertools.islice(read, step, step), None)
-        return ([self._batch(part) for part in parts] for parts in read)
+        return (self.batches(part, list) for part in read)
 
     def describe(self) -> dict[str, Any]:
         """Nothing is known of its rows."""
         return {"rows of the train_dataset": "unknown"}
-
-    def _batch(self, rows: list[Any]) -> PackedBatch:
-        return own_batch(rows, self.world, lambda own: self.collate(list(own)))
 
     def _rows_in_order(self) -> Iterator[list[list[Any]]]:
         for epoch in itertools.count():
@@ -180,12 +182,6 @@ class StreamBatches:
                     f"the train_dataset gave no rows in epoch {epoch + 1}",
                     fix="give it an iterable that can be read more than once, or fewer max_steps",
                 )
-
-
-def own_batch(items: Any, world: World, make: Callable[[Any], PackedBatch]) -> PackedBatch:
-    """A batch of this process's share of a sequence; a stand-in where none is left for it."""
-    own = world.share(items)
-    return make(own) if len(own) else replace(make(items[:1]), stand_in=True)
 
 
 def is_stream(data: Any) -> bool:

@@ -236,12 +236,28 @@ def test_checkpoints_in_the_way(
     assert store.steps() == []
 
 
+def test_an_overwrite_that_is_killed_keeps_the_old_model_and_is_not_complete(
+    stopped: Run, wanted: Path, reviews_csv: Path, quick: Any, tmp_path: Path
+) -> None:
+    first = finetune(reviews_csv, quick(seed=7, save_every=3, keep_checkpoints=True)).out
+    old = content(first)
+    store = stopped(overwrite=True)
+    assert store.steps() == [4, 8], "no checkpoint of the other run"
+    left = {name: about for name, about in old.items() if name != "complete.json"}
+    assert {name: about for name, about in content(first).items() if name in old} == left
+    result = finetune(reviews_csv, quick(epochs=2, save_every=4, resume=True))
+    assert len(result.history.steps) == 16
+    assert same_weights(result.out, wanted)
+    assert names(first) == names(wanted)
+
+
 # ---- a run that is complete already ----
 
 
 def content(folder: Path) -> dict[str, tuple[int, bytes]]:
     """When each file was written, and what is in it."""
-    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    files = (path for path in folder.iterdir() if path.is_file())
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
 WORDS = ["--epochs", "2", "--batch-size", "8", "--lr", "3e-3", "--save-every", "4", "--resume"]
