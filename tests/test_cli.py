@@ -324,7 +324,7 @@ def test_a_base_model_has_no_trained_head(
     refused = bertolt(command[0], tiny_folder, *words)
     assert refused.code == 2
     assert "classifier.weight" in refused.err
-    assert "never been trained for classification" in refused.err
+    assert "never been trained for text-classification" in refused.err
     assert "bertolt finetune" in refused.err
 
 
@@ -553,7 +553,7 @@ def test_a_fault_of_ours_keeps_its_traceback(tuned: Path, monkeypatch: Any) -> N
 
 
 def test_the_library_raises_what_the_command_prints(tiny_folder: Path, reviews_csv: Path) -> None:
-    from bertolt.commands.answer import evaluate_file
+    from bertolt.commands.evaluate import evaluate_file
 
     with pytest.raises(CheckpointError, match="never been trained"):
         evaluate_file(str(tiny_folder), reviews_csv)

@@ -82,7 +82,7 @@ def test_to_learn_and_to_answer_does_not_import_a_compiler(tiny_folder: Path) ->
         "bertolt.train_step(model.train(), batch, bertolt.AdamW(model.parameters()))\n"
         f"tokenizer = bertolt.BertTokenizer.from_pretrained({str(tiny_folder)!r})\n"
         "from bertolt.tasks.predictor import Predictor\n"
-        "import bertolt.commands.answer\n"
+        "import bertolt.commands.predict\n"
         "assert len(list(Predictor(model.eval(), tokenizer).predict(['good film']))) == 1\n"
         "print([name for name in ('torch._dynamo', 'datasets') if name in sys.modules])"
     )

@@ -119,10 +119,14 @@ def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"labels are {names!r}, and must be a list of names")
     if values["majority_label"] not in names:
         raise ValueError(f"majority_label is {values['majority_label']!r}, and is no label")
+    golden = values.get("golden", [])
+    for entry in golden:
+        if sorted(entry["probabilities"]) != sorted(names):
+            raise ValueError(f"the golden text {entry['text']!r} has not one probability a label")
     return {
         **values,
         "columns": {"text": [values["text_column"]], "label": [values["label_column"]]},
-        "settings": {"majority": values["majority_label"]},
+        "settings": {"majority": values["majority_label"], "labels": names},
         "golden": [
             {
                 "example": {"text": entry["text"]},
@@ -132,7 +136,7 @@ def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
                     "probabilities": entry["probabilities"],
                 },
             }
-            for entry in values.get("golden", [])
+            for entry in golden
         ],
     }
 

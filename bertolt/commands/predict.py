@@ -262,6 +262,7 @@ class _Answering:
                 target.flush()
             if progress is not None:
                 progress(self.done)
+        write(None, None)
         target.flush()
         if cut:
             limit = self.predictor.max_length
@@ -274,11 +275,14 @@ class _Answering:
             yield {"text": question.text, **pair}
 
 
-Write = Callable[[_Asked, Prediction], None]
+Write = Callable[[_Asked | None, Prediction | None], None]
+"""Writes an answer; None, None when all are written."""
 
 
 def _json_writer(target: TextIO, predictor: Predictor) -> Write:
-    def write(question: _Asked, answer: Prediction) -> None:
+    def write(question: _Asked | None, answer: Prediction | None) -> None:
+        if question is None or answer is None:
+            return
         values: dict[str, Any] = {"row": question.row}
         values |= {} if question.kept is None else json.loads(question.kept)
         values["text"] = question.text
@@ -303,19 +307,27 @@ def _rounded(value: Any) -> Any:
 
 def _csv_writer(target: TextIO, predictor: Predictor) -> Write:
     rows = csv.writer(target, lineterminator="\n")
+    pair = ["text_pair"] if predictor.takes_pairs else []
     begun = False
 
-    def write(question: _Asked, answer: Prediction) -> None:
+    def begin(kept: Iterable[str] = ()) -> None:
         nonlocal begun
+        rows.writerow(["row", *kept, "text", *pair, *predictor.task.flat_names()])
+        begun = True
+
+    def write(question: _Asked | None, answer: Prediction | None) -> None:
+        if question is None or answer is None:
+            if not begun:
+                begin()
+            return
         kept = {} if question.kept is None else json.loads(question.kept)
-        pair = {} if question.pair is None else {"text_pair": question.pair}
-        text = question.text if isinstance(question.text, str) else " ".join(question.text)
-        cells = {"row": question.row, **kept, "text": text, **pair}
-        cells |= predictor.task.flat(answer.answer)
         if not begun:
-            rows.writerow(cells)
-            begun = True
-        rows.writerow([f"{c:.6f}" if isinstance(c, float) else c for c in cells.values()])
+            begin(kept)
+        text = question.text if isinstance(question.text, str) else " ".join(question.text)
+        cells = predictor.task.flat(answer.answer)
+        shown = [f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells]
+        second = [question.pair] if pair else []
+        rows.writerow([question.row, *kept.values(), text, *second, *shown])
 
     return write
 
@@ -323,7 +335,9 @@ def _csv_writer(target: TextIO, predictor: Predictor) -> Write:
 def _conll_writer(target: TextIO, predictor: Predictor) -> Write:
     """A word a line with its tag, and an empty line behind each text."""
 
-    def write(question: _Asked, answer: Prediction) -> None:
+    def write(question: _Asked | None, answer: Prediction | None) -> None:
+        if question is None or answer is None:
+            return
         for word, tag in predictor.task.tagged(answer.answer, {"text": question.text}):
             target.write(f"{word}\t{tag}\n")
         target.write("\n")

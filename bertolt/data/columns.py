@@ -17,7 +17,7 @@ OTHER_NAMES = {
     "text": (
         *("sentence", "review", "content", "comment", "body", "message", "tweet", "document"),
         *("title", "headline", "review_text", "review_body", "内容", "评论", "句子", "正文"),
-        *("tokens", "words"),
+        "tokens",
     ),
     "label": (
         *("sentiment", "class", "category", "target", "rating", "stars", "y", "polarity"),

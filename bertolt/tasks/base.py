@@ -237,8 +237,12 @@ class Task(abc.ABC):
         return answer
 
     @abc.abstractmethod
-    def flat(self, answer: Answer) -> dict[str, Any]:
-        """An answer as columns of a table; always the same columns."""
+    def flat_names(self) -> list[str]:
+        """The columns of a table of answers."""
+
+    @abc.abstractmethod
+    def flat(self, answer: Answer) -> list[Any]:
+        """An answer as the cells of those columns."""
 
     def tagged(self, answer: Answer, example: Example) -> Iterator[tuple[str, str]]:
         """The words of an example with their tags, for a file in the CoNLL format.

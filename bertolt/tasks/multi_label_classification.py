@@ -202,10 +202,15 @@ class MultiLabelClassification(Task):
         """The labels of the row."""
         return ", ".join(example["label"]) or NO_LABEL
 
-    def flat(self, answer: Answer) -> dict[str, Any]:
-        """The labels in one cell, and a column for the probability of each."""
-        shares = {f"p({name})": answer["probabilities"][name] for name in self.labels}
-        return {"labels": (self.separator or ";").join(answer["labels"]), **shares}
+    def flat_names(self) -> list[str]:
+        """The labels in one cell, and the probability of each."""
+        return ["labels", *(f"p({name})" for name in self.labels)]
+
+    def flat(self, answer: Answer) -> list[Any]:
+        """The same of an answer."""
+        shares = answer["probabilities"]
+        labels = (self.separator or ";").join(answer["labels"])
+        return [labels, *(shares[name] for name in self.labels)]
 
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """The scores of each label with its threshold."""

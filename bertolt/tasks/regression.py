@@ -163,10 +163,13 @@ class Regression(Task):
         """The numbers of the row."""
         return ", ".join(f"{number:.4g}" for number in example["label"])
 
-    def flat(self, answer: Answer) -> dict[str, Any]:
+    def flat_names(self) -> list[str]:
         """A column for each number."""
-        names = ["value"] if len(self.columns) == 1 else list(self.columns)
-        return dict(zip(names, self.numbers(answer), strict=True))
+        return ["value"] if len(self.columns) == 1 else list(self.columns)
+
+    def flat(self, answer: Answer) -> list[Any]:
+        """The numbers of an answer."""
+        return self.numbers(answer)
 
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """Predicted against true values, and residuals."""

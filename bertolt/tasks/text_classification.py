@@ -66,7 +66,9 @@ class TextClassification(Task):
     def restore(cls, config: BertConfig, settings: Mapping[str, Any]) -> Self:
         """Labels as the config names them."""
         names = names_of(config)
-        majority = settings.get("majority")
+        majority, before = settings.get("majority"), settings.get("labels")
+        if before is not None and list(names) != before:
+            raise ValueError(f"bertolt.json has the labels {before}, and config.json {list(names)}")
         if majority is not None and majority not in names:
             raise ValueError(f"the most frequent label, {majority!r}, is none of its labels")
         return cls(names, majority)
@@ -133,10 +135,14 @@ class TextClassification(Task):
         """The label of the row."""
         return str(example["label"])
 
-    def flat(self, answer: Answer) -> dict[str, Any]:
-        """The label, its probability, and a column for that of each label."""
-        shares = {f"p({name})": answer["probabilities"][name] for name in self.labels}
-        return {"label": answer["label"], "probability": answer["probability"], **shares}
+    def flat_names(self) -> list[str]:
+        """The label, its probability, and that of each label."""
+        return ["label", "probability", *(f"p({name})" for name in self.labels)]
+
+    def flat(self, answer: Answer) -> list[Any]:
+        """The same of an answer."""
+        shares = answer["probabilities"]
+        return [answer["label"], answer["probability"], *(shares[name] for name in self.labels)]
 
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """Confusions, and the scores of each label."""

@@ -281,10 +281,13 @@ class TokenClassification(Task):
             for start, end, label in sorted(spans)
         ]
 
-    def flat(self, answer: Answer) -> dict[str, Any]:
+    def flat_names(self) -> list[str]:
         """The spans in one cell."""
-        spans = [f"{s['start']}-{s['end']} {s['label']}" for s in answer["spans"]]
-        return {"spans": "; ".join(spans)}
+        return ["spans"]
+
+    def flat(self, answer: Answer) -> list[Any]:
+        """The same of an answer."""
+        return ["; ".join(f"{s['start']}-{s['end']} {s['label']}" for s in answer["spans"])]
 
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """The scores of each kind, and which are taken for which."""

@@ -74,9 +74,9 @@ def test_labels_are_encoded_by_the_map_of_training(tmp_path: Path) -> None:
 
 def test_encoding_follows_a_selection_of_rows(tmp_path: Path) -> None:
     table = table_of(tmp_path, "pos", "neg", "odd", "pos")
-    chosen = dataclasses.replace(table, dataset=table.dataset.select([3, 1]))
+    chosen = dataclasses.replace(table, data=table.data.take([3, 1]))
     assert encode_labels(chosen, LabelMap(("neg", "pos"))).tolist() == [1, 0]
-    chosen = dataclasses.replace(table, dataset=table.dataset.select([1, 2]))
+    chosen = dataclasses.replace(table, data=table.data.take([1, 2]))
     with pytest.raises(DataError, match="row 4"):
         encode_labels(chosen, LabelMap(("neg", "pos")))
 

@@ -7,7 +7,6 @@ import json
 import math
 from pathlib import Path
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -75,14 +74,11 @@ def test_every_text_kind_gives_the_same_rows(tmp_path: Path, name: str, packed: 
 
 def test_parquet_gives_the_same_rows_on_arrow(tmp_path: Path) -> None:
     table = read_table(parquet(tmp_path / "a.parquet", text=["fine", "poor"], label=["pos", "neg"]))
-    assert isinstance(table.dataset, datasets.Dataset)
-    assert table.dataset.column_names == ["row", "text", "label"]
-    assert [str(feature.dtype) for feature in table.dataset.features.values()] == [
-        "int64",
-        "string",
-        "string",
-    ]
-    assert table.dataset[1] == {"row": 2, "text": "poor", "label": "neg"}
+    assert isinstance(table.data, pa.Table)
+    assert table.data.column_names == ["row", "text", "label"]
+    assert [str(column.type) for column in table.data.columns] == ["int64", "string", "string"]
+    assert list(table.examples([1])) == [{"row": 2, "text": "poor", "label": "neg"}]
+    assert [row["row"] for row in table.examples()] == [1, 2]
 
 
 def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:

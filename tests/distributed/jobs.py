@@ -31,7 +31,9 @@ from bertolt.base.console import Stopped, stoppable
 from bertolt.base.distributed import join
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.encode import EncodedTexts
-from bertolt.tasks.evaluation import score
+from bertolt.tasks.evaluation import evaluate
+from bertolt.tasks.text_classification import TextClassification
+from tests.tasks.test_evaluation import rows_of
 
 Found = dict[str, Tensor]
 BATCH = 32  # 2 × 16, and three shares of 11, 11 and 10
@@ -180,14 +182,19 @@ def evaluation(count: int = ROWS, *, fsdp: bool = False) -> Found:
     metrics = trainer.evaluate()
     answers = trainer.predict(data)
     encoded = encode(data)
-    scores = score(
-        trainer.model, encoded, precision=trainer.precision, baseline_label=0, world=trainer.world
+    assert encoded.labels is not None
+    scores = evaluate(
+        trainer.model,
+        TextClassification(("LABEL_0", "LABEL_1"), "LABEL_0"),
+        rows_of(encoded, [f"LABEL_{label}" for label in encoded.labels]),
+        precision=trainer.precision,
+        world=trainer.world,
     )
     return {
         "metrics": torch.tensor([metrics[name] for name in sorted(metrics)]),
         "logits": torch.from_numpy(answers.predictions),
         "labels": torch.from_numpy(answers.label_ids),
-        "confusion": torch.from_numpy(scores.confusion.counts),
+        "confusion": torch.from_numpy(scores.scorer.confusion.counts),
         "loss": torch.tensor(scores.loss),
         "mistakes": torch.tensor([wrong.row for wrong in scores.mistakes]),
     }

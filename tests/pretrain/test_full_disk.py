@@ -83,7 +83,7 @@ def test_while_the_result_is_written(
     assert f"{settings.out / name}: cannot be written (No space left on device)" in said
     assert "fix: free some space; checkpoint-30 is there to resume from" in said
     assert "Traceback" not in said
-    assert ("Saved to" in said) == (name in ("report.html", "complete.json"))
+    assert ("Saved to" in said) == (name in ("run.json", "report.html", "complete.json"))
     assert not [path for path in settings.out.iterdir() if path.suffix == ".part"]
     store = Store(settings.out)
     assert store.steps() == [20, 30]

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bertolt.metrics import ConfusionMatrix
+from bertolt.commands.finetune.record import task_part
 from bertolt.pretrain.record import explain as explain_pretraining
 from bertolt.report import plain
 from bertolt.tasks.evaluation import Scores, WrongRow
-from bertolt.tasks.explain import explain
+from bertolt.tasks.page import label_rows
+from bertolt.tasks.text_classification import TextClassification
 
 HOSTILE = "<script>alert('x')</script>\"&\x00\x1b\u202e\u2028\ud800"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -23,28 +24,29 @@ Facts = dict[str, Any]
 
 def scored(names: Sequence[str], counts: Sequence[Sequence[int]], mistakes: int = 3) -> Scores:
     """Scores of these counts."""
-    confusion = ConfusionMatrix(len(names))
-    confusion.counts[:] = counts
-    wrong = [WrongRow(0.99 - i / 100, i, 0, len(names) - 1) for i in range(mistakes)]
-    majority = int(confusion.counts.sum(axis=1).argmax())
-    return Scores(
-        labels=names, confusion=confusion, loss=0.398, mistakes=wrong, baseline_label=majority
-    )
+    labels = tuple(names)
+    totals = [sum(row) for row in counts]
+    task = TextClassification(labels, labels[totals.index(max(totals))])
+    scorer = task.scorer()
+    scorer.confusion.counts[:] = counts
+    wrong = [
+        WrongRow(0.99 - i / 100, i, {"label": labels[-1], "probability": 0.99 - i / 100})
+        for i in range(mistakes)
+    ]
+    return Scores(task=task, scorer=scorer, loss=0.398, mistakes=wrong)
 
 
 def explained(
     scores: Scores | None, labels: Sequence[str] = ("negative", "positive"), text: str = "Sentence"
 ) -> Facts:
     """The parts of the facts that are particular to text classification."""
-    labels = scores.labels if scores else labels
-    classes = np.arange(len(labels))
-    return explain(
-        scores,
-        labels=labels,
-        train=classes.repeat(100),
-        held_out=classes.repeat(50),
-        row_of=lambda row: (f"{text} {row}", 1000 + row),
-    )
+    task = scores.task if scores else TextClassification(tuple(labels))
+    rows = np.ones(len(task.labels), dtype=np.int64)
+    examples = [
+        {"row": 1000 + wrong.row, "text": f"{text} {wrong.row}", "label": task.labels[0]}
+        for wrong in (scores.mistakes if scores else [])
+    ]
+    return task_part(task, scores, [label_rows(task.labels, 100 * rows, 50 * rows)], examples)
 
 
 def curve(steps: int) -> dict[str, list[float]]:

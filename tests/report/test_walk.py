@@ -244,10 +244,8 @@ def test_the_limit_of_training_holds(encoder: Path, tmp_path: Path) -> None:
 
     path = Path(shutil.copytree(encoder, tmp_path / "model"))
     contract = Contract(
-        text_column="text",
-        label_column="label",
-        labels=["LABEL_0", "LABEL_1"],
-        majority_label="LABEL_0",
+        task="text-classification",
+        columns={"text": ["text"], "label": ["label"]},
         max_length=6,
         library_version="0.1.0",
     )

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from bertolt import BertForSequenceClassification, PackingCollator
 from bertolt.data.encode import encode_texts
+from bertolt.data.load import Table
 from bertolt.metrics import ConfusionMatrix
 from bertolt.models.precision import FP32
-from bertolt.tasks.evaluation import Scores, WrongRow, majority, score
+from bertolt.tasks.evaluation import Scores, TaskRows, WrongRow, evaluate
+from bertolt.tasks.text_classification import TextClassification
 
 NAMES = ["bad", "fair", "good"]
+TASK = TextClassification(tuple(NAMES), "fair")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,22 @@ def rows(tiny_tokenizer: Any) -> Any:
     choose = np.random.default_rng(0)
     words = ["good", "bad", "the", "film", "was", "dull", "and", "fresh"]
     texts = [" ".join(choose.choice(words, choose.integers(1, 60))) for _ in range(200)]
-    return encode_texts(tiny_tokenizer, texts, 160, choose.choice(3, 200, p=[0.2, 0.5, 0.3]))
+    labels = choose.choice(3, 200, p=[0.2, 0.5, 0.3])
+    return rows_of(encode_texts(tiny_tokenizer, texts, 160, labels), [NAMES[i] for i in labels])
+
+
+def rows_of(encoded: Any, labels: list[str]) -> TaskRows:
+    data = pa.table({"row": range(len(labels)), "text": [""] * len(labels), "label": labels})
+    table = Table(
+        path="rows.csv",
+        data=data,
+        roles={"text": ["text"], "label": ["label"]},
+        columns=["text", "label"],
+        found={},
+        rows_read=len(labels),
+        dropped={},
+    )
+    return TaskRows(table=table, index=np.arange(len(labels)), encoded=encoded)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +65,21 @@ def plain(model: Any, rows: Any) -> tuple[np.ndarray[Any, Any], float]:
     """Probabilities (N, C) and the mean loss, one row at a time."""
     collate = PackingCollator()
     with torch.no_grad():
-        outputs = [model(collate([rows[index]])) for index in range(len(rows))]
+        outputs = [model(collate([rows.encoded[index]])) for index in range(len(rows))]
     shares = torch.cat([output.logits for output in outputs]).softmax(-1).numpy()
     return shares, float(np.mean([float(output.loss) for output in outputs]))
 
 
 @pytest.fixture(scope="module")
 def scores(model: Any, rows: Any) -> Scores:
-    return score(model, rows, precision=FP32, baseline_label=1, keep_mistakes=5)
+    return evaluate(model, TASK, rows, precision=FP32, keep_mistakes=5)
 
 
 def test_the_counts_are_those_of_one_row_at_a_time(scores: Scores, rows: Any, plain: Any) -> None:
     expected = ConfusionMatrix(3)
-    expected.update(plain[0].argmax(1), rows.labels)
-    assert scores.confusion.counts.tolist() == expected.counts.tolist()
-    assert scores.confusion.total() == 200
+    expected.update(plain[0].argmax(1), rows.encoded.labels)
+    assert scores.scorer.confusion.counts.tolist() == expected.counts.tolist()
+    assert scores.scorer.confusion.total() == 200
 
 
 def test_the_loss_is_the_mean_over_rows_whatever_the_batches(scores: Scores, plain: Any) -> None:
@@ -69,20 +88,20 @@ def test_the_loss_is_the_mean_over_rows_whatever_the_batches(scores: Scores, pla
 
 def test_the_surest_mistakes_come_first(scores: Scores, rows: Any, plain: Any) -> None:
     shares = plain[0]
-    wrong = np.flatnonzero(shares.argmax(1) != rows.labels)
+    wrong = np.flatnonzero(shares.argmax(1) != rows.encoded.labels)
     surest = sorted(shares[wrong].max(1), reverse=True)[:5]
-    found = [mistake.probability for mistake in scores.mistakes]
+    found = [mistake.weight for mistake in scores.mistakes]
     assert found == pytest.approx([float(share) for share in surest], abs=1e-5)
     for mistake in scores.mistakes:
-        assert mistake.probability == pytest.approx(float(shares[mistake.row].max()), abs=1e-5)
-        assert mistake.label == rows.labels[mistake.row]
-        assert mistake.predicted == shares[mistake.row].argmax() != mistake.label
+        assert mistake.weight == pytest.approx(float(shares[mistake.row].max()), abs=1e-5)
+        said = NAMES.index(mistake.answer["label"])
+        assert said == shares[mistake.row].argmax() != rows.encoded.labels[mistake.row]
 
 
 def test_the_mistakes_kept_do_not_grow_with_the_rows(model: Any, rows: Any) -> None:
-    found = score(model, rows, precision=FP32, baseline_label=0, keep_mistakes=2)
+    found = evaluate(model, TASK, rows, precision=FP32, keep_mistakes=2)
     assert len(found.mistakes) == 2
-    assert found.confusion.counts.shape == (3, 3)
+    assert found.scorer.confusion.counts.shape == (3, 3)
 
 
 _EVALUATE_IN_PARTS = """
@@ -90,7 +109,9 @@ import sys
 import numpy as np
 import bertolt
 from bertolt.data.encode import encode_texts
-from bertolt.tasks.evaluation import score
+from bertolt.tasks.text_classification import TextClassification
+from tests.tasks.test_evaluation import rows_of
+from bertolt.tasks.evaluation import evaluate
 from bertolt.models.precision import choose_precision
 import torch
 
@@ -106,8 +127,9 @@ precision = choose_precision("bf16", torch.device("cpu"))
 choose = np.random.default_rng(0)
 for part in range(10):
     texts = [" ".join(["film"] * n) for n in choose.integers(1, 120, 1000)]
-    rows = encode_texts(tokenizer, texts, 160, choose.integers(0, 2, 1000))
-    score(model, rows, precision=precision, baseline_label=0)
+    labels = choose.integers(0, 2, 1000)
+    rows = rows_of(encode_texts(tokenizer, texts, 160, labels), ["ab"[i] for i in labels])
+    evaluate(model, TextClassification(("a", "b"), "a"), rows, precision=precision)
     print(resident())
 """
 
@@ -128,34 +150,30 @@ def test_memory_does_not_grow_with_the_rows(tiny_folder: Path) -> None:
 
 
 def test_the_baseline_is_one_label_for_all(scores: Scores, rows: Any) -> None:
-    share, (low, high) = scores.baseline
-    assert share == np.mean(rows.labels == 1)
+    share, (low, high) = scores.scorer.baseline()
+    assert share == np.mean(rows.encoded.labels == 1)
     assert low < share < high
 
 
 def test_progress_is_told_up_to_the_last_row(model: Any, rows: Any) -> None:
     seen: list[int] = []
-    score(model, rows, precision=FP32, baseline_label=0, progress=seen.append)
+    evaluate(model, TASK, rows, precision=FP32, progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == 200
 
 
 def test_the_training_mode_is_as_before(model: Any, rows: Any) -> None:
     model.train()
-    score(model, rows, precision=FP32, baseline_label=0)
+    evaluate(model, TASK, rows, precision=FP32)
     assert model.training
     model.eval()
 
 
-def test_the_majority_is_the_first_of_the_most_frequent() -> None:
-    assert majority(np.array([2, 1, 1, 2, 0]), 3) == 1
-    assert majority(np.array([3, 3]), 5) == 3
-
-
 def made(counts: list[list[int]], labels: list[str], loss: float = 0.5) -> Scores:
-    confusion = ConfusionMatrix(len(labels))
-    confusion.counts += np.array(counts)
-    return Scores(labels=labels, confusion=confusion, loss=loss, mistakes=[], baseline_label=0)
+    task = TextClassification(tuple(labels), labels[0])
+    scorer = task.scorer()
+    scorer.confusion.counts += np.array(counts)
+    return Scores(task=task, scorer=scorer, loss=loss, mistakes=[])
 
 
 def test_as_plain_values() -> None:
@@ -196,4 +214,4 @@ def test_labels_cannot_spoil_the_table() -> None:
 
 
 def test_wrong_rows_are_ordered_by_how_sure_the_model_was() -> None:
-    assert max(WrongRow(0.5, 9, 1, 0), WrongRow(0.9, 1, 0, 1)).row == 1
+    assert max(WrongRow(0.5, 9, {}), WrongRow(0.9, 1, {})).row == 1

@@ -27,10 +27,9 @@ WORDS = ["good", "bad", "the", "film", "was", "very", "plot", "😀", "好", ""]
 
 def contract(**changes: Any) -> Contract:
     values: dict[str, Any] = {
-        "text_column": "review",
-        "label_column": "label",
-        "labels": ["neg", "pos"],
-        "majority_label": "pos",
+        "task": "text-classification",
+        "columns": {"text": ["review"], "label": ["label"]},
+        "settings": {"majority": "pos"},
         "max_length": 20,
         "library_version": "0.0",
     }
@@ -249,8 +248,9 @@ def test_frozen_weights_go_with_the_predictor(model: Any, tiny_tokenizer: Any) -
 
 def test_the_selftest_passes_on_its_own_answers(model: Any, tiny_tokenizer: Any) -> None:
     maker = Predictor(model, tiny_tokenizer, contract(), precision="fp32")
-    golden = maker.make_golden(["the film was good", "bad", ""])
-    assert [entry.text for entry in golden] == ["the film was good", "bad", ""]
+    texts = ["the film was good", "bad", ""]
+    golden = maker.make_golden([{"text": text} for text in texts])
+    assert [entry.example["text"] for entry in golden] == texts
     again = Predictor(model, tiny_tokenizer, contract(golden=golden), precision="fp32")
     assert again.selftest() == []
     assert maker.selftest() == [], "no golden texts, no faults"
@@ -260,8 +260,9 @@ def test_the_selftest_passes_on_its_own_answers(model: Any, tiny_tokenizer: Any)
 def test_the_selftest_tells_which_text_is_answered_otherwise(
     model: Any, tiny_tokenizer: Any, predictor: Predictor, share: float
 ) -> None:
-    good, other = predictor.make_golden(["good", "bad"])
-    off = dataclasses.replace(other, probabilities={"neg": share, "pos": 1 - share})
+    good, other = predictor.make_golden([{"text": "good"}, {"text": "bad"}])
+    answer = other.answer | {"probabilities": {"neg": share, "pos": 1 - share}}
+    off = dataclasses.replace(other, answer=answer)
     again = Predictor(model, tiny_tokenizer, contract(golden=[good, off]), precision="fp32")
     (fault,) = again.selftest()
     assert fault.startswith("golden text 2: ")
@@ -287,19 +288,45 @@ def test_a_head_that_was_never_trained(tiny_folder: Path) -> None:
     assert "finetune" in refused.value.fix
 
 
-def test_labels_that_do_not_agree(folder: Path) -> None:
-    contract(labels=["pos", "neg"]).write(folder)
+def test_labels_of_a_first_contract_that_do_not_agree(folder: Path) -> None:
+    first = {"text_column": "text", "label_column": "label", "labels": ["pos", "neg"]}
+    first |= {"majority_label": "pos", "max_length": 20, "library_version": "0.0"}
+    content = first | {"task": "sequence-classification"}
+    (folder / "bertolt.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=r"\['pos', 'neg'\].*\['neg', 'pos'\]"):
         Predictor.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
-def test_a_model_that_has_no_single_label_to_give(folder: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "answers"),
+    [
+        ("regression", {"values"}),
+        ("multi_label_classification", {"labels", "probabilities"}),
+        ("single_label_classification", {"label", "probability", "probabilities"}),
+    ],
+)
+def test_without_a_contract_the_problem_type_names_the_task(
+    folder: Path, kind: str, answers: set[str]
+) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"problem_type": kind}))
-    with pytest.raises(CheckpointError, match=kind.replace("_", " ")):
+    (prediction,) = Predictor.from_pretrained(folder).predict(["good"])
+    assert prediction.answer.keys() == answers
+
+
+@pytest.mark.parametrize("head", ["BertForQuestionAnswering", "BertForMultipleChoice"])
+def test_a_folder_of_another_head_is_refused(folder: Path, head: str) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"architectures": [head]}))
+    with pytest.raises(CheckpointError, match=head):
         Predictor.from_pretrained(folder)
+
+
+def test_one_text_is_no_list_of_texts(predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match="several texts"):
+        predictor.predict("two hours")
 
 
 def test_a_tokenizer_that_has_more_tokens_than_the_model(folder: Path) -> None:

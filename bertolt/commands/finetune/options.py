@@ -34,7 +34,7 @@ class FinetuneOptions:
     """Column of second texts, for pairs. Default: found where two names are those of a pair."""
     label: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the labels, or several with commas between them. Default: found by its name."""
-    label_separator: str | None = field(default=None, metadata=seen_in("training rows"))
+    label_separator: str | None = field(default=None, metadata=seen_in("task"))
     """What parts several labels in one cell, as ";"."""
     eval: Path | None = field(default=None, metadata=seen_in("evaluation rows"))
     """File with the rows to evaluate on, instead of holding some out."""

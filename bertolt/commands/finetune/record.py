@@ -11,7 +11,8 @@ from bertolt.commands.finetune.data import Prepared
 from bertolt.data.columns import FLAGS
 from bertolt.report import plain
 from bertolt.tasks.base import Task
-from bertolt.tasks.evaluation import Scores, TaskRows
+from bertolt.tasks.evaluation import Scores
+from bertolt.tasks.page import curve, headline, measure
 from bertolt.train.record import (
     curve_facts,
     evaluation_facts,
@@ -60,36 +61,51 @@ def run_facts(
         "data": _data(data),
         "training": _training(trainer, data),
     }
-    facts |= _task_part(scores, data)
+    train, held_out = data.train, data.eval
+    labels = data.task.data_blocks(train.table, train.index, held_out.table, held_out.index)
+    worst = [wrong.row for wrong in scores.mistakes] if scores else []
+    facts |= task_part(data.task, scores, labels, held_out.examples(worst) if worst else [])
     found: dict[str, Any] = plain(facts)
     return found
 
 
-def _task_part(scores: Scores | None, data: Prepared) -> dict[str, Any]:
-    """What the task shows: its scores, the worst answers, and the labels of the rows."""
-    train, held_out = data.train, data.eval
-    labels = data.task.data_blocks(train.table, train.index, held_out.table, held_out.index)
+def task_part(
+    task: Task,
+    scores: Scores | None,
+    labels: list[dict[str, Any]],
+    examples: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What the task shows: its scores, the worst answers, and the labels of the rows.
+
+    Args:
+        task: of the run.
+        scores: of the final model, or None.
+        labels: blocks on the labels of the rows.
+        examples: the rows of the worst answers.
+    """
+    part = unmeasured(task) if scores is None else scores.task.explain(scores.scorer)
     if scores is None:
-        nothing: dict[str, Any] = {
-            "headline": None,
-            "tiles": [],
-            "curves": [],
-            "blocks": [],
-            "cautions": [],
-        }
-        return {**nothing, "calm": [], "data_blocks": labels}
-    part = scores.task.explain(scores.scorer)
+        return part | {"data_blocks": labels}
     loss = {"label": "Evaluation loss", "value": scores.loss, "note": ""}
     return {
         **part,
         "tiles": [*part["tiles"], loss],
-        "blocks": [*part["blocks"], _mistakes(scores, held_out)],
+        "blocks": [*part["blocks"], _mistakes(scores, examples)],
         "data_blocks": labels,
     }
 
 
-def _mistakes(scores: Scores, rows: TaskRows) -> dict[str, Any]:
-    examples = rows.examples([wrong.row for wrong in scores.mistakes]) if scores.mistakes else []
+def unmeasured(task: Task) -> dict[str, Any]:
+    """The part of a run whose final model was not measured."""
+    primary = task.primary
+    curves = [curve(primary.name, primary.title, measure(None))] if primary.greater else []
+    nothing = headline(primary.title, measure(None), 0, None)
+    return {"headline": nothing, "curves": curves} | {
+        name: [] for name in ("tiles", "blocks", "cautions", "calm")
+    }
+
+
+def _mistakes(scores: Scores, examples: list[dict[str, Any]]) -> dict[str, Any]:
     pairs = zip(scores.mistakes, examples, strict=True)
     return {
         "kind": "mistakes",

@@ -19,7 +19,10 @@ from bertolt.commands.finetune.run import finetune
 FREE = {"keep_checkpoints", "out", "overwrite", "resume", "save_every", "shard"}
 OTHER: dict[str, Any] = {
     "model": "encoder",
+    "task": "multi-label-classification",
     "text": "second",
+    "text_pair": "second",
+    "label_separator": ";",
     "label": "turned",
     "eval": "others.csv",
     "encoding": "latin-1",

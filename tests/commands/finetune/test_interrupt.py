@@ -95,9 +95,9 @@ def test_while_saving_it_waits(
 @pytest.mark.parametrize(
     "where",
     [
-        "bertolt.commands.finetune.data.read_table",
-        "bertolt.commands.finetune.data.encode_once",
-        "bertolt.commands.finetune.run.BertForSequenceClassification.from_pretrained",
+        "bertolt.tasks.rows.read_table",
+        "bertolt.tasks.rows.encode_once",
+        "bertolt.models.heads.BertForSequenceClassification.from_pretrained",
         "bertolt.train.job.require_space",
     ],
 )

@@ -142,7 +142,7 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_model(
     def full(record: Any, path: Path) -> None:
         raise BertoltError("cannot be written", place=str(path), fix="free some space")
 
-    monkeypatch.setattr("bertolt.commands.finetune.run.write_report", full)
+    monkeypatch.setattr("bertolt.train.job.write_report", full)
     refused = finetune_command(reviews_csv)
     assert refused.code == 2
     assert "Saved to" in refused.err

@@ -399,7 +399,7 @@ def test_the_command_exits_with_143_wherever_it_is(
     def asked(*_: Any, **__: Any) -> Any:
         terminate()
 
-    monkeypatch.setattr("bertolt.commands.finetune.data.encode_once", asked)
+    monkeypatch.setattr("bertolt.tasks.rows.encode_once", asked)
     said = finetune_command(reviews_csv)
     assert said.code == 143
     assert names(tmp_path) == set()

@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_model_and_another_does_not(
 
 def test_it_learns(result: FinetuneResult) -> None:
     assert result.scores is not None
-    assert result.scores.confusion.accuracy() > 0.8
+    assert result.scores.to_dict()["accuracy"] > 0.8
     assert result.history.steps[-1].loss < 0.2 * result.history.steps[0].loss
 
 
@@ -181,7 +181,9 @@ def test_the_metrics_are_those_of_the_last_weights(result: FinetuneResult) -> No
     assert np.sum(measured["confusion"]) == 16
 
 
-def test_evaluations_while_training_reach_the_callbacks(recorder: Recorder) -> None:
+def test_evaluations_while_training_reach_the_callbacks(
+    result: FinetuneResult, recorder: Recorder
+) -> None:
     assert [step for step, _ in recorder.evaluations] == list(range(8, 81, 8))
     assert set(recorder.evaluations[0][1]) == {"eval_loss", "eval_accuracy", "eval_f1_macro"}
     assert recorder.ended == 1
@@ -202,8 +204,9 @@ def test_the_resolved_arguments_say_what_was_found(
 
 def test_the_contract_holds_for_the_saved_model(result: FinetuneResult) -> None:
     contract = read_json(result.out / "bertolt.json")
-    assert contract["labels"] == ["neg", "pos"]
-    assert contract["text_column"] == "review"
+    assert contract["task"] == "text-classification"
+    assert contract["columns"] == {"text": ["review"], "label": ["label"]}
+    assert "labels" not in contract, "they stand once, in config.json"
     assert contract["max_length"] == 160
     assert len(contract["golden"]) == 3
     assert Predictor.from_pretrained(result.out, precision="fp32").selftest() == []
@@ -413,8 +416,8 @@ def test_number_labels_are_in_the_order_of_their_values(
 ) -> None:
     rows = [(f"a film {number}", number % 11) for number in range(110)]
     assert finetune_command(write_csv(rows)).code == 0
-    labels = read_json(tmp_path / "out" / "bertolt.json")["labels"]
-    assert labels == [str(number) for number in range(11)]
+    labels = read_json(tmp_path / "out" / "config.json")["id2label"]
+    assert labels == {str(number): str(number) for number in range(11)}
 
 
 @pytest.mark.parametrize("suffix", [".csv.gz", ".tsv", ".json", ".jsonl", ".parquet"])
@@ -512,7 +515,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_model(
     def broken(record: object, path: Path) -> None:
         raise RuntimeError("no pen")
 
-    monkeypatch.setattr("bertolt.commands.finetune.run.write_report", broken)
+    monkeypatch.setattr("bertolt.train.job.write_report", broken)
     with pytest.raises(RuntimeError, match="no pen"):
         finetune(write_csv(good_rows), quick())
     assert (tmp_path / "out" / "model.safetensors").is_file()
