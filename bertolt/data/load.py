@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.cells import Cell, label_cell, text_cell
@@ -102,6 +104,10 @@ class Table:
     def labels(self) -> list[Any]:
         """The labels, in order; none without a label column."""
         return self.data["label"].to_pylist() if "label" in self.roles else []
+
+    def labels_at(self, index: NDArray[np.int64]) -> list[Any]:
+        """The labels of the rows at these places."""
+        return list(self.data["label"].take(pa.array(index)).to_pylist())
 
     def examples(self, index: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
         """The rows as plain values by role, all or those at the places of `index`, in its order."""

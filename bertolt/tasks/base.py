@@ -109,6 +109,11 @@ class Task(abc.ABC):
     primary: ClassVar[Primary]
     head: ClassVar[type[PreTrainedModel]]
     """The class of the model that learns it."""
+    worst: ClassVar[tuple[str, str]] = (
+        "Most confident mistakes",
+        "Held-out rows on which the model was surest and wrong. Look for wrong labels first.",
+    )
+    """What the page calls the worst answers, and how it leads to them."""
     kinds: ClassVar[Mapping[str, str]] = {}
     """Endings of file names, beside the usual ones, that are read when the task is asked for."""
 

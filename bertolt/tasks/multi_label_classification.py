@@ -43,6 +43,10 @@ class MultiLabelClassification(Task):
     name: ClassVar[str] = "multi-label-classification"
     primary: ClassVar[Primary] = Primary(name="f1_micro", title="Micro F1")
     head: ClassVar[Any] = BertForSequenceClassification
+    worst: ClassVar[tuple[str, str]] = (
+        "Worst answers",
+        "Held-out rows with the most labels wrong, by how sure the model was of them.",
+    )
 
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
@@ -78,7 +82,7 @@ class MultiLabelClassification(Task):
     @classmethod
     def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
         """Labels in the order of their columns, or by spelling."""
-        sets = [table.labels[row] for row in train.tolist()]
+        sets = table.labels_at(train)
         names = {name for labels in sets for name in labels}
         place = f"{table.path}, column {table.label_column!r}"
         if not names:

@@ -375,7 +375,7 @@ def histogram(title: str, label: str, values: NDArray[np.float64]) -> Block:
     }
 
 
-def spans(counts: Any) -> dict[str, Any]:
+def spans(counts: Any, rows_scored: int) -> dict[str, Any]:
     """The page's part on marked spans: F1, each kind, and which are taken for which."""
     values, ends, overall = counts.values(), counts.intervals(), counts.overall()
     f1 = measure(values["f1"], ends["f1"])
@@ -400,7 +400,7 @@ def spans(counts: Any) -> dict[str, Any]:
         blocks.append(table | {"id": "confusion", "title": "Confusions", "nav": "Confusions"})
     none = not overall.predicted
     return {
-        "headline": headline("F1 of spans", f1, overall.support, None, unit="true span"),
+        "headline": headline("F1 of spans", f1, rows_scored, None),
         "tiles": tiles,
         "curves": [curve("f1", "F1 of spans", f1)],
         "blocks": blocks,

@@ -40,6 +40,10 @@ class Regression(Task):
     name: ClassVar[str] = "regression"
     primary: ClassVar[Primary] = Primary(name="rmse", title="RMSE", greater=False)
     head: ClassVar[Any] = BertForSequenceClassification
+    worst: ClassVar[tuple[str, str]] = (
+        "Largest errors",
+        "Held-out rows whose answers are furthest from the truth. Look for wrong numbers first.",
+    )
 
     columns: tuple[str, ...]
     means: tuple[float, ...]
@@ -69,7 +73,7 @@ class Regression(Task):
     @classmethod
     def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
         """Mean and spread of the training rows."""
-        values = np.array([table.labels[row] for row in train.tolist()], dtype=np.float64)
+        values = np.array(table.labels_at(train), dtype=np.float64)
         columns = table.roles["label"]
         for column, numbers in zip(columns, values.T, strict=True):
             if len(set(numbers.tolist())) < 2:

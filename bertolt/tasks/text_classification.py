@@ -57,7 +57,7 @@ class TextClassification(Task):
     @classmethod
     def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
         """Labels by value if all are numbers, else by spelling."""
-        labels = [table.labels[row] for row in train.tolist()] if len(train) else table.labels
+        labels = table.labels_at(train) if len(train) else table.labels
         names = label_map(labels, place=f"{table.path}, column {table.label_column!r}").names
         counts = np.bincount(LabelMap(names).encode(labels), minlength=len(names))
         return cls(names, names[int(counts.argmax())])
@@ -81,8 +81,11 @@ class TextClassification(Task):
 
     @classmethod
     def strata(cls, table: Table) -> NDArray[np.int64]:
-        """Rows by label."""
-        return np.unique(np.array(table.labels, dtype=object), return_inverse=True)[1]
+        """Rows by label; a column that is no label is refused before it is split."""
+        labels = table.labels
+        return label_map(labels, place=f"{table.path}, column {table.label_column!r}").encode(
+            labels
+        )
 
     def config_changes(self) -> dict[str, Any]:
         """The labels, and that each text has one."""

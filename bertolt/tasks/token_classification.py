@@ -58,6 +58,10 @@ class TokenClassification(Task):
     name: ClassVar[str] = "token-classification"
     primary: ClassVar[Primary] = Primary(name="f1", title="F1 of spans")
     head: ClassVar[Any] = BertForTokenClassification
+    worst: ClassVar[tuple[str, str]] = (
+        "Worst answers",
+        "Held-out texts with the most spans wrong or missed. Look for wrong tags first.",
+    )
     kinds: ClassVar[Mapping[str, str]] = {".txt": "conll"}
 
     labels: tuple[str, ...]
@@ -112,7 +116,7 @@ class TokenClassification(Task):
     @classmethod
     def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
         """Kinds in the order of their spelling; says which scheme the tags are in."""
-        values = [table.labels[row] for row in train.tolist()]
+        values = table.labels_at(train)
         scheme = _scheme(table, values)
         if scheme == "spans":
             kinds = sorted({span["label"] for spans in values for span in spans})
@@ -155,9 +159,8 @@ class TokenClassification(Task):
     def check(self, table: Table) -> None:
         """Refuse tags in another scheme, and kinds that training never had."""
         known = set(map(_kind_of(self.scheme), self.labels))
-        for place, example in enumerate(table.examples()):
-            row = table.data["row"][place].as_py()
-            where = f"{table.path}, row {row}, column {table.label_column!r}"
+        for example in table.examples():
+            where = f"{table.path}, row {example['row']}, column {table.label_column!r}"
             try:
                 marks = marks_of(example, self.scheme)
             except (UsageError, DataError) as error:
@@ -292,7 +295,7 @@ class TokenClassification(Task):
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """The scores of each kind, and which are taken for which."""
         assert isinstance(scorer, TagScorer)
-        return page.spans(scorer.counts)
+        return page.spans(scorer.counts, scorer.rows)
 
     def data_blocks(
         self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
@@ -360,12 +363,14 @@ class TagScorer(Scorer):
 
     Attributes:
         counts: by kind, and which kinds are taken for which.
+        rows: that were counted.
     """
 
     shown = ("f1", "precision", "recall")
 
     def __init__(self, scheme: str) -> None:
         self.counts = SpanCounts()
+        self.rows = 0
         self._scheme = scheme
 
     def add(self, answer: Answer, example: Example) -> float:
@@ -373,6 +378,7 @@ class TagScorer(Scorer):
         true = [(m.start, m.end, m.kind) for m in marks_of(example, self._scheme)]
         said = [(s["start"], s["end"], s["label"]) for s in answer["spans"]]
         words = [(start, end) for start, end, _ in answer["words"]]
+        self.rows += 1
         marks = [Mark(*span) for span in true]
         self.counts.update(
             said,
@@ -384,11 +390,12 @@ class TagScorer(Scorer):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The counts."""
-        return self.counts.state()
+        return self.counts.state() | {"rows": np.array([self.rows])}
 
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add counts."""
         self.counts.merge(state)
+        self.rows += int(state["rows"][0])
 
     def values(self) -> dict[str, Any]:
         """Precision, recall and F1 of spans, of all and of each kind."""
@@ -396,6 +403,7 @@ class TagScorer(Scorer):
         return {
             **values,
             "accuracy": values["token_accuracy"],
+            "rows": self.rows,
             **{f"{name}_interval": ends for name, ends in self.counts.intervals().items()},
             "per_type": {kind: vars(score) for kind, score in self.counts.per_type().items()},
             "confused": [

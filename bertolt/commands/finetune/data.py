@@ -90,9 +90,9 @@ def _part(
 ) -> tuple[Task, NDArray[np.int64], NDArray[np.int64], Table, str]:
     reading = Reading(label_separator=options.label_separator)
     everything = np.arange(len(table))
-    # The label space is that of the training rows alone, before the other rows are looked at.
-    task = kind.infer(table, everything, reading)
     if options.eval is not None:
+        # The label space is that of the training rows alone, before the other file is looked at.
+        task = kind.infer(table, everything, reading)
         other, _ = read_for_task(options.eval, _columns(options), task=kind, prefer=table.roles)
         tell_table(other)
         require_pair(other, "text_pair" in table.roles)

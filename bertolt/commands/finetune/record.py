@@ -24,7 +24,6 @@ from bertolt.train.trainer import Trainer
 
 _SHOWN_ROWS = 20
 _SHOWN_TEXT = 2000
-_MISTAKES = "Held-out rows on which the model was surest and wrong. Look for wrong labels first."
 _BINS = 40
 
 
@@ -110,9 +109,9 @@ def _mistakes(scores: Scores, examples: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "kind": "mistakes",
         "id": "mistakes",
-        "title": "Most confident mistakes",
+        "title": scores.task.worst[0],
         "nav": "Mistakes",
-        "lead": _MISTAKES if scores.mistakes else "",
+        "lead": scores.task.worst[1] if scores.mistakes else "",
         "items": [_mistake(scores.task, wrong.answer, example) for wrong, example in pairs],
     }
 
