@@ -1,0 +1,339 @@
+"""Laws that hold for every task: one suite, a case or two for each task."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from bertolt import BertConfig, Predictor
+from bertolt.base.errors import DataError
+from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.run import finetune
+from bertolt.models.precision import FP32
+from bertolt.report import read_facts
+from bertolt.tasks.base import TASKS, Output, Reading, Task, difference, is_finite
+from bertolt.tasks.evaluation import Gathered, TaskRows, evaluate
+from bertolt.tasks.registry import SHIPPED, find_task
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task
+
+WORDS = ["good", "bad", "the", "film", "was", "dull", "fresh", "plot", ",", ".", "warm", "cold"]
+LIMIT = 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file of a task: how its rows are made, and one that training never had."""
+
+    task: str
+    row: Callable[[random.Random, str], dict[str, Any]]
+    unseen: dict[str, Any] | None
+
+
+def _tagged(choose: random.Random, text: str) -> dict[str, Any]:
+    words = [*text.split(), "xyz"]
+    tags = ["O"] * len(words)
+    start = choose.randrange(len(words))
+    kind = choose.choice(["PER", "LOC"])
+    tags[start] = f"B-{kind}"
+    if start + 1 < len(words):
+        tags[start + 1] = f"I-{kind}"
+    return {"tokens": words, "tags": tags}
+
+
+def _marked(choose: random.Random, text: str) -> dict[str, Any]:
+    word = choose.choice(text.split())
+    start = text.index(word)
+    span = {"start": start, "end": start + len(word), "label": choose.choice(["A", "B"])}
+    return {"text": text, "spans": [span]}
+
+
+CASES = {
+    "labels": Case(
+        "text-classification",
+        lambda choose, text: {"text": text, "label": choose.choice(["bad", "fair", "good"])},
+        {"text": "good", "label": "odd"},
+    ),
+    "pairs": Case(
+        "text-classification",
+        lambda choose, text: {
+            "premise": text,
+            "hypothesis": text[: len(text) // 2] + " film",
+            "label": choose.choice(["yes", "no"]),
+        },
+        {"premise": "good", "hypothesis": "bad", "label": "odd"},
+    ),
+    "several labels": Case(
+        "multi-label-classification",
+        lambda choose, text: {
+            "text": text,
+            "labels": sorted(choose.sample(["a", "b", "c"], choose.randrange(4))),
+        },
+        {"text": "good", "labels": ["odd"]},
+    ),
+    "numbers": Case(
+        "regression",
+        lambda choose, text: {"text": text, "rating": choose.uniform(-40, 90)},
+        None,
+    ),
+    "tags": Case("token-classification", _tagged, {"tokens": ["good"], "tags": ["B-ODD"]}),
+    "spans": Case(
+        "token-classification",
+        _marked,
+        {"text": "good film", "spans": [{"start": 0, "end": 4, "label": "ODD"}]},
+    ),
+}
+
+
+class Given(NamedTuple):
+    """A case with its file read and encoded, and a model with random weights."""
+
+    case: Case
+    path: Path
+    task: Task
+    rows: TaskRows
+    predictor: Predictor
+
+
+def text_of(choose: random.Random) -> str:
+    return " ".join(choose.choice(WORDS) for _ in range(choose.randrange(2, 25)))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def written(folder: Path, case: Case, count: int = 60, seed: int = 0) -> Path:
+    choose = random.Random(seed)
+    rows = [case.row(choose, text_of(choose)) for _ in range(count)]
+    return write(folder / f"rows-{seed}.jsonl", rows)
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def given(
+    request: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_config: Any,
+    tiny_tokenizer: Any,
+    randomised: Any,
+) -> Given:
+    case = CASES[request.param]
+    path = written(tmp_path_factory.mktemp("case"), case)
+    table, kind = read_for_task(path, Columns())
+    everything = np.arange(len(table))
+    task = kind.infer(table, everything, Reading())
+    rows, _ = encode_rows(task, table, everything, tiny_tokenizer, LIMIT)
+    model = randomised(task.head(tiny_config(**task.config_changes())), std=0.3)
+    predictor = Predictor(model, tiny_tokenizer, task=task, precision="fp32")
+    predictor.max_length = LIMIT
+    return Given(case, path, task, rows, predictor)
+
+
+def test_every_task_has_a_case() -> None:
+    assert {case.task for case in CASES.values()} == {task.name for task in SHIPPED}
+    assert {task.name for task in SHIPPED} <= TASKS.keys()
+
+
+def test_the_columns_say_which_task_it_is(given: Given) -> None:
+    assert given.task.name == given.case.task
+
+
+def perfect(given: Given) -> list[Output]:
+    """What a model would give that knows every target."""
+    encoded, classes = given.rows.encoded, len(given.predictor.labels)
+    labels = np.asarray(encoded.labels)
+    outputs = labels
+    if labels.dtype.kind == "i":
+        outputs = np.zeros((len(labels), classes))
+        known = labels >= 0
+        outputs[known] = np.eye(classes)[labels[known]]
+    parts: list[Output] = []
+    for example in range(encoded.examples):
+        windows = np.flatnonzero(encoded.window_examples == example)
+        spans = [slice(encoded.offsets[w], encoded.offsets[w + 1]) for w in windows]
+        per_token = encoded.places is not None
+        chosen = [outputs[s] for s in spans] if per_token else [outputs[w] for w in windows]
+        places = [encoded.place_of(int(w)) for w in windows] if per_token else []
+        parts.append(Output(chosen, places))
+    return parts
+
+
+def test_oracle(given: Given) -> None:
+    """Perfect outputs, decoded and scored, are perfect answers."""
+    scorer = given.task.scorer()
+    examples = given.rows.examples(range(len(given.rows)))
+    wrong = [
+        scorer.add(given.task.decode(output, example), example)
+        for output, example in zip(perfect(given), examples, strict=True)
+    ]
+    value = scorer.values()[given.task.primary.name]
+    assert value == pytest.approx(1.0 if given.task.primary.greater else 0.0, abs=1e-5)
+    assert max(wrong) == pytest.approx(0.0, abs=1e-5)
+
+
+def answers(given: Given, examples: list[Any]) -> list[Any]:
+    return [prediction.answer for prediction in given.predictor.predict(examples)]
+
+
+def inputs(given: Given, count: int = 20) -> list[dict[str, Any]]:
+    rows = given.rows.examples(range(count))
+    return [{role: row[role] for role in ("text", "text_pair") if role in row} for row in rows]
+
+
+def test_packing(given: Given) -> None:
+    """An answer does not depend on its neighbours."""
+    examples = inputs(given)
+    together = answers(given, examples)
+    for example, answer in zip(examples, together, strict=True):
+        (alone,) = answers(given, [example])
+        assert difference(answer, alone) < 1e-4
+
+
+def test_window(given: Given, tiny_tokenizer: Any) -> None:
+    """A text that fits is answered alike whatever the limit; one that does not is accounted for."""
+    examples = inputs(given)
+    before = answers(given, examples)
+    wide = copy.copy(given.predictor)
+    wide.max_length = 160
+    fits = [prediction.tokens <= LIMIT for prediction in given.predictor.predict(examples)]
+    after = [prediction.answer for prediction in wide.predict(examples)]
+    assert any(fits)
+    for same, one, other in zip(fits, before, after, strict=True):
+        assert not same or difference(one, other) < 1e-4
+    long = " ".join(WORDS * 6)
+    pair = {"text_pair": "good film"} if "text_pair" in examples[0] else {}
+    (narrow,) = given.predictor.predict([{"text": long, **pair}])
+    (whole,) = wide.predict([{"text": long, **pair}])
+    assert narrow.tokens == whole.tokens > LIMIT
+    words = whole.answer.get("words")
+    if words is None:
+        assert narrow.tokens_cut == narrow.tokens - LIMIT
+    else:
+        assert narrow.tokens_cut == 0
+        places = [(start, end) for start, end, _ in narrow.answer["words"]]
+        assert places == [(start, end) for start, end, _ in words], "each word once, in order"
+
+
+@pytest.mark.parametrize(
+    "text", ["好看的电影 good", "é́ film 👩‍🎬", "مرحبا bad", "  \u200b  x", "ΑΣ ǅ ﬁ film", "a" * 300]
+)
+def test_offset_and_every_script(given: Given, text: str) -> None:
+    """Every span names its own characters, whatever the script; every text has an answer."""
+    pair = {"text_pair": text} if "text_pair" in inputs(given, 1)[0] else {}
+    (answer,) = answers(given, [{"text": text, **pair}])
+    assert is_finite(answer)
+    for span in answer.get("spans", []):
+        assert text[span["start"] : span["end"]] == span["text"] != ""
+    for start, end, _ in answer.get("words", []):
+        assert 0 <= start < end <= len(text)
+
+
+def test_merge(given: Given) -> None:
+    """The scores of parts, merged, are the scores of all."""
+    examples = given.rows.examples(range(len(given.rows)))
+    said = answers(given, inputs(given, len(examples)))
+    whole = given.task.scorer()
+    parts = [given.task.scorer() for _ in range(3)]
+    for number, (answer, example) in enumerate(zip(said, examples, strict=True)):
+        whole.add(answer, example)
+        parts[number % 3].add(answer, example)
+    merged = given.task.scorer()
+    for part in parts:
+        merged.merge(part.state())
+    assert difference(merged.values(), whole.values()) < 1e-12
+
+
+def test_json(given: Given) -> None:
+    """Answers, settings and scores survive a file."""
+    for answer in answers(given, inputs(given)):
+        assert json.loads(json.dumps(given.task.public(answer))) == given.task.public(answer)
+        assert len(given.task.flat(answer)) == len(given.task.flat_names())
+    scores = evaluate(given.predictor.model, given.task, given.rows, precision=FP32)
+    values = scores.to_dict()
+    assert json.loads(json.dumps(values, allow_nan=False))["primary"] in values
+
+
+def test_the_label_space_comes_back(given: Given) -> None:
+    config: BertConfig = given.predictor.model.config
+    settings = json.loads(json.dumps(given.task.settings()))
+    assert type(given.task).restore(config, settings) == given.task
+    assert find_task(given.task.name) is type(given.task)
+
+
+def test_windows_come_in_any_order(given: Given) -> None:
+    gathered = Gathered(given.rows.encoded)
+    assert gathered._waiting == {}
+    assert given.rows.encoded.windows.sum() == len(given.rows.encoded)
+    assert given.rows.encoded.windows.min() >= 1
+
+
+def test_empty_and_one(given: Given) -> None:
+    assert answers(given, []) == []
+    assert len(answers(given, inputs(given, 1))) == 1
+
+
+def test_what_training_never_had_is_refused(
+    given: Given, tiny_folder: Path, tmp_path: Path
+) -> None:
+    if given.case.unseen is None:
+        pytest.skip("a number is never unknown")
+    held_out = write(tmp_path / "odd.jsonl", [given.case.unseen])
+    options = FinetuneOptions(model=str(tiny_folder), out=tmp_path / "out", eval=held_out)
+    with pytest.raises(DataError, match=r"(?i)odd") as refused:
+        finetune(given.path, options)
+    assert "row 1, column" in refused.value.place
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    given: Given, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, dict[str, Any]]:
+    """A fine-tuned model of the case, its held-out file, and what was measured."""
+    folder = tmp_path_factory.mktemp("tuned")
+    held_out = written(folder, given.case, count=24, seed=1)
+    options = FinetuneOptions(
+        model=str(tiny_folder),
+        out=folder / "out",
+        eval=held_out,
+        epochs=2,
+        batch_size=8,
+        lr=3e-3,
+        max_length=LIMIT,
+        precision="fp32",
+    )
+    torch.manual_seed(0)
+    return folder / "out", held_out, finetune(given.path, options).metrics["eval"]
+
+
+def test_contract(given: Given, tuned: tuple[Path, Path, dict[str, Any]]) -> None:
+    """After a reload evaluation, self-test, report and prediction agree with the run."""
+    out, held_out, measured = tuned
+    again = evaluate_file(str(out), held_out, precision="fp32")
+    assert difference(again.to_dict(), json.loads(json.dumps(measured))) < 1e-6
+    predictor = Predictor.from_pretrained(out, precision="fp32")
+    assert predictor.selftest() == []
+    assert predictor.contract is not None
+    assert predictor.contract.task == given.case.task
+    headline = read_facts(out)["headline"]
+    assert headline["value"] == pytest.approx(measured[given.task.primary.name] or 0.0)
+    assert headline["rows"] == 24
+    table, _ = read_for_task(held_out, Columns(), task=type(predictor.task))
+    scorer = predictor.task.scorer()
+    examples = list(table.examples())
+    asked = [{r: row[r] for r in ("text", "text_pair") if r in row} for row in examples]
+    for prediction, example in zip(predictor.predict(asked), examples, strict=True):
+        scorer.add(prediction.answer, example)
+    name = given.task.primary.name
+    assert difference(scorer.values()[name], measured[name]) < 1e-6
