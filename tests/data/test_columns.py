@@ -134,3 +134,50 @@ def test_an_only_column_is_the_text(tmp_path: Path) -> None:
     assert (table.texts, table.found) == (["fine", "poor"], {"text": "the only column"})
     with pytest.raises(DataError, match="surely the label"):
         read_table(path)
+
+
+# Pairs, and labels in several columns
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("sentence1", "sentence2"), ("Premise", "hypothesis"), ("question", "sentence")],
+)
+def test_pairs_are_found_by_their_usual_names(tmp_path: Path, first: str, second: str) -> None:
+    table = read_table(put(tmp_path, f"id,{first},{second},label", "1,a b,c d,x"))
+    assert table.roles == {"text": [first], "text_pair": [second], "label": ["label"]}
+    assert list(table.examples()) == [{"row": 2, "text": "a b", "text_pair": "c d", "label": "x"}]
+    assert table.found["text_pair"] == "by their names, a pair"
+
+
+def test_one_of_a_pair_that_is_named_is_a_text_alone(tmp_path: Path) -> None:
+    path = put(tmp_path, "premise,hypothesis,label", "a b,c d,x")
+    assert "text_pair" not in read_table(path, text="premise").roles
+    both = read_table(path, text="hypothesis", text_pair="premise")
+    assert (both.text_column, both.roles["text_pair"]) == ("hypothesis", ["premise"])
+
+
+def test_a_row_without_its_second_text_is_left_out(tmp_path: Path) -> None:
+    table = read_table(put(tmp_path, "text_a,text_b,label", "a,b,x", "a,,x"))
+    assert table.dropped == {"empty text_pair": [3]}
+
+
+def test_no_column_plays_two_roles(tmp_path: Path) -> None:
+    path = put(tmp_path, "text,label", "a,b")
+    with pytest.raises(UsageError, match="both the text and the second text"):
+        read_table(path, text="text", text_pair="text")
+
+
+def test_a_column_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    table = read_table(put(tmp_path, 'text,"a,b"', "x,1"), label="a,b")
+    assert (table.roles["label"], table.labels) == (["a,b"], ["1"])
+
+
+def test_own_columns_are_kept_beside(tmp_path: Path) -> None:
+    path = put(tmp_path, "id,text,when", "A-7,fine,2026", ",poor,")
+    kept = [row["kept"] for row in read_table(path, need_label=False, keep=["id"]).examples()]
+    assert kept == ['{"id": "A-7"}', '{"id": ""}']
+    everything = next(read_table(path, need_label=False, keep=["all"]).examples())
+    assert everything["kept"] == '{"id": "A-7", "when": "2026"}'
+    with pytest.raises(DataError, match="no column 'day' to keep"):
+        read_table(path, need_label=False, keep=["day"])

@@ -1,0 +1,132 @@
+"""Any number of labels: how they are written, thresholds, and scores as scikit-learn has them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from bertolt.base.errors import DataError
+from bertolt.models.config import BertConfig
+from bertolt.tasks.base import Output, Reading
+from bertolt.tasks.multi_label_classification import MultiLabelClassification
+from bertolt.tasks.rows import Columns, read_for_task
+
+FILES = {
+    "list.jsonl": ('{"text": "x", "labels": ["a", "b"]}\n{"text": "y", "labels": []}\n', {}),
+    "parted.csv": ("text,label\nx,a;b\ny,\n", {"reading": Reading(label_separator=";")}),
+    "flags.csv": ("text,b,a\nx,1,1\ny,0,0\n", {"label": "b,a"}),
+}
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_three_ways_to_write_several_labels(tmp_path: Path, name: str) -> None:
+    content, columns = FILES[name]
+    (tmp_path / name).write_text(content)
+    options = Columns(**columns)
+    table, kind = read_for_task(tmp_path / name, options)
+    assert kind is MultiLabelClassification
+    task = kind.infer(table, np.arange(2), options.reading)
+    assert sorted(task.labels) == ["a", "b"]
+    assert [sorted(labels) for labels in table.labels] == [["a", "b"], []]
+    assert table.dropped == {}
+    assert "1 no label" in task.counts(table, np.arange(2)), "the empty set is counted"
+    if name == "flags.csv":
+        assert task.labels == ("b", "a"), "in the order of their columns"
+
+
+def test_several_columns_that_hold_something_else_are_not_flags(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,a,b\nx,1,0.25\ny,0,7\n")
+    _, kind = read_for_task(tmp_path / "a.csv", Columns(label="a,b"))
+    assert kind.name == "regression"
+
+
+def test_a_row_with_something_else_is_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,a,b\nx,1,0\ny,0,2\nz,,1\n")
+    options = Columns(label="a,b")
+    table, _ = read_for_task(tmp_path / "a.csv", options, task="multi-label-classification")
+    assert table.dropped == {"label neither 0 nor 1": [3, 4]}
+
+
+def test_no_label_at_all_is_nothing_to_learn(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "labels": []}\n' * 3)
+    table, kind = read_for_task(tmp_path / "a.jsonl", Columns(), task="multi-label-classification")
+    with pytest.raises(DataError, match="no row of 3 has a label"):
+        kind.infer(table, np.arange(3), Reading())
+
+
+def test_a_split_leaves_training_one_row_of_each_label(tmp_path: Path) -> None:
+    rows = [
+        {"text": str(n), "labels": ["rare", "common"] if n == 3 else ["common"]} for n in range(9)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table, kind = read_for_task(tmp_path / "a.jsonl", Columns())
+    strata = kind.strata(table)
+    assert (strata == strata[3]).sum() == 1
+
+
+def scored(seed: int = 0, rows: int = 200) -> tuple[Any, np.ndarray[Any, Any], Any]:
+    choose = np.random.default_rng(seed)
+    task = MultiLabelClassification(tuple("abcd"), (0.5, 0.3, 0.7, 0.5))
+    true = choose.random((rows, 4)) < [0.5, 0.2, 0.4, 0.05]
+    shares = np.clip(0.5 * true + choose.random((rows, 4)) * 0.6, 0, 1)
+    scorer = task.scorer()
+    for row, flags in zip(shares, true, strict=True):
+        answer = task.decode(Output([row], []), {})
+        scorer.add(answer, {"label": [n for n, f in zip("abcd", flags, strict=True) if f]})
+    return scorer, true, shares
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    scorer, true, shares = scored()
+    said = shares >= np.array(scorer.task.thresholds)
+    values = scorer.values()
+    for average in ("micro", "macro", "samples"):
+        expected = f1_score(true, said, average=average, zero_division=0)
+        assert values[f"f1_{average}"] == pytest.approx(expected)
+    assert values["subset_accuracy"] == pytest.approx(accuracy_score(true, said))
+    each = f1_score(true, said, average=None, zero_division=0)
+    assert [values["per_class"][name]["f1"] or 0 for name in "abcd"] == pytest.approx(each)
+
+
+def test_tuned_thresholds_give_each_label_its_best_f1() -> None:
+    scorer, true, shares = scored()
+    tuned = scorer.task.tuned(scorer)
+    for place, threshold in enumerate(tuned.thresholds):
+        best = f1_score(true[:, place], shares[:, place] >= threshold)
+        for other in np.linspace(0, 1, 201):
+            assert (
+                f1_score(true[:, place], shares[:, place] >= other, zero_division=0) <= best + 1e-12
+            )
+
+
+def test_thresholds_are_kept_and_decide() -> None:
+    task = MultiLabelClassification(("a", "b"), (0.2, 0.9), ("a",), "|")
+    config = BertConfig(**task.config_changes())
+    again = MultiLabelClassification.restore(config, json.loads(json.dumps(task.settings())))
+    assert again == task
+    answer = again.decode(Output([np.array([0.25, 0.8])], []), {})
+    assert answer["labels"] == ["a"]
+    assert again.flat(answer) == ["a", 0.25, 0.8]
+    assert again.flat_names() == ["labels", "p(a)", "p(b)"]
+
+
+@pytest.mark.parametrize("thresholds", [{"a": 0.5}, {"a": 0.5, "b": 2}, {"a": "x", "b": 0.5}, [1]])
+def test_thresholds_that_cannot_be(thresholds: Any) -> None:
+    config = BertConfig(id2label={0: "a", 1: "b"})
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        MultiLabelClassification.restore(config, {"thresholds": thresholds})
+
+
+def test_the_baseline_always_gives_the_usual_set() -> None:
+    task = MultiLabelClassification(("a", "b"), (0.5, 0.5), ("a",))
+    scorer = task.scorer()
+    for label in (["a"], ["a", "b"], []):
+        scorer.add({"probabilities": {"a": 0.9, "b": 0.1}}, {"label": label})
+    values = scorer.values()
+    assert values["baseline_subset_accuracy"] == pytest.approx(1 / 3)
+    assert values["baseline_f1_micro"] == pytest.approx(4 / 6)

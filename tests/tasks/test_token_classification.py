@@ -1,0 +1,192 @@
+"""Tags as spans of characters: words, units, windows, schemes, and scores as seqeval has them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from seqeval.metrics import f1_score, precision_score, recall_score
+
+from bertolt.base.errors import DataError
+from bertolt.tasks.base import Output, Reading
+from bertolt.tasks.marks import Mark, join_words, marks_of, unit_labels, windows_of
+from bertolt.tasks.rows import Columns, read_for_task
+from bertolt.tasks.token_classification import TokenClassification
+from bertolt.tokenization.batch_encoding import EncodedWords
+
+KINDS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+def put(folder: Path, content: str, name: str = "a.conll") -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def learned(path: Path, **columns: Any) -> TokenClassification:
+    table, kind = read_for_task(path, Columns(**columns), task="token-classification")
+    task = kind.infer(table, np.arange(len(table)), Reading())
+    assert isinstance(task, TokenClassification)
+    task.check(table)
+    return task
+
+
+# ---- words and text ----
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=8))
+def test_joined_words_stand_where_it_is_said(words: list[str]) -> None:
+    text, places = join_words(words)
+    assert [text[start:end] for start, end in places] == words
+
+
+def test_chinese_words_are_joined_without_spaces() -> None:
+    assert join_words(["江", "泽民", "WTO", "谈判", "。"])[0] == "江泽民 WTO 谈判。"
+
+
+def test_a_mark_begins_at_the_first_unit_that_it_touches() -> None:
+    units = [(0, 2), (2, 3), (4, 6), (7, 9)]
+    marks = [Mark(1, 5, "A"), Mark(7, 8, "B")]
+    assert unit_labels(units, marks, "BIO") == ["B-A", "I-A", "I-A", "B-B"]
+    assert unit_labels(units, marks, "plain") == ["A", "A", "A", "B"]
+    assert unit_labels([(5, 6)], [Mark(0, 5, "A"), Mark(6, 9, "A")], "BIO") == ["O"]
+
+
+@given(st.integers(0, 200), st.integers(3, 40), st.lists(st.integers(1, 4), max_size=80))
+def test_every_unit_is_answered_once_with_context(
+    pieces: int, limit: int, sizes: list[int]
+) -> None:
+    words = [unit for unit, size in enumerate(sizes) for _ in range(size)][:pieces]
+    offsets = [(place, place + 1) for place in range(len(words))]
+    encoded = windows_of(
+        EncodedWords(list(range(10, 10 + len(words))), offsets, words), 1, 2, limit
+    )
+    assert encoded.length == len(words) + 2
+    answered = []
+    for window in encoded.windows:
+        assert window.places is not None
+        assert len(window.ids) == len(window.places) <= limit
+        assert (window.ids[0], window.ids[-1]) == (1, 2)
+        answered += [place for place in window.places if place[0] >= 0]
+    firsts = [i for i, unit in enumerate(words) if i == 0 or unit != words[i - 1]]
+    assert [start for start, _ in answered] == firsts
+    assert [end for _, end in answered] == [*firsts[1:], len(words)][: len(firsts)]
+
+
+def test_a_word_in_the_middle_of_a_long_text_sees_both_sides() -> None:
+    words = EncodedWords(list(range(100)), [(i, i + 1) for i in range(100)], list(range(100)))
+    for window in windows_of(words, 1, 2, 42).windows[1:-1]:
+        assert window.places is not None
+        own = [i for i, place in enumerate(window.places) if place[0] >= 0]
+        assert own[0] - 1 >= 10
+        assert len(window.places) - 2 - own[-1] >= 10
+
+
+# ---- schemes ----
+
+SCHEMES = {
+    "BIO": ["B-PER", "I-PER", "O", "B-LOC"],
+    "IOB1": ["I-PER", "I-PER", "O", "I-LOC"],
+    "BIOES": ["B-PER", "E-PER", "O", "S-LOC"],
+}
+
+
+@pytest.mark.parametrize("scheme", list(SCHEMES))
+def test_every_scheme_gives_the_same_labels_and_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
+    lines = "".join(f"{word} {tag}\n" for word, tag in zip("abcd", SCHEMES[scheme], strict=True))
+    task = learned(put(tmp_path, f"{lines}\n{lines}"))
+    assert task.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    assert f"Tags: {scheme}\n" in capsys.readouterr().err
+    example = {"text": list("abcd"), "label": SCHEMES[scheme]}
+    assert marks_of(example, task.scheme) == [Mark(0, 3, "PER"), Mark(6, 7, "LOC")]
+
+
+def test_plain_tags_are_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spoken = learned(put(tmp_path, "a NN\nb NN\nc VB\n"))
+    assert (spoken.labels, spoken.scheme) == (("NN", "VB"), "words")
+    assert "plain tags" in capsys.readouterr().err
+    example = {"text": ["a", "b", "c"], "label": ["NN", "NN", "VB"]}
+    assert [mark.kind for mark in marks_of(example, "words")] == ["NN", "NN", "VB"]
+    named = learned(put(tmp_path, "a PER\nb PER\nc O\n"))
+    assert (named.labels, named.scheme) == (("O", "PER"), "plain")
+    example = {"text": ["a", "b", "c"], "label": ["PER", "PER", "O"]}
+    assert marks_of(example, "plain") == [Mark(0, 3, "PER")]
+
+
+def test_a_break_of_the_scheme_is_told_with_row_and_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = "a B-X\nb I-X\nc O\n\n" * 3 + "d O\ne I-X\nf B-X\n"
+    learned(put(tmp_path, lines))
+    assert "Caution: 1 tag breaks the scheme (the first: row 13, word 2)" in capsys.readouterr().err
+
+
+def test_tags_with_and_without_prefixes_are_refused_with_their_place(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        learned(put(tmp_path, "a B-X\nb PER\n"))
+    assert "a.conll, column '2'" in refused.value.place
+    assert refused.value.fix
+
+
+def test_any_column_may_be_the_tag(tmp_path: Path) -> None:
+    path = put(tmp_path, "a NN O\nb VB B-X\n")
+    assert learned(path, label="2").labels == ("NN", "VB")
+    assert learned(path).labels == ("O", "B-X", "I-X")
+
+
+# ---- rows that cannot be ----
+
+
+def test_rows_whose_words_and_spans_do_not_fit_are_counted(tmp_path: Path) -> None:
+    rows = [
+        {"tokens": ["a", "b"], "tags": ["B-X", "O"]},
+        {"tokens": ["a", "b"], "tags": ["B-X"]},
+        {"tokens": [], "tags": []},
+    ]
+    path = put(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "a.jsonl")
+    table, _ = read_for_task(path, Columns())
+    assert table.dropped == {"words and tags of different number": [2], "empty text": [3]}
+    spans = [
+        [{"start": 0, "end": 1, "label": "X"}],
+        [{"start": 0, "end": 9, "label": "X"}],
+        [{"start": 0, "end": 2, "label": "X"}, {"start": 1, "end": 3, "label": "Y"}],
+    ]
+    lines = [json.dumps({"text": "abc", "spans": each}) + "\n" for each in spans]
+    table, kind = read_for_task(put(tmp_path, "".join(lines), "b.jsonl"), Columns())
+    assert kind is TokenClassification
+    assert table.dropped == {"span outside of its text": [2], "overlapping spans": [3]}
+
+
+# ---- scores ----
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(KINDS), min_size=1, max_size=9), min_size=1, max_size=6),
+    st.data(),
+)
+def test_scores_are_those_of_seqeval(sentences: list[list[str]], data: st.DataObject) -> None:
+    """The model's tags, right or broken, and the true ones, right or broken."""
+    said = [
+        data.draw(st.lists(st.sampled_from(KINDS), min_size=len(s), max_size=len(s)))
+        for s in sentences
+    ]
+    task = TokenClassification(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
+    scorer = task.scorer()
+    for true, guessed in zip(sentences, said, strict=True):
+        words = [f"w{number}" for number in range(len(true))]
+        example = {"text": words, "label": true}
+        spots = join_words(words)[1]
+        outputs = np.eye(5)[[task.labels.index(tag) for tag in guessed]]
+        answer = task.decode(Output([outputs], [np.array(spots, dtype=np.int32)]), example)
+        scorer.add(answer, example)
+    values = scorer.values()
+    for name, peer in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+        expected = peer(sentences, said, zero_division=0)
+        assert (values[name] or 0.0) == pytest.approx(expected), name
