@@ -285,7 +285,7 @@ def _json_writer(target: TextIO, predictor: Predictor) -> Write:
             return
         values: dict[str, Any] = {"row": question.row}
         values |= {} if question.kept is None else json.loads(question.kept)
-        values["text"] = question.text
+        values["text"] = predictor.task.shown_text({"text": question.text})
         if question.pair is not None:
             values["text_pair"] = question.pair
         values |= _rounded(predictor.task.public(answer.answer))
@@ -323,7 +323,7 @@ def _csv_writer(target: TextIO, predictor: Predictor) -> Write:
         kept = {} if question.kept is None else json.loads(question.kept)
         if not begun:
             begin(kept)
-        text = question.text if isinstance(question.text, str) else " ".join(question.text)
+        text = predictor.task.shown_text({"text": question.text})
         cells = predictor.task.flat(answer.answer)
         shown = [f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells]
         second = [question.pair] if pair else []

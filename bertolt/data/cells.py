@@ -37,8 +37,10 @@ class Cell:
 def text_cell(columns: Sequence[str], role: str = "text") -> Cell:
     """One text as it stands; an empty one leaves the row out."""
 
+    name = "second text" if role == "text_pair" else role
+
     def read(values: Sequence[object]) -> object | BadRow | None:
-        return _filled(as_text(values[0]), role, columns[0])
+        return _filled(as_text(values[0]), name, columns[0])
 
     return Cell(type=pa.string(), read=read, what="text")
 

@@ -159,7 +159,7 @@ def test_one_of_a_pair_that_is_named_is_a_text_alone(tmp_path: Path) -> None:
 
 def test_a_row_without_its_second_text_is_left_out(tmp_path: Path) -> None:
     table = read_table(put(tmp_path, "text_a,text_b,label", "a,b,x", "a,,x"))
-    assert table.dropped == {"empty text_pair": [3]}
+    assert table.dropped == {"empty second text": [3]}
 
 
 def test_no_column_plays_two_roles(tmp_path: Path) -> None:

@@ -60,9 +60,8 @@ def test_no_label_at_all_is_nothing_to_learn(tmp_path: Path) -> None:
 
 
 def test_a_split_leaves_training_one_row_of_each_label(tmp_path: Path) -> None:
-    rows = [
-        {"text": str(n), "labels": ["rare", "common"] if n == 3 else ["common"]} for n in range(9)
-    ]
+    sets = [["rare", "common"] if number == 3 else ["common"] for number in range(9)]
+    rows = [{"text": str(number), "labels": labels} for number, labels in enumerate(sets)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     table, kind = read_for_task(tmp_path / "a.jsonl", Columns())
     strata = kind.strata(table)
@@ -99,9 +98,8 @@ def test_tuned_thresholds_give_each_label_its_best_f1() -> None:
     for place, threshold in enumerate(tuned.thresholds):
         best = f1_score(true[:, place], shares[:, place] >= threshold)
         for other in np.linspace(0, 1, 201):
-            assert (
-                f1_score(true[:, place], shares[:, place] >= other, zero_division=0) <= best + 1e-12
-            )
+            said = shares[:, place] >= other
+            assert f1_score(true[:, place], said, zero_division=0) <= best + 1e-12
 
 
 def test_thresholds_are_kept_and_decide() -> None:

@@ -100,7 +100,7 @@ def test_scores_are_those_of_the_peers_in_the_users_units() -> None:
     [{"means": [0.0]}, {"scales": [1.0, 0.0]}, {"means": ["x", 1]}, {"scales": [1, float("nan")]}],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be|not one number"):
+    with pytest.raises(ValueError, match=r"must be|not one number"):
         Regression.restore(BertConfig(id2label={0: "a", 1: "b"}), settings)
 
 
