@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.console import counting, say
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import DataError, UsageError
+from bertolt.data.formats import ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
 from bertolt.data.tokens import encode_once
-from bertolt.tasks.base import Reading, Task
+from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.registry import find_task, recognise
 from bertolt.tokenization import BertTokenizer
@@ -63,6 +64,8 @@ def read_for_task(
         UsageError: no such task or encoding.
     """
     kind = find_task(task) if isinstance(task, str) else task
+    if kind is None:
+        _require_told(path)
     chosen: list[type[Task]] = []
 
     def cells(sample: Sample) -> Cells:
@@ -90,6 +93,17 @@ def read_for_task(
         keep=columns.keep,
     )
     return table, chosen[0]
+
+
+def _require_told(path: Path) -> None:
+    """Refuse a file that is read for one task alone where that task is not named."""
+    for task in TASKS.values():
+        if ending(path) in task.kinds:
+            raise DataError(
+                f"files ending in {ending(path)!r} are read for {task.name} alone",
+                place=str(path),
+                fix=f"say that it is one: --task {task.name}",
+            )
 
 
 class _Examples(Sequence[Any]):

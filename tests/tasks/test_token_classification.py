@@ -141,6 +141,14 @@ def test_any_column_may_be_the_tag(tmp_path: Path) -> None:
     assert learned(path).labels == ("O", "B-X", "I-X")
 
 
+def test_a_text_file_is_read_where_the_task_is_named(tmp_path: Path) -> None:
+    path = put(tmp_path, "a B-X\nb O\n", "a.txt")
+    assert learned(path).labels == ("O", "B-X", "I-X")
+    with pytest.raises(DataError) as refused:
+        read_for_task(path, Columns())
+    assert refused.value.fix == "say that it is one: --task token-classification"
+
+
 # ---- rows that cannot be ----
 
 
