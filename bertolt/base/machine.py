@@ -12,7 +12,7 @@ from pathlib import Path
 KERNELS = "64"
 """Prepared CPU kernels to keep, each of which takes up to some megabytes."""
 
-PACKAGES = ("bertolt", "torch", "tokenizers", "safetensors", "datasets", "numpy")
+PACKAGES = ("bertolt", "torch", "tokenizers", "safetensors", "pyarrow", "numpy")
 
 
 def cpu_name() -> str:
