@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ def names_of(config: BertConfig) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"several of its labels are called {twice[0]!r}")
     return names
+
+
+def rarest(sets: Sequence[Iterable[str]]) -> NDArray[np.int64]:
+    """(N,) rows with several names each, grouped by the rarest of them; "" for none."""
+    counts = Counter(name for names in sets for name in names)
+    chosen = [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
+    return np.unique(np.array(chosen, dtype=object), return_inverse=True)[1]
 
 
 def label_counts(labels: Sequence[str], counts: NDArray[np.int64]) -> str:

@@ -8,6 +8,7 @@ units.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ OUTSIDE = "O"
 BIO, PLAIN, WORDS = "BIO", "plain", "words"
 """How the labels of a model are read; see `read_spans`."""
 _NOWHERE = (-1, -1)
+_IDEOGRAPHS = (("\u3400", "\u4dbf"), ("\u4e00", "\u9fff"), ("\uf900", "\ufaff"))
 
 
 class Mark(NamedTuple):
@@ -46,11 +48,25 @@ def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     text = ""
     places = []
     for word in words:
-        if text and word and not (_is_han(text[-1]) and _is_han(word[0])):
+        if text and word and not _touch(text[-1], word[0]):
             text += " "
         places.append((len(text), len(text) + len(word)))
         text += word
     return text, places
+
+
+def _touch(before: str, after: str) -> bool:
+    """Whether two words need no space: both are Chinese, and the tokenizer parts them anyway."""
+    if not (_is_han(before) and _is_han(after)) or unicodedata.category(after)[0] == "M":
+        return False
+    # Kana, and letters and digits of full width, are written alike and run on as one unit.
+    return _stands_alone(before) or _stands_alone(after)
+
+
+def _stands_alone(character: str) -> bool:
+    """Whether a character is a unit whatever is beside it."""
+    ideograph = any(low <= character <= high for low, high in _IDEOGRAPHS)
+    return ideograph or unicodedata.category(character)[0] == "P"
 
 
 def _is_han(character: str) -> bool:

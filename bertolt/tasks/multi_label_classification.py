@@ -21,7 +21,7 @@ from bertolt.models.config import BertConfig
 from bertolt.models.heads import BertForSequenceClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
-from bertolt.tasks.labels import label_counts, names_of
+from bertolt.tasks.labels import label_counts, names_of, rarest
 from bertolt.tasks.table import interval_words, score_table, shown
 
 SEVERAL = "multi_label_classification"
@@ -121,12 +121,7 @@ class MultiLabelClassification(Task):
     @classmethod
     def strata(cls, table: Table) -> NDArray[np.int64]:
         """Rows by the rarest of their labels, so that training has one of each."""
-        counts = Counter(name for labels in table.labels for name in labels)
-        rarest = [
-            min(labels, key=lambda name: (counts[name], name), default="")
-            for labels in table.labels
-        ]
-        return np.unique(np.array(rarest, dtype=object), return_inverse=True)[1]
+        return rarest(table.labels)
 
     def config_changes(self) -> dict[str, Any]:
         """The labels, and that a text may have several."""

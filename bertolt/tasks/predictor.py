@@ -156,11 +156,12 @@ class Predictor:
                 window more is tokenised in the background.
 
         Raises:
-            UsageError: one text instead of several, or a text where the model takes pairs.
+            UsageError: one text instead of several, a text where the model takes pairs, or texts
+                of which some are pairs and others are not.
         """
         if isinstance(texts, str):
             raise UsageError("predict takes several texts", fix="give a list: predict([text])")
-        return self._predict(map(self._example, texts), window)
+        return self._predict(_alike(map(self._example, texts)), window)
 
     def _predict(self, examples: Iterator[Example], window: int | None) -> Iterator[Prediction]:
         parts = iter(lambda: list(islice(examples, window or WINDOW)), [])
@@ -234,6 +235,20 @@ class Predictor:
                 said, was = self.task.say(prediction.answer), self.task.say(entry.answer)
                 faults.append(f"golden text {number}: {said!r} (it was {was!r}), {fault}")
         return faults
+
+
+def _alike(examples: Iterable[Example]) -> Iterator[Example]:
+    """The same examples, refused where some have a second text and others have none."""
+    pairs: bool | None = None
+    for example in examples:
+        pair = example.get("text_pair") is not None
+        if pairs is not None and pair != pairs:
+            raise UsageError(
+                "some of the texts have a second one and others have none",
+                fix="answer pairs and single texts in two calls",
+            )
+        pairs = pair
+        yield example
 
 
 def _require_head(config: BertConfig, task: Task, folder: Path) -> None:

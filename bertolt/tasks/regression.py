@@ -82,7 +82,15 @@ class Regression(Task):
                     place=f"{table.path}, column {column!r}",
                     fix="name the column of the numbers with --label",
                 )
-        means, scales = values.mean(axis=0), values.std(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+            means, scales = values.mean(axis=0), values.std(axis=0)
+        for column, mean, scale in zip(columns, means, scales, strict=True):
+            if not (math.isfinite(mean) and math.isfinite(scale) and scale > 0):
+                raise DataError(
+                    "the spread of its numbers is beyond what can be computed",
+                    place=f"{table.path}, column {column!r}",
+                    fix="write the numbers in another unit",
+                )
         return cls(tuple(columns), tuple(map(float, means)), tuple(map(float, scales)))
 
     @classmethod

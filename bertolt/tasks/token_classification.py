@@ -20,12 +20,12 @@ from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import BadRow, is_missing
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.metrics import SpanCounts
-from bertolt.metrics.tags import breaks, scheme_of
+from bertolt.metrics.tags import breaks, scheme_of, spans_of
 from bertolt.models.config import BertConfig
 from bertolt.models.heads import BertForTokenClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
-from bertolt.tasks.labels import label_counts, names_of
+from bertolt.tasks.labels import label_counts, names_of, rarest
 from bertolt.tasks.marks import (
     BIO,
     OUTSIDE,
@@ -121,7 +121,7 @@ class TokenClassification(Task):
         if scheme == "spans":
             kinds = sorted({span["label"] for spans in values for span in spans})
         else:
-            kinds = sorted({kind for tags in values for kind in map(_kind, tags)} - {""})
+            kinds = sorted({kind for tags in values for *_, kind in spans_of(tags, scheme)})
             _tell_scheme(table, scheme)
         if scheme == "plain":
             labels = sorted(
@@ -147,6 +147,11 @@ class TokenClassification(Task):
     def serves(cls, config: BertConfig) -> bool:
         """Any model with this head."""
         return True
+
+    @classmethod
+    def strata(cls, table: Table) -> NDArray[np.int64]:
+        """Rows by the rarest of their kinds."""
+        return rarest([_kinds_in(labels) for labels in table.labels])
 
     def config_changes(self) -> dict[str, Any]:
         """The labels."""
@@ -311,6 +316,12 @@ _PREFIXES = ("B-", "I-", "E-", "S-", "L-", "U-", "M-")
 def _kind(tag: str) -> str:
     """The kind of a tag, whatever its prefix; empty for none."""
     return "" if tag == OUTSIDE else tag[2:] if tag[:2] in _PREFIXES else tag
+
+
+def _kinds_in(labels: Sequence[Any]) -> set[str]:
+    """The kinds of a row's spans or tags."""
+    names = (_kind(each) if isinstance(each, str) else each["label"] for each in labels)
+    return set(names) - {""}
 
 
 def _kind_of(scheme: str) -> Any:
