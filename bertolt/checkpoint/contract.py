@@ -67,6 +67,9 @@ class Contract:
         for golden in self.golden:
             if not isinstance(golden.example, dict) or not isinstance(golden.answer, dict):
                 raise ValueError("a golden example or answer is no object")
+            text, pair = golden.example.get("text"), golden.example.get("text_pair", "")
+            if not (isinstance(text, str) or _are_names(text)) or not isinstance(pair, str):
+                raise ValueError("a golden example has no text, or one that is none")
 
     @classmethod
     def read(cls, folder: Path) -> Contract | None:

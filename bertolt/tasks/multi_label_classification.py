@@ -60,7 +60,8 @@ class MultiLabelClassification(Task):
         if reading.label_separator is not None:
             return "--label-separator parts the labels of a cell"
         if len(columns) > 1 and rows:
-            flags = all(as_flag(value) is not None for row in rows for value in row)
+            marks = [value for row in rows for value in row if str(value).strip()]
+            flags = all(is_missing(value) or as_flag(value) is not None for value in marks)
             return f"{len(columns)} columns of 0 and 1" if flags else ""
         values = [row[0] for row in rows if not is_missing(row[0])]
         texts = [row[0] for row in sample.values.get("text", [])]
@@ -105,12 +106,16 @@ class MultiLabelClassification(Task):
             isinstance(each, int | float) and 0 <= each <= 1 for each in thresholds.values()
         ):
             raise ValueError(f"thresholds are {thresholds!r}, and must be one a label, from 0 to 1")
-        usual = settings.get("usual")
+        usual, separator = settings.get("usual"), settings.get("label_separator")
+        if separator is not None and not (isinstance(separator, str) and separator):
+            raise ValueError(f"label_separator is {separator!r}, and must be a text")
+        if usual is not None and not (isinstance(usual, list) and set(usual) <= set(names)):
+            raise ValueError(f"usual is {usual!r}, and must be a list of its labels")
         return cls(
             names,
             tuple(float(thresholds[name]) for name in names),
             None if usual is None else tuple(usual),
-            settings.get("label_separator"),
+            separator,
         )
 
     @classmethod

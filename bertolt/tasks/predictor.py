@@ -144,7 +144,12 @@ class Predictor:
     @property
     def takes_pairs(self) -> bool:
         """Whether it was trained on pairs of texts."""
-        return self.contract is not None and "text_pair" in self.contract.columns
+        return bool(self.trained_on_pairs)
+
+    @property
+    def trained_on_pairs(self) -> bool | None:
+        """The same; None where another library wrote the model and nobody knows."""
+        return None if self.contract is None else "text_pair" in self.contract.columns
 
     def predict(self, texts: Iterable[Asked], *, window: int | None = None) -> Iterator[Prediction]:
         """Answer texts in their order.
@@ -226,15 +231,33 @@ class Predictor:
         ]
 
     def selftest(self) -> list[str]:
-        """Answer the contract's golden examples again; what differs, in words. Meant for fp32."""
+        """Answer the contract's golden examples again; what differs, in words. Meant for fp32.
+
+        Raises:
+            CheckpointError: an answer that the contract keeps is none of this task.
+        """
         golden = self.contract.golden if self.contract else []
         again = self.predict([entry.example for entry in golden])
         faults = []
         for number, (entry, prediction) in enumerate(zip(golden, again, strict=True), start=1):
-            if fault := self.task.differs(entry.answer, self.task.public(prediction.answer)):
-                said, was = self.task.say(prediction.answer), self.task.say(entry.answer)
-                faults.append(f"golden text {number}: {said!r} (it was {was!r}), {fault}")
+            try:
+                fault = self._otherwise(entry.answer, prediction.answer)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(
+                    f"the answer of golden text {number} is none of {self.task.name}",
+                    place="bertolt.json",
+                    fix="fine-tune again: the file was written for another task, or changed",
+                ) from error
+            if fault:
+                faults.append(f"golden text {number}: {fault}")
         return faults
+
+    def _otherwise(self, kept: Answer, answer: Answer) -> str:
+        """How an answer differs from the one that the contract keeps; empty if it does not."""
+        fault = self.task.differs(kept, self.task.public(answer))
+        return (
+            f"{self.task.say(answer)!r} (it was {self.task.say(kept)!r}), {fault}" if fault else ""
+        )
 
 
 def _alike(examples: Iterable[Example]) -> Iterator[Example]:

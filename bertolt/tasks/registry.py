@@ -58,7 +58,11 @@ def task_of(config: BertConfig, contract: Contract | None, place: str) -> Task:
     else:
         kind, settings = _by_head(config, place), {}
     try:
-        return kind.restore(config, settings)
+        task = kind.restore(config, settings)
+        declared = {config.problem_type, task.config_changes().get("problem_type")} - {None}
+        if contract is not None and len(declared) > 1:
+            raise ValueError(f"config.json says that it is for {config.problem_type}")
+        return task
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"its settings for {kind.name} cannot be used ({error})",

@@ -1,0 +1,71 @@
+"""For the tests of commands on saved models: small models of several tasks, trained once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bertolt.cli import main
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "labels": [{"text": "good film", "label": "pos"}, {"text": "bad film", "label": "neg"}],
+    "pairs": [
+        {"premise": "good film", "hypothesis": "bad film", "label": "no"},
+        {"premise": "good film", "hypothesis": "fine film", "label": "yes"},
+    ],
+    "several": [{"text": "good film", "labels": ["a"]}, {"text": "bad film", "labels": ["b"]}],
+    "numbers": [{"text": "good film", "score": 2.5}, {"text": "bad film", "score": 1.0}],
+    "tags": [{"tokens": ["good", "film"], "tags": ["B-X", "O"]}],
+}
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def bertolt(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run `bertolt` with these words."""
+
+    def run(*words: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return Ended(int(str(ended.value.code)), out, err)
+
+    return run
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of models, by the names of `ROWS`; they must not be written to."""
+    folders: dict[str, Path] = {}
+
+    def train(name: str) -> Path:
+        if name not in folders:
+            place = tmp_path_factory.mktemp(name)
+            data = write_rows(place / "rows.jsonl", ROWS[name] * 8)
+            words = ["finetune", data, "--model", tiny_folder, "--out", place / "model"]
+            task = ["--task", "regression"] if name == "numbers" else []
+            with pytest.raises(SystemExit) as ended:
+                main([*map(str, words), *task, "--epochs", "1", "--precision", "fp32"])
+            assert ended.value.code == 0
+            folders[name] = place / "model"
+        return folders[name]
+
+    return train
