@@ -174,7 +174,8 @@ def predict(
         pair: The second text of a pair, after its --text.
         column: Column of the texts. Default: as in training, or found by its name.
         pair_column: Column of second texts, for pairs. Default: as in training.
-        keep: Columns of the file to write beside each answer, with commas between them, or all.
+        keep: Columns of the file to write beside each answer, with commas between them, or all. In
+            JSON lines, one named like a part of the answer begins with kept_.
         format: JSON lines, CSV, or CoNLL for tagged words. Default: as --out ends, else jsonl.
         out: File to write to, instead of standard output.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster

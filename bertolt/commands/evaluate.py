@@ -38,7 +38,7 @@ def evaluate_file(
         prefer=trained_columns(predictor),
     )
     tell_table(table)
-    require_pair(table, predictor.takes_pairs)
+    require_pair(table, predictor.trained_on_pairs)
     everything = np.arange(len(table))
     task, limit = predictor.task, predictor.max_length
     rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)

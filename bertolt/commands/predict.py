@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
 from bertolt.base.console import counting, say
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import plural
 from bertolt.commands.evaluate import trained_columns
 from bertolt.data.describe import tell_table
+from bertolt.data.formats import TAGGED
 from bertolt.data.load import KEPT, OnBadRow
 from bertolt.models.config import AnswerPrecision
 from bertolt.tasks.predictor import Prediction, Predictor
@@ -75,6 +76,7 @@ def predict_texts(
     """
     columns = columns or Columns(on_bad_row="error")
     _check_use(file, texts, pairs, columns)
+    _check_out(file, out, columns, style)
     typed = not texts and file == "-" and sys.stdin.isatty()
     if typed:
         say("Reading one text a line from the terminal; end with Ctrl-D")
@@ -89,7 +91,7 @@ def predict_texts(
         asked = _standard_input(columns.encoding, predictor.takes_pairs)
         asked = _usable(asked, "standard input, line {}", columns.on_bad_row, fix)
     answering = _Answering(predictor, asked, at_once=typed)
-    style = style or ("csv" if out is not None and out.suffix.lower() == ".csv" else "jsonl")
+    style = style or _style_of(out)
     if out is None:
         answering.write(style, sys.stdout)
         return
@@ -121,6 +123,27 @@ def _check_use(
                 f"{flag} names a column of a file, and no file was given",
                 fix=f"give the file after the model, or leave {flag} out",
             )
+
+
+def _style_of(out: Path | None) -> Style:
+    """The format that the name of a file ends in; else JSON lines."""
+    ending = out.suffix.lower() if out is not None else ""
+    return "csv" if ending == ".csv" else "conll" if ending in TAGGED else "jsonl"
+
+
+def _check_out(file: str, out: Path | None, columns: Columns, style: Style | None) -> None:
+    if out is not None and file != "-" and out.exists() and out.samefile(file):
+        raise UsageError(
+            "the answers would replace the file of the texts",
+            place=f"--out {out}",
+            fix="choose another name for the answers",
+        )
+    if columns.keep and (style or _style_of(out)) == "conll":
+        raise UsageError(
+            "a CoNLL file has room for words and their tags alone",
+            place="--keep",
+            fix="leave --keep out, or add --format jsonl",
+        )
 
 
 def _given_texts(
@@ -157,14 +180,14 @@ def _standard_input(encoding: str, in_pairs: bool) -> Iterator[_Asked]:
         if not in_pairs:
             yield _Asked(row, line)
             continue
-        text, tab, pair = line.partition("\t")
-        if not tab:
+        parts = line.split("\t")
+        if len(parts) != 2 and line.strip():
             raise DataError(
-                "the model answers pairs of texts, and the line has one",
+                f"the model answers pairs of texts, and the line has {len(parts)}",
                 place=f"standard input, line {row}",
-                fix="part the two texts by a tab",
+                fix="part the two texts by one tab, or give a file with a column for each",
             )
-        yield _Asked(row, text, pair)
+        yield _Asked(row, parts[0], parts[-1])
 
 
 def _usable(
@@ -181,10 +204,11 @@ def _usable(
     dropped: list[int] = []
     for question in asked:
         where = place.format(question.row)
-        if not question.text or question.text.isspace():
+        empty = not question.text or question.text.isspace()
+        if empty or (question.pair is not None and not question.pair.strip()):
             if on_bad_row == "error":
                 raise DataError(
-                    "the text is empty",
+                    f"the {'' if empty else 'second '}text is empty",
                     place=where,
                     fix="leave such texts out with --on-bad-row drop",
                 )
@@ -215,15 +239,22 @@ def require_text(text: str, place: str, fix: str) -> None:
 
 
 def _table_rows(file: str, predictor: Predictor, columns: Columns) -> Iterator[_Asked]:
-    table, _ = read_for_task(
-        Path(file),
-        columns,
-        task=type(predictor.task),
-        need_label=False,
-        prefer=trained_columns(predictor),
-    )
+    try:
+        table, _ = read_for_task(
+            Path(file),
+            columns,
+            task=type(predictor.task),
+            need_label=False,
+            prefer=trained_columns(predictor),
+        )
+    except BertoltError as error:  # here --text is a text
+        place, fix = (
+            words.replace("--text-pair", "--pair-column").replace("--text", "--column")
+            for words in (error.place, error.fix)
+        )
+        raise type(error)(error.problem, place=place, fix=fix) from error
     tell_table(table, {"text": "--column", "text_pair": "--pair-column"})
-    require_pair(table, predictor.takes_pairs, "--pair-column")
+    require_pair(table, predictor.trained_on_pairs, text="--column", pair="--pair-column")
     for row in table.examples():
         yield _Asked(row["row"], row["text"], row.get("text_pair"), row.get(KEPT))
 
@@ -275,6 +306,20 @@ class _Answering:
             yield {"text": question.text, **pair}
 
 
+def _kept(question: _Asked, taken: Iterable[str]) -> dict[str, Any]:
+    """The user's own columns; one with the name of a part of the answer is called `kept_` so."""
+    columns = {} if question.kept is None else json.loads(question.kept)
+    names = {*taken, *columns}
+    own = {}
+    for name, value in columns.items():
+        called = name
+        while called in taken or (called != name and called in names):
+            called = f"kept_{called}"
+        names.add(called)
+        own[called] = value
+    return own
+
+
 Write = Callable[[_Asked | None, Prediction | None], None]
 """Writes an answer; None, None when all are written."""
 
@@ -283,15 +328,16 @@ def _json_writer(target: TextIO, predictor: Predictor) -> Write:
     def write(question: _Asked | None, answer: Prediction | None) -> None:
         if question is None or answer is None:
             return
+        public = _rounded(predictor.task.public(answer.answer))
         values: dict[str, Any] = {"row": question.row}
-        values |= {} if question.kept is None else json.loads(question.kept)
+        values |= _kept(question, {"row", "text", "text_pair", "tokens_cut", *public})
         values["text"] = predictor.task.shown_text({"text": question.text})
         if question.pair is not None:
             values["text_pair"] = question.pair
-        values |= _rounded(predictor.task.public(answer.answer))
+        values |= public
         if answer.tokens_cut:
             values["tokens_cut"] = answer.tokens_cut
-        target.write(json.dumps(values, ensure_ascii=False) + "\n")
+        target.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
 
     return write
 
@@ -327,9 +373,15 @@ def _csv_writer(target: TextIO, predictor: Predictor) -> Write:
         cells = predictor.task.flat(answer.answer)
         shown = [f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells]
         second = [question.pair] if pair else []
-        rows.writerow([question.row, *kept.values(), text, *second, *shown])
+        own = [_as_cell(value) for value in kept.values()]
+        rows.writerow([question.row, *own, text, *second, *shown])
 
     return write
+
+
+def _as_cell(value: Any) -> Any:
+    """A value of the user's own as a cell of a CSV file; lists and records as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 def _conll_writer(target: TextIO, predictor: Predictor) -> Write:
@@ -339,6 +391,13 @@ def _conll_writer(target: TextIO, predictor: Predictor) -> Write:
         if question is None or answer is None:
             return
         for word, tag in predictor.task.tagged(answer.answer, {"text": question.text}):
+            if not word.strip() or any(space in word for space in "\t\n\r"):
+                raise DataError(
+                    f"the word {word!r} is empty or has a tab or a line break in it, "
+                    "which a CoNLL file cannot hold",
+                    place=f"row {question.row}",
+                    fix="add --format jsonl",
+                )
             target.write(f"{word}\t{tag}\n")
         target.write("\n")
 

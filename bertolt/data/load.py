@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -339,7 +340,16 @@ class _RowCollector:
 
 def _as_json(values: Mapping[str, object]) -> str:
     """A row's own columns; what JSON cannot say, such as a date, as its text."""
-    return json.dumps(values, ensure_ascii=False, default=str)
+    return json.dumps(_finite(values), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """A value without NaN and infinities, for which JSON has no word but null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def require_texts(table: Table, role: str) -> None:

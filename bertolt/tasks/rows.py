@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import counting, say
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data.formats import ending
+from bertolt.data.formats import ending, listing
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
 from bertolt.data.tokens import encode_once
 from bertolt.tasks.base import TASKS, Reading, Task
@@ -150,15 +151,29 @@ def encode_rows(
     return TaskRows(table=table, index=index, encoded=replace(encoded, labels=targets)), origin
 
 
-def require_pair(table: Table, wanted: bool, flag: str = "--text-pair") -> None:
-    """Refuse a file without second texts for a model that was trained on pairs.
+def require_pair(
+    table: Table, wanted: bool | None, *, text: str = "--text", pair: str = "--text-pair"
+) -> None:
+    """Refuse a file of single texts for a model of pairs, and a file of pairs for one of texts.
+
+    Args:
+        table: the file.
+        wanted: whether the model was trained on pairs; None: nobody knows.
+        text, pair: the options that name the columns.
 
     Raises:
-        UsageError: there is no such column.
+        UsageError: the file does not fit.
     """
+    if wanted is False and "text_pair" in table.roles:
+        columns = [table.roles["text"][0], table.roles["text_pair"][0]]
+        raise UsageError(
+            f"the model answers single texts, and the columns {listing(columns)} hold pairs",
+            place=table.path,
+            fix=f"name the one column of the texts: {text} {shlex.quote(columns[0])}",
+        )
     if wanted and "text_pair" not in table.roles:
         raise UsageError(
             "the model answers pairs of texts, and no column holds the second ones",
             place=table.path,
-            fix=f"name it with {flag}",
+            fix=f"name it with {pair}",
         )

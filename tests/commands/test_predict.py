@@ -1,0 +1,178 @@
+"""`bertolt predict`: what it writes, what it never writes over, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands.conftest import ROWS, write_rows
+
+Run = Callable[..., Any]
+Trained = Callable[[str], Path]
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def refused(said: Any, *words: str) -> None:
+    assert said.code == 2
+    assert "Traceback" not in said.err
+    for word in words:
+        assert word in said.err
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a text on standard input."""
+
+    def put(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    return put
+
+
+def test_the_file_of_the_texts_is_not_written_over(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", ROWS["labels"])
+    before = path.read_bytes()
+    refused(bertolt("predict", trained("labels"), path, "--out", path), "--out", "another name")
+    assert path.read_bytes() == before
+
+
+def test_own_columns_never_take_the_place_of_an_answer_nor_lose_theirs(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    own = {"row": 77, "text": "good film", "label": "mine", "probability": 2, "kept_row": 5}
+    path = write_rows(tmp_path / "rows.jsonl", [own])
+    (answer,) = lines(bertolt("predict", trained("labels"), path, "--keep", "all").out)
+    assert next(iter(answer)) == "row"
+    assert answer["row"] == 1
+    assert answer["label"] in ("pos", "neg")
+    assert answer["kept_label"] == "mine"
+    assert answer["kept_probability"] == 2
+    assert sorted(value for name, value in answer.items() if "kept" in name and "row" in name) == [
+        5,
+        77,
+    ]
+    said = bertolt("predict", trained("labels"), path, "--keep", "label", "--format", "csv")
+    header, cells = csv.reader(said.out.splitlines())
+    assert (header[:4], cells[1]) == (["row", "label", "text", "label"], "mine")
+
+
+def test_own_columns_are_json_that_every_reader_takes(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "good", "a": NaN, "b": {"c": [1, 1e999]}}\n', encoding="utf-8")
+    (answer,) = lines(bertolt("predict", trained("labels"), path, "--keep", "all").out)
+    assert answer["a"] is None
+    assert answer["b"] == {"c": [1, None]}
+    said = bertolt("predict", trained("labels"), path, "--keep", "b", "--format", "csv")
+    header, cells = csv.reader(said.out.splitlines())
+    assert json.loads(cells[header.index("b")]) == {"c": [1, None]}
+
+
+def test_a_name_that_ends_in_conll_asks_for_that_format(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", ROWS["tags"])
+    out = tmp_path / "answers.conll"
+    assert bertolt("predict", trained("tags"), path, "--out", out).code == 0
+    assert [line.split("\t")[0] for line in out.read_text("utf-8").splitlines()] == [
+        "good",
+        "film",
+        "",
+    ]
+
+
+def test_a_conll_file_holds_no_columns_beside_the_tags(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", ROWS["tags"])
+    words = ["predict", trained("tags"), path, "--keep", "all", "--format"]
+    refused(bertolt(*words, "conll"), "--keep", "--format jsonl")
+    assert bertolt(*words, "jsonl").code == 0
+
+
+@pytest.mark.parametrize("word", ["a\tb", "a\nb", "", " "])
+def test_a_word_that_would_break_a_conll_file(
+    word: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{"tokens": ["good", word], "tags": ["O", "O"]}])
+    out = tmp_path / "answers.conll"
+    said = bertolt("predict", trained("tags"), path, "--out", out)
+    refused(said, "row 1", repr(word), "--format jsonl")
+    assert not out.exists()
+    assert bertolt("predict", trained("tags"), path, "--format", "jsonl").code == 0
+
+
+def test_fixes_name_the_options_of_this_command(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    words = write_rows(tmp_path / "words.jsonl", ROWS["tags"])
+    nameless = write_rows(tmp_path / "nameless.jsonl", [{"p": "good", "q": "bad", "r": "x"}])
+    empty = write_rows(tmp_path / "empty.jsonl", [{"text": ""}])
+    for path in (words, nameless):
+        said = bertolt("predict", trained("labels"), path)
+        refused(said, "--column")
+        assert "--text" not in said.err
+    said = bertolt("predict", trained("labels"), empty, "--on-bad-row", "drop")
+    refused(said, "--column")
+    assert "--text" not in said.err
+
+
+def test_a_model_of_single_texts_refuses_a_file_of_pairs(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [ROWS["pairs"][0] | {"label": "pos"}])
+    said = bertolt("predict", trained("labels"), path)
+    refused(said, "answers single texts", "--column premise")
+    assert bertolt("predict", trained("labels"), path, "--column", "premise").code == 0
+    said = bertolt("evaluate", trained("labels"), path)
+    refused(said, "answers single texts", "--text premise")
+    assert bertolt("evaluate", trained("labels"), path, "--text", "premise").code == 0
+
+
+@pytest.mark.parametrize("line", ["good\t", "good\t \n", "\tgood", "good", "good\tbad\tno"])
+def test_a_line_that_is_no_pair(
+    line: str, bertolt: Run, trained: Trained, typed: Callable[[str], None]
+) -> None:
+    typed(line)
+    refused(bertolt("predict", trained("pairs")), "standard input, line 1", "text")
+
+
+def test_empty_lines_among_pairs_can_be_left_out(
+    bertolt: Run, trained: Trained, typed: Callable[[str], None]
+) -> None:
+    typed("good\tbad\n\n\t\ngood\t\nfine\tgood\n")
+    said = bertolt("predict", trained("pairs"), "--on-bad-row", "drop")
+    assert [answer["row"] for answer in lines(said.out)] == [1, 5]
+    assert "dropped 3 empty texts" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("labels", ["label", "probability", "probabilities"]),
+        ("several", ["labels", "probabilities"]),
+        ("numbers", ["value"]),
+        ("tags", ["spans"]),
+    ],
+)
+def test_what_an_answer_holds(name: str, keys: list[str], bertolt: Run, trained: Trained) -> None:
+    (answer,) = lines(bertolt("predict", trained(name), "--text", "good film").out)
+    assert list(answer) == ["row", "text", *keys]
+    for span in answer.get("spans", []):
+        assert list(span) == ["start", "end", "label", "text", "probability"]
+        assert answer["text"][span["start"] : span["end"]] == span["text"]
