@@ -39,6 +39,10 @@ SAMPLE = 1000  # rows looked at to tell labels from texts
 FEW_LABELS = 50  # no more different values than this are labels by themselves
 
 
+class NoColumnError(DataError):
+    """A role that no column of a file, or more than one, could play."""
+
+
 class Choice(NamedTuple):
     """The columns to read, by role in the order text, text_pair, label; why each was taken."""
 
@@ -100,7 +104,8 @@ def _parted(names: str, columns: Sequence[str]) -> list[str]:
     """Names with commas between them; one column may have a comma in its own name."""
     if names in columns:
         return [names]
-    return [name for each in names.split(",") if (name := each.strip())] or [names]
+    parts = [name for each in names.split(",") if (name := each.strip())]
+    return list(dict.fromkeys(parts)) or [names]
 
 
 def _check_named(chosen: Mapping[str, Sequence[str]], columns: list[str], path: Path) -> None:
@@ -162,7 +167,7 @@ def _by_name(
     others = [name for name in free if name.strip().lower() in OTHER_NAMES[role]]
     matches = plain or others
     if len(matches) > 1:
-        raise DataError(
+        raise NoColumnError(
             f"several columns could be the {role}: {listing(matches)}",
             place=str(path),
             fix=f"name one of them with --{role}, for instance --{role} {matches[0]!r}",
@@ -194,8 +199,8 @@ def _by_content(
 
 
 def _none_found(role: str, columns: list[str], path: Path) -> DataError:
-    return DataError(
-        f"no column is surely the {role}; there are {listing(columns)}",
+    return NoColumnError(
+        f"no column is surely the {role}; there are {listing(columns) or 'none'}",
         place=str(path),
         fix=f"name one of them with --{role} (a CSV file must begin with a line of column names)",
     )

@@ -168,8 +168,8 @@ def _kind(path: Path, kinds: Mapping[str, str]) -> str:
         raise DataError(
             f"files ending in {suffix!r} are not read" if suffix else "the name has no ending",
             place=str(path),
-            fix=f"give a file that ends in {', '.join(KINDS)}, or one of the text kinds with .gz"
-            " or .zst",
+            fix=f"give a file that ends in {', '.join(KINDS | TAGGED)}, or one of the text kinds "
+            "with .gz or .zst",
         )
     return kind
 

@@ -132,7 +132,7 @@ class PretrainOptions:
             ("eval_tokens", self.eval_tokens >= 1, above),
             ("save_every", self.save_every is None or self.save_every >= 1, above),
             ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
-            ("seed", self.seed >= 0, "0 or more"),
+            ("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63"),
         ):
             if not fine:
                 raise UsageError(f"{flag(name)} is {getattr(self, name)}", fix=f"give {allowed}")

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.base.errors import UsageError
 from bertolt.data.describe import shown
+from bertolt.data.formats import listing
+from bertolt.data.load import Sample
 from bertolt.models.config import BertConfig
 
 SHOWN_COUNTS = 12
@@ -32,6 +35,22 @@ def rarest(sets: Sequence[Iterable[str]]) -> NDArray[np.int64]:
     counts = Counter(name for names in sets for name in names)
     chosen = [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
     return np.unique(np.array(chosen, dtype=object), return_inverse=True)[1]
+
+
+def require_one_column(sample: Sample, task: str) -> None:
+    """Refuse several columns of labels for a task that reads one.
+
+    Raises:
+        UsageError: there are several.
+    """
+    columns = sample.columns.get("label", [])
+    if len(columns) > 1:
+        raise UsageError(
+            f"{task} reads one column of labels, and there are {listing(columns)}",
+            place="--label",
+            fix="name one of them; for several labels a row, write 0 and 1 in each column and "
+            "add --task multi-label-classification",
+        )
 
 
 def label_counts(labels: Sequence[str], counts: NDArray[np.int64]) -> str:

@@ -19,7 +19,7 @@ from bertolt.models.config import BertConfig
 from bertolt.models.heads import BertForSequenceClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
-from bertolt.tasks.labels import label_counts, names_of
+from bertolt.tasks.labels import label_counts, names_of, require_one_column
 from bertolt.tasks.table import score_table, shown
 
 SINGLE = "single_label_classification"
@@ -50,6 +50,7 @@ class TextClassification(Task):
     @classmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
         """Texts as they stand, and one label."""
+        require_one_column(sample, cls.name)
         roles = sample.columns
         cells = {role: text_cell(roles[role], role) for role in roles if role != "label"}
         return cells | ({"label": label_cell(roles["label"])} if "label" in roles else {})

@@ -25,7 +25,7 @@ from bertolt.models.config import BertConfig
 from bertolt.models.heads import BertForTokenClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
-from bertolt.tasks.labels import label_counts, names_of, rarest
+from bertolt.tasks.labels import label_counts, names_of, rarest, require_one_column
 from bertolt.tasks.marks import (
     BIO,
     OUTSIDE,
@@ -82,6 +82,7 @@ class TokenClassification(Task):
     @classmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
         """A text or words, and spans or tags."""
+        require_one_column(sample, cls.name)
         roles = sample.columns
         first = next((row[0] for row in sample.values["text"] if not is_missing(row[0])), "")
         words = isinstance(first, list | tuple)

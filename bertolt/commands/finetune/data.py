@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.console import say
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.data.columns import NoColumnError
 from bertolt.data.describe import tell_rows, tell_table
 from bertolt.data.encode import SHORTEST
+from bertolt.data.formats import listing
 from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import TaskRows
-from bertolt.tasks.rows import Columns, encode_rows, read_for_task, require_pair
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tokenization import BertTokenizer
 
 
@@ -93,9 +95,7 @@ def _part(
     if options.eval is not None:
         # The label space is that of the training rows alone, before the other file is looked at.
         task = kind.infer(table, everything, reading)
-        other, _ = read_for_task(options.eval, _columns(options), task=kind, prefer=table.roles)
-        tell_table(other)
-        require_pair(other, "text_pair" in table.roles)
+        other = _read_other(options.eval, table, kind, options)
         task.check(other)  # an unknown label is told before anything is tokenised
         rest = np.arange(len(other))
         return task, everything, rest, other, f"evaluated on {options.eval}"
@@ -104,6 +104,29 @@ def _part(
     shares = ", each label in its share" if len(np.unique(strata)) > 1 else ""
     words = f"{options.test_size:.0%} held out{shares}, seed {options.split_seed}"
     return kind.infer(table, train, reading), train, held_out, table, words
+
+
+def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOptions) -> Table:
+    """The file to evaluate on. Options name columns of both files, so its own must be called alike.
+
+    Raises:
+        DataError: it cannot be read, or has other columns than the training file.
+    """
+    names = [name for columns in table.roles.values() for name in columns]
+    alike = f"call its columns as in {table.path}: {listing(names)}"
+    try:
+        other, _ = read_for_task(path, _columns(options), task=kind, prefer=table.roles)
+    except NoColumnError as error:
+        raise DataError(error.problem, place=error.place, fix=alike) from error
+    tell_table(other)
+    if ("text_pair" in other.roles) != ("text_pair" in table.roles):
+        own, trained = (
+            "pairs" if "text_pair" in roles else "single texts"
+            for roles in (other.roles, table.roles)
+        )
+        problem = f"it has {own}, and the training file has {trained}"
+        raise DataError(problem, place=str(path), fix=alike)
+    return other
 
 
 def _limit(options: FinetuneOptions, config: BertConfig) -> tuple[int, str]:

@@ -90,8 +90,8 @@ class FinetuneOptions:
             ("lr", 0 <= self.lr < math.inf, "0 or more"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
-            ("seed", self.seed >= 0, "0 or more"),
-            ("split_seed", self.split_seed >= 0, "0 or more"),
+            ("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63"),
+            ("split_seed", 0 <= self.split_seed < 2**63, "0 or more, below 2**63"),
             ("save_every", self.save_every is None or self.save_every >= 1, "1 or more"),
             ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
         ):

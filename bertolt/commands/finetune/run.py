@@ -277,7 +277,8 @@ class _Finetuning:
 
     def tell_next(self) -> None:
         """Say how to use the model."""
-        say(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"')
+        pair = ' --pair "…"' if "text_pair" in self.data.train.table.roles else ""
+        say(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
 
 
 def _choose_model(options: FinetuneOptions) -> Path:

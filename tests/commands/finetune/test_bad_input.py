@@ -308,3 +308,86 @@ def test_a_model_folder_that_is_not_there(
 ) -> None:
     said = finetune_command(write_csv(good_rows), "--model", "./nowhere at all")
     require_refusal(said, tmp_path, "nowhere at all", "no such folder", left={"data.csv"})
+
+
+def test_several_columns_of_words_are_refused_not_read_by_half(
+    finetune_command: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    path = write_csv([("good", "yes", "no"), ("bad", "no", "yes")] * 6, ("text", "a", "b"))
+    said = finetune_command(path, "--label", "a,b")
+    assert said.code == 2
+    assert "reads one column of labels" in said.err
+    assert "multi-label-classification" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_that_is_named_twice_is_one(finetune_command: Any, write_csv: Any) -> None:
+    path = write_csv([("good", 1, 0), ("bad", 0, 1)] * 6, ("text", "a", "b"))
+    said = finetune_command(path, "--label", "a,b,a")
+    assert said.code == 0
+    assert "2 columns of 0 and 1" in said.err
+
+
+def test_an_empty_cell_among_flags_leaves_its_row_out(
+    finetune_command: Any, write_csv: Any
+) -> None:
+    rows = [("good", 1, 0), ("bad", 0, 1), ("film", 0, "")] * 6
+    said = finetune_command(write_csv(rows, ("text", "a", "b")), "--label", "a,b")
+    assert said.code == 0
+    assert "2 columns of 0 and 1" in said.err
+    assert "dropped 6 rows: label neither 0 nor 1" in said.err
+
+
+@pytest.mark.parametrize("flag", ["--seed", "--split-seed"])
+def test_a_seed_that_no_generator_takes(
+    flag: str, finetune_command: Any, reviews_csv: Path, tmp_path: Path
+) -> None:
+    said = finetune_command(reviews_csv, flag, 2**70)
+    assert said.code == 2
+    assert f"{flag} is" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_greatest_seed_is_taken(finetune_command: Any, reviews_csv: Path) -> None:
+    most = 2**63 - 1
+    assert finetune_command(reviews_csv, "--seed", most, "--split-seed", most).code == 0
+
+
+def test_other_columns_in_the_file_to_evaluate_on_are_to_be_renamed(
+    finetune_command: Any, reviews_csv: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("review,verdict\ngood,pos\nbad,neg\n", encoding="utf-8")
+    said = finetune_command(reviews_csv, "--eval", other)
+    assert said.code == 2
+    assert "call its columns as in" in said.err
+    assert "'review', 'label'" in said.err
+    other.write_text("review,label\ngood,pos\nbad,neg\n", encoding="utf-8")
+    assert finetune_command(reviews_csv, "--eval", other).code == 0
+
+
+def test_pairs_are_not_evaluated_on_by_a_model_of_single_texts(
+    finetune_command: Any, reviews_csv: Path, tmp_path: Path
+) -> None:
+    pairs, singles = tmp_path / "pairs.csv", tmp_path / "singles.csv"
+    pairs.write_text("premise,hypothesis,label\n" + "good,bad,pos\nbad,good,neg\n" * 6, "utf-8")
+    singles.write_text("text,label\n" + "good,pos\nbad,neg\n" * 6, "utf-8")
+    for train, other in ((singles, pairs), (pairs, singles)):
+        said = finetune_command(train, "--eval", other)
+        assert said.code == 2
+        assert "call its columns as in" in said.err
+
+
+def test_a_model_of_pairs_is_tried_with_a_pair(
+    finetune_command: Any, reviews_csv: Path, tmp_path: Path
+) -> None:
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("premise,hypothesis,label\n" + "good,bad,pos\nbad,good,neg\n" * 6, "utf-8")
+    assert '--text "…" --pair "…"' in finetune_command(pairs).err
+    assert "--pair" not in finetune_command(reviews_csv, "--overwrite").err
+
+
+def test_all_endings_that_are_read_are_named(finetune_command: Any, tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    path.write_bytes(b"PK")
+    assert ".conll" in finetune_command(path).err
