@@ -132,7 +132,9 @@ def _style_of(out: Path | None) -> Style:
 
 
 def _check_out(file: str, out: Path | None, columns: Columns, style: Style | None) -> None:
-    if out is not None and file != "-" and out.exists() and out.samefile(file):
+    source = Path(file)
+    both = out is not None and file != "-" and out.exists() and source.exists()
+    if both and out is not None and out.samefile(source):
         raise UsageError(
             "the answers would replace the file of the texts",
             place=f"--out {out}",

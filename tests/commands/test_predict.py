@@ -41,6 +41,16 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return put
 
 
+def test_a_missing_file_is_told_where_the_answers_have_one(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    out.write_text("as it was\n")
+    said = bertolt("predict", trained("labels"), tmp_path / "no.csv", "--out", out)
+    refused(said, "there is no such file")
+    assert out.read_text() == "as it was\n"
+
+
 def test_the_file_of_the_texts_is_not_written_over(
     bertolt: Run, trained: Trained, tmp_path: Path
 ) -> None:
