@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -271,11 +272,26 @@ def test_the_label_space_comes_back(given: Given) -> None:
     assert find_task(given.task.name) is type(given.task)
 
 
-def test_windows_come_in_any_order(given: Given) -> None:
-    gathered = Gathered(given.rows.encoded)
-    assert gathered._waiting == {}
-    assert given.rows.encoded.windows.sum() == len(given.rows.encoded)
-    assert given.rows.encoded.windows.min() >= 1
+def test_windows_come_in_any_order(given: Given, tiny_tokenizer: Any) -> None:
+    """An example is whole once, when its last window is there, and has its windows in order."""
+    rows, _ = encode_rows(given.task, given.rows.table, given.rows.index, tiny_tokenizer, 12)
+    encoded = rows.encoded
+    assert (len(encoded) > encoded.examples) == (encoded.places is not None), "tags have several"
+    order = np.random.default_rng(0).permutation(len(encoded))
+    gathered = Gathered(encoded)
+    whole: dict[int, list[int]] = {}
+    for start in range(0, len(order), 3):
+        windows = order[start : start + 3]
+        batch: Any = SimpleNamespace(rows=windows)
+        numbers, outputs = gathered.add(batch, [np.array([window]) for window in windows])
+        for number, output in zip(numbers, outputs, strict=True):
+            assert number not in whole
+            whole[number] = [int(values[0]) for values in output.windows]
+    expected = {
+        number: np.flatnonzero(encoded.window_examples == number).tolist()
+        for number in range(encoded.examples)
+    }
+    assert whole == expected
 
 
 def test_empty_and_one(given: Given) -> None:
