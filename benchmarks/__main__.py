@@ -14,7 +14,7 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.drawing import draw
 from benchmarks.results import markdown
 from benchmarks.works import WORKS, Work
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.files import write_text
 from bertolt.base.machine import cores
 
@@ -95,11 +95,11 @@ def main(words: list[str]) -> int:
         words=["python", "-m", "benchmarks", *map(shlex.quote, _without_folder(words))],
         quick=options.quick,
         steps=options.steps,
-        say=say,
+        say=info,
         keep=keep,
     )
     print(markdown(record))
-    say(f"Saved to {target}.md, .json and .svg")
+    info(f"Saved to {target}.md, .json and .svg")
     states = [e["state"] for w in record["works"].values() for e in w["contestants"].values()]
     return int(any(state.startswith("failed") for state in states))
 

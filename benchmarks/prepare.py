@@ -28,7 +28,7 @@ from bertolt import (
 )
 from bertolt.checkpoint.demo import SENTENCES, demo_checkpoint
 from bertolt.corpus.options import PrepareOptions
-from bertolt.corpus.prepare import prepare as prepare_corpus
+from bertolt.corpus.prepare import tokenize_corpus
 from bertolt.data import sample_data
 from bertolt.data.encode import encode_texts
 from bertolt.models.shapes import find_config
@@ -119,7 +119,7 @@ def fill_corpus(work: Work, folder: Path, lines: list[str], *, threads: int) -> 
         max_length=work.max_length,
         out=folder / "shards",
     )
-    prepare_corpus([str(corpus)], options)
+    tokenize_corpus([str(corpus)], options)
     blocks = _blocks(tokenizer, lines, work.max_length)
     np.save(folder / BLOCKS, blocks)
     lengths = np.full(len(blocks), work.max_length)

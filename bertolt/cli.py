@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from bertolt.base.console import INTERRUPTED, complain, ended_by_sigterm, say, speak_as
+from bertolt.base.console import INTERRUPTED, ended_by_sigterm, info, report_error, set_output_role
 from bertolt.base.errors import BertoltError
 from bertolt.base.version import __version__
 from bertolt.commands.finetune.options import FinetuneOptions
@@ -88,7 +88,7 @@ def demo(
     options = FinetuneOptions(
         out=out, seed=seed, overwrite=overwrite, precision=precision, lr=1e-4, label="label"
     )
-    result = run(sample_data.fetch(SENTENCES, progress=say), options)
+    result = run(sample_data.fetch(SENTENCES, progress=info), options)
     return INTERRUPTED if result.interrupted else 0
 
 
@@ -238,7 +238,7 @@ def report(folder: Annotated[Path, Parameter(name="DIR")], /) -> None:
     """
     from bertolt.commands.report import draw_again
 
-    say(f"Report: {draw_again(folder)}")
+    info(f"Report: {draw_again(folder)}")
 
 
 @app.command(usage="Usage: bertolt bench [FILE] [OPTIONS]")
@@ -302,7 +302,7 @@ def prepare(
         corpus: Files, folders and patterns: plain text, JSON lines, Parquet or CSV; also packed.
         options: Settings.
     """
-    from bertolt.corpus.prepare import prepare as run
+    from bertolt.corpus.prepare import tokenize_corpus as run
 
     run(corpus, options)
 
@@ -366,7 +366,7 @@ def fetch(name: str, /) -> None:
     """
     from bertolt.data import sample_data
 
-    sys.stdout.write(f"{sample_data.fetch(name, progress=say)}\n")
+    sys.stdout.write(f"{sample_data.fetch(name, progress=info)}\n")
 
 
 @data.command
@@ -393,7 +393,7 @@ def _told_plainly() -> Iterator[None]:
         command = " ".join(["bertolt", *(error.command_chain or ())])
         _fail(f"{error}\n  fix: see {command} --help", BertoltError.exit_code)
     except KeyboardInterrupt:
-        say("bertolt: interrupted")
+        info("bertolt: interrupted")
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # Whoever read the output has gone; there is nobody left to tell.
@@ -407,16 +407,16 @@ def _told_plainly() -> Iterator[None]:
     except Exception as error:
         if "bertolt.base.distributed" not in sys.modules:
             raise
-        from bertolt.base.distributed import join, tell_crash
+        from bertolt.base.distributed import join, report_crash
 
         if join().alone:
             raise
-        tell_crash(error)
+        report_crash(error)
         raise SystemExit(1) from None
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    complain(f"bertolt: error: {message}")
+    report_error(f"bertolt: error: {message}")
     raise SystemExit(code) from None
 
 
@@ -429,7 +429,7 @@ def _speak_for_all() -> None:
     """Of the processes that torchrun starts, let the first one say what each would say."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         first = os.environ.get("RANK", "0") == "0"
-        speak_as(silent=not first, may_complain=lambda: first)
+        set_output_role(silent=not first, may_report_error=lambda: first)
 
 
 def _speak_utf8() -> None:

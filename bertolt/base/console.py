@@ -36,7 +36,7 @@ class _Voice:
     """
 
     silent: bool = False
-    may_complain: Callable[[], bool] = lambda: True
+    may_report_error: Callable[[], bool] = lambda: True
     failed: bool = False
     foot: str = ""
 
@@ -44,26 +44,26 @@ class _Voice:
 _voice = _Voice()
 
 
-def speak_as(*, silent: bool, may_complain: Callable[[], bool]) -> None:
+def set_output_role(*, silent: bool, may_report_error: Callable[[], bool]) -> None:
     """Let this process be one of several.
 
     Args:
         silent: say nothing, since another process says it.
-        may_complain: asked before an error is told: whether no other process has told it.
+        may_report_error: asked before an error is told: whether no other process has told it.
     """
-    _voice.silent, _voice.may_complain = silent, may_complain
+    _voice.silent, _voice.may_report_error = silent, may_report_error
 
 
-def say(message: str) -> None:
+def info(message: str) -> None:
     """Write one message and a line end."""
     if not _voice.silent:
         _write_above(message)
 
 
-def complain(message: str) -> None:
+def report_error(message: str) -> None:
     """Say why the run ends, unless another process has: a silent one too."""
     _voice.failed = True
-    if _voice.may_complain():
+    if _voice.may_report_error():
         _write_above(message)
 
 
@@ -105,7 +105,7 @@ class StatusLine:
     def show(self, words: str, bar: str = "") -> None:
         """Put these words in place of the last ones; `bar` behind them where there is room."""
         if not self.drawn:
-            say(words)
+            info(words)
             return
         room = shutil.get_terminal_size().columns - 1
         _voice.foot = words + bar if len(words + bar) <= room else words[:room]

@@ -85,11 +85,11 @@ class World:
             return seed
         return int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0])
 
-    def share(self, items: Sequence[T]) -> Sequence[T]:
+    def own_share(self, items: Sequence[T]) -> Sequence[T]:
         """The items that are this process's; those of all processes are all items, once each."""
         return items[self.rank :: self.size]
 
-    def deal(
+    def deal_out(
         self, items: Iterable[T], *, evenly: bool = False, may_stop: bool = False
     ) -> Iterator[tuple[T, bool]]:
         """This process's items in turn, each with True.
@@ -108,7 +108,7 @@ class World:
         iterator = iter(items)
         asked = console.stop_asked() if may_stop else None
         while hand := list(itertools.islice(iterator, self.size)):
-            if asked is not None and self.asked(asked()) == signal.SIGTERM:
+            if asked is not None and self.pending_signal(asked()) == signal.SIGTERM:
                 raise console.Stopped
             own = self.rank < len(hand)
             if own or evenly or self.sharded:
@@ -122,15 +122,15 @@ class World:
         dist.all_reduce(total)
         return list(total.tolist())
 
-    def any(self, flag: bool) -> bool:
+    def any_true(self, flag: bool) -> bool:
         """Whether it is so on some process."""
         return self.sum([float(flag)])[0] > 0
 
-    def firsts(self, flag: bool) -> bool:
+    def from_first(self, flag: bool) -> bool:
         """What the first process says."""
-        return self.any(flag and self.first)
+        return self.any_true(flag and self.first)
 
-    def asked(self, by: signal.Signals | None) -> signal.Signals | None:
+    def pending_signal(self, by: signal.Signals | None) -> signal.Signals | None:
         """The signal by which some process has been asked to end; of several the greatest."""
         if self.alone:
             return by
@@ -166,7 +166,7 @@ class World:
         dist.broadcast(tensor, source)
         return tensor
 
-    def tell(self, text: str) -> str:
+    def broadcast_text(self, text: str) -> str:
         """A text of the first process, to all."""
         if self.alone:
             return text
@@ -180,7 +180,7 @@ class World:
         Raises:
             UsageError: on every process.
         """
-        if self.any(self.tell(str(found)) != str(found)):
+        if self.any_true(self.broadcast_text(str(found)) != str(found)):
             raise UsageError(
                 f"the processes do not find the same {what}",
                 fix="give all machines the same files, and an output folder that they share",
@@ -197,7 +197,7 @@ class World:
         summed and split again behind it. Layers are the modules with `is_block = True`.
         """
         if self.alone:
-            console.say("Caution: one process alone splits nothing; torchrun starts several")
+            console.info("Caution: one process alone splits nothing; torchrun starts several")
         if self.alone or self.sharded:
             return
         from torch.distributed.device_mesh import init_device_mesh
@@ -257,7 +257,7 @@ class World:
             return self._replica.called
         return lambda batch: model(batch).loss
 
-    def whole(self, model: M) -> M:
+    def full_model(self, model: M) -> M:
         """The model to save or to use by itself: on the first process, put together if it is split.
 
         The other processes get theirs as it is.
@@ -398,7 +398,7 @@ def is_restarted_in(folder: Path, world: World) -> bool:
     if not is_restarted():
         return False
     store = _torchruns_store() if world.first else None
-    return world.firsts(store is None or bool(store.check([_taken(folder)])))
+    return world.from_first(store is None or bool(store.check([_taken(folder)])))
 
 
 def _taken(folder: Path) -> str:
@@ -424,7 +424,9 @@ def _take_gpu(number: int) -> None:
 
 
 def _speaking(world: World) -> World:
-    console.speak_as(silent=not world.first, may_complain=functools.partial(_claim, world))
+    console.set_output_role(
+        silent=not world.first, may_report_error=functools.partial(_claim, world)
+    )
     return world
 
 
@@ -442,12 +444,12 @@ def _claim(world: World) -> bool:
         return False
 
 
-def tell_crash(error: Exception) -> None:
+def report_crash(error: Exception) -> None:
     """Say what ended this process: another one that is gone, or a fault, with its traceback."""
     if not _is_lost_contact(error):
-        console.complain("".join(traceback.format_exception(error)).rstrip())
+        console.report_error("".join(traceback.format_exception(error)).rstrip())
         return
-    console.complain(
+    console.report_error(
         "bertolt: error: another process of this run has ended, and this one cannot go on alone "
         f"({str(error).strip().splitlines()[0]})\n"
         "  fix: see what it said; with torchrun --max-restarts and checkpoints a run goes on"

@@ -164,7 +164,7 @@ def _match(
     # A parameter with two names counts under both.
     keys = [*dict(model.named_parameters()), *tied, *tied.values()]
     shapes = {key: tuple(model.get_parameter(key).shape) for key in keys}
-    found, homeless = _find_keys(weights, shapes, model.base_model_prefix)
+    found, unmatched = _find_keys(weights, shapes, model.base_model_prefix)
     _settle_ties(model, weights, found, report)
     for key, shape in shapes.items():
         name = found.get(key)
@@ -180,7 +180,7 @@ def _match(
         pattern = _matching(key, ignore_missing)
         if pattern and key not in found:
             report.ignored[key] = pattern
-    for name in homeless:
+    for name in unmatched:
         pattern = _matching(name, (*_DERIVED, *ignore_unexpected))
         if pattern:
             report.ignored[name] = pattern
@@ -194,15 +194,15 @@ def _find_keys(
 ) -> tuple[dict[str, str], list[str]]:
     """Parameter to the file's name for it, and the names that no parameter goes by."""
     found: dict[str, str] = {}
-    homeless: list[str] = []
+    unmatched: list[str] = []
     # Where a file has a parameter twice, its own name wins over an old spelling of it.
     for name in sorted(weights.shapes, key=lambda name: name not in known):
         key = _translate(name, known, prefix)
         if key in known and key not in found:
             found[key] = name
         else:
-            homeless.append(name)
-    return found, homeless
+            unmatched.append(name)
+    return found, unmatched
 
 
 def _translate(name: str, known: Container[str], prefix: str) -> str:
@@ -228,7 +228,7 @@ def _settle_ties(
             model.untie_weights()
             report.untied[alias] = source
         else:
-            report.outvoted[found.pop(source)] = found[alias]
+            report.conflicting[found.pop(source)] = found[alias]
     report.tied = model.tied_weights()
 
 

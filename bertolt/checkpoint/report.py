@@ -30,8 +30,8 @@ class LoadReport:
         unexpected: tensors of the file that the model has no place for.
         mismatched: tensors left out because of their shape (only when that was allowed).
         ignored: names that a pattern excuses, with the pattern.
-        outvoted: tensors of the file that say otherwise than another one for the same parameter, to
-            that other one, whose values were taken.
+        conflicting: duplicate names of one parameter with different values in the file, each with
+            the name whose values were used.
         tied: parameter to the one whose memory it shares.
         untied: parameter to the one whose memory it would share by the config; the file has
             different values for the two, so each has its own.
@@ -46,7 +46,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[Mismatch] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
-    outvoted: dict[str, str] = field(default_factory=dict)
+    conflicting: dict[str, str] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
     untied: dict[str, str] = field(default_factory=dict)
 
@@ -91,7 +91,7 @@ class LoadReport:
     @property
     def exact(self) -> bool:
         """Whether model and file have the same tensors, those excused by a pattern aside."""
-        differing = (self.missing, self.unexpected, self.mismatched, self.outvoted, self.untied)
+        differing = (self.missing, self.unexpected, self.mismatched, self.conflicting, self.untied)
         return not any(differing)
 
     def require_exact(self) -> None:
@@ -136,7 +136,7 @@ class LoadReport:
         ]
         rows += [
             ("ignored", name, 1, f"{other} has other values, which were taken")
-            for name, other in self.outvoted.items()
+            for name, other in self.conflicting.items()
         ]
         rows += [("tied", name, 1, f"to {other}") for name, other in self.tied.items()]
         rows += [

@@ -31,7 +31,7 @@ RANDOM = "random.safetensors"
 EXTRA = "extra.safetensors"
 
 
-class Parts(NamedTuple):
+class TrainingState(NamedTuple):
     """What training changes."""
 
     model: Loadable
@@ -40,7 +40,7 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extra:
+class RunFacts:
     """What a run keeps beside its parts.
 
     Attributes:
@@ -54,8 +54,8 @@ class Extra:
 
 def write_state(
     folder: Path,
-    parts: Parts,
-    extra: Extra,
+    parts: TrainingState,
+    extra: RunFacts,
     generators: Mapping[str, Tensor],
     *,
     first: bool = True,
@@ -100,17 +100,17 @@ def write_state(
     (folder / STATE).write_text(text + "\n", encoding="utf-8")
 
 
-def read_extra(checkpoint: Path) -> Extra:
+def read_run_facts(checkpoint: Path) -> RunFacts:
     """What the run had added.
 
     Raises:
         CheckpointError: the folder is no checkpoint of a run.
     """
     values = dict(_read(checkpoint)["extra"])
-    return Extra(values=values, tensors=read_tensors(checkpoint / EXTRA))
+    return RunFacts(values=values, tensors=read_tensors(checkpoint / EXTRA))
 
 
-def restore_state(checkpoint: Path, parts: Parts, *, rank: int = 0) -> None:
+def restore_state(checkpoint: Path, parts: TrainingState, *, rank: int = 0) -> None:
     """Set the parts and the random generators to what they were, bit by bit.
 
     All processes of a run call it; `rank` is the number of this one.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import BertoltError, CheckpointError, DiskFullError, UsageError
 from bertolt.base.files import disk_errors, swap_folder, sync, unfinished
 
@@ -75,16 +75,16 @@ class Store:
         """
         path = self.path(step)
         if world is not None and not world.first:
-            fill(Path(world.tell("")))
+            fill(Path(world.broadcast_text("")))
             world.wait()  # all have written
             world.wait()  # it is in place
             return path
-        with self._told(path), disk_errors(path):
+        with self._named_errors(path), disk_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._tidy()
             part = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=self.folder)
             try:
-                fill(Path(part if world is None else world.tell(part)))
+                fill(Path(part if world is None else world.broadcast_text(part)))
                 if world is not None:
                     world.wait()
                 seal(Path(part))
@@ -103,7 +103,7 @@ class Store:
             try:
                 require_whole(self.path(step))
             except CheckpointError as error:
-                say(f"Skipped {error.place}: {error.problem}")
+                info(f"Skipped {error.place}: {error.problem}")
             else:
                 return self.path(step)
         return None
@@ -164,7 +164,7 @@ class Store:
                 shutil.rmtree(entry, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _told(self, path: Path) -> Iterator[None]:
+    def _named_errors(self, path: Path) -> Iterator[None]:
         """Let an error name the checkpoint that was to be, and the one to go on from."""
         try:
             yield

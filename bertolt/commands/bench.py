@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.base.format import gibibytes, millions, number, percent, plural
 from bertolt.base.machine import cores, cpu_name, memory_bytes
@@ -145,13 +145,13 @@ def bench(
     limit = classifier.config.max_position_embeddings
     rows = encode_texts(tokenizer, islice(cycle(texts), TEXTS), limit)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    say("Measuring matrix products")
+    info("Measuring matrix products")
     products = {name: product_rate(dtype, device) for name, dtype in FORMATS.items()}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # the products are no part of the work
-    say("Measuring fine-tuning")
+    info("Measuring fine-tuning")
     trained = _train(classifier, rows, precision)
-    say("Measuring prediction")
+    info("Measuring prediction")
     predictor = Predictor(classifier, tokenizer, task=task, precision=precision, device=device)
     predicted = _predict(predictor, texts)
     latencies = _one_at_a_time(predictor, texts)
@@ -200,7 +200,7 @@ def _read(file: Path, column: str | None) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Done:
+class Throughput:
     """What went through, and how long it took."""
 
     texts: int
@@ -216,7 +216,7 @@ class _Done:
         )
 
 
-def _train(model: PreTrainedModel, rows: EncodedTexts, precision: Precision) -> _Done:
+def _train(model: PreTrainedModel, rows: EncodedTexts, precision: Precision) -> Throughput:
     """Steps of fine-tuning, the first ones left out."""
     labels = np.arange(len(rows)) % model.config.num_labels
     data = EncodedTexts(**{**vars(rows), "labels": labels})
@@ -237,10 +237,10 @@ def _train(model: PreTrainedModel, rows: EncodedTexts, precision: Precision) -> 
     steps = min(200, max(3, int(SECONDS / trial[-1].seconds)))
     logs = run(_WARMUP_STEPS + steps).history.steps[_WARMUP_STEPS:]
     texts, tokens = sum(log.sequences for log in logs), sum(log.tokens for log in logs)
-    return _Done(texts, tokens, sum(log.seconds for log in logs))
+    return Throughput(texts, tokens, sum(log.seconds for log in logs))
 
 
-def _predict(predictor: Predictor, texts: list[str]) -> _Done:
+def _predict(predictor: Predictor, texts: list[str]) -> Throughput:
     """Many texts at once, after a trial run."""
 
     def run(count: int) -> tuple[int, float]:
@@ -252,7 +252,7 @@ def _predict(predictor: Predictor, texts: list[str]) -> _Done:
 
     run(_TRIAL)
     count = max(_TRIAL, int(SECONDS * _TRIAL / run(_TRIAL)[1]))
-    return _Done(count, *run(count))
+    return Throughput(count, *run(count))
 
 
 def _one_at_a_time(predictor: Predictor, texts: list[str]) -> list[float]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bertolt.base.console import counting, say
-from bertolt.data.describe import tell_rows, tell_table
+from bertolt.base.console import counting, info
+from bertolt.data.describe import describe_rows, describe_table
 from bertolt.tasks.base import Reading
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
@@ -37,14 +37,14 @@ def evaluate_file(
         task=type(predictor.task),
         prefer=trained_columns(predictor),
     )
-    tell_table(table)
+    describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
     everything = np.arange(len(table))
     task, limit = predictor.task, predictor.max_length
     rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
-    say(f"Evaluation tokens: {origin}")
-    tell_rows("Evaluation", rows.encoded, task.counts(table, everything))
-    say(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
+    info(f"Evaluation tokens: {origin}")
+    describe_rows("Evaluation", rows.encoded, task.counts(table, everything))
+    info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
     with counting("Evaluating", len(rows.encoded)) as show:
         return evaluate(
             predictor.model,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.format import percent, plural
 from bertolt.checkpoint import huggingface
@@ -131,13 +131,13 @@ def inspect_model(
     if text is not None:
         walk = walk_through(model, text, pair)
         if html is None:
-            _tell(walk_table(walk))
+            _print(walk_table(walk))
         else:
             write_walk(walk, html)
-            say(f"Saved to {html}: {plural(len(walk.steps), 'step')} of {shown(text)!r}")
+            info(f"Saved to {html}: {plural(len(walk.steps), 'step')} of {shown(text)!r}")
         return 0
     found = look_into(model)
-    _tell(str(found))
+    _print(str(found))
     return _run_selftest(found) if selftest else 0
 
 
@@ -202,9 +202,9 @@ def _run_selftest(found: Inspection) -> int:
         )
     faults = Predictor.from_pretrained(found.folder, precision="fp32").selftest()
     for fault in faults:
-        _tell(f"  self-test: {fault}")
+        _print(f"  self-test: {fault}")
     texts = plural(len(golden), "golden text")
-    _tell(
+    _print(
         f"  self-test failed: {len(faults)} of {texts} answered otherwise than when saved"
         if faults
         else f"  self-test passed: {texts} answered as when saved"
@@ -212,5 +212,5 @@ def _run_selftest(found: Inspection) -> int:
     return 1 if faults else 0
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(line + "\n")

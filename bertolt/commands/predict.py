@@ -12,12 +12,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
-from bertolt.base.console import counting, say
+from bertolt.base.console import counting, info
 from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import plural
 from bertolt.commands.evaluate import trained_columns
-from bertolt.data.describe import tell_table
+from bertolt.data.describe import describe_table
 from bertolt.data.formats import TAGGED
 from bertolt.data.load import KEPT, OnBadRow
 from bertolt.models.config import AnswerPrecision
@@ -79,7 +79,7 @@ def predict_texts(
     _check_out(file, out, columns, style)
     typed = not texts and file == "-" and sys.stdin.isatty()
     if typed:
-        say("Reading one text a line from the terminal; end with Ctrl-D")
+        info("Reading one text a line from the terminal; end with Ctrl-D")
     predictor = Predictor.from_pretrained(model, precision=precision)
     if file != "-":
         asked = _table_rows(file, predictor, columns)
@@ -101,7 +101,7 @@ def predict_texts(
             answering.write(style, target, progress=show)
 
     write_atomically(out, write)
-    say(f"Saved to {out}: {plural(answering.done, 'answer')}")
+    info(f"Saved to {out}: {plural(answering.done, 'answer')}")
 
 
 def _check_use(
@@ -220,7 +220,7 @@ def _usable(
             require_text(text, where, fix)
         yield question
     if dropped:
-        say(f"dropped {plural(len(dropped), 'empty text')} (first: {place.format(dropped[0])})")
+        info(f"dropped {plural(len(dropped), 'empty text')} (first: {place.format(dropped[0])})")
 
 
 def require_text(text: str, place: str, fix: str) -> None:
@@ -255,7 +255,7 @@ def _table_rows(file: str, predictor: Predictor, columns: Columns) -> Iterator[_
             for words in (error.place, error.fix)
         )
         raise type(error)(error.problem, place=place, fix=fix) from error
-    tell_table(table, {"text": "--column", "text_pair": "--pair-column"})
+    describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
     require_pair(table, predictor.trained_on_pairs, text="--column", pair="--pair-column")
     for row in table.examples():
         yield _Asked(row["row"], row["text"], row.get("text_pair"), row.get(KEPT))
@@ -299,7 +299,7 @@ class _Answering:
         target.flush()
         if cut:
             limit = self.predictor.max_length
-            say(f"{plural(cut, 'text')} longer than {limit} tokens: the end was cut")
+            info(f"{plural(cut, 'text')} longer than {limit} tokens: the end was cut")
 
     def _examples(self) -> Iterator[dict[str, Any]]:
         for question in self.asked:

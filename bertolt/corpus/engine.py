@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.machine import cores
 from bertolt.corpus.options import EngineName
-from bertolt.corpus.parts import Part, Result, Setup, tokenize_part
+from bertolt.corpus.parts import Result, Setup, ShardJob, tokenize_part
 
-Engine = Callable[[Iterable[Part], Setup, int | None], Generator[Result]]
+Engine = Callable[[Iterable[ShardJob], Setup, int | None], Generator[Result]]
 
 _AHEAD = 1  # parts that wait beside those that are worked on
 _THREADS = "TOKENIZERS_PARALLELISM"
@@ -41,7 +41,10 @@ def engine(name: EngineName, workers: int | None) -> Engine:
 
 
 def _in_order(
-    parts: Iterable[Part], begin: Callable[[Part], Any], finish: Callable[[Any], Result], ahead: int
+    parts: Iterable[ShardJob],
+    begin: Callable[[ShardJob], Any],
+    finish: Callable[[Any], Result],
+    ahead: int,
 ) -> Generator[Result]:
     """The results in the order of their parts, of which at most `ahead` are begun at a time."""
     waiting: deque[Any] = deque()
@@ -53,7 +56,7 @@ def _in_order(
         yield finish(waiting.popleft())
 
 
-def here(parts: Iterable[Part], setup: Setup, workers: int | None = None) -> Generator[Result]:
+def here(parts: Iterable[ShardJob], setup: Setup, workers: int | None = None) -> Generator[Result]:
     """In this process, one after the other, on one thread."""
     for part in parts:
         with _one_thread():
@@ -85,7 +88,7 @@ class _LostError(Exception):
     """A worker process has ended."""
 
 
-def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generator[Result]:
+def in_processes(parts: Iterable[ShardJob], setup: Setup, workers: int | None) -> Generator[Result]:
     """In processes of this machine, started afresh, one thread each.
 
     They end with this process, however it ends, and at once when the iterator is closed.
@@ -102,7 +105,7 @@ def in_processes(parts: Iterable[Part], setup: Setup, workers: int | None) -> Ge
     idle: SimpleQueue[_Worker] = SimpleQueue()
     threads = ThreadPoolExecutor(count)
 
-    def begin(part: Part) -> Future[Result]:
+    def begin(part: ShardJob) -> Future[Result]:
         if len(team) < count:
             team.append(_start_worker())
             idle.put(team[-1])
@@ -141,7 +144,7 @@ def _start_worker() -> _Worker:
     return _Worker(process, link)
 
 
-def _ask(idle: SimpleQueue[_Worker], part: Part, setup: Setup) -> Result:
+def _ask(idle: SimpleQueue[_Worker], part: ShardJob, setup: Setup) -> Result:
     """Have a part tokenized by a process that has nothing to do: there is one for each thread."""
     worker = idle.get()
     try:
@@ -165,7 +168,7 @@ def _work(link: Connection) -> None:
             link.send(_tokenize(*link.recv()))
 
 
-def _tokenize(part: Part, setup: Setup) -> Result | Exception:
+def _tokenize(part: ShardJob, setup: Setup) -> Result | Exception:
     try:
         return tokenize_part(part, setup)
     except Exception as error:  # noqa: BLE001  raised again where the part came from
@@ -196,7 +199,7 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def on_ray(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generator[Result]:
+def on_ray(parts: Iterable[ShardJob], setup: Setup, workers: int | None) -> Generator[Result]:
     """As tasks of one core each on the cluster that Ray finds (`RAY_ADDRESS`), else on a local one.
 
     Every machine needs the same versions of Bertolt and what it stands on; files are read and
@@ -232,7 +235,7 @@ def on_ray(parts: Iterable[Part], setup: Setup, workers: int | None) -> Generato
             ray.shutdown()
 
 
-def _tokenize_with(part: Part, setup: Setup) -> Result:
+def _tokenize_with(part: ShardJob, setup: Setup) -> Result:
     with _one_thread():
         return tokenize_part(part, setup)
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bertolt.base.console import counting, say
+from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import staged_folder
 from bertolt.base.format import duration, plural
 from bertolt.corpus.options import TokenizerOptions
-from bertolt.corpus.read import Found, Reader, find_sources, tell_files
+from bertolt.corpus.read import Found, Reader, describe_files, find_sources
 from bertolt.tokenization import BertTokenizer
 
 FILES = frozenset({"tokenizer.json", "tokenizer_config.json", "vocab.txt"})
@@ -42,17 +42,17 @@ def learn_tokenizer(
     start = time.monotonic()
     found = find_sources(corpus, without=options.out.resolve())
     with staged_folder(options.out, overwrite=options.overwrite, ours=FILES) as stage:
-        tell_files(found)
+        describe_files(found)
         texts = _Texts(found, options)
         tokenizer = _train(texts, options)
         tokenizer.save_pretrained(stage)
-    say(
+    info(
         f"Learned {plural(len(tokenizer), 'token')} from {plural(texts.characters, 'character')}"
         f" in {duration(time.monotonic() - start)}"
     )
     if len(tokenizer) < options.vocab_size:
-        say(f"  fewer than {options.vocab_size:,}: nothing else is seen often enough")
-    say(f"Saved to {options.out}")
+        info(f"  fewer than {options.vocab_size:,}: nothing else is seen often enough")
+    info(f"Saved to {options.out}")
     return options.out
 
 

@@ -54,7 +54,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardJob:
     """Some documents that follow each other.
 
     Attributes:
@@ -74,7 +74,7 @@ class Part:
     @classmethod
     def of(
         cls, number: int, texts: Sequence[str], sources: Sequence[int], setup: str, position: int
-    ) -> Part:
+    ) -> ShardJob:
         """A part of these documents; `setup` is the key of the settings."""
         text = "\0".join(texts).encode()
         numbers = np.array(sources, np.int32)
@@ -95,7 +95,7 @@ class Result:
     counts: CorpusCounts
 
 
-def tokenize_part(part: Part, setup: Setup) -> Result:
+def tokenize_part(part: ShardJob, setup: Setup) -> Result:
     """Split the documents into sentences, tokenize them, and build the shard."""
     documents = part.text.split(b"\0")
     sample = LineSample(PART_SAMPLE)

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bertolt.base.console import counting, say
+from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import write_text
 from bertolt.base.format import duration, plural
@@ -22,8 +22,8 @@ from bertolt.base.machine import cores
 from bertolt.corpus.counts import CorpusCounts
 from bertolt.corpus.engine import engine
 from bertolt.corpus.options import Objective, PrepareOptions
-from bertolt.corpus.parts import Part, Setup
-from bertolt.corpus.read import Found, Reader, find_sources, shard_size, tell_files
+from bertolt.corpus.parts import Setup, ShardJob
+from bertolt.corpus.read import Found, Reader, describe_files, find_sources, shard_size
 from bertolt.corpus.shards import (
     MANIFEST,
     TOKENIZER,
@@ -43,7 +43,7 @@ _GOES_ON = "the same command goes on from there"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TokenizedCorpus:
     """What a run has made.
 
     Attributes:
@@ -61,7 +61,7 @@ class Prepared:
     seconds: float
 
 
-def prepare(corpus: Corpora, options: PrepareOptions | None = None) -> Prepared:
+def tokenize_corpus(corpus: Corpora, options: PrepareOptions | None = None) -> TokenizedCorpus:
     """Turn files of text into token shards for pretraining.
 
     A run that was stopped or killed is taken up by the next one with the same output: parts whose
@@ -80,7 +80,7 @@ def prepare(corpus: Corpora, options: PrepareOptions | None = None) -> Prepared:
     options = options or PrepareOptions()
     start = time.monotonic()
     found = find_sources(corpus, without=options.out.resolve())
-    tell_files(found)
+    describe_files(found)
     tokenizer = BertTokenizer.from_pretrained(options.tokenizer)
     with staging_folder(options.out, overwrite=options.overwrite) as staging:
         tokenizer.save_pretrained(staging.corpus / TOKENIZER)
@@ -90,16 +90,16 @@ def prepare(corpus: Corpora, options: PrepareOptions | None = None) -> Prepared:
             manifest = run.finish()
         except BaseException:
             if parts := staging.count_parts():
-                say(f"{plural(parts, 'part')} kept in {staging.folder}; {_GOES_ON}")
+                info(f"{plural(parts, 'part')} kept in {staging.folder}; {_GOES_ON}")
             raise
     seconds = time.monotonic() - start
-    say(f"Saved to {options.out}: {plural(len(manifest.shards), 'shard')} in {duration(seconds)}")
-    return Prepared(options.out, manifest, len(run.done), run.reused, seconds)
+    info(f"Saved to {options.out}: {plural(len(manifest.shards), 'shard')} in {duration(seconds)}")
+    return TokenizedCorpus(options.out, manifest, len(run.done), run.reused, seconds)
 
 
 def _setup(tokenizer: BertTokenizer, staging: StagingFolder, options: PrepareOptions) -> Setup:
     content = (staging.corpus / TOKENIZER / "tokenizer.json").read_text(encoding="utf-8")
-    say(f"Tokenizer: {plural(len(tokenizer), 'token')}, from {options.tokenizer}")
+    info(f"Tokenizer: {plural(len(tokenizer), 'token')}, from {options.tokenizer}")
     return Setup(
         tokenizer=content,
         vocab_size=max(tokenizer.get_vocab().values()) + 1,
@@ -139,13 +139,13 @@ class _Run:
                 self._note(result.number, self.staging.keep(result))
                 tokens += result.counts.all.tokens
                 show(tokens, result.position / max(self.found.bytes, 1))
-        self._tell_reading()
+        self._describe_reading()
 
     def _note(self, number: int, part: FinishedPart) -> None:
         self.done[number] = part.entry
         self.counts.merge(part.counts)
 
-    def _new_parts(self) -> Iterator[Part]:
+    def _new_parts(self) -> Iterator[ShardJob]:
         """The parts that no earlier run has done."""
         told = False
         for part in self._parts():
@@ -154,11 +154,11 @@ class _Run:
                 self.reused += 1
                 continue
             if self.reused and not told:
-                say(f"{plural(self.reused, 'part')} done by an earlier run; going on from there")
+                info(f"{plural(self.reused, 'part')} done by an earlier run; going on from there")
             told = True
             yield part
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[ShardJob]:
         """All parts, in order: documents until there are enough characters."""
         texts: list[str] = []
         sources: list[int] = []
@@ -169,23 +169,23 @@ class _Run:
             sources.append(document.source)
             characters += len(document.text)
             if characters >= self.size:
-                yield Part.of(number, texts, sources, key, self.reader.position)
+                yield ShardJob.of(number, texts, sources, key, self.reader.position)
                 number, characters, texts, sources = number + 1, 0, [], []
         if texts:
-            yield Part.of(number, texts, sources, key, self.reader.position)
+            yield ShardJob.of(number, texts, sources, key, self.reader.position)
 
     def finish(self) -> Manifest:
         """Check what was found, write the manifest, and publish the folder."""
-        _require_usable(self.counts, self.reader.account.documents, self.options.objective)
+        _require_usable(self.counts, self.reader.summary.documents, self.options.objective)
         manifest = self._manifest()
         write_text(self.staging.corpus / MANIFEST, manifest.to_json())
         for line in summary(manifest):
-            say(line)
+            info(line)
         self.staging.publish(manifest.shards)
         return manifest
 
     def _manifest(self) -> Manifest:
-        options, counts, account = self.options, self.counts, self.reader.account
+        options, counts, summary = self.options, self.counts, self.reader.summary
         shards = tuple(self.done[number] for number in sorted(self.done))
         files = sorted((self.staging.corpus / TOKENIZER).iterdir())
         tokenizer = {path.name: file_sha256(path) for path in files}
@@ -208,19 +208,19 @@ class _Run:
             ),
             shards=shards,
             tokenizer=tokenizer,
-            statistics=statistics(counts, account, len(names)),
-            warnings=tuple(warnings_of(counts, account, names, options)),
+            statistics=statistics(counts, summary, len(names)),
+            warnings=tuple(warnings_of(counts, summary, names, options)),
         )
 
-    def _tell_reading(self) -> None:
+    def _describe_reading(self) -> None:
         if self.reused:
             parts = plural(len(self.done), "part")
-            say(f"  {self.reused:,} of {parts} had been done by an earlier run, and were kept")
-        account = self.reader.account
-        for path, column in account.columns.items():
-            say(f"  {path}: {column}")
-        for reason, count in sorted(account.dropped.items()):
-            say(f"  left out: {count:,} for {reason}")
+            info(f"  {self.reused:,} of {parts} had been done by an earlier run, and were kept")
+        summary = self.reader.summary
+        for path, column in summary.columns.items():
+            info(f"  {path}: {column}")
+        for reason, count in sorted(summary.dropped.items()):
+            info(f"  left out: {count:,} for {reason}")
 
 
 def _require_usable(counts: CorpusCounts, documents: int, objective: Objective) -> None:

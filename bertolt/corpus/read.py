@@ -3,7 +3,7 @@
     sources = find_sources(["wiki/", "books/*.txt.gz", "news.parquet"])
     reader = Reader(sources, options)
     for document in reader: ...
-    reader.account                 # rows and lines that were left out, and why
+    reader.summary                 # rows and lines that were left out, and why
 
 A *source* is what was named. Where a single folder is named, each entry of it is one, so that the
 shares of its parts can be told. Plain text is anything that is not a table by its name; in a folder
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
 from bertolt.corpus.options import TextOptions
@@ -43,7 +43,7 @@ _TEXT_ENDINGS = frozenset({".txt", ".text", ""})
 
 
 @dataclass(frozen=True)
-class Source:
+class NamedFiles:
     """Something that was named, and its files in the order of their names."""
 
     name: str
@@ -65,7 +65,7 @@ class Document(NamedTuple):
 
 
 @dataclass
-class Account:
+class ReadSummary:
     """What was read and what was left out.
 
     Attributes:
@@ -97,7 +97,7 @@ class Found:
         bytes: of all files.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[NamedFiles, ...]
     skipped: Counter[str]
     repeated: tuple[Path, ...]
     bytes: int
@@ -122,7 +122,7 @@ def find_sources(corpus: Sequence[str | os.PathLike[str]], *, without: Path | No
     if not corpus:
         raise UsageError("no corpus is named", fix="name files, folders or patterns of text")
     skipped: Counter[str] = Counter()
-    named: list[Source] = []
+    named: list[NamedFiles] = []
     for name in map(str, corpus):
         for path in _expanded(name):
             named += _source(path, skipped, without, alone=len(corpus) == 1)
@@ -131,18 +131,18 @@ def find_sources(corpus: Sequence[str | os.PathLike[str]], *, without: Path | No
     return Found(sources, skipped, repeated, size)
 
 
-def tell_files(found: Found) -> None:
+def describe_files(found: Found) -> None:
     """Say what will be read, and what of the named will not."""
     files, sources = len(found.files), len(found.sources)
-    say(
+    info(
         f"Corpus: {plural(files, 'file')}, {found.bytes / 1e6:,.1f} MB"
         + (f", from {sources:,} sources" if sources > 1 else "")
     )
     if found.skipped:
         kinds = ", ".join(f"{count:,} {end}" for end, count in sorted(found.skipped.items()))
-        say(f"  left out in folders, for they are no text by their names: {kinds}")
+        info(f"  left out in folders, for they are no text by their names: {kinds}")
     for path in found.repeated:
-        say(f"  named twice, read once: {path}")
+        info(f"  named twice, read once: {path}")
 
 
 def _expanded(name: str) -> list[Path]:
@@ -157,10 +157,10 @@ def _expanded(name: str) -> list[Path]:
 
 def _source(
     path: Path, skipped: Counter[str], without: Path | None, *, alone: bool
-) -> list[Source]:
+) -> list[NamedFiles]:
     if not path.is_dir():
         _require_file(path)
-        return [Source(str(path), (path,))]
+        return [NamedFiles(str(path), (path,))]
     entries = _below(path, skipped, without)
     if not entries:
         held = f"; it holds files ending in {', '.join(sorted(skipped))}" if skipped else ""
@@ -170,11 +170,11 @@ def _source(
             fix=f"name a folder with {', '.join(['.txt', *KINDS])}, packed with .gz or .zst or not",
         )
     if not alone:
-        return [Source(str(path), tuple(entries))]
+        return [NamedFiles(str(path), tuple(entries))]
     parts: dict[str, list[Path]] = {}
     for entry in entries:
         parts.setdefault(str(path / entry.relative_to(path).parts[0]), []).append(entry)
-    return [Source(name, tuple(files)) for name, files in parts.items()]
+    return [NamedFiles(name, tuple(files)) for name, files in parts.items()]
 
 
 def _require_file(path: Path) -> None:
@@ -205,7 +205,7 @@ def _below(folder: Path, skipped: Counter[str], without: Path | None) -> list[Pa
     return sorted(found, key=os.fsencode)
 
 
-def _each_file_once(named: Sequence[Source]) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
+def _each_file_once(named: Sequence[NamedFiles]) -> tuple[tuple[NamedFiles, ...], tuple[Path, ...]]:
     met: set[Path] = set()
     repeated: list[Path] = []
     sources: dict[str, list[Path]] = {}
@@ -217,7 +217,7 @@ def _each_file_once(named: Sequence[Source]) -> tuple[tuple[Source, ...], tuple[
             else:
                 met.add(real)
                 sources.setdefault(source.name, []).append(path)
-    return tuple(Source(name, tuple(files)) for name, files in sources.items()), tuple(repeated)
+    return tuple(NamedFiles(name, tuple(files)) for name, files in sources.items()), tuple(repeated)
 
 
 # ---- reading them ----
@@ -227,14 +227,14 @@ class Reader:
     """All documents of some sources, one after the other; iterate once.
 
     Attributes:
-        account: what was read and what was left out, so far.
+        summary: what was read and what was left out, so far.
         position: bytes of the files, as they lie there, that have been read.
     """
 
     def __init__(
-        self, sources: Sequence[Source], options: TextOptions, *, piece: int = PIECE
+        self, sources: Sequence[NamedFiles], options: TextOptions, *, piece: int = PIECE
     ) -> None:
-        self.account = Account()
+        self.summary = ReadSummary()
         self.position = 0
         self._sources = sources
         self._options = options
@@ -272,8 +272,8 @@ class Reader:
             texts = self._blocks(path, seen)
         cut_before = False
         for text, continues in texts:
-            self.account.documents += not continues
-            self.account.cut += continues and not cut_before
+            self.summary.documents += not continues
+            self.summary.cut += continues and not cut_before
             cut_before = continues
             yield Document(source, text, continues)
 
@@ -303,7 +303,7 @@ class Reader:
         for piece, more in self._whole(["\n".join(block)] if block else []):
             yield piece, continues or more
         if lines > 1 and not blank:
-            self.account.blankless.append(str(path))
+            self.summary.blankless.append(str(path))
 
     def _lines(self, path: Path, seen: Callable[[int], None]) -> Iterator[str]:
         """The lines that can be used, without white space around them; blank ones are empty."""
@@ -330,7 +330,7 @@ class Reader:
             source, path, text=self._options.text, label=None, need_label=False, prefer={}
         )
         if "text" in choice.found:
-            self.account.columns[str(path)] = f"column {choice.text!r}, {choice.found['text']}"
+            self.summary.columns[str(path)] = f"column {choice.text!r}, {choice.found['text']}"
         for row, values in source.rows([choice.text]):
             text = values if isinstance(values, BadRow) else self._cell(values[0], path, row)
             if isinstance(text, BadRow):
@@ -356,7 +356,7 @@ class Reader:
             raise DataError(
                 detail, place=place, fix="mend it, or leave such out with --on-bad-row drop"
             )
-        self.account.dropped[reason] += 1
+        self.summary.dropped[reason] += 1
 
 
 def cut(text: str, size: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from bertolt.base.format import percent, plural
 from bertolt.corpus.counts import CorpusCounts, described
 from bertolt.corpus.options import PrepareOptions
-from bertolt.corpus.read import PIECE, Account
+from bertolt.corpus.read import PIECE, ReadSummary
 from bertolt.corpus.shards import Counts, Manifest
 
 REPEATED_LINES = 0.2
@@ -21,7 +21,7 @@ ONE_SOURCE = 0.9
 _SHOWN_SOURCES = 5
 
 
-def statistics(counts: CorpusCounts, account: Account, sources: int) -> dict[str, Any]:
+def statistics(counts: CorpusCounts, summary: ReadSummary, sources: int) -> dict[str, Any]:
     """What the manifest keeps. Shares are from 0 to 1; lengths are in tokens."""
     tokens = max(counts.all.tokens, 1)
     return {
@@ -38,13 +38,13 @@ def statistics(counts: CorpusCounts, account: Account, sources: int) -> dict[str
         "document_lengths": described(counts.documents),
         "longest_sentence": counts.longest,
         "sentences_beyond_max_length": counts.long,
-        "documents_cut": account.cut,
-        "left_out": dict(sorted(account.dropped.items())),
+        "documents_cut": summary.cut,
+        "left_out": dict(sorted(summary.dropped.items())),
     }
 
 
 def warnings_of(
-    counts: CorpusCounts, account: Account, names: Sequence[str], options: PrepareOptions
+    counts: CorpusCounts, summary: ReadSummary, names: Sequence[str], options: PrepareOptions
 ) -> Iterator[str]:
     """What may be wrong with a corpus, and what to do about it."""
     repeated = counts.sample.repeated
@@ -68,15 +68,15 @@ def warnings_of(
             f"no document is held out at --held-out {options.held_out:g}, so there will be no"
             " held-out loss; use a larger share"
         )
-    if account.blankless:
-        more = f" and {len(account.blankless) - 1} more" if len(account.blankless) > 1 else ""
+    if summary.blankless:
+        more = f" and {len(summary.blankless) - 1} more" if len(summary.blankless) > 1 else ""
         yield (
-            f"{account.blankless[0]}{more}: many lines and no blank one, taken as one document;"
+            f"{summary.blankless[0]}{more}: many lines and no blank one, taken as one document;"
             " use --documents lines if every line is one"
         )
-    if account.cut:
+    if summary.cut:
         yield (
-            f"{plural(account.cut, 'document is', 'documents are')} longer than {PIECE:,}"
+            f"{plural(summary.cut, 'document is', 'documents are')} longer than {PIECE:,}"
             f" characters and divided; each piece counts as a document{_of_pieces(options)}"
         )
 

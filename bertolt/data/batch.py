@@ -41,7 +41,7 @@ class Targets(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class KnownOnHost:
+class HostCopies:
     """What a batch that was made on the CPU need not ask its GPU, which would be to wait for it.
 
     Attributes:
@@ -76,7 +76,7 @@ class PackedBatch:
         loss_counts: labels of each target in all the batches that act as one with this, which the
             losses are then divided by; None: those of this batch.
         empty_sequences: how many at the end hold no token, and are there to make a shape recur.
-        stand_in: it is there for a process that has no rows of its own, and counts nothing.
+        is_placeholder: it is there for a process that has no rows of its own, and counts nothing.
         known: filled in where the batch is moved.
     """
 
@@ -93,8 +93,8 @@ class PackedBatch:
     num_choices: int = 1
     loss_counts: Mapping[str, int] | None = None
     empty_sequences: int = 0
-    stand_in: bool = False
-    known: KnownOnHost | None = field(default=None, repr=False)
+    is_placeholder: bool = False
+    host: HostCopies | None = field(default=None, repr=False)
 
     @property
     def num_sequences(self) -> int:
@@ -126,9 +126,9 @@ class PackedBatch:
     @property
     def starts_on_host(self) -> Tensor:
         """(B+1,) `cu_seqlens` on the CPU; a batch that was made there need not ask its GPU."""
-        known = self.known
-        if known is not None and known.cu_seqlens is self.cu_seqlens:
-            return known.starts
+        host = self.host
+        if host is not None and host.cu_seqlens is self.cu_seqlens:
+            return host.starts
         return self.cu_seqlens.cpu()
 
     @property
@@ -139,8 +139,8 @@ class PackedBatch:
         """
         if self.labels is None or self.labels.shape != self.input_ids.shape:
             return None
-        if self.known is not None and self.known.labels is self.labels:
-            return self.known.labelled_rows
+        if self.host is not None and self.host.labels is self.labels:
+            return self.host.labelled_rows
         return (self.labels != IGNORE_INDEX).nonzero().squeeze(1)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
@@ -159,13 +159,13 @@ class PackedBatch:
             name: change(value) for name, value in values if isinstance(value, Tensor)
         }
         rows = self.labelled_rows
-        known = KnownOnHost(
+        host = HostCopies(
             cu_seqlens=changed["cu_seqlens"],
             labels=changed.get("labels"),
             starts=self.starts_on_host,
             labelled_rows=None if rows is None else change(rows),
         )
-        return replace(self, **changed, known=known)
+        return replace(self, **changed, host=host)
 
     @classmethod
     def from_sequences(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertolt.base.errors import DataError, UsageError, nearest
-from bertolt.data.formats import BadRow, Source, listing
+from bertolt.data.formats import BadRow, TableFile, listing
 
 # The plain names of a role come before its other names: `text` is the text though there is a
 # `title`, `label` the label though there is a `rating`.
@@ -56,7 +56,7 @@ class Choice(NamedTuple):
 
 
 def choose_columns(
-    source: Source,
+    source: TableFile,
     path: Path,
     *,
     text: str | None,
@@ -133,7 +133,7 @@ def _role_words(role: str) -> str:
     return "second text" if role == "text_pair" else role
 
 
-def _choose_pair(chosen: dict[str, list[str]], found: dict[str, str], source: Source) -> None:
+def _choose_pair(chosen: dict[str, list[str]], found: dict[str, str], source: TableFile) -> None:
     """Two columns that usually hold pairs, where nothing is said of texts and none is called so."""
     if "text" in chosen or "text_pair" in chosen:
         return
@@ -147,20 +147,20 @@ def _choose_pair(chosen: dict[str, list[str]], found: dict[str, str], source: So
             return
 
 
-def _free(chosen: Mapping[str, Sequence[str]], source: Source) -> list[str]:
+def _free(chosen: Mapping[str, Sequence[str]], source: TableFile) -> list[str]:
     taken = {name for names in chosen.values() for name in names}
     return [name for name in source.columns if name not in taken]
 
 
 def _usual(
-    role: str, chosen: Mapping[str, Sequence[str]], source: Source, path: Path
+    role: str, chosen: Mapping[str, Sequence[str]], source: TableFile, path: Path
 ) -> tuple[str, str] | None:
     """The column that plays the role in every file of this kind."""
     return source.usual.get(role)
 
 
 def _by_name(
-    role: str, chosen: Mapping[str, Sequence[str]], source: Source, path: Path
+    role: str, chosen: Mapping[str, Sequence[str]], source: TableFile, path: Path
 ) -> tuple[str, str] | None:
     free = _free(chosen, source)
     plain = [name for name in free if name.strip().lower() in PLAIN_NAMES[role]]
@@ -179,7 +179,7 @@ def _by_name(
 
 
 def _by_content(
-    role: str, chosen: Mapping[str, Sequence[str]], source: Source, path: Path
+    role: str, chosen: Mapping[str, Sequence[str]], source: TableFile, path: Path
 ) -> tuple[str, str] | None:
     """The only column as the text; the second of two if what it holds fits the role."""
     free = _free(chosen, source)

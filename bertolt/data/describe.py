@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.format import clean, plural, shorten
 from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
@@ -21,25 +21,25 @@ def shown(name: str, limit: int = 40) -> str:
     return clean(shorten(name, limit))
 
 
-def tell_table(table: Table, flags: Mapping[str, str] | None = None) -> None:
+def describe_table(table: Table, flags: Mapping[str, str] | None = None) -> None:
     """Say how many rows were read, from which columns, and which were left out and why.
 
     Args:
         table: as it was read.
         flags: the option that names a column, by role, where it is not `--text` or `--label`.
     """
-    say(f"{table.path}: {plural(table.rows_read, 'row')} read")
+    info(f"{table.path}: {plural(table.rows_read, 'row')} read")
     for role, columns in table.roles.items():
         flag = (flags or {}).get(role, FLAGS[role])
         how = table.found.get(role, f"named by {flag}")
         what = "second texts" if role == "text_pair" else f"{role}s"
         names = ", ".join(f"'{shown(column)}'" for column in columns[:SHOWN_LABELS])
         more = f" and {len(columns) - SHOWN_LABELS} more" if len(columns) > SHOWN_LABELS else ""
-        say(f"  {what} from the column{'s' * (len(columns) > 1)} {names}{more} ({how})")
+        info(f"  {what} from the column{'s' * (len(columns) > 1)} {names}{more} ({how})")
     if "delimiter" in table.found:
-        say(f"  cells parted by {table.found['delimiter']}")
+        info(f"  cells parted by {table.found['delimiter']}")
     for reason, rows in table.dropped.items():
-        say(f"  dropped {plural(len(rows), 'row')}: {reason} ({_row_numbers(rows)})")
+        info(f"  dropped {plural(len(rows), 'row')}: {reason} ({_row_numbers(rows)})")
 
 
 def _row_numbers(rows: Sequence[int]) -> str:
@@ -47,7 +47,7 @@ def _row_numbers(rows: Sequence[int]) -> str:
     return f"row {numbers}" if len(rows) == 1 else f"rows {numbers}"
 
 
-def tell_rows(what: str, rows: EncodedTexts, counts: str = "") -> None:
+def describe_rows(what: str, rows: EncodedTexts, counts: str = "") -> None:
     """Say how many texts there are, with which labels, how long they are, and what is cut.
 
     Args:
@@ -55,7 +55,7 @@ def tell_rows(what: str, rows: EncodedTexts, counts: str = "") -> None:
         rows: the encoded texts.
         counts: how often which label occurs, in words.
     """
-    say(f"{what}: {plural(rows.examples, 'text')}{f' ({counts})' if counts else ''}")
+    info(f"{what}: {plural(rows.examples, 'text')}{f' ({counts})' if counts else ''}")
     middle, most = np.percentile(rows.full_lengths, [50, 95], method="nearest")
-    say(f"  tokens a text: median {middle}, 95% up to {most}, longest {rows.full_lengths.max()}")
-    say(f"  {rows.account}")
+    info(f"  tokens a text: median {middle}, 95% up to {most}, longest {rows.full_lengths.max()}")
+    info(f"  {rows.account}")

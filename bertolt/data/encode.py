@@ -61,7 +61,7 @@ Encode = Callable[[list[Any]], Iterable[EncodedExample]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutAccount:
+class TruncationCount:
     """What the length limit did to a set of examples.
 
     Attributes:
@@ -131,12 +131,12 @@ class EncodedTexts:
     cut: NDArray[np.int64] | None = None
 
     @property
-    def account(self) -> CutAccount:
+    def account(self) -> TruncationCount:
         """What was cut."""
         longer = int((self.full_lengths > self.max_length).sum())
         cut = np.zeros((self.examples, 1), np.int64) if self.cut is None else self.cut
         lost = cut.sum(axis=1)
-        return CutAccount(
+        return TruncationCount(
             max_length=self.max_length,
             texts=self.examples,
             tokens=int(self.full_lengths.sum()),

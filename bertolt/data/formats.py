@@ -1,9 +1,10 @@
 """CSV, TSV, JSON, JSON lines, Parquet and CoNLL files, packed too, as numbered rows of values.
 
-`open_source` finds the columns; `Source.rows` reads some of them, one row at a time. A row's number
-is what its owner would count: the line on which it begins (CSV, TSV, JSON lines; the header is
-line 1), or its place among the records from 1 (JSON, Parquet). A row that is broken by itself comes
-back as a `BadRow` with its number; damage that makes the rows after it doubtful raises `DataError`.
+`open_source` finds the columns; `TableFile.rows` reads some of them, one row at a time. A row's
+number is what its owner would count: the line on which it begins (CSV, TSV, JSON lines; the header
+is line 1), or its place among the records from 1 (JSON, Parquet). A row that is broken by itself
+comes back as a `BadRow` with its number; damage that makes the rows after it doubtful raises
+`DataError`.
 All kinds but JSON, and `text_lines`, take a bounded amount of memory however large the file is.
 """
 
@@ -65,7 +66,7 @@ Seen = Callable[[int], None] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TableFile:
     """A file that can be read: its columns in order, and `rows(names)` to read some of them.
 
     `usual` has the column that plays a role in every file of this kind, and why.
@@ -82,7 +83,7 @@ def open_source(
     encoding: str = "utf-8",
     seen: Seen = None,
     kinds: Mapping[str, str] | None = None,
-) -> Source:
+) -> TableFile:
     """Look into a file: what kind it is, by its name, and which columns it has.
 
     Args:
@@ -360,7 +361,7 @@ def _unique(columns: list[str], path: Path) -> list[str]:
 # CSV and TSV
 
 
-def _csv_source(path: Path, encoding: str, usual: str) -> Source:
+def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
     first = next((line for line in text_lines(path, encoding) if line.strip("\r\n")), "")
     if not first:
         raise _empty(path)
@@ -377,7 +378,7 @@ def _csv_source(path: Path, encoding: str, usual: str) -> Source:
     columns = _unique([name.strip() for name in header], path)
     found = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for the header has it"}
     rows = partial(_csv_rows, path, encoding, delimiter, columns)
-    return Source(columns=columns, rows=rows, found=found)
+    return TableFile(columns=columns, rows=rows, found=found)
 
 
 def _delimiter(header: str, usual: str) -> str:
@@ -439,7 +440,7 @@ def _csv_rows(
 # JSON and JSON lines
 
 
-def _json_source(path: Path, encoding: str, kind: str, seen: Seen) -> Source:
+def _json_source(path: Path, encoding: str, kind: str, seen: Seen) -> TableFile:
     """Lines if the name says so or the first line is a whole object and others follow."""
     filled = (line for line in text_lines(path, encoding) if line.strip())
     first, second = next(filled, ""), next(filled, "")
@@ -448,9 +449,9 @@ def _json_source(path: Path, encoding: str, kind: str, seen: Seen) -> Source:
     is_array = first.lstrip().startswith("[")
     if not is_array and (kind == "jsonl" or (second and _is_object(first))):
         columns = _line_columns(path, encoding)
-        return Source(columns=columns, rows=partial(_json_line_rows, path, encoding, seen))
+        return TableFile(columns=columns, rows=partial(_json_line_rows, path, encoding, seen))
     records = _json_records(path, encoding)
-    return Source(columns=_all_names(records), rows=partial(_json_rows, records))
+    return TableFile(columns=_all_names(records), rows=partial(_json_rows, records))
 
 
 def _is_object(line: str) -> bool:
@@ -567,10 +568,10 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def _parquet_source(path: Path) -> Source:
+def _parquet_source(path: Path) -> TableFile:
     with _parquet(path) as file:
         columns = _unique(list(file.schema_arrow.names), path)
-    return Source(columns=columns, rows=partial(_parquet_rows, path))
+    return TableFile(columns=columns, rows=partial(_parquet_rows, path))
 
 
 def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
@@ -591,7 +592,7 @@ def _batch_rows(file: pq.ParquetFile) -> int:
 # CoNLL: a word a line with its tags behind it, and an empty line behind each sentence
 
 
-def _conll_source(path: Path, encoding: str) -> Source:
+def _conll_source(path: Path, encoding: str) -> TableFile:
     """Columns are called by their numbers from 1: the word is the first, the tag the last."""
     first = next((cells for _, cells in _conll_lines(path, encoding) if cells), None)
     if first is None:
@@ -608,7 +609,7 @@ def _conll_source(path: Path, encoding: str) -> Source:
         "label": (columns[-1], "the last column of a CoNLL file"),
     }
     rows = partial(_conll_rows, path, encoding, len(columns))
-    return Source(columns=columns, rows=rows, usual=usual)
+    return TableFile(columns=columns, rows=rows, usual=usual)
 
 
 def _conll_lines(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:

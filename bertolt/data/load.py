@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
-from bertolt.data.formats import BadRow, Source, ending, listing, open_source
+from bertolt.data.formats import BadRow, TableFile, ending, listing, open_source
 
 OnBadRow = Literal["drop", "error"]
 
@@ -201,7 +201,7 @@ def _usual_cells(sample: Sample) -> Cells:
     return cells | ({"label": label_cell(roles["label"])} if "label" in roles else {})
 
 
-def _sample(source: Source, path: Path, roles: Mapping[str, Sequence[str]]) -> Sample:
+def _sample(source: TableFile, path: Path, roles: Mapping[str, Sequence[str]]) -> Sample:
     """The first rows of the chosen columns, as they are in the file."""
     names = [name for columns in roles.values() for name in columns]
     rows = [

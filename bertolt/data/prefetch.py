@@ -25,13 +25,13 @@ DEPTH = 2
 _END: Any = object()
 
 
-def made_ahead(device: torch.device) -> bool:
+def uses_background(device: torch.device) -> bool:
     """Whether batches for this device are made in the background, ahead of their use."""
     return device.type == "cuda"
 
 
 @contextlib.contextmanager
-def feeding(
+def prefetch_batches(
     steps: Iterator[Sequence[PackedBatch]], device: torch.device, depth: int = DEPTH
 ) -> Iterator[Iterator[Sequence[PackedBatch]]]:
     """The batches of each step, on a GPU made in the background while it works on earlier ones.
@@ -44,17 +44,17 @@ def feeding(
         device: where the model is.
         depth: steps to be ahead; `steps` is read so much further than is used.
     """
-    if not made_ahead(device):
+    if not uses_background(device):
         yield steps
         return
     pinned = ([batch.pin_memory() for batch in step] for step in steps)
-    with in_background(pinned, depth, prepare=lambda: torch.cuda.set_device(device)) as ahead:
+    with read_ahead(pinned, depth, initializer=lambda: torch.cuda.set_device(device)) as ahead:
         yield ahead
 
 
 @contextlib.contextmanager
-def in_background(
-    items: Iterator[T], depth: int = DEPTH, prepare: Callable[[], object] | None = None
+def read_ahead(
+    items: Iterator[T], depth: int = DEPTH, initializer: Callable[[], object] | None = None
 ) -> Iterator[Iterator[T]]:
     """The same items in the same order, each made by one other thread up to `depth` ahead.
 
@@ -64,15 +64,15 @@ def in_background(
     Args:
         items: read by the other thread alone.
         depth: items to be ahead.
-        prepare: called once in that thread.
+        initializer: called once in that thread.
     """
-    with _pipeline(itertools.repeat(partial(next, items, _END)), depth, prepare) as ahead:
+    with _pipeline(itertools.repeat(partial(next, items, _END)), depth, initializer) as ahead:
         yield ahead
 
 
 @contextlib.contextmanager
-def ahead_of(
-    change: Callable[[S], T], items: Iterator[S], prepare: Callable[[], object] | None = None
+def prefetched(
+    change: Callable[[S], T], items: Iterator[S], initializer: Callable[[], object] | None = None
 ) -> Iterator[Iterator[T]]:
     """`map(change, items)`, each result made by one other thread while the one before is used.
 
@@ -83,9 +83,9 @@ def ahead_of(
     Args:
         change: made in the other thread.
         items: read one further than results are taken.
-        prepare: called once in the other thread.
+        initializer: called once in the other thread.
     """
-    with _pipeline(_changes(change, items), 1, prepare) as ahead:
+    with _pipeline(_changes(change, items), 1, initializer) as ahead:
         yield ahead
 
 
@@ -104,10 +104,10 @@ def _raise(error: Exception) -> NoReturn:
 
 @contextlib.contextmanager
 def _pipeline(
-    calls: Iterator[Callable[[], T]], depth: int, prepare: Callable[[], object] | None
+    calls: Iterator[Callable[[], T]], depth: int, initializer: Callable[[], object] | None
 ) -> Iterator[Iterator[T]]:
     """Results of the calls, which this thread reads and one other makes up to `depth` ahead."""
-    worker = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=prepare)
+    worker = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=initializer)
     try:
         yield _in_order(calls, depth, worker)
     finally:
@@ -155,7 +155,7 @@ class ToHost:
         return self._host
 
 
-class Noted(Iterator[T]):
+class RandomStateLog(Iterator[T]):
     """The same items, with a note of the random state that each left behind when it was made.
 
     Items that are made ahead may draw from generators outside the GPU, whose state is then that of

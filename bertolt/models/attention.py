@@ -171,15 +171,15 @@ def attention_of(
     if layout.batch.num_sequences == 1 and not layout.causal:
         return _alone(projected, layout.batch.num_tokens, first)
     parts, heads, size = projected.shape[1:]
-    places = layout.grouped(heads)
-    rows = projected.view(-1, size).index_select(0, places.joined(parts, heads))
+    grouped = layout.grouped(heads)
+    rows = projected.view(-1, size).index_select(0, grouped.joined(parts, heads))
     *query, key, value = rows.view(parts, -1, size).unbind(0)
     if first is not None:
-        query = [first.index_select(0, places.order).flatten(0, 1)]
-    mixed = _over_groups(query[0], key, value, places, heads, 0.0, first is not None, scale=1.0)
+        query = [first.index_select(0, grouped.sequence_order).flatten(0, 1)]
+    mixed = _over_groups(query[0], key, value, grouped, heads, 0.0, first is not None, scale=1.0)
     if first is not None:
-        return mixed.view(-1, heads, size).index_select(0, places.places)
-    return mixed.index_select(0, places.rows).view(-1, heads, size)
+        return mixed.view(-1, heads, size).index_select(0, grouped.inverse_order)
+    return mixed.index_select(0, grouped.scatter_index).view(-1, heads, size)
 
 
 def _alone(projected: Tensor, num_tokens: int, first: Tensor | None) -> Tensor:
@@ -266,17 +266,20 @@ def _select(x: Tensor, index: Tensor, real: int | None) -> Tensor:
     return taken
 
 
-def _to_slots(x: Tensor, places: Groups) -> Tensor:
+def _to_slots(x: Tensor, grouped: Groups) -> Tensor:
     """Packed rows (T, N, D) to slots (P·N, D)."""
+    rows = x.reshape(-1, x.shape[-1])
     gathered: Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
-        x.reshape(-1, x.shape[-1]), places.slots, places.rows, places.real_rows, False
+        rows, grouped.gather_index, grouped.scatter_index, grouped.real_rows, False
     )
     return gathered
 
 
-def _to_rows(x: Tensor, places: Groups) -> Tensor:
+def _to_rows(x: Tensor, grouped: Groups) -> Tensor:
     """Slots (P·N, D) to packed rows (T·N, D)."""
-    gathered: Tensor = _Gather.apply(x, places.rows, places.slots, places.real_rows, True)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
+        x, grouped.scatter_index, grouped.gather_index, grouped.real_rows, True
+    )
     return gathered
 
 
@@ -285,21 +288,24 @@ def _grouped(
 ) -> Tensor:
     """Length-grouped matrix products: a few padded blocks, each one batched product."""
     heads, size = q.shape[1:]
-    places = layout.grouped(heads)
-    k, v = _to_slots(k, places), _to_slots(v, places)
-    q = q.index_select(0, places.order).flatten(0, 1) if first_only else _to_slots(q, places)
-    scale = 1.0 / math.sqrt(size)
-    mixed = _over_groups(q, k, v, places, heads, p, first_only, scale=scale)
+    grouped = layout.grouped(heads)
+    k, v = _to_slots(k, grouped), _to_slots(v, grouped)
     if first_only:
-        return mixed.view(-1, heads, size).index_select(0, places.places)
-    return _to_rows(mixed, places).view(-1, heads, size)
+        q = q.index_select(0, grouped.sequence_order).flatten(0, 1)
+    else:
+        q = _to_slots(q, grouped)
+    scale = 1.0 / math.sqrt(size)
+    mixed = _over_groups(q, k, v, grouped, heads, p, first_only, scale=scale)
+    if first_only:
+        return mixed.view(-1, heads, size).index_select(0, grouped.inverse_order)
+    return _to_rows(mixed, grouped).view(-1, heads, size)
 
 
 def _over_groups(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    places: Groups,
+    grouped: Groups,
     heads: int,
     p: float,
     first_only: bool,
@@ -308,12 +314,12 @@ def _over_groups(
 ) -> Tensor:
     """Attention of every group, from slots (P·N, D) to slots; queries may be (B·N, D)."""
     size = k.shape[-1]
-    slots = [group.size * heads * group.length for group in places.groups]
-    rows = [group.size * heads for group in places.groups] if first_only else slots
+    slots = [group.size * heads * group.length for group in grouped.groups]
+    rows = [group.size * heads for group in grouped.groups] if first_only else slots
     out: list[Tensor] = []
     # `split`, and not one `narrow` after the other: its backward is a single concatenation.
     for group, *blocks in zip(
-        places.groups,
+        grouped.groups,
         torch.split(q, rows),
         torch.split(k, slots),
         torch.split(v, slots),

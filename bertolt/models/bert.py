@@ -19,16 +19,16 @@ from torch.utils.checkpoint import checkpoint
 from bertolt.base.errors import DataError
 from bertolt.data.batch import PackedBatch
 from bertolt.models import fused
-from bertolt.models.attend import (
-    Across,
-    Attend,
-    SelfAttend,
-)
 from bertolt.models.attention import AttentionLayout
 from bertolt.models.config import BertConfig
 from bertolt.models.customised import is_plain
 from bertolt.models.dropout import Dropout, dropout_add
 from bertolt.models.forward_pass import ForwardPass, OutputRows
+from bertolt.models.layer_attention import (
+    CrossAttention,
+    LayerAttention,
+    PackedAttention,
+)
 from bertolt.models.outputs import BertModelOutput
 from bertolt.models.pretrained import PreTrainedModel
 
@@ -110,7 +110,7 @@ class BertSelfAttention(nn.Module):
         self.dropout_p = config.attention_probs_dropout_prob
 
     def forward(
-        self, queries: Tensor, source: Tensor, attend: Attend, first_only: bool = False
+        self, queries: Tensor, source: Tensor, attend: LayerAttention, first_only: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Mix what `queries` (T, H) find in `source`: (T, H); and the queries, to be used on.
 
@@ -177,7 +177,11 @@ class BertAttention(nn.Module):
         self.output = BertSelfOutput(config, config.hidden_size)
 
     def forward(
-        self, queries: Tensor, source: Tensor, attend: Attend, only: OutputRows | None = None
+        self,
+        queries: Tensor,
+        source: Tensor,
+        attend: LayerAttention,
+        only: OutputRows | None = None,
     ) -> Tensor:
         """Queries (T, H), which are added again to what they found in the source: (T, H).
 
@@ -234,9 +238,9 @@ class BertLayer(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        attend: Attend,
+        attend: LayerAttention,
         only: OutputRows | None = None,
-        across: Across | None = None,
+        across: CrossAttention | None = None,
     ) -> Tensor:
         """(T, H) to (T, H), or to the (R, H) of the rows that are needed."""
         mixed = self.attention(hidden, hidden, attend, only)
@@ -263,9 +267,9 @@ class BertEncoder(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        attend: Attend,
+        attend: LayerAttention,
         only: OutputRows | None = None,
-        across: Across | None = None,
+        across: CrossAttention | None = None,
         states: list[Tensor] | None = None,
     ) -> Tensor:
         """(T, H) to (T, H), or to the (R, H) of the rows that a head needs.
@@ -335,7 +339,7 @@ class BertModel(PreTrainedModel):
             return forward_pass.encoder(embedded, AttentionLayout(batch), only)
         attend = forward_pass.attend(batch, causal=self.config.is_decoder)
         if attend is None:
-            attend = SelfAttend(self.prepare_layout(batch), self.attention_backend.name)
+            attend = PackedAttention(self.prepare_layout(batch), self.attention_backend.name)
         # Whoever collects, or looks across, wants every token of the last layer.
         across = forward_pass.across(batch)
         early = None if forward_pass.collects or across is not None else only

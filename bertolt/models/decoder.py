@@ -15,12 +15,18 @@ from torch.nn import functional as F
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
-from bertolt.models.attend import Across, Attend, KeysValues, PaddedAttend, seen_within
 from bertolt.models.bert import BertModel
 from bertolt.models.config import BertConfig
 from bertolt.models.evaluating import evaluating
 from bertolt.models.forward_pass import ForwardPass
 from bertolt.models.heads import BertOnlyMLMHead, LanguageModel
+from bertolt.models.layer_attention import (
+    CrossAttention,
+    KeysValues,
+    LayerAttention,
+    PaddedAttention,
+    seen_within,
+)
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
 from bertolt.models.sampling import Sampling, is_whole
@@ -39,7 +45,7 @@ class KeyValueCache:
     def __init__(self, size: int, device: torch.device) -> None:
         self.lengths = torch.zeros(size, dtype=torch.long, device=device)
         self.positions = torch.zeros_like(self.lengths)
-        self.source: Source | None = None
+        self.source: EncoderStates | None = None
         self.cross: dict[int, KeysValues] = {}
         self._blocks: dict[int, list[Tensor]] = {}
 
@@ -91,7 +97,7 @@ def _widened(block: Tensor, needed: int) -> Tensor:
 
 
 @dataclass
-class CachedAttend(PaddedAttend):
+class CachedAttend(PaddedAttention):
     """Attention within each sequence, its earlier tokens included, which `cache` remembers."""
 
     cache: KeyValueCache = field(kw_only=True)
@@ -102,7 +108,7 @@ class CachedAttend(PaddedAttend):
 
 
 @dataclass
-class SourceAttend(PaddedAttend):
+class EncoderAttention(PaddedAttention):
     """Attention across: each token of sequence b sees all of sequence b of `keys`.
 
     Attributes:
@@ -121,7 +127,7 @@ class SourceAttend(PaddedAttend):
 
 
 @dataclass(frozen=True)
-class Source:
+class EncoderStates:
     """What a decoder looks at: an encoder's hidden states (T, H) and the batch that they are of."""
 
     hidden: Tensor
@@ -140,16 +146,16 @@ class DecoderPass(ForwardPass):
 
     cross_attentions: list[Tensor] | None = None
     cache: KeyValueCache | None = None
-    source: Source | None = None
+    source: EncoderStates | None = None
 
-    def attend(self, batch: PackedBatch, *, causal: bool) -> Attend | None:
+    def attend(self, batch: PackedBatch, *, causal: bool) -> LayerAttention | None:
         """Within each sequence, behind what the cache remembers of it."""
         if self.cache is None:
             return super().attend(batch, causal=causal)
         allowed = seen_within(batch, causal=causal, before=self.cache.lengths)
         return CachedAttend(batch, batch, allowed, self.attentions, cache=self.cache)
 
-    def across(self, batch: PackedBatch) -> Across | None:
+    def across(self, batch: PackedBatch) -> CrossAttention | None:
         """To the source, if there is one."""
         if self.source is None:
             return None
@@ -157,8 +163,10 @@ class DecoderPass(ForwardPass):
         column = torch.arange(keys.max_seqlen, device=keys.cu_seqlens.device)
         allowed = (column < keys.lengths[:, None])[:, None, None, :]
         remembered = None if self.cache is None else self.cache.cross
-        attend = SourceAttend(batch, keys, allowed, self.cross_attentions, remembered=remembered)
-        return Across(self.source.hidden, attend)
+        attend = EncoderAttention(
+            batch, keys, allowed, self.cross_attentions, remembered=remembered
+        )
+        return CrossAttention(self.source.hidden, attend)
 
 
 class BertLMHeadModel(LanguageModel):
@@ -335,7 +343,7 @@ class BertLMHeadModel(LanguageModel):
         mask: Tensor | None,
         batch: PackedBatch,
         cache: KeyValueCache | None,
-    ) -> Source | None:
+    ) -> EncoderStates | None:
         """What to look at across: what is given, or what the cache began with."""
         if hidden is None:
             if mask is not None:
@@ -352,7 +360,9 @@ class BertLMHeadModel(LanguageModel):
         mask = self._encoder_mask(hidden, mask, batch.num_sequences)
         packed, padded = PackedBatch.from_padded(mask.long(), mask)
         table = self.bert.embeddings.word_embeddings.weight
-        source = Source(hidden.to(table.dtype).flatten(0, 1).index_select(0, padded.where), packed)
+        source = EncoderStates(
+            hidden.to(table.dtype).flatten(0, 1).index_select(0, padded.where), packed
+        )
         if cache is None:
             return source
         if cache.shape is None:
@@ -541,7 +551,7 @@ def _behind(cache: KeyValueCache, batch: PackedBatch, *, given_positions: bool) 
     return replace(batch, position_ids=position_ids)
 
 
-def _same(one: Source, other: Source) -> bool:
+def _same(one: EncoderStates, other: EncoderStates) -> bool:
     """Whether both show a decoder the same."""
     return torch.equal(one.batch.cu_seqlens, other.batch.cu_seqlens) and torch.equal(
         one.hidden, other.hidden

@@ -11,8 +11,13 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from bertolt.data.batch import PackedBatch
-from bertolt.models.attend import Across, Attend, PaddedAttend, seen_within
 from bertolt.models.attention import AttentionLayout
+from bertolt.models.layer_attention import (
+    CrossAttention,
+    LayerAttention,
+    PaddedAttention,
+    seen_within,
+)
 
 
 class OutputRows(NamedTuple):
@@ -57,12 +62,12 @@ class ForwardPass:
         """Whether there is something to collect."""
         return self.hidden_states is not None or self.attentions is not None
 
-    def attend(self, batch: PackedBatch, *, causal: bool) -> Attend | None:
+    def attend(self, batch: PackedBatch, *, causal: bool) -> LayerAttention | None:
         """How tokens attend within their sequences; None: through the attention seam."""
         if self.attentions is None:
             return None
-        return PaddedAttend(batch, batch, seen_within(batch, causal=causal), self.attentions)
+        return PaddedAttention(batch, batch, seen_within(batch, causal=causal), self.attentions)
 
-    def across(self, batch: PackedBatch) -> Across | None:
+    def across(self, batch: PackedBatch) -> CrossAttention | None:
         """What else the tokens look at: nothing, but in a decoder."""
         return None

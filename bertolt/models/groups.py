@@ -46,27 +46,27 @@ class Groups:
 
     Attributes:
         groups: the padded groups, in slot order.
-        slots: (P·N,) row among the packed (T·N, D) of each slot; filler slots take the last row,
-            which is filler too and so never carries a gradient.
-        rows: (T·N,) slot of each of these rows; filler rows take slot 0 and are zeroed after.
+        gather_index: (P·N,) row among the packed (T·N, D) of each slot; filler slots take the last
+            row, which is filler too and so never carries a gradient.
+        scatter_index: (T·N,) slot of each of these rows; filler rows take slot 0, zeroed after.
         real_rows: rows of tokens; the rest, at least N, are filler.
-        order: (B,) sequences in the order of the groups.
-        places: (B,) the inverse of `order`.
+        sequence_order: (B,) sequences in the order of the groups.
+        inverse_order: (B,) the inverse of `sequence_order`.
     """
 
     groups: tuple[Group, ...]
-    slots: Tensor
-    rows: Tensor
+    gather_index: Tensor
+    scatter_index: Tensor
     real_rows: int
-    order: Tensor
-    places: Tensor
+    sequence_order: Tensor
+    inverse_order: Tensor
     _joined: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def joined(self, parts: int, heads: int) -> Tensor:
         """(parts·P·N,) rows of each part in turn among (T·parts·N, D), where each token has all."""
         if parts not in self._joined:
-            token, head = self.slots // heads, self.slots % heads
-            part = torch.arange(parts, device=self.slots.device)[:, None]
+            token, head = self.gather_index // heads, self.gather_index % heads
+            part = torch.arange(parts, device=self.gather_index.device)[:, None]
             self._joined[parts] = ((token * parts + part) * heads + head).flatten()
         return self._joined[parts]
 
@@ -118,11 +118,11 @@ def _lay_out(
     rows[slot[where]] = where
     return Groups(
         groups=tuple(groups),
-        slots=slot.to(device, non_blocking=True),
-        rows=rows.to(device, non_blocking=True),
+        gather_index=slot.to(device, non_blocking=True),
+        scatter_index=rows.to(device, non_blocking=True),
         real_rows=all_starts[-1] * heads,
-        order=order.to(device, non_blocking=True),
-        places=torch.argsort(order).to(device, non_blocking=True),
+        sequence_order=order.to(device, non_blocking=True),
+        inverse_order=torch.argsort(order).to(device, non_blocking=True),
     )
 
 

@@ -30,7 +30,7 @@ class _WithoutDraws(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def left_undefined() -> Iterator[None]:
+def skip_init() -> Iterator[None]:
     """Inside, linear layers, embeddings and models draw no weights: what is in their memory stays.
 
     For weights that are read or drawn after anyway. To build on the meta device spares that too,
@@ -40,7 +40,7 @@ def left_undefined() -> Iterator[None]:
         yield
 
 
-def in_earnest() -> contextlib.AbstractContextManager[None]:
+def force_init() -> contextlib.AbstractContextManager[None]:
     """Inside, weights are drawn, also where a model around them is left undefined."""
     return _undefined(False)
 
@@ -54,8 +54,8 @@ def _undefined(value: bool) -> Iterator[None]:
         _UNDEFINED.reset(token)
 
 
-def is_wanted() -> bool:
-    """Whether a new model is to be initialised: not inside `left_undefined`."""
+def init_enabled() -> bool:
+    """Whether a new model is to be initialised: not inside `skip_init`."""
     return not _UNDEFINED.get()
 
 
@@ -92,7 +92,7 @@ def sinusoids(rows: int, width: int, std: float) -> Tensor:
     """A position table (rows, width) whose neighbours are alike from the start.
 
     Sines and cosines of wavelengths from 2π to 20,000π, scaled to the deviation that normal rows
-    would have. Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.5.
+    would have. EncoderStates: Vaswani et al., 2017, arXiv:1706.03762, section 3.5.
     """
     waves = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angles = torch.arange(rows)[:, None] * waves

@@ -94,7 +94,7 @@ def _require_int8(device: torch.device, answering: bool) -> None:
 
 def agree(choice: PrecisionChoice, world: World) -> PrecisionChoice:
     """What the first process has chosen: all of them measure, and may find otherwise."""
-    name = "bf16" if world.firsts(choice.name == "bf16") else "fp32"
+    name = "bf16" if world.from_first(choice.name == "bf16") else "fp32"
     return choice if name == choice.name else PrecisionChoice(name, "as the first process chose")
 
 

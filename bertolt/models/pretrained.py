@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.loadable import Loadable
@@ -68,7 +68,7 @@ class PreTrainedModel(Loadable):
 
     def init_weights(self) -> None:
         """Initialise every module of the model by `_init_weights`, and tie what is tied."""
-        if initialize.is_wanted():
+        if initialize.init_enabled():
             self.run_init_rule()
         self.tie_weights()
 
@@ -471,7 +471,7 @@ class PreTrainedModel(Loadable):
         folder = huggingface.resolve(name_or_path, hub)
         config = BertConfig.from_pretrained(folder).changed(**config_changes)
         model = cls._build_empty(config)
-        with initialize.in_earnest():
+        with initialize.force_init():
             report = huggingface.load(
                 model,
                 folder,
@@ -485,7 +485,7 @@ class PreTrainedModel(Loadable):
         model.load_report = report
         model.eval()
         if verbose:
-            say(str(report))
+            info(str(report))
         return (model, report) if output_loading_info else model
 
     @classmethod
@@ -496,10 +496,10 @@ class PreTrainedModel(Loadable):
         else it draws by `nn.init`, and is neither a parameter nor a buffer, is undefined too.
         """
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            with initialize.left_undefined():
+            with initialize.skip_init():
                 model = cls(config)
             if any(True for _ in model.buffers()):
-                with initialize.in_earnest():
+                with initialize.force_init():
                     return cls(config)
         # A layer that a subclass has put in after `init_weights` is not tied yet.
         model.tie_weights()

@@ -29,7 +29,7 @@ class Sampling:
         temperature: logits are divided by it; below 1 the probable becomes more so.
         top_k: keep the k most probable tokens (and those equal to the last of them); 0, None: all.
         top_p: keep the fewest tokens whose probabilities add up to this; 1, None: all.
-            Source: Holtzman et al., 2019, arXiv:1904.09751.
+            EncoderStates: Holtzman et al., 2019, arXiv:1904.09751.
         seed: of the draws; None: PyTorch's own random state.
         device: where the logits are.
 

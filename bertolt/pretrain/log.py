@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.base.files import disk_errors, write_text
 from bertolt.pretrain.measure import masked_loss
@@ -196,7 +196,7 @@ class Plateau:
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """See where the loss is, and say it where it stands still."""
         if words := self._see(step, masked_loss(metrics)):
-            say(words)
+            info(words)
 
     def _see(self, step: int, loss: float) -> str:
         """Take a loss in; what is to be said then, or an empty string."""

@@ -70,7 +70,7 @@ class HeldOut:
         model.eval()
         sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         try:
-            for batch, own in world.deal(self._batches, may_stop=True):
+            for batch, own in world.deal_out(self._batches, may_stop=True):
                 sums += own * _sums(model, batch, precision)
         finally:
             model.train(was_training)

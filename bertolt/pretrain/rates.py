@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.format import plural
 from bertolt.base.machine import cpu_name, keep_freed_memory, memory_bytes
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
@@ -65,7 +65,7 @@ def measure_training(
         tokens: of a step.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    say(f"Measuring steps of {tokens:,} tokens on this machine")
+    info(f"Measuring steps of {tokens:,} tokens on this machine")
     choice = choose_precision(precision, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -198,11 +198,11 @@ def _block(corpus: dict[str, Any]) -> dict[str, Any]:
         "kind": "row",
         "id": "corpus",
         "title": "Corpus",
-        "blocks": [{"kind": "facts", "items": _told(corpus)}, _sources(corpus["sources"])],
+        "blocks": [{"kind": "facts", "items": _corpus_facts(corpus)}, _sources(corpus["sources"])],
     }
 
 
-def _told(corpus: dict[str, Any]) -> list[dict[str, Any]]:
+def _corpus_facts(corpus: dict[str, Any]) -> list[dict[str, Any]]:
     """What the page says of the corpus: a name, the words, and a note."""
     limit, measured = (plural(corpus[name], "token") for name in ("max_length", "measured_tokens"))
     documents, held_out = (

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import TrainingError
 from bertolt.base.format import duration, number, percent, plural
 from bertolt.pretrain.log import JsonLines, Plateau, TensorBoard, require_tensorboard
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.record import pretrain_facts
-from bertolt.pretrain.setup import Run, prepare
+from bertolt.pretrain.setup import Run, set_up_run
 from bertolt.train.callbacks import Progress
 from bertolt.train.folder import LOG, TENSORBOARD
 from bertolt.train.job import Measured, Start, run_job
@@ -88,17 +88,17 @@ class _Pretraining:
     ) -> None:
         self.shards, self.options, self.callbacks = shards, options, callbacks
 
-    def prepare(self, start: Start) -> Trainer:
+    def set_up(self, start: Start) -> Trainer:
         """Open the corpus, and build or load the model."""
         if self.options.tensorboard:
             require_tensorboard()
         options = _with_passes_of(start.settings, self.options)
-        self.run = run = prepare(self.shards, options, start, self.callbacks)
+        self.run = run = set_up_run(self.shards, options, start, self.callbacks)
         warmup, total = int(run.trainer.args.warmup_steps), run.batches.total_steps
         self.plateau = Plateau(run.entropy, warmup, total // 10)
         if start.complete is None:
             # Asked for before anything is seeded, since it is measured now.
-            say(f"Matrix products could reach {number(run.work.peak / 1e9)} GFLOP/s here")
+            info(f"Matrix products could reach {number(run.work.peak / 1e9)} GFLOP/s here")
             run.trainer.callbacks = self._watching()
         return run.trainer
 
@@ -128,7 +128,7 @@ class _Pretraining:
                 fix=f"begin again with a smaller --lr than {rate:.2g}, or more --warmup",
             )
         if history.interrupted:
-            say(f"Stopped after step {history.step}: --resume goes on from there, in {out}")
+            info(f"Stopped after step {history.step}: --resume goes on from there, in {out}")
             return None
         self.metrics = _metrics(run, self.plateau)
         _say_rates(self.metrics)
@@ -171,9 +171,9 @@ class _Pretraining:
             arguments=self.arguments(),
         )
 
-    def tell_next(self) -> None:
+    def describe_next_step(self) -> None:
         """Say how to use the encoder."""
-        say(f"Next: bertolt finetune FILE --model {shlex.quote(str(self.options.out))}")
+        info(f"Next: bertolt finetune FILE --model {shlex.quote(str(self.options.out))}")
 
 
 def _with_passes_of(earlier: Mapping[str, Any], options: PretrainOptions) -> PretrainOptions:
@@ -213,7 +213,7 @@ def _metrics(run: Run, plateau: Plateau) -> dict[str, Any]:
 
 def _say_rates(metrics: dict[str, Any]) -> None:
     train = metrics["train"]
-    say(
+    info(
         f"Trained {plural(train['steps'], 'step')} in {duration(train['seconds'])}: "
         f"{train['tokens_per_second']:,.0f} tokens/s, {percent(train['filler_share'])} filler, "
         f"{number(train['flops_per_second'] / 1e9)} GFLOP/s, "
@@ -224,4 +224,4 @@ def _say_rates(metrics: dict[str, Any]) -> None:
         shown = percent(value) if name.endswith("accuracy") else f"{value:.4f}"
         if name == "eval_next_sentence_accuracy":
             shown += f", against {percent(metrics['pairs_baseline'])} for the same answer always"
-        say(f"Held-out {words}: {shown}")
+        info(f"Held-out {words}: {shown}")

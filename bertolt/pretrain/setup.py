@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.distributed import World, join
 from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.base.format import millions, percent, plural
@@ -76,8 +76,11 @@ class CorpusBatches:
         """This process's batches of each step after step `step`."""
         for number in range(step + 1, self.total_steps + 1):
             share = self.masks.at(number)
-            dealt = self.world.deal(self.steps.numbers(number), evenly=True)
-            yield [replace(self.data.batch(place, share), stand_in=not own) for place, own in dealt]
+            dealt = self.world.deal_out(self.steps.numbers(number), evenly=True)
+            yield [
+                replace(self.data.batch(place, share), is_placeholder=not own)
+                for place, own in dealt
+            ]
 
     def describe(self) -> dict[str, Any]:
         """The corpus, how it is read, and how many steps there are."""
@@ -162,7 +165,7 @@ class _Beside:
             config.changed(**self.dropout).save_pretrained(folder)
 
 
-def prepare(
+def set_up_run(
     shards: Path, options: PretrainOptions, start: Start, callbacks: Sequence[Callback] = ()
 ) -> Run:
     """Open the corpus, build or load the model, lay out the run, and tell the user.
@@ -221,10 +224,10 @@ def prepare(
         entropy=token_entropy(counts, data.maskable),
         trainer=trainer,
     )
-    _tell(run)
+    _describe_run(run)
     if options.whole_words:
         share = float(counts[data.continuing].sum()) / max(1, int(counts.sum()))
-        say(
+        info(
             f"Whole words: {percent(share)} of the tokens go on with the word before them; "
             "a Chinese character is a word by itself"
         )
@@ -322,7 +325,7 @@ def _require_same_tokens(folder: Path, tokenizer: BertTokenizer) -> None:
     try:
         own = BertTokenizer.from_pretrained(folder)
     except CheckpointError as error:
-        say(f"Caution: whether {folder} knows the corpus's tokens cannot be seen: {error.problem}")
+        info(f"Caution: whether {folder} knows the corpus's tokens cannot be seen: {error.problem}")
         return
     if own.get_vocab() != tokenizer.get_vocab():
         raise UsageError(
@@ -359,7 +362,7 @@ def _passes(
             "--pass-tokens",
         )
     if passes < world.size:
-        say(
+        info(
             f"Caution: a step has {plural(passes, 'forward pass', 'forward passes')} for "
             f"{world.size} processes, so that some of them add nothing"
         )
@@ -428,20 +431,20 @@ def _held_out(
 ) -> HeldOut | None:
     shards = trained.corpus.held_out
     if not shards:
-        say("Caution: the corpus holds no text out, so there is no held-out loss")
+        info("Caution: the corpus holds no text out, so there is no held-out loss")
         return None
     settings = dict(trained.shape)
     settings["rows"] = max(HELD_OUT_ROWS, 2 * settings["max_length"])
     try:
         batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     except DataError as error:
-        say(f"Of the held-out text only masked tokens are measured: {error.problem}")
+        info(f"Of the held-out text only masked tokens are measured: {error.problem}")
         settings = {**settings, "objective": "mlm"}
         batches = Batches(shards, tokenizer, seed=HELD_OUT_SEED, **settings)
     return HeldOut(batches, options.mask, options.eval_tokens)
 
 
-def _tell(run: Run) -> None:
+def _describe_run(run: Run) -> None:
     data, config, options = run.data, run.model.config, run.options
     steps, masks, total, args = (
         run.batches.steps,
@@ -450,27 +453,27 @@ def _tell(run: Run) -> None:
         run.trainer.args,
     )
     counts, held_out = run.corpus.manifest.train, run.corpus.manifest.held_out
-    say(
+    info(
         f"Corpus: {plural(counts.tokens, 'token')} in {plural(counts.documents, 'document')}, "
         f"and {plural(held_out.tokens, 'token')} held out"
     )
-    say(
+    info(
         f"Model: {plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size}, "
         f"{config.vocab_size:,} tokens, {config.max_position_embeddings} positions, "
         f"{millions(run.model.num_parameters())} parameters, from {run.source}"
     )
     seen = steps.before(total + 1)
     epochs = seen / data.per_epoch * data.passes
-    say(
+    info(
         f"Run: {plural(total, 'step')} of up to {steps.passes} × "
         f"{run.pass_tokens:,} tokens, "
         f"{seen * data.tokens / 1e6:,.1f} million in all: {epochs:.1f} epochs"
     )
     why = "as given" if options.lr else f"for hidden size {config.hidden_size}"
     warmup = plural(int(args.warmup_steps), "warmup step")
-    say(f"Learning rate {args.learning_rate:.2g}, {why}; {warmup}")
+    info(f"Learning rate {args.learning_rate:.2g}, {why}; {warmup}")
     ends = "" if masks.end == masks.start else f" to {percent(masks.end)}"
-    say(f"Masked: {percent(masks.start)}{ends} of the tokens; objective {run.objective}")
-    say(f"Entropy of single tokens: {run.entropy:.3f}; a loss near it has learned no context yet")
-    say(f"Precision {run.precision.name}: {run.precision.reason}")
-    say(f"Attention {run.model.attention_backend.name}: {run.model.attention_backend.reason}")
+    info(f"Masked: {percent(masks.start)}{ends} of the tokens; objective {run.objective}")
+    info(f"Entropy of single tokens: {run.entropy:.3f}; a loss near it has learned no context yet")
+    info(f"Precision {run.precision.name}: {run.precision.reason}")
+    info(f"Attention {run.model.attention_backend.name}: {run.model.attention_backend.reason}")

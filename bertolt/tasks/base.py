@@ -230,7 +230,7 @@ class Task(abc.ABC):
     # ---- for people
 
     @abc.abstractmethod
-    def say(self, answer: Answer) -> str:
+    def describe_answer(self, answer: Answer) -> str:
         """An answer in a few words."""
 
     @abc.abstractmethod

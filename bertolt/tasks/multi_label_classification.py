@@ -198,7 +198,7 @@ class MultiLabelClassification(Task):
         best = best_thresholds(scorer.shares(), scorer.truths())
         return replace(self, thresholds=tuple(map(float, best)))
 
-    def say(self, answer: Answer) -> str:
+    def describe_answer(self, answer: Answer) -> str:
         """The labels, with commas between them."""
         return ", ".join(answer["labels"]) or NO_LABEL
 

@@ -17,7 +17,7 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts, encode_examples
-from bertolt.data.prefetch import ahead_of
+from bertolt.data.prefetch import prefetched
 from bertolt.models.config import BertConfig
 from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.precision import PrecisionChoice, choose_precision
@@ -171,7 +171,9 @@ class Predictor:
     def _predict(self, examples: Iterator[Example], window: int | None) -> Iterator[Prediction]:
         parts = iter(lambda: list(islice(examples, window or WINDOW)), [])
         ahead = window is None and self.device.type == "cuda"
-        encoding = ahead_of(self._encode, parts) if ahead else nullcontext(map(self._encode, parts))
+        encoding = (
+            prefetched(self._encode, parts) if ahead else nullcontext(map(self._encode, parts))
+        )
         with encoding as windows:
             for part, rows in windows:
                 yield from self._answer(part, rows)
@@ -255,9 +257,8 @@ class Predictor:
     def _otherwise(self, kept: Answer, answer: Answer) -> str:
         """How an answer differs from the one that the contract keeps; empty if it does not."""
         fault = self.task.differs(kept, self.task.public(answer))
-        return (
-            f"{self.task.say(answer)!r} (it was {self.task.say(kept)!r}), {fault}" if fault else ""
-        )
+        now, before = self.task.describe_answer(answer), self.task.describe_answer(kept)
+        return f"{now!r} (it was {before!r}), {fault}" if fault else ""
 
 
 def _alike(examples: Iterable[Example]) -> Iterator[Example]:

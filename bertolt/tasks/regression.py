@@ -167,7 +167,7 @@ class Regression(Task):
         """Errors and correlations."""
         return RegressionScorer(self)
 
-    def say(self, answer: Answer) -> str:
+    def describe_answer(self, answer: Answer) -> str:
         """The numbers, short."""
         return ", ".join(f"{number:.4g}" for number in self.numbers(answer))
 

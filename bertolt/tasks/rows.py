@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.console import counting, say
+from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.formats import ending, listing
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
@@ -73,7 +73,7 @@ def read_for_task(
         inferred, why = (kind, "") if kind else recognise(sample, columns.reading)
         chosen.append(inferred)
         if why:
-            say(f"Task: {inferred.name} ({why}; --task names another)")
+            info(f"Task: {inferred.name} ({why}; --task names another)")
         return inferred.cells(sample, columns.reading)
 
     def check(example: Mapping[str, Any]) -> Any:

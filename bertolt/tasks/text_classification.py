@@ -131,7 +131,7 @@ class TextClassification(Task):
         """A confusion matrix."""
         return ClassificationScorer(self.labels, self.majority)
 
-    def say(self, answer: Answer) -> str:
+    def describe_answer(self, answer: Answer) -> str:
         """The label."""
         return str(answer["label"])
 

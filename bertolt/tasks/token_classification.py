@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.data.batch import IGNORE_INDEX
@@ -254,7 +254,7 @@ class TokenClassification(Task):
         """Counts of spans that are exactly right."""
         return TagScorer(self.scheme)
 
-    def say(self, answer: Answer) -> str:
+    def describe_answer(self, answer: Answer) -> str:
         """The spans with their kinds."""
         return ", ".join(f"{s['text']} ({s['label']})" for s in answer["spans"]) or "nothing"
 
@@ -356,7 +356,7 @@ def _scheme(table: Table, values: list[Any]) -> str:
 def _tell_scheme(table: Table, scheme: str) -> None:
     """Say in which scheme the tags are, and where they break it."""
     names = {"plain": "plain tags, one for each word"}
-    say(f"Tags: {names.get(scheme, scheme)}")
+    info(f"Tags: {names.get(scheme, scheme)}")
     broken = [
         (int(row), position)
         for row, tags in zip(table.data["row"].to_pylist(), table.labels, strict=True)
@@ -364,7 +364,7 @@ def _tell_scheme(table: Table, scheme: str) -> None:
     ]
     if broken:
         row, position = broken[0]
-        say(
+        info(
             f"Caution: {plural(len(broken), 'tag')} break{'s' * (len(broken) == 1)} the scheme "
             f"(the first: row {row}, word {position + 1}); each begins a span"
         )

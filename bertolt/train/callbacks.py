@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bertolt.base.console import StatusLine, say
+from bertolt.base.console import StatusLine, info
 from bertolt.base.format import duration
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog
@@ -43,7 +43,7 @@ class Progress:
         words = "  ".join(
             f"{name.removeprefix('eval_')} {value:.4f}" for name, value in metrics.items()
         )
-        say(f"evaluated at step {step}:  {words}")
+        info(f"evaluated at step {step}:  {words}")
 
     def on_end(self, history: History) -> None:
         """Leave the bar where it stopped."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertolt.base.distributed import World
-from bertolt.data.batch import IGNORE_INDEX, KnownOnHost, PackedBatch
+from bertolt.data.batch import IGNORE_INDEX, HostCopies, PackedBatch
 from bertolt.data.prefetch import ToHost
 from bertolt.models import fused
 from bertolt.models.customised import is_customised
@@ -46,7 +46,7 @@ _SEQUENCES = (16, 64)  # … and for sequences, where no one counts them
 _LENGTHS = 64  # the longest sequence is rounded up to a multiple of it
 
 
-def rounded(batch: PackedBatch, *, counts_sequences: bool = True) -> PackedBatch:
+def pad_to_bucket(batch: PackedBatch, *, counts_sequences: bool = True) -> PackedBatch:
     """A batch on the CPU with more filler, so that few shapes come again and again.
 
     A large one whose sequences are all equally long loses its filler instead.
@@ -87,7 +87,7 @@ def _with_rows(batch: PackedBatch, rows: int, starts: Tensor) -> PackedBatch:
         cu_seqlens=starts,
         labels=labels,
         empty_sequences=len(starts) - len(batch.cu_seqlens),
-        known=KnownOnHost(cu_seqlens=starts, labels=labels, starts=starts, labelled_rows=labelled),
+        host=HostCopies(cu_seqlens=starts, labels=labels, starts=starts, labelled_rows=labelled),
     )
 
 
@@ -133,8 +133,8 @@ class _Step:
 
 def _tensors(batch: PackedBatch) -> list[Tensor]:
     found = [getattr(batch, each.name) for each in fields(batch)]
-    if batch.known is not None:
-        found.append(batch.known.labelled_rows)
+    if batch.host is not None:
+        found.append(batch.host.labelled_rows)
     return [each for each in found if isinstance(each, Tensor)]
 
 
@@ -183,12 +183,12 @@ class CapturedSteps:
         """Whether it makes the steps of these."""
         return (self.model, self.optimizer, self.max_grad_norm) == (model, optimizer, max_grad_norm)
 
-    def rounded(self, batch: PackedBatch) -> PackedBatch:
+    def pad_to_bucket(self, batch: PackedBatch) -> PackedBatch:
         """A batch as a collator made it, in a shape that will come again."""
         words_alone = self.model.labels_per_token and len(self.model.targets) == 1
-        return rounded(batch, counts_sequences=not words_alone)
+        return pad_to_bucket(batch, counts_sequences=not words_alone)
 
-    def bounded(self, batch: PackedBatch) -> PackedBatch:
+    def bucket_bounds(self, batch: PackedBatch) -> PackedBatch:
         """The batch with bounds for its sizes that hold for all batches of its shape.
 
         Kernels go by them, and how many random numbers they draw.
@@ -223,7 +223,7 @@ class CapturedSteps:
             return None
         (batch,) = batches
         # One that is on the GPU already would become the graph's own, and be written over.
-        if batch.known is None or batch.cu_seqlens.is_cuda or batch.loss_counts is not None:
+        if batch.host is None or batch.cu_seqlens.is_cuda or batch.loss_counts is not None:
             return None
         taken_in = self._fixed()
         if taken_in != self._taken_in:

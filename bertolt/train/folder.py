@@ -176,7 +176,7 @@ class RunFolder:
         text = json.dumps({"settings": dict(settings)}, indent=2, ensure_ascii=False)
         write_text(self.out / COMPLETE, text + "\n")
 
-    def find_complete(self, world: World) -> Complete | None:
+    def read_complete_run(self, world: World) -> Complete | None:
         """The complete run in the folder, as the first process reads it; all processes call it.
 
         None if there is none, or some of its result is gone.
@@ -186,7 +186,7 @@ class RunFolder:
             (self.out / name).is_file() for name in (COMPLETE, METRICS, WEIGHTS)
         ):
             texts = [(self.out / name).read_text(encoding="utf-8") for name in (COMPLETE, METRICS)]
-        about, metrics = json.loads(world.tell(json.dumps(texts)))
+        about, metrics = json.loads(world.broadcast_text(json.dumps(texts)))
         try:
             return Complete(json.loads(about)["settings"], json.loads(metrics))
         except (ValueError, KeyError, TypeError):

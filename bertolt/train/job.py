@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bertolt.base.console import held_interrupts, say
+from bertolt.base.console import held_interrupts, info
 from bertolt.base.distributed import World, is_restarted_in, join
 from bertolt.base.errors import BertoltError, DiskFullError, TrainingError
 from bertolt.base.files import write_text
 from bertolt.base.options import flag
-from bertolt.checkpoint.state import read_extra
+from bertolt.checkpoint.state import read_run_facts
 from bertolt.checkpoint.store import Store
 from bertolt.models.precision import PrecisionChoice
 from bertolt.report import RUN, write_facts, write_report
@@ -88,7 +88,7 @@ class Work(Protocol):
     keeps_checkpoints: bool
     room: int
 
-    def prepare(self, start: Start) -> Trainer:
+    def set_up(self, start: Start) -> Trainer:
         """Read everything, tell the user, and give what trains it, with the store of `start`."""
 
     def measure(self) -> Measured | None:
@@ -103,7 +103,7 @@ class Work(Protocol):
     def facts(self, command: str, started: float) -> dict[str, Any]:
         """What `run.json` holds, and the report is drawn from."""
 
-    def tell_next(self) -> None:
+    def describe_next_step(self) -> None:
         """Say what can be done with the result."""
 
 
@@ -144,11 +144,11 @@ def run_job(work: Work, options: _Options, words: Sequence[str]) -> Outcome:
     # The first process holds the folder for all of them.
     with folder.held() if world.first else contextlib.nullcontext(), _resumable(store):
         start = _start(folder, store, options, world)
-        trainer = work.prepare(start)
+        trainer = work.set_up(start)
         settings = plain(trainer.deciding_settings())
         if start.complete is not None:
             require_same_settings(out, start.settings, settings)
-            say(f"The run is complete, and nothing is left to do: its result is in {out}")
+            info(f"The run is complete, and nothing is left to do: its result is in {out}")
             return Outcome(history=History(), metrics=start.complete.metrics)
         if start.checkpoint is not None:
             require_same_settings(start.checkpoint, start.settings, settings)
@@ -174,14 +174,14 @@ def _start(folder: RunFolder, store: Store, options: _Options, world: World) -> 
     """What is there to go on with; only with --overwrite is a complete result written anew."""
     complete, checkpoint, settings = None, None, dict[str, Any]()
     if folder.resume and not folder.overwrite:
-        complete = folder.find_complete(world)
+        complete = folder.read_complete_run(world)
     if complete is not None:
         settings = complete.settings
     elif folder.resume and not store.steps():
-        say(f"No checkpoint in {folder.out} yet: starting from the beginning")
+        info(f"No checkpoint in {folder.out} yet: starting from the beginning")
     elif folder.resume:
         checkpoint = store.require_last()
-        settings = read_extra(checkpoint).values["settings"]
+        settings = read_run_facts(checkpoint).values["settings"]
     world.require_same(checkpoint, "checkpoint to go on from")
     precision = None
     if options.precision == "auto" and "precision" in settings:
@@ -232,23 +232,23 @@ def _write(
                 text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
                 write_text(stage / name, text + "\n")
         also = f", {METRICS} and {LOG}" if (out / LOG).is_file() else f" and {METRICS}"
-        say(f"Saved to {out}: the model, its tokenizer{also}")
+        info(f"Saved to {out}: the model, its tokenizer{also}")
         facts = facts_of()
         write_facts(facts, out / RUN)
         write_report(facts, out / REPORT)
         if measured.complete:
             folder.mark_complete(plain(trainer.deciding_settings()))
-        say(f"Report: {out / REPORT}")
+        info(f"Report: {out / REPORT}")
         for caution in cautions(facts):
-            say(f"Caution: {caution.claim}. {caution.detail}")
+            info(f"Caution: {caution.claim}. {caution.detail}")
         if measured.complete and not work.keeps_checkpoints:
             store.clear()
         elif store.steps():
             on = "" if measured.complete else "; --resume goes on from the last"
-            say(f"Checkpoints: {out}{on}")
+            info(f"Checkpoints: {out}{on}")
     if measured.failure is not None:
         raise measured.failure
-    work.tell_next()
+    work.describe_next_step()
 
 
 @contextlib.contextmanager

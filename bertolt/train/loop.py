@@ -22,7 +22,13 @@ from bertolt.base.errors import TrainingError
 from bertolt.base.machine import keep_freed_memory
 from bertolt.base.randomness import random_state, set_random_state
 from bertolt.data.batch import PackedBatch
-from bertolt.data.prefetch import Noted, ToHost, ahead_of, feeding, made_ahead
+from bertolt.data.prefetch import (
+    RandomStateLog,
+    ToHost,
+    prefetch_batches,
+    prefetched,
+    uses_background,
+)
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.models.evaluating import evaluating
 from bertolt.models.frozen import FrozenModel, freeze
@@ -139,7 +145,7 @@ def predict_batches(
             with torch.inference_mode(), precision.autocast(device):
                 output = frozen(batch.to(device, non_blocking=True))
                 found = _Answered(model, numbers, batch, output) if own else None
-            if made_ahead(device):
+            if uses_background(device):
                 # A GPU answers the next batch while this one is read.
                 found, waiting = waiting, found
             if found is not None:
@@ -166,13 +172,13 @@ def _collated(
     def make(dealt: tuple[NDArray[np.int64], bool]) -> _Dealt:
         numbers, own = dealt
         batch = collate([rows[int(number)] for number in numbers])
-        return numbers, own, batch.pin_memory() if made_ahead(device) else batch
+        return numbers, own, batch.pin_memory() if uses_background(device) else batch
 
-    dealt = world.deal(batches_by_tokens(lengths, token_budget), may_stop=True)
-    if not made_ahead(device):
+    dealt = world.deal_out(batches_by_tokens(lengths, token_budget), may_stop=True)
+    if not uses_background(device):
         yield map(make, dealt)
         return
-    with ahead_of(make, dealt, prepare=lambda: torch.cuda.set_device(device)) as ahead:
+    with prefetched(make, dealt, initializer=lambda: torch.cuda.set_device(device)) as ahead:
         yield ahead
 
 
@@ -328,14 +334,14 @@ def fit(
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
     captured = captured_steps(model, optimizer, precision, max_grad_norm, world)
     if captured is not None:
-        source = ([captured.rounded(batch) for batch in step] for step in source)
-    noted = Noted(source) if saver is not None and made_ahead(device) else None
+        source = ([captured.pad_to_bucket(batch) for batch in step] for step in source)
+    noted = RandomStateLog(source) if saver is not None and uses_background(device) else None
     how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision}
     how |= {"world": world, "captured": captured}
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
         _ended(callbacks, history),
-        feeding(noted or source, device) as steps,
+        prefetch_batches(noted or source, device) as steps,
     ):
         # The first round makes no step: only what a killed run had not come to after its last one.
         for step in range(begun, total_steps + 1):
@@ -349,7 +355,7 @@ def fit(
                 history.steps.append(replace(log, seconds=time.perf_counter() - start))
                 for callback in callbacks:
                     callback.on_step(history.steps[-1], total_steps)
-            asked = world.asked(stop_asked())
+            asked = world.pending_signal(stop_asked())
             due = step > 0 and evaluate_at(step) and not history.evaluated(step)
             if evaluate is not None and due and not asked:
                 found = _unless_stopped(evaluate, stop_asked, device)
@@ -357,7 +363,7 @@ def fit(
                     history.evaluations.append((step, found))
                     for callback in callbacks:
                         callback.on_evaluate(step, found)
-                asked = world.asked(stop_asked())
+                asked = world.pending_signal(stop_asked())
             history.note(asked)
             if saver is not None and step > begun and saver.due(history):
                 saver.save(history, _generators(noted, step - begun, device))
@@ -382,7 +388,7 @@ def _unless_stopped(
 
 
 def _generators(
-    noted: Noted[Sequence[PackedBatch]] | None, number: int, device: torch.device
+    noted: RandomStateLog[Sequence[PackedBatch]] | None, number: int, device: torch.device
 ) -> dict[str, Tensor]:
     """The random state to go on with after step `number`, whatever was made ahead of it."""
     state = random_state(device)

@@ -45,7 +45,7 @@ class Results:
 
     def gather(self, world: World) -> None:
         """Put the results of all processes together, on each of them."""
-        self._labelled_only = world.any(self._labelled_only)
+        self._labelled_only = world.any_true(self._labelled_only)
         self._rows = [int(row) for row in _gather(world, [np.array(row) for row in self._rows])]
         self._logits = _gather(world, self._logits)
         self._labels = _gather(world, self._labels)
@@ -79,7 +79,7 @@ def _gather(world: World, rows: Sequence[Any]) -> list[NDArray[Any]]:
     ):
         parts = np.split(values.numpy(), np.cumsum(counts.numpy())[:-1])
         found += parts
-    return [part[0] for part in found] if world.any(whole) else found
+    return [part[0] for part in found] if world.any_true(whole) else found
 
 
 def _pad_rows(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertolt.base.console import TERMINATED, say
+from bertolt.base.console import TERMINATED, info
 from bertolt.base.distributed import ALONE, World
 from bertolt.base.errors import UsageError
 from bertolt.checkpoint.state import (
-    Extra,
-    Parts,
+    RunFacts,
+    TrainingState,
     everybodys_generators,
-    read_extra,
+    read_run_facts,
     restore_state,
     restore_weights,
     write_state,
@@ -32,7 +32,7 @@ from bertolt.train.step import StepLog
 
 
 @runtime_checkable
-class Keeps(Protocol):
+class StatefulCallback(Protocol):
     """A callback with a state of its own that has to survive."""
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -88,14 +88,14 @@ class Saving:
         every: save after so many steps, and after Ctrl-C; 0: only when SIGTERM ends the run.
         best: keep the checkpoint of the best evaluation, and write one there.
         beside: writes more files into each checkpoint, such as the tokenizer.
-        callbacks: those of them that are `Keeps` survive.
+        callbacks: those of them that are `StatefulCallback` survive.
         world: the processes of the run, all of which save and load.
     """
 
     def __init__(
         self,
         store: Store,
-        parts: Parts,
+        parts: TrainingState,
         *,
         settings: Mapping[str, Any],
         every: int,
@@ -111,7 +111,7 @@ class Saving:
         self._settings = plain(settings)
         self._every = every
         self._beside = beside
-        self._keeping = [each for each in callbacks if isinstance(each, Keeps)]
+        self._keeping = [each for each in callbacks if isinstance(each, StatefulCallback)]
 
     def due(self, history: History) -> bool:
         """Whether the run has to be saved after the last step of its history."""
@@ -132,7 +132,7 @@ class Saving:
         tensors = _steps_as_tensors(history.steps)
         for number, each in enumerate(self._keeping):
             tensors |= {f"callback.{number}.{k}": value for k, value in each.state_dict().items()}
-        extra = Extra(
+        extra = RunFacts(
             values={
                 "step": history.step,
                 "settings": self._settings,
@@ -169,7 +169,7 @@ class Saving:
             UsageError: it was made with other settings; the message names the first.
             CheckpointError: it is no checkpoint of a run like this one.
         """
-        extra = read_extra(checkpoint)
+        extra = read_run_facts(checkpoint)
         require_same_settings(checkpoint, extra.values["settings"], self._settings)
         restore_state(checkpoint, self.parts, rank=self._world.rank)
         for number, each in enumerate(self._keeping):
@@ -183,7 +183,7 @@ class Saving:
             )
         evaluations = [(int(step), dict(found)) for step, found in extra.values["evaluations"]]
         steps = _steps_from_tensors(extra.tensors)
-        _tell(checkpoint, extra.values["machine"], _machine(self.parts.model.device))
+        _warn_of_machine(checkpoint, extra.values["machine"], _machine(self.parts.model.device))
         return History(steps=steps, evaluations=evaluations)
 
     def restore_best(self, history: History) -> int | None:
@@ -197,11 +197,11 @@ class Saving:
         """
         best = self._best_step(history)
         if best is None:
-            say("No evaluation gave a finite value to choose by: the last weights are kept")
+            info("No evaluation gave a finite value to choose by: the last weights are kept")
         elif best != history.step:
             require_whole(self.store.path(best))
             restore_weights(self.store.path(best), self.parts.model)
-            say(
+            info(
                 f"The best evaluation was at step {best}: its weights are taken, and what is "
                 "measured on the rows that chose them flatters them a little"
             )
@@ -217,7 +217,7 @@ class Saving:
             return
         saved = self.store.steps()
         left = f"{self.store.path(saved[-1])} is there to resume from" if saved else "nothing saved"
-        say(f"Stopped by SIGTERM after step {history.step}: {left}")
+        info(f"Stopped by SIGTERM after step {history.step}: {left}")
         raise SystemExit(TERMINATED)
 
     def _best_step(self, history: History) -> int | None:
@@ -263,13 +263,13 @@ def _machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _tell(checkpoint: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    say(f"Resumed from {checkpoint}")
+def _warn_of_machine(checkpoint: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    info(f"Resumed from {checkpoint}")
     for name, value in now.items():
         if (before := then.get(name, value)) != value:  # older checkpoints say less
             # It draws the order of the rows, and may draw another in another version.
             where = "the order of its rows" if name == "numpy" else "its last bits"
-            say(
+            info(
                 f"Caution: it was saved with {name} {before}, and now it is {value}: the "
                 f"result may differ in {where} from that of a run that was never stopped"
             )

@@ -64,9 +64,9 @@ class _DataSetBatches:
         """Of each batch of a step this process's share; a stand-in where none is left for it."""
         batches = []
         for items in step:
-            own = self.world.share(items)
+            own = self.world.own_share(items)
             batch = self.collate(read(own if len(own) else items[:1]))
-            batches.append(batch if len(own) else replace(batch, stand_in=True))
+            batches.append(batch if len(own) else replace(batch, is_placeholder=True))
         return batches
 
 

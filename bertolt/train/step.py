@@ -108,7 +108,7 @@ def train_step(
     made = None
     if captured is not None:
         assert captured.belongs_to(model, optimizer, max_grad_norm)
-        micro = [captured.bounded(batch) for batch in micro]
+        micro = [captured.bucket_bounds(batch) for batch in micro]
         made = captured.make(micro)
     if made is None:
         with fused.preferred(captured is not None):
@@ -151,7 +151,7 @@ def _add_gradients(
                 with precision.autocast(device):
                     counted = replace(batch, loss_counts=counts)
                     part = world.loss(model, counted.to(device, non_blocking=True))
-                part = part * 0.0 if batch.stand_in else part
+                part = part * 0.0 if batch.is_placeholder else part
                 part.backward()  # type: ignore[no-untyped-call]
             loss = loss + part.detach()
     return world.sum_tensor(loss)
@@ -190,7 +190,7 @@ def _totals(
     model: PreTrainedModel, batches: Sequence[PackedBatch], world: World
 ) -> tuple[Counter[str], _Sizes]:
     """Labels of each target and sizes, of all batches of all processes; stand-ins count nothing."""
-    own = [batch for batch in batches if not batch.stand_in]
+    own = [batch for batch in batches if not batch.is_placeholder]
     counts: Counter[str] = Counter()
     for batch in own:
         counts.update(model.count_targets(batch))

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.distributed import join
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import held_folder, write_text
 from bertolt.base.options import deciding
-from bertolt.checkpoint.state import Parts, read_extra
+from bertolt.checkpoint.state import TrainingState, read_run_facts
 from bertolt.checkpoint.store import Store, require_whole, step_of
 from bertolt.data.collate import count_tokens
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
@@ -129,7 +129,7 @@ class Trainer:
         saves: whether SIGTERM saves the run; so with a `save_strategy` or a `store`.
         best_step: whose weights the model has; None: those of the last step.
         world: the processes that train together.
-        step_rows: rows of a batch, over all processes.
+        global_batch_size: rows of a batch, over all processes.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Trainer:
         self.model = model.move(self.device, self.precision.dtype)
         if self.args.fsdp:
             self.world.shard(self.model)
-        self.step_rows = self.args.per_device_train_batch_size * self.world.size
+        self.global_batch_size = self.args.per_device_train_batch_size * self.world.size
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
         self.processing_class = tokenizer if processing_class is None else processing_class
@@ -301,7 +301,7 @@ class Trainer:
         All processes call it, and the first one writes.
         """
         folder = Path(output_dir or self.args.output_dir)
-        model = self.world.whole(self.model)
+        model = self.world.full_model(self.model)
         if not self.world.first:
             return
         model.save_pretrained(folder)
@@ -322,7 +322,11 @@ class Trainer:
         if self._batches is not None:
             return self._batches
         data = require_rows(self.train_dataset, "train_dataset")
-        how: dict[str, Any] = {"data": data, "args": self.args, "batch_rows": self.step_rows}
+        how: dict[str, Any] = {
+            "data": data,
+            "args": self.args,
+            "batch_rows": self.global_batch_size,
+        }
         how |= {"collate": self._collate, "world": self.world}
         if is_stream(data):
             return StreamBatches(**how)
@@ -336,7 +340,7 @@ class Trainer:
         every = steps[args.save_strategy]
         return Saving(
             self.store,
-            Parts(self.model, optimizer, scheduler),
+            TrainingState(self.model, optimizer, scheduler),
             settings=self.deciding_settings(),
             every=every,
             best=Best.of(args) if args.load_best_model_at_end else None,
@@ -357,11 +361,11 @@ class Trainer:
             checkpoint = Path(wanted)
             step_of(checkpoint)
             require_whole(checkpoint)
-        before = read_extra(checkpoint).values["settings"]["precision"]
+        before = read_run_facts(checkpoint).values["settings"]["precision"]
         if self.args.precision == "auto" and before != self.precision.name:
             self.precision = PrecisionChoice(before, f"as in {checkpoint}")
             self.model.move(self.device, self.precision.dtype)
-            say(f"Precision {before}: {self.precision.reason}")
+            info(f"Precision {before}: {self.precision.reason}")
         return checkpoint
 
     def _run(self, data: Data, keep: bool) -> PredictionOutput:

@@ -18,7 +18,7 @@ from results import gather, write_results
 from steps import EPOCHS, OBJECTIVES, Options, Places, begin, finetune, pretrain
 from texts import tell, write_texts
 
-from bertolt.base.console import INTERRUPTED, ended_by_sigterm, say
+from bertolt.base.console import INTERRUPTED, ended_by_sigterm, info
 from bertolt.base.errors import BertoltError, UsageError
 
 
@@ -61,7 +61,7 @@ def example(options: Options) -> None:
     results = gather(options)
     print(write_results(results, options.out))
     write_page(results, options.out / "results.html")
-    say(f"Results: {options.out / 'results.html'}, with results.md and results.json beside it")
+    info(f"Results: {options.out / 'results.html'}, with results.md and results.json beside it")
 
 
 def main() -> None:
@@ -70,10 +70,10 @@ def main() -> None:
         with ended_by_sigterm():
             example(parse(sys.argv[1:]))
     except BertoltError as error:
-        say(f"pretrain_zh: error: {error}")
+        info(f"pretrain_zh: error: {error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        say("pretrain_zh: interrupted")
+        info("pretrain_zh: interrupted")
         raise SystemExit(INTERRUPTED) from None
 
 

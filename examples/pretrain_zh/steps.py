@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bertolt.base.console import held_interrupts, say
+from bertolt.base.console import held_interrupts, info
 from bertolt.base.errors import UsageError
 from bertolt.base.files import write_text
 from bertolt.models.config import BertConfig
@@ -150,7 +150,7 @@ def new_encoder(folder: Path, like: Path, seed: int) -> None:
     from bertolt import BertModel
     from bertolt.models.initialize import sinusoids
 
-    say(f"New encoder with random weights, seed {seed}: {folder}")
+    info(f"New encoder with random weights, seed {seed}: {folder}")
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     BertTokenizer.from_pretrained(like).save_pretrained(folder)
@@ -190,10 +190,10 @@ def run(words: Sequence[object], *, done: Path, into: Path | None = None) -> Non
         SystemExit: with the command's own exit code.
     """
     if done.exists():
-        say(f"Done before: {done.parent if into is None else done}")
+        info(f"Done before: {done.parent if into is None else done}")
         return
     line = [str(word) for word in words]
-    say(f"\n$ {shlex.join(['bertolt', *line])}" + (f" > {shlex.quote(str(into))}" if into else ""))
+    info(f"\n$ {shlex.join(['bertolt', *line])}" + (f" > {shlex.quote(str(into))}" if into else ""))
     # Ctrl-C reaches the command too, which ends by itself and saves what there is.
     with held_interrupts():
         finished = subprocess.run(
@@ -203,7 +203,7 @@ def run(words: Sequence[object], *, done: Path, into: Path | None = None) -> Non
             check=False,
         )
     if finished.returncode:
-        say("Ended there; the same command goes on from what is done")
+        info("Ended there; the same command goes on from what is done")
         raise SystemExit(finished.returncode if finished.returncode > 0 else 1)
     if into:
         write_text(into, finished.stdout)

@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.base.files import write_text
 from bertolt.data import sample_data
@@ -83,10 +83,10 @@ def write_texts(folder: Path, most: int | None) -> Counts:
     """
     record = folder / "counts.json"
     if record.exists():
-        say(f"Done before: {folder}")
+        info(f"Done before: {folder}")
         return Counts(**json.loads(record.read_text(encoding="utf-8")))
-    news = _news(sample_data.fetch("people-daily", progress=say))
-    reviews = _reviews(sample_data.fetch("zh-reviews", progress=say))
+    news = _news(sample_data.fetch("people-daily", progress=info))
+    reviews = _reviews(sample_data.fetch("zh-reviews", progress=info))
     texts = divide(_some(news, most), _some(reviews, most))
     for name, lines in (("news", texts.news), ("reviews", texts.reviews)):
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
@@ -98,16 +98,16 @@ def write_texts(folder: Path, most: int | None) -> Counts:
 
 def tell(counts: Counts) -> None:
     """Say which text is used for what."""
-    say(
+    info(
         f"{counts.reviews:,} reviews, {counts.distinct:,} distinct, {counts.contradicted} of them "
         "under both labels"
     )
-    say(f"  {counts.test:,} to test on, {counts.train:,} to fine-tune on")
-    say(
+    info(f"  {counts.test:,} to test on, {counts.train:,} to fine-tune on")
+    info(
         f"  corpus: {counts.corpus_news:,} paragraphs of news and {counts.corpus_reviews:,} "
         f"reviews without labels; {counts.left_out:,} lines left out: test texts and repetitions"
     )
-    say(
+    info(
         "  no test text is in the corpus or among the reviews to fine-tune on, also without regard "
         "to punctuation and case: neither tokenizer nor encoder has seen one"
     )

@@ -12,7 +12,7 @@ from bertolt.base import console
 
 
 def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    console.say("很好")
+    console.info("很好")
     assert capsys.readouterr() == ("", "很好\n")
 
 
@@ -60,9 +60,9 @@ def test_a_message_goes_above_the_line_at_the_foot(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     line = console.StatusLine()
     line.show("half way")
-    console.say("a message")
+    console.info("a message")
     line.end(keep=True)
-    console.say("the next")
+    console.info("the next")
     said = capsys.readouterr().err
     assert said == "\r\x1b[Khalf way\r\x1b[Ka message\nhalf way\nthe next\n"
 

@@ -48,7 +48,7 @@ def test_rows_tell_each_status_with_its_count_and_note() -> None:
         unexpected=["cls.0.x", "cls.1.x"],
         mismatched=[Mismatch("classifier.weight", (5, 32), (3, 32))],
         ignored={"position_ids": "position_ids$"},
-        outvoted={"head.bias": "decoder.bias"},
+        conflicting={"head.bias": "decoder.bias"},
         tied={"decoder.weight": "word_embeddings.weight"},
         untied={"other.weight": "word_embeddings.weight"},
     ).rows()
@@ -87,7 +87,7 @@ def test_printed_it_is_short_and_leaves_out_what_went_as_it_should() -> None:
         ({"ignored": {"position_ids": "position_ids$"}}, True),
         ({"tied": {"a": "b"}}, True),
         ({"untied": {"a": "b"}}, False),
-        ({"outvoted": {"a": "b"}}, False),
+        ({"conflicting": {"a": "b"}}, False),
         ({"initialised": {"a": "zeros"}}, False),
         ({"initialised": {"a": "zeros"}, "ignored": {"a": "^a"}}, True),
         ({"unexpected": ["a"]}, False),

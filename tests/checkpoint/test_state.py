@@ -24,19 +24,25 @@ from bertolt import (
 )
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.randomness import host_random_state, random_state, set_random_state
-from bertolt.checkpoint.state import Extra, Parts, read_extra, restore_state, write_state
+from bertolt.checkpoint.state import (
+    RunFacts,
+    TrainingState,
+    read_run_facts,
+    restore_state,
+    write_state,
+)
 
 CPU = torch.device("cpu")
 
 
-def parts(tiny_config: Any, seed: int, kind: Any = BertForSequenceClassification) -> Parts:
+def parts(tiny_config: Any, seed: int, kind: Any = BertForSequenceClassification) -> TrainingState:
     torch.manual_seed(seed)
     model = kind(tiny_config())
     optimizer = AdamW(parameter_groups(model, 0.01), lr=1e-3)
-    return Parts(model, optimizer, get_scheduler("cosine", optimizer, 2, 9))
+    return TrainingState(model, optimizer, get_scheduler("cosine", optimizer, 2, 9))
 
 
-def step(parts: Parts) -> None:
+def step(parts: TrainingState) -> None:
     for parameter in parts.model.parameters():
         parameter.grad = torch.randn_like(parameter)
     parts.optimizer.step()
@@ -44,9 +50,9 @@ def step(parts: Parts) -> None:
         parts.scheduler.step()
 
 
-def written(folder: Path, parts: Parts, extra: Extra | None = None) -> Path:
+def written(folder: Path, parts: TrainingState, extra: RunFacts | None = None) -> Path:
     folder.mkdir()
-    write_state(folder, parts, extra or Extra(), random_state(CPU))
+    write_state(folder, parts, extra or RunFacts(), random_state(CPU))
     return folder
 
 
@@ -85,8 +91,10 @@ def test_the_folder_opens_as_a_model(tiny_config: Any, tiny_tokenizer: Any, tmp_
 def test_what_the_run_adds_comes_back(tiny_config: Any, tmp_path: Path) -> None:
     values = {"step": 3, "loss": float("nan"), "text": "中", "list": [1, [0.1 + 0.2]]}
     tensors = {"a": torch.tensor([0.1], dtype=torch.float64), "none": torch.zeros(0)}
-    folder = written(tmp_path / "s", parts(tiny_config, 0), Extra(values=values, tensors=tensors))
-    extra = read_extra(folder)
+    folder = written(
+        tmp_path / "s", parts(tiny_config, 0), RunFacts(values=values, tensors=tensors)
+    )
+    extra = read_run_facts(folder)
     assert repr(extra.values) == repr(values)
     assert torch.equal(extra.tensors["a"], tensors["a"])
     assert extra.tensors["none"].shape == (0,)
@@ -94,7 +102,7 @@ def test_what_the_run_adds_comes_back(tiny_config: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["plain SGD", "milestones", "plateau", "a tensor as rate", "none"])
 def test_other_optimizers_and_schedules(tiny_config: Any, tmp_path: Path, name: str) -> None:
-    def make(seed: int) -> Parts:
+    def make(seed: int) -> TrainingState:
         torch.manual_seed(seed)
         model = BertForSequenceClassification(tiny_config())
         optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -106,7 +114,7 @@ def test_other_optimizers_and_schedules(tiny_config: Any, tmp_path: Path, name: 
             scheduler.step(1.0)
         elif name == "a tensor as rate":
             optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1))
-        return Parts(model, optimizer, scheduler)
+        return TrainingState(model, optimizer, scheduler)
 
     first = make(0)
     if name != "plateau":
@@ -142,13 +150,13 @@ def test_another_optimizer_is_refused(tiny_config: Any, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_model_alone_is_no_checkpoint(tiny_folder: Path, tiny_config: Any) -> None:
-    for read in (read_extra, lambda folder: restore_state(folder, parts(tiny_config, 0))):
+    for read in (read_run_facts, lambda folder: restore_state(folder, parts(tiny_config, 0))):
         with pytest.raises(CheckpointError, match="this is no checkpoint of a run"):
             read(tiny_folder)
 
 
 def test_state_json_is_what_a_person_can_read(tiny_config: Any, tmp_path: Path) -> None:
-    folder = written(tmp_path / "state", parts(tiny_config, 0), Extra(values={"step": 4}))
+    folder = written(tmp_path / "state", parts(tiny_config, 0), RunFacts(values={"step": 4}))
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     assert state["extra"]["step"] == 4
     assert state["optimizer"]["groups"][0]["lr"] == 0.0, "warmup begins at 0"

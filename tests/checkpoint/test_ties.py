@@ -105,7 +105,7 @@ def test_a_file_may_have_either_name_or_both(
     assert {name: model.load_report.loaded[name] for name in names} == {n: n for n in names}
     assert not model.load_report.initialised
     assert not model.load_report.untied
-    assert not model.load_report.outvoted
+    assert not model.load_report.conflicting
 
 
 def test_neither_name_is_one_new_parameter_and_no_corruption(folder: Path) -> None:
@@ -184,7 +184,7 @@ def test_of_two_biases_the_decoders_counts_and_that_is_said(
     assert_answers_as(peer, ours, padded([5, 8]))
     assert_answers_as(load_peer(tmp_path / "two"), ours, padded([5, 8]))
     report = ours.load_report
-    assert report.outvoted == {BIAS: DECODER_BIAS}
+    assert report.conflicting == {BIAS: DECODER_BIAS}
     assert report.loaded[DECODER_BIAS] == DECODER_BIAS
     assert BIAS not in report.loaded
     assert not report.untied

@@ -21,8 +21,8 @@ import pytest
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.corpus import engine
 from bertolt.corpus.options import PrepareOptions
-from bertolt.corpus.parts import Part, Setup
-from bertolt.corpus.prepare import prepare
+from bertolt.corpus.parts import Setup, ShardJob
+from bertolt.corpus.prepare import tokenize_corpus
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.texts import bytes_below, text_of
 
@@ -36,11 +36,11 @@ def setup(tokenizer_folder: Path) -> Setup:
     return Setup(content, 111, 1, 64, 0.1)
 
 
-def parts(count: int, setup: Setup, taken: list[int], repeat: int = 1) -> Iterator[Part]:
+def parts(count: int, setup: Setup, taken: list[int], repeat: int = 1) -> Iterator[ShardJob]:
     for number in range(count):
         taken.append(number)
         texts = text_of(3, seed=number).split("\n\n") * repeat
-        yield Part.of(number, texts, [0] * len(texts), setup.key(), number)
+        yield ShardJob.of(number, texts, [0] * len(texts), setup.key(), number)
 
 
 def results(run: engine.Engine, count: int, setup: Setup, workers: int) -> list[tuple[int, bytes]]:
@@ -71,7 +71,7 @@ def test_ray_writes_the_same_bytes(
     corpus: Path, options: Callable[..., PrepareOptions], tmp_path: Path
 ) -> None:
     for name in ("process", "ray"):
-        prepare([corpus], options(out=tmp_path / name, engine=name, workers=2))
+        tokenize_corpus([corpus], options(out=tmp_path / name, engine=name, workers=2))
     assert bytes_below(tmp_path / "ray") == bytes_below(tmp_path / "process")
 
 
@@ -80,7 +80,7 @@ def test_without_ray_it_says_what_to_install(
     corpus: Path, options: Callable[..., PrepareOptions], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"Ray is not installed.*\n.*pip install 'bertolt\[ray\]'"):
-        prepare([corpus], options(engine="ray"))
+        tokenize_corpus([corpus], options(engine="ray"))
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_is_told(setup: Setup, repeat: int) -> None:
 
 def test_what_goes_wrong_with_a_part_is_told_with_where(setup: Setup) -> None:
     before = children()
-    wrong = Part(0, b"\xff", np.zeros(1, np.int32), "", 0)
+    wrong = ShardJob(0, b"\xff", np.zeros(1, np.int32), "", 0)
     with pytest.raises(UnicodeDecodeError) as told:
         list(engine.in_processes(iter([wrong]), setup, 2))
     assert "in tokenize_part" in told.value.__notes__[0]
@@ -145,9 +145,9 @@ def test_a_result_that_breaks_off_is_a_worker_that_was_killed(setup: Setup) -> N
 UNGUARDED = """
 from pathlib import Path
 from bertolt.corpus.options import PrepareOptions
-from bertolt.corpus.prepare import prepare
+from bertolt.corpus.prepare import tokenize_corpus
 
-prepare({corpus!r}, PrepareOptions(tokenizer={tokenizer!r}, out=Path({out!r}), workers=2))
+tokenize_corpus({corpus!r}, PrepareOptions(tokenizer={tokenizer!r}, out=Path({out!r}), workers=2))
 """
 
 
@@ -236,6 +236,6 @@ def test_the_command_goes_on_after_it_was_stopped(
     assert again.returncode == 0, said
     assert "parts had been done by an earlier run, and were kept" in said
     usual = {"tokenizer": str(tokenizer_folder), "shard_size": 2000, "workers": 1}
-    prepare([large], PrepareOptions(out=tmp_path / "whole", **usual))  # type: ignore[arg-type]
+    tokenize_corpus([large], PrepareOptions(out=tmp_path / "whole", **usual))  # type: ignore[arg-type]
     assert bytes_below(out) == bytes_below(tmp_path / "whole")
     assert {path.name for path in tmp_path.iterdir()} == {"large.txt", "out", "whole"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bertolt.corpus import parts
-from bertolt.corpus.parts import Part, Result, Setup, tokenize_part
+from bertolt.corpus.parts import Result, Setup, ShardJob, tokenize_part
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Counts, Shard, read_shard
 from bertolt.tokenization import BertTokenizer
@@ -34,7 +34,7 @@ def setup(tokenizer_folder: Path) -> Setup:
 
 
 def run(texts: list[str], setup: Setup, sources: list[int] | None = None) -> Result:
-    part = Part.of(0, texts, sources or [0] * len(texts), setup.key(), 0)
+    part = ShardJob.of(0, texts, sources or [0] * len(texts), setup.key(), 0)
     return tokenize_part(part, setup)
 
 
@@ -120,7 +120,7 @@ def test_wide_vocabularies_take_wide_numbers(tokenizer_folder: Path, tmp_path: P
 
 def test_a_key_tells_text_sources_and_settings_apart(setup: Setup, tokenizer_folder: Path) -> None:
     def key(texts: list[str], sources: list[int], setup: Setup) -> str:
-        return Part.of(0, texts, sources, setup.key(), 0).key
+        return ShardJob.of(0, texts, sources, setup.key(), 0).key
 
     usual = key(["a", "b"], [0, 0], setup)
     assert usual == key(["a", "b"], [0, 0], setup_of(tokenizer_folder))

@@ -75,7 +75,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException) 
 def test_nothing_is_lost_and_the_manifest_tells_it(
     corpus: Path, options: Options, tokenizer: BertTokenizer, tmp_path: Path
 ) -> None:
-    result = prepare.prepare([corpus], options())
+    result = prepare.tokenize_corpus([corpus], options())
     opened = Corpus.open(tmp_path / "out")
     assert opened.manifest == result.manifest
     texts = [text for part in (text_of(40), text_of(20, seed=1)) for text in part.split("\n\n")]
@@ -109,7 +109,7 @@ def test_the_same_text_gives_the_same_bytes_whatever_the_workers(
     folders = []
     for workers in (1, 2):
         out = tmp_path / f"out{workers}"
-        prepare.prepare([corpus], options(out=out, workers=workers))
+        prepare.tokenize_corpus([corpus], options(out=out, workers=workers))
         folders.append(bytes_below(out))
     assert folders[0] == folders[1]
 
@@ -117,7 +117,7 @@ def test_the_same_text_gives_the_same_bytes_whatever_the_workers(
 def test_the_fingerprint_is_of_the_content(corpus: Path, options: Options, tmp_path: Path) -> None:
     def fingerprint(folder: Path, **changes: Any) -> str:
         out = tmp_path / "made" / str(len(list(tmp_path.glob("made/*"))))
-        return prepare.prepare([folder], options(out=out, **changes)).manifest.fingerprint
+        return prepare.tokenize_corpus([folder], options(out=out, **changes)).manifest.fingerprint
 
     usual = fingerprint(corpus)
     moved = shutil.copytree(corpus, tmp_path / "elsewhere")
@@ -183,14 +183,14 @@ def test_warnings(
     paths = [tmp_path / f"{number}.txt" for number in range(len(texts))]
     for path, text in zip(paths, texts, strict=True):
         path.write_text(text, encoding="utf-8")
-    result = prepare.prepare(paths, options(**{"held_out": 0.0, **changes}))
+    result = prepare.tokenize_corpus(paths, options(**{"held_out": 0.0, **changes}))
     assert any(re.search(words, line) for line in result.manifest.warnings)
 
 
 def test_a_good_corpus_has_no_warnings(options: Options, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text_of(40), encoding="utf-8")
-    assert prepare.prepare([path], options()).manifest.warnings == ()
+    assert prepare.tokenize_corpus([path], options()).manifest.warnings == ()
 
 
 # ---- what it refuses ----
@@ -201,11 +201,11 @@ def test_next_sentences_need_two_documents(options: Options, tmp_path: Path) -> 
     path.write_text("good.\nbad.\nlong.", encoding="utf-8")
     nsp = options(objective="mlm+nsp", held_out=0.0)
     with pytest.raises(DataError, match="single document, and half of the sentence pairs") as told:
-        prepare.prepare([path], nsp)
+        prepare.tokenize_corpus([path], nsp)
     assert "--documents lines" in told.value.fix
     assert not (tmp_path / "out").exists()
     path.write_text("good.\n\nbad.", encoding="utf-8")
-    assert prepare.prepare([path], nsp).manifest.objective == "mlm+nsp"
+    assert prepare.tokenize_corpus([path], nsp).manifest.objective == "mlm+nsp"
 
 
 def test_pieces_of_one_document_are_one(
@@ -215,7 +215,7 @@ def test_pieces_of_one_document_are_one(
     path = tmp_path / "one.txt"
     path.write_text("a good film.\n" * 20, encoding="utf-8")
     with pytest.raises(DataError, match="single document"):
-        prepare.prepare([path], options(objective="mlm+nsp", held_out=0.0))
+        prepare.tokenize_corpus([path], options(objective="mlm+nsp", held_out=0.0))
 
 
 @pytest.mark.parametrize(("text", "kind"), [("\n\n \n", DataError), ("good.\n\nbad.", UsageError)])
@@ -224,13 +224,13 @@ def test_no_text_and_none_to_train_on(
 ) -> None:
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     with pytest.raises(kind, match=r"no text in the corpus|none is left to train on"):
-        prepare.prepare([tmp_path / "a.txt"], options(held_out=0.999999))
+        prepare.tokenize_corpus([tmp_path / "a.txt"], options(held_out=0.999999))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_tokenizer_that_is_not_there(corpus: Path, options: Options, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
-        prepare.prepare([corpus], options(tokenizer=str(tmp_path / "nowhere")))
+        prepare.tokenize_corpus([corpus], options(tokenizer=str(tmp_path / "nowhere")))
     assert names(tmp_path) == {"corpus"}
 
 
@@ -261,21 +261,21 @@ def test_options_that_cannot_be(
 
 
 def test_an_output_that_is_in_use(corpus: Path, options: Options, tmp_path: Path) -> None:
-    prepare.prepare([corpus], options())
+    prepare.tokenize_corpus([corpus], options())
     before = bytes_below(tmp_path / "out")
     with pytest.raises(UsageError, match="not empty"):
-        prepare.prepare([corpus], options())
+        prepare.tokenize_corpus([corpus], options())
     (corpus / "a.txt").write_text(text_of(3), encoding="utf-8")
     (corpus / "b.txt.gz").write_bytes(b"\x1f\x8bbroken")
     with pytest.raises(DataError, match="gzip file is damaged"):
-        prepare.prepare([corpus], options(overwrite=True))
+        prepare.tokenize_corpus([corpus], options(overwrite=True))
     assert bytes_below(tmp_path / "out") == before
     (corpus / "b.txt.gz").unlink()
-    prepare.prepare([corpus], options(overwrite=True))
+    prepare.tokenize_corpus([corpus], options(overwrite=True))
     assert Corpus.open(tmp_path / "out").manifest.sources[0].documents == 3
     (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UsageError, match=r"mine\.txt.*would be lost"):
-        prepare.prepare([corpus], options(overwrite=True))
+        prepare.tokenize_corpus([corpus], options(overwrite=True))
 
 
 # ---- stopped, and going on ----
@@ -290,15 +290,15 @@ def test_a_stopped_run_goes_on_where_it_was(
     capsys: pytest.CaptureFixture[str],
     error: BaseException,
 ) -> None:
-    whole = prepare.prepare([corpus], options(out=tmp_path / "whole"))
+    whole = prepare.tokenize_corpus([corpus], options(out=tmp_path / "whole"))
     with monkeypatch.context() as stopped:
         stop_at(stopped, 3, error)
         with pytest.raises(type(error)):
-            prepare.prepare([corpus], options())
+            prepare.tokenize_corpus([corpus], options())
     assert not (tmp_path / "out").exists()
     said = capsys.readouterr().err
     assert f"3 parts kept in {tmp_path / '.out.preparing'}; the same command goes on" in said
-    result = prepare.prepare([corpus], options())
+    result = prepare.tokenize_corpus([corpus], options())
     assert (result.reused, result.parts) == (3, whole.parts)
     said = capsys.readouterr().err
     assert "3 parts done by an earlier run; going on from there" in said
@@ -315,7 +315,7 @@ def stopped(
     with monkeypatch.context() as stopped:
         stop_at(stopped, 3, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
-            prepare.prepare([corpus], options())
+            prepare.tokenize_corpus([corpus], options())
     return tmp_path / ".out.preparing"
 
 
@@ -327,7 +327,7 @@ def test_only_what_has_changed_is_done_again(
     # The first part ends soon after 1,000 characters and the second after 2,000: a letter more in
     # the second does not move where it ends.
     path.write_text(text[:1800] + "x" + text[1800:], encoding="utf-8")
-    result = prepare.prepare([corpus], options())
+    result = prepare.tokenize_corpus([corpus], options())
     assert result.reused == 2
     assert counted == [1, *range(3, result.parts)]
 
@@ -340,7 +340,7 @@ def test_other_settings_and_damaged_shards_are_done_again(
     (stopped / "parts" / "00002.json").write_text('{"key": ', encoding="utf-8")
     (stopped / "parts" / ".00003.json.x.part").write_text("half", encoding="utf-8")
     (stopped / "corpus" / "tokenizer" / "added.txt").write_text("stale", encoding="utf-8")
-    result = prepare.prepare([corpus], options())
+    result = prepare.tokenize_corpus([corpus], options())
     assert counted[:2] == [1, 2]
     assert result.reused == 1
     Corpus.open(tmp_path / "out")
@@ -350,7 +350,7 @@ def test_other_settings_and_damaged_shards_are_done_again(
 def test_after_other_settings_nothing_stale_is_left(
     stopped: Path, corpus: Path, options: Options, tmp_path: Path
 ) -> None:
-    result = prepare.prepare([corpus], options(held_out=0.2))
+    result = prepare.tokenize_corpus([corpus], options(held_out=0.2))
     assert result.reused == 0
     assert names(tmp_path / "out" / "shards") == {s.file for s in result.manifest.shards}
 
@@ -359,7 +359,7 @@ def test_a_manifest_that_was_half_written_is_no_part_of_the_corpus(
     stopped: Path, corpus: Path, options: Options, tmp_path: Path
 ) -> None:
     (stopped / "corpus" / ".manifest.json.abcdefgh.part").write_text("half", encoding="utf-8")
-    prepare.prepare([corpus], options())
+    prepare.tokenize_corpus([corpus], options())
     assert names(tmp_path / "out") == FILES
 
 
@@ -378,12 +378,12 @@ def test_a_disk_that_fills_up(
     with monkeypatch.context() as disk:
         disk.setattr("bertolt.base.files.os.fsync", full)
         with pytest.raises(BertoltError, match=r"cannot be written.*No space left") as told:
-            prepare.prepare([corpus], options())
+            prepare.tokenize_corpus([corpus], options())
     assert "free some space" in told.value.fix
     assert not (tmp_path / "out").exists()
     kept = {"00000": 0, "00002": 2, "manifest.json": 10, "tokenizer.json": 0}[name]
     assert list(tmp_path.rglob("*.part")) == []
-    result = prepare.prepare([corpus], options())
+    result = prepare.tokenize_corpus([corpus], options())
     assert result.reused == min(kept, result.parts)
 
 
@@ -396,17 +396,17 @@ def test_two_runs_for_one_folder(
     def second(part: Any, setup: Any) -> Any:
         if not part.number:
             with pytest.raises(UsageError, match="another run is writing") as told:
-                prepare.prepare([corpus], options())
+                prepare.tokenize_corpus([corpus], options())
             seen.append(told.value)
         return tokenize_part(part, setup)
 
     monkeypatch.setattr(engine, "tokenize_part", second)
-    prepare.prepare([corpus], options())
+    prepare.tokenize_corpus([corpus], options())
     assert len(seen) == 1
     Corpus.open(tmp_path / "out")
 
 
 def test_the_manifest_has_no_times_and_no_machine(corpus: Path, options: Options) -> None:
-    result = prepare.prepare([corpus], options())
+    result = prepare.tokenize_corpus([corpus], options())
     content = json.loads((result.folder / "manifest.json").read_text(encoding="utf-8"))
     assert set(content["settings"]) == {"documents", "encoding", "held_out", "shard_size", "text"}

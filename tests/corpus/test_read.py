@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.corpus.options import TextOptions
-from bertolt.corpus.read import Document, Reader, Source, cut, find_sources, shard_size
+from bertolt.corpus.read import Document, NamedFiles, Reader, cut, find_sources, shard_size
 from tests.corpus.texts import zstd
 
 
@@ -55,8 +55,8 @@ def test_what_is_named_is_a_source(tmp_path: Path) -> None:
     two = write(tmp_path / "wiki" / "2.txt", "x")
     book = write(tmp_path / "book.weird", "x")
     assert find_sources([tmp_path / "wiki", book]).sources == (
-        Source(str(tmp_path / "wiki"), (one, two)),
-        Source(str(book), (book,)),
+        NamedFiles(str(tmp_path / "wiki"), (one, two)),
+        NamedFiles(str(book), (book,)),
     )
 
 
@@ -119,7 +119,7 @@ def test_blank_lines_part_documents(tmp_path: Path, pack: Any) -> None:
     path = write(tmp_path / "a.txt", pack(BLOCKS.encode()))
     found, reader = read(path)
     assert found == [Document(0, "one\ntwo"), Document(0, "three"), Document(0, "four")]
-    assert reader.account.documents == 3
+    assert reader.summary.documents == 3
     assert reader.position == path.stat().st_size
 
 
@@ -140,7 +140,7 @@ def test_records_are_documents(tmp_path: Path) -> None:
         assert texts(path) == ["one\n\ntwo", "three"], path
         found, reader = read(jsonl, packed, table, csv)
         assert [document.source for document in found[2 * number :]][:2] == [number, number]
-    assert reader.account.columns[str(jsonl)] == "column 'text', by its name"
+    assert reader.summary.columns[str(jsonl)] == "column 'text', by its name"
     assert reader.position == sum(path.stat().st_size for path in (jsonl, packed, table, csv))
 
 
@@ -162,10 +162,10 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     rows = ['{"text": "good"}', '{"text": ""}', "{broken", '{"text": null}', '{"text": "a\\u0000"}']
     found, reader = read(write(tmp_path / "a.jsonl", "\n".join(rows)))
     assert [document.text for document in found] == ["good"]
-    assert reader.account.dropped == {"empty text": 2, "broken JSON": 1, "NUL byte": 1}
+    assert reader.summary.dropped == {"empty text": 2, "broken JSON": 1, "NUL byte": 1}
     found, reader = read(write(tmp_path / "a.txt", b"one\n\0\0\ntwo"))
     assert [document.text for document in found] == ["one\ntwo"]
-    assert reader.account.dropped == {"NUL byte": 1}
+    assert reader.summary.dropped == {"NUL byte": 1}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_plain_text_without_blank_lines_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / "good.txt", "one\n\ntwo\n")
     write(tmp_path / "single.txt", "one\n")
     _, reader = read(tmp_path)
-    assert reader.account.blankless == [str(flat)]
+    assert reader.summary.blankless == [str(flat)]
 
 
 # ---- long documents ----
@@ -228,7 +228,7 @@ def test_a_document_longer_than_a_piece_is_read_in_pieces(tmp_path: Path) -> Non
         *[True] * (len(long) - 1),
         False,
     ]
-    assert (reader.account.documents, reader.account.cut) == (3, 1)
+    assert (reader.summary.documents, reader.summary.cut) == (3, 1)
 
 
 def test_a_long_line_and_a_long_record_are_cut_too(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_long_line_and_a_long_record_are_cut_too(tmp_path: Path) -> None:
     record = write(tmp_path / "a.jsonl", json.dumps({"text": words}))
     for found, reader in (read(path, piece=60), read(record, piece=60)):
         assert " ".join(document.text for document in found) == words
-        assert (reader.account.documents, reader.account.cut) == (1, 1)
+        assert (reader.summary.documents, reader.summary.cut) == (1, 1)
 
 
 @given(text=st.text(alphabet="ab \n", max_size=60), size=st.integers(1, 12))

@@ -17,7 +17,7 @@ from bertolt import BertForSequenceClassification, PackedBatch
 from bertolt.base.errors import DataError
 from bertolt.data import prefetch
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.data.prefetch import ahead_of, feeding, in_background
+from bertolt.data.prefetch import prefetch_batches, prefetched, read_ahead
 from bertolt.models.precision import PrecisionChoice
 from bertolt.train.loop import fit
 
@@ -42,7 +42,7 @@ def batch_of(labels: list[list[int]]) -> PackedBatch:
 
 @given(items=st.lists(st.integers()), depth=st.integers(1, 4))
 def test_items_come_as_they_would_have_come(items: list[int], depth: int) -> None:
-    with in_background(iter(items), depth) as ahead:
+    with read_ahead(iter(items), depth) as ahead:
         assert list(ahead) == items
     assert threads() == 0
 
@@ -56,10 +56,10 @@ def test_items_are_made_in_one_other_thread_and_no_further_ahead_than_asked() ->
             makers.append(threading.get_ident())
             yield number
 
-    def prepare() -> None:
+    def initializer() -> None:
         prepared.append(threading.get_ident())
 
-    with in_background(endless(), depth=3, prepare=prepare) as ahead:
+    with read_ahead(endless(), depth=3, initializer=initializer) as ahead:
         assert [next(ahead) for _ in range(5)] == list(range(5))
     assert 5 <= len(makers) <= 5 + 3
     assert set(makers) == set(prepared)
@@ -74,7 +74,7 @@ def test_an_error_comes_where_its_item_would_have_come() -> None:
         yield 2
         raise DataError("row 3 is empty", fix="leave it out")
 
-    with in_background(broken(), depth=3) as ahead:
+    with read_ahead(broken(), depth=3) as ahead:
         assert [next(ahead), next(ahead)] == [1, 2]
         with pytest.raises(DataError, match="row 3"):
             next(ahead)
@@ -83,7 +83,7 @@ def test_an_error_comes_where_its_item_would_have_come() -> None:
 
 def test_an_error_in_the_middle_of_the_use_ends_the_thread() -> None:
     def interrupted() -> None:
-        with in_background(itertools.count()) as ahead:
+        with read_ahead(itertools.count()) as ahead:
             next(ahead)
             raise KeyboardInterrupt
 
@@ -97,7 +97,7 @@ def test_an_error_in_the_middle_of_the_use_ends_the_thread() -> None:
 
 @given(items=st.lists(st.integers()))
 def test_results_come_as_those_of_map(items: list[int]) -> None:
-    with ahead_of(str, iter(items)) as results:
+    with prefetched(str, iter(items)) as results:
         assert list(results) == [str(item) for item in items]
 
 
@@ -116,7 +116,7 @@ def test_items_are_read_here_and_changed_elsewhere_one_ahead() -> None:
         changed.append(number)
         return -number
 
-    with ahead_of(change, source()) as results:
+    with prefetched(change, source()) as results:
         for number in range(4):
             assert next(results) == -number
             assert read == list(range(number + 2))
@@ -133,7 +133,7 @@ def test_the_next_is_changed_while_the_one_before_is_used() -> None:
             second.set()
         return number
 
-    with ahead_of(change, iter([0, 1])) as results:
+    with prefetched(change, iter([0, 1])) as results:
         assert next(results) == 0
         assert second.wait(10)
 
@@ -152,7 +152,7 @@ def test_a_fault_comes_after_what_was_before_it(where: str) -> None:
             raise DataError("line 3 is empty", fix="leave it out")
         return number
 
-    with ahead_of(change, source()) as results:
+    with prefetched(change, source()) as results:
         assert [next(results), next(results)] == [1, 2]
         with pytest.raises(DataError, match="line 3"):
             next(results)
@@ -163,7 +163,7 @@ def test_an_interrupt_in_the_reading_is_not_held_back() -> None:
         yield 1
         raise KeyboardInterrupt
 
-    with ahead_of(str, source()) as results, pytest.raises(KeyboardInterrupt):
+    with prefetched(str, source()) as results, pytest.raises(KeyboardInterrupt):
         next(results)
 
 
@@ -172,7 +172,7 @@ def test_an_interrupt_in_the_reading_is_not_held_back() -> None:
 
 def test_a_cpu_is_fed_as_it_was() -> None:
     steps: Any = iter([[batch_of([[1]])]])
-    with feeding(steps, torch.device("cpu")) as same:
+    with prefetch_batches(steps, torch.device("cpu")) as same:
         assert same is steps
     assert threads() == 0
 
@@ -185,7 +185,7 @@ def test_a_gpu_is_fed_pinned_batches_from_a_thread_of_its_device(
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
     device = torch.device("cuda", 1)
     wanted = [[batch_of([[1, IGNORE_INDEX], [4]])], [batch_of([[2]]), batch_of([[3, 3]])]]
-    with feeding(iter(wanted), device) as steps:
+    with prefetch_batches(iter(wanted), device) as steps:
         found = list(steps)
     assert devices == [device]
     assert [len(step) for step in found] == [1, 2]
@@ -200,7 +200,8 @@ def test_a_run_reads_no_further_than_its_last_step(
 ) -> None:
     """Ahead of the GPU, but not past the end: data that ends with the last step is enough."""
     monkeypatch.setattr(
-        "bertolt.train.loop.feeding", lambda steps, device: in_background(iter(steps), depth=4)
+        "bertolt.train.loop.prefetch_batches",
+        lambda steps, device: read_ahead(iter(steps), depth=4),
     )
     made: list[int] = []
 

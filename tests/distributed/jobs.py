@@ -79,12 +79,12 @@ def arguments(**changes: Any) -> TrainingArguments:
 
 def trained(trainer: Trainer, batch: int = BATCH) -> Found:
     """Weights and the log of every step, made of so many rows on all processes."""
-    trainer.step_rows = batch
+    trainer.global_batch_size = batch
     trainer.train()
     steps = trainer.history.steps
     names = ("loss", "grad_norm", "sequences", "tokens", "rows")
     log = {name: torch.tensor([float(getattr(s, name)) for s in steps]) for name in names}
-    whole = trainer.world.whole(trainer.model)
+    whole = trainer.world.full_model(trainer.model)
     if not trainer.world.first:
         return {name: log[name] for name in ("loss", "grad_norm", "sequences", "tokens")}
     del log["rows"]  # filler is rounded up on each process
@@ -238,30 +238,30 @@ def exchange() -> Found:
     world = join()
     rank, size = world.rank, world.size
     assert world.sum([rank, 1.0]) == [sum(range(size)), size]
-    assert world.any(rank == size - 1)
-    assert not world.any(False)
-    assert world.firsts(rank == 0)
-    assert not world.firsts(rank != 0)
-    assert world.asked(None) is None
-    assert world.asked(signal.SIGTERM if rank == size - 1 else None) == signal.SIGTERM
-    assert world.tell(f"of {rank}: 中文") == "of 0: 中文"
-    assert world.tell("") == ""
+    assert world.any_true(rank == size - 1)
+    assert not world.any_true(False)
+    assert world.from_first(rank == 0)
+    assert not world.from_first(rank != 0)
+    assert world.pending_signal(None) is None
+    assert world.pending_signal(signal.SIGTERM if rank == size - 1 else None) == signal.SIGTERM
+    assert world.broadcast_text(f"of {rank}: 中文") == "of 0: 中文"
+    assert world.broadcast_text("") == ""
     mine = torch.full((rank + 1, 2), rank) if rank else None
     found = world.gather(mine)
     assert [each.tolist() for each in found] == [
         [[other, other]] * (other + 1) for other in range(1, size)
     ]
-    assert list(world.share(range(7))) == list(range(rank, 7, size))
-    dealt = [item for item, own in world.deal(range(7)) if own]
+    assert list(world.own_share(range(7))) == list(range(rank, 7, size))
+    dealt = [item for item, own in world.deal_out(range(7)) if own]
     assert dealt == list(range(rank, 7, size))
     seen: list[int] = []
     last = rank == size - 1
     with stoppable(lambda: signal.SIGTERM if last and seen else None):
         with contextlib.suppress(Stopped):
-            for item, _ in world.deal(range(2 * size + 1), may_stop=True):
+            for item, _ in world.deal_out(range(2 * size + 1), may_stop=True):
                 seen.append(item)
         assert seen == [rank], "all stop before the same round"
-        assert [item for item, _ in world.deal(range(size))] == [rank]
+        assert [item for item, _ in world.deal_out(range(size))] == [rank]
     seeds = world.gather(torch.tensor([world.seed(3)]))
     assert len({int(seed) for seed in seeds}) == size
     assert int(seeds[0]) == 3
@@ -279,7 +279,7 @@ def resumed(folder: Path, *, fsdp: bool) -> Found:
     """The steps from the checkpoint on, by a new trainer; the weights that they end with."""
     trainer = saving_trainer(folder, fsdp)
     trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
-    whole = trainer.world.whole(trainer.model)
+    whole = trainer.world.full_model(trainer.model)
     if not trainer.world.first:
         return {}
     return {f"weight.{name}": p.detach().clone() for name, p in whole.named_parameters()}
@@ -290,7 +290,7 @@ def saving_trainer(folder: Path, fsdp: bool) -> Trainer:
     model = BertForSequenceClassification(config())
     args = arguments(output_dir=str(folder), fsdp=fsdp, save_strategy="steps", save_steps=2)
     trainer = Trainer(model, args, train_dataset=rows())
-    trainer.step_rows = BATCH
+    trainer.global_batch_size = BATCH
     return trainer
 
 

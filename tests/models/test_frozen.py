@@ -363,12 +363,12 @@ def test_frozen_copies_are_freed_with_their_owner(precision: str, tiny_config: A
 def test_an_evaluation_keeps_no_copy(tiny_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     copies = []
 
-    class Noted(frozen.FrozenEncoder):
+    class RandomStateLog(frozen.FrozenEncoder):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             copies.append(weakref.ref(self))
 
-    monkeypatch.setattr(frozen, "FrozenEncoder", Noted)
+    monkeypatch.setattr(frozen, "FrozenEncoder", RandomStateLog)
     model = random_model(tiny_config)
     evaluated(model, batch_of([9, 2], model.config.vocab_size))
     (copy_of_it,) = copies

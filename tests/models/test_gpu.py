@@ -29,13 +29,13 @@ from bertolt.base.distributed import ALONE
 from bertolt.base.errors import TrainingError
 from bertolt.base.randomness import random_state, set_random_state
 from bertolt.data.batch import IGNORE_INDEX
-from bertolt.data.prefetch import feeding
+from bertolt.data.prefetch import prefetch_batches
 from bertolt.models import fused, varlen
 from bertolt.models.attention import attention, prepare_layout
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.varlen import why_not
 from bertolt.train import captured as captured_module
-from bertolt.train.captured import captured_steps, rounded
+from bertolt.train.captured import captured_steps, pad_to_bucket
 from bertolt.train.optim import parameter_groups
 from bertolt.train.step import StepLog
 
@@ -234,7 +234,7 @@ def test_a_step_waits_for_the_gpu_once(
 
 def test_a_run_is_fed_from_pinned_memory(batch: PackedBatch) -> None:
     steps = iter([[batch], [batch, batch]])
-    with feeding(steps, torch.device("cuda", torch.cuda.current_device())) as ahead:
+    with prefetch_batches(steps, torch.device("cuda", torch.cuda.current_device())) as ahead:
         made = list(ahead)
     assert [len(step) for step in made] == [1, 2]
     for each in itertools.chain(*made):
@@ -285,7 +285,7 @@ def test_replayed_steps_learn_what_usual_ones_do(
     fast = copy.deepcopy(usual)
     mixes = [[3, 9, 30], [30, 2, 8], [5, 5, 5], [150, 3, 60], [4], [31, 8, 3], [140, 70, 3]] * 4
     batches = [
-        rounded((words if masked else classes)(m, n), counts_sequences=not masked)
+        pad_to_bucket((words if masked else classes)(m, n), counts_sequences=not masked)
         for n, m in enumerate(mixes)
     ]
     logs: list[list[StepLog]] = []
@@ -331,7 +331,7 @@ def test_a_replayed_step_draws_new_masks_and_a_saved_state_brings_them_back(
     model.move(CUDA, torch.bfloat16).train()
     optimizer = AdamW(model.parameters(), lr=0.0)
     captured = captured_steps(model, optimizer, BF16, 1.0, ALONE)
-    batch = rounded(classes([3, 9, 30], 0)).pin_memory()
+    batch = pad_to_bucket(classes([3, 9, 30], 0)).pin_memory()
 
     def loss() -> float:
         return train_step(model, batch, optimizer, precision=BF16, captured=captured).loss
@@ -357,7 +357,7 @@ def test_a_step_that_is_not_finite_changes_nothing(replayed: bool, tiny_config: 
     model = BertForSequenceClassification(tiny_config()).move(CUDA, torch.bfloat16).train()
     optimizer = AdamW(model.parameters(), lr=1e-3)
     captured = captured_steps(model, optimizer, BF16, 1.0, ALONE) if replayed else None
-    batch = rounded(classes([3, 9, 30], 0)).pin_memory()
+    batch = pad_to_bucket(classes([3, 9, 30], 0)).pin_memory()
 
     def step() -> StepLog:
         return train_step(model, batch, optimizer, precision=BF16, captured=captured)
@@ -383,7 +383,7 @@ def test_what_a_graph_has_taken_in_is_seen_to_change(tiny_config: Any) -> None:
     optimizer = AdamW(model.parameters(), lr=1e-3)
     captured = captured_steps(model, optimizer, BF16, 1.0, ALONE)
     assert captured is not None
-    batch = rounded(classes([3, 9, 30], 0)).pin_memory()
+    batch = pad_to_bucket(classes([3, 9, 30], 0)).pin_memory()
 
     def step() -> int:
         train_step(model, batch, optimizer, precision=BF16, captured=captured)
@@ -415,7 +415,7 @@ def test_a_step_that_cannot_be_captured_is_made_as_usual_and_says_why(
     optimizer = AdamW(model.parameters(), lr=1e-3)
     steps = captured_steps(model, optimizer, BF16, 1.0, ALONE)
     assert steps is not None
-    batch = rounded(classes([3, 9, 30], 0)).pin_memory()
+    batch = pad_to_bucket(classes([3, 9, 30], 0)).pin_memory()
     monkeypatch.setattr(captured_module, "gradient_norm", fail)
     logs = []
     for number in range(5):

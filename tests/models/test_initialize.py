@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bertolt import BertForMaskedLM, BertForSequenceClassification, BertModel
-from bertolt.models.initialize import left_undefined, sinusoids
+from bertolt.models.initialize import sinusoids, skip_init
 
 
 @pytest.mark.parametrize("width", [64, 65])
@@ -34,7 +34,7 @@ def test_neighbours_are_more_alike_than_others() -> None:
 
 def test_layers_that_are_left_undefined_draw_nothing() -> None:
     before = torch.get_rng_state()
-    with left_undefined():
+    with skip_init():
         layers = [nn.Linear(3, 5), nn.Embedding(7, 3, padding_idx=0), nn.LayerNorm(3)]
     assert torch.equal(torch.get_rng_state(), before)
     assert [tuple(layer.weight.shape) for layer in layers] == [(5, 3), (7, 3), (3,)]

@@ -67,7 +67,7 @@ class Stars(base.Task):
     def scorer(self) -> Errors:
         return Errors()
 
-    def say(self, answer: base.Answer) -> str:
+    def describe_answer(self, answer: base.Answer) -> str:
         return f"{answer['stars']:.1f}"
 
     def truth(self, example: base.Example) -> str:

@@ -30,7 +30,7 @@ from bertolt.data.batch import IGNORE_INDEX
 from bertolt.models import varlen
 from bertolt.models.bert import BertLayer
 from bertolt.models.precision import PrecisionChoice
-from bertolt.train.captured import LARGE, CapturedSteps, _reason, captured_steps, rounded
+from bertolt.train.captured import LARGE, CapturedSteps, _reason, captured_steps, pad_to_bucket
 
 BF16 = PrecisionChoice("bf16", "for the test")
 lengths_of_a_batch = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -67,7 +67,7 @@ def test_a_rounded_batch_holds_the_same_sequences(
 ) -> None:
     labels = torch.arange(len(lengths)) % 2
     batch = masked(lengths) if words else packed(lengths, labels=labels)
-    found = rounded(batch, counts_sequences=counts_sequences)
+    found = pad_to_bucket(batch, counts_sequences=counts_sequences)
     tokens = sum(lengths)
     assert found.num_tokens == tokens
     assert found.input_ids.shape[0] % 128 == 0
@@ -91,13 +91,13 @@ def test_many_batches_have_few_shapes() -> None:
     shapes = set()
     for _ in range(200):
         lengths = torch.randint(5, 60, (32,), generator=draw).tolist()
-        shapes.add(rounded(packed(lengths, labels=torch.zeros(32).long())).input_ids.shape)
+        shapes.add(pad_to_bucket(packed(lengths, labels=torch.zeros(32).long())).input_ids.shape)
     assert len(shapes) <= 5
 
 
 def test_large_batches_of_equal_sequences_lose_their_filler() -> None:
     even = masked([64] * (LARGE // 64))
-    found = rounded(even)
+    found = pad_to_bucket(even)
     assert even.input_ids.shape[0] > LARGE
     assert found.input_ids.shape[0] == found.num_tokens == LARGE
     assert found.labels is not None
@@ -127,11 +127,11 @@ def test_no_head_learns_anything_else_from_a_rounded_batch(
     batch = choices(lengths, torch.tensor([0, 1, 1, 0]), kind)
     assert kind.replayable
     steps = CapturedSteps(other, AdamW(other.parameters(), lr=1e-3), BF16, 1.0)
-    shaped = steps.bounded(steps.rounded(batch))
+    shaped = steps.bucket_bounds(steps.pad_to_bucket(batch))
     assert shaped.input_ids.shape[0] == 128
     logs = [
         train_step(model, used, AdamW(model.parameters(), lr=1e-3))
-        for model, used in ((usual, batch), (other, steps.rounded(batch)))
+        for model, used in ((usual, batch), (other, steps.pad_to_bucket(batch)))
     ]
     assert logs[1].loss == pytest.approx(logs[0].loss, rel=1e-5)
     with torch.no_grad():
@@ -149,8 +149,8 @@ def test_sizes_of_bounded_batches_hold_for_all_of_their_shape(
     steps = CapturedSteps(model, AdamW(model.parameters()), BF16, 1.0)
     found = []
     for lengths in ([40, 20, 50], [3, 17, 41], [50, 50, 27]):
-        batch = steps.rounded(packed(lengths, labels=torch.tensor([0, 1, 0])))
-        bounded = steps.bounded(batch)
+        batch = steps.pad_to_bucket(packed(lengths, labels=torch.tensor([0, 1, 0])))
+        bounded = steps.bucket_bounds(batch)
         assert bounded.max_seqlen >= max(lengths)
         assert bounded.num_tokens <= sum(lengths)
         found.append((bounded.input_ids.shape, bounded.max_seqlen, bounded.num_tokens))
@@ -160,7 +160,7 @@ def test_sizes_of_bounded_batches_hold_for_all_of_their_shape(
 def test_a_text_that_is_too_long_is_still_told(tiny_config: Callable[..., Any]) -> None:
     model = BertForSequenceClassification(tiny_config(max_position_embeddings=32))
     steps = CapturedSteps(model, AdamW(model.parameters()), BF16, 1.0)
-    batch = steps.bounded(steps.rounded(packed([40, 3], labels=torch.tensor([0, 1]))))
+    batch = steps.bucket_bounds(steps.pad_to_bucket(packed([40, 3], labels=torch.tensor([0, 1]))))
     with pytest.raises(UsageError, match="a text of 40 tokens is longer"):
         model(batch)
 
@@ -171,7 +171,7 @@ def test_a_batch_with_much_filler_of_its_own_keeps_its_sizes(
     model = BertForSequenceClassification(tiny_config())
     steps = CapturedSteps(model, AdamW(model.parameters()), BF16, 1.0)
     batch = packed([60, 40], labels=torch.tensor([0, 1]), row_multiple=1024)
-    found = steps.bounded(steps.rounded(batch))
+    found = steps.bucket_bounds(steps.pad_to_bucket(batch))
     assert found.input_ids.shape[0] == 1024
     assert found.num_tokens <= 100
 
@@ -202,7 +202,7 @@ def test_blocks_are_for_sequences_of_one_length_alone(
     ids = [[5] * length for length in lengths]
     labels = [[7, *[IGNORE_INDEX] * (length - 1)] for length in lengths]
     batch = PackedBatch.from_sequences(ids, token_labels=labels)
-    for used in (steps.bounded(steps.rounded(batch)), steps.rounded(batch)):
+    for used in (steps.bucket_bounds(steps.pad_to_bucket(batch)), steps.pad_to_bucket(batch)):
         q = torch.zeros(used.input_ids.shape[0], 1, 8)
         assert varlen.takes_blocks(q, used, causal=False) is fits
     q = torch.zeros(batch.input_ids.shape[0], 1, 8)

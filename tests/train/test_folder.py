@@ -155,7 +155,7 @@ def begun(out: Path) -> RunFolder:
     """A run over the folder of a complete one, which has taken away what would mix with its own."""
     run = folder(fill(out, *OLD, "report.html", "checkpoint-3"), overwrite=True)
     with run.held():
-        assert run.find_complete(ALONE) is None, "the texts of the files are no JSON"
+        assert run.read_complete_run(ALONE) is None, "the texts of the files are no JSON"
         run.begin()
     return run
 
@@ -217,15 +217,15 @@ def test_a_complete_run_is_one_with_its_settings_and_its_result(tmp_path: Path) 
     run = folder(fill(tmp_path, "model.safetensors"), resume=True)
     write_text(tmp_path / "metrics.json", '{"eval": 1}')
     run.mark_complete({"--lr": 0.1})
-    complete = run.find_complete(ALONE)
+    complete = run.read_complete_run(ALONE)
     assert complete is not None
     assert (complete.settings, complete.metrics) == ({"--lr": 0.1}, {"eval": 1})
     for gone in ("model.safetensors", "metrics.json", "complete.json"):
         (tmp_path / gone).rename(tmp_path / "away")
-        assert run.find_complete(ALONE) is None
+        assert run.read_complete_run(ALONE) is None
         (tmp_path / "away").rename(tmp_path / gone)
     write_text(tmp_path / "complete.json", "{}")
-    assert run.find_complete(ALONE) is None
+    assert run.read_complete_run(ALONE) is None
 
 
 def test_the_space_needed_grows_with_the_model_and_its_checkpoints(

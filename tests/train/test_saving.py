@@ -21,7 +21,7 @@ from bertolt import (
     TrainingArguments,
 )
 from bertolt.base.errors import CheckpointError, UsageError
-from bertolt.data.prefetch import in_background
+from bertolt.data.prefetch import read_ahead
 from bertolt.train.loop import History
 from bertolt.train.saving import Best
 from bertolt.train.step import StepLog
@@ -200,9 +200,9 @@ def test_masks_that_a_collator_draws_go_on_as_they_were(
     """Also where batches are made ahead in the background, as they are for a GPU."""
     if ahead:
         # No dropout, which would draw from the same generator here and not on a GPU.
-        monkeypatch.setattr("bertolt.train.loop.made_ahead", lambda device: True)
+        monkeypatch.setattr("bertolt.train.loop.uses_background", lambda device: True)
         monkeypatch.setattr(
-            "bertolt.train.loop.feeding", lambda steps, device: in_background(iter(steps))
+            "bertolt.train.loop.prefetch_batches", lambda steps, device: read_ahead(iter(steps))
         )
 
     def make(folder: str, callbacks: Any = ()) -> Trainer:

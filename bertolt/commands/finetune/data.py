@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.data.columns import NoColumnError
-from bertolt.data.describe import tell_rows, tell_table
+from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.encode import SHORTEST
 from bertolt.data.formats import listing
 from bertolt.data.labels import split_rows
@@ -28,7 +28,7 @@ from bertolt.tokenization import BertTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class LoadedRows:
     """All that a run needs of its data.
 
     Attributes:
@@ -47,9 +47,9 @@ class Prepared:
     repeated: int
 
 
-def prepare(
+def load_rows(
     path: Path, options: FinetuneOptions, tokenizer: BertTokenizer, config: BertConfig
-) -> Prepared:
+) -> LoadedRows:
     """Read, check, label, split and encode; tell the user what was found.
 
     Raises:
@@ -58,13 +58,13 @@ def prepare(
     """
     limit, limit_source = _limit(options, config)
     table, kind = read_for_task(path, _columns(options), task=options.task)
-    tell_table(table)
+    describe_table(table)
     task, train_index, eval_index, eval_table, split = _part(table, kind, options)
     train, origin = encode_rows(task, table, train_index, tokenizer, limit)
-    say(f"Training tokens: {origin}")
+    info(f"Training tokens: {origin}")
     held_out, origin = encode_rows(task, eval_table, eval_index, tokenizer, limit)
-    say(f"Evaluation tokens: {origin}")
-    data = Prepared(
+    info(f"Evaluation tokens: {origin}")
+    data = LoadedRows(
         task=task,
         train=train,
         eval=held_out,
@@ -72,7 +72,7 @@ def prepare(
         max_length_source=limit_source,
         repeated=_repeated(train, held_out),
     )
-    _tell(data)
+    _describe_data(data)
     return data
 
 
@@ -118,7 +118,7 @@ def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOpt
         other, _ = read_for_task(path, _columns(options), task=kind, prefer=table.roles)
     except NoColumnError as error:
         raise DataError(error.problem, place=error.place, fix=alike) from error
-    tell_table(other)
+    describe_table(other)
     if ("text_pair" in other.roles) != ("text_pair" in table.roles):
         own, trained = (
             "pairs" if "text_pair" in roles else "single texts"
@@ -153,14 +153,14 @@ def _content(row: dict[str, Any]) -> str:
     return text if isinstance(text, str) and pair is None else json.dumps([text, pair])
 
 
-def _tell(data: Prepared) -> None:
+def _describe_data(data: LoadedRows) -> None:
     for what, rows in (("Training", data.train), ("Evaluation", data.eval)):
-        tell_rows(what, rows.encoded, data.task.counts(rows.table, rows.index))
-    say(f"Split: {data.split}")
+        describe_rows(what, rows.encoded, data.task.counts(rows.table, rows.index))
+    info(f"Split: {data.split}")
     limit = data.train.encoded.max_length
-    say(f"Limit: {limit} tokens, from {data.max_length_source}")
+    info(f"Limit: {limit} tokens, from {data.max_length_source}")
     if data.repeated:
-        say(
+        info(
             f"Caution: {plural(data.repeated, 'evaluation text')} also among the training texts, "
             "word for word, which flatters the result"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bertolt.commands.finetune.data import Prepared
+from bertolt.commands.finetune.data import LoadedRows
 from bertolt.data.columns import FLAGS
 from bertolt.report import plain
 from bertolt.tasks.base import Task
@@ -31,7 +31,7 @@ def run_facts(
     *,
     trainer: Trainer,
     source: Path,
-    data: Prepared,
+    data: LoadedRows,
     scores: Scores | None,
     started: float,
     stopped: str,
@@ -124,14 +124,14 @@ def _mistake(task: Task, answer: dict[str, Any], example: dict[str, Any]) -> dic
         "characters": len(text) if len(text) > _SHOWN_TEXT else None,
         "second_text": None if pair is None else pair[:_SHOWN_TEXT],
         "row": example["row"],
-        "said": task.say(answer),
+        "said": task.describe_answer(answer),
         "truth": task.truth(example),
         "probability": answer.get("probability"),
         "marks": task.marks(answer, example),
     }
 
 
-def _data(data: Prepared) -> dict[str, Any]:
+def _data(data: LoadedRows) -> dict[str, Any]:
     table, other = data.train.table, data.eval.table
     tables = [table] if other is table else [table, other]
     return {
@@ -158,7 +158,7 @@ def _data(data: Prepared) -> dict[str, Any]:
     }
 
 
-def _lengths(data: Prepared) -> dict[str, Any]:
+def _lengths(data: LoadedRows) -> dict[str, Any]:
     """How long the texts are in tokens, special ones included, and what the limit cuts off."""
     parts = [data.train.encoded, data.eval.encoded]
     lengths = np.concatenate([part.full_lengths for part in parts])
@@ -179,7 +179,7 @@ def _lengths(data: Prepared) -> dict[str, Any]:
     }
 
 
-def _training(trainer: Trainer, data: Prepared) -> dict[str, Any]:
+def _training(trainer: Trainer, data: LoadedRows) -> dict[str, Any]:
     history = trainer.history
     rates = history.summary()
     return {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bertolt.base.console import say
+from bertolt.base.console import info
 from bertolt.base.errors import TrainingError
 from bertolt.base.format import duration, plural
 from bertolt.base.options import deciding
@@ -22,7 +22,7 @@ from bertolt.base.version import __version__
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.checkpoint.demo import demo_checkpoint
-from bertolt.commands.finetune.data import Prepared, prepare
+from bertolt.commands.finetune.data import LoadedRows, load_rows
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.record import run_facts
 from bertolt.data.columns import FLAGS
@@ -33,8 +33,8 @@ from bertolt.tasks.base import is_finite
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.good_weights import GoodWeights
 from bertolt.train.job import Measured, Start, run_job
+from bertolt.train.last_finite_weights import LastFiniteWeights
 from bertolt.train.loop import Callback, History
 from bertolt.train.trainer import Trainer
 
@@ -118,7 +118,7 @@ class _Finetuning:
         self.final_scores: Scores | None = None
         self._scores: Scores | None = None  # of the last evaluation
 
-    def prepare(self, start: Start) -> Trainer:
+    def set_up(self, start: Start) -> Trainer:
         """Read the rows and the model."""
         options = self.options
         settings = options.training_arguments()
@@ -127,11 +127,11 @@ class _Finetuning:
         tokenizer = BertTokenizer.from_pretrained(self.source)
         tokenizer.check_fits(config.vocab_size)
         if config.vocab_size - len(tokenizer) >= _ODD_GAP:
-            say(
+            info(
                 f"Caution: the tokenizer has {len(tokenizer):,} tokens and the word embedding "
                 f"{config.vocab_size:,} rows; are they of the same model?"
             )
-        self.data = data = prepare(self.train, options, tokenizer, config)
+        self.data = data = load_rows(self.train, options, tokenizer, config)
         self.task = data.task
         model = data.task.head.from_pretrained(
             self.source, seed=options.seed, **data.task.config_changes()
@@ -147,11 +147,13 @@ class _Finetuning:
             store=start.store,
             precision=start.precision,
         )
-        trainer.step_rows = options.batch_size  # over all processes
-        self.good = GoodWeights(model)  # of the parts that are here, if the Trainer has split it
+        trainer.global_batch_size = options.batch_size  # over all processes
+        self.good = LastFiniteWeights(
+            model
+        )  # of the parts that are here, if the Trainer has split it
         trainer.callbacks.append(self.good)
-        say(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
-        say(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
+        info(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
+        info(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
         return trainer
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
@@ -192,16 +194,16 @@ class _Finetuning:
             self._evaluate(trainer)
         history.failure = history.failure or _spoiled(history, self._scores)
         rates = history.summary()
-        say(
+        info(
             f"Trained {plural(len(history.steps), 'step')} in {duration(rates['seconds'])}: "
             f"{rates['samples_per_second']:.0f} texts/s, {rates['tokens_per_second']:.0f} tokens/s"
         )
         if history.failure is not None:
             return None
         if not history.evaluated(history.step):
-            say("Stopped by Ctrl-C: saving the weights as they are, without measuring them")
+            info("Stopped by Ctrl-C: saving the weights as they are, without measuring them")
             return None
-        say(f"\n{self._scores}\n")
+        info(f"\n{self._scores}\n")
         return self._scores
 
     def _keep_good_weights(self) -> tuple[list[Golden], str]:
@@ -211,7 +213,7 @@ class _Finetuning:
         """
         failed = self.trainer.history.failure is not None
         golden, kept = self._golden(), "they are saved"
-        if self.trainer.world.firsts(failed and not golden):
+        if self.trainer.world.from_first(failed and not golden):
             self.good.restore()
             golden, step = self._golden(), self.good.step
             untrained = "" if step else ", its head untrained,"
@@ -221,7 +223,7 @@ class _Finetuning:
     def _golden(self) -> list[Golden]:
         """Answers in fp32, on the first process; none if they are not finite."""
         trainer, rows = self.trainer, self.data.eval
-        model = trainer.world.whole(trainer.model)
+        model = trainer.world.full_model(trainer.model)
         if not trainer.world.first:
             return []
         predictor = Predictor(
@@ -275,21 +277,23 @@ class _Finetuning:
             arguments=self.arguments(),
         )
 
-    def tell_next(self) -> None:
+    def describe_next_step(self) -> None:
         """Say how to use the model."""
         pair = ' --pair "…"' if "text_pair" in self.data.train.table.roles else ""
-        say(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
+        info(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
 
 
 def _choose_model(options: FinetuneOptions) -> Path:
     if options.model is not None:
         return huggingface.resolve(options.model)
     folder = demo_checkpoint()
-    say(f"No --model given: starting from the demo checkpoint, {folder}")
+    info(f"No --model given: starting from the demo checkpoint, {folder}")
     return folder
 
 
-def settings_of(options: FinetuneOptions, data: Prepared, model: PreTrainedModel) -> dict[str, Any]:
+def settings_of(
+    options: FinetuneOptions, data: LoadedRows, model: PreTrainedModel
+) -> dict[str, Any]:
     """All that decides what a run learns: the options, the rows, and the weights it starts from."""
     # Sums of the bits: enough to tell one model from another, and fast.
     weights = [int(v.float().view(torch.int32).sum()) for v in model.state_dict().values()]

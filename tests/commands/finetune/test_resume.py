@@ -19,7 +19,7 @@ from bertolt.base.errors import BertoltError
 from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
-from bertolt.train.good_weights import GoodWeights
+from bertolt.train.last_finite_weights import LastFiniteWeights
 from bertolt.train.step import StepLog
 from tests.disks import file_system
 
@@ -567,14 +567,14 @@ def test_weights_to_fall_back_on_survive(
     from bertolt.train import loop
 
     at_eight: dict[str, torch.Tensor] = {}
-    evaluated = GoodWeights.on_evaluate
+    evaluated = LastFiniteWeights.on_evaluate
 
-    def keep(self: GoodWeights, number: int, metrics: dict[str, float]) -> None:
+    def keep(self: LastFiniteWeights, number: int, metrics: dict[str, float]) -> None:
         evaluated(self, number, metrics)
         at_eight.update({name: value.clone() for name, value in self._copy.items()})
 
     with monkeypatch.context() as watched:
-        watched.setattr(GoodWeights, "on_evaluate", keep)
+        watched.setattr(LastFiniteWeights, "on_evaluate", keep)
         stopped(kill, step)
     train_step = loop.train_step
 
@@ -585,9 +585,11 @@ def test_weights_to_fall_back_on_survive(
         return train_step(model, *given, **named)
 
     monkeypatch.setattr(loop, "train_step", diverging)
-    restored: list[GoodWeights] = []
-    restore = GoodWeights.restore
-    monkeypatch.setattr(GoodWeights, "restore", lambda self: (restored.append(self), restore(self)))
+    restored: list[LastFiniteWeights] = []
+    restore = LastFiniteWeights.restore
+    monkeypatch.setattr(
+        LastFiniteWeights, "restore", lambda self: (restored.append(self), restore(self))
+    )
     with pytest.raises(BertoltError, match="so the model of step 8 is saved"):
         run.finetune(reviews_csv, quick(epochs=2, save_every=4, resume=True))
     (good,) = restored

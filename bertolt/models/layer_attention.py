@@ -1,8 +1,8 @@
 """How the layers of one forward pass attend: through the seam, or in padded blocks.
 
-`SelfAttend` is the fast way, through the attention seam. `PaddedAttend` computes the same in padded
-blocks and in plain operations, for what the seam has no need to know: attention maps on request,
-and what a decoder looks at beside its new tokens.
+`PackedAttention` is the fast way, through the attention seam. `PaddedAttention` computes the same
+in padded blocks and in plain operations, for what the seam has no need to know: attention maps on
+request, and what a decoder looks at beside its new tokens.
 
 Shapes: B sequences, T packed tokens, N heads, D head size, S queries and K keys of the longest.
 """
@@ -24,7 +24,7 @@ from bertolt.models.dropout import dropout
 KeysValues = tuple[Tensor, Tensor]
 
 
-class Attend(Protocol):
+class LayerAttention(Protocol):
     """What a layer needs to know of attention."""
 
     def keys_values(self, layer: int, project: Callable[[], KeysValues]) -> KeysValues:
@@ -37,7 +37,7 @@ class Attend(Protocol):
 
 
 @dataclass(frozen=True)
-class SelfAttend:
+class PackedAttention:
     """Attention within each sequence, through the seam."""
 
     layout: AttentionLayout
@@ -57,7 +57,7 @@ class SelfAttend:
 
 
 @dataclass
-class PaddedAttend:
+class PaddedAttention:
     """Attention in padded blocks (B, N, S, D), in plain operations whose weights can be collected.
 
     Attributes:
@@ -113,11 +113,11 @@ def seen_within(batch: PackedBatch, *, causal: bool, before: Tensor | None = Non
 
 
 @dataclass(frozen=True)
-class Across:
+class CrossAttention:
     """Hidden states (T, H) of other tokens, and how those of this pass attend to them."""
 
     hidden: Tensor
-    attend: PaddedAttend
+    attend: PaddedAttention
 
 
 def pad(packed: Tensor, batch: PackedBatch) -> Tensor:

@@ -11,7 +11,7 @@ from bertolt.train.loop import History
 from bertolt.train.step import StepLog
 
 
-class GoodWeights:
+class LastFiniteWeights:
     """A callback that keeps a copy of the weights at the start and at each finite evaluation.
 
     Training stops before the update that a loss of NaN would spoil, but the update before it may
