@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
+from typing import TypeGuard
 
 
-def is_whole(value: object) -> bool:
-    """Whether it is a whole number: true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool)
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number; True and False are not."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def are_texts(value: object) -> bool:
     """Whether it is a list of texts."""
     return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number, 0 or more."""
-    return isinstance(value, int | float) and 0 <= value < math.inf

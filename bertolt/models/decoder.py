@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bertolt.base.checks import is_whole
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
 from bertolt.models.bert import BertModel
@@ -29,7 +30,7 @@ from bertolt.models.layer_attention import (
 )
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
-from bertolt.models.sampling import Sampling, is_whole
+from bertolt.models.sampling import Sampling
 
 
 class KeyValueCache:

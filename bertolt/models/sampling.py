@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-import numbers
 
 import torch
 from torch import Tensor
 
+from bertolt.base.checks import is_real, is_whole
 from bertolt.base.errors import BertoltError, UsageError
 
 COLDEST = 1e-6
 """The least temperature: logits divided by less may overflow."""
 
 WARMTH = f"a number from {COLDEST:g} on; for the most probable token, do_sample=False"
-
-
-def is_whole(value: object) -> bool:
-    """Whether it is a whole number, and not a yes or no."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 class Sampling:
@@ -29,7 +24,7 @@ class Sampling:
         temperature: logits are divided by it; below 1 the probable becomes more so.
         top_k: keep the k most probable tokens (and those equal to the last of them); 0, None: all.
         top_p: keep the fewest tokens whose probabilities add up to this; 1, None: all.
-            EncoderStates: Holtzman et al., 2019, arXiv:1904.09751.
+            Source: Holtzman et al., 2019, arXiv:1904.09751.
         seed: of the draws; None: PyTorch's own random state.
         device: where the logits are.
 
@@ -96,5 +91,4 @@ class Sampling:
 
 def _within(value: object, least: float, most: float) -> bool:
     """Whether it is a finite number in this range."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(value) and least <= value <= most  # type: ignore[arg-type, operator]
+    return is_real(value) and least <= value <= most

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from bertolt.base.errors import UsageError
-from bertolt.base.options import FREE, flag, seen_in
+from bertolt.base.options import (
+    FREE,
+    SEED,
+    above,
+    at_least,
+    check_options,
+    flag,
+    seen_in,
+    share,
+)
 from bertolt.corpus.options import Objective
 from bertolt.models.config import Precision
 from bertolt.pretrain.plan import parse_tokens
@@ -39,55 +47,57 @@ class PretrainOptions:
     """mlm: masked tokens. mlm+nsp: pairs of sentences as well. Default: as it was prepared for."""
     tokens: str | None = field(default=None, metadata=seen_in("steps"))
     """How long: so many tokens, as 33M or 100B, counted as often as they are seen."""
-    steps: int | None = field(default=None, metadata=seen_in("steps"))
+    steps: int | None = field(default=None, metadata=at_least(1) | seen_in("steps"))
     """How long: so many steps."""
-    epochs: float | None = field(default=None, metadata=seen_in("steps"))
+    epochs: float | None = field(default=None, metadata=above(0) | seen_in("steps"))
     """How long: so many passes over the corpus. Default: 8, without --tokens and --steps."""
-    batch_tokens: int = 4096
+    batch_tokens: int = field(default=4096, metadata=at_least(1))
     """Tokens of one step, over all processes; filler is counted."""
-    pass_tokens: int | None = field(default=None, metadata=seen_in("--pass-tokens"))
+    pass_tokens: int | None = field(default=None, metadata=at_least(1) | seen_in("--pass-tokens"))
     """Tokens of one forward pass of a process. Default: 4096 on a CPU, 16384 on a GPU, or less, so
     that a step has a whole number for the processes; a run that is resumed keeps its own."""
-    batch_warmup: int = 0
+    batch_warmup: int = field(default=0, metadata=at_least(0))
     """Steps over which a step of several passes grows from one of them to --batch-tokens."""
-    max_length: int | None = field(default=None, metadata=seen_in("max_length"))
+    max_length: int | None = field(default=None, metadata=at_least(8) | seen_in("max_length"))
     """Tokens of a sequence at most. Default: as it was prepared for."""
-    positions: int | None = field(default=None, metadata=seen_in("config.max_position_embeddings"))
+    positions: int | None = field(
+        default=None, metadata=at_least(8) | seen_in("config.max_position_embeddings")
+    )
     """Rows of a new model's position table. Default: --max-length; more would stay untrained."""
     position_init: PositionInit | None = field(default=None, metadata=seen_in("--position-init"))
     """A new model's position table at the start: with sinusoid the loss falls sooner, normal is as
     published. Default: sinusoid."""
-    mask: float = 0.2
+    mask: float = field(default=0.2, metadata=share(0.2))
     """Share of the tokens that are masked."""
-    mask_end: float | None = None
+    mask_end: float | None = field(default=None, metadata=share(0.2))
     """Share at the end of the run, reached in a straight line. Default: as --mask."""
     whole_words: bool = False
     """Mask all pieces of a word or none."""
-    nsp_weight: float = 0.1
+    nsp_weight: float = field(default=0.1, metadata=above(0))
     """Weight of the pairs' loss beside that of masked tokens while training; 1 as published."""
-    lr: float | None = None
+    lr: float | None = field(default=None, metadata=above(0))
     """Peak learning rate. Default: 1e-3 up to hidden size 256, less for wider models."""
     schedule: PretrainSchedule = "linear"
     """Course of the learning rate after warmup."""
-    warmup: float = 0.08
+    warmup: float = field(default=0.08, metadata=at_least(0))
     """Warmup: a share of all steps if below 1, else steps."""
-    decay: float = 0.2
+    decay: float = field(default=0.2, metadata=share(0.2, one=True))
     """Share of the steps that warmup_stable_decay falls in."""
-    weight_decay: float = 0.01
+    weight_decay: float = field(default=0.01, metadata=at_least(0))
     """Decay of all weights but biases and layer norms."""
-    beta2: float = 0.98
+    beta2: float = field(default=0.98, metadata=share(0.98))
     """Second moment's decay of AdamW."""
-    clip: float = 1.0
+    clip: float = field(default=1.0, metadata=at_least(0))
     """Gradients are scaled down to this norm; 0: not clipped."""
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=share(0.1, zero=True))
     """Dropout while pretraining; what is saved keeps the shape's own, for fine-tuning."""
-    eval_every: int | None = field(default=None, metadata=seen_in("--eval-every"))
+    eval_every: int | None = field(default=None, metadata=at_least(1) | seen_in("--eval-every"))
     """Steps between measurements of the held-out loss. Default: a twentieth of the run."""
-    eval_tokens: int = field(default=200_000, metadata=seen_in("--eval-tokens"))
+    eval_tokens: int = field(default=200_000, metadata=at_least(1) | seen_in("--eval-tokens"))
     """Held-out tokens that are measured, at most."""
-    save_every: int | None = field(default=None, metadata=FREE)
+    save_every: int | None = field(default=None, metadata=at_least(1) | FREE)
     """Steps between checkpoints. Default: a twentieth of the run."""
-    keep: int | Literal["best"] = field(default=2, metadata=seen_in("--keep"))
+    keep: int | Literal["best"] = field(default=2, metadata=at_least(1) | seen_in("--keep"))
     """Newest checkpoints to keep; best: the newest and that of the lowest held-out loss, which then
     is the result."""
     shard: bool = field(default=False, metadata=FREE)
@@ -96,7 +106,7 @@ class PretrainOptions:
     """Go on from the last whole checkpoint in --out; where there is none, begin."""
     tensorboard: bool = field(default=False, metadata=FREE)
     """Write curves for TensorBoard too, into --out/tensorboard."""
-    seed: int = 42
+    seed: int = field(default=42, metadata=SEED)
     """Seed of new weights, order, pairs, masks and dropout."""
     precision: Precision = field(default="auto", metadata=seen_in("precision"))
     """Number format: auto measures whether bfloat16 is faster here."""
@@ -107,35 +117,7 @@ class PretrainOptions:
     model goes when there is another."""
 
     def __post_init__(self) -> None:
-        share, above = "a share between 0 and 1, as 0.2", "1 or more"
-        for name, fine, allowed in (
-            ("steps", self.steps is None or self.steps >= 1, above),
-            ("epochs", self.epochs is None or 0 < self.epochs < math.inf, "a number above 0"),
-            ("batch_tokens", self.batch_tokens >= 1, above),
-            ("pass_tokens", self.pass_tokens is None or self.pass_tokens >= 1, above),
-            ("batch_warmup", self.batch_warmup >= 0, "0 or more"),
-            ("max_length", self.max_length is None or self.max_length >= 8, "8 or more"),
-            ("positions", self.positions is None or self.positions >= 8, "8 or more"),
-            ("position_init", self.position_init in (None, *_INITS), " or ".join(_INITS)),
-            ("mask", 0 < self.mask < 1, share),
-            ("mask_end", self.mask_end is None or 0 < self.mask_end < 1, share),
-            ("nsp_weight", 0 < self.nsp_weight < math.inf, "a number above 0"),
-            ("lr", self.lr is None or 0 < self.lr < math.inf, "a number above 0"),
-            ("schedule", self.schedule in _SCHEDULES, " or ".join(_SCHEDULES)),
-            ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
-            ("decay", 0 < self.decay <= 1, share),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("beta2", 0 < self.beta2 < 1, "a number between 0 and 1, as 0.98"),
-            ("clip", 0 <= self.clip < math.inf, "0 or more"),
-            ("dropout", 0 <= self.dropout < 1, "0, or a share below 1"),
-            ("eval_every", self.eval_every is None or self.eval_every >= 1, above),
-            ("eval_tokens", self.eval_tokens >= 1, above),
-            ("save_every", self.save_every is None or self.save_every >= 1, above),
-            ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
-            ("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63"),
-        ):
-            if not fine:
-                raise UsageError(f"{flag(name)} is {getattr(self, name)}", fix=f"give {allowed}")
+        check_options(self)
         _require_one(model=self.model, config=self.config)
         _require_one(model=self.model, positions=self.positions)
         _require_one(model=self.model, position_init=self.position_init)
@@ -160,10 +142,6 @@ class PretrainOptions:
         "Tensor Programs V", 2022, arXiv:2203.03466, for hidden weights under Adam.
         """
         return self.lr or 1e-3 * min(1.0, 256 / hidden_size)
-
-
-_INITS = get_args(PositionInit)
-_SCHEDULES = (*get_args(Schedule), "warmup_stable_decay")
 
 
 def _require_one(**given: object) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from bertolt.base.errors import UsageError, nearest
 from bertolt.base.format import duration, number, percent, plural
+from bertolt.base.options import above, at_least, check_options, share
 from bertolt.models.config import BertConfig, Precision
 from bertolt.models.shapes import find_config
 from bertolt.pretrain.flops import GPUS, Device, count_parameters, training_flops
@@ -43,35 +44,25 @@ class PlanOptions:
     """Tokens to train on, counted as often as they are seen: 33M, 100B, 1.5T."""
     gpus: str | None = None
     """How many of which GPU: H100, 64xH100. Default: this machine, which is then measured."""
-    efficiency: float | None = None
+    efficiency: float | None = field(default=None, metadata=share(0.4, one=True))
     """Share of the peak that training reaches, as 0.4. Default: measured or assumed, as is said."""
     measure: bool = False
     """Train on this machine for some seconds, and plan with the efficiency that is found."""
-    length: int = 512
+    length: int = field(default=512, metadata=at_least(1))
     """Tokens of each sequence, all of them full."""
-    masked: float = 0.15
+    masked: float = field(default=0.15, metadata=share(0.15, zero=True, one=True))
     """Share of the tokens that are masked: as BERT was trained; `pretrain` masks 0.2 by default."""
-    batch_tokens: int | None = None
+    batch_tokens: int | None = field(default=None, metadata=at_least(1))
     """Tokens of one step, over all GPUs. Default: what one pass on each of them takes."""
-    pass_tokens: int | None = None
+    pass_tokens: int | None = field(default=None, metadata=at_least(1))
     """Tokens of one forward pass on each GPU. Default: 16384; 4096 on a CPU."""
-    bandwidth: float = 50.0
+    bandwidth: float = field(default=50.0, metadata=above(0))
     """Gigabytes a second that each GPU exchanges with the others."""
     precision: Precision = "auto"
     """Number format of a measurement."""
 
     def __post_init__(self) -> None:
-        for name, fine, allowed in (
-            ("efficiency", self.efficiency is None or 0 < self.efficiency <= 1, "a share, as 0.4"),
-            ("length", self.length >= 1, "1 or more"),
-            ("masked", 0 <= self.masked <= 1, "a share, as 0.15"),
-            ("batch_tokens", self.batch_tokens is None or self.batch_tokens >= 1, "1 or more"),
-            ("pass_tokens", self.pass_tokens is None or self.pass_tokens >= 1, "1 or more"),
-            ("bandwidth", self.bandwidth > 0, "a number above 0"),
-        ):
-            if not fine:
-                option = "--" + name.replace("_", "-")
-                raise UsageError(f"{option} is {getattr(self, name)}", fix=f"give {allowed}")
+        check_options(self)
         if self.measure and self.efficiency is not None:
             raise UsageError(
                 "--measure finds the efficiency, and --efficiency states it", fix="give one of them"

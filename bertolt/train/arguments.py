@@ -6,12 +6,12 @@ Nothing heavy is imported here, so that reading settings costs nothing.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from bertolt.base.checks import is_number
 from bertolt.base.errors import UsageError, nearest
-from bertolt.base.options import FREE, seen_in
+from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
 from bertolt.models.config import Precision
 
 # The schedules that need no settings of their own.
@@ -137,27 +137,27 @@ class TrainingArguments:
 
     output_dir: str = field(default="out", kw_only=False, metadata=FREE)
     """Folder for the model, its metrics and its report."""
-    num_train_epochs: float = 3.0
+    num_train_epochs: float = field(default=3.0, metadata=above(0))
     """Passes over the training rows."""
     max_steps: int = -1
     """Stop after this many steps, whatever the epochs say; -1: no such limit."""
-    per_device_train_batch_size: int = 8
+    per_device_train_batch_size: int = field(default=8, metadata=at_least(1))
     """Texts in one training step, for each process."""
-    per_device_eval_batch_size: int = field(default=8, metadata=FREE)
+    per_device_eval_batch_size: int = field(default=8, metadata=at_least(1) | FREE)
     """Texts whose tokens, at full length, bound one evaluation batch."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: int = field(default=1, metadata=at_least(1))
     """Batches that make one optimizer step; together they act as one large batch."""
-    learning_rate: float = 5e-5
+    learning_rate: float = field(default=5e-5, metadata=at_least(0))
     """Peak learning rate of AdamW."""
-    weight_decay: float = 0.0
+    weight_decay: float = field(default=0.0, metadata=at_least(0))
     """Decay of all weights but biases and layer norms."""
-    adam_beta1: float = 0.9
+    adam_beta1: float = field(default=0.9, metadata=share(0.9, zero=True))
     """First moment's decay."""
-    adam_beta2: float = 0.999
+    adam_beta2: float = field(default=0.999, metadata=share(0.999, zero=True))
     """Second moment's decay."""
-    adam_epsilon: float = 1e-8
+    adam_epsilon: float = field(default=1e-8, metadata=above(0))
     """Added to the second moment's root."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = field(default=1.0, metadata=at_least(0))
     """Gradients are scaled down to this norm; 0: not clipped."""
     gradient_checkpointing: bool = field(default=False, metadata=FREE)
     """Keep less for the backward pass and compute it again there: less memory, more time."""
@@ -167,17 +167,17 @@ class TrainingArguments:
     """Shape of the learning rate's course after warmup."""
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
     """Extra settings of that shape."""
-    warmup_steps: float = 0
+    warmup_steps: float = field(default=0, metadata=at_least(0))
     """Steps of linear warmup; a value below 1 is a share of all steps."""
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
     """Order of the training rows."""
     eval_strategy: Literal["no", "epoch", "steps"] = field(default="no", metadata=FREE)
     """When to evaluate while training."""
-    eval_steps: int = field(default=500, metadata=FREE)
+    eval_steps: int = field(default=500, metadata=at_least(1) | FREE)
     """Steps between evaluations when eval_strategy is "steps"."""
-    logging_steps: int = field(default=10, metadata=FREE)
+    logging_steps: int = field(default=10, metadata=at_least(1) | FREE)
     """Steps between entries of the log."""
-    seed: int = 42
+    seed: int = field(default=42, metadata=SEED)
     """Seed of the order and of dropout."""
     bf16: bool | None = field(default=None, metadata=seen_in("precision"))
     """bfloat16 on or off; None: as `precision` says."""
@@ -187,13 +187,13 @@ class TrainingArguments:
     """Stay on the CPU although a GPU is there."""
     disable_tqdm: bool = field(default=False, metadata=FREE)
     """Show no progress."""
-    report_to: str | list[str] = field(default="none", metadata=FREE)
+    report_to: str | list[str] | None = field(default="none", metadata=FREE)
     """Trackers; only "none" so far."""
     save_strategy: Literal["no", "steps", "epoch"] = field(default="no", metadata=FREE)
     """When to write a checkpoint, a folder `checkpoint-STEP` in `output_dir`."""
-    save_steps: int = field(default=500, metadata=FREE)
+    save_steps: int = field(default=500, metadata=at_least(1) | FREE)
     """Steps between checkpoints when save_strategy is "steps"."""
-    save_total_limit: int | None = field(default=None, metadata=FREE)
+    save_total_limit: int | None = field(default=None, metadata=at_least(1) | FREE)
     """Newest checkpoints to keep; None: all."""
     load_best_model_at_end: bool = False
     """End with the weights of the best evaluation, whose checkpoint is kept."""
@@ -205,31 +205,11 @@ class TrainingArguments:
     """Checkpoint to go on from; True: the last whole one in `output_dir`."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "per_device_train_batch_size",
-            "per_device_eval_batch_size",
-            "gradient_accumulation_steps",
-            "eval_steps",
-            "logging_steps",
-            "save_steps",
-        ):
-            value = getattr(self, name)
-            _require(self, name, isinstance(value, int) and value >= 1, "at least 1")
-        for name in ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "seed"):
-            _require(self, name, is_number(getattr(self, name)), "0 or more")
-        for name, annotation in get_type_hints(type(self)).items():
-            if get_origin(annotation) is Literal:
-                choices = get_args(annotation)
-                words = " or ".join(map(repr, choices))
-                _require(self, name, getattr(self, name) in choices, words)
+        self.output_dir = os.fspath(self.output_dir)
+        check_options(self, shown=str, place="TrainingArguments")
         measured = self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
         _require(self, "lr_scheduler_type", not measured, "a schedule that goes by the step alone")
         _require(self, "report_to", self.report_to in ("none", None, [], ["none"]), "'none'")
-        epochs = self.num_train_epochs
-        _require(self, "num_train_epochs", is_number(epochs) and epochs > 0, "above 0")
-        _require(self, "max_steps", isinstance(self.max_steps, int), "a whole number")
-        limit = self.save_total_limit
-        _require(self, "save_total_limit", limit is None or limit >= 1, "None or at least 1")
         if self.load_best_model_at_end:
             for name in ("eval_strategy", "save_strategy"):
                 why = 'other than "no" with load_best_model_at_end'
@@ -264,6 +244,5 @@ class TrainingArguments:
 def _require(owner: object, name: str, fine: bool, allowed: str) -> None:
     if not fine:
         raise UsageError(
-            f"{name} is {getattr(owner, name)!r}, and must be {allowed}",
-            place=type(owner).__name__,
+            f"{name} is {getattr(owner, name)!r}", place=type(owner).__name__, fix=f"give {allowed}"
         )

@@ -98,7 +98,8 @@ def test_every_parameter_and_every_tensor_of_the_file_has_one_fate(
     assert report.untied == ({DECODER: EMBEDDINGS} if tied and apart else {})
     assert (DECODER in report.tied) == (tied and not apart)
     assert report.missing == [key for key in report.initialised if key not in report.ignored]
-    assert report.exact == (not (report.initialised or report.unexpected or report.mismatched))
+    apart_from = (report.initialised, report.unexpected, report.mismatched)
+    assert report.exact == (not any((*apart_from, report.conflicting, report.untied)))
     assert set(extra) <= {*report.unexpected, *report.ignored}
 
 

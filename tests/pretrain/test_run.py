@@ -447,7 +447,7 @@ def test_a_plateau_is_named_and_its_end_too(
 @pytest.mark.parametrize(
     ("changes", "words", "fix"),
     [
-        ({"mask": 0}, "--mask is 0", "give a share between 0 and 1, as 0.2"),
+        ({"mask": 0}, "--mask is 0", "give a share above 0 to below 1, as 0.2"),
         ({"steps": 3, "epochs": 2}, "--steps and --epochs were given", "give one of them"),
         ({"tokens": "many"}, "--tokens is 'many'", "give a number, as 33M, 100B or 1.5T"),
         ({"model": "x", "config": "base"}, "--model and --config were given", "give one of them"),
@@ -456,10 +456,10 @@ def test_a_plateau_is_named_and_its_end_too(
             "--model and --position-init were given",
             "give one of them",
         ),
-        ({"position_init": "cosine"}, "--position-init is cosine", "give sinusoid or normal"),
+        ({"position_init": "cosine"}, "--position-init is 'cosine'", "give sinusoid or normal"),
         ({"keep": 0}, "--keep is 0", "give 1 or more, or best"),
         ({"warmup": -1}, "--warmup is -1", "give 0 or more"),
-        ({"schedule": "straight"}, "--schedule is straight", "give linear or"),
+        ({"schedule": "straight"}, "--schedule is 'straight'", "give linear or"),
     ],
 )
 def test_options_that_cannot_be_are_refused(changes: dict[str, Any], words: str, fix: str) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from bertolt.base.errors import UsageError
-from bertolt.base.options import FREE, flag, seen_in
+from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
 
@@ -38,29 +36,29 @@ class FinetuneOptions:
     """What parts several labels in one cell, as ";"."""
     eval: Path | None = field(default=None, metadata=seen_in("evaluation rows"))
     """File with the rows to evaluate on, instead of holding some out."""
-    test_size: float = 0.2
+    test_size: float = field(default=0.2, metadata=share(0.2))
     """Share of the rows to hold out for the evaluation."""
-    epochs: float = 3.0
+    epochs: float = field(default=3.0, metadata=above(0))
     """Passes over the training rows."""
-    batch_size: int = 32
+    batch_size: int = field(default=32, metadata=at_least(1))
     """Texts in one training step, over all processes."""
-    lr: float = 5e-5
+    lr: float = field(default=5e-5, metadata=at_least(0))
     """Peak learning rate."""
-    weight_decay: float = 0.01
+    weight_decay: float = field(default=0.01, metadata=at_least(0))
     """Decay of all weights but biases and layer norms."""
-    warmup: float = 0.1
+    warmup: float = field(default=0.1, metadata=at_least(0))
     """Warmup: a share of all steps if below 1, else steps."""
     schedule: Schedule = "linear"
     """Course of the learning rate after warmup."""
     order: Literal["random", "group_by_length"] = "random"
     """Order of the training rows."""
-    max_length: int | None = None
+    max_length: int | None = field(default=None, metadata=at_least(1))
     """Most tokens of a text. Default: all that the model's position table has."""
     shard: bool = field(default=False, metadata=FREE)
     """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
-    seed: int = 42
+    seed: int = field(default=42, metadata=SEED)
     """Seed of the new head, the order and dropout."""
-    split_seed: int = 42
+    split_seed: int = field(default=42, metadata=SEED)
     """Seed of which rows are held out."""
     precision: Precision = field(default="auto", metadata=seen_in("precision"))
     """Number format: auto measures whether bfloat16 is faster here."""
@@ -73,9 +71,9 @@ class FinetuneOptions:
     overwrite: bool = field(default=False, metadata=FREE)
     """Replace what an earlier run left in that folder, checkpoints too, unless it is resumed; its
     model goes when there is another."""
-    save_every: int | None = field(default=None, metadata=FREE)
+    save_every: int | None = field(default=None, metadata=at_least(1) | FREE)
     """Steps between checkpoints, folders in --out. SIGTERM always writes one."""
-    keep: int | Literal["best"] = field(default=2, metadata=seen_in("--keep"))
+    keep: int | Literal["best"] = field(default=2, metadata=at_least(1) | seen_in("--keep"))
     """Newest checkpoints to keep; best: one, and that of the lowest loss, which is the result."""
     resume: bool = field(default=False, metadata=FREE)
     """Go on from the last whole checkpoint; from the start if there is none yet."""
@@ -83,24 +81,7 @@ class FinetuneOptions:
     """Leave the checkpoints there when the run is complete."""
 
     def __post_init__(self) -> None:
-        for name, fine, allowed in (
-            ("test_size", 0 < self.test_size < 1, "a share between 0 and 1, as 0.2"),
-            ("epochs", 0 < self.epochs < math.inf, "a number above 0"),
-            ("batch_size", self.batch_size >= 1, "1 or more"),
-            ("lr", 0 <= self.lr < math.inf, "0 or more"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("warmup", 0 <= self.warmup < math.inf, "0 or more"),
-            ("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63"),
-            ("split_seed", 0 <= self.split_seed < 2**63, "0 or more, below 2**63"),
-            ("save_every", self.save_every is None or self.save_every >= 1, "1 or more"),
-            ("keep", self.keep == "best" or self.keep >= 1, "1 or more, or best"),
-        ):
-            if not fine:
-                raise UsageError(f"{flag(name)} is {getattr(self, name):g}", fix=f"give {allowed}")
-        if self.schedule not in get_args(Schedule):
-            raise UsageError(
-                f"--schedule is {self.schedule!r}", fix=f"use {', '.join(get_args(Schedule))}"
-            )
+        check_options(self)
 
     def training_arguments(self) -> TrainingArguments:
         """The same, as the Trainer takes it."""
