@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.errors import CheckpointError
 from bertolt.base.files import write_text
+from bertolt.base.json_files import read_json
 
 FILE = "bertolt.json"
 
@@ -56,19 +58,19 @@ class Contract:
         for name in ("task", "library_version"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, and must be a name")
-        if not isinstance(self.columns, dict) or not all(map(_are_names, self.columns.values())):
+        if not isinstance(self.columns, dict) or not all(map(are_texts, self.columns.values())):
             raise ValueError(f"columns are {self.columns!r}, and must be lists of names by role")
         if "text" not in self.columns:
             raise ValueError("columns name no text")
         if not isinstance(self.settings, dict):
             raise ValueError(f"settings are {self.settings!r}, and must be an object")
-        if not _is_whole(self.max_length) or self.max_length < 3:
+        if not is_whole(self.max_length) or self.max_length < 3:
             raise ValueError(f"max_length is {self.max_length!r}, and must be 3 or more")
         for golden in self.golden:
             if not isinstance(golden.example, dict) or not isinstance(golden.answer, dict):
                 raise ValueError("a golden example or answer is no object")
             text, pair = golden.example.get("text"), golden.example.get("text_pair", "")
-            if not (isinstance(text, str) or _are_names(text)) or not isinstance(pair, str):
+            if not (isinstance(text, str) or are_texts(text)) or not isinstance(pair, str):
                 raise ValueError("a golden example has no text, or one that is none")
 
     @classmethod
@@ -84,11 +86,11 @@ class Contract:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
             contract = cls._of(_from_first_version(values) if "labels" in values else values)
             contract.check()
             return contract
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(
                 f"not a readable contract ({error})",
                 place=str(path),
@@ -118,7 +120,7 @@ def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: its labels and its most frequent label do not fit.
     """
     names = values["labels"]
-    if not _are_names(names) or not names:
+    if not are_texts(names) or not names:
         raise ValueError(f"labels are {names!r}, and must be a list of names")
     if values["majority_label"] not in names:
         raise ValueError(f"majority_label is {values['majority_label']!r}, and is no label")
@@ -142,11 +144,3 @@ def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
             for entry in golden
         ],
     }
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.json_files import read_json
 from bertolt.base.randomness import set_random_state
 from bertolt.checkpoint import huggingface, sharded
 from bertolt.checkpoint.loadable import Loadable
@@ -179,7 +180,7 @@ def own_generators(found: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
 
 def _read(checkpoint: Path) -> dict[str, Any]:
     try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = read_json(checkpoint / STATE)
         return {name: state[name] for name in ("extra", "optimizer", "scheduler")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bertolt.base.console import info
 from bertolt.base.errors import BertoltError, CheckpointError, DiskFullError, UsageError
 from bertolt.base.files import disk_errors, swap_folder, sync, unfinished
+from bertolt.base.json_files import read_json
 
 if TYPE_CHECKING:
     from bertolt.base.distributed import World
@@ -224,7 +225,7 @@ def require_whole(checkpoint: Path) -> None:
 def _listed(checkpoint: Path) -> dict[str, dict[str, Any]]:
     """Size and checksum of each file, by the manifest."""
     try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = read_json(checkpoint / MANIFEST)["files"]
         return {
             str(name): {key: it[key] for key in ("bytes", "sha256")} for name, it in files.items()
         }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bertolt.base.errors import CheckpointError
+from bertolt.base.json_files import read_json
 
 WEIGHTS = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -139,7 +139,7 @@ def _damaged(path: Path, how: str) -> CheckpointError:
 def _read_index(path: Path) -> dict[str, str]:
     """Each tensor's name, and the file that it is in."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        names = read_json(path)["weight_map"]
         if not all(isinstance(file, str) for file in names.values()):
             raise TypeError("a file's name is no text")
     except (ValueError, KeyError, AttributeError, TypeError) as error:

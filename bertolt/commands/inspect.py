@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.format import percent, plural
+from bertolt.base.json_files import read_json
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.predict import require_text
@@ -184,7 +184,7 @@ def _read_metrics(path: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except ValueError as error:
         raise CheckpointError(
             f"not readable as JSON ({error})", place=str(path), fix="delete the file"

@@ -26,6 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bertolt.base.errors import DataError
+from bertolt.base.json_files import parse_json
 from bertolt.corpus.options import Objective as Objective
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
@@ -159,7 +160,7 @@ class Manifest:
             DataError: it is not a manifest, of a newer version, or was changed.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             known = content["format"] == FORMAT
             version = content["version"]
         except (ValueError, KeyError, TypeError) as error:

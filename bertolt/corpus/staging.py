@@ -27,6 +27,7 @@ from bertolt.base.files import (
     write_atomically,
     write_text,
 )
+from bertolt.base.json_files import read_json
 from bertolt.corpus.counts import CorpusCounts
 from bertolt.corpus.parts import Result
 from bertolt.corpus.shards import MANIFEST, SHARDS, TOKENIZER, ShardEntry, file_sha256
@@ -66,7 +67,7 @@ class StagingFolder:
     def find(self, number: int, key: str) -> FinishedPart | None:
         """A part that an earlier run has done with the same key, if its shard is whole."""
         try:
-            content = json.loads(self._record(number).read_text(encoding="utf-8"))
+            content = read_json(self._record(number))
             entry = ShardEntry.from_dict(content["entry"])
             whole = file_sha256(self.corpus / SHARDS / entry.file) == entry.sha256
             part = FinishedPart(entry, CorpusCounts.from_dict(content["counts"]))

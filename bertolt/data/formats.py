@@ -15,7 +15,6 @@ import csv
 import gzip
 import io
 import itertools
-import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.json_files import JsonError, parse_json
 
 CHUNK = 1 << 20  # bytes read at a time
 FIELD_LIMIT = 1 << 28  # characters in one CSV cell; a longer one is a quote left open
@@ -461,11 +461,8 @@ def _is_object(line: str) -> bool:
 def _parse_json(text: str) -> Any:
     """The value, or a `BadRow` that says where the text stops being JSON."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        return BadRow("broken JSON", f"broken JSON: {error.msg} at {line}column {error.colno}")
-    except (ValueError, RecursionError) as error:  # a number of 5000 digits, 1000 brackets deep
+        return parse_json(text)
+    except JsonError as error:
         return BadRow("broken JSON", f"broken JSON: {error}")
 
 

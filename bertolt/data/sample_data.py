@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.json_files import read_json
 
 Record = dict[str, object]
 Progress = Callable[[str], None]
@@ -98,7 +99,7 @@ class SampleDataset:
     def ready(self) -> bool:
         """Whether every file is there and is what this version of the reader wrote."""
         try:
-            manifest = json.loads((self.folder / MANIFEST).read_text("utf-8"))
+            manifest = read_json(self.folder / MANIFEST)
             return bool(manifest == _manifest(self, [self.folder / file for file in self.files]))
         except (OSError, ValueError):
             return False

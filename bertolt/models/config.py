@@ -14,6 +14,7 @@ from typing import Any, Literal
 from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.errors import CheckpointError, UsageError, nearest
 from bertolt.base.files import write_text
+from bertolt.base.json_files import JsonError, read_json
 
 Precision = Literal["auto", "fp32", "bf16"]
 AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
@@ -220,8 +221,8 @@ class BertConfig:
                 fix="name a folder that holds config.json and model.safetensors",
             )
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            values = read_json(path)
+        except JsonError as error:
             raise CheckpointError(
                 f"not readable as JSON ({error})", place=str(path), fix="fetch the model again"
             ) from error

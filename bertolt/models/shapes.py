@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.json_files import JsonError, read_json
 from bertolt.models.config import BertConfig
 
 SHAPES: dict[str, tuple[int, int]] = {
@@ -49,8 +49,8 @@ def find_config(name: str) -> BertConfig:
             fix=f"give {', '.join(SHAPES)}, a config.json or a folder that holds one",
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = read_json(path)
+    except JsonError as error:
         raise CheckpointError(
             f"not readable as JSON ({error})", place=name, fix="give a config.json"
         ) from error

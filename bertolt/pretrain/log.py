@@ -11,6 +11,7 @@ from typing import Any
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.base.files import disk_errors, write_text
+from bertolt.base.json_files import JsonError, parse_json
 from bertolt.pretrain.measure import masked_loss
 from bertolt.train.loop import History
 from bertolt.train.step import StepLog
@@ -106,8 +107,8 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError:
+            values = parse_json(line)
+        except JsonError:
             continue
         if isinstance(values, dict) and values.get("step", 0) <= step:
             kept.append(line)

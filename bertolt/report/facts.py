@@ -10,6 +10,7 @@ from typing import Any
 
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.files import write_text
+from bertolt.base.json_files import JsonError, read_json
 
 Facts = Mapping[str, Any]
 
@@ -71,11 +72,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise _missing(folder)
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        facts = read_json(path, constant=lambda _: None)
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         raise BertoltError(problem, place=str(path), fix="make it readable") from error
-    except (ValueError, RecursionError) as error:
+    except JsonError as error:
         raise BertoltError(f"it is no JSON: {error}", place=str(path), fix=_AGAIN) from error
     wrong = _wrong(facts)
     if wrong:

@@ -17,6 +17,7 @@ from tokenizers.normalizers import BertNormalizer
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import write_atomically, write_text
 from bertolt.base.hub import find_folder
+from bertolt.base.json_files import read_json
 from bertolt.tokenization.config_types import MODEL, SETTINGS, TOKEN, TOKEN_ID, require_types
 from bertolt.tokenization.vocabulary import (
     bert_backend,
@@ -75,7 +76,7 @@ class _Files:
         if path is None:
             return {}
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
         if not isinstance(content, dict):

@@ -26,6 +26,7 @@ from bertolt.base.files import (
     unfinished,
     write_text,
 )
+from bertolt.base.json_files import parse_json
 
 ARGUMENTS = "arguments.json"
 COMPLETE = "complete.json"
@@ -188,7 +189,7 @@ class RunFolder:
             texts = [(self.out / name).read_text(encoding="utf-8") for name in (COMPLETE, METRICS)]
         about, metrics = json.loads(world.broadcast_text(json.dumps(texts)))
         try:
-            return Complete(json.loads(about)["settings"], json.loads(metrics))
+            return Complete(parse_json(about)["settings"], parse_json(metrics))
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -1,0 +1,64 @@
+"""One reader of JSON for all files: whatever is wrong with the text is a `ValueError`."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 1 << 28
+"""The largest file that is read whole: 256 MiB."""
+
+
+class JsonError(ValueError):
+    """A text that is not JSON, or not any that a file of ours could hold."""
+
+
+def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
+    """The value of a text.
+
+    Args:
+        text: one JSON value.
+        constant: what stands for NaN and Infinity, which are not JSON; by default, floats.
+
+    Raises:
+        JsonError: it is not JSON, nested too deeply, or has a number of too many digits.
+    """
+    try:
+        return json.loads(text, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise JsonError(f"{error.msg} at {line}column {error.colno}") from error
+    except RecursionError:
+        raise JsonError("it is nested too deeply") from None
+    except ValueError as error:
+        raise JsonError(str(error)) from error
+
+
+def read_json(
+    path: Path, *, most: int = MOST_BYTES, constant: Callable[[str], Any] | None = None
+) -> Any:
+    """The value in a file of UTF-8 text.
+
+    Args:
+        path: of a regular file: a pipe could keep its reader waiting for ever.
+        most: bytes that it may have.
+        constant: as in `parse_json`.
+
+    Raises:
+        JsonError: it is not a regular file, too large, not UTF-8, or not JSON.
+        OSError: it cannot be read.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise JsonError("it is not a regular file")
+    if about.st_size > most:
+        raise JsonError(f"it has {about.st_size:,} bytes, and {most:,} are the most")
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), constant)
+    except UnicodeDecodeError as error:
+        raise JsonError(
+            f"it is not UTF-8: byte {error.object[error.start]:#04x} at {error.start:,}"
+        ) from error
