@@ -107,8 +107,8 @@ def read_run_facts(checkpoint: Path) -> RunFacts:
     Raises:
         CheckpointError: the folder is no checkpoint of a run.
     """
-    values = dict(_read(checkpoint)["extra"])
-    return RunFacts(values=values, tensors=read_tensors(checkpoint / EXTRA))
+    values = _read(checkpoint)["extra"]
+    return RunFacts(values=dict(values), tensors=read_tensors(checkpoint / EXTRA))
 
 
 def restore_state(checkpoint: Path, parts: TrainingState, *, rank: int = 0) -> None:
@@ -134,8 +134,16 @@ def restore_state(checkpoint: Path, parts: TrainingState, *, rank: int = 0) -> N
             place=str(checkpoint),
             fix="resume with the settings that it was made with",
         ) from error
-    if generators := own_generators(read_tensors(checkpoint / RANDOM), rank):
-        set_random_state(generators, parts.model.device)
+    generators = own_generators(read_tensors(checkpoint / RANDOM), rank)
+    try:
+        if generators:
+            set_random_state(generators, parts.model.device)
+    except (KeyError, ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise CheckpointError(
+            f"its random generators cannot be set ({error})",
+            place=str(checkpoint / RANDOM),
+            fix="resume from another checkpoint",
+        ) from error
 
 
 def restore_weights(checkpoint: Path, model: Loadable) -> None:
@@ -181,6 +189,8 @@ def own_generators(found: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
 def _read(checkpoint: Path) -> dict[str, Any]:
     try:
         state = read_json(checkpoint / STATE)
+        if not isinstance(state["extra"], dict):
+            raise TypeError("what a run added is not an object")
         return {name: state[name] for name in ("extra", "optimizer", "scheduler")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

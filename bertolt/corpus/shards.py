@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.errors import DataError
 from bertolt.base.json_files import parse_json
 from bertolt.corpus.options import Objective as Objective
@@ -93,7 +94,11 @@ class ShardEntry:
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """The same from what `dataclasses.asdict` gives."""
         both = {name: Counts(**content[name]) for name in ("train", "held_out")}
-        return cls(**{**content, **both})
+        entry = cls(**{**content, **both})
+        numbers = (entry.bytes, *astuple(entry.train), *astuple(entry.held_out))
+        if not are_texts((entry.file, entry.sha256)) or not all(map(is_whole, numbers)):
+            raise TypeError(f"the entry of the shard {entry.file!r} has values of other kinds")
+        return entry
 
 
 @dataclass(frozen=True)
@@ -175,10 +180,24 @@ class Manifest:
             )
         if content.pop("checksum", None) != _checksum(content):
             raise DataError("the manifest is damaged or was edited", place=place, fix=_AGAIN)
+        try:
+            return cls._from_dict(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"the manifest does not describe a corpus ({type(error).__name__}: {error})",
+                place=place,
+                fix=_AGAIN,
+            ) from error
+
+    @classmethod
+    def _from_dict(cls, content: Mapping[str, Any]) -> Self:
         values = {f.name: content[f.name] for f in fields(cls)}
         values["sources"] = tuple(SourceEntry(**entry) for entry in values["sources"])
         values["shards"] = tuple(map(ShardEntry.from_dict, values["shards"]))
         values["warnings"] = tuple(values["warnings"])
+        for name, sha256 in values["tokenizer"].items():
+            if not are_texts((name, sha256)):
+                raise TypeError(f"{name!r} has the checksum {sha256!r}")
         return cls(**values)
 
 

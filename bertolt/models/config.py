@@ -49,6 +49,8 @@ _SIZES = (
     "max_position_embeddings",
     "type_vocab_size",
 )
+# Beyond these no machine could build the model, and trying would never end.
+_MOST = {"num_hidden_layers": 10_000}
 ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
 
 
@@ -91,9 +93,12 @@ class BertConfig:
     def __post_init__(self) -> None:
         for name in _SIZES:
             value = getattr(self, name)
-            if not is_whole(value) or value < 1:
+            most = _MOST.get(name, 2**31)
+            if not is_whole(value) or not 1 <= value <= most:
                 raise CheckpointError(
-                    f"{name} is {value!r}", place="config", fix="give a whole number, 1 or more"
+                    f"{name} is {value!r}",
+                    place="config",
+                    fix=f"give a whole number, from 1 to {most:,}",
                 )
         for name in _NUMBERS:
             value = getattr(self, name)

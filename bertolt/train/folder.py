@@ -186,7 +186,11 @@ class RunFolder:
         if world.first and all(
             (self.out / name).is_file() for name in (COMPLETE, METRICS, WEIGHTS)
         ):
-            texts = [(self.out / name).read_text(encoding="utf-8") for name in (COMPLETE, METRICS)]
+            # What is not UTF-8 is no JSON either, and told apart from it by nobody.
+            texts = [
+                (self.out / name).read_text(encoding="utf-8", errors="replace")
+                for name in (COMPLETE, METRICS)
+            ]
         about, metrics = json.loads(world.broadcast_text(json.dumps(texts)))
         try:
             return Complete(parse_json(about)["settings"], parse_json(metrics))

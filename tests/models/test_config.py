@@ -126,6 +126,8 @@ def test_a_field_that_there_is_not_is_refused_with_the_nearest() -> None:
         ({"output_attentions": "yes"}, "output_attentions is 'yes'"),
         ({"hidden_size": 12.5}, r"hidden_size is 12\.5"),
         ({"num_hidden_layers": True}, "num_hidden_layers is True"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        ({"vocab_size": 2**63}, "vocab_size is 9223372036854775808"),
         ({"layer_norm_eps": "1e-12"}, "layer_norm_eps is '1e-12'"),
         ({"hidden_dropout_prob": False}, "hidden_dropout_prob is False"),
         ({"initializer_range": [0.02]}, r"initializer_range is \[0\.02\]"),

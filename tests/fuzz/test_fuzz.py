@@ -1,0 +1,143 @@
+"""Damaged files by the thousand: each is refused in words or read, fast, and in little memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import resource
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from bertolt.base.errors import BertoltError
+from tests.fuzz.doors import Door, copy_for, every_door
+from tests.fuzz.mutations import mutate_bytes, mutate_json
+
+SECONDS = 10
+MEGABYTES = 2000
+NAMES = (
+    *("table", "model", "inspection", "facts", "result"),
+    *("corpus", "sealed corpus", "checkpoint", "sealed checkpoint"),
+)
+MANY = {"table": 9000, "corpus": 3000, "sealed corpus": 3000, "facts": 60, "model": 800}
+"""Inputs of the slow run: fewer where each takes long (a page is drawn); of other doors 1,100."""
+USUAL = 1100
+FEW = {"facts": 3}
+
+
+class TooLong(BaseException):
+    """Longer than anyone should wait to be told that a file is damaged."""
+
+
+@pytest.fixture(scope="module")
+def doors(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, reviews_csv: Path
+) -> dict[str, Door]:
+    return every_door(tmp_path_factory.mktemp("doors"), tiny_folder, reviews_csv)
+
+
+@contextlib.contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def damaged(door: Door, folder: Path, seed: int) -> str:
+    """Put a copy of the door's example, with one file damaged, into `folder`; says which."""
+    choose = random.Random(seed)
+    name = choose.choice(door.files)
+    copy_for(door, name, folder)
+    path = folder / name
+    content = path.read_bytes()
+    structured = name.endswith(".json") and choose.random() < 0.7
+    path.write_bytes((mutate_json if structured else mutate_bytes)(choose, content))
+    if door.mend is not None:
+        with contextlib.suppress(ValueError):
+            door.mend(folder)
+    return name
+
+
+def fault(door: Door, folder: Path, seed: int) -> str:
+    """What is wrong with how one damaged input is met; empty if nothing is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    name = damaged(door, folder, seed)
+    start = time.monotonic()
+    try:
+        with limited(SECONDS), contextlib.redirect_stderr(io.StringIO()):
+            door.read(folder)
+    except BertoltError:
+        return ""
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a panic of a backend is no Exception
+        where = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in where if "/bertolt/" in frame.filename]
+        at = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
+        return f"seed {seed}, {name}: {type(error).__name__} at {at}: {str(error)[:120]}"
+    seconds = time.monotonic() - start
+    return f"seed {seed}, {name}: took {seconds:.0f} s" if seconds > SECONDS else ""
+
+
+def faults(door: Door, folder: Path, seeds: range) -> list[str]:
+    return [each for seed in seeds if (each := fault(door, folder, seed))]
+
+
+def peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_undamaged_it_is_read(doors: dict[str, Door], tmp_path: Path, name: str) -> None:
+    """Or every refusal below would show nothing."""
+    door = doors[name]
+    for file in door.files:
+        folder = tmp_path / Path(file).name
+        copy_for(door, file, folder)
+        if door.mend is not None:
+            door.mend(folder)
+        door.read(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_damaged_files(doors: dict[str, Door], tmp_path: Path, name: str) -> None:
+    assert faults(doors[name], tmp_path / "damaged", range(FEW.get(name, 40))) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_files_by_the_thousand(doors: dict[str, Door], tmp_path: Path, name: str) -> None:
+    count = MANY.get(name, USUAL)
+    assert faults(doors[name], tmp_path / "damaged", range(1000, 1000 + count)) == []
+    assert peak_megabytes() < MEGABYTES
+
+
+def test_the_slow_run_has_twenty_thousand_inputs() -> None:
+    assert sum(MANY.get(name, USUAL) for name in NAMES) >= 20_000
+
+
+def test_the_fuzzer_finds_what_is_broken(tmp_path: Path) -> None:
+    folder = tmp_path / "example"
+    folder.mkdir()
+    (folder / "a.json").write_text('{"a": 1}')
+    bare = Door(folder, ("a.json",), lambda path: json.loads((path / "a.json").read_text())["a"])
+    assert len(faults(bare, tmp_path / "damaged", range(30))) > 5
+    endless = Door(folder, ("a.json",), lambda path: time.sleep(60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.fuzz.test_fuzz.SECONDS", 1)
+        assert "TooLong" in fault(endless, tmp_path / "damaged", 0)
