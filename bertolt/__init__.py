@@ -30,17 +30,30 @@ if TYPE_CHECKING:
     )
     from bertolt.metrics import load_metric as load_metric
     from bertolt.models.bert import AutoModel as AutoModel
-    from bertolt.models.bert import BertModel as BertModel
     from bertolt.models.config import BertConfig as BertConfig
     from bertolt.models.decoder import AutoModelForCausalLM as AutoModelForCausalLM
-    from bertolt.models.decoder import BertLMHeadModel as BertLMHeadModel
     from bertolt.models.decoder import KeyValueCache as KeyValueCache
-    from bertolt.models.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
-    from bertolt.models.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
-    from bertolt.models.heads import (
+    from bertolt.models.families.bert import (
         AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction,
     )
-    from bertolt.models.heads import AutoModelForPreTraining as AutoModelForPreTraining
+    from bertolt.models.families.bert import AutoModelForPreTraining as AutoModelForPreTraining
+    from bertolt.models.families.bert import BertForMaskedLM as BertForMaskedLM
+    from bertolt.models.families.bert import BertForMultipleChoice as BertForMultipleChoice
+    from bertolt.models.families.bert import (
+        BertForNextSentencePrediction as BertForNextSentencePrediction,
+    )
+    from bertolt.models.families.bert import BertForPreTraining as BertForPreTraining
+    from bertolt.models.families.bert import BertForQuestionAnswering as BertForQuestionAnswering
+    from bertolt.models.families.bert import (
+        BertForSequenceClassification as BertForSequenceClassification,
+    )
+    from bertolt.models.families.bert import (
+        BertForTokenClassification as BertForTokenClassification,
+    )
+    from bertolt.models.families.bert import BertLMHeadModel as BertLMHeadModel
+    from bertolt.models.families.bert import BertModel as BertModel
+    from bertolt.models.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
+    from bertolt.models.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
     from bertolt.models.heads import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
     from bertolt.models.heads import (
         AutoModelForSequenceClassification as AutoModelForSequenceClassification,
@@ -48,13 +61,6 @@ if TYPE_CHECKING:
     from bertolt.models.heads import (
         AutoModelForTokenClassification as AutoModelForTokenClassification,
     )
-    from bertolt.models.heads import BertForMaskedLM as BertForMaskedLM
-    from bertolt.models.heads import BertForMultipleChoice as BertForMultipleChoice
-    from bertolt.models.heads import BertForNextSentencePrediction as BertForNextSentencePrediction
-    from bertolt.models.heads import BertForPreTraining as BertForPreTraining
-    from bertolt.models.heads import BertForQuestionAnswering as BertForQuestionAnswering
-    from bertolt.models.heads import BertForSequenceClassification as BertForSequenceClassification
-    from bertolt.models.heads import BertForTokenClassification as BertForTokenClassification
     from bertolt.models.pretrained import PreTrainedModel as PreTrainedModel
     from bertolt.tasks.predictor import Predictor as Predictor
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
@@ -74,22 +80,22 @@ _HOME = {
     "AutoModelForCausalLM": "bertolt.models.decoder",
     "AutoModelForMaskedLM": "bertolt.models.heads",
     "AutoModelForMultipleChoice": "bertolt.models.heads",
-    "AutoModelForNextSentencePrediction": "bertolt.models.heads",
-    "AutoModelForPreTraining": "bertolt.models.heads",
+    "AutoModelForNextSentencePrediction": "bertolt.models.families.bert",
+    "AutoModelForPreTraining": "bertolt.models.families.bert",
     "AutoModelForQuestionAnswering": "bertolt.models.heads",
     "AutoModelForSequenceClassification": "bertolt.models.heads",
     "AutoModelForTokenClassification": "bertolt.models.heads",
     "AutoTokenizer": "bertolt.tokenization",
     "BertConfig": "bertolt.models.config",
-    "BertForMaskedLM": "bertolt.models.heads",
-    "BertForMultipleChoice": "bertolt.models.heads",
-    "BertForNextSentencePrediction": "bertolt.models.heads",
-    "BertForPreTraining": "bertolt.models.heads",
-    "BertForQuestionAnswering": "bertolt.models.heads",
-    "BertForSequenceClassification": "bertolt.models.heads",
-    "BertForTokenClassification": "bertolt.models.heads",
-    "BertLMHeadModel": "bertolt.models.decoder",
-    "BertModel": "bertolt.models.bert",
+    "BertForMaskedLM": "bertolt.models.families.bert",
+    "BertForMultipleChoice": "bertolt.models.families.bert",
+    "BertForNextSentencePrediction": "bertolt.models.families.bert",
+    "BertForPreTraining": "bertolt.models.families.bert",
+    "BertForQuestionAnswering": "bertolt.models.families.bert",
+    "BertForSequenceClassification": "bertolt.models.families.bert",
+    "BertForTokenClassification": "bertolt.models.families.bert",
+    "BertLMHeadModel": "bertolt.models.families.bert",
+    "BertModel": "bertolt.models.families.bert",
     "BertTokenizer": "bertolt.tokenization",
     "BertoltError": "bertolt.base.errors",
     "CheckpointError": "bertolt.base.errors",

@@ -110,7 +110,7 @@ def load(
         raise CheckpointError(
             f"none of its {len(weights.shapes)} tensors has a place in {type(model).__name__}",
             place=str(weights.path),
-            fix="name the folder of a BERT model",
+            fix=f"name the folder of a {model.config.model_type} model",
         )
     _initialise(model, report, seed)
     ours = {name: key for key, name in report.loaded.items()}
@@ -209,7 +209,7 @@ def _translate(name: str, known: Container[str], prefix: str) -> str:
     """The model's key for a name in the file: old spellings mended, the prefix put on or off."""
     for old, new in OLD_SPELLINGS:
         name = re.sub(old, new, name)
-    candidates = (name, f"{prefix}.{name}", name.removeprefix("bert."))
+    candidates = (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}."))
     return next((key for key in candidates if key in known), name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Container, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,10 +15,11 @@ class Loadable(nn.Module):
 
     Attributes:
         config: its shape; knows how to save itself.
+        base_model_prefix: what the keys of its backbone begin with in files of a model with a head.
         has_learned: a loss has been computed to learn from since the model was made.
     """
 
-    base_model_prefix: ClassVar[str] = ""
+    base_model_prefix: str
     _keys_to_ignore_on_load_missing: Sequence[str] = ()
     _keys_to_ignore_on_load_unexpected: Sequence[str] = ()
     config: Any

@@ -21,7 +21,8 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.load import read_table
-from bertolt.models.config import BertConfig, Precision
+from bertolt.models.config import Precision
+from bertolt.models.families.base import read_config
 from bertolt.models.precision import product_rate
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.pretrain.flops import forward_flops
@@ -136,13 +137,13 @@ def bench(
             "--column names a column of a file, and no file was given", fix="give the file too"
         )
     source = huggingface.resolve(model) if model else demo_checkpoint()
-    config = BertConfig.from_pretrained(source)
+    config = read_config(source)
     task = USUAL.restore(config, {})
     classifier = task.head.from_pretrained(source, verbose=False, **task.config_changes())
     tokenizer = BertTokenizer.from_pretrained(source)
     tokenizer.check_fits(classifier.config.vocab_size)
     texts = generate_texts(tokenizer) if file is None else _read(file, column)
-    limit = classifier.config.max_position_embeddings
+    limit = classifier.config.max_tokens
     rows = encode_texts(tokenizer, islice(cycle(texts), TEXTS), limit)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     info("Measuring matrix products")

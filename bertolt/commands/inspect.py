@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
@@ -15,8 +16,8 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.predict import require_text
 from bertolt.data.describe import shown
-from bertolt.models.config import BertConfig
-from bertolt.models.family import class_for, has_labels
+from bertolt.models.families.base import read_config, saved_class
+from bertolt.models.heads import SequenceClassification, TokenClassification
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.report.walk import walk_table, walk_through, write_walk
 from bertolt.tasks.predictor import Predictor
@@ -50,7 +51,7 @@ class Inspection:
         yield (
             f"  {type(self.model).__name__}: "
             f"{plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size:,}, "
-            f"{plural(config.num_attention_heads, 'head')}, {config.max_position_embeddings:,} "
+            f"{plural(config.num_attention_heads, 'head')}, {config.max_tokens:,} "
             f"positions, {self.model.num_parameters() / 1e6:.1f} M parameters"
         )
         yield f"  {_tokenizer_words(self.tokens, config.vocab_size)}"
@@ -59,7 +60,7 @@ class Inspection:
                 f"  {self.contract.task} of {_columns_words(self.contract)}; "
                 f"up to {self.contract.max_length} tokens at once"
             )
-        if has_labels(self.model):
+        if isinstance(self.model, SequenceClassification | TokenClassification):
             yield f"  {plural(config.num_labels, 'label')}: {_listed(config.id2label.values())}"
         measured = self.metrics.get("eval")
         if isinstance(measured, dict):
@@ -164,8 +165,9 @@ def look_into(model: str) -> Inspection:
         CheckpointError: a part is missing or broken, or does not fit the others.
     """
     folder = huggingface.resolve(model)
-    config = BertConfig.from_pretrained(folder)
-    built = class_for(config).from_pretrained(folder, verbose=False)
+    config = read_config(folder)
+    kind: Any = saved_class(config)
+    model_here = kind.from_pretrained(folder, verbose=False)
     tokens = None
     if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         tokenizer = BertTokenizer.from_pretrained(folder)
@@ -173,7 +175,7 @@ def look_into(model: str) -> Inspection:
         tokens = len(tokenizer)
     return Inspection(
         folder=folder,
-        model=built,
+        model=model_here,
         tokens=tokens,
         contract=Contract.read(folder),
         metrics=_read_metrics(folder / "metrics.json"),

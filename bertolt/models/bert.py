@@ -1,7 +1,8 @@
-"""The BERT backbone, whole: embeddings, self-attention, layer, encoder, pooler, `BertModel`.
+"""The BERT backbone, whole: embeddings, self-attention, layer, encoder, pooler, `Backbone`.
 
-Everything runs on packed rows, so nothing is spent on padding. Module and parameter names are
-those of the published checkpoints, so `state_dict` keys need no translation.
+Everything runs on packed rows, so nothing is spent on padding. Modules and parameters have the
+names of the published checkpoints, so `state_dict` keys need no translation. What a family does
+otherwise with these modules is in its file under `bertolt.models.families`.
 
 Shapes: B sequences, T packed tokens (filler included), L padded length, H hidden, N heads,
 D head size, V vocabulary. Architecture: Devlin et al., 2018, arXiv:1810.04805.
@@ -29,7 +30,7 @@ from bertolt.models.layer_attention import (
     LayerAttention,
     PackedAttention,
 )
-from bertolt.models.outputs import BertModelOutput
+from bertolt.models.outputs import BackboneOutput
 from bertolt.models.pretrained import PreTrainedModel
 
 
@@ -57,7 +58,12 @@ class BertEmbeddings(nn.Module):
         self.word_embeddings = nn.Embedding(
             config.vocab_size, width, padding_idx=config.pad_token_id
         )
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
+        self.position_offset = config.position_offset
+        # The rows before the first token's are for padding.
+        padding = config.position_offset - 1 if config.position_offset else None
+        self.position_embeddings = nn.Embedding(
+            config.max_position_embeddings, width, padding_idx=padding
+        )
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
@@ -71,7 +77,7 @@ class BertEmbeddings(nn.Module):
         try:
             summed = (
                 self.word_embeddings(batch.input_ids)
-                + self.position_embeddings(batch.position_ids)
+                + self.position_embeddings(self._positions(batch))
                 + self.token_type_embeddings(batch.token_type_ids)
             )
         except IndexError as error:
@@ -83,12 +89,17 @@ class BertEmbeddings(nn.Module):
         dropped: Tensor = self.dropout(hidden)
         return dropped
 
+    def _positions(self, batch: PackedBatch) -> Tensor:
+        """Rows of the position table: (T,)."""
+        ids, offset = batch.position_ids, self.position_offset
+        return ids + offset if offset else ids
+
     def _out_of_range(self, batch: PackedBatch) -> DataError:
         found = [
             f"{name} go up to {int(ids.max())} and the table has {table.num_embeddings} rows"
             for name, ids, table in (
                 ("input_ids", batch.input_ids, self.word_embeddings),
-                ("position_ids", batch.position_ids, self.position_embeddings),
+                ("position_ids", self._positions(batch), self.position_embeddings),
                 ("token_type_ids", batch.token_type_ids, self.token_type_embeddings),
             )
             if int(ids.max()) >= table.num_embeddings or int(ids.min()) < 0
@@ -303,15 +314,13 @@ class BertPooler(nn.Module):
         return torch.tanh(self.dense(first))
 
 
-class BertModel(PreTrainedModel):
+class Backbone(PreTrainedModel):
     """The encoder without a head; with `config.is_decoder`, no token sees a later one.
 
     Args:
         config: its shape.
         add_pooling_layer: build the pooler; without it `pooler_output` is None.
     """
-
-    base_model_prefix = ""
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -320,7 +329,7 @@ class BertModel(PreTrainedModel):
         self.pooler = BertPooler(config) if add_pooling_layer else None
         self.init_weights()
 
-    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> BertModelOutput:
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> BackboneOutput:
         """Encode a packed batch: `last_hidden_state` (num_tokens, H), `pooler_output` (B, H)."""
         hidden = self.encode(batch, forward_pass)
         pooled = None
@@ -328,7 +337,7 @@ class BertModel(PreTrainedModel):
             pooled = self.pooler(hidden.index_select(0, batch.first_rows))
         # Filler rows stay inside: a loss over them would lead gradients astray.
         hidden = hidden.narrow(0, 0, batch.num_tokens)
-        return BertModelOutput(last_hidden_state=hidden, pooler_output=pooled)
+        return BackboneOutput(last_hidden_state=hidden, pooler_output=pooled)
 
     def encode(
         self, batch: PackedBatch, forward_pass: ForwardPass, only: OutputRows | None = None
@@ -352,12 +361,13 @@ class BertModel(PreTrainedModel):
     def pool_first(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """The pooled first tokens: (B, H). The same numbers as `run`'s, for less work."""
         assert self.pooler is not None, "built without a pooler"
-        first = self.encode(
-            batch, forward_pass, only=OutputRows(batch.first_rows, first_tokens=True)
-        )
-        pooled: Tensor = self.pooler(first)
+        pooled: Tensor = self.pooler(self.encode_first(batch, forward_pass))
         return pooled
 
+    def encode_first(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
+        """The hidden states of the first tokens: (B, H)."""
+        return self.encode(batch, forward_pass, OutputRows(batch.first_rows, first_tokens=True))
 
-AutoModel = BertModel
-"""The same class: every encoder here is a BERT."""
+
+AutoModel = Backbone
+"""The encoder of whichever family a folder is of."""

@@ -1,5 +1,7 @@
 """`BertConfig`: the shape of a model, under the names that `config.json` uses.
 
+The configs of other families are subclasses, in `bertolt.models.families`.
+
 Nothing heavy is imported here, so that reading a configuration costs nothing.
 """
 
@@ -9,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.errors import CheckpointError, UsageError, nearest
@@ -88,7 +90,7 @@ class BertConfig:
     architectures: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
-    model_type = "bert"
+    model_type: ClassVar[str] = "bert"
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -184,10 +186,18 @@ class BertConfig:
         """D, the width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def position_offset(self) -> int:
+        """The row of the position table that the first token of a text has."""
+        return 0
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text that the position table has rows for."""
+        return self.max_position_embeddings - self.position_offset
+
     @classmethod
-    def from_dict(
-        cls, values: dict[str, Any], path: str | os.PathLike[str] | None = None
-    ) -> BertConfig:
+    def from_dict(cls, values: dict[str, Any], path: str | os.PathLike[str] | None = None) -> Self:
         """Build a config from the content of a `config.json`; `path` is where errors say it is.
 
         Raises:
@@ -200,7 +210,7 @@ class BertConfig:
             raise CheckpointError(error.problem, place=place, fix=error.fix) from error
 
     @classmethod
-    def _from_dict(cls, values: dict[str, Any]) -> BertConfig:
+    def _from_dict(cls, values: dict[str, Any]) -> Self:
         known = {f.name for f in fields(cls)} - {"extra"}
         named = {key: value for key, value in values.items() if key in known and value is not None}
         extra = {key: value for key, value in values.items() if key not in known}
@@ -212,35 +222,23 @@ class BertConfig:
         return config
 
     @classmethod
-    def from_pretrained(cls, directory: str | os.PathLike[str]) -> BertConfig:
+    def from_pretrained(cls, directory: str | os.PathLike[str]) -> Self:
         """Read `config.json` from a model folder.
 
         Raises:
-            CheckpointError: there is no such file, it is not JSON, or it is not a BERT's.
+            CheckpointError: there is no such file, it is not JSON, or it is of another family.
         """
         path = Path(directory) / "config.json"
-        if not path.is_file():
+        values = read_values(path)
+        if (model_type := values.get("model_type", "bert")) != cls.model_type:
             raise CheckpointError(
-                "there is no config.json here",
-                place=str(directory),
-                fix="name a folder that holds config.json and model.safetensors",
-            )
-        try:
-            values = read_json(path)
-        except JsonError as error:
-            raise CheckpointError(
-                f"not readable as JSON ({error})", place=str(path), fix="fetch the model again"
-            ) from error
-        if not isinstance(values, dict) or values.get("model_type", "bert") != cls.model_type:
-            found = values.get("model_type") if isinstance(values, dict) else type(values).__name__
-            raise CheckpointError(
-                f"model_type is {found!r}, and this library builds 'bert' models",
+                f"model_type is {model_type!r}, and a {cls.model_type!r} model is needed here",
                 place=str(path),
-                fix="choose a BERT checkpoint",
+                fix=f"choose a checkpoint whose model_type is {cls.model_type!r}",
             )
         return cls.from_dict(values, path)
 
-    def changed(self, **changes: Any) -> BertConfig:
+    def changed(self, **changes: Any) -> Self:
         """A copy with some fields set; `num_labels=` and `label2id=` are understood as well.
 
         Raises:
@@ -254,7 +252,7 @@ class BertConfig:
         for name in changes:
             if name not in known:
                 raise UsageError(
-                    f"BertConfig has no field {name!r}",
+                    f"{type(self).__name__} has no field {name!r}",
                     fix=f"did you mean {nearest(name, known)!r}?" if nearest(name, known) else "",
                 )
         config = replace(self, **changes)
@@ -278,6 +276,33 @@ class BertConfig:
         """Write `config.json` into `directory`, whole or not at all."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         write_text(Path(directory) / "config.json", text)
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The content of a `config.json`.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds no JSON object.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            "there is no config.json here",
+            place=str(path.parent),
+            fix="name a folder that holds config.json and model.safetensors",
+        )
+    try:
+        values = read_json(path)
+    except JsonError as error:
+        raise CheckpointError(
+            f"not readable as JSON ({error})", place=str(path), fix="fetch the model again"
+        ) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(
+            f"it holds a {type(values).__name__}, and an object is needed",
+            place=str(path),
+            fix="fetch the model again",
+        )
+    return values
 
 
 def _checked_labels(id2label: Any) -> dict[int, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -16,11 +16,10 @@ from torch.nn import functional as F
 from bertolt.base.checks import is_whole
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
-from bertolt.models.bert import BertModel
 from bertolt.models.config import BertConfig
 from bertolt.models.evaluating import evaluating
 from bertolt.models.forward_pass import ForwardPass
-from bertolt.models.heads import BertOnlyMLMHead, LanguageModel
+from bertolt.models.heads import LanguageModel
 from bertolt.models.layer_attention import (
     CrossAttention,
     KeysValues,
@@ -30,6 +29,7 @@ from bertolt.models.layer_attention import (
 )
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
+from bertolt.models.pretrained import PaddedInputs
 from bertolt.models.sampling import Sampling
 
 
@@ -170,7 +170,7 @@ class DecoderPass(ForwardPass):
         return CrossAttention(self.source.hidden, attend)
 
 
-class BertLMHeadModel(LanguageModel):
+class CausalLM(LanguageModel):
     """Which word comes next: no token sees a later one, whatever the config says of `is_decoder`.
 
     With `config.add_cross_attention`, each layer also looks at `encoder_hidden_states`.
@@ -180,22 +180,11 @@ class BertLMHeadModel(LanguageModel):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config.changed(is_decoder=True))
-        self.bert = BertModel(self.config, add_pooling_layer=False)
-        self.cls = BertOnlyMLMHead(self.config)
-        self.init_weights()
 
     def forward(
         self,
         batch: PackedBatch | Tensor | None = None,
         *,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        next_sentence_label: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         past_key_values: KeyValueCache | None = None,
@@ -203,21 +192,20 @@ class BertLMHeadModel(LanguageModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool = True,
+        **inputs: Unpack[PaddedInputs],
     ) -> Any:
         """As `PreTrainedModel.forward`, and what a decoder knows beside its new tokens.
 
         Args:
-            batch, input_ids, attention_mask, token_type_ids, position_ids: as there. With a cache,
-                the mask may span the earlier tokens too, (B, past + L), and positions go on from
-                them.
-            labels: the tokens themselves, (B, L) or (T,); the loss compares each with the logits
-                of the token before it.
-            next_sentence_label, start_positions, end_positions: targets of other models, refused.
-            encoder_hidden_states: (B, S, H); with a cache, those it began with or None.
+            batch: as there.
+            encoder_hidden_states: (B, S, H); with a cache, the states it began with or None.
             encoder_attention_mask: (B, S).
             past_key_values: earlier tokens, from an output; it is extended in place.
             use_cache: return the cache.
             output_hidden_states, output_attentions, return_dict: as there.
+            inputs: as there. With a cache, `attention_mask` may span the earlier tokens too,
+                (B, past + L), and positions go on from them. `labels` are the tokens themselves,
+                (B, L) or (T,); the loss compares each with the logits of the token before it.
 
         Raises:
             UsageError: as there; encoder states for a model without cross-attention; a cache of
@@ -227,26 +215,19 @@ class BertLMHeadModel(LanguageModel):
         cache = past_key_values
         if cache is not None:
             self._require_own_cache(cache)
-            new = batch if isinstance(batch, Tensor) else input_ids
-            if isinstance(new, Tensor) and isinstance(attention_mask, Tensor):
-                attention_mask, position_ids = _new_part(cache, new, attention_mask, position_ids)
-        inputs = self.inputs_of(
-            batch,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            labels=labels,
-            next_sentence_label=next_sentence_label,
-            start_positions=start_positions,
-            end_positions=end_positions,
-        )
-        packed, padded = self.enter(inputs)
+            new = batch if isinstance(batch, Tensor) else inputs.get("input_ids")
+            mask = inputs.get("attention_mask")
+            if isinstance(new, Tensor) and isinstance(mask, Tensor):
+                inputs["attention_mask"], inputs["position_ids"] = self._new_part(
+                    cache, new, mask, inputs.get("position_ids")
+                )
+        packed, padded = self.enter(self.inputs_of(batch, **inputs))
         if use_cache and cache is None:
             cache = KeyValueCache(packed.num_sequences, self.device)
         if cache is not None:
             self._require_no_recomputing()
-            packed = _behind(cache, packed, given_positions=position_ids is not None)
+            given = inputs.get("position_ids") is not None
+            packed = _behind(cache, packed, given_positions=given)
             self._require_positions(int(packed.position_ids[: packed.num_tokens].max()) + 1)
         source = self._source(encoder_hidden_states, encoder_attention_mask, packed, cache)
         asked = self.forward_pass(output_hidden_states, output_attentions)
@@ -274,7 +255,7 @@ class BertLMHeadModel(LanguageModel):
         self, batch: PackedBatch, forward_pass: ForwardPass
     ) -> tuple[Tensor, KeyValueCache | None]:
         """The hidden states of new tokens (T, H), and the cache that remembers them too by now."""
-        hidden = self.bert.encode(batch, forward_pass)
+        hidden = self.base_model.encode(batch, forward_pass)
         cache = forward_pass.cache if isinstance(forward_pass, DecoderPass) else None
         if cache is not None:
             cache.advance(batch)
@@ -305,6 +286,31 @@ class BertLMHeadModel(LanguageModel):
             output.attentions = tuple(padded.unpack_maps(each, keys=False) for each in own)
         return output
 
+    def _new_part(
+        self, cache: KeyValueCache, input_ids: Tensor, mask: Tensor, position_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of a mask (B, past + L) the new columns, and the positions that go on from the old ones.
+
+        A mask of the new tokens alone, or of a wrong shape, is given back as it is.
+        """
+        past = mask.shape[-1] - input_ids.shape[-1] if mask.dim() == input_ids.dim() == 2 else 0
+        if past <= 0:
+            return mask, position_ids
+        old = mask[:, :past].bool()
+        if not torch.equal(old.sum(dim=1), cache.lengths):
+            raise DataError(
+                f"the first {past} columns of attention_mask are not of the tokens in the cache",
+                fix="give the mask of all tokens read so far and of the new ones, or of the new "
+                "alone",
+            )
+        if position_ids is None:
+            # As if read at once: padding between the last old token and the new ones counts.
+            gap = old.flip(1).int().argmax(dim=1)
+            steps = torch.arange(input_ids.shape[1], device=input_ids.device)
+            places = (cache.positions + gap)[:, None] + steps
+            position_ids = places + self.config.position_offset
+        return mask[:, past:], position_ids
+
     def _require_own_cache(self, cache: object) -> None:
         """Refuse what is no cache, or remembers keys of another shape."""
         config = self.config
@@ -322,7 +328,7 @@ class BertLMHeadModel(LanguageModel):
         raise UsageError(problem, fix="give past_key_values of an output of this model")
 
     def _require_no_recomputing(self) -> None:
-        encoder = self.bert.encoder
+        encoder = self.base_model.encoder
         if encoder.gradient_checkpointing and encoder.training and torch.is_grad_enabled():
             raise UsageError(
                 "gradient checkpointing computes layers again, and a cache would then hold their "
@@ -331,7 +337,7 @@ class BertLMHeadModel(LanguageModel):
             )
 
     def _require_positions(self, needed: int) -> None:
-        limit = self.config.max_position_embeddings
+        limit = self.config.max_tokens
         if needed > limit:
             raise UsageError(
                 f"{needed} positions are more than the position table of {limit}",
@@ -360,7 +366,7 @@ class BertLMHeadModel(LanguageModel):
             )
         mask = self._encoder_mask(hidden, mask, batch.num_sequences)
         packed, padded = PackedBatch.from_padded(mask.long(), mask)
-        table = self.bert.embeddings.word_embeddings.weight
+        table = self.base_model.embeddings.word_embeddings.weight
         source = EncoderStates(
             hidden.to(table.dtype).flatten(0, 1).index_select(0, padded.where), packed
         )
@@ -489,7 +495,7 @@ class BertLMHeadModel(LanguageModel):
         """(B, V) logits of the token behind each sequence."""
         hidden, _ = self._read(batch, forward_pass)
         last = hidden.index_select(0, batch.cu_seqlens[1:].long() - 1)
-        logits: Tensor = self.cls.predictions(last)
+        logits: Tensor = self.words_head(last)
         return logits.float()
 
 
@@ -511,30 +517,6 @@ def _budget(prompt: int, new: int | None, length: int | None) -> int:
             fix="ask for at least one token",
         )
     return budget
-
-
-def _new_part(
-    cache: KeyValueCache, input_ids: Tensor, mask: Tensor, position_ids: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Of a mask (B, past + L) the new columns, and the positions that go on from the old ones.
-
-    A mask of the new tokens alone, or of a wrong shape, is given back as it is.
-    """
-    past = mask.shape[-1] - input_ids.shape[-1] if mask.dim() == input_ids.dim() == 2 else 0
-    if past <= 0:
-        return mask, position_ids
-    old = mask[:, :past].bool()
-    if not torch.equal(old.sum(dim=1), cache.lengths):
-        raise DataError(
-            f"the first {past} columns of attention_mask are not of the tokens in the cache",
-            fix="give the mask of all tokens read so far and of the new ones, or of the new alone",
-        )
-    if position_ids is None:
-        # As if read at once: padding between the last old token and the new ones counts.
-        gap = old.flip(1).int().argmax(dim=1)
-        steps = torch.arange(input_ids.shape[1], device=input_ids.device)
-        position_ids = (cache.positions + gap)[:, None] + steps
-    return mask[:, past:], position_ids
 
 
 def _behind(cache: KeyValueCache, batch: PackedBatch, *, given_positions: bool) -> PackedBatch:
@@ -576,5 +558,5 @@ def _one_each(token: Tensor, batch: PackedBatch, cache: KeyValueCache) -> Packed
     )
 
 
-AutoModelForCausalLM = BertLMHeadModel
-"""The same class: every decoder here is a BERT."""
+AutoModelForCausalLM = CausalLM
+"""The decoder as the folder's family has it."""

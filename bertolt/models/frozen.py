@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +24,11 @@ from bertolt.data.batch import PackedBatch
 from bertolt.models.attention import AttentionLayout, attention_of
 from bertolt.models.bert import (
     ACTIVATIONS,
+    Backbone,
     BertAttention,
     BertEncoder,
     BertIntermediate,
     BertLayer,
-    BertModel,
     BertSelfAttention,
     BertSelfOutput,
 )
@@ -264,7 +263,7 @@ class FrozenEncoder:
         precision: "fp32", "bf16" or "int8".
     """
 
-    def __init__(self, base: BertModel, precision: str) -> None:
+    def __init__(self, base: Backbone, precision: str) -> None:
         encoder, activation = base.encoder, base.config.hidden_act
         make, last = product_maker(precision), len(encoder.layer) - 1
         with torch.inference_mode():
@@ -324,14 +323,8 @@ def freeze(model: PreTrainedModel, precision: str) -> FrozenModel:
     against = _why_not(model)
     if against and precision == "int8":
         raise UsageError(f"int8 is not for this model: {against}", fix="use another precision")
-    return FrozenModel(model, None if against else FrozenEncoder(_base(model), precision), against)
-
-
-def _base(model: nn.Module) -> BertModel:
-    """The encoder that a head stands on, or the model itself."""
-    name: str = getattr(model, "base_model_prefix", "")
-    base: Any = getattr(model, name, model) if name else model
-    return cast(BertModel, base)
+    encoder = None if against else FrozenEncoder(model.base_model, precision)
+    return FrozenModel(model, encoder, against)
 
 
 def _why_not(model: nn.Module) -> str:
@@ -342,14 +335,14 @@ def _why_not(model: nn.Module) -> str:
         return "it has hooks, is compiled or has another forward"
     if model.config.output_hidden_states or model.config.output_attentions:
         return "its config asks for hidden states or attention maps"
-    encoders = [module for module in model.modules() if isinstance(module, BertModel)]
-    base = _base(model)
+    encoders = [module for module in model.modules() if isinstance(module, Backbone)]
+    base = model.base_model
     if len(encoders) != 1 or encoders[0] is not base:
         return f"it has {len(encoders)} encoders"
     return _why_not_base(base) or _why_not_layers(base)
 
 
-def _why_not_base(base: BertModel) -> str:
+def _why_not_base(base: Backbone) -> str:
     if base.device.type != "cpu":
         return f"it is on {base.device.type}"
     if base.config.is_decoder:
@@ -361,7 +354,7 @@ def _why_not_base(base: BertModel) -> str:
     return ""
 
 
-def _why_not_layers(base: BertModel) -> str:
+def _why_not_layers(base: Backbone) -> str:
     activation = ACTIVATIONS[base.config.hidden_act]
     for name, module in base.encoder.named_modules():
         if type(module) not in _KNOWN:

@@ -86,8 +86,8 @@ class LogitsOutput(ModelOutput):
 
 
 @dataclass(kw_only=True)
-class BertModelOutput(ModelOutput):
-    """Of `BertModel`: the last hidden states (B, L, H), and the pooled first token (B, H)."""
+class BackboneOutput(ModelOutput):
+    """Of an encoder: the last hidden states (B, L, H), and the pooled first token (B, H)."""
 
     per_token: ClassVar[tuple[str, ...]] = ("last_hidden_state",)
 
@@ -107,7 +107,7 @@ class BertForPreTrainingOutput(ModelOutput):
 
 
 @dataclass(kw_only=True)
-class QuestionAnsweringModelOutput(ModelOutput):
+class QuestionAnsweringOutput(ModelOutput):
     """Of question answering: mean of both losses, and (B, L) logits of an answer's two ends."""
 
     per_token: ClassVar[tuple[str, ...]] = ("start_logits", "end_logits")
@@ -117,32 +117,21 @@ class QuestionAnsweringModelOutput(ModelOutput):
     end_logits: Tensor | None = None
 
 
-class SequenceClassifierOutput(LogitsOutput):
-    """Of sequence classification: logits (B, C)."""
+class SequenceOutput(LogitsOutput):
+    """Of a head over sequences: logits (B, C), a class or a choice in each column."""
 
 
-class NextSentencePredictorOutput(LogitsOutput):
-    """Of next sentence prediction: logits (B, 2), the first for "it is the next one"."""
+class TokenOutput(LogitsOutput):
+    """Of a head over tokens: logits (B, L, C), or of language models (B, L, V).
 
-
-class MultipleChoiceModelOutput(LogitsOutput):
-    """Of multiple choice: a logit for each choice (B, choices)."""
-
-
-class TokenClassifierOutput(LogitsOutput):
-    """Of token classification: the mean loss over labelled tokens, and logits (B, L, C)."""
-
-    per_token = ("logits",)
-
-
-class MaskedLMOutput(LogitsOutput):
-    """Of masked language modelling: logits (B, L, V), or with labels (M, V) and their mean loss."""
+    With labels, language models give the logits of the labelled tokens alone, (M, V).
+    """
 
     per_token = ("logits",)
 
 
 @dataclass(kw_only=True)
-class CausalLMOutput(MaskedLMOutput):
+class CausalLMOutput(TokenOutput):
     """Of the decoder: as of masked language modelling, with its cache and cross-attention maps.
 
     Attributes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import abc
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict, Unpack, cast
 
 import torch
 from torch import Tensor, nn
 
 from bertolt.base.console import info
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport
@@ -19,14 +19,33 @@ from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
 from bertolt.models import initialize
 from bertolt.models.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
 from bertolt.models.config import BertConfig
+from bertolt.models.families.base import family_of, read_config
 from bertolt.models.forward_pass import EncoderLayers, ForwardPass
 from bertolt.models.losses import count_labels, mean_loss
 from bertolt.models.outputs import ModelOutput
 from bertolt.models.resize import resize_vocabulary
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-PaddedInputs = Mapping[str, Any]
-"""Tensors of a padded call by name: `INPUTS` of (B, L), and targets that the loss compares with."""
+
+
+class PaddedInputs(TypedDict, total=False):
+    """The tensors of a padded call, and the targets that its loss compares with.
+
+    Attributes:
+        input_ids, attention_mask, token_type_ids: (B, L).
+        position_ids: (B, L) rows of the position table; without them, those of the columns.
+        labels, next_sentence_label, start_positions, end_positions: as far as the model has such a
+            target; see `PackedBatch`.
+    """
+
+    input_ids: Tensor | None
+    attention_mask: Tensor | None
+    token_type_ids: Tensor | None
+    position_ids: Tensor | None
+    labels: Tensor | None
+    next_sentence_label: Tensor | None
+    start_positions: Tensor | None
+    end_positions: Tensor | None
 
 
 class PreTrainedModel(Loadable):
@@ -40,6 +59,8 @@ class PreTrainedModel(Loadable):
     """
 
     config: BertConfig
+    config_class: ClassVar[type[BertConfig] | None] = None
+    """The config of the family that the class is of; None for a head as all families have it."""
     targets: ClassVar[frozenset[str]] = frozenset()
     """Arguments of a call that the loss compares with."""
     labels_per_token: ClassVar[bool] = False
@@ -52,12 +73,38 @@ class PreTrainedModel(Loadable):
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
     """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
 
+    def __new__(cls, config: BertConfig | None = None, *_: Any, **__: Any) -> Self:
+        """A head as all families have it is built as the class that the config's family has."""
+        kind = cls.of_family(config) if isinstance(config, BertConfig) else cls
+        return super().__new__(kind)
+
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
+        self.base_model_prefix = family_of(config.model_type).prefix
         self.load_report: LoadReport | None = None
         self.has_learned = False
         self.attention_backend: BackendChoice = choose_backend(torch.device("cpu"))
+
+    @classmethod
+    def of_family(cls, config: BertConfig) -> type[Self]:
+        """This class, or for a head as all families have it, the class of the config's family.
+
+        Raises:
+            CheckpointError: the class is of another family than the config.
+        """
+        family = family_of(config.model_type)
+        if cls.config_class is None:
+            return cast(type[Self], family.class_for(cls) or cls)
+        if cls.config_class.model_type == config.model_type:
+            return cls
+        own = cls.config_class.model_type
+        fitting = family.counterpart(cls, family_of(own))
+        raise CheckpointError(
+            f"model_type is {config.model_type!r}, and {cls.__name__} is for {own!r} models",
+            place="config",
+            fix=f"use {fitting.__name__}" if fitting else f"choose a checkpoint of type {own!r}",
+        )
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module's parameters; override it for another rule.
@@ -116,16 +163,19 @@ class PreTrainedModel(Loadable):
             if isinstance(module, PreTrainedModel) and module.config is before:
                 module.config = after
 
+    @property
+    def base_model(self) -> Any:
+        """The backbone: what a head stands on, or the model itself."""
+        return getattr(self, self.base_model_prefix, self)
+
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of word embeddings."""
-        base: Any = getattr(self, self.base_model_prefix) if self.base_model_prefix else self
-        table: nn.Embedding = base.embeddings.word_embeddings
+        table: nn.Embedding = self.base_model.embeddings.word_embeddings
         return table
 
     def get_output_embeddings(self) -> nn.Linear | None:
         """The layer from hidden states to the vocabulary, or None."""
-        predictions = getattr(getattr(self, "cls", None), "predictions", None)
-        return getattr(predictions, "decoder", None)
+        return None
 
     def resize_token_embeddings(
         self,
@@ -222,28 +272,20 @@ class PreTrainedModel(Loadable):
         self,
         batch: PackedBatch | Tensor | None = None,
         *,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        next_sentence_label: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool = True,
+        **inputs: Unpack[PaddedInputs],
     ) -> Any:
         """Run the model on a packed batch, or on a padded one of shape (B, L).
 
         Args:
             batch: packed, with its targets; or `input_ids`.
-            input_ids, attention_mask, token_type_ids, position_ids: (B, L), for the padded door.
-            labels, next_sentence_label, start_positions, end_positions: what the loss compares
-                with, as far as this model has such a target; see `PackedBatch`.
             output_hidden_states, output_attentions: put them into the output too; None: as the
                 config says.
             return_dict: False for a plain tuple.
+            inputs: `input_ids`, `attention_mask`, `labels` and what else `PaddedInputs` has, for
+                the padded door.
 
         Returns:
             The output of this class's `run`; for a padded batch, what there is for each token is
@@ -254,18 +296,7 @@ class PreTrainedModel(Loadable):
                 longer than the position table.
             DataError: ids or labels that do not fit the model.
         """
-        inputs = self.inputs_of(
-            batch,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            labels=labels,
-            next_sentence_label=next_sentence_label,
-            start_positions=start_positions,
-            end_positions=end_positions,
-        )
-        packed, padded = self.enter(inputs)
+        packed, padded = self.enter(self.inputs_of(batch, **inputs))
         forward_pass = self.forward_pass(output_hidden_states, output_attentions)
         output = self.leave(self.run(packed, forward_pass), packed, padded, forward_pass)
         return output if return_dict else output.to_tuple()
@@ -293,14 +324,20 @@ class PreTrainedModel(Loadable):
         """Outputs and loss of a packed batch; `forward_pass` collects what else was asked for."""
 
     def inputs_of(
-        self, batch: PackedBatch | Tensor | None, /, **named: Tensor | None
-    ) -> PackedBatch | PaddedInputs:
+        self, batch: PackedBatch | Tensor | None, /, **inputs: Unpack[PaddedInputs]
+    ) -> PackedBatch | dict[str, Any]:
         """What a call brings, by one of the model's two doors.
+
+        Returns:
+            The packed batch, or the tensors of the padded one by name, without those that are None.
 
         Raises:
             UsageError: neither door or both.
+            TypeError: a name that `PaddedInputs` does not have.
         """
-        present = {name: value for name, value in named.items() if value is not None}
+        for name in inputs.keys() - PaddedInputs.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {name!r}")
+        present = {name: value for name, value in inputs.items() if value is not None}
         if isinstance(batch, PackedBatch) and "input_ids" not in present:
             for name in present:
                 raise UsageError(
@@ -314,7 +351,7 @@ class PreTrainedModel(Loadable):
         return present if batch is None else {"input_ids": batch, **present}
 
     def enter(
-        self, inputs: PackedBatch | PaddedInputs, *, num_choices: int = 1
+        self, inputs: PackedBatch | dict[str, Any], *, num_choices: int = 1
     ) -> tuple[PackedBatch, PaddedLayout | None]:
         """Take a packed batch as it is, or pack a padded one of `num_choices` for each example.
 
@@ -325,14 +362,18 @@ class PreTrainedModel(Loadable):
             batch, padded = inputs, None
         else:
             self._require_own(inputs.keys() - set(INPUTS))
+            if "position_ids" in inputs and self.config.position_offset:
+                # Given as rows of the table, and packed as places within each sequence.
+                places = inputs["position_ids"] - self.config.position_offset
+                inputs = {**inputs, "position_ids": places}
             batch, padded = PackedBatch.from_padded(
                 **inputs, labels_per_token=self.labels_per_token, num_choices=num_choices
             )
         self.check_targets(batch)
-        if batch.max_seqlen > self.config.max_position_embeddings:
+        if batch.max_seqlen > self.config.max_tokens:
             raise UsageError(
                 f"a text of {batch.max_seqlen} tokens is longer than the position table of "
-                f"{self.config.max_position_embeddings}",
+                f"{self.config.max_tokens}",
                 fix="truncate it: tokenizer(..., truncation=True)",
             )
         return batch, padded
@@ -463,14 +504,14 @@ class PreTrainedModel(Loadable):
             The model, in evaluation mode, with its `load_report`.
 
         Raises:
-            CheckpointError: nothing there, a broken file, shapes that do not fit, or, with
-                `strict`, any difference.
+            CheckpointError: nothing there, a model of another family, a broken file, shapes that do
+                not fit, or, with `strict`, any difference.
             UsageError: a name that is no field of the config, a pattern that is none.
         """
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = huggingface.resolve(name_or_path, hub)
-        config = BertConfig.from_pretrained(folder).changed(**config_changes)
-        model = cls._build_empty(config)
+        config = read_config(folder).changed(**config_changes)
+        model = cls._kind_for(config, str(folder))._build_empty(config)
         with initialize.force_init():
             report = huggingface.load(
                 model,
@@ -487,6 +528,13 @@ class PreTrainedModel(Loadable):
         if verbose:
             info(str(report))
         return (model, report) if output_loading_info else model
+
+    @classmethod
+    def _kind_for(cls, config: BertConfig, folder: str) -> type[Self]:
+        try:
+            return cls.of_family(config)
+        except CheckpointError as error:
+            raise CheckpointError(error.problem, place=folder, fix=error.fix) from error
 
     @classmethod
     def _build_empty(cls, config: BertConfig) -> Self:

@@ -13,7 +13,7 @@ from bertolt.base.format import plural
 from bertolt.base.machine import cpu_name, keep_freed_memory, memory_bytes
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.models.config import BertConfig, Precision
-from bertolt.models.heads import BertForMaskedLM
+from bertolt.models.families.bert import BertForMaskedLM
 from bertolt.models.precision import choose_precision, product_rate
 from bertolt.pretrain.flops import GPUS, Device, find_gpu
 from bertolt.train.optim import AdamW, parameter_groups

@@ -21,7 +21,8 @@ from bertolt.corpus.options import Objective
 from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import PackedBatch
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForMaskedLM, BertForPreTraining, LanguageModel
+from bertolt.models.families.bert import BertForMaskedLM, BertForPreTraining
+from bertolt.models.heads import LanguageModel
 from bertolt.models.initialize import sinusoids
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
@@ -309,7 +310,7 @@ def _model(
     torch.manual_seed(options.seed)
     model = kind(config.changed(**now))
     if options.first_positions == "sinusoid":
-        table = model.bert.embeddings.position_embeddings.weight
+        table = model.base_model.embeddings.position_embeddings.weight
         with torch.no_grad():
             rows, width = table.shape
             table.copy_(sinusoids(rows, width, config.initializer_range))

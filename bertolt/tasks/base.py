@@ -108,7 +108,7 @@ class Task(abc.ABC):
     """As on the hub: "text-classification"."""
     primary: ClassVar[Primary]
     head: ClassVar[type[PreTrainedModel]]
-    """The class of the model that learns it."""
+    """The model that learns it, as a head that every family has, or a class of one family."""
     worst: ClassVar[tuple[str, str]] = (
         "Most confident mistakes",
         "Held-out rows on which the model was surest and wrong. Look for wrong labels first.",

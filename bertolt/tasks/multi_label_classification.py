@@ -17,8 +17,8 @@ from bertolt.data.encode import EncodedTexts
 from bertolt.data.formats import is_missing
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.metrics import MultiLabelCounts, best_thresholds
+from bertolt.models import heads
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForSequenceClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
 from bertolt.tasks.labels import label_counts, names_of, rarest
@@ -42,7 +42,7 @@ class MultiLabelClassification(Task):
 
     name: ClassVar[str] = "multi-label-classification"
     primary: ClassVar[Primary] = Primary(name="f1_micro", title="Micro F1")
-    head: ClassVar[Any] = BertForSequenceClassification
+    head: ClassVar[Any] = heads.SequenceClassification
     worst: ClassVar[tuple[str, str]] = (
         "Worst answers",
         "Held-out rows with the most labels wrong, by how sure the model was of them.",

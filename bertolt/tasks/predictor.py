@@ -19,7 +19,9 @@ from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts, encode_examples
 from bertolt.data.prefetch import prefetched
 from bertolt.models.config import BertConfig
+from bertolt.models.families.base import read_config, saved_class
 from bertolt.models.frozen import FrozenModel, freeze
+from bertolt.models.heads import SequenceClassification, TokenClassification
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Task
@@ -95,7 +97,7 @@ class Predictor:
         self.frozen = self._freeze()
         self.tokenizer = tokenizer
         self.contract = contract
-        limit = model.config.max_position_embeddings
+        limit = model.config.max_tokens
         self.max_length = min(contract.max_length, limit) if contract else limit
 
     def refresh(self) -> None:
@@ -129,7 +131,7 @@ class Predictor:
                 here is for, or its parts do not fit each other.
         """
         folder = huggingface.resolve(name_or_path)
-        config, contract = BertConfig.from_pretrained(folder), Contract.read(folder)
+        config, contract = read_config(folder), Contract.read(folder)
         task = task_of(config, contract, str(folder))
         _require_head(config, task, folder)
         model = task.head.from_pretrained(folder, verbose=False)
@@ -277,19 +279,12 @@ def _alike(examples: Iterable[Example]) -> Iterator[Example]:
 
 def _require_head(config: BertConfig, task: Task, folder: Path) -> None:
     """Refuse a folder whose head is another one than that of the task it is said to be for."""
-    name = task.head.__name__
-    if (
-        config.architectures
-        and name not in config.architectures
-        and config.architectures[0]
-        in (
-            "BertForTokenClassification",
-            "BertForSequenceClassification",
-        )
-    ):
+    kind = saved_class(config)
+    answers = issubclass(kind, (SequenceClassification, TokenClassification))
+    fits = task.head.__name__ in config.architectures or issubclass(kind, task.head)
+    if answers and not fits:
         raise CheckpointError(
-            f"bertolt.json says {task.name}, and the weights are those of a "
-            f"{config.architectures[0]}",
+            f"bertolt.json says {task.name}, and the weights are of a {kind.__name__}",
             place=str(folder),
             fix="save the model again, so that both are written together",
         )

@@ -6,6 +6,8 @@ from bertolt.base.errors import CheckpointError, UsageError, nearest
 from bertolt.checkpoint.contract import Contract
 from bertolt.data.load import Sample
 from bertolt.models.config import BertConfig
+from bertolt.models.families.base import saved_class
+from bertolt.models.heads import Head, LanguageModel
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.regression import Regression
@@ -83,23 +85,17 @@ def _named(name: str, place: str) -> type[Task]:
 
 
 def _by_head(config: BertConfig, place: str) -> type[Task]:
-    heads = set(config.architectures) or {USUAL.head.__name__}
-    with_head = [task for task in TASKS.values() if task.head.__name__ in heads]
-    for task in with_head:
-        if task.serves(config):
+    kind = saved_class(config) if config.architectures else USUAL.head
+    for task in TASKS.values():
+        named = task.head.__name__ in config.architectures
+        if (named or issubclass(kind, task.head)) and task.serves(config):
             return task
-    if heads & _OTHER_HEADS:
+    answering = tuple(task.head for task in TASKS.values())
+    # Trained for something else; a head that was not trained at all is told later.
+    if issubclass(kind, Head) and not issubclass(kind, (LanguageModel, *answering)):
         raise CheckpointError(
             f"it is a {config.architectures[0]}, which answers none of {', '.join(sorted(TASKS))}",
             place=place,
             fix="fine-tune it for one of them: bertolt finetune FILE --model FOLDER",
         )
     return USUAL
-
-
-_OTHER_HEADS = {
-    "BertForQuestionAnswering",
-    "BertForMultipleChoice",
-    "BertForNextSentencePrediction",
-}
-"""Heads that were trained for something else; one that was not trained at all is told later."""

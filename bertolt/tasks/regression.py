@@ -16,8 +16,8 @@ from bertolt.data.cells import as_number, numbers_cell, text_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.metrics import RegressionCounts
+from bertolt.models import heads
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForSequenceClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
 from bertolt.tasks.labels import names_of
@@ -39,7 +39,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     primary: ClassVar[Primary] = Primary(name="rmse", title="RMSE", greater=False)
-    head: ClassVar[Any] = BertForSequenceClassification
+    head: ClassVar[Any] = heads.SequenceClassification
     worst: ClassVar[tuple[str, str]] = (
         "Largest errors",
         "Held-out rows whose answers are furthest from the truth. Look for wrong numbers first.",

@@ -15,8 +15,8 @@ from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.metrics import ConfusionMatrix, wilson_interval
+from bertolt.models import heads
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForSequenceClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
 from bertolt.tasks.labels import label_counts, names_of, require_one_column
@@ -37,7 +37,7 @@ class TextClassification(Task):
 
     name: ClassVar[str] = "text-classification"
     primary: ClassVar[Primary] = Primary(name="accuracy", title="Accuracy")
-    head: ClassVar[Any] = BertForSequenceClassification
+    head: ClassVar[Any] = heads.SequenceClassification
 
     labels: tuple[str, ...]
     majority: str | None = None

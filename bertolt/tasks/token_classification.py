@@ -21,8 +21,8 @@ from bertolt.data.formats import BadRow, is_missing
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.metrics import SpanCounts
 from bertolt.metrics.tags import breaks, scheme_of, spans_of
+from bertolt.models import heads
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForTokenClassification
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
 from bertolt.tasks.labels import label_counts, names_of, rarest, require_one_column
@@ -57,7 +57,7 @@ class TokenClassification(Task):
 
     name: ClassVar[str] = "token-classification"
     primary: ClassVar[Primary] = Primary(name="f1", title="F1 of spans")
-    head: ClassVar[Any] = BertForTokenClassification
+    head: ClassVar[Any] = heads.TokenClassification
     worst: ClassVar[tuple[str, str]] = (
         "Worst answers",
         "Held-out texts with the most spans wrong or missed. Look for wrong tags first.",

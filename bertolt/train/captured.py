@@ -196,7 +196,7 @@ class CapturedSteps:
         rows, tokens = batch.input_ids.shape[0], batch.num_tokens
         if rows == tokens or self._watched():
             return batch
-        table = self.model.config.max_position_embeddings
+        table = self.model.config.max_tokens
         longest = min(_round_up(batch.max_seqlen, _LENGTHS), table)
         return replace(
             batch,

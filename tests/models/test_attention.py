@@ -357,13 +357,13 @@ def test_groups_are_few_sizes_and_hold_every_sequence_once(lengths: list[int]) -
     groups = prepare_layout(batch, heads=1).grouped(1)
     assert sum(group.size for group in groups.groups) == len(lengths)
     assert {group.size for group in groups.groups} <= set(groups_module.GROUP_SIZES)
-    assert sorted(groups.order.tolist()) == list(range(len(lengths)))
+    assert sorted(groups.sequence_order.tolist()) == list(range(len(lengths)))
     for group, first in zip(
         groups.groups,
         itertools.accumulate((group.size for group in groups.groups), initial=0),
         strict=False,
     ):
-        longest = lengths[groups.order[first]]
+        longest = lengths[groups.sequence_order[first]]
         assert longest <= group.length <= max(longest + 7, longest * 9 / 8)
 
 

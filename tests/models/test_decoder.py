@@ -37,8 +37,9 @@ def encoder(tiny_config: Any) -> dict[str, torch.Tensor]:
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
-def test_the_automatic_class_is_the_same_class() -> None:
-    assert AutoModelForCausalLM is BertLMHeadModel
+def test_the_automatic_class_builds_the_class_of_the_family(tiny_config: Any) -> None:
+    assert issubclass(BertLMHeadModel, AutoModelForCausalLM)
+    assert type(AutoModelForCausalLM(tiny_config())) is BertLMHeadModel
 
 
 def test_a_config_that_is_no_decoders_is_made_one(tiny_config: Any) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bertolt import (
+    AutoModel,
     AutoModelForSequenceClassification,
     BertForMaskedLM,
     BertForPreTraining,
@@ -21,8 +22,16 @@ from bertolt.data.batch import padded_rows
 from bertolt.models.forward_pass import ForwardPass
 
 
-def test_the_automatic_class_is_the_same_class() -> None:
-    assert AutoModelForSequenceClassification is BertForSequenceClassification
+def test_the_automatic_class_builds_and_opens_the_class_of_the_family(
+    tiny_config: Any, tiny_folder: Any
+) -> None:
+    assert issubclass(BertForSequenceClassification, AutoModelForSequenceClassification)
+    for model in (
+        AutoModelForSequenceClassification(tiny_config()),
+        AutoModelForSequenceClassification.from_pretrained(tiny_folder, verbose=False),
+    ):
+        assert type(model) is BertForSequenceClassification
+    assert type(AutoModel.from_pretrained(tiny_folder, verbose=False)) is BertModel
 
 
 def test_the_head_has_a_dropout_of_its_own(tiny_config: Any) -> None:

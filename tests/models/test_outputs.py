@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from bertolt.models.outputs import BertModelOutput, SequenceClassifierOutput
+from bertolt.models.outputs import BackboneOutput, SequenceOutput
 
 LOSS, LOGITS = torch.tensor(1.0), torch.zeros(2, 3)
 
 
 def test_fields_are_read_by_name_key_place_and_slice() -> None:
-    out = SequenceClassifierOutput(loss=LOSS, logits=LOGITS)
+    out = SequenceOutput(loss=LOSS, logits=LOGITS)
     assert out.logits is out["logits"] is out[1]
     assert out[0] is LOSS
     assert out[:2] == (LOSS, LOGITS)
@@ -24,7 +24,7 @@ def test_fields_are_read_by_name_key_place_and_slice() -> None:
 
 
 def test_what_is_none_is_left_out() -> None:
-    out = SequenceClassifierOutput(logits=LOGITS)
+    out = SequenceOutput(logits=LOGITS)
     assert out.loss is None
     assert out[0] is LOGITS
     assert out.keys() == ["logits"]
@@ -38,7 +38,7 @@ def test_what_is_none_is_left_out() -> None:
 
 
 def test_it_is_a_mapping() -> None:
-    out = SequenceClassifierOutput(logits=LOGITS)
+    out = SequenceOutput(logits=LOGITS)
     assert isinstance(out, Mapping)
     assert dict(out) == {**out} == {"logits": LOGITS}
     assert out.get("logits") is LOGITS
@@ -48,4 +48,4 @@ def test_it_is_a_mapping() -> None:
 
 def test_a_name_that_is_no_field_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="hidden"):
-        BertModelOutput(last_hidden_state=LOGITS)["hidden"]
+        BackboneOutput(last_hidden_state=LOGITS)["hidden"]

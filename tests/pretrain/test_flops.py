@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForMaskedLM
+from bertolt.models.families.bert import BertForMaskedLM
 from bertolt.pretrain.flops import count_parameters, find_gpu, forward_flops, training_flops
 
 LARGE = BertConfig(

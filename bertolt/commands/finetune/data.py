@@ -130,7 +130,7 @@ def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOpt
 
 
 def _limit(options: FinetuneOptions, config: BertConfig) -> tuple[int, str]:
-    positions = config.max_position_embeddings
+    positions = config.max_tokens
     if options.max_length is None:
         return positions, "the model's position table"
     if not SHORTEST <= options.max_length <= positions:

@@ -27,7 +27,7 @@ from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.record import run_facts
 from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
-from bertolt.models.config import BertConfig
+from bertolt.models.families.base import read_config
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import is_finite
 from bertolt.tasks.evaluation import Scores, evaluate
@@ -123,7 +123,7 @@ class _Finetuning:
         options = self.options
         settings = options.training_arguments()
         self.source = _choose_model(options)
-        config = BertConfig.from_pretrained(self.source)
+        config = read_config(self.source)
         tokenizer = BertTokenizer.from_pretrained(self.source)
         tokenizer.check_fits(config.vocab_size)
         if config.vocab_size - len(tokenizer) >= _ODD_GAP:

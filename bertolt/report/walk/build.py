@@ -12,9 +12,8 @@ from torch import Tensor
 from bertolt.base.format import plural
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract
-from bertolt.models.bert import BertModel
 from bertolt.models.config import BertConfig
-from bertolt.models.heads import BertForSequenceClassification
+from bertolt.models.families.bert import BertForSequenceClassification, BertModel
 from bertolt.models.losses import problem_type
 from bertolt.report.walk.layer import PaddedRow, walk_first_layer
 from bertolt.report.walk.record import Answer, AttentionMaps, Token, Walk

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertolt.models.bert import BertLayer, BertModel
+from bertolt.models.bert import Backbone, BertLayer
 from bertolt.report.walk.record import Grey, Step, shades
 
 MOST_COLUMNS = 160
@@ -189,7 +189,7 @@ class _Line(NamedTuple):
     does: str
 
 
-def walk_first_layer(model: BertModel, row: PaddedRow) -> tuple[tuple[Step, ...], Tensor]:
+def walk_first_layer(model: Backbone, row: PaddedRow) -> tuple[tuple[Step, ...], Tensor]:
     """Run embeddings and first layer on a padded row, in evaluation mode.
 
     The code of each step runs as it stands, given `embeddings`, `layer` and the row's tensors.
@@ -215,7 +215,7 @@ def walk_first_layer(model: BertModel, row: PaddedRow) -> tuple[tuple[Step, ...]
     return steps, names.kept
 
 
-def _lines(model: BertModel, row: PaddedRow) -> Iterator[_Line]:
+def _lines(model: Backbone, row: PaddedRow) -> Iterator[_Line]:
     """The notes, with the sizes of this model and row."""
     config = model.config
     notes = _NOTES.format(

@@ -97,7 +97,7 @@ def test_while_saving_it_waits(
     [
         "bertolt.tasks.rows.read_table",
         "bertolt.tasks.rows.encode_once",
-        "bertolt.models.heads.BertForSequenceClassification.from_pretrained",
+        "bertolt.models.heads.SequenceClassification.from_pretrained",
         "bertolt.train.job.require_space",
     ],
 )

@@ -1,0 +1,110 @@
+"""What a family of encoders is, which families there are, and which of them a config is of.
+
+A family is one file: its config, its backbone, and the classes that stand on it. The heads
+themselves are in `bertolt.models.heads` and know no family; a family's class gives a head its name
+and, where the published weights have another form, its modules and its tied parameters.
+
+To add a family, write such a file and name it in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertolt.base.errors import CheckpointError
+from bertolt.checkpoint.loadable import Loadable
+from bertolt.models.config import BertConfig, read_values
+
+FAMILIES: dict[str, str] = {"bert": "bertolt.models.families.bert"}
+"""The module of each family by the `model_type` of its configs; its `FAMILY` is a `Family`.
+
+Modules are named and not imported, because they are built of models that look up their family here.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """The encoders of one `model_type`.
+
+    Attributes:
+        config: the class of their configs.
+        prefix: the attribute in which a head holds its backbone, and what the backbone's keys begin
+            with in files.
+        classes: the backbone, then the heads.
+    """
+
+    config: type[BertConfig]
+    prefix: str
+    classes: tuple[type[Loadable], ...]
+
+    @property
+    def backbone(self) -> type[Loadable]:
+        """The class of the encoder without a head."""
+        return self.classes[0]
+
+    def class_for(self, kind: type[Loadable]) -> type[Loadable] | None:
+        """The class of this family that is such a head; None if the family has none."""
+        return next((each for each in self.classes if issubclass(each, kind)), None)
+
+    def counterpart(self, kind: type[Loadable], other: Family) -> type[Loadable] | None:
+        """The class of this family that is the same head as a class of another family."""
+        for base in kind.__mro__:
+            # A base of several heads does not tell which of them is meant.
+            is_one_head = sum(issubclass(each, base) for each in other.classes) == 1
+            if is_one_head and (fitting := self.class_for(base)):
+                return fitting
+        return None
+
+    def saved_classes(self, config: BertConfig) -> Iterator[type[Loadable]]:
+        """The classes that `architectures` of a config names, as far as the family has them."""
+        by_name = {each.__name__: each for each in self.classes}
+        return (by_name[name] for name in config.architectures if name in by_name)
+
+
+@functools.cache
+def family_of(model_type: str) -> Family:
+    """The family of a `model_type`.
+
+    Raises:
+        CheckpointError: there is no such family here.
+    """
+    if model_type not in FAMILIES:
+        raise CheckpointError(
+            f"model_type is {model_type!r}, and this library builds {listed()} models",
+            place="config",
+            fix=f"choose a checkpoint of {listed()}",
+        )
+    family: Family = importlib.import_module(FAMILIES[model_type]).FAMILY
+    return family
+
+
+def listed() -> str:
+    """The names of all families, for a message."""
+    *most, last = map(repr, FAMILIES)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def read_config(directory: str | os.PathLike[str]) -> BertConfig:
+    """Read `config.json` from a model folder of any family.
+
+    Raises:
+        CheckpointError: there is no such file, it is not JSON, or no family here reads it.
+    """
+    path = Path(directory) / "config.json"
+    values = read_values(path)
+    try:
+        family = family_of(values.get("model_type", BertConfig.model_type))
+    except CheckpointError as error:
+        raise CheckpointError(error.problem, place=str(path), fix=error.fix) from error
+    return family.config.from_dict(values, path)
+
+
+def saved_class(config: BertConfig) -> type[Loadable]:
+    """The class that a config was saved from; the backbone if it names none that is known."""
+    family = family_of(config.model_type)
+    return next(family.saved_classes(config), family.backbone)
