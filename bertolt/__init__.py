@@ -52,6 +52,36 @@ if TYPE_CHECKING:
     )
     from bertolt.models.families.bert import BertLMHeadModel as BertLMHeadModel
     from bertolt.models.families.bert import BertModel as BertModel
+    from bertolt.models.families.roberta import RobertaConfig as RobertaConfig
+    from bertolt.models.families.roberta import RobertaForCausalLM as RobertaForCausalLM
+    from bertolt.models.families.roberta import RobertaForMaskedLM as RobertaForMaskedLM
+    from bertolt.models.families.roberta import RobertaForMultipleChoice as RobertaForMultipleChoice
+    from bertolt.models.families.roberta import (
+        RobertaForQuestionAnswering as RobertaForQuestionAnswering,
+    )
+    from bertolt.models.families.roberta import (
+        RobertaForSequenceClassification as RobertaForSequenceClassification,
+    )
+    from bertolt.models.families.roberta import (
+        RobertaForTokenClassification as RobertaForTokenClassification,
+    )
+    from bertolt.models.families.roberta import RobertaModel as RobertaModel
+    from bertolt.models.families.xlm_roberta import XLMRobertaConfig as XLMRobertaConfig
+    from bertolt.models.families.xlm_roberta import XLMRobertaForCausalLM as XLMRobertaForCausalLM
+    from bertolt.models.families.xlm_roberta import XLMRobertaForMaskedLM as XLMRobertaForMaskedLM
+    from bertolt.models.families.xlm_roberta import (
+        XLMRobertaForMultipleChoice as XLMRobertaForMultipleChoice,
+    )
+    from bertolt.models.families.xlm_roberta import (
+        XLMRobertaForQuestionAnswering as XLMRobertaForQuestionAnswering,
+    )
+    from bertolt.models.families.xlm_roberta import (
+        XLMRobertaForSequenceClassification as XLMRobertaForSequenceClassification,
+    )
+    from bertolt.models.families.xlm_roberta import (
+        XLMRobertaForTokenClassification as XLMRobertaForTokenClassification,
+    )
+    from bertolt.models.families.xlm_roberta import XLMRobertaModel as XLMRobertaModel
     from bertolt.models.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
     from bertolt.models.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
     from bertolt.models.heads import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
@@ -111,10 +141,26 @@ _HOME = {
     "PackingCollator": "bertolt.data.collate",
     "PreTrainedModel": "bertolt.models.pretrained",
     "Predictor": "bertolt.tasks.predictor",
+    "RobertaConfig": "bertolt.models.families.roberta",
+    "RobertaForCausalLM": "bertolt.models.families.roberta",
+    "RobertaForMaskedLM": "bertolt.models.families.roberta",
+    "RobertaForMultipleChoice": "bertolt.models.families.roberta",
+    "RobertaForQuestionAnswering": "bertolt.models.families.roberta",
+    "RobertaForSequenceClassification": "bertolt.models.families.roberta",
+    "RobertaForTokenClassification": "bertolt.models.families.roberta",
+    "RobertaModel": "bertolt.models.families.roberta",
     "Trainer": "bertolt.train.trainer",
     "TrainingArguments": "bertolt.train.arguments",
     "TrainingError": "bertolt.base.errors",
     "UsageError": "bertolt.base.errors",
+    "XLMRobertaConfig": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaForCausalLM": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaForMaskedLM": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaForMultipleChoice": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaForQuestionAnswering": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaForSequenceClassification": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaForTokenClassification": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaModel": "bertolt.models.families.xlm_roberta",
     "default_data_collator": "bertolt.data.collate",
     "get_scheduler": "bertolt.train.schedules",
     "load_metric": "bertolt.metrics",

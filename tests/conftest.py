@@ -71,8 +71,8 @@ def tiny_config() -> Callable[..., BertConfig]:
     """Configs of 2 layers, hidden size 32, 4 heads and 97 words, but for the fields given."""
     from bertolt import BertConfig
 
-    def make(**changes: Any) -> BertConfig:
-        config = BertConfig(
+    def make(kind: type[BertConfig] = BertConfig, **changes: Any) -> BertConfig:
+        config = kind(
             vocab_size=len(VOCABULARY),
             hidden_size=32,
             num_hidden_layers=2,
@@ -144,6 +144,7 @@ def padded() -> Callable[..., dict[str, torch.Tensor]]:
         seed: int = 0,
         vocab_size: int = len(VOCABULARY),
         type_vocab_size: int = 2,
+        pad_token_id: int = 0,
         side: str = "right",
         wider_by: int = 0,
     ) -> dict[str, torch.Tensor]:
@@ -153,10 +154,11 @@ def padded() -> Callable[..., dict[str, torch.Tensor]]:
             name: torch.zeros(len(lengths), width, dtype=torch.long)
             for name in ("input_ids", "attention_mask", "token_type_ids")
         }
+        batch["input_ids"].fill_(pad_token_id)
         for row, length in enumerate(lengths):
             where = slice(0, length) if side == "right" else slice(width - length, width)
             batch["input_ids"][row, where] = torch.randint(
-                1, vocab_size, (length,), generator=generator
+                pad_token_id + 1, vocab_size, (length,), generator=generator
             )
             batch["attention_mask"][row, where] = 1
             cut = int(torch.randint(0, length + 1, (), generator=generator))

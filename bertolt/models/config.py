@@ -148,6 +148,13 @@ class BertConfig:
                 place="config",
                 fix="set is_decoder=True as well",
             )
+        if self.max_tokens < 1:
+            raise CheckpointError(
+                f"max_position_embeddings is {self.max_position_embeddings}, and the first "
+                f"{self.position_offset} rows are not for texts",
+                place="config",
+                fix=f"give {self.position_offset + 1} or more",
+            )
         if not is_whole(self.pad_token_id) or not 0 <= self.pad_token_id < self.vocab_size:
             raise CheckpointError(
                 f"pad_token_id {self.pad_token_id!r} is not in the vocabulary of {self.vocab_size}",

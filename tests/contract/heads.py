@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -89,6 +89,7 @@ class Head:
 
     Attributes:
         ours: its public name; the peer has it under the same.
+        family: what the names of its config and of its other classes begin with.
         targets: makes what it learns from, for a padded batch; None for a head without a loss.
         config: fields of the config that it needs.
         labelled_only: with labels, `logits` are those of the labelled tokens; `shift` to the left.
@@ -97,6 +98,7 @@ class Head:
     """
 
     ours: str
+    family: str = "Bert"
     targets: Targets | None = None
     config: dict[str, Any] = field(default_factory=dict)
     labelled_only: bool = False
@@ -110,9 +112,22 @@ class Head:
     def build(self, config: BertConfig) -> Any:
         return getattr(bertolt, self.ours)(config)
 
+    @property
+    def config_class(self) -> type[BertConfig]:
+        found: type[BertConfig] = getattr(bertolt, f"{self.family}Config")
+        return found
+
     def build_peer(self, config: BertConfig) -> Any:
-        theirs = transformers.BertConfig(**config.to_dict(), attn_implementation="eager")
-        return getattr(transformers, self.ours)(theirs)
+        kind = getattr(transformers, f"{self.family}Config")
+        return getattr(transformers, self.ours)(
+            kind(**config.to_dict(), attn_implementation="eager")
+        )
+
+    def join_biases(self, peer: Any) -> None:
+        """Untied, the peer has a second bias that no logit depends on."""
+        if self.case == "untied":
+            head = peer.cls.predictions if self.family == "Bert" else peer.lm_head
+            head.decoder.bias = head.bias
 
     def call(self, model: Any, batch: Batch, **options: Any) -> Any:
         """A model's answer to a padded batch of (B, L), laid out as its class takes it."""
@@ -135,8 +150,13 @@ class Head:
     def has_something_to_learn(self, batch: Batch) -> bool:
         """Whether there is a label at all (the peer's mean of none is not a number), and a choice.
 
-        In sequences of one token, every answer is in the same place.
+        In sequences of one token, every answer is in the same place. Between two choices that are
+        alike there is none.
         """
+        if self.choices > 1:
+            rows = torch.cat([batch["input_ids"], batch["token_type_ids"]], dim=1)
+            first, second = rows.unflatten(0, (-1, self.choices)).unbind(1)
+            return not torch.equal(first, second)
         if "start_positions" in batch:
             return bool((batch["attention_mask"].sum(1) > 1).any())
         labels = batch.get("labels")
@@ -168,6 +188,7 @@ class Head:
         return found
 
 
+ROBERTA_NAMES = {"BertLMHeadModel": "RobertaForCausalLM"}
 HEADS = [
     Head(ours="BertModel"),
     Head(ours="BertModel", config={"is_decoder": True}, case="decoder"),
@@ -210,7 +231,16 @@ HEADS = [
     Head(ours="BertForQuestionAnswering", targets=answers),
     Head(ours="BertForMultipleChoice", targets=right_choice, choices=CHOICES),
 ]
+ONLY_BERT = ("BertForPreTraining", "BertForNextSentencePrediction")
+BERT_HEADS = list(HEADS)
+# The same rows for a family whose other modules are its own: one row a head and family.
+HEADS += [
+    replace(head, family="Roberta", ours=ROBERTA_NAMES.get(head.ours, f"Roberta{head.ours[4:]}"))
+    for head in BERT_HEADS
+    if head.ours not in ONLY_BERT
+]
 every_head = pytest.mark.parametrize("head", HEADS, ids=str)
+every_bert_head = pytest.mark.parametrize("head", BERT_HEADS, ids=str)
 
 
 class Bench:
@@ -227,6 +257,7 @@ class Bench:
             whole,
             vocab_size=self.config.vocab_size,
             type_vocab_size=self.config.type_vocab_size,
+            pad_token_id=self.config.pad_token_id,
             **options,
         )
         return dict(made)

@@ -34,7 +34,7 @@ from tests.contract.heads import (
 
 @pytest.fixture
 def bench(head: Head, tiny_config: Any, randomised: Any, padded: Any) -> Bench:
-    return Bench(head, tiny_config(**head.config), randomised, padded)
+    return Bench(head, tiny_config(head.config_class, **head.config), randomised, padded)
 
 
 # ---- against the peer ----
@@ -81,14 +81,14 @@ def test_equals_the_peer_forward_and_in_every_gradient(
     padded: Any,
     same_gradients: Any,
 ) -> None:
-    bench = Bench(head, tiny_config(**{**fields, **head.config}), randomised, padded)
+    bench = Bench(
+        head, tiny_config(head.config_class, **{**fields, **head.config}), randomised, padded
+    )
     randomised(bench.model, seed)
     peer = head.build_peer(bench.config)
     peer.load_state_dict(bench.model.state_dict())
     peer.eval()
-    if head.case == "untied":
-        # Untied, the peer has a second bias that no logit depends on.
-        peer.cls.predictions.decoder.bias = peer.cls.predictions.bias
+    head.join_biases(peer)
     batch = bench.batch(lengths, wider_by=wider_by, seed=seed)
     assume(head.has_something_to_learn(batch))
     wanted = head.expected(head.call(peer, batch), batch)
@@ -171,7 +171,7 @@ def test_input_ids_may_come_first_and_position_ids_may_be_given(bench: Bench) ->
     if bench.head.choices > 1:
         batch = {name: value[None] for name, value in batch.items()}
     ids = batch.pop("input_ids")
-    positions = torch.arange(4).expand(ids.shape)
+    positions = (torch.arange(4) + bench.config.position_offset).expand(ids.shape)
     with torch.no_grad():
         usual = bench.model(ids, **batch)
         same = bench.model(input_ids=ids, position_ids=positions, **batch)
@@ -195,7 +195,7 @@ def test_one_door_at_a_time(bench: Bench) -> None:
 
 @every_head
 def test_longer_than_the_position_table_is_refused(bench: Bench) -> None:
-    limit = bench.config.max_position_embeddings
+    limit = bench.config.max_tokens
     with torch.no_grad():
         bench.call(bench.inputs([limit]))
     with pytest.raises(UsageError, match=f"{limit + 1} tokens .* position table of {limit}"):
@@ -215,7 +215,7 @@ def test_changing_one_sequence_never_changes_another(
     randomised: Any,
     padded: Any,
 ) -> None:
-    bench = Bench(head, tiny_config(**head.config), randomised, padded)
+    bench = Bench(head, tiny_config(head.config_class, **head.config), randomised, padded)
     changed = data.draw(st.integers(0, len(lengths) - 1))
     new_lengths = list(lengths)
     new_lengths[changed] = data.draw(st.integers(1, 20))

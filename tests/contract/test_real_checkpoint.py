@@ -11,7 +11,7 @@ import transformers
 
 import bertolt
 from bertolt import BertTokenizer
-from tests.contract.heads import Bench, Head, assert_same, every_head
+from tests.contract.heads import Bench, Head, assert_same, every_bert_head
 
 TEXTS = [
     "A warm, funny and quietly moving film.",
@@ -42,7 +42,7 @@ def batch(real_checkpoint: Path) -> dict[str, torch.Tensor]:
     return dict(tokenizer(TEXTS, SECOND, padding=True, return_tensors="pt"))
 
 
-@every_head
+@every_bert_head
 def test_answers_losses_and_gradients(
     head: Head, real_checkpoint: Path, batch: Any, same_gradients: Any
 ) -> None:
@@ -52,8 +52,7 @@ def test_answers_losses_and_gradients(
     )
     peer = getattr(transformers, head.ours)(config).eval()
     peer.load_state_dict(bench.model.state_dict())
-    if head.case == "untied":
-        peer.cls.predictions.decoder.bias = peer.cls.predictions.bias
+    head.join_biases(peer)
     batch = bench.batch()
     wanted = head.expected(head.call(peer, batch), batch)
     for run in (lambda: bench.call(batch), lambda: bench.packed(batch)):

@@ -20,7 +20,11 @@ from bertolt.base.errors import CheckpointError
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.models.config import BertConfig, read_values
 
-FAMILIES: dict[str, str] = {"bert": "bertolt.models.families.bert"}
+FAMILIES: dict[str, str] = {
+    "bert": "bertolt.models.families.bert",
+    "roberta": "bertolt.models.families.roberta",
+    "xlm-roberta": "bertolt.models.families.xlm_roberta",
+}
 """The module of each family by the `model_type` of its configs; its `FAMILY` is a `Family`.
 
 Modules are named and not imported, because they are built of models that look up their family here.
