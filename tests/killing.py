@@ -20,15 +20,26 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 Bertolt = Callable[..., int]
 """Runs words, telling a file, killed at a place after so much; gives how it ended."""
 Place = Callable[[int], None]
 """Lets a process be killed there, after so many steps, batches or file operations."""
 
 MOST_KILLS = 4  # of one run, which then comes to its end
+KILLS = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="forks")]
+"""Marks of a file that kills."""
 
 
 # ---- the driver ----
+
+
+@pytest.fixture(scope="module")
+def bertolt(request: pytest.FixtureRequest) -> Iterator[Bertolt]:
+    """Of the nursery beside the test."""
+    with nursery(request.path.with_name("nursery.py")) as run:
+        yield run
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from bertolt.base.errors import UsageError
 from bertolt.base.files import disk_errors, write_text
 from bertolt.base.json_files import JsonError, parse_json
 from bertolt.pretrain.measure import masked_loss
-from bertolt.train.loop import History
+from bertolt.train.loop import Callback, History
 from bertolt.train.step import StepLog
 
 NEAR = 0.93
@@ -163,7 +163,7 @@ def require_tensorboard() -> None:
         ) from error
 
 
-class Plateau:
+class Plateau(Callback):
     """Says so when the held-out loss stays near the entropy of single tokens.
 
     There a model guesses frequent tokens whatever stands around them. Every run passes it; some
@@ -191,9 +191,6 @@ class Plateau:
         for step, metrics in history.evaluations:
             self._see(step, masked_loss(metrics))
 
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        """Nothing."""
-
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """See where the loss is, and say it where it stands still."""
         if words := self._see(step, masked_loss(metrics)):
@@ -218,9 +215,6 @@ class Plateau:
             return ""
         self._named = True
         return f"Caution: {self.words(loss)}"
-
-    def on_end(self, history: History) -> None:
-        """Nothing."""
 
     def words(self, loss: float) -> str:
         """What there is to say of a loss that is near the entropy."""

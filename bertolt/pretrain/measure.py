@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bertolt.base.distributed import ALONE, World
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.models.evaluating import evaluating
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.pretrain.batches import Batches
@@ -26,8 +27,6 @@ HELD_OUT_SEED = 0
 """Of pairs and masks of the held-out text: the same in every run, whatever its own seed."""
 HELD_OUT_ROWS = 4096
 """Of its batches, for order and masks follow from their numbers; more for the longest sequences."""
-
-_SUMS = ("masked_loss", "masked_right", "masked", "following_loss", "following_right", "following")
 
 
 class HeldOut:
@@ -66,47 +65,44 @@ class HeldOut:
         Raises:
             Stopped: by SIGTERM, while training.
         """
-        was_training = model.training
-        model.eval()
-        sums = torch.zeros(len(_SUMS), dtype=torch.float64)
-        try:
+        sums = torch.zeros(6, dtype=torch.float64)
+        with evaluating(model):
             for batch, own in world.deal_out(self._batches, may_stop=True):
                 sums += own * _sums(model, batch, precision)
-        finally:
-            model.train(was_training)
-        return _metrics(dict(zip(_SUMS, world.sum(sums.tolist()), strict=True)))
+        return _metrics(*world.sum(sums.tolist()))
 
 
 def _sums(model: PreTrainedModel, batch: PackedBatch, precision: PrecisionChoice) -> Tensor:
-    """(6,) float64, in the order of `_SUMS`, on the CPU."""
+    """(6,) float64 on the CPU: loss, right answers and number of masked tokens; and of pairs."""
     batch = batch.to(model.device, non_blocking=True)
     with torch.inference_mode(), precision.autocast(model.device):
         output: Any = model(batch)
-    labels = batch.labels
-    assert labels is not None
-    labels = labels[labels != IGNORE_INDEX]
-    right = (model.logits_of(output).argmax(-1) == labels).sum()
-    found = [output.loss_terms["labels"].total, right, torch.tensor(len(labels))]
+    assert batch.labels is not None
+    tokens = batch.labels[batch.labels != IGNORE_INDEX]
+    answers = [("labels", model.logits_of(output), tokens)]
     if batch.next_sentence_label is not None:
-        answers = output.seq_relationship_logits.argmax(-1)
-        term = output.loss_terms["next_sentence_label"]
-        found += [term.total, (answers == batch.next_sentence_label).sum(), term.count]
-    found += [torch.zeros(())] * (len(_SUMS) - len(found))
-    return torch.stack([value.detach().double().cpu() for value in found])
+        pairs = batch.next_sentence_label
+        answers.append(("next_sentence_label", output.seq_relationship_logits, pairs))
+    sums = torch.zeros(6, dtype=torch.float64)
+    for number, (name, logits, labels) in enumerate(answers):
+        term, right = output.loss_terms[name], (logits.argmax(-1) == labels).sum()
+        row = torch.stack([value.detach().double() for value in (term.total, right, term.count)])
+        sums[3 * number : 3 * number + 3] = row
+    return sums
 
 
-def _metrics(sums: dict[str, float]) -> dict[str, float]:
-    masked = max(1.0, sums["masked"])
-    loss, accuracy = sums["masked_loss"] / masked, sums["masked_right"] / masked
-    if not sums["following"]:
+def _metrics(
+    loss: float, right: float, masked: float, pair_loss: float, pair_right: float, pairs: float
+) -> dict[str, float]:
+    loss, accuracy = loss / max(1.0, masked), right / max(1.0, masked)
+    if not pairs:
         return {"eval_loss": loss, "eval_masked_accuracy": accuracy}
-    following = sums["following_loss"] / sums["following"]
     return {
-        "eval_loss": loss + following,
+        "eval_loss": loss + pair_loss / pairs,
         "eval_masked_loss": loss,
         "eval_masked_accuracy": accuracy,
-        "eval_next_sentence_loss": following,
-        "eval_next_sentence_accuracy": sums["following_right"] / sums["following"],
+        "eval_next_sentence_loss": pair_loss / pairs,
+        "eval_next_sentence_accuracy": pair_right / pairs,
     }
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import torch
 
-from bertolt.train.loop import History
+from bertolt.train.loop import Callback
 from bertolt.train.step import StepLog
 
 
-class LastFiniteWeights:
+class LastFiniteWeights(Callback):
     """A callback that keeps a copy of the weights at the start and at each finite evaluation.
 
     Training stops before the update that a loss of NaN would spoil, but the update before it may
@@ -40,9 +40,6 @@ class LastFiniteWeights:
             self.step = step
             for name, value in self._model.state_dict().items():
                 self._copy[name].copy_(value)
-
-    def on_end(self, history: History) -> None:
-        """Nothing."""
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The copy, unless the weights of this moment or of the start are the same."""

@@ -264,7 +264,7 @@ class History:
 
 
 class Callback(Protocol):
-    """Something that watches a run.
+    """Something that watches a run; a subclass defines what it needs of these.
 
     One that has `on_begin(history)` too is called with the history of the run that goes on, or an
     empty one, before the first step.
@@ -272,12 +272,15 @@ class Callback(Protocol):
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """After each step."""
+        return
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """After each evaluation."""
+        return
 
     def on_end(self, history: History) -> None:
         """After the last step, or when the run stops early."""
+        return
 
 
 class Saver(Protocol):

@@ -33,6 +33,7 @@ from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.encode import EncodedTexts
 from bertolt.tasks.evaluation import evaluate
 from bertolt.tasks.text_classification import TextClassification
+from tests.callbacks import At, Killed, kill
 from tests.tasks.test_evaluation import rows_of
 
 Found = dict[str, Tensor]
@@ -294,26 +295,13 @@ def saving_trainer(folder: Path, fsdp: bool) -> Trainer:
     return trainer
 
 
-class _EnoughError(Exception):
-    pass
-
-
 def stop_after(trainer: Trainer, step: int) -> None:
     """Train, and end after a step, as a kill would."""
 
-    class Stop:
-        every_process = True
-
-        def on_step(self, log: Any, total_steps: int) -> None:
-            if log.step == step:
-                raise _EnoughError
-
-        def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-        def on_end(self, history: Any) -> None: ...
-
-    trainer.callbacks = [Stop()]
-    with contextlib.suppress(_EnoughError):
+    stop: Any = At(step, kill)
+    stop.every_process = True
+    trainer.callbacks = [stop]
+    with contextlib.suppress(Killed):
         trainer.train()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from bertolt.base.errors import UsageError
 from bertolt.base.options import decides, flag
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
+from tests.callbacks import At, press
 
 FREE = {"out", "overwrite", "resume", "save_every", "shard", "tensorboard"}
 OTHER: dict[str, Any] = {
@@ -49,16 +49,6 @@ OTHER: dict[str, Any] = {
 FOLDERS = {"model", "config"}  # what is other about them is made by the test
 
 
-class _Press:
-    def on_step(self, log: Any, total_steps: int) -> None:
-        if log.step == 3:
-            signal.raise_signal(signal.SIGINT)
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
-
-
 def test_what_may_change_is_written_down() -> None:
     options = {option.name: decides(option) for option in fields(PretrainOptions)}
     assert {name for name, how in options.items() if how is False} == FREE
@@ -70,7 +60,7 @@ def test_what_decides_refuses_a_resume(
 ) -> None:
     how_much = {"batch_tokens": 1024, "pass_tokens": 512, "steps": 6}
     begun = options(objective="mlm", keep="best", **how_much)
-    assert pretrain(letters, begun, callbacks=[_Press()]).interrupted
+    assert pretrain(letters, begun, callbacks=[At(3, press)]).interrupted
     values = json.loads(Path(str(begun.config)).read_text(encoding="utf-8"))
     other = tmp_path / "other.json"
     other.write_text(json.dumps(values | {"num_attention_heads": 2}), encoding="utf-8")

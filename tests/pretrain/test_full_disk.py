@@ -18,6 +18,7 @@ from bertolt.checkpoint.store import Store, require_whole
 from bertolt.cli import main
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import PretrainResult, pretrain
+from bertolt.train.loop import Callback
 from bertolt.train.step import StepLog
 from tests.disks import file_system
 
@@ -104,7 +105,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-class Fill:
+class Fill(Callback):
     """Somebody else's file takes what is free after a step."""
 
     def __init__(self, step: int, ballast: Path) -> None:
@@ -115,10 +116,6 @@ class Fill:
             with self.ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(4096))
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
 
 
 @pytest.mark.parametrize("step", [15, 30])

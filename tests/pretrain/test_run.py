@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,7 +33,8 @@ from bertolt.pretrain.flops import training_flops
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
 from bertolt.pretrain.setup import PASS_TOKENS, _even_rows
-from bertolt.train.step import StepLog, train_step
+from bertolt.train.step import train_step
+from tests.callbacks import At, press
 from tests.pretrain.corpora import predictable_shards, random_shards, shard, write_corpus
 
 Make = Callable[..., PretrainOptions]
@@ -49,21 +49,6 @@ def same_weights(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all(
         torch.equal(value, theirs[name]) for name, value in ours.items()
     )
-
-
-class StopAt:
-    """Sends a signal to this process after a step."""
-
-    def __init__(self, step: int, number: signal.Signals) -> None:
-        self.step, self.number = step, number
-
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        if log.step == self.step:
-            os.kill(os.getpid(), self.number)
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
 
 
 @pytest.mark.parametrize("objective", ["mlm", "mlm+nsp"])
@@ -326,10 +311,12 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     assert not same_weights(whole.out, reference.out)
     if number == signal.SIGTERM:
         with pytest.raises(SystemExit) as ended:
-            pretrain(letters, settings, callbacks=[StopAt(17, number)])
+            pretrain(letters, settings, callbacks=[At(17, lambda: signal.raise_signal(number))])
         assert ended.value.code == 143
     else:
-        assert pretrain(letters, settings, callbacks=[StopAt(17, number)]).interrupted
+        assert pretrain(
+            letters, settings, callbacks=[At(17, lambda: signal.raise_signal(number))]
+        ).interrupted
     assert "No checkpoint in" in capsys.readouterr().err
     assert not (settings.out / "model.safetensors").exists()
     assert (settings.out / "checkpoint-17").is_dir()
@@ -380,7 +367,7 @@ def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
 
 
 def test_the_log_of_a_killed_run_loses_its_torn_line(letters: Path, options: Make) -> None:
-    pretrain(letters, options(resume=True), callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, options(resume=True), callbacks=[At(12, press)])
     out = options().out
     for folder in out.glob("checkpoint-12"):
         folder.rename(out / "away")
@@ -576,7 +563,7 @@ def test_a_folder_without_a_run_is_not_gone_on_with(letters: Path, options: Make
 
 
 def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
-    pretrain(letters, options(), callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, options(), callbacks=[At(12, press)])
     with pytest.raises(UsageError, match=r"it was made with --mask 0\.2, and now it is 0\.3"):
         pretrain(letters, options(resume=True, mask=0.3))
 
@@ -591,17 +578,17 @@ def test_other_settings_do_not_go_on(letters: Path, options: Make) -> None:
 def test_evaluations_that_choose_the_weights_stay_as_they_were(
     letters: Path, options: Make, changes: dict[str, Any], words: str
 ) -> None:
-    pretrain(letters, options(keep="best"), callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, options(keep="best"), callbacks=[At(12, press)])
     with pytest.raises(UsageError, match=f"it was made with {words}"):
         pretrain(letters, options(keep="best", resume=True, **changes))
     last = options(out=options().out.with_name("last"))
-    pretrain(letters, last, callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, last, callbacks=[At(12, press)])
     pretrain(letters, replace(last, resume=True, **changes))  # nothing is chosen by them
 
 
 def test_a_config_is_compared_by_its_content(letters: Path, options: Make) -> None:
     settings = options(resume=True)
-    pretrain(letters, settings, callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, settings, callbacks=[At(12, press)])
     config = Path(str(settings.config))
     values = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(values | {"num_attention_heads": 2}), encoding="utf-8")
@@ -618,7 +605,7 @@ def test_a_run_goes_on_with_the_passes_that_it_began_with(
 ) -> None:
     """Whatever this machine would take by default."""
     reference = pretrain(letters, options(out=options().out.with_name("reference")))
-    pretrain(letters, options(), callbacks=[StopAt(12, signal.SIGINT)])
+    pretrain(letters, options(), callbacks=[At(12, press)])
     monkeypatch.setitem(PASS_TOKENS, "cpu", 256)
     with pytest.raises(UsageError, match=r"it was made with --pass-tokens 512, and now it is 256"):
         pretrain(letters, options(resume=True, pass_tokens=256))
@@ -677,7 +664,7 @@ def test_a_result_that_is_written_anew_is_not_complete_before(letters: Path, opt
     settings = options(save_every=100)
     pretrain(letters, settings)
     again = replace(settings, resume=True, overwrite=True)
-    assert pretrain(letters, again, callbacks=[StopAt(12, signal.SIGINT)]).interrupted
+    assert pretrain(letters, again, callbacks=[At(12, press)]).interrupted
     done = pretrain(letters, replace(settings, resume=True))
     assert [log.step for log in done.history.steps] == list(range(1, 31))
     assert (settings.out / "complete.json").is_file()

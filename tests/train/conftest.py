@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from tests.train.small import STILL, Model
+from tests.train.small import STILL, Model, Rows, random_rows
 
 
 @pytest.fixture
@@ -22,9 +21,5 @@ def make_model(tiny_config: Any) -> Callable[..., Model]:
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
-    draw = np.random.default_rng(0)
-    return [
-        {"input_ids": draw.integers(1, 97, draw.integers(1, 30)), "label": int(draw.integers(3))}
-        for _ in range(32)
-    ]
+def rows() -> Rows:
+    return random_rows()

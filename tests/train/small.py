@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from bertolt import BertForSequenceClassification, PackedBatch, PackingCollator
+from bertolt import (
+    BertForSequenceClassification,
+    PackedBatch,
+    PackingCollator,
+    TrainingArguments,
+)
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 Model = BertForSequenceClassification
+Rows = list[dict[str, Any]]
+
+
+def random_rows(least: int = 1, first: int = 1) -> Rows:
+    """26 rows of `least` to 29 ids from `first` on, with one of three classes each."""
+    draw = np.random.default_rng(0)
+    return [
+        {"input_ids": draw.integers(first, 97, draw.integers(least, 30)).tolist(), "label": n % 3}
+        for n in range(26)
+    ]
+
+
+def arguments(**changes: Any) -> TrainingArguments:
+    """Of two epochs with batches of 8."""
+    usual = {"num_train_epochs": 2, "learning_rate": 1e-3, "weight_decay": 0.01}
+    return TrainingArguments(**{**usual, "precision": "fp32", "disable_tqdm": True, **changes})
 
 
 def pack(rows: list[dict[str, Any]]) -> PackedBatch:

@@ -22,39 +22,11 @@ from bertolt import (
 )
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.prefetch import read_ahead
-from bertolt.train.loop import History
+from bertolt.train.loop import Callback, History
 from bertolt.train.saving import Best
 from bertolt.train.step import StepLog
-
-Rows = list[dict[str, Any]]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing that the run does comes after it."""
-
-
-class KillAt:
-    """A callback that kills the run after a step or in an evaluation."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        if log.step == self.step:
-            raise Killed
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def rows() -> Rows:
-    draw = np.random.default_rng(0)
-    return [
-        {"input_ids": draw.integers(5, 97, draw.integers(2, 30)).tolist(), "label": number % 3}
-        for number in range(26)
-    ]
+from tests.callbacks import At, Killed, kill, press, terminate
+from tests.train.small import Rows, arguments
 
 
 @pytest.fixture
@@ -64,26 +36,22 @@ def trainer(tiny_config: Any, rows: Rows, tmp_path: Path) -> Callable[..., Train
     def make(callbacks: Any = (), train: Any = None, **changes: Any) -> Trainer:
         torch.manual_seed(0)
         model = BertForSequenceClassification(tiny_config(num_labels=3, initializer_range=0.1))
-        settings = {
-            "output_dir": str(tmp_path / "run"),
-            "per_device_train_batch_size": 8,
-            "num_train_epochs": 2,
-            "learning_rate": 1e-3,
-            "weight_decay": 0.01,
-            "warmup_steps": 2,
-            "precision": "fp32",
-            "disable_tqdm": True,
-            "save_strategy": "steps",
-            "save_steps": 2,
-            "eval_strategy": "epoch",
-        }
-        args = TrainingArguments(**{**settings, **changes})
-        given = rows if train is None else train
+        settings = {"output_dir": str(tmp_path / "run"), "warmup_steps": 2}
+        settings |= {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "epoch"}
         return Trainer(
-            model, args, train_dataset=given, eval_dataset=rows[:8], callbacks=list(callbacks)
+            model,
+            arguments(**{**settings, **changes}),
+            train_dataset=rows if train is None else train,
+            eval_dataset=rows[:8],
+            callbacks=list(callbacks),
         )
 
     return make
+
+
+def kill_after(step: int, trainer: Callable[..., Trainer], **changes: Any) -> None:
+    with pytest.raises(Killed):
+        trainer([At(step, kill)], **changes).train()
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -108,8 +76,7 @@ def never_killed(trainer: Callable[..., Trainer], tmp_path: Path) -> Trainer:
 def test_a_resumed_run_ends_with_the_same_bits(
     trainer: Callable[..., Trainer], never_killed: Trainer, step: int
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(step)]).train()
+    kill_after(step, trainer)
     torch.rand(5)  # whatever another program draws before
     resumed = trainer()
     output = resumed.train(resume_from_checkpoint=True)
@@ -130,8 +97,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
 def test_an_earlier_checkpoint_may_be_named(
     trainer: Callable[..., Trainer], never_killed: Trainer, tmp_path: Path
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(7)]).train()
+    kill_after(7, trainer)
     named = str(tmp_path / "run" / "checkpoint-2")
     for resumed in (trainer(), trainer(resume_from_checkpoint=named)):
         resumed.train(None if resumed.args.resume_from_checkpoint else named)
@@ -149,8 +115,7 @@ def test_accumulated_steps_and_grouped_rows_find_their_place(
     }
     whole = trainer(output_dir=str(tmp_path / "whole"), **changes)
     whole.train()
-    with pytest.raises(Killed):
-        trainer([KillAt(6)], **changes).train()
+    kill_after(6, trainer, **changes)
     resumed = trainer(**changes)
     made: list[int] = []
     collate = resumed._collate
@@ -181,8 +146,7 @@ def test_a_stream_is_read_again_up_to_its_place(
     changes = {"max_steps": 7, "eval_strategy": "no"}
     whole = trainer(train=Stream(rows), output_dir=str(tmp_path / "whole"), **changes)
     whole.train()
-    with pytest.raises(Killed):
-        trainer([KillAt(7)], train=Stream(rows), **changes).train()
+    kill_after(7, trainer, train=Stream(rows), **changes)
     resumed = trainer(train=Stream(rows), **changes)
     resumed.train(True)
     assert same_bits(weights(resumed), weights(whole))
@@ -239,7 +203,7 @@ def test_masks_that_a_collator_draws_go_on_as_they_were(
     whole = make("whole")
     seeded(whole)
     with pytest.raises(Killed):
-        seeded(make("run", [KillAt(5)]))
+        seeded(make("run", [At(5, kill)]))
     random.seed(7)
     resumed = make("run")
     resumed.train(True)
@@ -285,10 +249,9 @@ def test_the_best_weights_are_loaded_at_the_end(
     seen: dict[int, dict[str, torch.Tensor]] = {}
     made: list[int] = []
 
-    class Counting(KillAt):
+    class Counting(Callback):
         def on_step(self, log: StepLog, total_steps: int) -> None:
             made.append(log.step)
-            super().on_step(log, total_steps)
 
     def evaluated(run: Trainer) -> dict[str, float]:
         seen[made[-1]] = weights(run)
@@ -304,8 +267,8 @@ def test_the_best_weights_are_loaded_at_the_end(
     }
     if killed_at:
         with pytest.raises(Killed):
-            trainer([Counting(killed_at)], **changes).train()
-    run = trainer([Counting(-1)], **changes)
+            trainer([Counting(), At(killed_at, kill)], **changes).train()
+    run = trainer([Counting()], **changes)
     run.train(resume_from_checkpoint=killed_at is not None)
     assert run.best_step == 6
     assert same_bits(weights(run), seen[6])
@@ -316,16 +279,6 @@ def test_the_best_weights_are_loaded_at_the_end(
 # ---- signals ----
 
 
-class SignalAt(KillAt):
-    def __init__(self, step: int, number: signal.Signals) -> None:
-        super().__init__(step)
-        self.number = number
-
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        if log.step == self.step:
-            signal.raise_signal(self.number)
-
-
 @pytest.mark.parametrize("step", [1, 4, 8])
 def test_sigterm_saves_and_ends_the_program_with_143(
     trainer: Callable[..., Trainer],
@@ -334,7 +287,7 @@ def test_sigterm_saves_and_ends_the_program_with_143(
     step: int,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    stopped = trainer([SignalAt(step, signal.SIGTERM)])
+    stopped = trainer([At(step, terminate)])
     with pytest.raises(SystemExit) as ended:
         stopped.train()
     assert ended.value.code == 143
@@ -416,7 +369,7 @@ def test_ctrl_c_waits_for_the_evaluation(
 
 
 def test_ctrl_c_saves_as_well(trainer: Callable[..., Trainer], never_killed: Trainer) -> None:
-    stopped = trainer([SignalAt(3, signal.SIGINT)])
+    stopped = trainer([At(3, press)])
     stopped.train()
     assert stopped.history.interrupted
     assert stopped.store.steps() == [2, 3]
@@ -426,35 +379,16 @@ def test_ctrl_c_saves_as_well(trainer: Callable[..., Trainer], never_killed: Tra
 
 
 def test_without_checkpoints_sigterm_is_left_alone(trainer: Callable[..., Trainer]) -> None:
-    found: list[Any] = []
-
-    class Look(KillAt):
-        def on_step(self, log: StepLog, total_steps: int) -> None:
-            found.append(signal.getsignal(signal.SIGTERM))
-
+    handlers: list[Any] = []
     before = signal.getsignal(signal.SIGTERM)
-    run = trainer([Look(0)], save_strategy="no", max_steps=1)
+    look = At(1, lambda: handlers.append(signal.getsignal(signal.SIGTERM)))
+    run = trainer([look], save_strategy="no", max_steps=1)
     run.train()
-    assert found == [before]
+    assert handlers == [before]
     assert not Path(run.args.output_dir).exists()
 
 
 # ---- what is refused ----
-
-
-class TrainAlso(KillAt):
-    """Starts a second run after a step of the first, and keeps how it was refused."""
-
-    def __init__(self, step: int, second: Callable[[], object]) -> None:
-        super().__init__(step)
-        self.second = second
-        self.refused: UsageError | None = None
-
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        if log.step == self.step:
-            with pytest.raises(UsageError) as caught:
-                self.second()
-            self.refused = caught.value
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks")
@@ -463,13 +397,18 @@ def test_two_runs_do_not_mix_their_checkpoints(
     trainer: Callable[..., Trainer], never_killed: Trainer, step: int, resume: bool
 ) -> None:
     second = trainer(seed=7)
-    also = TrainAlso(step, lambda: second.train(resume_from_checkpoint=resume))
-    first = trainer([also])
+    refused: list[UsageError] = []
+
+    def train_also() -> None:
+        with pytest.raises(UsageError) as caught:
+            second.train(resume_from_checkpoint=resume)
+        refused.append(caught.value)
+
+    first = trainer([At(step, train_also)])
     first.train()
-    assert also.refused is not None
-    assert also.refused.problem == "another run is writing to this folder"
-    assert also.refused.place == first.args.output_dir
-    assert "another output_dir" in also.refused.fix
+    assert [error.problem for error in refused] == ["another run is writing to this folder"]
+    assert refused[0].place == first.args.output_dir
+    assert "another output_dir" in refused[0].fix
     assert not second.history.steps
     assert first.store.steps() == [2, 4, 6, 8]
     assert same_bits(weights(first), weights(never_killed))
@@ -484,8 +423,7 @@ def test_a_folder_that_was_there_stays_and_one_for_nothing_goes(
         folder = tmp_path / str(there)
         if there:
             folder.mkdir()
-        with pytest.raises(Killed):
-            trainer([KillAt(1)], output_dir=str(folder)).train()
+        kill_after(1, trainer, output_dir=str(folder))
         assert folder.exists() == there
 
 
@@ -505,8 +443,7 @@ def test_a_folder_that_was_there_stays_and_one_for_nothing_goes(
 def test_another_setting_is_refused_by_its_name(
     trainer: Callable[..., Trainer], changes: dict[str, Any], name: str
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(3)]).train()
+    kill_after(3, trainer)
     with pytest.raises(UsageError, match=f"it was made with {name}") as caught:
         trainer(**changes).train(True)
     assert "checkpoint-2" in caught.value.place
@@ -515,8 +452,7 @@ def test_another_setting_is_refused_by_its_name(
 def test_other_rows_are_refused_as_far_as_their_number_tells(
     trainer: Callable[..., Trainer], rows: Rows
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(3)]).train()
+    kill_after(3, trainer)
     with pytest.raises(UsageError, match="rows of the train_dataset 26, and now it is 25"):
         trainer(train=rows[:-1]).train(True)
 
@@ -524,8 +460,7 @@ def test_other_rows_are_refused_as_far_as_their_number_tells(
 def test_what_decides_nothing_may_change(
     trainer: Callable[..., Trainer], never_killed: Trainer
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(3)]).train()
+    kill_after(3, trainer)
     resumed = trainer(save_steps=3, save_total_limit=1, logging_steps=1, disable_tqdm=False)
     resumed.train(True)
     assert same_bits(weights(resumed), weights(never_killed))
@@ -535,8 +470,7 @@ def test_what_decides_nothing_may_change(
 def test_the_precision_of_the_checkpoint_counts_where_none_is_asked_for(
     trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(3)], precision="bf16").train()
+    kill_after(3, trainer, precision="bf16")
     resumed = trainer(precision="auto")
     resumed.precision = type(resumed.precision)("fp32", "measured so this time")
     resumed.train(True)
@@ -561,8 +495,7 @@ def test_what_else_the_result_depends_on_is_told(
     value: Any,
     words: str,
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(3)]).train()
+    kill_after(3, trainer)
     with monkeypatch.context() as patched:
         patched.setattr(name, value)
         trainer().train(True)
@@ -576,8 +509,7 @@ def test_an_older_checkpoint_may_say_less_of_its_machine(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("bertolt.train.saving._machine", lambda device: {"device": device.type})
-        with pytest.raises(Killed):
-            trainer([KillAt(3)]).train()
+        kill_after(3, trainer)
     trainer().train(True)
     said = capsys.readouterr().err
     assert "Resumed from" in said
@@ -604,8 +536,7 @@ def test_nothing_to_resume_from(trainer: Callable[..., Trainer], tmp_path: Path)
 def test_a_model_of_another_shape_is_refused(
     trainer: Callable[..., Trainer], tiny_config: Any
 ) -> None:
-    with pytest.raises(Killed):
-        trainer([KillAt(3)]).train()
+    kill_after(3, trainer)
     other = trainer()
     other.model = BertForSequenceClassification(tiny_config(num_labels=3, intermediate_size=32))
     with pytest.raises(CheckpointError, match=r"is \[64\] of torch.float32, and \[32\]"):

@@ -24,7 +24,7 @@ from bertolt.base.errors import UsageError
 from bertolt.base.files import held_folder
 from bertolt.checkpoint.store import Store
 from bertolt.models.precision import PrecisionChoice
-from bertolt.train.loop import History
+from bertolt.train.loop import Callback, History
 from bertolt.train.sources import BatchSource, RowBatches, StreamBatches
 from bertolt.train.step import StepLog
 
@@ -127,7 +127,7 @@ class Source:
         return {"source": "six steps"}
 
 
-class Watch:
+class Watch(Callback):
     """Notes the history that a run begins with, and stops one after a step."""
 
     def __init__(self, stop: int = 0) -> None:
@@ -139,10 +139,6 @@ class Watch:
     def on_step(self, log: StepLog, total_steps: int) -> None:
         if log.step == self.stop:
             signal.raise_signal(signal.SIGTERM)
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
 
 
 def trainer_over(rows: Rows, config: Any, out: Path, watch: Watch, **changes: Any) -> Trainer:

@@ -32,37 +32,15 @@ from bertolt import (
 )
 from bertolt.base.errors import TrainingError, UsageError
 from bertolt.data.sampler import BatchSampler
-from bertolt.train.loop import History
+from bertolt.train.loop import Callback, History
 from bertolt.train.step import StepLog
-
-Rows = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def rows() -> Rows:
-    draw = np.random.default_rng(0)
-    return [
-        {"input_ids": draw.integers(1, 97, draw.integers(1, 30)).tolist(), "label": number % 3}
-        for number in range(26)
-    ]
+from tests.train.small import STILL, Rows, arguments
 
 
 @pytest.fixture
 def model(tiny_config: Any) -> BertForSequenceClassification:
     torch.manual_seed(0)
     return BertForSequenceClassification(tiny_config(num_labels=3, initializer_range=0.1))
-
-
-def arguments(**changes: Any) -> TrainingArguments:
-    usual = {
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 2,
-        "learning_rate": 1e-3,
-        "weight_decay": 0.01,
-        "precision": "fp32",
-        "disable_tqdm": True,
-    }
-    return TrainingArguments(**{**usual, **changes})
 
 
 def accuracy(prediction: Any) -> dict[str, float]:
@@ -131,7 +109,7 @@ def test_losses_equal_the_loop_of_the_notes_with_the_peer(
     tiny_config: Any, rows: Rows, padded: Any
 ) -> None:
     """`loss.backward(); optimizer.step(); lr_scheduler.step()` over padded batches, no dropout."""
-    config = tiny_config(num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = tiny_config(num_labels=3, **STILL)
     ours = BertForSequenceClassification(config)
     peer = transformers.BertForSequenceClassification(transformers.BertConfig(**config.to_dict()))
     peer.load_state_dict(ours.state_dict())
@@ -276,7 +254,7 @@ def test_every_collator_leads_to_the_same_losses(
         "own, padded": own_padded,
         "own, packed": lambda part: PackingCollator(row_multiple=16)(part),
     }
-    config = tiny_config(num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = tiny_config(num_labels=3, **STILL)
 
     def losses(**options: Any) -> list[float]:
         torch.manual_seed(0)
@@ -357,16 +335,13 @@ def test_training_again_starts_a_new_schedule(model: Any, rows: Rows) -> None:
     assert [log.learning_rate for log in trainer.history.steps] == first
 
 
-class Watcher:
+class Watcher(Callback):
     def __init__(self, act: Callable[[StepLog], None]) -> None:
         self.act = act
         self.ends = 0
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
         self.act(log)
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
-        pass
 
     def on_end(self, history: History) -> None:
         self.ends += 1

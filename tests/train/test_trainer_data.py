@@ -36,18 +36,13 @@ from bertolt.data.collate import (
     default_data_collator,
 )
 from bertolt.data.masking import DataCollatorForLanguageModeling
-
-Rows = list[dict[str, Any]]
+from tests.train.small import STILL, Rows, arguments, random_rows
 
 
 @pytest.fixture(scope="module")
 def rows() -> Rows:
-    """26 rows of 5 to 29 ids with a class each."""
-    draw = np.random.default_rng(0)
-    return [
-        {"input_ids": draw.integers(5, 97, draw.integers(5, 30)).tolist(), "label": number % 3}
-        for number in range(26)
-    ]
+    """Rows of tokens that are not special, and enough of them for an answer."""
+    return random_rows(least=5, first=5)
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +60,9 @@ def make(tiny_config: Any) -> Any:
 
     def fresh(kind: type = BertForSequenceClassification, **changes: Any) -> Any:
         torch.manual_seed(0)
-        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        return kind(tiny_config(**{"num_labels": 3, "initializer_range": 0.1, **still, **changes}))
+        return kind(tiny_config(**{"num_labels": 3, "initializer_range": 0.1, **STILL, **changes}))
 
     return fresh
-
-
-def arguments(**changes: Any) -> TrainingArguments:
-    usual = {"num_train_epochs": 2, "learning_rate": 1e-3, "precision": "fp32"}
-    return TrainingArguments(**{**usual, "disable_tqdm": True, **changes})
 
 
 def losses(model: Any, data: Any, args: TrainingArguments, **options: Any) -> list[float]:

@@ -15,6 +15,7 @@ from bertolt.base.errors import UsageError
 from bertolt.base.options import decides, flag
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
+from tests.callbacks import At, Killed, kill
 
 FREE = {"keep_checkpoints", "out", "overwrite", "resume", "save_every", "shard"}
 OTHER: dict[str, Any] = {
@@ -43,20 +44,6 @@ OTHER: dict[str, Any] = {
 NEVER = {"on_bad_row"}  # its effect is which rows there are, and "error" trains on no others
 
 
-class _StopError(Exception):
-    """Ends a run."""
-
-
-class _Stop:
-    def on_step(self, log: Any, total_steps: int) -> None:
-        if log.step == 3:
-            raise _StopError
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
-
-
 def test_what_may_change_is_written_down() -> None:
     options = {option.name: decides(option) for option in fields(FinetuneOptions)}
     assert {name for name, how in options.items() if how is False} == FREE
@@ -80,8 +67,8 @@ def test_what_decides_refuses_a_resume(
 ) -> None:
     base: dict[str, Any] = {"text": "first", "label": "sign", "epochs": 2, "save_every": 2}
     base |= {"eval": tmp_path / "held_out.csv"}
-    with pytest.raises(_StopError):
-        finetune(rows, quick(**base), callbacks=[_Stop()])
+    with pytest.raises(Killed):
+        finetune(rows, quick(**base), callbacks=[At(3, kill)])
     torch.manual_seed(1)
     other = tmp_path / "encoder"
     BertModel(tiny_config(initializer_range=0.1)).save_pretrained(other)

@@ -15,34 +15,15 @@ import pytest
 
 from bertolt.commands.finetune.run import finetune
 from bertolt.tasks.predictor import Predictor
+from tests.callbacks import At, press
 
 Run = Callable[..., Any]
-
-
-class PressAt:
-    """A callback that presses Ctrl-C after a step, once or twice."""
-
-    def __init__(self, step: int, times: int = 1) -> None:
-        self.step, self.times = step, times
-
-    def on_step(self, log: Any, total_steps: int) -> None:
-        if log.step == self.step:
-            for _ in range(self.times):
-                signal.raise_signal(signal.SIGINT)
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
-
-
-def press(*_: Any, **__: Any) -> Any:
-    signal.raise_signal(signal.SIGINT)
 
 
 def test_between_steps_it_saves_what_there_is(
     reviews_csv: Path, quick: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = finetune(reviews_csv, quick(), callbacks=[PressAt(3)])
+    result = finetune(reviews_csv, quick(), callbacks=[At(3, press)])
     assert result.interrupted
     assert len(result.history.steps) == 3
     assert result.scores is None
@@ -58,7 +39,7 @@ def test_between_steps_it_saves_what_there_is(
 def test_after_the_last_step_nothing_is_measured_but_all_is_saved(
     reviews_csv: Path, quick: Any
 ) -> None:
-    result = finetune(reviews_csv, quick(), callbacks=[PressAt(8)])
+    result = finetune(reviews_csv, quick(), callbacks=[At(8, press)])
     assert len(result.history.steps) == 8
     assert result.interrupted
     assert result.scores is None
@@ -69,7 +50,7 @@ def test_a_second_one_ends_the_run_at_once_and_leaves_nothing(
     reviews_csv: Path, quick: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        finetune(reviews_csv, quick(), callbacks=[PressAt(2, times=2)])
+        finetune(reviews_csv, quick(), callbacks=[At(2, press), At(2, press)])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,7 +89,7 @@ def test_before_training_it_exits_130_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     where: str,
 ) -> None:
-    monkeypatch.setattr(where, press)
+    monkeypatch.setattr(where, lambda *_, **__: press())
     said = finetune_command(reviews_csv, "--out", tmp_path / "new" / "out")
     assert said.code == 130
     assert said.err.endswith("bertolt: interrupted\n")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.killing import Bertolt, kill_again_and_again, nursery
+from tests.killing import KILLS, Bertolt, kill_again_and_again
+from tests.killing import bertolt as bertolt
 
 RUNS = 14
 # How many steps, batches or file operations to let pass: up to about as many as there are.
@@ -21,13 +20,7 @@ PLACES = {
     "in the result": 60,
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="forks")]
-
-
-@pytest.fixture(scope="module")
-def bertolt() -> Iterator[Bertolt]:
-    with nursery(Path(__file__).with_name("nursery.py")) as run:
-        yield run
+pytestmark = KILLS
 
 
 @pytest.fixture(scope="module")

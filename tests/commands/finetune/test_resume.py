@@ -20,7 +20,7 @@ from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 from bertolt.train.last_finite_weights import LastFiniteWeights
-from bertolt.train.step import StepLog
+from tests.callbacks import At, Killed, kill, press, terminate
 from tests.disks import file_system
 
 Run = Callable[..., Any]
@@ -28,33 +28,6 @@ Run = Callable[..., Any]
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-class At:
-    """A callback that does something after a step or an evaluation."""
-
-    def __init__(self, step: int, act: Callable[[], object]) -> None:
-        self.step, self.act = step, act
-
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        if log.step == self.step:
-            self.act()
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def on_end(self, history: Any) -> None: ...
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL."""
-
-
-def kill() -> None:
-    raise Killed
-
-
-def terminate() -> None:
-    signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.fixture
@@ -316,8 +289,8 @@ def test_a_result_of_which_a_file_is_gone_is_not_complete(
 def test_a_run_that_is_not_complete_is_not_taken_for_one(
     finetune_command: Run, reviews_csv: Path, quick: Any, tmp_path: Path
 ) -> None:
-    press = At(5, lambda: signal.raise_signal(signal.SIGINT))
-    assert finetune(reviews_csv, quick(epochs=2, save_every=4), callbacks=[press]).interrupted
+    options = quick(epochs=2, save_every=4)
+    assert finetune(reviews_csv, options, callbacks=[At(5, press)]).interrupted
     words = [word for word in WORDS if word != "--resume"]
     refused = finetune_command(reviews_csv, *words)
     assert refused.code == 2
@@ -449,8 +422,7 @@ def test_a_process_that_gets_sigterm(reviews_csv: Path, tiny_folder: Path, tmp_p
 def test_ctrl_c_gives_what_there_is_and_can_be_gone_on_from(
     reviews_csv: Path, quick: Any, wanted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    press = At(5, lambda: signal.raise_signal(signal.SIGINT))
-    first = finetune(reviews_csv, quick(epochs=2, save_every=4), callbacks=[press])
+    first = finetune(reviews_csv, quick(epochs=2, save_every=4), callbacks=[At(5, press)])
     assert first.interrupted
     assert len(first.history.steps) == 5
     assert "; --resume goes on from the last" in capsys.readouterr().err
