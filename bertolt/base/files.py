@@ -17,8 +17,8 @@ from bertolt.base.errors import BertoltError, DiskFullError, UsageError
 if sys.platform != "win32":
     import fcntl
 
-# What file managers leave in a folder that somebody has opened.
-_LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What file managers leave in a folder that somebody has opened."""
 
 _UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old)")
 
@@ -233,7 +233,7 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
             place=str(path),
             fix=f"name a folder inside it: {path / 'run'}",
         )
-    names = sorted({entry.name for entry in path.iterdir()} - _LEFT_BY_THE_SYSTEM)
+    names = sorted({entry.name for entry in path.iterdir()} - LEFT_BY_THE_SYSTEM)
     foreign = [name for name in names if name not in ours]
     if names and not overwrite:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,11 @@ from bertolt.pretrain.record import pretrain_facts
 from bertolt.pretrain.setup import Run, set_up_run
 from bertolt.train.callbacks import Progress
 from bertolt.train.folder import LOG, TENSORBOARD
-from bertolt.train.job import Measured, Start, run_job
-from bertolt.train.loop import Callback, History
+from bertolt.train.job import Measured, RunResult, Start, run_job
+from bertolt.train.loop import Callback
 from bertolt.train.trainer import Trainer
 
 _LOGGING_STEPS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainResult:
-    """What a run gives back.
-
-    Attributes:
-        out: the folder it wrote.
-        history: of training; empty if the run was complete before.
-        metrics: the content of `metrics.json`; empty for a run that was stopped.
-        interrupted: Ctrl-C stopped training.
-    """
-
-    out: Path
-    history: History
-    metrics: dict[str, Any]
-    interrupted: bool
 
 
 def pretrain(
@@ -47,7 +30,7 @@ def pretrain(
     options: PretrainOptions | None = None,
     *,
     callbacks: Sequence[Callback] = (),
-) -> PretrainResult:
+) -> RunResult:
     """Train an encoder on a prepared corpus, measure it, and write it with its report.
 
     Args:
@@ -62,13 +45,7 @@ def pretrain(
     """
     options = options or PretrainOptions()
     work = _Pretraining(Path(shards), options, callbacks)
-    done = run_job(work, options, ["pretrain", str(shards)])
-    return PretrainResult(
-        out=options.out,
-        history=done.history,
-        metrics=done.metrics,
-        interrupted=done.history.interrupted,
-    )
+    return run_job(work, options, ["pretrain", str(shards)])
 
 
 class _Pretraining:

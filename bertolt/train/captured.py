@@ -19,15 +19,15 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bertolt.base.distributed import World
-from bertolt.data.batch import IGNORE_INDEX, HostCopies, PackedBatch
+from bertolt.data.batch import PackedBatch
+from bertolt.data.buckets import bucket_bounds, pad_to_bucket
 from bertolt.data.prefetch import ToHost
 from bertolt.models import fused
 from bertolt.models.customised import is_customised
@@ -37,69 +37,7 @@ from bertolt.train.gradients import gradient_norm, update_if_finite
 from bertolt.train.optim import AdamW
 
 MOST_GRAPHS = 16
-LARGE = 8192
-"""Tokens from which on filler is left out where sequences are all equally long."""
 _MEMORY = 0.45  # of the GPU, at most, that steps may take: a graph has memory of its own
-_SHARE = 8  # numbers are rounded up to a multiple of a power of two, at most this part of them, …
-_ROWS = (128, 512)  # … that is within these bounds for rows of tokens
-_SEQUENCES = (16, 64)  # … and for sequences, where no one counts them
-_LENGTHS = 64  # the longest sequence is rounded up to a multiple of it
-
-
-def pad_to_bucket(batch: PackedBatch, *, counts_sequences: bool = True) -> PackedBatch:
-    """A batch on the CPU with more filler, so that few shapes come again and again.
-
-    A large one whose sequences are all equally long loses its filler instead.
-
-    Args:
-        batch: as a collator made it.
-        counts_sequences: something is computed for each sequence; without it there may be empty
-            ones more.
-    """
-    tokens, have = batch.num_tokens, batch.input_ids.shape[0]
-    even = tokens == batch.num_sequences * batch.max_seqlen
-    if even and tokens >= LARGE and tokens % 8 == 0:
-        return _with_rows(batch, tokens, batch.cu_seqlens)
-    rows = _round_up(tokens + 1, _multiple(tokens, _ROWS))
-    starts = batch.cu_seqlens
-    if not counts_sequences:
-        count = batch.num_sequences
-        more = _round_up(count, _multiple(count, _SEQUENCES)) - count
-        starts = F.pad(starts, (0, more), value=tokens)
-    return batch if rows < have else _with_rows(batch, rows, starts)
-
-
-def _with_rows(batch: PackedBatch, rows: int, starts: Tensor) -> PackedBatch:
-    """The batch with so many rows and these starts of sequences."""
-    more, filler = rows - batch.input_ids.shape[0], int(batch.input_ids[-1])
-    labels, labelled = batch.labels, batch.labelled_rows
-    if labels is not None and labelled is not None:
-        labels = F.pad(labels, (0, more), value=IGNORE_INDEX)
-        count = _round_up(len(labelled), _multiple(len(labelled), _ROWS))
-        spare = int((labels == IGNORE_INDEX).int().argmax())
-        if labels[spare] == IGNORE_INDEX:  # which takes no part in the loss, however often
-            labelled = F.pad(labelled, (0, count - len(labelled)), value=spare)
-    return replace(
-        batch,
-        input_ids=F.pad(batch.input_ids, (0, more), value=filler),
-        token_type_ids=F.pad(batch.token_type_ids, (0, more)),
-        position_ids=F.pad(batch.position_ids, (0, more)),
-        cu_seqlens=starts,
-        labels=labels,
-        empty_sequences=len(starts) - len(batch.cu_seqlens),
-        host=HostCopies(cu_seqlens=starts, labels=labels, starts=starts, labelled_rows=labelled),
-    )
-
-
-def _multiple(number: int, bounds: tuple[int, int]) -> int:
-    """What a number is rounded up to a multiple of."""
-    least, most = bounds
-    power = (1 << (number // _SHARE).bit_length()) >> 1
-    return min(most, max(least, power))
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 @dataclass
@@ -189,20 +127,10 @@ class CapturedSteps:
         return pad_to_bucket(batch, counts_sequences=not words_alone)
 
     def bucket_bounds(self, batch: PackedBatch) -> PackedBatch:
-        """The batch with bounds for its sizes that hold for all batches of its shape.
-
-        Kernels go by them, and how many random numbers they draw.
-        """
-        rows, tokens = batch.input_ids.shape[0], batch.num_tokens
-        if rows == tokens or self._watched():
+        """The batch with bounds for its sizes that hold for all batches of its shape."""
+        if self._watched():
             return batch
-        table = self.model.config.max_tokens
-        longest = min(_round_up(batch.max_seqlen, _LENGTHS), table)
-        return replace(
-            batch,
-            max_seqlen=max(batch.max_seqlen, longest),  # too long a text is still told
-            num_tokens=min(tokens, max(0, rows - _multiple(tokens, _ROWS))),
-        )
+        return bucket_bounds(batch, positions=self.model.config.max_tokens)
 
     def _watched(self) -> bool:
         """Whether passes collect what depends on more than shapes."""
@@ -213,7 +141,7 @@ class CapturedSteps:
         """Make a step if one like it was captured, or can be now.
 
         Args:
-            batches: of the step, `bounded`.
+            batches: of the step, as `bucket_bounds` gives them.
 
         Returns:
             The loss and the norm of the gradients; nothing was updated if one of them is not

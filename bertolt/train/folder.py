@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from bertolt.base.distributed import World, note_taken
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.files import (
+    LEFT_BY_THE_SYSTEM,
     disk_errors,
     held_folder,
     no_empty_parents,
@@ -47,7 +48,6 @@ RESULT = frozenset(
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _STAGE = "result"
-_LEFT_BY_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")
 _COPIES = 3  # of the weights in a checkpoint: themselves, and two values of AdamW
 
 
@@ -205,7 +205,7 @@ class RunFolder:
     def _entries(self) -> list[Path]:
         if not self.out.is_dir():
             return []
-        return sorted(e for e in self.out.iterdir() if e.name not in _LEFT_BY_THE_SYSTEM)
+        return sorted(e for e in self.out.iterdir() if e.name not in LEFT_BY_THE_SYSTEM)
 
 
 def require_space(out: Path, parameters: int, *, checkpoints: int, beside: int) -> None:

@@ -108,21 +108,23 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a run ended.
+class RunResult:
+    """What a run gives back.
 
     Attributes:
+        out: the folder it wrote.
         history: of training; empty if the run was complete before.
         metrics: the content of `metrics.json`; empty if nothing was written.
         interrupted: Ctrl-C came, in training or while the result was saved.
     """
 
+    out: Path
     history: History
     metrics: dict[str, Any]
     interrupted: bool = False
 
 
-def run_job(work: Work, options: _Options, words: Sequence[str]) -> Outcome:
+def run_job(work: Work, options: _Options, words: Sequence[str]) -> RunResult:
     """Make a run, or what is left of it, with all that belongs around it.
 
     The result is put in place whole; then comes the report, and `complete.json` last.
@@ -149,7 +151,7 @@ def run_job(work: Work, options: _Options, words: Sequence[str]) -> Outcome:
         if start.complete is not None:
             require_same_settings(out, start.settings, settings)
             info(f"The run is complete, and nothing is left to do: its result is in {out}")
-            return Outcome(history=History(), metrics=start.complete.metrics)
+            return RunResult(out=out, history=History(), metrics=start.complete.metrics)
         if start.checkpoint is not None:
             require_same_settings(start.checkpoint, start.settings, settings)
         if world.first:
@@ -167,7 +169,7 @@ def run_job(work: Work, options: _Options, words: Sequence[str]) -> Outcome:
             history = trainer.history
             interrupted = history.interrupted or asked() == signal.SIGINT
     metrics = measured.metrics if measured else {}
-    return Outcome(history=history, metrics=metrics, interrupted=interrupted)
+    return RunResult(out=out, history=history, metrics=metrics, interrupted=interrupted)
 
 
 def _start(folder: RunFolder, store: Store, options: _Options, world: World) -> Start:

@@ -46,11 +46,6 @@ def constant(step: int, run: _Run) -> float:
     return 1.0
 
 
-def constant_with_warmup(step: int, run: _Run) -> float:
-    """The initial rate after warmup."""
-    return 1.0
-
-
 def linear(step: int, run: _Run) -> float:
     """A straight line to 0 at the last step: BERT's own schedule."""
     return max(0.0, (run.length - (step - run.warmup)) / max(1, run.length))
@@ -304,21 +299,21 @@ class GreedyLR(ReduceLROnPlateau):
                 )
 
 
-# Each shape, and what it needs beside its own options.
+# Each shape, what it needs beside its own options, and whether linear warmup comes before it: there
+# is none, or the shape has its own, where not.
 _ALL_STEPS, _WARMUP = ("num_warmup_steps", "num_training_steps"), ("num_warmup_steps",)
-_SHAPES: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
-    "linear": (linear, _ALL_STEPS),
-    "cosine": (cosine, _ALL_STEPS),
-    "cosine_with_restarts": (cosine_with_restarts, _ALL_STEPS),
-    "polynomial": (polynomial, _ALL_STEPS),
-    "constant": (constant, ()),
-    "constant_with_warmup": (constant_with_warmup, _WARMUP),
-    "inverse_sqrt": (inverse_sqrt, _WARMUP),
-    "cosine_with_min_lr": (cosine_with_min_lr, _ALL_STEPS),
-    "cosine_warmup_with_min_lr": (cosine_warmup_with_min_lr, _ALL_STEPS),
-    "warmup_stable_decay": (warmup_stable_decay, _WARMUP),
+_SHAPES: dict[str, tuple[Callable[..., float], tuple[str, ...], bool]] = {
+    "linear": (linear, _ALL_STEPS, True),
+    "cosine": (cosine, _ALL_STEPS, True),
+    "cosine_with_restarts": (cosine_with_restarts, _ALL_STEPS, True),
+    "polynomial": (polynomial, _ALL_STEPS, True),
+    "constant": (constant, (), False),
+    "constant_with_warmup": (constant, _WARMUP, True),
+    "inverse_sqrt": (inverse_sqrt, _WARMUP, True),
+    "cosine_with_min_lr": (cosine_with_min_lr, _ALL_STEPS, True),
+    "cosine_warmup_with_min_lr": (cosine_warmup_with_min_lr, _ALL_STEPS, False),
+    "warmup_stable_decay": (warmup_stable_decay, _WARMUP, False),
 }
-_WITHOUT_LINEAR_WARMUP = (constant, cosine_warmup_with_min_lr, warmup_stable_decay)
 _MEASURED: dict[str, type[ReduceLROnPlateau]] = {
     "reduce_lr_on_plateau": ReduceLROnPlateau,
     "greedy": GreedyLR,
@@ -326,10 +321,8 @@ _MEASURED: dict[str, type[ReduceLROnPlateau]] = {
 SCHEDULES: tuple[str, ...] = (*_SHAPES, *_MEASURED)
 
 
-def _factor(step: int, shape: Callable[..., float], run: _Run, options: Mapping[str, Any]) -> float:
-    """A shape, with linear warmup from 0 before it unless it has its own."""
-    if shape in _WITHOUT_LINEAR_WARMUP:
-        return shape(step, run, **options)
+def _with_warmup(shape: Callable[..., float], step: int, run: _Run, **options: Any) -> float:
+    """A shape, and a straight line from 0 to the initial rate before it."""
     # In warmup as well, where the shape refuses options that it cannot go by.
     level = shape(max(step, run.warmup), run, **options)
     return step / run.warmup if step < run.warmup else level
@@ -369,11 +362,12 @@ def get_scheduler(
             place="get_scheduler",
             fix=f"did you mean {close!r}?" if close else "choose one of these",
         )
-    shape, needs = _SHAPES[name]
+    shape, needs, warms_up = _SHAPES[name]
     steps = {"num_warmup_steps": num_warmup_steps, "num_training_steps": num_training_steps}
     _check_options(name, shape, options, {key: steps[key] for key in needs})
     run = _Run(num_warmup_steps or 0, num_training_steps, float(optimizer.defaults["lr"]))
-    return LambdaLR(optimizer, partial(_factor, shape=shape, run=run, options=options))
+    factor = partial(_with_warmup, shape) if warms_up else shape
+    return LambdaLR(optimizer, partial(factor, run=run, **options))
 
 
 def _measured(

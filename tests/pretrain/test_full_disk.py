@@ -17,7 +17,8 @@ from bertolt.base.errors import BertoltError
 from bertolt.checkpoint.store import Store, require_whole
 from bertolt.cli import main
 from bertolt.pretrain.options import PretrainOptions
-from bertolt.pretrain.run import PretrainResult, pretrain
+from bertolt.pretrain.run import pretrain
+from bertolt.train.job import RunResult
 from bertolt.train.loop import Callback
 from bertolt.train.step import StepLog
 from tests.disks import file_system
@@ -27,12 +28,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and
 
 
 @pytest.fixture
-def wanted(letters: Path, options: Make, tmp_path: Path) -> PretrainResult:
+def wanted(letters: Path, options: Make, tmp_path: Path) -> RunResult:
     """The run whose disk is large enough."""
     return pretrain(letters, options(out=tmp_path / "whole"))
 
 
-def same_result(found: PretrainResult, wanted: PretrainResult) -> bool:
+def same_result(found: RunResult, wanted: RunResult) -> bool:
     first, second = ((done.out / "model.safetensors").read_bytes() for done in (found, wanted))
     return first == second and found.metrics["eval"] == wanted.metrics["eval"]
 
@@ -61,7 +62,7 @@ def words(shards: Path, options: PretrainOptions) -> list[str]:
 def test_while_the_result_is_written(
     letters: Path,
     options: Make,
-    wanted: PretrainResult,
+    wanted: RunResult,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,
@@ -122,7 +123,7 @@ class Fill(Callback):
 def test_a_real_disk(
     letters: Path,
     options: Make,
-    wanted: PretrainResult,
+    wanted: RunResult,
     small_disk: Path,
     monkeypatch: pytest.MonkeyPatch,
     step: int,
@@ -143,7 +144,7 @@ def test_a_real_disk(
 
 
 def test_the_log_too(
-    letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch, wanted: PretrainResult
+    letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch, wanted: RunResult
 ) -> None:
     """A line that does not fit is an error with a fix, as any other write."""
     from bertolt.pretrain.log import JsonLines

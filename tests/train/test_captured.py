@@ -27,10 +27,11 @@ from bertolt import (
 from bertolt.base.distributed import ALONE
 from bertolt.base.errors import UsageError
 from bertolt.data.batch import IGNORE_INDEX
+from bertolt.data.buckets import LARGE, pad_to_bucket
 from bertolt.models import varlen
 from bertolt.models.bert import BertLayer
 from bertolt.models.precision import PrecisionChoice
-from bertolt.train.captured import LARGE, CapturedSteps, _reason, captured_steps, pad_to_bucket
+from bertolt.train.captured import CapturedSteps, _reason, captured_steps
 
 BF16 = PrecisionChoice("bf16", "for the test")
 lengths_of_a_batch = st.lists(st.integers(1, 60), min_size=1, max_size=40)

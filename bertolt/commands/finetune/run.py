@@ -33,7 +33,7 @@ from bertolt.tasks.base import is_finite
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.job import Measured, Start, run_job
+from bertolt.train.job import Measured, RunResult, Start, run_job
 from bertolt.train.last_finite_weights import LastFiniteWeights
 from bertolt.train.loop import Callback, History
 from bertolt.train.trainer import Trainer
@@ -43,22 +43,14 @@ _ODD_GAP = 256  # rows of the embedding without a token; fewer are a table round
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneResult:
+class FinetuneResult(RunResult):
     """What a run gives back.
 
     Attributes:
-        out: the folder it wrote.
         scores: of the final model on the evaluation rows; None if training was stopped.
-        history: of training.
-        metrics: the content of `metrics.json`.
-        interrupted: Ctrl-C stopped training, or came while its result was saved.
     """
 
-    out: Path
     scores: Scores | None
-    history: History
-    metrics: dict[str, Any]
-    interrupted: bool
 
 
 def finetune(
@@ -86,14 +78,8 @@ def finetune(
     """
     options = options or FinetuneOptions()
     work = _Finetuning(Path(train), options, callbacks)
-    done = run_job(work, options, ["finetune", str(train)])
-    return FinetuneResult(
-        out=options.out,
-        scores=work.final_scores,
-        history=done.history,
-        metrics=done.metrics,
-        interrupted=done.interrupted,
-    )
+    result = run_job(work, options, ["finetune", str(train)])
+    return FinetuneResult(**vars(result), scores=work.final_scores)
 
 
 class _Finetuning:

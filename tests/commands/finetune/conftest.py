@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,3 +101,36 @@ def quick(tiny_folder: Path, tmp_path: Path) -> Callable[..., FinetuneOptions]:
         return FinetuneOptions(**(values | changes))
 
     return make
+
+
+@pytest.fixture
+def process_ended_by(
+    reviews_csv: Path, tiny_folder: Path, tmp_path: Path
+) -> Callable[[signal.Signals], tuple[int, str]]:
+    """Let a run in a process of its own get a signal after its first step.
+
+    Gives its exit code, and what it said after that step.
+    """
+
+    def run(number: signal.Signals) -> tuple[int, str]:
+        words = ["finetune", reviews_csv, "--model", tiny_folder, "--out", tmp_path / "out"]
+        words += ["--epochs", "100000", "--precision", "fp32"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bertolt", *map(str, words)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("step 1/"):
+                break
+        time.sleep(0.2)
+        process.send_signal(number)
+        rest = process.communicate(timeout=120)[1]
+        assert rest, said
+        return process.returncode, rest
+
+    return run

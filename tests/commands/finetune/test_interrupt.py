@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,28 +93,11 @@ def test_before_training_it_exits_130_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_exits_130_and_its_folder_loads(
-    reviews_csv: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_the_command_exits_130_and_its_folder_loads(process_ended_by: Run, tmp_path: Path) -> None:
+    code, said = process_ended_by(signal.SIGINT)
     out = tmp_path / "out"
-    words = ["finetune", reviews_csv, "--model", tiny_folder, "--out", out, "--epochs", "100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bertolt", *map(str, words), "--precision", "fp32"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if line.startswith("step 1/"):
-            break
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, said + rest
-    assert "Traceback" not in rest
-    assert f"Saved to {out}" in rest
+    assert code == 130, said
+    assert "Traceback" not in said
+    assert f"Saved to {out}" in said
     assert list(Predictor.from_pretrained(out).predict(["the film was good"]))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -396,26 +395,12 @@ def test_sigterm_while_the_result_is_saved_waits(
 
 
 @pytest.mark.slow
-def test_a_process_that_gets_sigterm(reviews_csv: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    words = ["finetune", reviews_csv, "--model", tiny_folder, "--out", out, "--epochs", "100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bertolt", *map(str, words), "--precision", "fp32"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if line.startswith("step 1/"):
-            break
-    process.send_signal(signal.SIGTERM)
-    rest = process.communicate(timeout=120)[1]
-    assert process.returncode == 143, said + rest
-    assert "Traceback" not in rest
-    assert "is there to resume from" in rest
-    assert all(name.startswith("checkpoint-") for name in names(out))
+def test_a_process_that_gets_sigterm(process_ended_by: Run, tmp_path: Path) -> None:
+    code, said = process_ended_by(signal.SIGTERM)
+    assert code == 143, said
+    assert "Traceback" not in said
+    assert "is there to resume from" in said
+    assert all(name.startswith("checkpoint-") for name in names(tmp_path / "out"))
     assert names(tmp_path) == {"out"}
 
 
