@@ -102,13 +102,13 @@ class StatusLine:
         self._last = now
         return True
 
-    def show(self, words: str, bar: str = "") -> None:
+    def show(self, text: str, bar: str = "") -> None:
         """Put these words in place of the last ones; `bar` behind them where there is room."""
         if not self.drawn:
-            info(words)
+            info(text)
             return
         room = shutil.get_terminal_size().columns - 1
-        _voice.foot = words + bar if len(words + bar) <= room else words[:room]
+        _voice.foot = text + bar if len(text + bar) <= room else text[:room]
         _write(_ERASE + _voice.foot)
 
     def end(self, *, keep: bool = False) -> None:
@@ -146,12 +146,12 @@ def counting(what: str, total: int | None = None, unit: str = "") -> Iterator[Sh
         if not done or not line.due():
             return
         seconds = time.monotonic() - line.start
-        words = f"{what}: {done:,}{unit}"
+        text = f"{what}: {done:,}{unit}"
         if total is not None:
-            words += f" of {total:,}, {duration((total - done) * seconds / done)} left"
+            text += f" of {total:,}, {duration((total - done) * seconds / done)} left"
         elif share:
-            words += f", {duration(seconds * (1 - share) / share)} left"
-        line.show(f"{words}, {done / seconds:,.0f}{unit}/s")
+            text += f", {duration(seconds * (1 - share) / share)} left"
+        line.show(f"{text}, {done / seconds:,.0f}{unit}/s")
 
     try:
         yield show
@@ -171,7 +171,7 @@ def held_interrupts(*, terminate: bool = False) -> Iterator[Callable[[], signal.
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    asked: signal.Signals | None = None
+    received: signal.Signals | None = None
     held = [signal.SIGINT, signal.SIGTERM] if terminate else [signal.SIGINT]
     previous = {number: signal.getsignal(number) for number in held}
 
@@ -180,14 +180,14 @@ def held_interrupts(*, terminate: bool = False) -> Iterator[Callable[[], signal.
             signal.signal(number, handler)
 
     def note(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = signal.Signals(number)
+        nonlocal received
+        received = signal.Signals(number)
         release()
 
     for number in held:
         signal.signal(number, note)
     try:
-        yield lambda: asked
+        yield lambda: received
     finally:
         release()
 

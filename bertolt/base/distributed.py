@@ -86,7 +86,7 @@ class World:
         return int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0])
 
     def own_share(self, items: Sequence[T]) -> Sequence[T]:
-        """The items that are this process's; those of all processes are all items, once each."""
+        """This process's items: every item belongs to exactly one process."""
         return items[self.rank :: self.size]
 
     def deal_out(
@@ -123,11 +123,11 @@ class World:
         return list(total.tolist())
 
     def any_true(self, flag: bool) -> bool:
-        """Whether it is so on some process."""
+        """Whether the flag is true on any process."""
         return self.sum([float(flag)])[0] > 0
 
     def from_first(self, flag: bool) -> bool:
-        """What the first process says."""
+        """The flag of the first process."""
         return self.any_true(flag and self.first)
 
     def pending_signal(self, by: signal.Signals | None) -> signal.Signals | None:
@@ -148,8 +148,8 @@ class World:
         """The CPU tensors of all processes that have one, in the order of the processes."""
         if self.alone:
             return [] if tensor is None else [tensor]
-        found = (self._from(source, tensor) for source in range(self.size))
-        return [each for each in found if each is not None]
+        tensors = (self._from(source, tensor) for source in range(self.size))
+        return [each for each in tensors if each is not None]
 
     def _from(self, source: int, tensor: Tensor | None) -> Tensor | None:
         header = torch.zeros(_HEADER, dtype=torch.int64)
@@ -171,23 +171,23 @@ class World:
         if self.alone:
             return text
         own = torch.frombuffer(bytearray(text.encode() or b"\0"), dtype=torch.uint8)
-        (told,) = self.gather(own if self.first else None)
-        return bytes(told.tolist()).rstrip(b"\0").decode()
+        (received,) = self.gather(own if self.first else None)
+        return bytes(received.tolist()).rstrip(b"\0").decode()
 
-    def require_same(self, found: object, what: str) -> None:
-        """Refuse to go on where processes have found different things.
+    def require_same(self, value: object, what: str) -> None:
+        """Refuse to go on where a value differs between processes.
 
         Raises:
             UsageError: on every process.
         """
-        if self.any_true(self.broadcast_text(str(found)) != str(found)):
+        if self.any_true(self.broadcast_text(str(value)) != str(value)):
             raise UsageError(
                 f"the processes do not find the same {what}",
                 fix="give all machines the same files, and an output folder that they share",
             )
 
     def wait(self) -> None:
-        """Go on when all are here."""
+        """Wait until all processes are here."""
         self.sum([0.0])
 
     def shard(self, model: nn.Module) -> None:
@@ -222,8 +222,8 @@ class World:
 
         Args:
             model: to train.
-            unused: parameters may be left without a gradient, such as those of a head whose target
-                no batch has. To look for them takes a little of each step.
+            unused: parameters may be left without a gradient, such as a head's whose target no
+                batch has. To look for them takes a little of each step.
         """
         if self.alone or self.sharded:
             return
@@ -235,8 +235,8 @@ class World:
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The loss of a batch, through DDP where `model` was replicated."""
-        found: Tensor = self._called(model)(batch)
-        return found
+        value: Tensor = self._called(model)(batch)
+        return value
 
     @contextlib.contextmanager
     def accumulating(self, model: nn.Module, last: bool) -> Iterator[None]:
@@ -359,7 +359,7 @@ def _fresh(store: Any, rank: int, size: int) -> Any:
 
 
 def _uninformed(store: Any, name: str, size: int) -> int:
-    """How many processes do not have the name yet; on the way those that ask are told."""
+    """Answer the processes that ask for the name, and count those that do not have it yet."""
     for rank in range(1, size):
         if store.check([f"bertolt/asks/{rank}"]):
             word = store.get(f"bertolt/asks/{rank}").decode()
@@ -433,7 +433,7 @@ def _speaking(world: World) -> World:
 def _claim(world: World) -> bool:
     """Whether this process is the first of all to say why the run has to end.
 
-    An error may be everybody's, or end the others too as their partner is gone: it is told once.
+    An error may occur on every process, or end the others as their partner is gone: one reports it.
     """
     if not world.first:
         time.sleep(_PATIENCE)
@@ -457,14 +457,14 @@ def report_crash(error: Exception) -> None:
 
 
 def _is_lost_contact(error: Exception) -> bool:
-    words = str(error)
+    message = str(error)
     lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out")
-    told = isinstance(error, RuntimeError) and any(each in words for each in lost)
-    return told or isinstance(error, dist.DistError)
+    torn = isinstance(error, RuntimeError) and any(each in message for each in lost)
+    return torn or isinstance(error, dist.DistError)
 
 
 def _leave() -> None:
-    """Take leave of the others at the end; one that failed just goes, and they notice."""
+    """Leave the process group at the end; a process that failed just ends, as the others notice."""
     if dist.is_initialized() and not console.has_failed():
         # A replica in a cycle of references would keep the group and its threads until after the
         # end of the interpreter, where a thread that still has to let go of a callback aborts.

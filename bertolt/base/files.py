@@ -86,8 +86,8 @@ def unfinished(name: str) -> str | None:
 
     A run that is killed leaves such behind.
     """
-    found = _UNFINISHED.fullmatch(name)
-    return found.group(1) if found else None
+    match = _UNFINISHED.fullmatch(name)
+    return match.group(1) if match else None
 
 
 def _publish(temporary: Path, path: Path) -> None:
@@ -157,14 +157,14 @@ def held_folder(path: Path, *, fix: str, out: Path | None = None) -> Iterator[bo
     """
     out = out or path
     taken = UsageError("another run is writing to this folder", place=str(out), fix=fix)
-    made = not path.exists()
+    is_new = not path.exists()
     with disk_errors(out):
         path.mkdir(parents=True, exist_ok=True)
     with _locked(path, taken) as locked:
         try:
             yield locked
         finally:
-            if made:
+            if is_new:
                 with contextlib.suppress(OSError):  # something is in it
                     path.rmdir()
 
@@ -205,11 +205,11 @@ def _is_at(handle: int, path: Path) -> bool:
 @contextlib.contextmanager
 def no_empty_parents(path: Path) -> Iterator[None]:
     """Take away the parents that were made for `path` if it did not come to be."""
-    made = [parent for parent in path.absolute().parents if not parent.exists()]
+    new = [parent for parent in path.absolute().parents if not parent.exists()]
     try:
         yield
     finally:
-        for parent in made:
+        for parent in new:
             with contextlib.suppress(OSError):  # not there, or not empty
                 parent.rmdir()
 

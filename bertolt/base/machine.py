@@ -50,8 +50,8 @@ def keep_freed_memory() -> bool:
     """Let the process keep the memory that it frees, for the next step to take; whether it does.
 
     A step frees and takes tens of megabytes in large pieces. The C library gives each back to the
-    system, which has to clear it page by page when it is taken again: about 12,000 page faults a
-    step, 6% of the processor time of fine-tuning on a CPU. Only glibc can be told (`mallopt`).
+    system, which has to clear it page by page when it is taken again, in each step of fine-tuning
+    on a CPU. Only glibc can be told to keep it (`mallopt`).
     """
     trim_threshold, mmap_threshold = -1, -3
     try:

@@ -33,7 +33,7 @@ def host_random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set the generators to what `random_state` gave; those of a GPU only where there is one."""
+    """Set the generators to a state from `random_state`; a GPU's only where there is one."""
     spare, numpy_spare = state["spares"].tolist()
     *keys, place, has_spare = state["numpy"].tolist()
     torch.set_rng_state(state["torch"])

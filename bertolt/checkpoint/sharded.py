@@ -51,7 +51,7 @@ def save_parts(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_parts(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Fill tensors, whole ones or those of a model that is split, from the parts of a checkpoint.
+    """Fill tensors, whole or of a model that is split, from the parts of a checkpoint.
 
     Args:
         checkpoint: written by any number of processes; all processes of now call this.
@@ -132,7 +132,7 @@ def _reader(checkpoint: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says about itself."""
+    """Without the warnings of torch about its own interfaces."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -102,7 +102,7 @@ def write_state(
 
 
 def read_run_facts(checkpoint: Path) -> RunFacts:
-    """What the run had added.
+    """The facts that the run added to a checkpoint.
 
     Raises:
         CheckpointError: the folder is no checkpoint of a run.
@@ -150,7 +150,7 @@ def restore_weights(checkpoint: Path, model: Loadable) -> None:
     """Give a model the weights of a checkpoint, whichever way it was saved.
 
     Raises:
-        CheckpointError: they are those of another model.
+        CheckpointError: the weights are of another model.
     """
     if sharded.is_split_model(model) or (checkpoint / sharded.FOLDER).is_dir():
         sharded.load_model(checkpoint, model)
@@ -166,23 +166,25 @@ def _optimizer_tensors(checkpoint: Path, optimizer: torch.optim.Optimizer) -> di
 
 
 def everybodys_generators(own: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
-    """The random states of all processes: those of the first by name, of others as RANK.NAME."""
+    """The random states of all processes: of the first as NAME, of others as RANK.NAME."""
     if world.alone:
         return dict(own)
-    found: dict[str, Tensor] = {}
+    generators: dict[str, Tensor] = {}
     for name in sorted(own):
         for rank, state in enumerate(world.gather(own[name].cpu())):
-            found[f"{rank}.{name}" if rank else name] = state
-    return found
+            generators[f"{rank}.{name}" if rank else name] = state
+    return generators
 
 
-def own_generators(found: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """The random state of a process; none if there were not as many when it was saved."""
+def own_generators(generators: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """The random state of a process; empty if there were fewer processes when it was saved."""
     if not rank:
-        return {name: state for name, state in found.items() if not name[0].isdigit()}
+        return {name: state for name, state in generators.items() if not name[0].isdigit()}
     start = f"{rank}."
     return {
-        name.removeprefix(start): state for name, state in found.items() if name.startswith(start)
+        name.removeprefix(start): state
+        for name, state in generators.items()
+        if name.startswith(start)
     }
 
 
@@ -201,7 +203,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 
 
 def _taken_apart(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of an optimizer's state as NUMBER.NAME, and all the rest of it."""
+    """The tensors of an optimizer's state as NUMBER.NAME, and the rest of the state as JSON."""
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
@@ -230,7 +232,7 @@ def _plain(value: object) -> object:
 
 
 def _shaped_like(fresh: Any, value: Any) -> Any:
-    """A value that went through JSON, with the tuples, keys and tensors that a fresh one has."""
+    """A value that went through JSON, with tuples, keys and tensors restored after a fresh one."""
     if isinstance(fresh, Tensor):
         return torch.full_like(fresh, value)
     if isinstance(value, dict):

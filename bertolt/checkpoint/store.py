@@ -50,8 +50,8 @@ class Store:
         """The steps of all checkpoints, whole or not, in their order."""
         if not self.folder.is_dir():
             return []
-        found = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
-        return sorted(int(match.group(1)) for match in found if match)
+        matches = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
+        return sorted(int(match.group(1)) for match in matches if match)
 
     def write(
         self,
@@ -113,7 +113,7 @@ class Store:
         """The newest checkpoint that is whole.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no whole checkpoint.
         """
         if (found := self.last()) is None:
             raise UsageError(
@@ -127,7 +127,7 @@ class Store:
         """Refuse to mix the checkpoints of a new run with others.
 
         Raises:
-            UsageError: there are some.
+            UsageError: there are checkpoints.
         """
         if self.steps():
             raise UsageError(
@@ -183,12 +183,12 @@ def step_of(checkpoint: Path) -> int:
     Raises:
         CheckpointError: it has another name.
     """
-    found = _NAME.fullmatch(checkpoint.name)
-    if found is None:
+    match = _NAME.fullmatch(checkpoint.name)
+    if match is None:
         raise CheckpointError(
             "not the name of a checkpoint", place=str(checkpoint), fix="name a checkpoint-STEP"
         )
-    return int(found.group(1))
+    return int(match.group(1))
 
 
 def seal(folder: Path) -> None:

@@ -175,8 +175,8 @@ _LEGACY_STARTS = (b"PK\x03\x04", b"\x80")
 
 def _culprit(error: Exception) -> str:
     """What a pickle asks for; torch's own words go on to advise to run it all the same."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"it asks for {found.group(1)}" if found else "it is damaged, or holds more than tensors"
+    match = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it asks for {match.group(1)}" if match else "it is damaged, or holds more than tensors"
 
 
 def _first_line(error: Exception) -> str:

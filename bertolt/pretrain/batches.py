@@ -83,13 +83,13 @@ class Batches:
 
     def batch(self, number: int, share: float) -> PackedBatch:
         """A batch by its number, with this share of its tokens masked."""
-        epoch, place = divmod(number, self.per_epoch)
+        epoch, index = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             self._sequences = self._of_epoch(epoch)
             self._begin(epoch)
-        rows = self._order.batch(place)
+        rows = self._order.batch(index)
         ids, types, cu_seqlens = self._layout.lay_out(self._sequences, rows)
-        masked, labels = self._masks.apply(ids, share, self._seed, epoch, place)
+        masked, labels = self._masks.apply(ids, share, self._seed, epoch, index)
         following = self._sequences.labels
         return PackedBatch.from_flat(
             masked,
@@ -178,12 +178,12 @@ class _Masks:
         special = self.kinds.special[tokens]
         bits = counted_draws(3 * len(ids), *place).reshape(3, -1)
         free = len(ids) - int(special.sum())
-        wanted = min(free, max(1, round(share * free)))
-        if wanted >= _LARGE:
-            wanted = round(wanted / MASK_MULTIPLE) * MASK_MULTIPLE
+        count = min(free, max(1, round(share * free)))
+        if count >= _LARGE:
+            count = round(count / MASK_MULTIPLE) * MASK_MULTIPLE
         draws = unit(bits)
         choose = self._choose_words if self._whole_words else self._choose
-        draws[0] = np.where(choose(ids, special.numpy(), bits[0], wanted), 0.0, 1.0)
+        draws[0] = np.where(choose(ids, special.numpy(), bits[0], count), 0.0, 1.0)
         return mask_tokens(
             tokens,
             special,
@@ -194,17 +194,17 @@ class _Masks:
         )
 
     def _choose(
-        self, ids: Ints, special: NDArray[np.bool_], bits: NDArray[np.uint64], wanted: int
+        self, ids: Ints, special: NDArray[np.bool_], bits: NDArray[np.uint64], count: int
     ) -> NDArray[np.bool_]:
         """The tokens with the lowest draws."""
         chosen = np.zeros(len(ids), dtype=bool)
         order = np.where(special, np.uint64(2**64 - 1), bits)
-        if wanted:
-            chosen[np.argpartition(order, wanted - 1)[:wanted]] = True
+        if count:
+            chosen[np.argpartition(order, count - 1)[:count]] = True
         return chosen
 
     def _choose_words(
-        self, ids: Ints, special: NDArray[np.bool_], bits: NDArray[np.uint64], wanted: int
+        self, ids: Ints, special: NDArray[np.bool_], bits: NDArray[np.uint64], count: int
     ) -> NDArray[np.bool_]:
         """The words with the lowest draws, as long as they do not pass the number wanted."""
         begins = ~self.kinds.continues.numpy()[ids] | special
@@ -214,7 +214,7 @@ class _Masks:
         size = np.bincount(word)
         free = np.flatnonzero(~special[begins])
         free = free[np.argsort(bits[begins][free], kind="stable")]
-        fits = np.cumsum(size[free]) <= wanted
+        fits = np.cumsum(size[free]) <= count
         fits[:1] = True
         taken = np.zeros(len(size), dtype=bool)
         taken[free[fits]] = True

@@ -49,8 +49,8 @@ GPUS: dict[str, Gpu] = {
 def find_gpu(name: str) -> str | None:
     """The key in `GPUS` of a GPU's name, as its driver gives it ("NVIDIA H100 80GB HBM3")."""
     words = name.upper().replace("-", " ").split()
-    found = [key for key in GPUS if all(word in words for word in key.upper().split("-"))]
-    return max(found, key=len, default=None)
+    matches = [key for key in GPUS if all(word in words for word in key.upper().split("-"))]
+    return max(matches, key=len, default=None)
 
 
 def forward_flops(
@@ -117,7 +117,7 @@ class ParameterCount:
         outside: in embeddings and head.
         layer: in one layer.
         layers: how many there are.
-        products: those of the weights of matrix products, the tied table of words among them.
+        products: in the weights of matrix products, the tied table of words included.
     """
 
     outside: int
@@ -127,7 +127,7 @@ class ParameterCount:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Parameters of the whole model."""
         return self.outside + self.layers * self.layer
 
 

@@ -1,4 +1,4 @@
-"""What watches a pretraining run: its log of JSON lines, TensorBoard, and who names a plateau."""
+"""Callbacks of a pretraining run: its log of JSON lines, TensorBoard, and the plateau's caution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EVALUATIONS = 3  # that stand still before a plateau is named
 
 @dataclass(frozen=True)
 class Work:
-    """What a step computes, and what the machine could.
+    """Operations of a step, and the peak of the machine.
 
     Attributes:
         flops: operations of training for each token, by the step.
@@ -36,11 +36,11 @@ class Work:
     peak: float
 
     def rate(self, log: StepLog) -> float:
-        """Operations a second that a step reached: those that its real tokens need."""
+        """Operations a second that a step reached, counting its real tokens alone."""
         return log.tokens * self.flops(log.step) / log.seconds if log.seconds else 0.0
 
     def of_step(self, log: StepLog) -> dict[str, float]:
-        """All that is logged of a step, by name."""
+        """The logged numbers of a step, by name."""
         seconds = log.seconds or 1e-9
         rate = self.rate(log)
         return {
@@ -104,15 +104,15 @@ class JsonLines:
 
 def _lines_up_to(path: Path, step: int) -> list[str]:
     """The lines of a log that is there, up to a step; a line that a kill has torn is left out."""
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             values = parse_json(line)
         except JsonError:
             continue
         if isinstance(values, dict) and values.get("step", 0) <= step:
-            kept.append(line)
-    return kept
+            lines.append(line)
+    return lines
 
 
 class TensorBoard:
@@ -187,17 +187,17 @@ class Plateau(Callback):
         self._named = False
 
     def on_begin(self, history: History) -> None:
-        """Take in, without a word, the evaluations of the run that this one goes on with."""
+        """Take in the evaluations of the run that this one goes on with, without a message."""
         for step, metrics in history.evaluations:
             self._see(step, masked_loss(metrics))
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """See where the loss is, and say it where it stands still."""
-        if words := self._see(step, masked_loss(metrics)):
-            info(words)
+        if message := self._see(step, masked_loss(metrics)):
+            info(message)
 
     def _see(self, step: int, loss: float) -> str:
-        """Take a loss in; what is to be said then, or an empty string."""
+        """Take a loss in; returns a message for the user, or an empty string."""
         if loss < NEAR * self._entropy:
             named, self._named = self._named, False
             self.left = step if self.left is None else self.left
@@ -214,10 +214,10 @@ class Plateau(Callback):
         if patient or self._named:
             return ""
         self._named = True
-        return f"Caution: {self.words(loss)}"
+        return f"Caution: {self.describe(loss)}"
 
-    def words(self, loss: float) -> str:
-        """What there is to say of a loss that is near the entropy."""
+    def describe(self, loss: float) -> str:
+        """A message about a loss that is near the entropy."""
         since = f" since step {self.since:,}" if self.since is not None else ""
         return (
             f"The held-out loss {loss:.2f} stays near {self._entropy:.2f}{since}, the entropy of "

@@ -73,7 +73,7 @@ class HeldOut:
 
 
 def _sums(model: PreTrainedModel, batch: PackedBatch, precision: PrecisionChoice) -> Tensor:
-    """(6,) float64 on the CPU: loss, right answers and number of masked tokens; and of pairs."""
+    """(6,) float64, on the CPU: loss, right answers and count of masked tokens, then of pairs."""
     batch = batch.to(model.device, non_blocking=True)
     with torch.inference_mode(), precision.autocast(model.device):
         output: Any = model(batch)
@@ -118,6 +118,6 @@ def token_entropy(counts: NDArray[np.int64], maskable: Sequence[bool] | NDArray[
         counts: (V,) how often each token stands in the text.
         maskable: (V,) whether a token can be masked; others are never guessed.
     """
-    kept = counts[np.asarray(maskable, dtype=bool)[: len(counts)]].astype(np.float64)
-    shares = kept[kept > 0] / max(1.0, kept.sum())
+    counted = counts[np.asarray(maskable, dtype=bool)[: len(counts)]].astype(np.float64)
+    shares = counted[counted > 0] / max(1.0, counted.sum())
     return float(-(shares * np.log(shares)).sum())

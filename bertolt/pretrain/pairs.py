@@ -58,13 +58,13 @@ def pairs(text: Text, room: int, *, seed: int, epoch: int) -> Sequences:
         )
     drawn = np.random.default_rng((seed, epoch, 1))
     place, end, document = _runners(text)
-    made = []
+    rounds = []
     while len(place):
         pair, place = _next_pairs(text, room, place, end, document, drawn)
-        made.append(pair)
+        rounds.append(pair)
         going = place < end
         place, end, document = place[going], end[going], document[going]
-    table = np.concatenate(made, axis=1)
+    table = np.concatenate(rounds, axis=1)
     # Runners that start together stay together: in the order of the text, not of the rounds.
     table = table[:, np.argsort(table[0], kind="stable")]
     return Sequences(table[0:4:2], table[1:4:2].astype(np.int32), table[4].astype(np.int8))

@@ -92,8 +92,8 @@ class Memory:
 
     def all(self, *, recomputing: bool) -> float:
         """The sum, with one kind of activations or the other."""
-        kept = self.checkpointed if recomputing else self.activations
-        return self.weights + self.gradients + self.optimizer + self.gathered + kept
+        activations = self.checkpointed if recomputing else self.activations
+        return self.weights + self.gradients + self.optimizer + self.gathered + activations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Plan:
         flops_per_token, flops: operations of the matrix products.
         device, count, peak: what runs it; operations a second of each.
         efficiency: share of the peak.
-        efficiency_source: where that is from, in words.
+        efficiency_source: of that share, as a phrase.
         tokens_per_second: of all devices.
         seconds: of the whole run.
         batch_tokens, pass_tokens, passes, steps: how the tokens are cut up.
@@ -151,7 +151,7 @@ class Plan:
     corpus_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in plain values."""
+        """The plan as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -187,28 +187,31 @@ class Plan:
         lines = [f"{'a device':<22}" + "".join(f"{name:>13}" for name in columns)]
         for each in self.memory:
             state = [each.weights, each.gradients, each.optimizer, each.gathered]
-            for what, kept in (("", each.activations), (", recomputing", each.checkpointed)):
-                values = map(_gigabytes, [*state, kept, each.all(recomputing=bool(what))])
-                lines.append(f"{each.sharding + what:<22}" + "".join(f"{v:>13}" for v in values))
+            for suffix, activations in (
+                ("", each.activations),
+                (", recomputing", each.checkpointed),
+            ):
+                values = map(_gigabytes, [*state, activations, each.all(recomputing=bool(suffix))])
+                lines.append(f"{each.sharding + suffix:<22}" + "".join(f"{v:>13}" for v in values))
         return [*lines, *self._fits()]
 
     def _fits(self) -> list[str]:
         if self.device_memory is None:
             return []
         room = FITS * self.device_memory
-        words = []
+        parts = []
         for each in self.memory:
             fits = "fits with gradient checkpointing"
             if each.all(recomputing=False) <= room:
                 fits = "fits"
             elif each.all(recomputing=True) > room:
                 fits = "does not fit"
-            words.append(f"{each.sharding} {fits}")
+            parts.append(f"{each.sharding} {fits}")
         if self.fewest_shards is None:
-            words.append("no number of shards is enough at this --pass-tokens")
+            parts.append("no number of shards is enough at this --pass-tokens")
         elif self.fewest_shards > 1:
-            words.append(f"FSDP2 fits from {self.fewest_shards} shards on, recomputing")
-        return [f"of {_gigabytes(self.device_memory)} each: {'; '.join(words)}"]
+            parts.append(f"FSDP2 fits from {self.fewest_shards} shards on, recomputing")
+        return [f"of {_gigabytes(self.device_memory)} each: {'; '.join(parts)}"]
 
     def _disk(self) -> dict[str, str]:
         corpus = f"{plural(self.corpus_shards, 'shard')}, {_gigabytes(self.corpus_bytes)}"
@@ -246,18 +249,18 @@ def plan(options: PlanOptions) -> Plan:
 
 
 def _machine(config: BertConfig, options: PlanOptions) -> tuple[Device, float, str]:
-    """What runs it, the share of its peak that is reached, and how that is known."""
-    asked = None if options.gpus is None else parse_gpus(options.gpus)
-    if asked is not None and not options.measure:
+    """The machine of the run, the share of its peak that it reaches, and the share's source."""
+    named = None if options.gpus is None else parse_gpus(options.gpus)
+    if named is not None and not options.measure:
         if options.efficiency is not None:
-            return asked, options.efficiency, "as stated"
-        return asked, ASSUMED_EFFICIENCY, "assumed, not measured; --efficiency states another"
+            return named, options.efficiency, "as stated"
+        return named, ASSUMED_EFFICIENCY, "assumed, not measured; --efficiency states another"
 
     from bertolt.pretrain.rates import gpu_here, measure_training, this_device
 
-    if asked is not None and gpu_here() != asked.name:
+    if named is not None and gpu_here() != named.name:
         raise UsageError(
-            f"--measure measures this machine, which has no {asked.name}",
+            f"--measure measures this machine, which has no {named.name}",
             fix="run it on one, or state --efficiency",
         )
     here = this_device(options.precision)
@@ -270,7 +273,7 @@ def _machine(config: BertConfig, options: PlanOptions) -> tuple[Device, float, s
         masked=options.masked,
         tokens=_pass(options, here),
     )
-    device = asked or here
+    device = named or here
     share = rate * training_flops(config, options.length, options.masked) / device.peak
     return device, share, f"measured here, {rate:,.0f} tokens/s"
 
@@ -377,7 +380,7 @@ def activation_bytes(
         config: shape of the model.
         length: s.
         masked: share of the tokens whose place in the vocabulary is computed.
-        on_cpu: as said.
+        on_cpu: also count the attention matrices.
     """
     d, f, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     layer = 22.0 * d + 4.0 * f
@@ -387,38 +390,38 @@ def activation_bytes(
     return layers * layer + ends, layers * 2.0 * d + layer + ends
 
 
-def parse_tokens(words: str) -> int:
+def parse_tokens(text: str) -> int:
     """33M, 100B or 1.5T as a number.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a number of 1 or more.
     """
-    found = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?)\s*([kmbgt]?)", words.strip().lower())
-    value = 0.0 if found is None else float(re.sub("[_,]", "", found[1])) * _UNITS[found[2]]
+    match = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?)\s*([kmbgt]?)", text.strip().lower())
+    value = 0.0 if match is None else float(re.sub("[_,]", "", match[1])) * _UNITS[match[2]]
     if value < 1:
-        raise UsageError(f"--tokens is {words!r}", fix="give a number, as 33M, 100B or 1.5T")
+        raise UsageError(f"--tokens is {text!r}", fix="give a number, as 33M, 100B or 1.5T")
     return round(value)
 
 
-def parse_gpus(words: str) -> Device:
-    """64xH100 as so many of a GPU that is known.
+def parse_gpus(text: str) -> Device:
+    """A device from a text such as 64xH100.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the text names no known GPU.
     """
-    found = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(\S+)", words.strip(), flags=re.IGNORECASE)
+    match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(\S+)", text.strip(), flags=re.IGNORECASE)
     names = {name.upper(): name for name in GPUS}
-    name = None if found is None else names.get(found[2].upper())
-    if found is None or name is None or (found[1] is not None and int(found[1]) < 1):
-        close = nearest(found[2], list(GPUS)) if found else ""
+    name = None if match is None else names.get(match[2].upper())
+    if match is None or name is None or (match[1] is not None and int(match[1]) < 1):
+        close = nearest(match[2], list(GPUS)) if match else ""
         raise UsageError(
-            f"--gpus is {words!r}, and the GPUs that are known are {', '.join(GPUS)}",
+            f"--gpus is {text!r}, and the GPUs that are known are {', '.join(GPUS)}",
             fix=f"give a number and one of them, as 8x{close or 'H100'}",
         )
     gpu = GPUS[name]
     return Device(
         name=name,
-        count=int(found[1] or 1),
+        count=int(match[1] or 1),
         peak=1e12 * gpu.teraflops,
         memory=1e9 * gpu.gigabytes,
     )

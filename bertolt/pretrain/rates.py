@@ -74,13 +74,13 @@ def measure_training(
     keep_freed_memory()
     optimizer = AdamW(parameter_groups(model, 0.01), lr=1e-5)
     batch = random_batch(config, length, masked, tokens)
-    taken: list[float] = []
+    seconds: list[float] = []
     end = time.perf_counter() + SECONDS
-    while len(taken) < _WARMUP + _LEAST or time.perf_counter() < end:
+    while len(seconds) < _WARMUP + _LEAST or time.perf_counter() < end:
         start = time.perf_counter()
         train_step(model, batch, optimizer, precision=choice)
-        taken.append(time.perf_counter() - start)
-    return batch.num_tokens / statistics.median(taken[_WARMUP:])
+        seconds.append(time.perf_counter() - start)
+    return batch.num_tokens / statistics.median(seconds[_WARMUP:])
 
 
 def random_batch(

@@ -54,16 +54,16 @@ def pretrain_facts(
         "data": _corpus(run),
         "training": _training(run, history, metrics["train"]),
     }
-    found: dict[str, Any] = plain(facts | explain(facts, stuck(run, history, plateau)))
-    return found
+    values: dict[str, Any] = plain(facts | explain(facts, stuck(run, history, plateau)))
+    return values
 
 
 def stuck(run: Run, history: History, plateau: Plateau) -> str:
-    """What to say of a run whose last held-out loss is that of single tokens; else nothing."""
+    """A message for a run whose last held-out loss is near the entropy of single tokens, or ""."""
     if not history.evaluations:
         return ""
     loss = masked_loss(history.evaluations[-1][1])
-    return plateau.words(loss) if loss >= NEAR * run.entropy else ""
+    return plateau.describe(loss) if loss >= NEAR * run.entropy else ""
 
 
 def _corpus(run: Run) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def explain(facts: dict[str, Any], stuck: str = "") -> dict[str, Any]:
 
     Args:
         facts: those that every run has.
-        stuck: why the loss has to be called that of single tokens, or an empty string.
+        stuck: a message where the loss is near the entropy of single tokens, or an empty string.
     """
     corpus, training = facts["data"], facts["training"]
     cautions = [("The loss is that of single tokens", stuck)] if stuck else []
@@ -129,12 +129,12 @@ def explain(facts: dict[str, Any], stuck: str = "") -> dict[str, Any]:
 def _headline(points: list[dict[str, Any]], entropy: float) -> dict[str, Any]:
     last = points[-1]["metrics"] if points else {}
     loss = last.get("masked_loss", last.get("loss"))
-    words = "no text was held out"
+    sentence = "no text was held out"
     if is_number(loss):
-        words = f"{percent(last['masked_accuracy'])} of the masked tokens guessed right"
+        sentence = f"{percent(last['masked_accuracy'])} of the masked tokens guessed right"
         if "next_sentence_accuracy" in last:
-            words += f", and {percent(last['next_sentence_accuracy'])} of the pairs"
-        words += f". Knowing how frequent tokens are, and no more, gives {number(entropy)}."
+            sentence += f", and {percent(last['next_sentence_accuracy'])} of the pairs"
+        sentence += f". Knowing how frequent tokens are, and no more, gives {number(entropy)}."
     return {
         "name": "Held-out loss",
         "value": loss,
@@ -143,7 +143,7 @@ def _headline(points: list[dict[str, Any]], entropy: float) -> dict[str, Any]:
         "format": "number",
         "scale": None,
         "greater_is_better": False,
-        "sentence": words,
+        "sentence": sentence,
         "baseline": {"name": "single tokens", "value": entropy},
     }
 
@@ -203,13 +203,13 @@ def _block(corpus: dict[str, Any]) -> dict[str, Any]:
 
 
 def _corpus_facts(corpus: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the page says of the corpus: a name, the words, and a note."""
+    """The rows about the corpus on the page: name, value and note."""
     limit, measured = (plural(corpus[name], "token") for name in ("max_length", "measured_tokens"))
     documents, held_out = (
         plural(corpus[name], "document") for name in ("documents", "held_out_documents")
     )
     sentences = plural(corpus["sentences"], "sentence")
-    words = {
+    items = {
         "Folder": (corpus["folder"], corpus["fingerprint"][:12]),
         "Objective": (corpus["objective"], f"sequences of up to {limit}"),
         "Trained on": (plural(corpus["tokens"], "token"), f"{documents} · {sentences}"),
@@ -224,8 +224,8 @@ def _corpus_facts(corpus: dict[str, Any]) -> list[dict[str, Any]]:
     }
     if corpus["left_out"]:
         left = plural(corpus["left_out"], "pair")
-        words["Left out"] = (left, "for which the last epoch had no room")
-    return [{"name": name, "value": value, "note": note} for name, (value, note) in words.items()]
+        items["Left out"] = (left, "for which the last epoch had no room")
+    return [{"name": name, "value": value, "note": note} for name, (value, note) in items.items()]
 
 
 def _sources(sources: list[dict[str, Any]]) -> dict[str, Any]:

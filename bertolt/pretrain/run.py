@@ -1,4 +1,4 @@
-"""One run of pretraining: what `train/job.py` leaves to the command."""
+"""One run of pretraining: the part that `train/job.py` leaves to the command."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class _Pretraining:
         """Nothing: the tokenizer comes with the model."""
 
     def arguments(self) -> dict[str, Any]:
-        """Every argument with the value that was used, whether it was given or found."""
+        """Every argument with the value that was used, from the user or resolved."""
         run, args = self.run, self.run.trainer.args
         return {
             "shards": run.shards,
@@ -197,8 +197,8 @@ def _say_rates(metrics: dict[str, Any]) -> None:
         f"{percent(train['peak_share'], 0)} of the machine's matrix products"
     )
     for name, value in (metrics["eval"] or {}).items():
-        words = name.removeprefix("eval_").replace("_", " ")
+        title = name.removeprefix("eval_").replace("_", " ")
         shown = percent(value) if name.endswith("accuracy") else f"{value:.4f}"
         if name == "eval_next_sentence_accuracy":
             shown += f", against {percent(metrics['pairs_baseline'])} for the same answer always"
-        info(f"Held-out {words}: {shown}")
+        info(f"Held-out {title}: {shown}")

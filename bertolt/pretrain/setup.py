@@ -1,4 +1,4 @@
-"""From a corpus and options to all that a run works with, and what the user is told about it."""
+"""From a corpus and options to the parts of a run, with a description for the user."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class CorpusBatches:
             share = self.masks.at(number)
             dealt = self.world.deal_out(self.steps.numbers(number), evenly=True)
             yield [
-                replace(self.data.batch(place, share), is_placeholder=not own)
-                for place, own in dealt
+                replace(self.data.batch(index, share), is_placeholder=not own)
+                for index, own in dealt
             ]
 
     def describe(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class CorpusBatches:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run works with, once everything is read.
+    """The parts of a run, once everything is read.
 
     Attributes:
         shards: the folder of the corpus.
@@ -154,7 +154,7 @@ class Run:
 
 @dataclass(frozen=True)
 class _Beside:
-    """What makes a saved model one to start from: a tokenizer, and the dropout of its shape."""
+    """Writes beside a saved model what fine-tuning starts from: tokenizer and usual dropout."""
 
     tokenizer: BertTokenizer
     dropout: dict[str, float]
@@ -242,7 +242,7 @@ def _batches(
     objective: Objective,
     max_length: int,
 ) -> CorpusBatches:
-    """What the run trains on, and for how long."""
+    """The batches of the run, and its number of steps."""
     world = join()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, steps = _passes(options, max_length, device, world)
@@ -285,7 +285,7 @@ def _settings(options: PretrainOptions, args: TrainingArguments) -> dict[str, An
 def _model(
     options: PretrainOptions, tokenizer: BertTokenizer, objective: Objective, max_length: int
 ) -> tuple[LanguageModel, str, dict[str, float]]:
-    """The model, where it is from, and the dropout that its saved config is to have."""
+    """The model, its source, and the dropout of its saved config."""
     kind = BertForMaskedLM if objective == "mlm" else BertForPreTraining
     if options.model is None:
         source = options.config or "small"
@@ -318,7 +318,7 @@ def _model(
 
 
 def _require_same_tokens(folder: Path, tokenizer: BertTokenizer) -> None:
-    """Refuse a model whose ids mean other tokens than those of the corpus.
+    """Refuse a model whose ids mean other tokens than in the corpus.
 
     Raises:
         UsageError: its tokenizer has another vocabulary.
@@ -377,9 +377,9 @@ def _passes(
 
 
 def _even_rows(batch_tokens: int, most: int, least: int) -> int:
-    """Rows of which a whole number makes a batch: `most` or a little less, but `least` in any case.
+    """The largest divisor of the batch from `most` down to half of it, and not below `least`.
 
-    Where there are none, `most`, which the caller refuses.
+    Where there is no such divisor, `most`, which the caller refuses.
     """
     most = max(most, least)
     few = max(least, most // 2)

@@ -78,7 +78,7 @@ class Text:
 
     @property
     def num_tokens(self) -> int:
-        """All of them."""
+        """Tokens of all shards."""
         return int(self.pieces[-1])
 
     def count_tokens(self, vocab_size: int) -> Ints:
@@ -210,7 +210,7 @@ class Epoch:
 
     @property
     def num_sequences(self) -> int:
-        """Those that are not left out."""
+        """Sequences that are not left out."""
         return int(self._cuts[-1])
 
     def batch(self, number: int) -> Ints:
@@ -264,6 +264,6 @@ class Epoch:
                 choice[place] for place in np.divmod(off.argmin(axis=0), len(choice))
             )
             for table in (dealt, sizes):
-                kept = table[of_high, high].copy()
+                swapped = table[of_high, high].copy()
                 table[of_high, high] = table[of_low, low]
-                table[of_low, low] = kept
+                table[of_low, low] = swapped

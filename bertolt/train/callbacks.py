@@ -34,16 +34,16 @@ class Progress:
         may = end or self._line.drawn or log.step % self._logging_steps == 0
         if may and self._line.due(force=end):
             start = "training" if self._line.drawn else "step"
-            words = f"{start} {log.step}/{total_steps}  {self._describe(log, total_steps)}"
+            text = f"{start} {log.step}/{total_steps}  {self._describe(log, total_steps)}"
             done = "#" * round(_BAR * log.step / total_steps)
-            self._line.show(words, f"  [{done:.<{_BAR}}]")
+            self._line.show(text, f"  [{done:.<{_BAR}}]")
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """Show the numbers of an evaluation on a line of their own."""
-        words = "  ".join(
+        text = "  ".join(
             f"{name.removeprefix('eval_')} {value:.4f}" for name, value in metrics.items()
         )
-        info(f"evaluated at step {step}:  {words}")
+        info(f"evaluated at step {step}:  {text}")
 
     def on_end(self, history: History) -> None:
         """Leave the bar where it stopped."""

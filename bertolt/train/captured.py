@@ -48,32 +48,32 @@ class _Step:
         learn: the passes forward and backward, to replay.
         update: the update, to replay while the host goes on.
         batch: whose tensors are read.
-        found: (2,) float64, the loss and the norm of the gradients, that are written.
-        kept: other tensors that the one leaves for the other.
+        checked: (2,) float64, the loss and the norm of the gradients, that are written.
+        norm: of the gradients, which `learn` leaves for `update`.
     """
 
     learn: torch.cuda.CUDAGraph
     update: torch.cuda.CUDAGraph
     batch: PackedBatch
-    found: Tensor
-    kept: list[Tensor]
+    checked: Tensor
+    norm: Tensor
 
     def replay(self, batch: PackedBatch) -> tuple[float, float]:
         """Make the step with a batch of the same shape: its loss and the norm of its gradients."""
         for ours, theirs in zip(_tensors(self.batch), _tensors(batch), strict=True):
             ours.copy_(theirs, non_blocking=True)
         self.learn.replay()
-        reading = ToHost(self.found)
+        reading = ToHost(self.checked)
         self.update.replay()
         loss, norm = reading.wait()[0].tolist()
         return loss, norm
 
 
 def _tensors(batch: PackedBatch) -> list[Tensor]:
-    found = [getattr(batch, each.name) for each in fields(batch)]
+    values = [getattr(batch, each.name) for each in fields(batch)]
     if batch.host is not None:
-        found.append(batch.host.labelled_rows)
-    return [each for each in found if isinstance(each, Tensor)]
+        values.append(batch.host.labelled_rows)
+    return [each for each in values if isinstance(each, Tensor)]
 
 
 @dataclass
@@ -106,7 +106,7 @@ class CapturedSteps:
         self._pool: Any = None
         groups = self.optimizer.param_groups
         self._rates = [torch.zeros((), device=self.model.device) for _ in groups]
-        # Read once: to walk through them takes a millisecond, in which the GPU would wait.
+        # Read once: the GPU would wait while the host walks through all modules.
         self._modules = modules = list(self.model.modules())
         self._children = [module._modules for module in modules if module._modules]
         self._weights = [module._parameters for module in modules if module._parameters]
@@ -118,11 +118,11 @@ class CapturedSteps:
     def belongs_to(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, max_grad_norm: float
     ) -> bool:
-        """Whether it makes the steps of these."""
+        """Whether it was made for this model, optimizer and norm."""
         return (self.model, self.optimizer, self.max_grad_norm) == (model, optimizer, max_grad_norm)
 
     def pad_to_bucket(self, batch: PackedBatch) -> PackedBatch:
-        """A batch as a collator made it, in a shape that will come again."""
+        """A collator's batch with more filler, in a shape that will come again."""
         words_alone = self.model.labels_per_token and len(self.model.targets) == 1
         return pad_to_bucket(batch, counts_sequences=not words_alone)
 
@@ -133,7 +133,7 @@ class CapturedSteps:
         return bucket_bounds(batch, positions=self.model.config.max_tokens)
 
     def _watched(self) -> bool:
-        """Whether passes collect what depends on more than shapes."""
+        """Whether passes collect attention maps or hidden states, which take more than shapes."""
         config = self.model.config
         return config.output_attentions or config.output_hidden_states
 
@@ -182,7 +182,7 @@ class CapturedSteps:
         return self._steps.get(shape)
 
     def _plain(self) -> bool:
-        """Whether a step does nothing that a replay would leave out."""
+        """Whether a step runs no hook or other code that a replay would leave out."""
         optimizer = self.optimizer
         return not (
             not self._known
@@ -199,7 +199,7 @@ class CapturedSteps:
         return (p for owned in self._weights for p in owned.values() if p is not None)
 
     def _fixed(self) -> Any:
-        """All that a graph takes in of the model and its optimizer."""
+        """Everything of the model and its optimizer that a graph keeps as it is."""
         state = self.optimizer.state
         return (
             [(p.data_ptr(), p.requires_grad) for p in self._each_weight()],
@@ -215,7 +215,7 @@ class CapturedSteps:
         )
 
     def _capture(self, batch: PackedBatch) -> _Step:
-        """Take down what a step does; nothing is computed yet."""
+        """Record a step as graphs; nothing is computed yet."""
         device = self.model.device
         used, there = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
         if used > _MEMORY * there:
@@ -234,19 +234,19 @@ class CapturedSteps:
                         loss = self.model(inside).loss
                     loss.backward()
                     norm = gradient_norm(self._parameters)
-                    found = torch.stack([loss.detach().double(), norm.double()])
+                    checked = torch.stack([loss.detach().double(), norm.double()])
                 del loss
                 with self._into(update):
                     limit = self.max_grad_norm
-                    update_if_finite(self.optimizer, self._parameters, found, norm, limit)
+                    update_if_finite(self.optimizer, self._parameters, checked, norm, limit)
                     self.model.zero_grad(set_to_none=True)
         finally:
             self.model.zero_grad(set_to_none=True)
-        return _Step(learn, update, inside, found, [norm])
+        return _Step(learn, update, inside, checked, norm)
 
     @contextlib.contextmanager
     def _into(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        """Inside, what this thread starts on the GPU is taken down and not done."""
+        """Inside, what this thread starts on the GPU is recorded and not run."""
         with (
             torch.cuda.stream(torch.cuda.current_stream()),  # back to it, whatever a capture leaves
             # The thread that makes batches goes on pinning memory meanwhile.
@@ -271,11 +271,11 @@ class CapturedSteps:
 
 
 _KNOWN = ("bertolt.", "torch.nn.")
-"""Whose modules go by shapes alone. What others do, a graph may not be able to take down."""
+"""Packages whose modules go by shapes alone; a graph may not be able to record others."""
 _TAKEN_IN = {"p", "dropout_p", "next_sentence_weight"}
-"""Numbers of modules that kernels are given."""
+"""Numbers of modules that a graph keeps, since kernels get them as arguments."""
 _SETTINGS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "fused")
-"""Those of a group of the optimizer; its learning rate is read at each replay."""
+"""Optimizer settings that a graph keeps; the learning rate is read at each replay."""
 
 
 def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
@@ -295,7 +295,7 @@ def _address(state: Mapping[str, Any] | None) -> int | None:
 
 
 def _reason(error: BaseException, handled: BaseException | None = None) -> str:
-    """What went wrong first, in one line: to end a capture that has failed fails once more.
+    """The first error, in one line: ending a capture that has failed raises another.
 
     Args:
         error: the last one.
@@ -308,7 +308,7 @@ def _reason(error: BaseException, handled: BaseException | None = None) -> str:
 
 
 def _shape(batch: PackedBatch) -> tuple[Any, ...]:
-    """What two batches have to have in common to go through the same kernels."""
+    """The sizes that two batches must share to go through the same kernels."""
     tensors = [(tuple(each.shape), each.dtype) for each in _tensors(batch)]
     return batch.max_seqlen, batch.num_tokens, batch.num_choices, *tensors
 
@@ -320,7 +320,7 @@ def captured_steps(
     max_grad_norm: float,
     world: World,
 ) -> CapturedSteps | None:
-    """What makes the steps of a run on a GPU by replaying them; None where that is not possible.
+    """The `CapturedSteps` of a run on a GPU; None where steps cannot be replayed.
 
     It takes heads whose passes go by shapes alone, flash attention (groups are laid out on the
     host), Bertolt's fused AdamW, and one process.

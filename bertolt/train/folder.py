@@ -109,10 +109,10 @@ class RunFolder:
             problem, fix = "there is a file of this name", "choose another --out"
             raise UsageError(problem, place=str(self.out), fix=fix)
         entries = self._entries()
-        found = [entry.name for entry in entries if not _is_left_over(entry)]
-        if not found or (self.resume and self._has_run(found)):
+        names = [entry.name for entry in entries if not _is_left_over(entry)]
+        if not names or (self.resume and self._has_run(names)):
             return
-        foreign = [name for name in found if not _is_ours(name)]
+        foreign = [name for name in names if not _is_ours(name)]
         problem, fix = "the folder is not empty", "choose another --out"
         if self.overwrite and not foreign:
             return
@@ -123,10 +123,10 @@ class RunFolder:
         elif self.resume:
             problem += ", and holds no run to go on with"
             fix += "" if foreign else ", or replace what is there: --overwrite"
-        elif COMPLETE not in found and any(map(_CHECKPOINT.fullmatch, found)):
+        elif COMPLETE not in names and any(map(_CHECKPOINT.fullmatch, names)):
             problem = "there are checkpoints of a run that did not come to its end"
             fix = "--resume goes on from them, --overwrite begins anew"
-        elif self._has_run(found):
+        elif self._has_run(names):
             fix = "go on with what is there: --resume; or replace it: --overwrite"
         elif not foreign:
             fix += ", or --overwrite"

@@ -48,18 +48,22 @@ def can_hold_back(optimizer: torch.optim.Optimizer, device: torch.device) -> boo
 
 
 def update_if_finite(
-    optimizer: AdamW, parameters: Sequence[nn.Parameter], found: Tensor, norm: Tensor, limit: float
+    optimizer: AdamW,
+    parameters: Sequence[nn.Parameter],
+    checked: Tensor,
+    norm: Tensor,
+    limit: float,
 ) -> None:
     """One update, which the GPU itself leaves out if one of the numbers is not finite.
 
     Args:
         optimizer: for which `can_hold_back` is true.
         parameters: its own.
-        found: (2,), the loss and the norm of the gradients.
+        checked: (2,), the loss and the norm of the gradients.
         norm: of the gradients.
         limit: they are scaled down to it, unless it is 0.
     """
-    optimizer.found_inf = (~found.isfinite().all()).float()
+    optimizer.found_inf = (~checked.isfinite().all()).float()
     try:
         clip_and_step(optimizer, parameters, norm, limit)
     finally:
@@ -70,8 +74,8 @@ def update_if_finite(
 def sparse_word_gradient(table: nn.Embedding, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """On a CPU, let the gradient of the word embedding hold the rows of the batch alone.
 
-    The table is most of a small model, and a batch has a fiftieth of its words: clearing and
-    reading the rest took 5% of a step. Only Bertolt's AdamW takes such a gradient. A table that is
+    The table is most of a small model, and a batch has few of its words: clearing and reading the
+    rest would take time in each step. Only Bertolt's AdamW takes such a gradient. A table that is
     a decoder's too has a gradient for every row.
 
     Args:

@@ -64,12 +64,12 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a run has come to.
+    """The result of a run.
 
     Attributes:
         metrics: the content of `metrics.json`.
-        complete: it came to its end, so that nothing is left to do.
-        failure: why it did not, raised when all is saved.
+        complete: the run came to its end, so nothing is left to do.
+        failure: why it did not; raised after everything is saved.
     """
 
     metrics: dict[str, Any]
@@ -78,7 +78,7 @@ class Measured:
 
 
 class Work(Protocol):
-    """What is a command's own, called in this order.
+    """The part of a run that is particular to a command; methods are called in this order.
 
     Attributes:
         keeps_checkpoints: whether they stay when the run is complete.
@@ -89,22 +89,22 @@ class Work(Protocol):
     room: int
 
     def set_up(self, start: Start) -> Trainer:
-        """Read everything, tell the user, and give what trains it, with the store of `start`."""
+        """Read everything, tell the user, and return the Trainer, with the store of `start`."""
 
     def measure(self) -> Measured | None:
-        """Measure what the Trainer has come to; None: there is no result to write."""
+        """Measure the trained model; None: there is no result to write."""
 
     def write(self, folder: Path) -> None:
-        """Write what is to be beside the model; the first process calls it, as all that follow."""
+        """Write files beside the model; only the first process calls this and the methods below."""
 
     def arguments(self) -> dict[str, Any]:
-        """Every argument with the value that was used, whether it was given or found."""
+        """Every argument with the value that was used, from the user or resolved."""
 
     def facts(self, command: str, started: float) -> dict[str, Any]:
         """What `run.json` holds, and the report is drawn from."""
 
     def describe_next_step(self) -> None:
-        """Say what can be done with the result."""
+        """Tell the user what can be done with the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +124,15 @@ class RunResult:
     interrupted: bool = False
 
 
-def run_job(work: Work, options: _Options, words: Sequence[str]) -> RunResult:
-    """Make a run, or what is left of it, with all that belongs around it.
+def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResult:
+    """Make a run, or the rest of one: its folder, training, result, report and `complete.json`.
 
     The result is put in place whole; then comes the report, and `complete.json` last.
 
     Args:
         work: of a command.
         options: its settings, a dataclass.
-        words: of its command line, without the options.
+        positional: of its command line, without the options.
 
     Raises:
         BertoltError: something cannot be used, and nothing was touched then; or the disk is full.
@@ -161,19 +161,19 @@ def run_job(work: Work, options: _Options, words: Sequence[str]) -> RunResult:
         world.wait()
         _train(trainer, start.checkpoint)
         # A signal from here on would lose what was trained: it waits until that is in place.
-        with held_interrupts(terminate=True) as asked:
+        with held_interrupts(terminate=True) as signal_asked:
             measured = work.measure()
             if measured is not None:
-                command = command_line(words, options)
+                command = command_line(positional, options)
                 _write(work, trainer, folder, measured, lambda: work.facts(command, started))
             history = trainer.history
-            interrupted = history.interrupted or asked() == signal.SIGINT
+            interrupted = history.interrupted or signal_asked() == signal.SIGINT
     metrics = measured.metrics if measured else {}
     return RunResult(out=out, history=history, metrics=metrics, interrupted=interrupted)
 
 
 def _start(folder: RunFolder, store: Store, options: _Options, world: World) -> Start:
-    """What is there to go on with; only with --overwrite is a complete result written anew."""
+    """What the folder holds to go on with; --overwrite leaves a complete result out."""
     complete, checkpoint, settings = None, None, dict[str, Any]()
     if folder.resume and not folder.overwrite:
         complete = folder.read_complete_run(world)
@@ -266,14 +266,14 @@ def _resumable(store: Store) -> Iterator[None]:
         raise DiskFullError(error.problem, place=error.place, fix=fix) from error
 
 
-def command_line(words: Sequence[str], options: Any) -> str:
+def command_line(positional: Sequence[str], options: Any) -> str:
     """A command line that repeats a run.
 
     Args:
-        words: without its options.
+        positional: without its options.
         options: a dataclass; those with another value than their default are named.
     """
-    argv = ["bertolt", *words]
+    argv = ["bertolt", *positional]
     for option in fields(options):
         value = getattr(options, option.name)
         if value != option.default and option.name != "resume":

@@ -1,4 +1,4 @@
-"""Weights to go back to when those of a run that diverged are of no use."""
+"""Weights to go back to when a run has diverged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LastFiniteWeights(Callback):
     """A callback that keeps a copy of the weights at the start and at each finite evaluation.
 
     Training stops before the update that a loss of NaN would spoil, but the update before it may
-    have led there: then the weights that it left are whole numbers and of no use.
+    have led there: then the weights that it left are finite and of no use.
 
     Attributes:
         step: after which the copy was taken.

@@ -53,8 +53,8 @@ class EvaluatedBatch:
     Attributes:
         rows: (B,) row numbers in the data set.
         batch: they were made into, on the CPU.
-        logits: what the model's `logits_of` takes from its output, fp32, on the CPU.
-        labels: what its `labels_for` compares them with, or None.
+        logits: from the model's `logits_of`, fp32, on the CPU.
+        labels: from its `labels_for`, to compare them with, or None.
         loss_sums: sum of each term of the loss, by the name of its target; none without labels.
         counts: labels that took part in each.
     """
@@ -79,22 +79,22 @@ class RunningLoss:
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, found: EvaluatedBatch) -> None:
-        """Take one more batch in."""
-        for name, total in found.loss_sums.items():
+    def add(self, batch: EvaluatedBatch) -> None:
+        """Add the terms of one more batch."""
+        for name, total in batch.loss_sums.items():
             self.totals[name] += total
-            self.counts[name] += found.counts[name]
+            self.counts[name] += batch.counts[name]
 
     def summed(self, names: Iterable[str], world: World) -> RunningLoss:
-        """That of all processes together, of the targets in `names`."""
+        """The loss summed over all processes, for the targets in `names`."""
         ordered = sorted(names)
         totals = world.sum([self.totals[name] for name in ordered])
         counts = world.sum([self.counts[name] for name in ordered])
-        found = RunningLoss()
+        total_loss = RunningLoss()
         for name, total, count in zip(ordered, totals, counts, strict=True):
             if count:
-                found.totals[name], found.counts[name] = total, int(count)
-        return found
+                total_loss.totals[name], total_loss.counts[name] = total, int(count)
+        return total_loss
 
     def mean(self) -> float | None:
         """The sum of the terms' means; None without a label."""
@@ -144,12 +144,12 @@ def predict_batches(
         for numbers, own, batch in batches:
             with torch.inference_mode(), precision.autocast(device):
                 output = frozen(batch.to(device, non_blocking=True))
-                found = _Answered(model, numbers, batch, output) if own else None
+                answered = _Answered(model, numbers, batch, output) if own else None
             if uses_background(device):
                 # A GPU answers the next batch while this one is read.
-                found, waiting = waiting, found
-            if found is not None:
-                yield found.read(model)
+                answered, waiting = waiting, answered
+            if answered is not None:
+                yield answered.read(model)
         if waiting is not None:
             yield waiting.read(model)
 
@@ -167,7 +167,7 @@ def _collated(
     device: torch.device,
     world: World,
 ) -> Iterator[Iterator[_Dealt]]:
-    """All rows in batches; for a GPU made while it works on those before, in pinned memory."""
+    """All rows in batches; for a GPU they are made ahead in the background, in pinned memory."""
 
     def make(dealt: tuple[NDArray[np.int64], bool]) -> _Dealt:
         numbers, own = dealt
@@ -183,7 +183,7 @@ def _collated(
 
 
 class _Answered:
-    """What a model has answered to a batch, on its way to the host."""
+    """The answers of a model to one batch, on their way to the host."""
 
     def __init__(
         self, model: PreTrainedModel, numbers: NDArray[np.int64], batch: PackedBatch, output: Any
@@ -198,7 +198,7 @@ class _Answered:
         )
 
     def read(self, model: PreTrainedModel) -> EvaluatedBatch:
-        """All of it, once it is there."""
+        """The results, once they have arrived on the host."""
         logits, *numbers = self._sent.wait()
         if logits.is_pinned():
             logits = logits.clone()  # it may be kept, and pinned memory is for what is on its way
@@ -232,7 +232,7 @@ class History:
     failure: TrainingError | None = None
 
     def note(self, asked: signal.Signals | None) -> None:
-        """Take down by which signal the run was asked to end, if it was."""
+        """Record which signal asked the run to end, if one did."""
         self.interrupted = asked == signal.SIGINT
         self.terminated = asked == signal.SIGTERM
 
@@ -314,13 +314,13 @@ def fit(
     A first Ctrl-C ends the run after the step under way, with whole weights; a second one at once.
     With a saver the same holds for SIGTERM, which does not wait for the end of an evaluation: that
     is made again by the run that goes on. A loss that is not finite ends it before the step that
-    it would have spoiled. All are told by the returned history. The seconds of a step include
-    making its batches.
+    it would have spoiled. The returned history tells how the run ended. The seconds of a step
+    include making its batches.
 
     Args:
         batches: of each step that is still to be made.
         saver: called after each step and its evaluation.
-        history: of a run to go on with, whose parts are those of its last step.
+        history: of a run to go on with; model, optimizer and scheduler are as after its last step.
         callbacks: called on the first process alone, unless they have `every_process = True`.
         world: the processes that train together; see `train_step`.
     """
@@ -361,11 +361,11 @@ def fit(
             asked = world.pending_signal(stop_asked())
             due = step > 0 and evaluate_at(step) and not history.evaluated(step)
             if evaluate is not None and due and not asked:
-                found = _unless_stopped(evaluate, stop_asked, device)
-                if found is not None:
-                    history.evaluations.append((step, found))
+                metrics = _unless_stopped(evaluate, stop_asked, device)
+                if metrics is not None:
+                    history.evaluations.append((step, metrics))
                     for callback in callbacks:
-                        callback.on_evaluate(step, found)
+                        callback.on_evaluate(step, metrics)
                 asked = world.pending_signal(stop_asked())
             history.note(asked)
             if saver is not None and step > begun and saver.due(history):
@@ -380,7 +380,7 @@ def _unless_stopped(
     asked: Callable[[], signal.Signals | None],
     device: torch.device,
 ) -> dict[str, float] | None:
-    """What an evaluation finds; None if SIGTERM stopped it, and then it has drawn no numbers."""
+    """The metrics of an evaluation; None if SIGTERM stopped it, with the random state as before."""
     before = random_state(device)
     try:
         with stoppable(asked):
@@ -393,7 +393,7 @@ def _unless_stopped(
 def _generators(
     noted: RandomStateLog[Sequence[PackedBatch]] | None, number: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """The random state to go on with after step `number`, whatever was made ahead of it."""
+    """The random state after step `number`, without the draws of batches made ahead."""
     state = random_state(device)
     return state if noted is None else state | noted.after(number)
 

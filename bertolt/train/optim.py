@@ -118,7 +118,7 @@ class AdamW(torch.optim.AdamW):
         self.grad_scale, self.found_inf, self._rows = None, None, {}
 
     def step(self, closure: Any = None) -> Any:
-        """Update the parameters, as torch's `AdamW.step` does; what `closure` gives, if given."""
+        """Update the parameters as torch's `AdamW.step` does; returns what `closure` returns."""
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             return _STEP(self, closure)
 
@@ -144,9 +144,9 @@ class AdamW(torch.optim.AdamW):
 
     @contextlib.contextmanager
     def dense_gradients(self) -> Iterator[None]:
-        """Inside, sparse gradients are the dense ones that they stand for.
+        """Inside, sparse gradients are dense ones.
 
-        They are put among zeros, which are kept: only the rows are cleared again.
+        Their rows are written into a table of zeros that is kept: only these rows are cleared.
         """
         sparse = {
             parameter: parameter.grad.coalesce()

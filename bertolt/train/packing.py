@@ -41,15 +41,15 @@ def packing(
         return packing
 
     def collate(rows: list[Any]) -> PackedBatch:
-        made = collator(rows)
-        if isinstance(made, PackedBatch):
-            return made
-        if not isinstance(made, Mapping):
+        batch = collator(rows)
+        if isinstance(batch, PackedBatch):
+            return batch
+        if not isinstance(batch, Mapping):
             raise DataError(
-                f"data_collator gave a {type(made).__name__}",
+                f"data_collator gave a {type(batch).__name__}",
                 fix="return a PackedBatch, or a mapping with input_ids, attention_mask and labels",
             )
-        tensors = {name: _as_tensor(values, name) for name, values in made.items()}
+        tensors = {name: _as_tensor(values, name) for name, values in batch.items()}
         return model.enter(model.inputs_of(None, **tensors))[0]
 
     return collate

@@ -21,7 +21,7 @@ from bertolt.train.step import StepLog
 def run_head(
     kind: str, title: str, *, started: float, command: str, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What any run begins its facts with.
+    """The facts that every run has first.
 
     Args:
         kind: "finetune" or "pretrain".

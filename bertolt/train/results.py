@@ -25,21 +25,21 @@ class Results:
         self._logits: list[NDArray[Any]] = []
         self._labels: list[NDArray[Any]] = []
 
-    def add(self, first_row: int, found: EvaluatedBatch) -> None:
-        """Take in the results of a batch, whose rows are counted from `first_row`."""
-        batch = found.batch
+    def add(self, first_row: int, evaluated: EvaluatedBatch) -> None:
+        """Add the results of a batch, whose rows are counted from `first_row`."""
+        batch = evaluated.batch
         self._labelled_only = self._model.labelled_only(batch)
-        self._rows += (first_row + found.rows).tolist()
+        self._rows += (first_row + evaluated.rows).tolist()
         counts = batch.lengths.numpy()
-        if found.labels is not None and self._model.labels_per_token:
-            labels = found.labels[: batch.num_tokens].numpy()
+        if evaluated.labels is not None and self._model.labels_per_token:
+            labels = evaluated.labels[: batch.num_tokens].numpy()
             if self._labelled_only:
                 counts = np.add.reduceat(labels != IGNORE_INDEX, batch.first_rows, dtype=int)
                 labels = labels[labels != IGNORE_INDEX]
             self._labels += np.split(labels, np.cumsum(counts)[:-1])
-        elif found.labels is not None:
-            self._labels += list(found.labels.numpy())
-        logits = found.logits.numpy()
+        elif evaluated.labels is not None:
+            self._labels += list(evaluated.labels.numpy())
+        logits = evaluated.logits.numpy()
         per_token = self._model.logits_per_token
         self._logits += np.split(logits, np.cumsum(counts)[:-1]) if per_token else list(logits)
 
@@ -73,13 +73,13 @@ def _gather(world: World, rows: Sequence[Any]) -> list[NDArray[Any]]:
     flat = torch.from_numpy(np.concatenate([np.atleast_1d(a) for a in arrays])) if arrays else None
     whole = arrays[0].ndim == 0 if arrays else False
     lengths = torch.tensor([1 if a.ndim == 0 else len(a) for a in arrays])
-    found: list[NDArray[Any]] = []
+    arrays_of_all: list[NDArray[Any]] = []
     for values, counts in zip(
         world.gather(flat), world.gather(lengths if arrays else None), strict=True
     ):
         parts = np.split(values.numpy(), np.cumsum(counts.numpy())[:-1])
-        found += parts
-    return [part[0] for part in found] if world.any_true(whole) else found
+        arrays_of_all += parts
+    return [part[0] for part in arrays_of_all] if world.any_true(whole) else arrays_of_all
 
 
 def _pad_rows(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:

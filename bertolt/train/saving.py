@@ -33,13 +33,13 @@ from bertolt.train.step import StepLog
 
 @runtime_checkable
 class StatefulCallback(Protocol):
-    """A callback with a state of its own that has to survive."""
+    """A callback whose state is saved in checkpoints."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it has to keep, by name."""
+        """The tensors to keep, by name."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take it back; the model has the weights of the checkpoint by then."""
+        """Set the state to a saved one; the model has the checkpoint's weights by then."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Best:
 
     @classmethod
     def of(cls, args: TrainingArguments) -> Best:
-        """As `args` name it, by default the lowest loss."""
+        """The choice of the arguments, by default the lowest loss."""
         name = args.metric_for_best_model or "loss"
         greater = args.greater_is_better
         metric = name if name.startswith("eval_") else f"eval_{name}"
@@ -64,7 +64,7 @@ class Best:
 
     def step(self, history: History) -> int | None:
         """The step of the best evaluation so far, the first of several; None before any."""
-        found = []
+        ranked = []
         for step, metrics in history.evaluations:
             if self.metric not in metrics:
                 raise UsageError(
@@ -73,8 +73,8 @@ class Best:
                     fix="name one of these",
                 )
             if math.isfinite(value := metrics[self.metric]):
-                found.append((-value if self.greater else value, step))
-        return min(found)[1] if found else None
+                ranked.append((-value if self.greater else value, step))
+        return min(ranked)[1] if ranked else None
 
 
 class Saving:
@@ -88,7 +88,7 @@ class Saving:
         every: save after so many steps, and after Ctrl-C; 0: only when SIGTERM ends the run.
         best: keep the checkpoint of the best evaluation, and write one there.
         beside: writes more files into each checkpoint, such as the tokenizer.
-        callbacks: those of them that are `StatefulCallback` survive.
+        callbacks: of the run; a `StatefulCallback` is saved with it.
         world: the processes of the run, all of which save and load.
     """
 
@@ -181,7 +181,7 @@ class Saving:
                     if name.startswith(start)
                 }
             )
-        evaluations = [(int(step), dict(found)) for step, found in extra.values["evaluations"]]
+        evaluations = [(int(step), dict(metrics)) for step, metrics in extra.values["evaluations"]]
         steps = _steps_from_tensors(extra.tensors)
         _warn_of_machine(checkpoint, extra.values["machine"], _machine(self.parts.model.device))
         return History(steps=steps, evaluations=evaluations)
@@ -226,17 +226,17 @@ class Saving:
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they come back from a file, where a tuple is a list."""
-    found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-    return found
+    values: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return values
 
 
 def require_same_settings(
-    place: Path, made_with: Mapping[str, Any], settings: Mapping[str, Any]
+    source: Path, made_with: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
     """Refuse to mix runs that differ in what decides their result.
 
     Args:
-        place: of the checkpoint or the result that is there.
+        source: of the checkpoint or the result that is there.
         made_with: its settings.
         settings: of this run, as `plain` gives them.
 
@@ -248,13 +248,13 @@ def require_same_settings(
         if now != then:
             raise UsageError(
                 f"it was made with {name} {_shown(then)}, and now it is {_shown(now)}",
-                place=str(place),
+                place=str(source),
                 fix="resume with the same settings, or begin a run of its own elsewhere",
             )
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
-    """What else a result depends on."""
+    """What a result depends on beside the settings."""
     return {
         "device": device.type,
         "threads": torch.get_num_threads(),

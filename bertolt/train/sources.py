@@ -44,7 +44,7 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _DataSetBatches:
-    """What the batches of both kinds of data sets are made with.
+    """The base of both kinds of batches.
 
     Attributes:
         data: the data set.
@@ -61,7 +61,7 @@ class _DataSetBatches:
     world: World
 
     def batches(self, step: Iterable[Any], read: Callable[[Any], list[Any]]) -> list[PackedBatch]:
-        """Of each batch of a step this process's share; a stand-in where none is left for it."""
+        """This process's share of each batch of a step; a placeholder where it has no share."""
         batches = []
         for items in step:
             own = self.world.own_share(items)
@@ -155,7 +155,7 @@ class StreamBatches(_DataSetBatches):
 
     @property
     def steps_per_epoch(self) -> int:
-        """As many, since nobody knows where an epoch ends."""
+        """All steps of the run, since nobody knows where an epoch ends."""
         return self.args.max_steps
 
     def after(self, step: int) -> Iterator[list[PackedBatch]]:
@@ -166,7 +166,7 @@ class StreamBatches(_DataSetBatches):
         return (self.batches(part, list) for part in read)
 
     def describe(self) -> dict[str, Any]:
-        """Nothing is known of its rows."""
+        """The number of its rows is unknown."""
         return {"rows of the train_dataset": "unknown"}
 
     def _rows_in_order(self) -> Iterator[list[list[Any]]]:
@@ -198,9 +198,9 @@ def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def take(rows: RowSource, numbers: Iterable[int]) -> list[Any]:
     """Rows by number, all at once where the data set can do that."""
-    wanted = [int(number) for number in numbers]
+    indices = [int(number) for number in numbers]
     together = getattr(rows, "__getitems__", None)
-    return [rows[number] for number in wanted] if together is None else together(wanted)
+    return [rows[number] for number in indices] if together is None else together(indices)
 
 
 def has_tokens(row: Any) -> bool:
@@ -212,7 +212,7 @@ def require_rows(data: Any, name: str) -> Any:
     """The data set, if it is one and has rows, as far as that can be seen.
 
     Raises:
-        UsageError: it is none, a dict of several, or empty.
+        UsageError: it is None, a dict of data sets, empty, or has no length.
     """
     if isinstance(data, Mapping):
         parts = ", ".join(map(repr, data))

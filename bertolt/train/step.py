@@ -105,16 +105,16 @@ def train_step(
     learning_rate = float(optimizer.param_groups[0]["lr"])
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    made = None
+    numbers = None
     if captured is not None:
         assert captured.belongs_to(model, optimizer, max_grad_norm)
         micro = [captured.bucket_bounds(batch) for batch in micro]
-        made = captured.make(micro)
-    if made is None:
+        numbers = captured.make(micro)
+    if numbers is None:
         with fused.preferred(captured is not None):
             loss = _add_gradients(model, micro, optimizer, counts, precision, world)
-        made = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
-    loss_value, norm_value = made
+        numbers = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
+    loss_value, norm_value = numbers
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
     if scheduler is not None:
         scheduler.step()
@@ -166,15 +166,15 @@ def _update_if_finite(
 ) -> tuple[float, float]:
     """The update of a step, unless its loss or the norm of its gradients is not finite; both."""
     norm = gradient_norm(parameters).to(loss.device)
-    found = torch.stack([loss.double(), norm.double()])
+    checked = torch.stack([loss.double(), norm.double()])
     if world.alone and can_hold_back(optimizer, loss.device):
         assert isinstance(optimizer, AdamW)
-        sent = ToHost(found)
-        update_if_finite(optimizer, parameters, found, norm, max_grad_norm)
+        sent = ToHost(checked)
+        update_if_finite(optimizer, parameters, checked, norm, max_grad_norm)
         # On a GPU this is the one place of a step that waits for it, and not for the update.
         loss_value, norm_value = sent.wait()[0].tolist()
     else:
-        loss_value, norm_value = found.tolist()
+        loss_value, norm_value = checked.tolist()
         if math.isfinite(loss_value) and math.isfinite(norm_value):
             clip_and_step(optimizer, parameters, norm, max_grad_norm)
     return loss_value, norm_value
@@ -203,8 +203,8 @@ def _totals(
             sum(batch.input_ids.shape[0] for batch in own),
         ]
     )
-    *found, sequences, tokens, rows = map(int, numbers)
-    return Counter(dict(zip(names, found, strict=True))), _Sizes(sequences, tokens, rows)
+    *labels, sequences, tokens, rows = map(int, numbers)
+    return Counter(dict(zip(names, labels, strict=True))), _Sizes(sequences, tokens, rows)
 
 
 def _require_finite(

@@ -108,7 +108,7 @@ class Trainer:
         callbacks: objects of the `Callback` protocol.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
         tokenizer: the older name of `processing_class`.
-        batches: trains on these batches, instead of those of a `train_dataset`.
+        batches: to train on, instead of a `train_dataset`.
         evaluate: evaluates while training: called with the Trainer, returns numbers by name,
             "eval_loss" among them; instead of `Trainer.evaluate` on the `eval_dataset`.
         settings: all that decides the result, by the names that the user knows, instead of what
@@ -127,7 +127,7 @@ class Trainer:
         precision: the number format that was chosen, and why.
         store: where checkpoints go.
         saves: whether SIGTERM saves the run; so with a `save_strategy` or a `store`.
-        best_step: whose weights the model has; None: those of the last step.
+        best_step: the step whose weights the model has; None: the last step.
         world: the processes that train together.
         global_batch_size: rows of a batch, over all processes.
     """
@@ -318,7 +318,7 @@ class Trainer:
         return {**settings, "precision": self.precision.name}
 
     def _source(self) -> BatchSource:
-        """The batches given, or those of the train_dataset as it is now."""
+        """The batches of the caller, or of the train_dataset as it is now."""
         if self._batches is not None:
             return self._batches
         data = require_rows(self.train_dataset, "train_dataset")
@@ -349,16 +349,16 @@ class Trainer:
             world=self.world,
         )
 
-    def _find_checkpoint(self, wanted: bool | str | os.PathLike[str]) -> Path | None:
-        """The checkpoint to go on from, whole; "auto" then means the precision it was made in."""
-        if not wanted:
+    def _find_checkpoint(self, choice: bool | str | os.PathLike[str]) -> Path | None:
+        """The checkpoint to go on from, whole; precision "auto" then becomes the checkpoint's."""
+        if not choice:
             if self.saves:
                 self.store.require_none()
             return None
-        if wanted is True:
+        if choice is True:
             checkpoint = self.store.require_last()
         else:
-            checkpoint = Path(wanted)
+            checkpoint = Path(choice)
             step_of(checkpoint)
             require_whole(checkpoint)
         before = read_run_facts(checkpoint).values["settings"]["precision"]
@@ -396,7 +396,7 @@ class Trainer:
         return PredictionOutput(logits, labels, metrics)
 
     def _create_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
-        """The optimizer and scheduler that were given, or new ones: each `train` starts afresh."""
+        """The optimizer and scheduler of the caller, or new ones for each `train`."""
         args = self.args
         optimizer, scheduler = self._given_optimizers
         if optimizer is not None and self.world.sharded:

@@ -64,8 +64,8 @@ def run_facts(
     labels = data.task.data_blocks(train.table, train.index, held_out.table, held_out.index)
     worst = [wrong.row for wrong in scores.mistakes] if scores else []
     facts |= task_part(data.task, scores, labels, held_out.examples(worst) if worst else [])
-    found: dict[str, Any] = plain(facts)
-    return found
+    values: dict[str, Any] = plain(facts)
+    return values
 
 
 def task_part(

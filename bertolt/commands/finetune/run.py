@@ -1,4 +1,4 @@
-"""One run of fine-tuning: what `train/job.py` leaves to the command."""
+"""One run of fine-tuning: the part that `train/job.py` leaves to the command."""
 
 from __future__ import annotations
 
@@ -155,13 +155,13 @@ class _Finetuning:
         return {f"eval_{name}": value for name, value in scores.metrics().items()}
 
     def measure(self) -> Measured:
-        """Score the final weights, and see that they answer."""
+        """Score the final weights, and check that they give finite answers."""
         history = self.trainer.history
         self.final_scores = scores = self._result()
-        self.golden, kept = self._keep_good_weights()
-        self.stopped = _stopped(history, kept)
+        self.golden, which = self._keep_good_weights()
+        self.stopped = _stopped(history, which)
         failure = history.failure and TrainingError(
-            f"{history.failure.problem}; {kept} in {self.options.out}",
+            f"{history.failure.problem}; {which} in {self.options.out}",
             place=history.failure.place,
             fix=history.failure.fix,
         )
@@ -174,7 +174,7 @@ class _Finetuning:
     def _result(self) -> Scores | None:
         """The scores of the final weights; None if training did not reach its end."""
         trainer, history = self.trainer, self.trainer.history
-        # Measured before it was killed, or with other weights than those of the best evaluation.
+        # Measured before it was killed, or with other weights than the best evaluation had.
         stale = self._scores is None or trainer.best_step not in (None, history.step)
         if stale and history.failure is None and history.evaluated(history.step):
             self._evaluate(trainer)
@@ -193,18 +193,18 @@ class _Finetuning:
         return self._scores
 
     def _keep_good_weights(self) -> tuple[list[Golden], str]:
-        """The model's answers to a few texts, and in words which weights it has.
+        """The model's answers to a few texts, and a phrase that says which weights it has.
 
         Weights that a diverged step left behind answer with NaN; older ones are put in their place.
         """
         failed = self.trainer.history.failure is not None
-        golden, kept = self._golden(), "they are saved"
+        golden, which = self._golden(), "they are saved"
         if self.trainer.world.from_first(failed and not golden):
             self.good.restore()
             golden, step = self._golden(), self.good.step
             untrained = "" if step else ", its head untrained,"
-            kept = f"they answer with NaN too, so the model of step {step}{untrained} is saved"
-        return golden, kept
+            which = f"they answer with NaN too, so the model of step {step}{untrained} is saved"
+        return golden, which
 
     def _golden(self) -> list[Golden]:
         """Answers in fp32, on the first process; none if they are not finite."""
@@ -238,7 +238,7 @@ class _Finetuning:
         replace(self._contract(), golden=self.golden).write(folder)
 
     def arguments(self) -> dict[str, Any]:
-        """Every argument with the value that was used, whether it was given or found."""
+        """Every argument with the value that was used, from the user or resolved."""
         roles = self.data.train.table.roles
         return {
             "train": self.train,
@@ -303,7 +303,7 @@ def _fingerprint(rows: EncodedTexts) -> str:
 
 
 def _spoiled(history: History, scores: Scores | None) -> TrainingError | None:
-    """What is wrong if the last update of all led to a loss that no further step could notice."""
+    """The error of a last update whose loss is not finite: no later step would notice it."""
     if scores is None or math.isfinite(scores.loss):
         return None
     last = history.steps[-1]
@@ -314,8 +314,8 @@ def _spoiled(history: History, scores: Scores | None) -> TrainingError | None:
     )
 
 
-def _stopped(history: History, kept: str) -> str:
+def _stopped(history: History, which: str) -> str:
     if history.failure is not None:
         problem = history.failure.problem
-        return f"{problem[0].upper()}{problem[1:]}; {kept}."
+        return f"{problem[0].upper()}{problem[1:]}; {which}."
     return f"By Ctrl-C, after step {len(history.steps)}." if history.interrupted else ""
