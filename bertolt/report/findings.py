@@ -149,6 +149,10 @@ def _about_training(training: Mapping[str, Any]) -> list[Caution]:
     if broken:
         detail = f"First at step {broken[0]:,}. The curve leaves them out."
         found.append(Caution(f"The loss was not finite at {plural(len(broken), 'step')}", detail))
+    rates = curve.get("learning_rate", ())
+    if rates and not any(rates):
+        detail = "The weights are as they were before. Give --warmup 0, or make more steps."
+        found.append(Caution("No step had a learning rate above 0", detail))
     points = [(p["metrics"].get("loss"), p["step"]) for p in training["eval_points"]]
     losses = [(loss, step) for loss, step in points if is_number(loss)]
     if len(losses) > 1 and losses[-1][0] > 1.1 * min(losses)[0]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from bertolt.base.console import StatusLine, info
 from bertolt.base.format import duration
@@ -40,10 +41,14 @@ class Progress:
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         """Show the numbers of an evaluation on a line of their own."""
-        text = "  ".join(
-            f"{name.removeprefix('eval_')} {value:.4f}" for name, value in metrics.items()
-        )
-        info(f"evaluated at step {step}:  {text}")
+        numbers, others = [], []
+        for name, value in _flat(metrics):
+            if isinstance(value, int | float):
+                numbers.append(f"{name.removeprefix('eval_')} {value:.4f}")
+            else:
+                others.append(name.removeprefix("eval_"))
+        also = f"  (no number: {', '.join(others)})" if others else ""
+        info(f"evaluated at step {step}:  {'  '.join(numbers)}{also}")
 
     def on_end(self, history: History) -> None:
         """Leave the bar where it stopped."""
@@ -59,3 +64,12 @@ class Progress:
             f"loss {loss:.4f}  lr {log.learning_rate:.2e}  {rate:.0f} {self._unit}/s  "
             f"{duration(left)} left"
         )
+
+
+def _flat(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every metric, those of inner mappings as OUTER.INNER."""
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value

@@ -245,6 +245,11 @@ class History:
         """Number of the last step; 0 before the first."""
         return self.steps[-1].step if self.steps else 0
 
+    @property
+    def changed_nothing(self) -> bool:
+        """Whether no step had a learning rate above 0: warmup begins at 0, and may be all of it."""
+        return bool(self.steps) and not any(log.learning_rate for log in self.steps)
+
     def summary(self) -> dict[str, float | int]:
         """Loss and rates of the whole run, evaluations left out."""
         seconds = sum(log.seconds for log in self.steps)

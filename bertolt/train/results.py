@@ -1,14 +1,15 @@
-"""Logits and labels of an evaluation, put into the order of the rows."""
+"""Logits and labels of an evaluation in the order of the rows, and metrics by their names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bertolt.base.console import info
 from bertolt.base.distributed import World
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.models.pretrained import PreTrainedModel
@@ -63,6 +64,44 @@ class Results:
         if not per_token:
             return np.stack(rows)
         return np.concatenate(rows) if self._labelled_only else _pad_rows(rows)
+
+
+def metrics_by_name(values: Any) -> dict[str, Any]:
+    """The result of a `compute_metrics` of the user as plain values, which JSON can keep.
+
+    Scalars and arrays of numpy and torch become numbers and lists. What has no name is called
+    "metrics"; what cannot be kept is left out, and the user is told.
+    """
+    if not isinstance(values, Mapping):
+        what = "None" if values is None else f"a {type(values).__name__}"
+        info(f"Caution: compute_metrics gave {what}, and not a mapping from names to numbers")
+        values = {} if values is None else {"metrics": values}
+    metrics = {}
+    for name, value in values.items():
+        try:
+            metrics[str(name)] = _plain(value)
+        except TypeError as error:
+            info(f"Caution: compute_metrics gave {error} as {name!r}, which is left out")
+    return metrics
+
+
+def prefixed(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The metrics under names that begin with the prefix and "_", as some may already."""
+    start = f"{prefix}_"
+    return {start + name.removeprefix(start): value for name, value in metrics.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return _plain(value.tolist())
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"a {type(value).__name__}")
 
 
 def _gather(world: World, rows: Sequence[Any]) -> list[NDArray[Any]]:

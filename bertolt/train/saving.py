@@ -72,7 +72,14 @@ class Best:
                     place="metric_for_best_model",
                     fix="name one of these",
                 )
-            if math.isfinite(value := metrics[self.metric]):
+            value = metrics[self.metric]
+            if not isinstance(value, int | float):
+                raise UsageError(
+                    f"{self.metric} is {value!r}, and no number to choose the best evaluation by",
+                    place="metric_for_best_model",
+                    fix="name a metric that is a number",
+                )
+            if math.isfinite(value):
                 ranked.append((-value if self.greater else value, step))
         return min(ranked)[1] if ranked else None
 

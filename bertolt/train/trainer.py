@@ -36,7 +36,7 @@ from bertolt.train.loop import (
 )
 from bertolt.train.optim import AdamW, parameter_groups
 from bertolt.train.packing import Collator, packing
-from bertolt.train.results import Results
+from bertolt.train.results import Results, metrics_by_name, prefixed
 from bertolt.train.saving import Best, Saving
 from bertolt.train.schedules import get_scheduler
 from bertolt.train.sources import (
@@ -104,7 +104,8 @@ class Trainer:
             needs `max_steps` and is read in its own order.
         eval_dataset: the same, held out.
         processing_class: the tokenizer, saved with the model.
-        compute_metrics: gets `(logits, labels)` of the whole evaluation, returns numbers by name.
+        compute_metrics: gets `(logits, labels)` of the whole evaluation, returns numbers by name;
+            other values that JSON can hold are kept too, and the rest is left out with a message.
         callbacks: objects of the `Callback` protocol.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
         tokenizer: the older name of `processing_class`.
@@ -140,7 +141,7 @@ class Trainer:
         train_dataset: Data | None = None,
         eval_dataset: Data | None = None,
         processing_class: Any = None,
-        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        compute_metrics: Callable[[EvalPrediction], Any] | None = None,
         callbacks: Sequence[Callback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, Any] = (None, None),
         tokenizer: Any = None,
@@ -257,6 +258,12 @@ class Trainer:
             saving.exit_if_terminated(self.history)
             if self.history.step == total and saving.best is not None:
                 self.best_step = saving.restore_best(self.history)
+        # A command that brings a store says it in its report.
+        if self.history.changed_nothing and not self._shared_store:
+            info(
+                "Caution: no step had a learning rate above 0, so the weights are as they were "
+                "before: use warmup_steps=0, or make more steps"
+            )
         steps = self.history.steps
         return TrainOutput(
             global_step=len(steps),
@@ -278,7 +285,7 @@ class Trainer:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         rows = require_rows(rows, "eval_dataset")
         output = self._run(rows, keep=self.compute_metrics is not None)
-        return {f"{metric_key_prefix}_{name}": value for name, value in output.metrics.items()}
+        return prefixed(output.metrics, metric_key_prefix)
 
     def predict(self, test_dataset: Data) -> PredictionOutput:
         """Logits of every row, in order, with labels and metrics where there are labels.
@@ -292,8 +299,7 @@ class Trainer:
         """
         self.model.require_trained("prediction")
         output = self._run(require_rows(test_dataset, "test_dataset"), keep=True)
-        named = {f"test_{name}": value for name, value in output.metrics.items()}
-        return output._replace(metrics=named)
+        return output._replace(metrics=prefixed(output.metrics, "test"))
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
         """Write the model, the tokenizer if there is one, and the arguments.
@@ -386,13 +392,13 @@ class Trainer:
                     results.add(start, batch)
             start += len(rows)
         mean = loss.summed(self.model.targets, self.world).mean()
-        metrics = {} if mean is None else {"loss": mean}
+        metrics: dict[str, Any] = {} if mean is None else {"loss": mean}
         if not keep:
             return PredictionOutput(np.zeros(0), None, metrics)
         results.gather(self.world)
         logits, labels = results.in_order()
         if self.compute_metrics is not None and labels is not None:
-            metrics |= self.compute_metrics(EvalPrediction(logits, labels))
+            metrics |= metrics_by_name(self.compute_metrics(EvalPrediction(logits, labels)))
         return PredictionOutput(logits, labels, metrics)
 
     def _create_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:

@@ -31,6 +31,7 @@ from bertolt import (
     train_step,
 )
 from bertolt.base.errors import TrainingError, UsageError
+from bertolt.checkpoint.state import read_run_facts
 from bertolt.data.sampler import BatchSampler
 from bertolt.train.loop import Callback, History
 from bertolt.train.step import StepLog
@@ -177,6 +178,85 @@ def test_evaluation_gives_the_same_numbers_with_and_without_metrics(model: Any, 
     assert found.keys() == {"eval_loss", "eval_accuracy"}
     bare = Trainer(model, arguments(), eval_dataset=rows).evaluate(metric_key_prefix="held_out")
     assert bare == {"held_out_loss": pytest.approx(found["eval_loss"], abs=1e-6)}
+
+
+def evaluated_while_training(model: Any, rows: Rows, values: Any, **changes: Any) -> Trainer:
+    trainer = Trainer(
+        model,
+        arguments(**{"max_steps": 1, "eval_strategy": "epoch", "disable_tqdm": False, **changes}),
+        train_dataset=rows,
+        eval_dataset=rows,
+        compute_metrics=lambda prediction: values,
+    )
+    trainer.train()
+    return trainer
+
+
+def test_metrics_of_every_kind_end_no_run(
+    model: Any, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {
+        "eval_f1": np.float32(0.5),
+        "count": np.int64(3),
+        "right": torch.tensor(0.25),
+        "confusion": np.eye(2, dtype=np.int64),
+        "by class": {"pos": np.float64(0.75), "names": ("a", "b"), 1: None},
+        "flag": np.bool_(True),
+        "figure": object(),
+    }
+    changes = {"output_dir": str(tmp_path), "save_strategy": "steps", "save_steps": 1}
+    trainer = evaluated_while_training(model, rows, values, **changes)
+    _, metrics = trainer.history.evaluations[0]
+    loss = metrics.pop("eval_loss")
+    assert metrics == {
+        "eval_f1": 0.5,
+        "eval_count": 3,
+        "eval_right": 0.25,
+        "eval_confusion": [[1, 0], [0, 1]],
+        "eval_by class": {"pos": 0.75, "names": ["a", "b"], "1": None},
+        "eval_flag": True,
+    }
+    said = capsys.readouterr().err
+    assert "Caution: compute_metrics gave a object as 'figure', which is left out" in said
+    assert f"loss {loss:.4f}  f1 0.5000  count 3.0000  right 0.2500  by class.pos 0.7500" in said
+    assert "(no number: confusion, by class.names, by class.1)" in said
+    metrics["eval_loss"] = loss
+    facts = read_run_facts(trainer.store.path(1))
+    assert facts.values["evaluations"] == [[1, metrics]]
+    assert trainer.predict(rows).metrics["test_eval_f1"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "what", "kept"),
+    [
+        (None, "None", {}),
+        ([0.5, np.float64(1)], "a list", {"eval_metrics": [0.5, 1.0]}),
+        (np.array([0.5, 1]), "a ndarray", {"eval_metrics": [0.5, 1.0]}),
+        (np.float32(0.5), "a float32", {"eval_metrics": 0.5}),
+    ],
+    ids=str,
+)
+def test_metrics_without_names_end_no_run(
+    model: Any,
+    rows: Rows,
+    capsys: pytest.CaptureFixture[str],
+    values: Any,
+    what: str,
+    kept: dict[str, Any],
+) -> None:
+    trainer = evaluated_while_training(model, rows, values)
+    _, metrics = trainer.history.evaluations[0]
+    assert math.isfinite(metrics.pop("eval_loss"))
+    assert metrics == kept
+    said = capsys.readouterr().err
+    assert f"compute_metrics gave {what}, and not a mapping from names to numbers" in said
+
+
+def test_the_best_evaluation_is_chosen_by_a_number(model: Any, rows: Rows, tmp_path: Path) -> None:
+    changes = {"output_dir": str(tmp_path), "save_strategy": "epoch", "metric_for_best_model": "f1"}
+    with pytest.raises(UsageError, match=r"eval_f1 is \[0.5\], and no number") as caught:
+        evaluated_while_training(model, rows, {"f1": [0.5]}, load_best_model_at_end=True, **changes)
+    assert caught.value.fix == "name a metric that is a number"
 
 
 def test_rows_without_labels_are_predicted(model: Any, rows: Rows) -> None:
@@ -401,6 +481,23 @@ def test_evaluating_while_training_needs_rows_before_the_first_step(model: Any, 
 def test_a_schedule_that_needs_a_measure_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="lr_scheduler_type"):
         arguments(lr_scheduler_type=name)
+
+
+def test_a_run_of_warmup_alone_is_said_to_change_nothing(
+    model: Any, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the peer, warmup begins at a rate of 0."""
+    before = copy.deepcopy(model.state_dict())
+    for steps in (1, 2):
+        args = arguments(max_steps=steps, warmup_steps=1, learning_rate=1.0)
+        trainer = Trainer(model, args, train_dataset=rows)
+        trainer.train()
+        changed = any(
+            not torch.equal(value, before[key]) for key, value in model.state_dict().items()
+        )
+        assert changed == (steps == 2)
+        said = capsys.readouterr().err
+        assert ("Caution: no step had a learning rate above 0" in said) == (steps == 1)
 
 
 def test_a_loss_that_is_not_finite_is_an_error_and_no_update(model: Any, rows: Rows) -> None:

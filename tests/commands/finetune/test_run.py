@@ -529,3 +529,16 @@ def test_evaluate_compares_with_the_majority_of_the_training_rows(
     few = [row for row in good_rows if row[1] == "n"]
     said = command("evaluate", result.out, write_csv(few, name="few.csv"))
     assert "always answering 'p'" in said.out
+
+
+def test_a_run_whose_only_step_is_warmup_says_so(
+    reviews_csv: Path, quick: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Warmup is rounded up to this one step, and begins at a rate of 0."""
+    result = finetune(reviews_csv, quick(batch_size=64))
+    assert [log.learning_rate for log in result.history.steps] == [0.0]
+    claim = "No step had a learning rate above 0"
+    assert f"Caution: {claim}. The weights are as they were before." in capsys.readouterr().err
+    assert claim in (result.out / "report.html").read_text(encoding="utf-8")
+    finetune(reviews_csv, quick(batch_size=64, warmup=0, overwrite=True))
+    assert claim not in capsys.readouterr().err
