@@ -26,15 +26,9 @@ from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
 from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
-from bertolt.data.formats import (
-    KINDS,
-    BadRow,
-    as_text,
-    ending,
-    open_source,
-    text_lines,
-    unfit,
-)
+from bertolt.data.formats import KINDS, ending, open_source
+from bertolt.data.lines import text_lines
+from bertolt.data.table_file import BadRow, as_text, unfit
 
 LINE_LIMIT = 1 << 26  # characters in one line of plain text
 PIECE = 1 << 20  # characters of a document that are held at once

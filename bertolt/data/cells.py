@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bertolt.data.formats import BadRow, as_text, is_missing, unfit
+from bertolt.data.table_file import BadRow, as_text, is_missing, unfit
 
 SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertolt.base.errors import DataError, UsageError, nearest
-from bertolt.data.formats import BadRow, TableFile, listing
+from bertolt.data.table_file import BadRow, TableFile, listing
 
 # The plain names of a role come before its other names: `text` is the text though there is a
 # `title`, `label` the label though there is a `rating`.

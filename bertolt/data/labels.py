@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertolt.base.errors import DataError, UsageError, nearest
-from bertolt.data.formats import listing
+from bertolt.data.table_file import listing
 
 if TYPE_CHECKING:
     from bertolt.data.load import Table

@@ -5,7 +5,7 @@
     table.dropped                               # {"empty text": [17, 203], ...}
 
 Values are taken as they stand: "NA", "null" and "01" stay what they are, and a text keeps its
-spaces. The kinds of file are in `formats.py`, the choice of columns in `columns.py`, and what
+spaces. The kinds of files are in `formats.py`, the choice of columns in `columns.py`, and what
 becomes of a cell in `cells.py`.
 """
 
@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
-from bertolt.data.formats import BadRow, TableFile, ending, listing, open_source
+from bertolt.data.formats import Open, ending, open_source
+from bertolt.data.table_file import BadRow, TableFile, listing
 
 OnBadRow = Literal["drop", "error"]
 
@@ -135,7 +136,7 @@ def read_table(
     on_bad_row: OnBadRow = "drop",
     cells: ChooseCells | None = None,
     check_row: CheckRow | None = None,
-    kinds: Mapping[str, str] | None = None,
+    kinds: Mapping[str, Open] | None = None,
     keep: Sequence[str] = (),
 ) -> Table:
     """Read texts, and labels if they are needed or named, from a file.
@@ -158,7 +159,7 @@ def read_table(
             raise.
         cells: how the cells of each role are read, given a sample; None: a text, and one label.
         check_row: says what is wrong with a row whose cells are fine each by itself.
-        kinds: more endings of names, and the kinds of file that they stand for.
+        kinds: more endings of names, and how such files are opened.
         keep: more columns to keep with each row; "all" alone keeps all that have no role.
 
     Raises:

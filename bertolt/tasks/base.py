@@ -23,8 +23,9 @@ from torch import Tensor
 
 from bertolt.base.errors import UsageError
 from bertolt.data.encode import EncodedExample, EncodedTexts, Window, cut_at_end
-from bertolt.data.formats import BadRow
+from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.table_file import BadRow
 from bertolt.models.config import BertConfig
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tokenization import BertTokenizer
@@ -114,8 +115,8 @@ class Task(abc.ABC):
         "Held-out rows on which the model was surest and wrong. Look for wrong labels first.",
     )
     """What the page calls the worst answers, and how it leads to them."""
-    kinds: ClassVar[Mapping[str, str]] = {}
-    """Endings of file names, beside the usual ones, that are read when the task is asked for."""
+    kinds: ClassVar[Mapping[str, Open]] = {}
+    """Further endings of file names that are read when the task is named, and how they are."""
 
     # ---- before any data
 

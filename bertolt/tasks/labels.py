@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
 from bertolt.data.describe import shown
-from bertolt.data.formats import listing
 from bertolt.data.load import Sample
+from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 
 SHOWN_COUNTS = 12

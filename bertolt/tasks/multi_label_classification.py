@@ -14,8 +14,8 @@ from torch import Tensor
 from bertolt.base.errors import DataError
 from bertolt.data.cells import as_flag, flags_cell, labels_cell, text_cell
 from bertolt.data.encode import EncodedTexts
-from bertolt.data.formats import is_missing
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.table_file import is_missing
 from bertolt.metrics import MultiLabelCounts, best_thresholds
 from bertolt.models import heads
 from bertolt.models.config import BertConfig

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data.formats import ending, listing
+from bertolt.data.formats import ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
+from bertolt.data.table_file import listing
 from bertolt.data.tokens import encode_once
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.evaluation import TaskRows

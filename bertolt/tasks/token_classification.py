@@ -16,9 +16,11 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
+from bertolt.data.conll import open_conll
 from bertolt.data.encode import EncodedExample, EncodedTexts
-from bertolt.data.formats import BadRow, is_missing
+from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.table_file import BadRow, is_missing
 from bertolt.metrics import SpanCounts
 from bertolt.metrics.tags import breaks, scheme_of, spans_of
 from bertolt.models import heads
@@ -62,7 +64,7 @@ class TokenClassification(Task):
         "Worst answers",
         "Held-out texts with the most spans wrong or missed. Look for wrong tags first.",
     )
-    kinds: ClassVar[Mapping[str, str]] = {".txt": "conll"}
+    kinds: ClassVar[Mapping[str, Open]] = {".txt": open_conll}
 
     labels: tuple[str, ...]
     scheme: str = BIO

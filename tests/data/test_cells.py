@@ -18,7 +18,7 @@ from bertolt.data.cells import (
     text_cell,
     words_cell,
 )
-from bertolt.data.formats import BadRow
+from bertolt.data.table_file import BadRow
 
 ONE = ["x"]
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from bertolt.base.errors import DataError
-from bertolt.data.formats import BadRow, open_source
+from bertolt.data.conll import open_conll
+from bertolt.data.formats import open_source
+from bertolt.data.table_file import BadRow
 
 FOUR = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\nPeter NNP B-NP B-PER\n"
 
@@ -72,4 +74,4 @@ def test_another_ending_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     path = put(tmp_path, "a O\n", "a.txt")
     with pytest.raises(DataError, match=r"'\.txt' are not read"):
         open_source(path)
-    assert open_source(path, kinds={".txt": "conll"}).columns == ["1", "2"]
+    assert open_source(path, kinds={".txt": open_conll}).columns == ["1", "2"]

@@ -150,7 +150,7 @@ def test_lines_and_characters_that_cross_the_pieces_it_reads(
     content = 'text,label\r\n很好 fine,pos\r\n"两\r\n行",neg\r\n'.encode()
     path = put(tmp_path, "a.csv", content)
     for size in range(1, 20):
-        monkeypatch.setattr("bertolt.data.formats.CHUNK", size)
+        monkeypatch.setattr("bertolt.data.lines.CHUNK", size)
         table = read_table(path)
         assert pairs(table) == [("很好 fine", "pos"), ("两\r\n行", "neg")]
         assert table.data["row"].to_pylist() == [2, 3]

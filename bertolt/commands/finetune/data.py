@@ -17,9 +17,9 @@ from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.data.columns import NoColumnError
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.encode import SHORTEST
-from bertolt.data.formats import listing
 from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
+from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import TaskRows

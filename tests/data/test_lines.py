@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data import formats
-from bertolt.data.formats import open_source, text_lines
+from bertolt.data import lines, parquet
+from bertolt.data.formats import open_source
+from bertolt.data.lines import text_lines
 
 LINES = [f"line {number}\n" for number in range(40_000)]
 
@@ -58,7 +59,7 @@ def test_damaged_zstd(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_line_without_end_is_refused_where_there_is_a_limit(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.txt", b"short\n" + b"x" * (formats.CHUNK * 3))
+    path = write(tmp_path / "a.txt", b"short\n" + b"x" * (lines.CHUNK * 3))
     with pytest.raises(DataError, match=r"a\.txt, line 2: the line has more than 1,000 characters"):
         list(text_lines(path, "utf-8", limit=1000))
     assert len(list(text_lines(path, "utf-8"))) == 2
@@ -69,7 +70,7 @@ def test_json_lines_tell_how_far_they_are(tmp_path: Path) -> None:
     seen: list[int] = []
     rows = open_source(path, seen=seen.append).rows(["text"])
     next(rows)
-    assert seen == [formats.CHUNK]
+    assert seen == [lines.CHUNK]
     assert sum(1 for _ in rows) == 199_999
     assert seen[-1] == path.stat().st_size
 
@@ -83,7 +84,7 @@ def test_long_rows_of_parquet_come_in_small_batches(tmp_path: Path, monkeypatch)
     path = tmp_path / "a.parquet"
     text = [f"{number} " + "x" * 1000 for number in range(100)]
     pq.write_table(pa.table({"text": text}), path, use_dictionary=False)
-    monkeypatch.setattr(formats, "PARQUET_BYTES", 10_000)
+    monkeypatch.setattr(parquet, "PARQUET_BYTES", 10_000)
     with pq.ParquetFile(path) as file:
-        assert 5 <= formats._batch_rows(file) <= 10
+        assert 5 <= parquet._batch_rows(file) <= 10
     assert [values[0] for _, values in open_source(path).rows(["text"])] == text

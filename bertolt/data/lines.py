@@ -1,0 +1,221 @@
+"""The bytes of a file, packed or not, as lines of text in an encoding.
+
+Memory is bounded by the longest line, however large the file is.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from bertolt.base.errors import DataError, UsageError, nearest
+
+CHUNK = 1 << 20  # bytes read at a time
+LINE_LIMIT = 1 << 28  # characters in one line of JSON lines or of a CoNLL file
+
+# What a file is packed with, its first bytes tell.
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+Seen = Callable[[int], None] | None
+"""Called now and then with how many bytes of a file, as it lies there, have been read."""
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file with something in it.
+
+    Raises:
+        DataError: nothing is there, or no regular file, or an empty one, or the system refuses.
+    """
+    with _os_errors(path):
+        _check_file(path)
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        folder = path.parent
+        near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+        fix = f"did you mean {str(folder / near)!r}?" if near else "check the path"
+        raise DataError("there is no such file", place=str(path), fix=fix)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise DataError(f"this is {what}", place=str(path), fix="name one file")
+    if path.stat().st_size == 0:
+        raise empty_file(path)
+
+
+def empty_file(path: Path) -> DataError:
+    """The error for a file without rows."""
+    return DataError("there is nothing in it", place=str(path), fix="give a file with rows in it")
+
+
+def text_lines(
+    path: Path, encoding: str, seen: Seen = None, limit: int | None = None
+) -> Iterator[str]:
+    r"""The lines of a text with their ends (\n, \r\n or \r), less a byte order mark.
+
+    Args:
+        path: the file, which may be packed.
+        encoding: of the text.
+        seen: called now and then with how many bytes of the file, as it lies there, have been read.
+        limit: characters that a line may have, about; None for any number.
+
+    Raises:
+        DataError: a byte that is not in the encoding, after all lines before it were given; a line
+            that is longer than `limit`; a file that is missing or damaged.
+        UsageError: there is no such encoding.
+    """
+    _check_encoding(encoding)
+    utf8 = codecs.lookup(encoding).name == "utf-8"
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
+    held: list[str] = []  # pieces of a line whose end has not come yet
+    offset = number = length = 0
+    for chunk in itertools.chain(_chunks(path, seen), [b""]):
+        text, bad = _decode(decoder, chunk, offset)
+        offset += len(chunk)
+        held.append(text)
+        length += len(text)
+        if chunk and not bad and "\n" not in text and "\r" not in text:
+            if limit is not None and length > limit:
+                raise _too_long(path, number + 1, limit)
+            continue
+        lines = list(io.StringIO("".join(held), newline=""))
+        # "\r" may yet be followed by "\n", so only "\n" surely ends a line.
+        unfinished = bool(lines) and bool(chunk) and not lines[-1].endswith("\n")
+        held = [lines.pop()] if unfinished else []
+        length = sum(map(len, held))
+        yield from lines
+        number += len(lines)
+        if bad:
+            raise _not_in(encoding, bad, path, number + 1)
+
+
+class _BadZstd(OSError):
+    """Bytes that zstd cannot unpack."""
+
+
+@contextmanager
+def _os_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, _BadZstd):  # OSErrors too, but not the system's
+        raise
+    except OSError as error:
+        raise DataError(
+            f"it cannot be read ({error.strerror or error})",
+            place=str(path),
+            fix="check the path and that you may read it",
+        ) from error
+
+
+def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
+    """The bytes of a file, unpacked if its first ones are those of gzip or zstd."""
+    try:
+        with _os_errors(path), path.open("rb") as raw:
+            stream = _unpacked(raw)
+            while chunk := stream.read(CHUNK):
+                if seen is not None:
+                    seen(raw.tell())
+                yield chunk
+    except (EOFError, zlib.error, gzip.BadGzipFile, _BadZstd) as error:
+        kind = "zstd" if isinstance(error, _BadZstd) else "gzip"
+        raise DataError(
+            f"the {kind} file is damaged ({error})",
+            place=str(path),
+            fix="fetch or pack the file again",
+        ) from error
+
+
+class _Zstd:
+    """A stream that zstd unpacks, several frames too."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+
+    def read(self, size: int) -> bytes:
+        try:
+            chunk: bytes = self._stream.read(size)
+        except OSError as error:
+            raise _BadZstd(str(error)) from error
+        return chunk
+
+
+def _unpacked(raw: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile | _Zstd:
+    first = raw.peek(4)
+    if first.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=raw)
+    return _Zstd(raw) if first.startswith(_ZSTD) else raw
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        with suppress(UnicodeDecodeError):
+            b" ".decode(encoding)
+    except (LookupError, ValueError) as error:
+        raise UsageError(
+            f"there is no text encoding named {encoding!r}",
+            place="--encoding",
+            fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
+        ) from error
+
+
+@dataclass(frozen=True)
+class _BadByte:
+    offset: int  # from the beginning of the (unpacked) file
+    value: bytes
+    sample: bytes  # from the beginning of its line, as far as it is at hand
+
+
+def _decode(
+    decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int
+) -> tuple[str, _BadByte | None]:
+    """The text of the next bytes; up to the first bad byte, and that byte, where there is one."""
+    state = decoder.getstate()
+    try:
+        return decoder.decode(chunk, not chunk), None
+    except UnicodeDecodeError as error:
+        # `object` is what was left over from earlier chunks and then the chunk.
+        at = error.start - (len(error.object) - len(chunk))
+        begin = error.object.rfind(b"\n", 0, error.start) + 1
+        sample = error.object[begin : error.start + CHUNK]
+        bad = _BadByte(offset + at, error.object[error.start : error.start + 1], sample)
+        decoder.setstate(state)
+        return decoder.decode(chunk[: max(at, 0)]), bad
+    except UnicodeError:  # UTF-16 and UTF-32 without a byte order mark
+        return "", _BadByte(offset, chunk[:1], chunk)
+
+
+def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> DataError:
+    others = [name for name in ("utf-8", "utf-16", "gb18030") if _could_be(name, bad.sample)]
+    flags = " or ".join(f"--encoding {name}" for name in [*others, "latin-1"] if name != encoding)
+    return DataError(
+        f"the byte 0x{bad.value.hex()} is not {encoding} text",
+        place=f"{path}, line {line}, byte offset {bad.offset}",
+        fix=f"name the encoding that the file was written in, for instance {flags}",
+    )
+
+
+def _too_long(path: Path, line: int, limit: int) -> DataError:
+    return DataError(
+        f"the line has more than {limit:,} characters",
+        place=f"{path}, line {line}",
+        fix="break its lines; or is this no text at all?",
+    )
+
+
+def _could_be(encoding: str, sample: bytes) -> bool:
+    if encoding == "utf-16":
+        return sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return True

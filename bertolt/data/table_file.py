@@ -1,0 +1,88 @@
+"""What a file of rows is to its readers: `TableFile`, its rows, and cells that cannot be used.
+
+A row's number is what its owner would count: the line on which it begins (CSV, TSV, JSON lines,
+CoNLL; the header is line 1), or its place among the records from 1 (JSON, Parquet). A row that is
+broken by itself comes back as a `BadRow` with its number; damage that makes the rows after it
+doubtful raises `DataError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from bertolt.base.errors import DataError
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be used: the reason it is counted under, and what is wrong with it."""
+
+    reason: str
+    detail: str
+
+
+Row = tuple[int, tuple[object, ...] | BadRow]
+Rows = Callable[[Sequence[str]], Iterator[Row]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """A file that can be read: its columns in order, and `rows(names)` to read some of them.
+
+    `usual` has the column that plays a role in every file of this kind, and why.
+    """
+
+    columns: list[str]
+    rows: Rows
+    found: dict[str, str] = field(default_factory=dict)
+    usual: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def listing(names: Sequence[str], limit: int = 20) -> str:
+    """Names for a message: quoted, each cut to 40 characters, `limit` of them at most."""
+    shown = [repr(name if len(name) <= 40 else f"{name[:39]}…") for name in names[:limit]]
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
+
+
+def as_text(value: object) -> str | None:
+    """A text as it stands; empty if missing; None for what is no text."""
+    if isinstance(value, str):
+        return value
+    return "" if is_missing(value) else None
+
+
+def is_missing(value: object) -> bool:
+    """Whether a cell is null or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def unfit(text: str) -> str:
+    """Why a text cannot be used whatever it says, in two words; empty if it can."""
+    if "\0" in text:
+        return "NUL byte"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # JSON can write half a surrogate pair: "\ud800"
+            return "lone surrogate"
+    return ""
+
+
+def require_distinct(columns: list[str], path: Path) -> list[str]:
+    """The columns, where no two have one name; several may have none.
+
+    Raises:
+        DataError: two columns have one name.
+    """
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"several columns have the same name: {listing(twice)}",
+            place=str(path),
+            fix="give each column a name of its own",
+        )
+    return columns
