@@ -20,6 +20,7 @@ from bertolt.commands.evaluate import trained_columns
 from bertolt.data.describe import describe_table
 from bertolt.data.formats import TAGGED
 from bertolt.data.load import KEPT, OnBadRow
+from bertolt.data.table_file import is_blank
 from bertolt.models.config import AnswerPrecision
 from bertolt.tasks.predictor import Prediction, Predictor
 from bertolt.tasks.rows import Columns, read_for_task, require_pair
@@ -195,36 +196,42 @@ def _standard_input(encoding: str, in_pairs: bool) -> Iterator[_Asked]:
 def _usable(
     asked: Iterable[_Asked], place: str, on_bad_row: OnBadRow, fix: str
 ) -> Iterator[_Asked]:
-    """Let the texts through that can be answered; refuse empty ones, or count and tell them.
+    """Let the texts through that can be answered; refuse the others, or count and tell them.
 
     Args:
         asked: texts with their numbers.
         place: what to call the place of a text, with its number for {}.
-        on_bad_row: whether to leave empty ones out.
+        on_bad_row: whether to leave out texts that are empty or hold a NUL.
         fix: what to do where bytes are no text.
     """
-    dropped: list[int] = []
+    dropped: dict[str, list[int]] = {}
     for question in asked:
         where = place.format(question.row)
-        empty = not question.text or question.text.isspace()
-        if empty or (question.pair is not None and not question.pair.strip()):
-            if on_bad_row == "error":
-                raise DataError(
-                    f"the {'' if empty else 'second '}text is empty",
-                    place=where,
-                    fix="leave such texts out with --on-bad-row drop",
-                )
-            dropped.append(question.row)
+        fault, reason = _fault(question)
+        if fault and on_bad_row == "error":
+            raise DataError(fault, place=where, fix="leave such texts out with --on-bad-row drop")
+        if fault:
+            dropped.setdefault(reason, []).append(question.row)
             continue
         for text in filter(None, (question.text, question.pair)):
             require_text(text, where, fix)
         yield question
-    if dropped:
-        info(f"dropped {plural(len(dropped), 'empty text')} (first: {place.format(dropped[0])})")
+    for reason, rows in dropped.items():
+        info(f"dropped {plural(len(rows), reason)} (first: {place.format(rows[0])})")
+
+
+def _fault(question: _Asked) -> tuple[str, str]:
+    """What is wrong with a text, and what such texts are counted as; both empty if nothing is."""
+    for name, text in (("text", question.text), ("second text", question.pair)):
+        if text is not None and "\0" in text:
+            return f"a NUL byte at character {text.index(chr(0)) + 1} of the {name}", "NUL byte"
+        if text is not None and is_blank(text):
+            return f"the {name} is empty", "empty text"
+    return "", ""
 
 
 def require_text(text: str, place: str, fix: str) -> None:
-    """Refuse a text with bytes in it that are none.
+    """Refuse a text with bytes in it that are no text.
 
     Raises:
         DataError: it cannot be written as UTF-8.

@@ -28,7 +28,7 @@ from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import KINDS, ending, open_source
 from bertolt.data.lines import text_lines
-from bertolt.data.table_file import BadRow, as_text, unfit
+from bertolt.data.table_file import BadRow, as_text, is_blank, unfit
 
 LINE_LIMIT = 1 << 26  # characters in one line of plain text
 PIECE = 1 << 20  # characters of a document that are held at once
@@ -340,7 +340,7 @@ class Reader:
                 place=f"{path}, row {row}",
                 fix="choose another column with --text",
             )
-        if not text or text.isspace():
+        if is_blank(text):
             return BadRow("empty text", "the text is empty")
         reason = unfit(text)
         return BadRow(reason, f"a {reason} in the text") if reason else text

@@ -8,13 +8,16 @@ that no such column has, which ends the reading.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from bertolt.data.table_file import BadRow, as_text, is_missing, unfit
+from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
+
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())])
 
@@ -68,7 +71,8 @@ def labels_cell(columns: Sequence[str], separator: str | None) -> Cell:
         names = [as_label(each) for each in value]
         if any(name is None for name in names):
             return None
-        return _fit_all(list(dict.fromkeys(name for name in names if name)), columns[0])
+        filled = [name for name in names if name and not is_blank(name)]
+        return _fit_all(list(dict.fromkeys(filled)), columns[0])
 
     return Cell(type=pa.list_(pa.string()), read=read, what="list of names")
 
@@ -93,7 +97,7 @@ def numbers_cell(columns: Sequence[str]) -> Cell:
         numbers = [as_number(value) for value in values]
         for column, number, value in zip(columns, numbers, values, strict=True):
             if number is None:
-                empty = is_missing(value) or (isinstance(value, str) and not value.strip())
+                empty = is_missing(value) or (isinstance(value, str) and is_blank(value))
                 reason = "empty label" if empty else "label that is no number"
                 return BadRow(reason, f"column {column!r} holds {_shown(value)}")
         return numbers
@@ -108,7 +112,7 @@ def words_cell(columns: Sequence[str]) -> Cell:
         words = values[0]
         if not isinstance(words, list | tuple) or not _are_texts(words):
             return None
-        if not words:
+        if all(map(is_blank, words)):
             return BadRow("empty text", f"the text in column {columns[0]!r} has no words")
         return _fit_all(list(words), columns[0])
 
@@ -164,8 +168,13 @@ def as_label(value: object) -> str | None:
 
 
 def as_number(value: object) -> float | None:
-    """A finite number; None for anything else."""
+    """A finite number, or a text that every program reads as the same one; None for the rest.
+
+    Python alone reads 1_000, and digits of other scripts, as numbers.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value.strip()):
         return None
     try:
         number = float(value)
@@ -189,7 +198,7 @@ def _span_fault(span: object) -> str:
     start, end, label = (span.get(name) for name in ("start", "end", "label"))
     if not all(isinstance(each, int) and not isinstance(each, bool) for each in (start, end)):
         return f"goes from {_shown(start)} to {_shown(end)}, and both must be whole numbers"
-    if not isinstance(label, str) or not label.strip() or unfit(label):
+    if not isinstance(label, str) or is_blank(label) or unfit(label):
         return f"has the label {_shown(label)}, and must have a name"
     assert isinstance(start, int)
     assert isinstance(end, int)
@@ -199,9 +208,11 @@ def _span_fault(span: object) -> str:
 def _filled(value: str | None, role: str, column: str) -> object | BadRow | None:
     if value is None:
         return None
-    if not value or value.isspace():
+    if reason := unfit(value):
+        return _unfit(reason, column)
+    if is_blank(value):
         return BadRow(f"empty {role}", f"the {role} in column {column!r} is empty")
-    return value if not (reason := unfit(value)) else _unfit(reason, column)
+    return value
 
 
 def _fit_all(values: list[str], column: str) -> list[str] | BadRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.data.cells import as_number
 from bertolt.data.table_file import listing
 
 if TYPE_CHECKING:
@@ -73,18 +73,10 @@ def label_map(labels: Iterable[str], *, place: str = "") -> LabelMap:
             place=place,
             fix=fix,
         )
-    numbers = {name: _number(name) for name in counts}
+    numbers = {name: as_number(name) for name in counts}
     if all(number is not None for number in numbers.values()):
         return LabelMap(tuple(sorted(counts, key=lambda name: (numbers[name], name))))
     return LabelMap(tuple(sorted(counts)))
-
-
-def _number(name: str) -> float | None:
-    try:
-        number = float(name)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def encode_labels(table: Table, labels: LabelMap) -> Integers:

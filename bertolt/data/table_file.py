@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import category
 
 from bertolt.base.errors import DataError
 
@@ -58,6 +59,11 @@ def as_text(value: object) -> str | None:
 def is_missing(value: object) -> bool:
     """Whether a cell is null or not a number."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: only white space, control and zero-width characters."""
+    return all(each.isspace() or category(each) in ("Cc", "Cf") for each in text)
 
 
 def unfit(text: str) -> str:

@@ -25,6 +25,8 @@ from bertolt.tasks.table import interval_words, shown
 
 NUMBERS = "regression"
 _FEW_VALUES = 10  # so many different numbers and fewer, all whole, may be names of classes
+_LARGEST = 1e70  # intervals sum the fourth powers of errors, which 64 bits hold up to 1e77
+_FARTHEST = 1e18  # spreads from the mean; the loss squares them in 32 bits
 
 
 @register
@@ -76,21 +78,18 @@ class Regression(Task):
         values = np.array(table.labels_at(train), dtype=np.float64)
         columns = table.roles["label"]
         for column, numbers in zip(columns, values.T, strict=True):
+            if np.abs(numbers).max() > _LARGEST:
+                raise _spread_error(table, column)
             if len(set(numbers.tolist())) < 2:
                 raise DataError(
                     f"all {len(numbers)} training rows have {numbers[0]:g}: nothing to learn",
                     place=f"{table.path}, column {column!r}",
                     fix="name the column of the numbers with --label",
                 )
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
-            means, scales = values.mean(axis=0), values.std(axis=0)
-        for column, mean, scale in zip(columns, means, scales, strict=True):
-            if not (math.isfinite(mean) and math.isfinite(scale) and scale > 0):
-                raise DataError(
-                    "the spread of its numbers is beyond what can be computed",
-                    place=f"{table.path}, column {column!r}",
-                    fix="write the numbers in another unit",
-                )
+        means, scales = values.mean(axis=0), values.std(axis=0)
+        for column, scale in zip(columns, scales, strict=True):
+            if not scale > 0:
+                raise _spread_error(table, column)
         return cls(tuple(columns), tuple(map(float, means)), tuple(map(float, scales)))
 
     @classmethod
@@ -120,21 +119,41 @@ class Regression(Task):
         """Means and scales, by which outputs become values."""
         return {"means": list(self.means), "scales": list(self.scales)}
 
+    def check(self, table: Table) -> None:
+        """Refuse numbers with which no loss and no score could be computed."""
+        values = self._values(table)
+        for column, numbers, mean, scale in zip(
+            self.columns, values.T, self.means, self.scales, strict=True
+        ):
+            beyond = np.abs(numbers) > _LARGEST
+            beyond[~beyond] = np.abs(numbers[~beyond] - mean) > _FARTHEST * scale
+            if beyond.any():
+                index = int(beyond.argmax())
+                raise DataError(
+                    f"{numbers[index]:g} is too far from the mean of training, {mean:g}",
+                    place=f"{table.path}, row {table.data['row'][index]}, column {column!r}",
+                    fix="write the numbers in another unit, or leave the row out",
+                )
+
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(W, K) float32 scaled values."""
-        values = np.array(table.labels, dtype=np.float64).reshape(len(table), -1)[index]
+        values = self._values(table)[index]
         scaled = ((values - np.array(self.means)) / np.array(self.scales)).astype(np.float32)
         targets: NDArray[np.float32] = scaled[rows.window_examples]
         return targets
 
     def counts(self, table: Table, index: NDArray[np.int64]) -> str:
         """Mean and range of each column."""
-        values = np.array(table.labels, dtype=np.float64).reshape(len(table), -1)[index]
+        values = self._values(table)[index]
         words = [
             f"{shown(column)} {numbers.mean():.4g} from {numbers.min():.4g} to {numbers.max():.4g}"
             for column, numbers in zip(self.columns, values.T, strict=True)
         ]
         return "mean " + ", ".join(words)
+
+    def _values(self, table: Table) -> NDArray[np.float64]:
+        """(N, K) numbers of the rows."""
+        return np.array(table.labels, dtype=np.float64).reshape(len(table), -1)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Outputs as they are; `decode` scales them back."""
@@ -277,6 +296,14 @@ class RegressionScorer(Scorer):
             for column, scores in zip(self.task.columns, self.counts.per_column(), strict=True):
                 words = ", ".join(f"{n} {_number(e.value)}" for n, e in scores.items())
                 yield f"{shown(column)}: {words}"
+
+
+def _spread_error(table: Table, column: str) -> DataError:
+    return DataError(
+        "the spread of its numbers is beyond what can be computed",
+        place=f"{table.path}, column {column!r}",
+        fix="write the numbers in another unit",
+    )
 
 
 def _with_ends(counts: RegressionCounts, name: str) -> str:

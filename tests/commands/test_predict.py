@@ -154,6 +154,39 @@ def test_a_model_of_single_texts_refuses_a_file_of_pairs(
     assert bertolt("evaluate", trained("labels"), path, "--text", "premise").code == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [("go\0od film", "a NUL byte at character 3"), ("\0", "a NUL byte"), ("\u200b\ufeff", "empty")],
+)
+def test_a_line_with_a_nul_or_without_width_is_not_answered(
+    line: str, fault: str, bertolt: Run, trained: Trained, typed: Callable[[str], None]
+) -> None:
+    content = f"good film\n{line}\nbad film\n"
+    typed(content)
+    refused(bertolt("predict", trained("labels")), "standard input, line 2", fault, "--on-bad-row")
+    typed(content)
+    said = bertolt("predict", trained("labels"), "--on-bad-row", "drop")
+    assert [answer["row"] for answer in lines(said.out)] == [1, 3]
+    assert f"dropped 1 {'empty text' if fault == 'empty' else 'NUL byte'} (first:" in said.err
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.conll"])
+def test_a_nul_in_a_file_is_refused_with_its_row(
+    name: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    contents = {
+        "a.jsonl": '{"text": "good"}\n{"text": "go\\u0000od"}\n',
+        "a.csv": "text,id\ngood,1\n",
+        "a.conll": "good O\n\nba\0d O\n",
+    }
+    path = tmp_path / name
+    path.write_text(contents[name].replace("good,1", "go\0od,1"), encoding="utf-8")
+    row = 3 if name == "a.conll" else 2
+    said = bertolt("predict", trained("tags" if name == "a.conll" else "labels"), path)
+    refused(said, f"{path}, row {row}: a NUL byte", "--on-bad-row drop")
+    assert said.out == ""
+
+
 @pytest.mark.parametrize("line", ["good\t", "good\t \n", "\tgood", "good", "good\tbad\tno"])
 def test_a_line_that_is_no_pair(
     line: str, bertolt: Run, trained: Trained, typed: Callable[[str], None]

@@ -72,8 +72,31 @@ def test_numbers_as_they_are_written() -> None:
     assert numbers_cell(["a", "b"]).read(["-1.5e2", 7]) == [-150.0, 7.0]
 
 
+@pytest.mark.parametrize(
+    "value", ["+2", " 2 ", "2.", "2e0", "0.2E+1", ".2e1", 2, 2.0, "0000002.000000"]
+)
+def test_every_usual_spelling_of_a_number(value: Any) -> None:
+    assert numbers_cell(ONE).read([value]) == [2.0]
+
+
 @pytest.mark.parametrize("value", ["1,5", "x", math.inf, "nan", True, [1], 10**400])
 def test_no_number(value: Any) -> None:
+    assert reason(numbers_cell(ONE), value) == "label that is no number"
+
+
+# Python's float reads all of these, and hardly another program does.
+@pytest.mark.parametrize("value", ["1_000", "1_0.5", "１２", "١٢", "१", "1e1_0"])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_what_python_alone_reads_as_a_number_is_none(value: str, sign: str) -> None:
+    assert reason(numbers_cell(ONE), sign + value) == "label that is no number"
+    assert label_cell(ONE).read([sign + value]) == sign + value
+
+
+NOT_FINITE = ["infinity", "-inf", "Infinity", "NaN", "+nan", "1e999"]
+
+
+@pytest.mark.parametrize("value", [*NOT_FINITE, "0x10", "1e", ".", "+", "--1", "1 0", "e5", "½"])
+def test_what_is_no_finite_number(value: str) -> None:
     assert reason(numbers_cell(ONE), value) == "label that is no number"
 
 
@@ -91,6 +114,21 @@ def test_words_and_tags() -> None:
     assert tags_cell(ONE).read([[1, "B-X "]]) == ["1", "B-X"]
     assert tags_cell(ONE).read(["O"]) is None
     assert reason(tags_cell(ONE), ["O", ""]) == "empty tag"
+
+
+@pytest.mark.parametrize("value", ["\u200b", "\ufeff\u200d", " \u2060\u00ad ", "\x07", "\u3000"])
+def test_characters_without_width_are_no_text(value: str) -> None:
+    assert reason(text_cell(ONE), value) == "empty text"
+    assert reason(label_cell(ONE), value) == "empty label"
+    assert reason(numbers_cell(ONE), value) == "empty label"
+    assert reason(words_cell(ONE), [value, value]) == "empty text"
+    assert labels_cell(ONE, ";").read([f"a;{value}"]) == ["a"]
+
+
+def test_characters_without_width_stay_in_a_text() -> None:
+    text = "a\u200db\ufeff"
+    assert text_cell(ONE).read([text]) == text
+    assert words_cell(ONE).read([["a", "\u200b"]]) == ["a", "\u200b"]
 
 
 SPAN = {"start": 0, "end": 2, "label": "A"}

@@ -25,6 +25,7 @@ def test_labels_are_in_order_of_spelling_and_numbers_of_value() -> None:
     assert label_map(["0.5", "-1", "1e1"]).names == ("-1", "0.5", "1e1")
     assert label_map(["10", "2", "x"]).names == ("10", "2", "x")
     assert label_map(["nan", "2", "10"]).names == ("10", "2", "nan")
+    assert label_map(["1_0", "2", "10"]).names == ("10", "1_0", "2")
 
 
 @settings(derandomize=True, deadline=None)

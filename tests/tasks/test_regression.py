@@ -12,6 +12,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from bertolt.base.errors import DataError
 from bertolt.data.encode import encode_texts
+from bertolt.metrics import RegressionCounts
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Output, Reading
 from bertolt.tasks.regression import Regression
@@ -65,6 +66,37 @@ def test_rows_without_a_number_are_left_out_and_counted(tmp_path: Path) -> None:
     table, _ = read_for_task(put(tmp_path, rows), Columns(), task="regression")
     assert table.dropped == {"empty label": [32], "label that is no number": [33, 34]}
     assert len(table) == 30
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e308, 1e200, 1e71, 1e40])
+def test_a_number_far_from_those_of_training_is_refused_with_its_row(
+    tmp_path: Path, size: float, tiny_tokenizer: Any
+) -> None:
+    task = Regression(("rating",), (1.0,), (1e-3,))
+    encoded = encode_texts(tiny_tokenizer, ["a", "b"], 9)
+    usual, _ = read_for_task(put(tmp_path, [("a", 1.5), ("b", -1e12)]), Columns(), task=Regression)
+    task.check(usual)
+    assert np.isfinite(task.targets(usual, np.arange(2), encoded)).all()
+    path = put(tmp_path, [("a", 1.5), ("b", -size)])
+    table, _ = read_for_task(path, Columns(), task=Regression)
+    with pytest.raises(DataError, match="too far from the mean of training, 1") as refused:
+        task.check(table)
+    assert refused.value.place == f"{path}, row 3, column 'rating'"
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_numbers_that_are_learned_are_scored_without_a_warning(tmp_path: Path) -> None:
+    values = [1e70, -1e70, 3e69]
+    table, kind = read_for_task(
+        put(tmp_path, [("a", value) for value in values]), Columns(), task=Regression
+    )
+    task = kind.infer(table, np.arange(3), Reading())
+    task.check(table)
+    assert task.counts(table, np.arange(3))
+    counts = RegressionCounts(1)
+    counts.update(np.zeros((3, 1)), np.array(values)[:, None])
+    assert None not in (counts.values()["rmse"], counts.intervals()["rmse"])
 
 
 def test_one_number_for_all_is_nothing_to_learn(tmp_path: Path) -> None:
