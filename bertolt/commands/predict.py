@@ -129,7 +129,9 @@ def _check_use(
 def _style_of(out: Path | None) -> Style:
     """The format that the name of a file ends in; else JSON lines."""
     ending = out.suffix.lower() if out is not None else ""
-    return "csv" if ending == ".csv" else "conll" if ending in TAGGED else "jsonl"
+    # An answer is a word and a tag: CoNLL-U has eight columns more.
+    tagged = ending in TAGGED and ending != ".conllu"
+    return "csv" if ending == ".csv" else "conll" if tagged else "jsonl"
 
 
 def _check_out(file: str, out: Path | None, columns: Columns, style: Style | None) -> None:

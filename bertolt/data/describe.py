@@ -14,6 +14,8 @@ from bertolt.data.load import Table
 
 SHOWN_ROWS = 5
 SHOWN_LABELS = 12
+# What a file may be found to be, beside its columns, and how it is told.
+_NOTES = {"delimiter": "cells parted by", "quotes": "quotes:", "sentences": "sentences:"}
 
 
 def shown(name: str, limit: int = 40) -> str:
@@ -36,8 +38,9 @@ def describe_table(table: Table, flags: Mapping[str, str] | None = None) -> None
         names = ", ".join(f"'{shown(column)}'" for column in columns[:SHOWN_LABELS])
         more = f" and {len(columns) - SHOWN_LABELS} more" if len(columns) > SHOWN_LABELS else ""
         info(f"  {what} from the column{'s' * (len(columns) > 1)} {names}{more} ({how})")
-    if "delimiter" in table.found:
-        info(f"  cells parted by {table.found['delimiter']}")
+    for what, words in _NOTES.items():
+        if what in table.found:
+            info(f"  {words} {table.found[what]}")
     for reason, rows in table.dropped.items():
         info(f"  dropped {plural(len(rows), 'row')}: {reason} ({_row_numbers(rows)})")
 

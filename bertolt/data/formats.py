@@ -30,7 +30,7 @@ KINDS: dict[str, Open] = {
 }
 """Kinds of tables."""
 TAGGED: dict[str, Open] = dict.fromkeys(
-    (".conll", ".conll2003", ".bio", ".iob", ".iob2"), open_conll
+    (".conll", ".conll2003", ".conllu", ".bio", ".iob", ".iob2"), open_conll
 )
 """Kinds of files with one word a line."""
 PACKED = (".gz", ".zst")

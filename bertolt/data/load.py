@@ -70,7 +70,8 @@ class Table:
             `text_pair` and `label` where there are such columns.
         roles: the columns of each role, in the order text, text_pair, label.
         columns: all columns of the file.
-        found: what was found and not named, with the reason: roles, `delimiter`.
+        found: what was found and not named, with the reason: roles, and `delimiter`, `quotes` and
+            `sentences` where there is something to say of them.
         rows_read: the rows of the file: those in `data` and all that were dropped.
         dropped: the reason, and the numbers of the rows that were left out for it. Each row is
             counted once, for the first reason that holds.

@@ -33,7 +33,8 @@ Rows = Callable[[Sequence[str]], Iterator[Row]]
 class TableFile:
     """A file that can be read: its columns in order, and `rows(names)` to read some of them.
 
-    `usual` has the column that plays a role in every file of this kind, and why.
+    `found` has what else was seen of the file, in words; `usual` the column that plays a role in
+    every file of this kind, and why.
     """
 
     columns: list[str]

@@ -18,7 +18,7 @@ from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
 from bertolt.data.conll import open_conll
 from bertolt.data.encode import EncodedExample, EncodedTexts
-from bertolt.data.formats import Open
+from bertolt.data.formats import TAGGED, Open
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import BadRow, is_missing
 from bertolt.metrics import SpanCounts
@@ -71,7 +71,9 @@ class TokenClassification(Task):
 
     @classmethod
     def recognise(cls, sample: Sample, reading: Reading) -> str:
-        """Lists of words with lists of tags, or texts with lists of spans."""
+        """Files of tagged words; lists of words with lists of tags; texts with lists of spans."""
+        if sample.ending in TAGGED:
+            return "a file of words and their tags, one word a line"
         labels = [row[0] for row in sample.values.get("label", []) if not is_missing(row[0])]
         texts = [row[0] for row in sample.values.get("text", [])]
         if not labels or not texts or len(sample.columns["label"]) != 1:
@@ -87,7 +89,7 @@ class TokenClassification(Task):
         require_one_column(sample, cls.name)
         roles = sample.columns
         first = next((row[0] for row in sample.values["text"] if not is_missing(row[0])), "")
-        words = isinstance(first, list | tuple)
+        words = sample.ending in TAGGED or isinstance(first, list | tuple)
         cells = {"text": words_cell(roles["text"]) if words else text_cell(roles["text"])}
         if "label" in roles:
             labels = roles["label"]
