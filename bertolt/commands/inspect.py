@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.format import percent, plural
@@ -19,7 +21,7 @@ from bertolt.data.describe import shown
 from bertolt.models.families.base import read_config, saved_class
 from bertolt.models.heads import SequenceClassification, TokenClassification
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.report.walk import walk_table, walk_through, write_walk
+from bertolt.report.walk import Answer, Walk, walk_table, walk_through, write_walk
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
 
@@ -130,7 +132,7 @@ def inspect_model(
     """
     _check_walk(selftest, text, pair, html)
     if text is not None:
-        walk = walk_through(model, text, pair)
+        walk = walk_text(model, text, pair)
         if html is None:
             _print(walk_table(walk))
         else:
@@ -140,6 +142,60 @@ def inspect_model(
     found = look_into(model)
     _print(str(found))
     return _run_selftest(found) if selftest else 0
+
+
+def walk_text(model: str, text: str, pair: str | None = None) -> Walk:
+    """Walk a text, or a pair of texts, through a model, with the answer of its task.
+
+    Args:
+        model: a folder, or an id on the hub.
+        text: longer ones are cut where the model was trained to cut.
+        pair: a second text.
+
+    Raises:
+        CheckpointError: the model cannot be loaded, or its tokenizer does not fit it.
+        DataError: the input has segments that the model does not know.
+    """
+    inspection = look_into(model)
+    tokenizer = BertTokenizer.from_pretrained(inspection.folder)
+    tokenizer.check_fits(inspection.model.config.vocab_size)
+    answer, remarks = _answer(inspection, tokenizer, text, pair)
+    contract, limit = inspection.contract, inspection.model.config.max_position_embeddings
+    return walk_through(
+        inspection.model,
+        tokenizer,
+        text,
+        pair,
+        name=model,
+        limit=min(contract.max_length, limit) if contract else limit,
+        answer=answer,
+        remarks=remarks,
+    )
+
+
+def _answer(
+    inspection: Inspection, tokenizer: BertTokenizer, text: str, pair: str | None
+) -> tuple[Answer | None, list[str]]:
+    """What the model's task says of the text, and what has to be known of it; None with a reason
+    where there is a task and no answer."""
+    model = inspection.model
+    if not has_labels(model):
+        return None, []
+    if model.load_report is not None and model.load_report.initialised:
+        return None, ["The classification head is new, so there is no answer to show."]
+    cpu = torch.device("cpu")
+    predictor = Predictor(model, tokenizer, inspection.contract, precision="fp32", device=cpu)
+    if predictor.takes_pairs and pair is None:
+        return None, ["The model answers pairs of texts: give the second one with --pair."]
+    single = predictor.trained_on_pairs is False and pair is not None
+    example = {"text": text} if pair is None else {"text": text, "text_pair": pair}
+    (prediction,) = predictor.predict([example])
+    answer = Answer(
+        words=predictor.task.describe_answer(prediction.answer),
+        blocks=predictor.task.answer_blocks(prediction.answer, example),
+        tokens_cut=prediction.tokens_cut,
+    )
+    return answer, ["The model was trained on single texts, and this is a pair."] if single else []
 
 
 def _check_walk(selftest: bool, text: str | None, pair: str | None, html: Path | None) -> None:

@@ -12,7 +12,8 @@ to link to, a `nav` for the list of sections, and a `lead` above it. What else i
 - histogram: `edges`, one more than `counts`; `x_label`, `note`, and a `mark` with `value`, `label`.
 - mistakes: `items` with `text`, `characters` of the whole text if that is its beginning, `row`,
   `said`, `truth`, `probability`, `second_text`, and `marks` over the text, with `start`, `end`,
-  `label` and `kind` (right, missed, wrong).
+  `label` and `kind` (right, missed, wrong, given).
+- text: `text`, and `marks` over it, as of a mistake.
 - facts: `items` with `name`, `value` (a text, or a number with its `format`), `note`.
 - note: `text`.
 - row, stack: `blocks` side by side, in shares of `widths`, or below each other.
@@ -186,6 +187,10 @@ def _mistake(item: Block) -> dict[str, Any]:
     }
 
 
+def _text(block: Block, _: str) -> Text:
+    return folded(block["text"], None, block.get("marks") or ())
+
+
 def _nothing(block: Block, _: str) -> None:
     return None
 
@@ -196,6 +201,7 @@ _KINDS: dict[str, Callable[[Block, str], Any]] = {
     "scatter": _scatter,
     "histogram": _histogram,
     "mistakes": _mistakes,
+    "text": _text,
     "facts": _facts,
     "note": _nothing,
     "row": _nothing,
@@ -238,6 +244,6 @@ def pieces(text: str, marks: Sequence[Block], start: int, stop: int) -> list[Pie
     return found
 
 
-MARKS = {"right": "", "missed": " missed", "wrong": " wrong"}
+MARKS = {"given": "", "right": "", "missed": " missed", "wrong": " wrong"}
 """Kinds of marks, and what stands behind the label of each, so that colour is not all that tells
 them apart."""

@@ -271,6 +271,10 @@ class Task(abc.ABC):
         it is "right", "wrong" or "missed"."""
         return []
 
+    def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
+        """What the page of one text shows of an answer: blocks, as `report/blocks.py` has them."""
+        return [{"kind": "note", "text": self.describe_answer(answer)}]
+
     @abc.abstractmethod
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """The facts for the task's part of the report: `headline`, `tiles`, `curves`, `blocks`,

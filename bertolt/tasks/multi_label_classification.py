@@ -216,6 +216,11 @@ class MultiLabelClassification(Task):
         labels = (self.separator or ";").join(answer["labels"])
         return [labels, *(shares[name] for name in self.labels)]
 
+    def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
+        """The probability of each label with the threshold from which it is given."""
+        thresholds = dict(zip(self.labels, self.thresholds, strict=True))
+        return [page.probabilities(answer["probabilities"], thresholds)]
+
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """The scores of each label with its threshold."""
         assert isinstance(scorer, MultiLabelScorer)

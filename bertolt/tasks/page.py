@@ -14,6 +14,10 @@ from bertolt.metrics import ClassScore, ConfusionMatrix
 MOST_LABELS = 150
 """Labels that a table of the page shows; the facts have all of them."""
 MOST_CONFUSIONS = 12
+MOST_ANSWERS = 12
+"""Labels of one answer that its page shows."""
+MOST_SPANS = 100
+"""Spans of one answer that its table lists; all are marked in the text."""
 SIDE_BY_SIDE = 6
 """Labels whose matrix leaves room for their scores beside it."""
 MOST_POINTS = 2000
@@ -59,6 +63,57 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     """Names with commas between them, a few of many."""
     words = ", ".join(shorten(name, 60) for name in names[:most])
     return words if len(names) <= most else f"{words} and {len(names) - most} more"
+
+
+def probabilities(
+    shares: Mapping[str, float], thresholds: Mapping[str, float] | None = None
+) -> Block:
+    """The labels of one answer, the most probable first."""
+    columns: list[Block] = [
+        {"name": "Label", "kind": "text"},
+        {"name": "Probability", "kind": "bar", "format": "percent", "colour": "accent"},
+    ]
+    rows: list[list[Any]] = [[name, share] for name, share in shares.items()]
+    if thresholds is not None:
+        columns += [{"name": "Threshold", "kind": "share"}, {"name": "Given", "kind": "text"}]
+        rows = [
+            [name, share, thresholds[name], "yes" if share >= thresholds[name] else "no"]
+            for name, share in rows
+        ]
+    return {
+        "kind": "table",
+        "caption": "Probability of each label",
+        "columns": columns,
+        "rows": sorted(rows, key=lambda row: -row[1]),
+        "noun": "label",
+        "most": MOST_ANSWERS,
+    }
+
+
+def named_values(title: str, values: Mapping[str, str]) -> Block:
+    """Values of one answer by name."""
+    columns = [{"name": "Column", "kind": "text"}, {"name": title, "kind": "text"}]
+    rows = [list(pair) for pair in values.items()]
+    return {"kind": "table", "caption": f"{title} of each column", "columns": columns, "rows": rows}
+
+
+def marked_text(text: str, spans: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """A text with the spans of one answer marked, and a table of them."""
+    marks = [
+        {"start": each["start"], "end": each["end"], "label": each["label"], "kind": "given"}
+        for each in spans
+    ]
+    blocks: list[Block] = [{"kind": "text", "text": text, "marks": marks}]
+    if not spans:
+        return [*blocks, {"kind": "note", "text": "No span was found."}]
+    columns = [
+        {"name": "Span", "kind": "text"},
+        {"name": "Kind", "kind": "text"},
+        {"name": "Probability", "kind": "bar", "format": "percent", "colour": "accent"},
+    ]
+    rows = [[each["text"], each["label"], each["probability"]] for each in spans]
+    table = {"kind": "table", "caption": "Spans, from left to right", "noun": "span"}
+    return [*blocks, {**table, "columns": columns, "rows": rows, "most": MOST_SPANS}]
 
 
 def label_rows(

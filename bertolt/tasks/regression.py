@@ -202,6 +202,11 @@ class Regression(Task):
         """The numbers of an answer."""
         return self.numbers(answer)
 
+    def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
+        """The numbers by column."""
+        values = [f"{number:.4g}" for number in self.numbers(answer)]
+        return [page.named_values("Value", dict(zip(self.columns, values, strict=True)))]
+
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """Predicted against true values, and residuals."""
         assert isinstance(scorer, RegressionScorer)

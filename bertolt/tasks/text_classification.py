@@ -148,6 +148,10 @@ class TextClassification(Task):
         shares = answer["probabilities"]
         return [answer["label"], answer["probability"], *(shares[name] for name in self.labels)]
 
+    def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
+        """The probability of each label."""
+        return [page.probabilities(answer["probabilities"])]
+
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """Confusions, and the scores of each label."""
         assert isinstance(scorer, ClassificationScorer)

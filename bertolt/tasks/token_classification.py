@@ -302,6 +302,10 @@ class TokenClassification(Task):
         """The same of an answer."""
         return ["; ".join(f"{s['start']}-{s['end']} {s['label']}" for s in answer["spans"])]
 
+    def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
+        """The text with its spans marked, and how sure each is."""
+        return page.marked_text(text_of(example), answer["spans"])
+
     def explain(self, scorer: Scorer) -> dict[str, Any]:
         """The scores of each kind, and which are taken for which."""
         assert isinstance(scorer, TagScorer)

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from bertolt.commands.inspect import walk_text
+from bertolt.tasks.predictor import Predictor
+
 Run = Callable[..., Any]
 BAD_ANSWERS: list[dict[str, Any]] = [
     {},
@@ -117,3 +120,67 @@ def test_a_contract_of_the_first_version_opens(
         assert (said.code, "self-test passed" in said.out) == (0, True)
     else:
         assert said.code == 2
+
+
+ANSWERS = {
+    "labels": "Label Probability",
+    "pairs": "Label Probability",
+    "several": "Label Probability Threshold Given",
+    "numbers": "Column Value",
+    "tags": "",
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_walk_ends_with_the_answer_of_the_task(
+    name: str, bertolt: Run, trained: Callable[[str], Path]
+) -> None:
+    folder = trained(name)
+    example = {"text": "good film"} | ({"text_pair": "bad film"} if name == "pairs" else {})
+    predictor = Predictor.from_pretrained(folder, precision="fp32")
+    (prediction,) = predictor.predict([example])
+    said = bertolt("inspect", folder, *_options(example))
+    assert said.code == 0
+    _, _, answer = said.out.partition("\nAnswer: ")
+    words, *table = answer.splitlines()
+    assert words == predictor.task.describe_answer(prediction.answer)
+    assert not ANSWERS[name] or " ".join(table[0].split()) == ANSWERS[name]
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_walk_takes_the_tokens_that_the_task_takes(
+    name: str, trained: Callable[[str], Path]
+) -> None:
+    folder = trained(name)
+    example = {"text": "good film , bad"} | ({"text_pair": "film"} if name == "pairs" else {})
+    predictor = Predictor.from_pretrained(folder, precision="fp32")
+    walk = walk_text(
+        str(folder), **{{"text_pair": "pair"}.get(k, k): v for k, v in example.items()}
+    )
+    (encoded,) = predictor.task.encode([example], predictor.tokenizer, predictor.max_length)
+    (window,) = encoded.windows
+    ids = [token.id for token in walk.tokens if not token.padding]
+    assert ids == list(window.ids)
+
+
+def test_a_walk_through_a_model_of_pairs_asks_for_the_second_text(
+    bertolt: Run, trained: Callable[[str], Path]
+) -> None:
+    said = bertolt("inspect", trained("pairs"), "--text", "good film")
+    assert said.code == 0
+    assert "give the second one with --pair" in said.out
+    assert "Answer:" not in said.out
+
+
+def test_a_walk_of_a_pair_through_a_model_of_texts_says_so(
+    bertolt: Run, trained: Callable[[str], Path]
+) -> None:
+    said = bertolt("inspect", trained("labels"), "--text", "good film", "--pair", "bad film")
+    assert said.code == 0
+    assert "trained on single texts" in said.out
+
+
+def _options(example: dict[str, str]) -> list[str]:
+    """An example as options of `inspect`."""
+    names = {"text": "--text", "text_pair": "--pair"}
+    return [word for role, text in example.items() for word in (names[role], text)]

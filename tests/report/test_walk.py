@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 import bertolt
-from bertolt import BertForSequenceClassification, BertModel
+from bertolt import BertForSequenceClassification, BertForTokenClassification, BertModel
 from bertolt.base.errors import BertoltError, DataError
 from bertolt.cli import main
-from bertolt.report.walk import Walk, render_walk, walk_table, walk_through, write_walk
+from bertolt.commands.inspect import walk_text
+from bertolt.report.walk import Walk, render_walk, walk_table, write_walk
 from bertolt.report.walk.build import MOST_TOKENS, PADDING
 from bertolt.tasks.predictor import Predictor
 
@@ -63,8 +64,13 @@ def walk(encoder: Path) -> Walk:
     return walk_through(encoder, TEXT, PAIR)
 
 
+def walk_through(folder: Path, text: str, pair: str | None = None) -> Walk:
+    """The walk that the command shows."""
+    return walk_text(str(folder), text, pair)
+
+
 def run_steps(walk: Walk, model: BertModel) -> dict[str, Any]:
-    """Run the code of every step as it stands on the page; all the names that it makes."""
+    """Run the code of every step as it stands on the page; all the names that they bind."""
 
     def row(values: list[int]) -> torch.Tensor:
         return torch.tensor([values])
@@ -81,10 +87,10 @@ def run_steps(walk: Walk, model: BertModel) -> dict[str, Any]:
     with torch.no_grad():
         for step in walk.steps:
             exec(step.code, names)
-            made = [names[name.strip()] for name in step.code.partition(" = ")[0].split(",")]
-            assert [tuple(each.shape) for each in made] == [step.output] * step.outputs, step
-            assert str(made[0].dtype) == f"torch.{step.dtype}"
-            assert made[0].is_contiguous() == step.contiguous
+            outputs = [names[name.strip()] for name in step.code.partition(" = ")[0].split(",")]
+            assert [tuple(each.shape) for each in outputs] == [step.output] * step.outputs, step
+            assert str(outputs[0].dtype) == f"torch.{step.dtype}"
+            assert outputs[0].is_contiguous() == step.contiguous
     return names
 
 
@@ -107,7 +113,7 @@ def test_the_code_on_the_page_gives_the_models_first_layer(walk: Walk, encoder: 
     names = run_steps(walk, model)
     ids, segments = (names[name][:, : walk.length] for name in ("input_ids", "token_type_ids"))
     out = model(input_ids=ids, token_type_ids=segments, output_hidden_states=True)
-    torch.testing.assert_close(names["kept"], out.hidden_states[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(names["states"], out.hidden_states[1], atol=1e-5, rtol=0)
     assert walk.difference < 1e-5
 
 
@@ -162,7 +168,6 @@ def test_a_decoder_sees_nothing_later(folder: Make, tiny_folder: Path) -> None:
         "BertForPreTraining",
         "BertForMaskedLM",
         "BertForNextSentencePrediction",
-        "BertForTokenClassification",
         "BertForQuestionAnswering",
         "BertForMultipleChoice",
     ],
@@ -184,8 +189,8 @@ def test_the_maps_are_the_models(walk: Walk, encoder: Path) -> None:
     segments = torch.tensor([[token.segment for token in walk.tokens[: walk.length]]])
     with torch.no_grad():
         maps = model(input_ids=ids, token_type_ids=segments, output_attentions=True).attentions
-    for layer, found in enumerate(maps):
-        for head, want in enumerate([found[0].mean(0), *found[0]]):
+    for layer, (heads,) in enumerate(maps):
+        for head, want in enumerate([heads.mean(0), *heads]):
             have = walk.attention.weights(layer, head)
             # A byte is a step of 1/255 of the root, so at most 1/255 of the largest weight.
             np.testing.assert_allclose(have, want.numpy(), atol=want.max().item() / 255)
@@ -196,21 +201,42 @@ def test_a_head_that_was_trained_answers(folder: Make, tiny_folder: Path) -> Non
     path = folder(BertForSequenceClassification, vocabulary=tiny_folder, id2label=labels)
     answer = walk_through(path, TEXT).answer
     assert answer is not None
-    assert answer.probabilities
-    (expected,) = Predictor.from_pretrained(path, precision="fp32").predict([TEXT])
-    want = expected.probabilities
-    assert dict(answer.scores) == pytest.approx(want, abs=1e-5)
-    assert [name for name, _ in answer.scores] == sorted(want, key=lambda name: -want[name])
+    (prediction,) = Predictor.from_pretrained(path, precision="fp32").predict([TEXT])
+    rows = dict(answer.blocks[0]["rows"])
+    assert rows == pytest.approx(prediction.probabilities, abs=1e-5)
+    assert list(rows) == sorted(rows, key=lambda name: -rows[name])
+    assert answer.words == prediction.label
 
 
 @pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
 def test_answers_that_are_no_single_label(folder: Make, tiny_folder: Path, kind: str) -> None:
     path = folder(BertForSequenceClassification, vocabulary=tiny_folder, problem_type=kind)
+    page = render_walk(walk_through(path, TEXT))
+    assert ("Probability" in page) == (kind != "regression")
+    assert ("Value" in page) == (kind == "regression")
+
+
+def test_a_head_that_tags_shows_its_spans(folder: Make, tiny_folder: Path) -> None:
+    labels = {0: "O", 1: "B-FILM", 2: "I-FILM"}
+    path = folder(BertForTokenClassification, vocabulary=tiny_folder, id2label=labels)
     walk = walk_through(path, TEXT)
     assert walk.answer is not None
-    assert walk.answer.probabilities == (kind != "regression")
-    assert sum(value for _, value in walk.answer.scores) != pytest.approx(1)
-    assert ("Probability" in render_walk(walk)) == (kind != "regression")
+    (prediction,) = Predictor.from_pretrained(path, precision="fp32").predict([TEXT])
+    marks = walk.answer.blocks[0]["marks"]
+    spans = [(each["start"], each["end"]) for each in prediction.spans]
+    assert spans
+    assert [(mark["start"], mark["end"]) for mark in marks] == spans
+    assert render_walk(walk).count('<mark class="given">') == len(spans)
+
+
+def test_an_answer_from_several_windows_says_so(folder: Make, tiny_folder: Path) -> None:
+    path = folder(BertForTokenClassification, vocabulary=tiny_folder)
+    walk = walk_through(path, "good " * 300)
+    assert walk.tokens_cut == 300 + 2 - 160
+    assert walk.answer is not None
+    assert not walk.answer.tokens_cut
+    for shown in (render_walk(walk), walk_table(walk)):
+        assert "142 tokens cut off here; the answer is to the whole input" in shown
 
 
 def test_a_new_head_does_not_answer(tiny_folder: Path, tmp_path: Path) -> None:

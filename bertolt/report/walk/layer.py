@@ -134,11 +134,11 @@ Set the heads side by side. It copies where, as behind most transposes, no view 
 
 Output of attention
 linear of joined, layer.attention.output.dense.weight, layer.attention.output.dense.bias
-found = layer.attention.output.dense(joined)
-Mix what the heads found.
+change = layer.attention.output.dense(joined)
+Mix what the heads give.
 
-add of found, hidden
-summed = found + hidden
+add of change, hidden
+summed = change + hidden
 Add what went in, so that attention only has to learn the change.
 
 layer_norm of summed
@@ -167,7 +167,7 @@ out = layer.output.LayerNorm(summed)
 And normalise: these are the hidden states that the second layer gets.
 
 narrow of out
-kept = out.narrow(1, 0, {real})
+states = out.narrow(1, 0, {real})
 Cut the padding off: a window on the same memory, nothing is copied.
 """
 
@@ -212,7 +212,7 @@ def walk_first_layer(model: Backbone, row: PaddedRow) -> tuple[tuple[Step, ...],
     with torch.no_grad():
         lines = enumerate(_lines(model, row), start=1)
         steps = tuple(_run(line, number, names, owners) for number, line in lines)
-    return steps, names.kept
+    return steps, names.states
 
 
 def _lines(model: Backbone, row: PaddedRow) -> Iterator[_Line]:

@@ -16,15 +16,13 @@ import numpy as np
 
 from bertolt.base.files import write_text
 from bertolt.base.version import __version__
+from bertolt.report.blocks import lay_out
 from bertolt.report.build import environment
 from bertolt.report.walk.record import AttentionMaps, Grey, Walk
 from bertolt.report.walk.table import cut_words, output_words, shape_words
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-MOST_LABELS = 12
-"""Labels of the answer that the page shows."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +64,22 @@ def render_walk(walk: Walk) -> str:
         maps=_maps(walk.attention),
         tokens=[token for token in walk.tokens if not token.padding][: walk.attention.shown],
         picture=_png,
-        most_labels=MOST_LABELS,
+        answer=lay_out(walk.answer.blocks, set()) if walk.answer else [],
     )
     return page.strip() + "\n"
 
 
 def _maps(attention: AttentionMaps) -> list[list[_Map]]:
     """All maps: a list of heads, the mean first, for each layer."""
-    found = []
-    for layer in range(attention.layers):
-        row = []
-        for head in range(attention.heads + 1):
-            cells = attention.cells[layer, head]
-            query, key = divmod(int(cells.argmax()), attention.shown)
-            what = f"head {head}" if head else "mean of the heads"
-            scale = float(attention.scales[layer, head])
-            row.append(_Map(f"layer {layer + 1}, {what}", _png(cells), scale, query, key))
-        found.append(row)
-    return found
+    heads = range(attention.heads + 1)
+    return [[_map(attention, layer, head) for head in heads] for layer in range(attention.layers)]
+
+
+def _map(attention: AttentionMaps, layer: int, head: int) -> _Map:
+    cells = attention.cells[layer, head]
+    query, key = divmod(int(cells.argmax()), attention.shown)
+    name = f"layer {layer + 1}, {f'head {head}' if head else 'mean of the heads'}"
+    return _Map(name, _png(cells), float(attention.scales[layer, head]), query, key)
 
 
 def _png(grey: Grey) -> Markup:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.report.blocks import Block
+
 Grey = NDArray[np.uint8]
 """A picture, one byte a cell."""
 
@@ -128,15 +130,17 @@ class AttentionMaps:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the model's head says of the text.
+    """What the model's task says of the input.
 
     Attributes:
-        probabilities: whether the numbers are probabilities; else they are what was regressed.
-        scores: each label and its number, the largest first.
+        words: the answer in a few words.
+        blocks: the answer as blocks of a page; see `report/blocks.py`.
+        tokens_cut: tokens of the input that the answer knows nothing of.
     """
 
-    probabilities: bool
-    scores: tuple[tuple[str, float], ...]
+    words: str
+    blocks: Sequence[Block]
+    tokens_cut: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +154,11 @@ class Walk:
         text, pair: the input; `pair` is None if there was one text.
         tokens: the columns of the padded row, padding behind.
         limit: most tokens of a text.
-        tokens_cut: beyond the limit, and so not seen by the model.
+        tokens_cut: beyond the limit, and so not walked through.
         steps: of the first layer, embeddings included.
         difference: largest difference of the walked first layer from the model's own.
         attention: maps of all layers and heads, for the first tokens.
-        answer: of a trained classification head, or None.
+        answer: of the model's task, or None.
         remarks: what else one has to know.
     """
 

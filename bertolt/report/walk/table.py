@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bertolt.base.format import clean, percent, plural, shorten
+from bertolt.base.format import clean, plural, shorten
+from bertolt.report.tables import table
 from bertolt.report.walk.record import Answer, Step, Walk
 
 # Rows of the token table; of a longer text the first and the last are shown.
@@ -31,10 +32,11 @@ def cut_words(walk: Walk) -> str:
     """What the limit cut, or nothing."""
     if not walk.tokens_cut:
         return ""
-    return (
-        f"The input was longer than {plural(walk.limit, 'token')}: "
-        f"{plural(walk.tokens_cut, 'token')} cut off, and not seen by the model."
-    )
+    cut = plural(walk.tokens_cut, "token")
+    seen = f"The input was longer than {plural(walk.limit, 'token')}: {cut} cut off"
+    if walk.answer is not None and not walk.answer.tokens_cut:
+        return f"{seen} here; the answer is to the whole input, read in parts."
+    return f"{seen}, and not seen by the model."
 
 
 def _lines(walk: Walk) -> Iterator[str]:
@@ -56,7 +58,7 @@ def _lines(walk: Walk) -> Iterator[str]:
         "at most."
     )
     if walk.answer is not None:
-        yield f"Answer: {_answer_words(walk.answer)}"
+        yield from _answer_lines(walk.answer)
 
 
 def _token_lines(walk: Walk) -> Iterator[str]:
@@ -76,9 +78,16 @@ def _memory(step: Step) -> str:
     return f"view of {step.view_of.removeprefix('the ')}" if step.shares_memory else "new memory"
 
 
-def _answer_words(answer: Answer, most: int = 5) -> str:
-    words = [
-        f"{clean(shorten(name, 40))} {percent(value) if answer.probabilities else f'{value:.4g}'}"
-        for name, value in answer.scores[:most]
-    ]
-    return ", ".join(words) + (", …" if len(answer.scores) > most else "")
+def _answer_lines(answer: Answer) -> Iterator[str]:
+    """The answer in words, and its tables."""
+    yield f"Answer: {clean(shorten(answer.words, 200))}"
+    for block in answer.blocks:
+        if block["kind"] == "table":
+            grid = table(block)
+            cells = [[column["name"] for column in grid.columns]]
+            cells += [[clean(shorten(cell.text, 40)) for cell in row] for row in grid.rows]
+            widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+            for row in cells:
+                columns = zip(row, widths, strict=True)
+                yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in columns).rstrip()
+            yield from (f"  {more}" for more in (grid.more,) if more)
