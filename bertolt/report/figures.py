@@ -111,10 +111,13 @@ def training_charts(
 
 
 def length_chart(lengths: Mapping[str, Any]) -> Chart | None:
-    """A histogram of token counts with the limit marked and what lies beyond it hatched."""
+    """A histogram of token counts with the limit marked, and hatched what was cut beyond it."""
     edges, counts, limit = lengths["edges"], lengths["counts"], lengths["max_length"]
     if not sum(counts):
         return None
+    # Where longer texts run in several windows, none is cut.
+    cut = lengths["texts_cut"] > 0 or edges[-1] - 1 <= limit
+    kind = "limit" if cut else "window"
     stop = _histogram_stop(edges, counts, limit)
     beyond = sum(c for c, left in zip(counts, edges, strict=False) if left >= stop)
     note = f"{plural(beyond, 'text')} to the right of the drawing, up to {edges[-1] - 1:,} tokens."
@@ -122,12 +125,12 @@ def length_chart(lengths: Mapping[str, Any]) -> Chart | None:
         "x_label": "tokens",
         "edges": edges,
         "counts": counts,
-        "mark": {"value": limit, "label": f"limit {limit:,}", "beyond": True},
+        "mark": {"value": limit, "label": f"{kind} {limit:,}", "beyond": cut},
         "note": note if beyond else "",
     }
     summary = (
-        f"Histogram of {plural(lengths['texts'], 'text')} by tokens. The limit is {limit:,} "
-        f"tokens; {plural(lengths['texts_cut'], 'text')} are longer."
+        f"Histogram of {plural(lengths['texts'], 'text')} by tokens. The {kind} is {limit:,} "
+        f"tokens; {plural(lengths['texts_cut'], 'text')} cut."
     )
     return histogram_chart("lengths", "Texts by their length in tokens", bars, stop, summary)
 
@@ -156,7 +159,7 @@ def histogram_chart(
         axes.set_xlabel(_label(bars["x_label"]))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
         axes.set_ylim(0, max(counts) * 1.16)
         if mark:
             _draw_mark(axes, mark, start, stop)
@@ -189,12 +192,16 @@ def scatter_chart(name: str, title: str, block: Mapping[str, Any]) -> Chart | No
             axes.add_patch(PathPatch(path, capstyle="round", **dots))
         axes.autoscale_view()
         if block.get("diagonal"):
-            axes.axline((points[0, 0], points[0, 0]), slope=1, color=PLAIN, lw=1.6, ls=(0, (4, 2)))
+            # One scale for both axes: the diagonal is whole, and a spread looks as large as it is.
+            ends = [*axes.get_xlim(), *axes.get_ylim()]
+            limits = min(ends), max(ends)
+            axes.set(xlim=limits, ylim=limits)
+            axes.plot(limits, limits, color=PLAIN, lw=1.6, ls=(0, (4, 2)))
         axes.set_xlabel(_label(block["x_label"]))
         axes.set_ylabel(_label(block["y_label"]))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+            axis.set_major_formatter(FuncFormatter(_plain_number))
     return Chart(title, done[0], " ".join(filter(None, notes)))
 
 
@@ -393,6 +400,11 @@ def _evaluated(training: Mapping[str, Any], metric: str) -> list[tuple[int, floa
     """Steps of the evaluations at which a metric was finite, and its values."""
     points = ((p["step"], p["metrics"].get(metric)) for p in training["eval_points"])
     return [(step, value) for step, value in points if is_number(value)]
+
+
+def _plain_number(value: float, _: int | None) -> str:
+    """A number beside an axis, with a minus sign and not a hyphen."""
+    return f"{value:,.6g}".replace("-", "−")
 
 
 def _label(text: str) -> str:

@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the page shows of a confusion matrix; `left_out` counts the labels without a row."""
+    """What the page shows of a confusion matrix; `left_out` counts the labels without a column."""
 
     columns: list[str]
     rows: list[Row]
@@ -45,23 +45,31 @@ class Matrix:
         """Which labels are shown, if not all of them."""
         if not self.left_out:
             return ""
-        shown = f"Shown are the {len(self.columns)} labels with the most mistakes"
-        return f"{shown}; {plural(self.left_out, 'label')} left out."
+        return (
+            f"Shown are the {len(self.columns)} labels with the most mistakes; what was taken for "
+            f"one of the {plural(self.left_out, 'label')} left out stands under “others”."
+        )
 
 
 def matrix(
     names: Sequence[str], counts: Sequence[Sequence[int]], limit: int = MATRIX_LIMIT
 ) -> Matrix:
-    """Lay out (C, C) counts; beyond `limit` labels only those with the most wrong rows are kept."""
-    wrong = [sum(row) - row[i] for i, row in enumerate(counts)]
-    kept = sorted(sorted(range(len(names)), key=lambda i: (-wrong[i], i))[:limit])
+    """Lay out (C, C) counts.
+
+    Beyond `limit` labels those are shown that most mistakes are about: rows of the label that were
+    taken for another one, and rows of others that were taken for it.
+    """
+    columns = zip(*counts, strict=True)
+    totals = [sum(row) + sum(column) for row, column in zip(counts, columns, strict=True)]
+    wrong = [total - 2 * counts[i][i] for i, total in enumerate(totals)]
+    labels = sorted(sorted(range(len(names)), key=lambda i: (-wrong[i], i))[:limit])
     rows = []
-    for i in kept:
+    for i in labels:
         total = sum(counts[i])
-        cells = [Cell(counts[i][j], counts[i][j] / max(total, 1), i == j) for j in kept]
+        cells = [Cell(counts[i][j], counts[i][j] / max(total, 1), i == j) for j in labels]
         rest = total - sum(cell.count for cell in cells)
         rows.append(Row(names[i], total, cells, Cell(rest, rest / max(total, 1), False)))
-    return Matrix([names[i] for i in kept], rows, len(names) - len(kept))
+    return Matrix([names[i] for i in labels], rows, len(names) - len(labels))
 
 
 @dataclass(frozen=True)

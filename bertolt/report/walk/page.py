@@ -19,7 +19,7 @@ from bertolt.base.version import __version__
 from bertolt.report.blocks import lay_out
 from bertolt.report.build import environment
 from bertolt.report.walk.record import AttentionMaps, Grey, Walk
-from bertolt.report.walk.table import cut_words, output_words, shape_words
+from bertolt.report.walk.table import cut_words, difference_words, output_words, shape_words
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -60,6 +60,7 @@ def render_walk(walk: Walk) -> str:
         walk=walk,
         version=__version__,
         cut=cut_words(walk),
+        difference=difference_words(walk),
         parts=[(part, list(steps)) for part, steps in groupby(walk.steps, attrgetter("part"))],
         maps=_maps(walk.attention),
         tokens=[token for token in walk.tokens if not token.padding][: walk.attention.shown],

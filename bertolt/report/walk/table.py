@@ -39,6 +39,11 @@ def cut_words(walk: Walk) -> str:
     return f"{seen}, and not seen by the model."
 
 
+def difference_words(walk: Walk) -> str:
+    """How far the model's own numbers are from the walked ones."""
+    return f"{walk.difference:.1e}" if walk.difference else "0"
+
+
 def _lines(walk: Walk) -> Iterator[str]:
     yield f"{clean(walk.model)}: {walk.architecture}, {walk.shape}"
     yield from (f"  {remark}" for remark in (cut_words(walk), *walk.remarks) if remark)
@@ -54,8 +59,8 @@ def _lines(walk: Walk) -> Iterator[str]:
         yield f"      {inputs} → {output_words(step)} {step.dtype}"
     yield ""
     yield (
-        f"The model, which computes without padding, differs from this by {walk.difference:.1e} "
-        "at most."
+        "The model, which computes without padding, differs from this by "
+        f"{difference_words(walk)} at most."
     )
     if walk.answer is not None:
         yield from _answer_lines(walk.answer)
