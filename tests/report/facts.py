@@ -171,8 +171,8 @@ def changed(facts: Facts, **changes: Any) -> Facts:
         else value
         for name, value in changes.items()
     }
-    found: Facts = plain(facts | merged)
-    return found
+    result: Facts = plain(facts | merged)
+    return result
 
 
 def pretrained(pairs: bool = True, steps: int = 200, stuck: str = "", **corpus: Any) -> Facts:
@@ -211,8 +211,8 @@ def pretrained(pairs: bool = True, steps: int = 200, stuck: str = "", **corpus: 
         "arguments": {"mask": 0.2},
     }
     facts["model"]["load_report"] = []
-    found: Facts = plain(facts | explain_pretraining(facts, stuck))
-    return found
+    result: Facts = plain(facts | explain_pretraining(facts, stuck))
+    return result
 
 
 _CORPUS = {
@@ -243,10 +243,9 @@ class Page(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.ids: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.tags: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
         self.words: list[str] = []
+        self.scripts: list[str] = []
         self.feed(page)
         self.close()
         assert not self.open, f"left open: {self.open}"
@@ -259,16 +258,17 @@ class Page(HTMLParser):
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), f"attribute twice in <{tag}>: {names}"
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open, f"</{tag}> closes nothing"
         assert self.open.pop() == tag, f"</{tag}> closes something else"
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        inside = self.open[-1] if self.open else ""
+        if inside == "script":
+            self.scripts.append(data)
+        elif inside != "style":
             self.words.append(data)
 
     @property
@@ -276,16 +276,32 @@ class Page(HTMLParser):
         return " ".join("".join(self.words).split())
 
     @property
+    def tags(self) -> list[str]:
+        return [tag for tag, _ in self.elements]
+
+    @property
+    def attributes(self) -> list[tuple[str, str, str]]:
+        """Element, name and value of each."""
+        return [(tag, *pair) for tag, attributes in self.elements for pair in attributes.items()]
+
+    @property
+    def ids(self) -> list[str]:
+        return self.attribute("id")
+
+    @property
     def sections(self) -> list[str]:
         """Anchors of the sections, in their order."""
-        return [value for tag, name, value in self.attributes if (tag, name) == ("section", "id")]
+        return [attributes["id"] for attributes in self.all("section") if "id" in attributes]
 
     @property
     def links(self) -> set[str]:
         """Anchors that something on the page links to."""
-        found = {value for _, name, value in self.attributes if name == "href"}
-        return {value[1:] for value in found if value.startswith("#")}
+        return {value[1:] for value in self.attribute("href") if value.startswith("#")}
 
-    def attribute(self, wanted: str) -> list[str]:
+    def attribute(self, name: str) -> list[str]:
         """Values of an attribute, wherever it is."""
-        return [value for _, name, value in self.attributes if name == wanted]
+        return [attributes[name] for _, attributes in self.elements if name in attributes]
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        """Attributes of every such element."""
+        return [attributes for name, attributes in self.elements if name == tag]

@@ -63,6 +63,7 @@ def blocks(text: str = "a word") -> dict[str, Block]:
                 }
             ],
         },
+        "text": {"kind": "text", "text": text, "marks": [mark(0, len(text), text, "given")]},
         "facts": {"kind": "facts", "items": [{"name": text, "value": text, "note": text}]},
         "note": {"kind": "note", "text": text},
         "row": {"kind": "row", "widths": [1, 2], "blocks": [{"kind": "note", "text": text}] * 2},
@@ -76,6 +77,7 @@ EMPTY: dict[str, Block] = {
     "scatter": {"kind": "scatter", "x_label": "", "y_label": "", "points": []},
     "histogram": {"kind": "histogram", "x_label": "", "edges": [0, 1], "counts": [0]},
     "mistakes": {"kind": "mistakes", "items": []},
+    "text": {"kind": "text", "text": ""},
     "facts": {"kind": "facts", "items": []},
     "note": {"kind": "note", "text": ""},
     "row": {"kind": "row", "blocks": []},

@@ -23,6 +23,14 @@ def test_matrix_shares_and_left_out_labels_add_up() -> None:
     assert grid.rows[1].cells[0].share == 0.5
 
 
+def test_a_label_that_others_are_taken_for_has_a_column() -> None:
+    counts = [[9, 0, 0, 0], [0, 8, 0, 2], [0, 0, 7, 3], [0, 0, 0, 9]]
+    grid = tables.matrix(list("abcd"), counts, limit=2)
+    assert grid.columns == ["c", "d"]
+    for row, true in zip(grid.rows, (counts[2], counts[3]), strict=True):
+        assert sum(cell.count for cell in row.cells) + row.others.count == row.total == sum(true)
+
+
 def test_a_label_without_rows_has_empty_shares() -> None:
     grid = tables.matrix(["a", "b"], [[3, 1], [0, 0]])
     assert [cell.share for cell in grid.rows[1].cells] == [0, 0]
@@ -97,6 +105,19 @@ def test_the_histogram_shows_the_bulk_and_the_limit_when_it_is_near(
     chart = figures.length_chart(lengths)
     assert chart is not None
     assert f"limit {limit}" in chart.svg
+
+
+def test_what_runs_in_several_windows_is_not_drawn_as_cut() -> None:
+    from bertolt.report import figures
+
+    lengths = {"edges": [0, 16, 32, 65], "counts": [5, 4, 3], "max_length": 32, "texts": 12}
+    cut, whole = (figures.length_chart(lengths | {"texts_cut": count}) for count in (3, 0))
+    assert cut is not None
+    assert whole is not None
+    assert "limit 32" in cut.svg
+    assert "<pattern" in cut.svg
+    assert "window 32" in whole.svg
+    assert "<pattern" not in whole.svg
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
