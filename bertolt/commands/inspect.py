@@ -19,7 +19,6 @@ from bertolt.checkpoint.contract import Contract
 from bertolt.commands.predict import require_text
 from bertolt.data.describe import shown
 from bertolt.models.families.base import read_config, saved_class
-from bertolt.models.heads import SequenceClassification, TokenClassification
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.report.walk import Answer, Walk, walk_table, walk_through, write_walk
 from bertolt.tasks.predictor import Predictor
@@ -62,7 +61,7 @@ class Inspection:
                 f"  {self.contract.task} of {_columns_words(self.contract)}; "
                 f"up to {self.contract.max_length} tokens at once"
             )
-        if isinstance(self.model, SequenceClassification | TokenClassification):
+        if self.model.outputs_have_names:
             yield f"  {plural(config.num_labels, 'label')}: {_listed(config.id2label.values())}"
         measured = self.metrics.get("eval")
         if isinstance(measured, dict):
@@ -179,7 +178,7 @@ def _answer(
     """What the model's task says of the text, and what has to be known of it; None with a reason
     where there is a task and no answer."""
     model = inspection.model
-    if not has_labels(model):
+    if not model.outputs_have_names:
         return None, []
     if model.load_report is not None and model.load_report.initialised:
         return None, ["The classification head is new, so there is no answer to show."]

@@ -77,6 +77,8 @@ class SequenceHead(Head):
 class SequenceClassification(SequenceHead):
     """One label (or several, or numbers) for each text, from its pooled first token."""
 
+    outputs_have_names = True
+
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
         self.build_layers()
@@ -158,6 +160,7 @@ class TokenClassification(Head):
 
     targets = frozenset({"labels"})
     replayable = True
+    outputs_have_names = True
     labels_per_token = True
     logits_per_token = True
 

@@ -63,6 +63,8 @@ class PreTrainedModel(Loadable):
     """The config of the family that the class is of; None for a head as all families have it."""
     targets: ClassVar[frozenset[str]] = frozenset()
     """Arguments of a call that the loss compares with."""
+    outputs_have_names: ClassVar[bool] = False
+    """Whether `id2label` of the config names what comes out."""
     labels_per_token: ClassVar[bool] = False
     """Whether `labels` has an entry for each token, (B, L) or (T,)."""
     logits_per_token: ClassVar[bool] = False
