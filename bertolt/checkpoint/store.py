@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 """Lists every other file of a checkpoint with its size and checksum."""
 
+# Endings of what a run goes on from: such a file has to be named in the manifest.
+_READ = (".json", ".safetensors", ".distcp", ".metadata")
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -211,7 +213,12 @@ def require_whole(checkpoint: Path) -> None:
     Raises:
         CheckpointError: what differs first.
     """
-    for name, listed in _listed(checkpoint).items():
+    manifest = _listed(checkpoint)
+    for path in sorted(checkpoint.rglob("*")):
+        name = path.relative_to(checkpoint).as_posix()
+        if name.endswith(_READ) and name != MANIFEST and name not in manifest:
+            raise _damaged(checkpoint, f"{name} is there, and {MANIFEST} does not name it")
+    for name, listed in manifest.items():
         path = checkpoint / name
         try:
             if (size := path.stat().st_size) != listed["bytes"]:

@@ -140,8 +140,11 @@ def _read_index(path: Path) -> dict[str, str]:
     """Each tensor's name, and the file that it is in."""
     try:
         names = read_json(path)["weight_map"]
-        if not all(isinstance(file, str) for file in names.values()):
-            raise TypeError("a file's name is no text")
+        for file in names.values():
+            if not isinstance(file, str):
+                raise TypeError("a file's name is not a text")
+            if Path(file).name != file or not (path.parent / file).is_file():
+                raise ValueError(f"{file!r} is not a file of this folder")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"not a readable index of shards ({error})", place=str(path), fix="fetch it again"

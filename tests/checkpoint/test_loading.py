@@ -324,6 +324,17 @@ def test_an_index_that_promises_more_than_the_shards_have(
         assert f"{name} is not in {wrong}" in words
 
 
+@pytest.mark.parametrize(
+    "name", ["../other.safetensors", "/etc/passwd", "gone.safetensors", "pipe"]
+)
+def test_an_index_names_files_of_its_folder_alone(folder: Path, name: str) -> None:
+    os.mkfifo(folder / "pipe")
+    shutil.move(folder / "model.safetensors", folder.parent / "other.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"classifier.weight": name}}))
+    assert f"{name!r} is not a file of this folder" in complaint(folder)
+
+
 def test_a_folder_without_a_config(folder: Path) -> None:
     (folder / "config.json").unlink()
     words = complaint(folder)

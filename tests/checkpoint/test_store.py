@@ -165,6 +165,20 @@ def test_no_flipped_bit_goes_unseen(
     assert chr(content[place]).isspace()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json", "deep/0.distcp"])
+def test_a_file_that_the_manifest_leaves_out_is_damage(store: Store, name: str) -> None:
+    """Other weights behind such a manifest would be gone on from without a word."""
+    (store.path(15) / name).write_bytes(b"other")
+    with pytest.raises(CheckpointError, match=f"{name} is there, and {MANIFEST} does not name it"):
+        require_whole(store.path(15))
+    assert store.last() == store.path(10)
+
+
+def test_a_note_of_the_users_is_no_damage(store: Store) -> None:
+    (store.path(15) / "notes.txt").write_text("mine")
+    assert store.last() == store.path(15)
+
+
 def test_all_damaged(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for step in store.steps():
         cut(store.path(step) / "weights")
