@@ -16,8 +16,16 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from bertolt.base.console import INTERRUPTED, ended_by_sigterm, info, report_error, set_output_role
+from bertolt.base.console import (
+    INTERRUPTED,
+    ended_by_sigterm,
+    info,
+    report_error,
+    set_output_role,
+    whole_process,
+)
 from bertolt.base.errors import BertoltError
+from bertolt.base.format import shorten
 from bertolt.base.version import __version__
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
@@ -400,10 +408,14 @@ def _told_plainly() -> Iterator[None]:
         _discard_output()
         raise SystemExit(BROKEN_PIPE) from None
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            _discard_output()
+            _fail("standard output: no space left\n  fix: free some space", BertoltError.exit_code)
+        if error.filename is None:
             raise
-        _discard_output()
-        _fail("standard output: no space left\n  fix: free some space", BertoltError.exit_code)
+        fix = "look at the path, and at who may read and write there"
+        problem = f"{shorten(str(error.filename), 200)}: {error.strerror or error}"
+        _fail(f"{problem}\n  fix: {fix}", BertoltError.exit_code)
     except Exception as error:
         if "bertolt.base.distributed" not in sys.modules:
             raise
@@ -453,7 +465,8 @@ def main(arguments: list[str] | None = None) -> None:
     # what it means to leave it out.
     if words[:1] == ["predict"] and words[2:3] == ["-"]:
         del words[2]
-    with _told_plainly(), ended_by_sigterm():
+    own = whole_process() if arguments is None else contextlib.nullcontext()
+    with own, ended_by_sigterm(), _told_plainly():
         code = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
     raise SystemExit(code or 0)

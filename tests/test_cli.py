@@ -617,3 +617,25 @@ def _on_a_terminal(words: list[object], typed: Sequence[tuple[bytes, bytes]] = (
     _, status = os.waitpid(process, 0)
     assert os.waitstatus_to_exitcode(status) == 0, said.decode()
     return said.decode()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("finetune", "{long}.csv"),
+        ("evaluate", "{long}", "{rows}"),
+        ("predict", "{long}", "--text", "good"),
+        ("inspect", "{long}"),
+        ("report", "{long}"),
+        ("plan", "--config", "{long}"),
+        ("finetune", "{rows}", "--out", "{long}"),
+        ("prepare", "{long}.txt"),
+    ],
+)
+def test_a_path_that_is_too_long_is_an_error_in_words(
+    bertolt: Run, reviews_csv: Path, words: Sequence[str], tmp_path: Path
+) -> None:
+    long = tmp_path / ("x" * 300)
+    said = bertolt(*(word.format(long=long, rows=reviews_csv) for word in words))
+    assert said.code == 2
+    assert "fix: " in said.err

@@ -6,6 +6,7 @@ All of it goes to standard error, so that standard output holds results alone.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -14,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Protocol
 
-from bertolt.base.format import duration
+from bertolt.base.format import duration, visible
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as a shell counts."""
@@ -74,7 +76,7 @@ def has_failed() -> bool:
 
 def _write_above(message: str) -> None:
     """Write a line, above the one at the foot if there is one."""
-    _write(f"{_ERASE * bool(_voice.foot)}{message}\n{_voice.foot}")
+    _write(f"{_ERASE * bool(_voice.foot)}{visible(message)}\n{_voice.foot}")
 
 
 def _write(text: str) -> None:
@@ -237,3 +239,39 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def whole_process() -> Iterator[None]:
+    """Around all that a process does: whichever signal ends it, and when, its exit code is right.
+
+    A Ctrl-C while a module is imported ends the process at once: what an import raises is often
+    swallowed, and the program would go on with half a module. So does a second one, which would
+    interrupt the message about the first. After the block neither signal changes the exit code.
+    """
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted or _is_importing(frame):
+            _write("" if interrupted else "bertolt: interrupted\n")
+            os._exit(INTERRUPTED)
+        interrupted = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether some caller of this frame is an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

@@ -17,6 +17,15 @@ _VISIBLE: dict[int, str] = {
     **dict.fromkeys((0x0A, 0x2028, 0x2029), " ↵ "),
     0x09: " ",
 }
+_ON_TERMINALS = {code: shown for code, shown in _VISIBLE.items() if code not in (0x09, 0x0A)}
+
+
+def visible(text: str) -> str:
+    """The text as a terminal may have it: line ends and tabs stay, other control characters show.
+
+    Labels and names of files come from others, and could move the cursor or hide what was written.
+    """
+    return text.translate(_ON_TERMINALS)
 
 
 def clean(text: str) -> str:
