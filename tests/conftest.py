@@ -195,6 +195,51 @@ def tiny_tokenizer(tiny_folder: Path) -> BertTokenizer:
 
 
 @pytest.fixture(scope="session")
+def byte_level() -> Any:
+    """A byte-level tokenizer that is learnt here, with RoBERTa's tokens and layout of pairs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=360,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    words = [*GOOD, *POOR, *PLAIN]
+    backend.train_from_iterator([f"{word} {word} {word}" for word in words], trainer)
+    around = ("</s>", 2), ("<s>", 0)
+    backend.post_processor = processors.RobertaProcessing(*around, add_prefix_space=False)
+    return backend
+
+
+@pytest.fixture(scope="session")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory, byte_level: Any) -> Path:
+    """As `tiny_folder`, of RoBERTa: with the head of its pretraining, and `tokenizer.json`."""
+    import torch
+
+    from bertolt import RobertaConfig, RobertaForMaskedLM
+
+    folder = tmp_path_factory.mktemp("tiny") / "roberta"
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=byte_level.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=162,
+        type_vocab_size=1,
+        initializer_range=0.1,
+    )
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    byte_level.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def reviews() -> list[tuple[str, str]]:
     """80 short texts of the tiny vocabulary, each `pos` or `neg` by the words it has."""
     import random

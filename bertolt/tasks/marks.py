@@ -158,6 +158,8 @@ def _first_pieces(words: EncodedWords) -> list[tuple[int, int]]:
     places = [_NOWHERE] * len(words.ids)
     first = 0
     for piece, (unit, offsets) in enumerate(zip(words.words, words.offsets, strict=True)):
+        if unit is None:
+            continue
         if piece == 0 or unit != words.words[piece - 1]:
             first = piece
             places[first] = (offsets[0], offsets[1])

@@ -60,12 +60,13 @@ class EncodedWords(NamedTuple):
     Attributes:
         ids: the tokens.
         offsets: for each token the characters of the text that it stands for, as (start, end).
-        words: for each token the index of its word, counted from 0 in this text.
+        words: for each token the index of its word, counted from 0 in this text; None for one that
+            stands for nothing but space.
     """
 
     ids: list[int]
     offsets: list[tuple[int, int]]
-    words: list[int]
+    words: list[int | None]
 
 
 class Span(NamedTuple):

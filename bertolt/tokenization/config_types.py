@@ -66,7 +66,7 @@ _TOKENS: ValueType = (_are_tokens, 'a list of texts, as ["[E1]"]')
 TOKEN: ValueType = (_is_token, 'a text, as "[CLS]", or an object that has it as its content')
 TOKEN_ID: ValueType = (is_whole, "the token's id, a whole number")
 
-MODEL: dict[str, ValueType] = {"max_position_embeddings": _COUNT}
+MODEL: dict[str, ValueType] = {"max_position_embeddings": _COUNT, "pad_token_id": _COUNT}
 """Keys of the model's `config.json` that a tokenizer reads."""
 
 SETTINGS: dict[str, ValueType] = {

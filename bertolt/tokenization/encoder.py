@@ -44,6 +44,7 @@ from bertolt.tokenization.rows import (
     read_inputs,
     require_same_number,
     with_marks,
+    words_of,
 )
 from bertolt.tokenization.tokens import TokenizerBase
 
@@ -206,15 +207,17 @@ class TextEncoder(TokenizerBase):
 
         `text[start:end]` is what a piece stands for as it is written, with the accents, marks and
         letters that normalisation takes off or changes. Pieces of one character (a Hangul syllable
-        in an uncased vocabulary is several) share its place.
+        in an uncased vocabulary is several) share its place. Pieces that stand for nothing but
+        space, which a byte-level vocabulary has, are of no word.
 
         Raises:
             DataError: something is not text; it is named by its index.
         """
         encode = partial(self._backend.encode_batch, add_special_tokens=False)
         return [
-            EncodedWords(row.ids, with_marks(text, row.offsets), cast(list[int], row.word_ids))
+            EncodedWords(row.ids, places, words_of(text, places, cast(list[int], row.word_ids)))
             for text, row in zip(texts, self._in_chunks(texts, encode), strict=True)
+            for places in [with_marks(text, row.offsets)]
         ]
 
     def _in_chunks(

@@ -50,6 +50,8 @@ _BERT_CLASSES = re.compile(r"((Bert|DistilBert|Electra|MobileBert|PreTrained)Tok
 _SETTINGS = {**SETTINGS, **dict.fromkeys(NAMED_TOKENS, TOKEN)}
 
 _CASING = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+# Models whose texts begin in the row of the position table that is behind the padding's.
+_POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta")
 _PASSED_ON = (
     "padding_side",
     "truncation_side",
@@ -310,7 +312,10 @@ def _extra_tokens(config: Mapping[str, Any]) -> list[str]:
 
 def _limit(config: Mapping[str, Any], files: _Files) -> int:
     """The first of `model_max_length`, `max_len` and the model's positions that says a limit."""
-    positions = files.json(_MODEL_CONFIG).get("max_position_embeddings")
+    model = files.json(_MODEL_CONFIG)
+    positions = model.get("max_position_embeddings")
+    if positions and model.get("model_type") in _POSITIONS_BEHIND_PADDING:
+        positions -= 1 + (model.get("pad_token_id") or 0)
     for value in (config.get("model_max_length"), config.get("max_len"), positions):
         if value and value < UNLIMITED:
             return int(value)

@@ -243,6 +243,13 @@ def with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int
     return [whole[place] for place in offsets]
 
 
+def words_of(text: str, places: list[tuple[int, int]], words: list[int]) -> list[int | None]:
+    """The word of each piece; None for the pieces of a word that has only space in it."""
+    pieces = list(zip(places, words, strict=True))
+    spelt = {word for (start, end), word in pieces if not text[start:end].isspace() and end > start}
+    return [word if word in spelt else None for word in words]
+
+
 def _end_of_marks(text: str, end: int, limit: int) -> int:
     while end < limit and category(text[end]).startswith("M"):
         end += 1

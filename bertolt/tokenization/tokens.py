@@ -13,7 +13,7 @@ from bertolt.base.errors import CheckpointError, DataError
 from bertolt.tokenization.batch_encoding import Truncated, as_lists
 from bertolt.tokenization.folder import NAMED_TOKENS, UNLIMITED
 from bertolt.tokenization.rows import SIDES, Side, one_of
-from bertolt.tokenization.vocabulary import SPECIAL_TOKENS, several, token_text
+from bertolt.tokenization.vocabulary import several, token_text, usual_tokens
 
 
 def _special(name: str) -> property:
@@ -39,7 +39,8 @@ class TokenizerBase:
     Args:
         backend: a `tokenizers.Tokenizer`; it becomes this object's own.
         special_tokens: `unk_token`, `sep_token`, `pad_token`, `cls_token`, `mask_token` by name;
-            those left out are `[UNK]`, `[SEP]`, … One that the vocabulary lacks goes to its end.
+            those left out are `[UNK]`, `[SEP]`, …, or `<unk>`, `</s>`, … where the vocabulary has
+            these. One that the vocabulary lacks goes to its end.
         extra_special_tokens: further tokens that are never split and that decoding may leave out.
         model_max_length: tokens that the model takes; `UNLIMITED` when unknown.
         padding_side: the side that padding goes to, "right" or "left".
@@ -91,7 +92,7 @@ class TokenizerBase:
         self.name_or_path = name_or_path
         self.casing = casing
         self._begin()
-        self.add_special_tokens({**SPECIAL_TOKENS, **(special_tokens or {})})
+        self.add_special_tokens({**usual_tokens(backend), **(special_tokens or {})})
         self.add_special_tokens({"extra_special_tokens": extra_special_tokens})
 
     def _begin(self) -> None:
@@ -338,16 +339,36 @@ class TokenizerBase:
     def build_inputs_with_special_tokens(
         self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
     ) -> list[int]:
-        """`[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]`, from ids without special tokens."""
-        first = [self.cls_token_id, *token_ids_0, self.sep_token_id]
-        return first if token_ids_1 is None else [*first, *token_ids_1, self.sep_token_id]
+        """`[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]`, from ids without special tokens.
+
+        With RoBERTa `<s> a </s>`, or `<s> a </s></s> b </s>`: as the backend puts them.
+        """
+        return self._framed(token_ids_0, token_ids_1)[0]
 
     def create_token_type_ids_from_sequences(
         self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
     ) -> list[int]:
-        """0 for `[CLS] a [SEP]`, 1 for `b [SEP]`."""
-        second = 0 if token_ids_1 is None else len(token_ids_1) + 1
-        return [0] * (len(token_ids_0) + 2) + [1] * second
+        """0 for `[CLS] a [SEP]`, 1 for `b [SEP]`; with RoBERTa 0 for all."""
+        return self._framed(token_ids_0, token_ids_1)[1]
+
+    def _framed(
+        self, first: Sequence[int], second: Sequence[int] | None
+    ) -> tuple[list[int], list[int]]:
+        """Ids and segments of one or two texts with the special tokens around them."""
+        # Whatever the vocabulary, its own special token is a token.
+        head, tail = (self._bare().encode(f"a{self.cls_token}") for _ in range(2))
+        head.truncate(1)
+        tail.truncate(1)
+        # What the backend puts around two texts of one token each, and theirs in place of those.
+        frame = self._backend.post_process(head, None if second is None else tail)
+        texts = (first, second or ())
+        ids: list[int] = []
+        segments: list[int] = []
+        for token, segment, text in zip(frame.ids, frame.type_ids, frame.sequence_ids, strict=True):
+            tokens = [token] if text is None else texts[text]
+            ids += tokens
+            segments += [segment] * len(tokens)
+        return ids, segments
 
     def get_special_tokens_mask(
         self,

@@ -27,6 +27,17 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 
+# The same with RoBERTa and its kin.
+ROBERTA_TOKENS = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "mask_token": "<mask>",
+}
+
 # Repetitions of a word in one string when counted words are given to the trainer.
 _REPEATS = 1000
 
@@ -39,6 +50,15 @@ _DIFFERENT_WORDS = 1 << 22
 def token_text(token: str | AddedToken) -> str:
     """The text of a token, with or without flags."""
     return token if isinstance(token, str) else token.content
+
+
+def usual_tokens(backend: Tokenizer) -> Mapping[str, str]:
+    """The special tokens of a backend by name, where no file names them: BERT's or RoBERTa's."""
+    around = ("cls_token", "sep_token")
+    for tokens in (SPECIAL_TOKENS, ROBERTA_TOKENS):
+        if all(backend.token_to_id(tokens[name]) is not None for name in around):
+            return tokens
+    return SPECIAL_TOKENS
 
 
 def several(tokens: str | AddedToken | Iterable[str | AddedToken]) -> list[str | AddedToken]:
