@@ -178,7 +178,9 @@ def generate_texts(tokenizer: BertTokenizer, count: int = TEXTS, seed: int = 0) 
     """Texts of random words of the vocabulary, as long as sentences of reviews are."""
     special = set(tokenizer.all_special_tokens)
     vocabulary = sorted(set(tokenizer.get_vocab()) - special)
-    words = [word for word in vocabulary if word.isalpha()] or vocabulary
+    # As they are written: a byte-level vocabulary has the space before a word in its token.
+    written = {tokenizer.convert_tokens_to_string([token]).strip() for token in vocabulary}
+    words = sorted(word for word in written if word.isalpha()) or vocabulary
     generator = np.random.default_rng(seed)
     lengths = generator.lognormal(_LOG_LENGTH, _LOG_SPREAD, count).clip(1, _LONGEST).astype(int)
     return [" ".join(words[i] for i in generator.integers(len(words), size=n)) for n in lengths]

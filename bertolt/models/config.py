@@ -235,8 +235,16 @@ class BertConfig:
         Raises:
             CheckpointError: there is no such file, it is not JSON, or it is of another family.
         """
-        path = Path(directory) / "config.json"
-        values = read_values(path)
+        return cls.from_json_file(Path(directory) / "config.json")
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a `config.json` under whatever name.
+
+        Raises:
+            CheckpointError: there is no such file, it is not JSON, or it is of another family.
+        """
+        values = read_values(Path(path))
         if (model_type := values.get("model_type", "bert")) != cls.model_type:
             raise CheckpointError(
                 f"model_type is {model_type!r}, and a {cls.model_type!r} model is needed here",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertolt.base.errors import CheckpointError, UsageError
-from bertolt.base.json_files import JsonError, read_json
+from bertolt.base.errors import UsageError
 from bertolt.models.config import BertConfig
 
 SHAPES: dict[str, tuple[int, int]] = {
@@ -48,12 +47,4 @@ def find_config(name: str) -> BertConfig:
             f"--config is {name!r}, which is no shape that is known and no file",
             fix=f"give {', '.join(SHAPES)}, a config.json or a folder that holds one",
         )
-    try:
-        values = read_json(path)
-    except JsonError as error:
-        raise CheckpointError(
-            f"not readable as JSON ({error})", place=name, fix="give a config.json"
-        ) from error
-    if not isinstance(values, dict):
-        raise CheckpointError("not a JSON object", place=name, fix="give a config.json")
-    return BertConfig.from_dict(values, path)
+    return BertConfig.from_json_file(path)

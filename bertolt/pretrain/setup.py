@@ -292,8 +292,8 @@ def _model(
         config = _new_config(options, source, tokenizer, max_length)
     else:
         folder = huggingface.resolve(options.model)
-        _require_same_tokens(folder, tokenizer)
         source, config = str(folder), BertConfig.from_pretrained(folder)
+        _require_same_tokens(folder, tokenizer)
     tokenizer.check_fits(config.vocab_size)
     if max_length > config.max_position_embeddings:
         raise UsageError(

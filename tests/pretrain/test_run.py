@@ -23,7 +23,7 @@ from bertolt import (
     BertTokenizer,
     PackedBatch,
 )
-from bertolt.base.errors import BertoltError, DataError, TrainingError, UsageError
+from bertolt.base.errors import BertoltError, CheckpointError, DataError, TrainingError, UsageError
 from bertolt.checkpoint.store import Store
 from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import IGNORE_INDEX
@@ -499,6 +499,17 @@ def test_a_model_of_another_vocabulary_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match="another vocabulary than the one that made the corpus"):
         pretrain(letters, options(model=str(real_checkpoint)))
+
+
+@pytest.mark.parametrize("option", ["model", "config"])
+def test_another_family_is_refused(
+    option: str, letters: Path, options: Make, roberta_folder: Path, tmp_path: Path
+) -> None:
+    given = roberta_folder if option == "model" else roberta_folder / "config.json"
+    with pytest.raises(CheckpointError, match="is 'roberta', and a 'bert' model is needed") as told:
+        pretrain(letters, options(**{option: str(given)}))
+    assert told.value.place == str(roberta_folder / "config.json")
+    assert not (tmp_path / "out" / "config.json").exists()
 
 
 def test_a_corpus_without_text_or_none_at_all_is_refused(

@@ -9,7 +9,6 @@ To add a family, write such a file and name it in `FAMILIES`.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 from collections.abc import Iterator
@@ -70,14 +69,13 @@ class Family:
         return (by_name[name] for name in config.architectures if name in by_name)
 
 
-@functools.cache
-def family_of(model_type: str) -> Family:
+def family_of(model_type: object) -> Family:
     """The family of a `model_type`.
 
     Raises:
         CheckpointError: there is no such family here.
     """
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
             f"model_type is {model_type!r}, and this library builds {listed()} models",
             place="config",
