@@ -166,6 +166,18 @@ def test_pairs_have_the_layout_and_the_segments_of_the_family(
     assert bertolt("inspect", out, "--selftest").code == 0
 
 
+@every_task
+def test_a_walk_of_a_text(task: str, made: Any, bertolt: Run) -> None:
+    _, out = made(task)
+    said = bertolt("inspect", out, "--text", "good film")
+    assert said.code == 0, said.err
+    assert "narrow(0, 2, " in said.out
+
+
+def test_a_walk_without_a_head(roberta_folder: Path, bertolt: Run) -> None:
+    assert bertolt("inspect", roberta_folder, "--text", "good film").code == 0
+
+
 def test_a_bench(roberta_folder: Path, bertolt: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertolt.commands.bench.SECONDS", 0.05)
     monkeypatch.setattr("bertolt.commands.bench.TEXTS", 200)

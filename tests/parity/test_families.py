@@ -143,8 +143,9 @@ def test_a_config_of_another_family_is_refused(randomised: Any, tmp_path: Path) 
         bertolt.BertConfig.from_pretrained(tmp_path)
 
 
-def test_a_family_that_nobody_knows_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+@pytest.mark.parametrize("name", ['"gpt2"', "null", "3", '["roberta"]', "{}"])
+def test_a_family_that_nobody_knows_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": {name}}}')
     with pytest.raises(CheckpointError, match="builds 'bert', 'roberta' or 'xlm-roberta' models"):
         read_config(tmp_path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -49,7 +48,7 @@ def walk_through(
         DataError: the input has segments that the model does not know.
     """
     config = model.config
-    encoder: Any = model.get_submodule(model.base_model_prefix)
+    encoder = model.base_model
     encoded = _encode(tokenizer, text, pair, limit)
     filler = tokenizer.convert_ids_to_tokens(config.pad_token_id) or "[PAD]"
     row, tokens = _padded(encoded, config, filler)
@@ -91,7 +90,7 @@ def _padded(
 ) -> tuple[PaddedRow, tuple[Token, ...]]:
     """The row with padding behind it, as far as the position table reaches, and its columns."""
     ids, segments, words = encoded["input_ids"], encoded["token_type_ids"], encoded.tokens()
-    spare = min(PADDING, config.max_position_embeddings - len(ids))
+    spare = min(PADDING, config.max_tokens - len(ids))
     mask = [1] * len(ids) + [0] * spare
     ids, segments = [*ids, *[config.pad_token_id] * spare], [*segments, *[0] * spare]
     columns = zip([*words, *[filler] * spare], ids, segments, mask, strict=True)
@@ -105,7 +104,7 @@ def _padded(
 
 def _about_encoder(model: PreTrainedModel) -> list[str]:
     """A remark if some of the encoder was initialised and not loaded."""
-    prefix = f"{model.base_model_prefix}." if model.base_model_prefix else ""
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     missing = model.load_report.missing if model.load_report else []
     new = [key for key in missing if key.startswith((f"{prefix}embeddings.", f"{prefix}encoder."))]
     if not new:

@@ -38,8 +38,8 @@ words = embeddings.word_embeddings(input_ids)
 For each id, copy its row of the word table.
 
 narrow of embeddings.position_embeddings.weight
-positions = embeddings.position_embeddings.weight.narrow(0, 0, {length})
-Positions count from 0, so their rows are the first of the table: no copy is needed.
+positions = embeddings.position_embeddings.weight.narrow(0, {first}, {length})
+Positions count from {first}, and their rows stand together in the table: no copy is needed.
 
 embedding of embeddings.token_type_embeddings.weight, token_type_ids
 segments = embeddings.token_type_embeddings(token_type_ids)
@@ -222,6 +222,7 @@ def _lines(model: Backbone, row: PaddedRow) -> Iterator[_Line]:
         activation=config.hidden_act,
         heads=config.num_attention_heads,
         size=config.hidden_size // config.num_attention_heads,
+        first=config.position_offset,
         length=row.input_ids.shape[1],
         real=int(row.attention_mask.sum()),
     )
