@@ -89,7 +89,7 @@ def load(
         folder: holds the weights.
         seed: of the initialised values.
         ignore_mismatched_sizes: initialise instead of refusing where shapes differ.
-        ignore_missing, ignore_unexpected: patterns beside those of the class.
+        ignore_missing, ignore_unexpected: patterns beside the class's own.
 
     Raises:
         CheckpointError: no weights, none that belong to this model, a broken file, a shape that
@@ -233,7 +233,7 @@ def _settle_ties(
 
 
 def _patterns(*given: str | Iterable[str]) -> tuple[str, ...]:
-    """All patterns, those of the class and those of the call; one alone may be a string."""
+    """The patterns of the class and of the call in one; a single pattern may be a string."""
     patterns = [
         pattern for some in given for pattern in ((some,) if isinstance(some, str) else some)
     ]

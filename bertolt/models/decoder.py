@@ -65,7 +65,7 @@ class KeyValueCache:
     def extend(
         self, layer: int, batch: PackedBatch, k: Tensor, v: Tensor, needed: int
     ) -> KeysValues:
-        """Put packed keys and values (T, N, D) behind those of a layer: (B, N, K, D) in all.
+        """Put packed keys and values (T, N, D) behind a layer's own: (B, N, K, D) in all.
 
         `needed` is K, the tokens of the longest sequence with its new ones.
         """
@@ -242,7 +242,7 @@ class CausalLM(LanguageModel):
         return output if return_dict else output.to_tuple()
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> CausalLMOutput:
-        """`logits` (num_tokens, V); with labels (T,), those of tokens with a labelled successor."""
+        """`logits` (num_tokens, V); with labels (T,), of the tokens with a labelled successor."""
         hidden, cache = self._read(batch, forward_pass)
         labels, words = self.labels_for(batch), hidden[: batch.num_tokens]
         if labels is not None:

@@ -35,7 +35,7 @@ from bertolt.models.pretrained import INPUTS, PreTrainedModel
 
 
 def classifier_dropout(config: BertConfig) -> Dropout:
-    """The dropout before a classifier: its own, or else that of the hidden states."""
+    """The dropout before a classifier: its own share, or else the share of hidden states."""
     share = config.classifier_dropout
     return Dropout(config.hidden_dropout_prob if share is None else share)
 
@@ -273,7 +273,7 @@ class LanguageModel(Head):
         return {key: source for key, source in tied.items() if "word_embeddings" not in source}
 
     def labelled_only(self, batch: PackedBatch) -> bool:
-        """With labels, the logits are those of the labelled tokens."""
+        """With labels, there are logits for the labelled tokens alone."""
         return batch.labels is not None
 
     def encode_words(
@@ -287,8 +287,8 @@ class LanguageModel(Head):
             beside: (R,) more rows that are read.
 
         Returns:
-            Without labels the states of all tokens, (num_tokens, H), and None. With labels those of
-            the labelled tokens (M, H), and their labels (M,). And the (R, H) of `beside`.
+            Without labels the states of all tokens, (num_tokens, H), and None. With labels the
+            states of the labelled tokens (M, H), and their labels (M,). And the (R, H) of `beside`.
         """
         labelled = batch.labelled_rows
         if labelled is None:

@@ -114,7 +114,7 @@ def seen_within(batch: PackedBatch, *, causal: bool, before: Tensor | None = Non
 
 @dataclass(frozen=True)
 class CrossAttention:
-    """Hidden states (T, H) of other tokens, and how those of this pass attend to them."""
+    """Hidden states (T, H) of other tokens, and how the tokens of this pass attend to them."""
 
     hidden: Tensor
     attend: PaddedAttention

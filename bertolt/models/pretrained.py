@@ -33,7 +33,7 @@ class PaddedInputs(TypedDict, total=False):
 
     Attributes:
         input_ids, attention_mask, token_type_ids: (B, L).
-        position_ids: (B, L) rows of the position table; without them, those of the columns.
+        position_ids: (B, L) rows of the position table; by default, each token's is its column's.
         labels, next_sentence_label, start_positions, end_positions: as far as the model has such a
             target; see `PackedBatch`.
     """
@@ -456,7 +456,7 @@ class PreTrainedModel(Loadable):
         return output
 
     def labelled_only(self, batch: PackedBatch) -> bool:
-        """Whether the outputs for tokens are those of the labelled tokens alone."""
+        """Whether there are outputs for the labelled tokens alone."""
         return False
 
     def logits_of(self, output: Any) -> Tensor:
@@ -494,7 +494,7 @@ class PreTrainedModel(Loadable):
             strict: make any difference between model and file an error.
             keys_to_ignore_on_load_missing, keys_to_ignore_on_load_unexpected: regular expressions
                 for names whose absence from the file, or from the model, is as it should be;
-                beside those of the class.
+                beside the class's own.
             verbose: print the report, folded, to standard error.
             seed: of the weights that the checkpoint does not have.
             revision: a branch, tag or commit on the hub.

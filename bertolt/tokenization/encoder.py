@@ -174,7 +174,7 @@ class TextEncoder(TokenizerBase):
     ) -> list[EncodedPair]:
         """Many texts or pairs, cut longest-first: the fast way for whole data sets.
 
-        The ids are those of a call with `truncation="longest_first"`. What is cut is counted in the
+        A call with `truncation="longest_first"` gives the same ids. What is cut is counted in the
         result, and neither told nor added to `truncated`.
 
         Args:
@@ -366,7 +366,7 @@ class TextEncoder(TokenizerBase):
             row.pad(length, **filling)
 
     def _fields(self, rows: list[Encoding], asked_for: Mapping[str, bool | None]) -> dict[str, Any]:
-        """The fields asked for, None meaning those of `model_input_names`, one entry a row."""
+        """The fields asked for, None meaning as `model_input_names` has it, one entry a row."""
         fields: dict[str, Any] = {"input_ids": [row.ids for row in rows]}
         for name, asked in asked_for.items():
             if asked or (asked is None and name in self.model_input_names):

@@ -1,4 +1,4 @@
-"""A byte-level tokenizer of RoBERTa's kind: ids, layout and places equal to the peer's."""
+"""Tokenizers of RoBERTa's kind: ids, layout and places equal to the peer's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from bertolt import AutoTokenizer
 
@@ -117,3 +118,30 @@ def test_words_are_where_they_stand_and_space_is_none(ours: Any) -> None:
         joined = [text[min(p)[0] : max(e for _, e in p)] for p in places]
         assert "".join(joined) == "".join(text.split())
         assert not any(word[0].isspace() or word[-1].isspace() for word in joined)
+
+
+def test_a_sentencepiece_vocabulary_equals_the_peers(tmp_path: Path) -> None:
+    """XLM-RoBERTa's kind: pieces that begin words are marked, and pairs have its layout."""
+    backend = Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokens = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, special_tokens=tokens, unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(TEXTS * 20, trainer)
+    vocab = [tuple(entry) for entry in json.loads(backend.to_str())["model"]["vocab"]]
+    peer = transformers.XLMRobertaTokenizerFast(vocab=vocab)
+    peer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    ours = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(ours) == len(peer)
+    assert (ours.cls_token, ours.pad_token, ours.mask_token) == ("<s>", "<pad>", "<mask>")
+    for pairs in (None, PAIRS):
+        found = ours(TEXTS, pairs, return_offsets_mapping=True)
+        wanted = peer(TEXTS, pairs, return_offsets_mapping=True)
+        for name in ("input_ids", "offset_mapping"):
+            assert found[name] == wanted[name], name
+        assert not any(map(any, found["token_type_ids"]))
+    for text, words in zip(TEXTS, ours.encode_words(TEXTS), strict=True):
+        spelt = {text[start:end] for start, end in words.offsets}
+        assert not any(piece[:1].isspace() for piece in spelt), spelt
