@@ -98,9 +98,9 @@ if TYPE_CHECKING:
     from bertolt.train.arguments import TrainingArguments as TrainingArguments
     from bertolt.train.optim import AdamW as AdamW
     from bertolt.train.optim import parameter_groups as parameter_groups
+    from bertolt.train.results import EvalPrediction as EvalPrediction
     from bertolt.train.schedules import get_scheduler as get_scheduler
     from bertolt.train.step import train_step as train_step
-    from bertolt.train.trainer import EvalPrediction as EvalPrediction
     from bertolt.train.trainer import Trainer as Trainer
 
 # Where each public name lives.
@@ -134,7 +134,7 @@ _HOME = {
     "DataCollatorForTokenClassification": "bertolt.data.collate",
     "DataCollatorWithPadding": "bertolt.data.collate",
     "DataError": "bertolt.base.errors",
-    "EvalPrediction": "bertolt.train.trainer",
+    "EvalPrediction": "bertolt.train.results",
     "KeyValueCache": "bertolt.models.decoder",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",

@@ -36,6 +36,8 @@ from bertolt.base.errors import TrainingError, UsageError
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
+LossOf = Callable[[Any, Any], Tensor]
+"""The loss of a batch from (model, batch)."""
 
 _GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -233,10 +235,15 @@ class World:
         replica.register_comm_hook(None, lambda state, bucket: _summed(bucket))
         self._replica = _Replica(model, replica)
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """The loss of a batch, through DDP where `model` was replicated."""
-        value: Tensor = self._called(model)(batch)
-        return value
+    def loss(self, model: nn.Module, batch: Any, loss_of: LossOf | None = None) -> Tensor:
+        """The loss of a batch, through DDP where `model` was replicated.
+
+        Args:
+            model: to call.
+            batch: with its targets.
+            loss_of: computes the loss of (model, batch); None: `model(batch).loss`.
+        """
+        return self._called(model)(batch, loss_of or _usual_loss)
 
     @contextlib.contextmanager
     def accumulating(self, model: nn.Module, last: bool) -> Iterator[None]:
@@ -252,10 +259,10 @@ class World:
         with called.no_sync():
             yield
 
-    def _called(self, model: nn.Module) -> Callable[[Any], Tensor]:
+    def _called(self, model: nn.Module) -> Callable[[Any, LossOf], Tensor]:
         if self._replica is not None and self._replica.model is model:
             return self._replica.called
-        return lambda batch: model(batch).loss
+        return lambda batch, loss_of: loss_of(model, batch)
 
     def full_model(self, model: M) -> M:
         """The model to save or to use by itself: on the first process, put together if it is split.
@@ -288,10 +295,14 @@ class _Loss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Any, loss_of: LossOf) -> Tensor:
         """The loss of a batch with targets."""
-        loss: Tensor = self.model(batch).loss
-        return loss
+        return loss_of(self.model, batch)
+
+
+def _usual_loss(model: Any, batch: Any) -> Tensor:
+    loss: Tensor = model(batch).loss
+    return loss
 
 
 def total_norm(gradients: Sequence[Tensor]) -> Tensor:

@@ -143,6 +143,33 @@ class PackedBatch:
             return self.host.labelled_rows
         return (self.labels != IGNORE_INDEX).nonzero().squeeze(1)
 
+    def padded(self, *, pad_token_id: int = 0) -> dict[str, Tensor]:
+        """The batch as the arguments of a padded call: `model(**batch.padded())`.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids` and `position_ids` of (B, L), of
+            (examples, choices, L) for multiple choice, and the targets that there are; labels of
+            tokens are (B, L), `IGNORE_INDEX` at the padding.
+        """
+        count, length = self.num_sequences, int(self.lengths.max())
+
+        def laid_out(values: Tensor, filler: int) -> Tensor:
+            table = values.new_full((count, length), filler)
+            table[self.sequence, self.column] = values[: self.num_tokens]
+            return table.view(-1, self.num_choices, length) if self.num_choices > 1 else table
+
+        tensors = {
+            "input_ids": laid_out(self.input_ids, pad_token_id),
+            "attention_mask": laid_out(torch.ones_like(self.input_ids), 0),
+            "token_type_ids": laid_out(self.token_type_ids, 0),
+            "position_ids": laid_out(self.position_ids, 0),
+        }
+        targets = {name: getattr(self, name) for name in TARGETS}
+        tensors |= {name: value for name, value in targets.items() if value is not None}
+        if self.labels is not None and self.labels.shape == self.input_ids.shape:
+            tensors["labels"] = laid_out(self.labels, IGNORE_INDEX)
+        return tensors
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device."""
         if torch.device(device) == self.cu_seqlens.device:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.console import Stopped, held_interrupts, stoppable
-from bertolt.base.distributed import ALONE, World
+from bertolt.base.distributed import ALONE, LossOf, World
 from bertolt.base.errors import TrainingError
 from bertolt.base.machine import keep_freed_memory
 from bertolt.base.randomness import random_state, set_random_state
@@ -32,6 +32,7 @@ from bertolt.data.prefetch import (
 from bertolt.data.sampler import batches_by_tokens
 from bertolt.models.evaluating import evaluating
 from bertolt.models.frozen import FrozenModel, freeze
+from bertolt.models.losses import LossTerm
 from bertolt.models.precision import FP32, PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.captured import captured_steps
@@ -113,6 +114,7 @@ def predict_batches(
     precision: PrecisionChoice = FP32,
     frozen: FrozenModel | None = None,
     world: World = ALONE,
+    loss_of: Callable[[PackedBatch], Tensor] | None = None,
 ) -> Iterator[EvaluatedBatch]:
     """Run the model over all rows, batched by length under a token budget, each row once.
 
@@ -129,6 +131,7 @@ def predict_batches(
         frozen: `model` as it was frozen before, to answer with those weights; None: it is frozen
             now, for these rows alone.
         world: the processes that share the rows.
+        loss_of: the mean loss of a batch that has labels, in place of the model's own.
 
     Raises:
         Stopped: by SIGTERM, in an evaluation while training.
@@ -143,7 +146,10 @@ def predict_batches(
     ):
         for numbers, own, batch in batches:
             with torch.inference_mode(), precision.autocast(device):
-                output = frozen(batch.to(device, non_blocking=True))
+                moved = batch.to(device, non_blocking=True)
+                output = frozen(moved)
+                if loss_of is not None and output.loss_terms:
+                    output.loss_terms = _one_term(model, batch, loss_of(moved))
                 answered = _Answered(model, numbers, batch, output) if own else None
             if uses_background(device):
                 # A GPU answers the next batch while this one is read.
@@ -180,6 +186,12 @@ def _collated(
         return
     with prefetched(make, dealt, initializer=lambda: torch.cuda.set_device(device)) as ahead:
         yield ahead
+
+
+def _one_term(model: PreTrainedModel, batch: PackedBatch, loss: Tensor) -> dict[str, LossTerm]:
+    """A mean loss of all labels of a batch as the one term of its loss."""
+    count = sum(model.count_targets(batch).values())
+    return {min(model.targets): LossTerm(loss * count, torch.tensor(count, device=loss.device))}
 
 
 class _Answered:
@@ -313,6 +325,7 @@ def fit(
     saver: Saver | None = None,
     history: History | None = None,
     world: World = ALONE,
+    loss_of: LossOf | None = None,
 ) -> History:
     """Train up to `total_steps`, evaluating where `evaluate_at(step)` says so.
 
@@ -327,7 +340,7 @@ def fit(
         saver: called after each step and its evaluation.
         history: of a run to go on with; model, optimizer and scheduler are as after its last step.
         callbacks: called on the first process alone, unless they have `every_process = True`.
-        world: the processes that train together; see `train_step`.
+        world, loss_of: see `train_step`.
     """
     history = History() if history is None else history
     # One process prints and writes; what has to watch on all of them says so.
@@ -340,12 +353,14 @@ def fit(
     keep_freed_memory()
     device = next(model.parameters()).device
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
-    captured = captured_steps(model, optimizer, precision, max_grad_norm, world)
+    captured = None
+    if loss_of is None:
+        captured = captured_steps(model, optimizer, precision, max_grad_norm, world)
     if captured is not None:
         source = ([captured.pad_to_bucket(batch) for batch in step] for step in source)
     noted = RandomStateLog(source) if saver is not None and uses_background(device) else None
     how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision}
-    how |= {"world": world, "captured": captured}
+    how |= {"world": world, "captured": captured, "loss_of": loss_of}
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
         _ended(callbacks, history),

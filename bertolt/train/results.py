@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,36 @@ from bertolt.base.distributed import World
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch
+
+
+class EvalPrediction(NamedTuple):
+    """What `compute_metrics` is called with; unpacks into logits and labels."""
+
+    predictions: NDArray[Any]
+    label_ids: NDArray[Any] | None
+
+
+class PredictionOutput(NamedTuple):
+    """What `Trainer.predict` returns."""
+
+    predictions: NDArray[Any]
+    label_ids: NDArray[Any] | None
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainOutput:
+    """What `Trainer.train` returns.
+
+    Attributes:
+        global_step: steps made.
+        training_loss: mean loss over all of them.
+        metrics: rates and totals.
+    """
+
+    global_step: int
+    training_loss: float
+    metrics: dict[str, Any]
 
 
 class Results:

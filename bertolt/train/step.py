@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bertolt.base.distributed import ALONE, World
+from bertolt.base.distributed import ALONE, LossOf, World
 from bertolt.base.errors import DataError, TrainingError
 from bertolt.data.batch import PackedBatch
 from bertolt.data.prefetch import ToHost
@@ -69,6 +69,7 @@ def train_step(
     step: int = 1,
     world: World = ALONE,
     captured: CapturedSteps | None = None,
+    loss_of: LossOf | None = None,
 ) -> StepLog:
     """Forward, backward, check, clip, step: one update from one batch or several.
 
@@ -85,6 +86,8 @@ def train_step(
         step: its number, for the log and for errors.
         world: the processes that make the step together; `world.replicate(model)` or `.shard` it.
         captured: replays steps of few tokens on a GPU; see `bertolt.train.captured`.
+        loss_of: computes from (model, batch) the batch's part of the loss of the whole step, which
+            has `batch.loss_counts` labels; None: `model(batch).loss`.
 
     Returns:
         The log of the whole step, the same on every process.
@@ -112,7 +115,7 @@ def train_step(
         numbers = captured.make(micro)
     if numbers is None:
         with fused.preferred(captured is not None):
-            loss = _add_gradients(model, micro, optimizer, counts, precision, world)
+            loss = _add_gradients(model, micro, optimizer, counts, precision, world, loss_of)
         numbers = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
     loss_value, norm_value = numbers
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
@@ -138,6 +141,7 @@ def _add_gradients(
     counts: Mapping[str, int],
     precision: PrecisionChoice,
     world: World,
+    loss_of: LossOf | None,
 ) -> Tensor:
     """Forward and backward through all batches of a step; its loss, a scalar on the device."""
     device = next(model.parameters()).device
@@ -150,7 +154,7 @@ def _add_gradients(
             with world.accumulating(model, last=number == len(micro)):
                 with precision.autocast(device):
                     counted = replace(batch, loss_counts=counts)
-                    part = world.loss(model, counted.to(device, non_blocking=True))
+                    part = world.loss(model, counted.to(device, non_blocking=True), loss_of)
                 part = part * 0.0 if batch.is_placeholder else part
                 part.backward()  # type: ignore[no-untyped-call]
             loss = loss + part.detach()

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bertolt.base.console import info
 from bertolt.base.distributed import join
@@ -21,11 +22,12 @@ from bertolt.base.files import held_folder, write_text
 from bertolt.base.options import deciding
 from bertolt.checkpoint.state import TrainingState, read_run_facts
 from bertolt.checkpoint.store import Store, require_whole, step_of
+from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import count_tokens
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.arguments import TrainingArguments
-from bertolt.train.callbacks import Progress
+from bertolt.train.callbacks import Logs, Progress
 from bertolt.train.loop import (
     Callback,
     History,
@@ -35,8 +37,16 @@ from bertolt.train.loop import (
     predict_batches,
 )
 from bertolt.train.optim import AdamW, parameter_groups
+from bertolt.train.overrides import require_called, scalar_loss
 from bertolt.train.packing import Collator, packing
-from bertolt.train.results import Results, metrics_by_name, prefixed
+from bertolt.train.results import (
+    EvalPrediction,
+    PredictionOutput,
+    Results,
+    TrainOutput,
+    metrics_by_name,
+    prefixed,
+)
 from bertolt.train.saving import Best, Saving
 from bertolt.train.schedules import get_scheduler
 from bertolt.train.sources import (
@@ -55,40 +65,12 @@ _FULL_LENGTH = 512
 _WINDOW = 4096  # rows of a stream that an evaluation sorts by length at a time
 
 
-class EvalPrediction(NamedTuple):
-    """What `compute_metrics` is called with; unpacks into logits and labels."""
-
-    predictions: NDArray[Any]
-    label_ids: NDArray[Any] | None
-
-
-class PredictionOutput(NamedTuple):
-    """What `Trainer.predict` returns."""
-
-    predictions: NDArray[Any]
-    label_ids: NDArray[Any] | None
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class TrainOutput:
-    """What `Trainer.train` returns.
-
-    Attributes:
-        global_step: steps made.
-        training_loss: mean loss over all of them.
-        metrics: rates and totals.
-    """
-
-    global_step: int
-    training_loss: float
-    metrics: dict[str, float]
-
-
 class Trainer:
     """Train, evaluate and predict, under the names that the peer's Trainer has.
 
     Started by torchrun, each process takes its share of every batch and of every evaluation.
+    A subclass may define `compute_loss`, `create_optimizer`, `create_scheduler`, `log` and
+    `evaluate`; other methods of the peer are refused by name if no run would call them.
 
     Args:
         model: one of Bertolt's models.
@@ -106,6 +88,8 @@ class Trainer:
         processing_class: the tokenizer, saved with the model.
         compute_metrics: gets `(logits, labels)` of the whole evaluation, returns numbers by name;
             other values that JSON can hold are kept too, and the rest is left out with a message.
+        compute_loss_func: the loss of a batch from `(outputs, labels, num_items_in_batch=N)`; see
+            `compute_loss`.
         callbacks: objects of the `Callback` protocol.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
         tokenizer: the older name of `processing_class`.
@@ -119,19 +103,23 @@ class Trainer:
         precision: of a run that is resumed; None: as `args` say.
 
     Raises:
-        UsageError: a model without a head.
+        UsageError: a model without a head, or a subclass with a method that no run would call.
         CheckpointError: a tokenizer with ids that the model has no rows for.
 
     Attributes:
         history: of the last `train`.
         optimizer, lr_scheduler: of the last `train`, or those given.
         precision: the number format that was chosen, and why.
+        loss_is_scaled_for_ga: whether a `compute_loss` of a subclass divides by the labels of the
+            whole step; see there.
         store: where checkpoints go.
         saves: whether SIGTERM saves the run; so with a `save_strategy` or a `store`.
         best_step: the step whose weights the model has; None: the last step.
         world: the processes that train together.
         global_batch_size: rows of a batch, over all processes.
     """
+
+    loss_is_scaled_for_ga: bool | None = None
 
     def __init__(
         self,
@@ -151,8 +139,10 @@ class Trainer:
         settings: Mapping[str, Any] | None = None,
         store: Store | None = None,
         precision: PrecisionChoice | None = None,
+        compute_loss_func: Callable[..., Tensor] | None = None,
     ) -> None:
         _require_head(model)
+        require_called(self)
         self.args = args or TrainingArguments()
         self.world = join()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
@@ -170,6 +160,7 @@ class Trainer:
         if hasattr(self.processing_class, "check_fits"):
             self.processing_class.check_fits(model.config.vocab_size)
         self.compute_metrics = compute_metrics
+        self.compute_loss_func = compute_loss_func
         self.callbacks = list(callbacks or [])
         self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
@@ -226,8 +217,7 @@ class Trainer:
         per_epoch, total = source.steps_per_epoch, source.total_steps
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         self.world.require_same(checkpoint, "checkpoint to go on from")
-        optimizer, scheduler = self._create_optimizer(total)
-        self.optimizer, self.lr_scheduler = optimizer, scheduler
+        optimizer, scheduler = self._fresh_optimizer(total)
         torch.manual_seed(self.world.seed(self.args.seed))
         batches = source.after(step_of(checkpoint) if checkpoint else 0)
         saving = None
@@ -247,10 +237,11 @@ class Trainer:
             precision=self.precision,
             evaluate=evaluate if evaluates else None,
             evaluate_at=lambda step: step % every == 0 or step == total,
-            callbacks=[*progress, *self.callbacks],
+            callbacks=[*progress, *self._logging(per_epoch), *self.callbacks],
             saver=saving,
             history=saving.load(checkpoint) if saving and checkpoint else None,
             world=self.world,
+            loss_of=self._part_of_loss if self._has_own_loss() else None,
         )
         if self.history.failure is not None:
             raise self.history.failure
@@ -386,6 +377,7 @@ class Trainer:
                 token_budget=self.args.per_device_eval_batch_size * _FULL_LENGTH,
                 precision=self.precision,
                 world=self.world,
+                loss_of=self._mean_loss if self._has_own_loss() else None,
             ):
                 loss.add(batch)
                 if keep:
@@ -401,32 +393,131 @@ class Trainer:
             metrics |= metrics_by_name(self.compute_metrics(EvalPrediction(logits, labels)))
         return PredictionOutput(logits, labels, metrics)
 
-    def _create_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
-        """The optimizer and scheduler of the caller, or new ones for each `train`."""
+    def compute_loss(
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> Any:
+        """The loss of a batch, for a subclass to define; evaluations report it too.
+
+        A loss of a subclass is a mean over the labels of its batch. The Trainer weights it by the
+        batch's share of all labels of the step, so that several batches and processes give the
+        mean over all their labels, as one large batch would. With `loss_is_scaled_for_ga = True`
+        in the class it gets `num_items_in_batch`, the labels of the whole step, to divide a sum
+        by; such losses, and those of `compute_loss_func`, are added up as they are. An evaluation
+        gives None, and expects a mean.
+
+        Args:
+            model: to call: `model(**inputs)`.
+            inputs: a padded batch by name, `labels` or other targets included.
+            return_outputs: whether to return the model's outputs too.
+            num_items_in_batch: labels of all batches of the step, over all processes, or None.
+
+        Returns:
+            The loss, a scalar; with `return_outputs` (loss, outputs).
+        """
+        if self.compute_loss_func is None:
+            outputs = model(**inputs)
+            loss = outputs.loss
+        else:
+            labels = inputs.pop("labels", None)
+            outputs = model(**inputs)
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the caller, or AdamW by the arguments; kept as `optimizer`."""
         args = self.args
-        optimizer, scheduler = self._given_optimizers
-        if optimizer is not None and self.world.sharded:
-            raise UsageError(
-                "fsdp splits the parameters, and the optimizer given was made for whole ones",
-                place="Trainer",
-                fix="leave optimizers out, or fsdp",
-            )
-        if optimizer is None:
-            optimizer = AdamW(
+        if self.optimizer is None:
+            self.optimizer = AdamW(
                 parameter_groups(self.model, args.weight_decay),
                 lr=args.learning_rate,
                 betas=(args.adam_beta1, args.adam_beta2),
                 eps=args.adam_epsilon,
             )
-        if scheduler is None:
-            scheduler = get_scheduler(
-                args.lr_scheduler_type,
-                optimizer,
-                num_warmup_steps=args.count_warmup(total_steps),
-                num_training_steps=total_steps,
-                scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """The scheduler of the caller, or the one that the arguments name; kept as `lr_scheduler`.
+
+        Args:
+            num_training_steps: of the whole run.
+            optimizer: whose rates it sets; None: `self.optimizer`.
+        """
+        if self.lr_scheduler is None:
+            self.lr_scheduler = get_scheduler(
+                self.args.lr_scheduler_type,
+                optimizer or self.create_optimizer(),
+                num_warmup_steps=self.args.count_warmup(num_training_steps),
+                num_training_steps=num_training_steps,
+                scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
             )
-        return optimizer, scheduler
+        return self.lr_scheduler
+
+    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
+        """Set `optimizer` and `lr_scheduler` for a run of so many steps."""
+        self.optimizer = self.create_optimizer() or self.optimizer
+        scheduler = self.create_scheduler(num_training_steps, optimizer=self.optimizer)
+        self.lr_scheduler = scheduler or self.lr_scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Nothing, for a subclass to define: `history` has every number already.
+
+        Args:
+            logs: each `logging_steps`: "loss", "grad_norm", "learning_rate" and "epoch", the loss
+                as the mean since the last call; after each evaluation: its metrics, and "epoch".
+            start_time: None; the peer gives it.
+        """
+
+    def _has_own_loss(self) -> bool:
+        """Whether the loss is another one than the model's own."""
+        overridden = type(self).compute_loss is not Trainer.compute_loss
+        return overridden or self.compute_loss_func is not None
+
+    def _part_of_loss(self, model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+        """The part of a step's loss that one of its batches has, by `compute_loss`."""
+        assert batch.loss_counts is not None
+        items = sum(batch.loss_counts.values())
+        scaled = self.loss_is_scaled_for_ga
+        if scaled is None:
+            scaled = type(self).compute_loss is Trainer.compute_loss
+        inputs = batch.padded(pad_token_id=model.config.pad_token_id)
+        if scaled:
+            return scalar_loss(self.compute_loss(model, inputs, num_items_in_batch=items))
+        share = sum(model.count_targets(batch).values()) / items
+        return scalar_loss(self.compute_loss(model, inputs)) * share
+
+    def _mean_loss(self, batch: PackedBatch) -> Tensor:
+        inputs = batch.padded(pad_token_id=self.model.config.pad_token_id)
+        return scalar_loss(self.compute_loss(self.model, inputs))
+
+    def _logging(self, steps_per_epoch: int) -> list[Callback]:
+        """A callback for `log`, if a subclass defines it."""
+        if type(self).log is Trainer.log:
+            return []
+        return [Logs(self.log, self.args.logging_steps, steps_per_epoch)]
+
+    def _fresh_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+        """The optimizer and scheduler of the caller, or new ones for each `train`."""
+        self.optimizer, self.lr_scheduler = self._given_optimizers
+        if self.optimizer is not None and self.world.sharded:
+            raise UsageError(
+                "fsdp splits the parameters, and the optimizer given was made for whole ones",
+                place="Trainer",
+                fix="leave optimizers out, or fsdp",
+            )
+        self.create_optimizer_and_scheduler(total_steps)
+        if self.optimizer is None:
+            raise UsageError(
+                "create_optimizer made no optimizer",
+                place=type(self).__name__,
+                fix="return one, or set self.optimizer",
+            )
+        return self.optimizer, self.lr_scheduler
 
     def _row_lengths(self, rows: RowSource) -> NDArray[np.int64]:
         """Tokens of each row; the last count is kept, since evaluations mostly repeat.

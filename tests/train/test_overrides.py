@@ -1,0 +1,267 @@
+"""Subclasses of the Trainer: what they define is called as by the peer, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+from bertolt import (
+    BertForMultipleChoice,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    Trainer,
+)
+from bertolt.base.errors import UsageError
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.train.overrides import CALLED, REPLACED_METHODS
+from tests.train.small import STILL, Rows, arguments
+
+WEIGHTS = torch.tensor([0.2, 1.0, 3.0])
+# Batches of 3 rows, 5 to a step: the last step of an epoch has three of 3 rows and one of 2.
+UNEVEN = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 5}
+
+
+@pytest.fixture
+def make(tiny_config: Any) -> Any:
+    """The same model whenever it is asked for, without dropout."""
+
+    def fresh(kind: type = BertForSequenceClassification) -> Any:
+        torch.manual_seed(0)
+        return kind(tiny_config(num_labels=3, initializer_range=0.1, **STILL))
+
+    return fresh
+
+
+def losses(trainer: Trainer) -> list[float]:
+    trainer.train()
+    return [log.loss for log in trainer.history.steps]
+
+
+class Mean(Trainer):
+    """As in the notes: a mean over the batch, with a weight for each class."""
+
+    weights: torch.Tensor | None = None
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False) -> Any:  # type: ignore[override]
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = F.cross_entropy(outputs.logits.view(-1, 3), labels.view(-1), weight=self.weights)
+        return (loss, outputs) if return_outputs else loss
+
+
+class Either(Trainer):
+    """As newer notes have it: divided by the labels of the step where they are given."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> Any:
+        labels = inputs.pop("labels")
+        how = "mean" if num_items_in_batch is None else "sum"
+        loss = F.cross_entropy(model(**inputs).logits.view(-1, 3), labels.view(-1), reduction=how)
+        return loss if num_items_in_batch is None else loss / num_items_in_batch
+
+
+class Scaled(Either):
+    loss_is_scaled_for_ga = True
+
+
+class Super(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        return super().compute_loss(model, inputs, *given, **named)
+
+
+def by_items(outputs: Any, labels: Any, num_items_in_batch: int | None = None) -> torch.Tensor:
+    logits = outputs.logits.view(-1, 3)
+    if num_items_in_batch is None:
+        return F.cross_entropy(logits, labels.view(-1))
+    return F.cross_entropy(logits, labels.view(-1), reduction="sum") / num_items_in_batch
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("kind", [Mean, Either, Scaled, Super, "function"])
+def test_a_loss_of_ones_own_is_exact_over_batches_that_differ(
+    make: Any, rows: Rows, kind: Any, per_token: bool
+) -> None:
+    """What is the model's own loss gives its losses, whichever way it is written."""
+    head = BertForTokenClassification if per_token else BertForSequenceClassification
+    if per_token:
+        rows = [
+            {"input_ids": row["input_ids"], "labels": [IGNORE_INDEX if i % 4 == 3 else i % 3
+                                                       for i in row["input_ids"]]}
+            for row in rows
+        ]  # fmt: skip
+    usual = Trainer(make(head), arguments(**UNEVEN), train_dataset=rows, eval_dataset=rows)
+    own: dict[str, Any] = {"compute_loss_func": by_items} if kind == "function" else {}
+    trainer = (Trainer if own else kind)(
+        make(head), arguments(**UNEVEN), train_dataset=rows, eval_dataset=rows, **own
+    )
+    assert losses(trainer) == pytest.approx(losses(usual), abs=1e-5)
+    for name, value in trainer.model.state_dict().items():
+        torch.testing.assert_close(value, usual.model.state_dict()[name], atol=2e-5, rtol=0)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(usual.evaluate()["eval_loss"], abs=1e-5)
+
+
+def test_another_loss_is_learned_from_and_measured(make: Any, rows: Rows) -> None:
+    """The loss of the peer's Trainer with the same class, step by step."""
+
+    class Weighted(Mean):
+        weights = WEIGHTS
+
+    args = arguments(
+        train_sampling_strategy="sequential", weight_decay=0.0, max_grad_norm=0.0, max_steps=4
+    )
+    model = make()
+    peer = transformers.BertForSequenceClassification(
+        transformers.BertConfig(**model.config.to_dict())
+    )
+    peer.load_state_dict(model.state_dict())
+    trainer = Weighted(model, args, train_dataset=rows, eval_dataset=rows[:8])
+    found = losses(trainer)
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-3, weight_decay=0.0)
+    schedule = transformers.get_scheduler("linear", optimizer, 0, 4)
+    expected = []
+
+    def loss_of(part: Rows) -> torch.Tensor:
+        width = max(len(row["input_ids"]) for row in part)
+        ids = [row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in part]
+        inputs = {
+            "input_ids": torch.tensor(ids),
+            "attention_mask": torch.tensor(ids).gt(0).long(),
+            "labels": torch.tensor([row["label"] for row in part]),
+        }
+        loss: torch.Tensor = Mean.compute_loss(trainer, peer, inputs)
+        return loss
+
+    for start in (0, 8, 16, 24):
+        loss = loss_of(rows[start : start + 8])
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        expected.append(loss.item())
+    assert found == pytest.approx(expected, abs=1e-5)
+    with torch.no_grad():
+        loss = loss_of(rows[:8])
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert trainer.predict(rows[:8]).metrics["test_loss"] == metrics["eval_loss"]
+
+
+@pytest.mark.parametrize("loss", [1.0, torch.ones(3), None])
+def test_what_is_no_loss_is_refused(make: Any, rows: Rows, loss: Any) -> None:
+    trainer = Trainer(
+        make(), arguments(), train_dataset=rows, compute_loss_func=lambda *_, **__: loss
+    )
+    with pytest.raises(UsageError, match="the loss is a ") as caught:
+        trainer.train()
+    assert "a tensor of one number" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BertForSequenceClassification,
+        BertForTokenClassification,
+        BertForMultipleChoice,
+        BertForQuestionAnswering,
+    ],
+)
+def test_a_padded_batch_gives_the_loss_of_the_packed_one(make: Any, kind: type) -> None:
+    draw = np.random.default_rng(0)
+    ids = [draw.integers(5, 97, length).tolist() for length in (7, 2, 11, 4)]
+    targets: dict[str, Any] = {"labels": torch.tensor([0, 2, 1, 0])}
+    if kind is BertForTokenClassification:
+        targets = {"token_labels": [[i % 3 for i in row] for row in ids]}
+    if kind is BertForMultipleChoice:
+        targets = {"labels": torch.tensor([0, 1]), "num_choices": 2}
+    if kind is BertForQuestionAnswering:
+        places = torch.tensor([1, 0, IGNORE_INDEX, 3])
+        targets = {"start_positions": places, "end_positions": places}
+    types = [[int(2 * place > len(row)) for place in range(len(row))] for row in ids]
+    batch = PackedBatch.from_sequences(ids, types, **targets)
+    model = make(kind).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch.padded()).loss, model(batch).loss)
+
+
+# ---- optimizers, schedules, logs ----
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_an_optimizer_and_a_schedule_of_a_subclass_are_used(
+    make: Any, rows: Rows, returns: bool
+) -> None:
+    class Own(Trainer):
+        def create_optimizer(self) -> Any:
+            optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
+            if returns:
+                return optimizer
+            self.optimizer = optimizer
+            return None
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            assert (num_training_steps, optimizer) == (3, self.optimizer)
+            return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+
+    trainer = Own(make(), arguments(max_steps=3), train_dataset=rows)
+    for _ in range(2):  # each `train` starts afresh
+        trainer.train()
+        assert type(trainer.optimizer) is torch.optim.SGD
+        rates = [log.learning_rate for log in trainer.history.steps]
+        assert rates == pytest.approx([0.5, 0.25, 0.5 / 3])
+
+
+def test_a_subclass_that_makes_no_optimizer_is_told(make: Any, rows: Rows) -> None:
+    class Empty(Trainer):
+        def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
+            pass
+
+    with pytest.raises(UsageError, match="create_optimizer made no optimizer"):
+        Empty(make(), arguments(), train_dataset=rows).train()
+
+
+def test_a_log_of_a_subclass_gets_the_numbers(make: Any, rows: Rows) -> None:
+    logs: list[dict[str, float]] = []
+
+    class Logging(Trainer):
+        def log(self, values: dict[str, float], start_time: float | None = None) -> None:
+            logs.append(values)
+
+    args = arguments(logging_steps=3, eval_strategy="epoch")
+    trainer = Logging(make(), args, train_dataset=rows, eval_dataset=rows)
+    made = losses(trainer)
+    evaluations = [metrics for _, metrics in trainer.history.evaluations]
+    assert [entry["epoch"] for entry in logs] == [0.75, 1.0, 1.5, 2.0]
+    assert logs[0]["loss"] == pytest.approx(sum(made[:3]) / 3)
+    assert logs[2]["loss"] == pytest.approx(sum(made[3:6]) / 3)
+    assert logs[2]["learning_rate"] == trainer.history.steps[5].learning_rate
+    assert [logs[1]["eval_loss"], logs[3]["eval_loss"]] == [m["eval_loss"] for m in evaluations]
+
+
+# ---- what is refused ----
+
+
+def test_what_no_run_would_call_is_refused_when_the_object_is_made(make: Any) -> None:
+    for name, instead in REPLACED_METHODS.items():
+        kind = type("Own", (Trainer,), {name: lambda self, *given: None})
+        with pytest.raises(UsageError, match=f"{name} is defined") as caught:
+            kind(make(), arguments())
+        assert caught.value.place == "Own"
+        assert instead in caught.value.fix
+        assert hasattr(transformers.Trainer, name) or name == "prediction_loop"
+
+
+def test_what_may_be_defined_is_the_peers(make: Any) -> None:
+    for name in CALLED:
+        assert hasattr(Trainer, name)
+        assert hasattr(transformers.Trainer, name)
