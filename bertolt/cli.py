@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 
 from bertolt.base.console import (
     INTERRUPTED,
@@ -28,6 +28,7 @@ from bertolt.base.errors import BertoltError
 from bertolt.base.format import shorten
 from bertolt.base.version import __version__
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.mistyped import fix_for
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.models.config import AnswerPrecision, Precision
 from bertolt.pretrain.options import PretrainOptions
@@ -169,6 +170,7 @@ def predict(
     keep: str | None = None,
     format: Literal["jsonl", "csv", "conll"] | None = None,
     out: Path | None = None,
+    overwrite: bool = False,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "error",
     encoding: str = "utf-8",
@@ -182,10 +184,11 @@ def predict(
         pair: The second text of a pair, after its --text.
         column: Column of the texts. Default: as in training, or found by its name.
         pair_column: Column of second texts, for pairs. Default: as in training.
-        keep: Columns of the file to write beside each answer, with commas between them, or all. In
-            JSON lines, one named like a part of the answer begins with kept_.
+        keep: Columns of the file to write beside each answer, with commas between them, or all. One
+            that is named like a part of the answer begins with kept_.
         format: JSON lines, CSV, or CoNLL for tagged words. Default: as --out ends, else jsonl.
         out: File to write to, instead of standard output.
+        overwrite: Replace the file that has this name.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
@@ -209,6 +212,7 @@ def predict(
         columns=columns,
         style=format,
         out=out,
+        overwrite=overwrite,
         precision=precision,
     )
 
@@ -222,6 +226,7 @@ def inspect(
     text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     pair: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     html: Path | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Show what a model folder holds and how its weights load, or walk a text through it.
 
@@ -231,10 +236,13 @@ def inspect(
         text: Walk this text through the first layer, one tensor operation after the other.
         pair: A second text for the walk.
         html: Write the walk to this file, as a page with every attention map.
+        overwrite: Replace the file that has this name.
     """
     from bertolt.commands.inspect import inspect_model
 
-    return inspect_model(model, selftest=selftest, text=text, pair=pair, html=html)
+    return inspect_model(
+        model, selftest=selftest, text=text, pair=pair, html=html, overwrite=overwrite
+    )
 
 
 @app.command(usage="Usage: bertolt report DIR")
@@ -398,8 +406,13 @@ def _told_plainly() -> Iterator[None]:
         _fail(str(error), error.exit_code)
     except CycloptsError as error:
         error.verbose = False
-        command = " ".join(["bertolt", *(error.command_chain or ())])
-        _fail(f"{error}\n  fix: see {command} --help", BertoltError.exit_code)
+        token = error.token if isinstance(error, UnknownOptionError) else None
+        fix = fix_for(
+            error.command_chain or (),
+            (token.keyword or token.value) if token else "",
+            error.unused_tokens or () if isinstance(error, UnusedCliTokensError) else (),
+        )
+        _fail(f"{error}\n  fix: {fix}", BertoltError.exit_code)
     except KeyboardInterrupt:
         info("bertolt: interrupted")
         raise SystemExit(INTERRUPTED) from None

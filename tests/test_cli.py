@@ -22,6 +22,7 @@ from bertolt.base.errors import CheckpointError, DataError
 from bertolt.cli import main
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
+from bertolt.commands.mistyped import NAMES_ELSEWHERE
 from bertolt.tasks.predictor import Predictor
 
 
@@ -129,6 +130,12 @@ def test_help_shows_the_defaults_and_the_choices(bertolt: Run) -> None:
         (["evaluate", "m"], ["FILE"]),
         (["inspect", "m", "n"], ["'n'"]),
         (["data", "path", "nothing-such"], ["nothing-such", "people-daily"]),
+        (["finetune", "a.csv", "--learning-rate", "1e-4"], ["--learning-rate", "type --lr"]),
+        (["finetune", "a.csv", "--num_train_epochs=2"], ["type --epochs"]),
+        (["evaluate", "m", "a.csv", "--column", "x"], ["type --text"]),
+        (["finetune", "a.csv", "b.csv"], ["b.csv", "one file", "--eval b.csv"]),
+        (["evaluate", "m", "a.csv", "b.csv"], ["b.csv", "bertolt evaluate MODEL FILE"]),
+        (["predict", "m", "good", "film"], ["film", '--text "…"']),
     ],
 )
 def test_wrong_use_is_one_message_and_2(bertolt: Run, words: list[str], parts: list[str]) -> None:
@@ -140,6 +147,14 @@ def test_wrong_use_is_one_message_and_2(bertolt: Run, words: list[str], parts: l
     assert "\n  fix: " in said.err
     for part in parts:
         assert part in said.err
+
+
+def test_every_option_that_is_suggested_is_there(bertolt: Run) -> None:
+    for command, names in NAMES_ELSEWHERE.items():
+        said = bertolt(command, "--help").out
+        for other, own in names.items():
+            assert f"{own} " in said, (command, own)
+            assert f" {other} " not in said, (command, other)
 
 
 def test_the_version(bertolt: Run) -> None:
@@ -258,8 +273,9 @@ def test_out_is_written_whole_or_not_at_all(bertolt: Run, tuned: Path, tmp_path:
     assert f"Saved to {target}: 2 answers" in said.err
     rows = list(csv.DictReader(target.open()))
     assert [row["label"] for row in rows] == ["pos", "neg"]
-    refused = bertolt("predict", tuned, "--out", target, stdin=b"good\n\n")
+    refused = bertolt("predict", tuned, "--out", target, "--overwrite", stdin=b"good\n\n")
     assert refused.code == 2
+    assert "line 2: the text is empty" in refused.err
     assert list(csv.DictReader(target.open())) == rows, "the old answers are as they were"
     bertolt("predict", tuned, "--out", tmp_path / "answers.txt", "--text", "good")
     assert json.loads((tmp_path / "answers.txt").read_text())["label"] == "pos"

@@ -19,6 +19,7 @@ from bertolt.base.format import gibibytes, millions, number, percent, plural
 from bertolt.base.machine import cores, cpu_name, memory_bytes
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.demo import demo_checkpoint
+from bertolt.commands.wording import options_called
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.load import read_table
 from bertolt.models.config import Precision
@@ -199,7 +200,9 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def _read(file: Path, column: str | None) -> list[str]:
-    return read_table(file, text=column, need_label=False).texts
+    only = {"whether --text and --label name the right columns": "whether --column names them"}
+    with options_called(only | {"--text": "--column"}):
+        return read_table(file, text=column, need_label=False).texts
 
 
 @dataclass(frozen=True)

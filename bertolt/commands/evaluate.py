@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bertolt.base.console import counting, info
+from bertolt.commands.arguments import require_model_first
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.tasks.base import Reading
 from bertolt.tasks.evaluation import Scores, evaluate
@@ -29,7 +30,9 @@ def evaluate_file(
     Raises:
         DataError: the file cannot be used, or has a label that training never had.
         CheckpointError: the model cannot be used.
+        UsageError: the two are in the wrong order, or the file is not of the model's task.
     """
+    require_model_first("evaluate", model, str(file))
     predictor = Predictor.from_pretrained(model, precision=precision)
     table, _ = read_for_task(
         file,

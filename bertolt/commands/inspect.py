@@ -16,7 +16,8 @@ from bertolt.base.format import percent, plural
 from bertolt.base.json_files import read_json
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract
-from bertolt.commands.predict import require_text
+from bertolt.commands.arguments import require_model_first, require_output
+from bertolt.commands.questions import require_text
 from bertolt.data.describe import shown
 from bertolt.models.families.base import read_config, saved_class
 from bertolt.models.pretrained import PreTrainedModel
@@ -114,6 +115,7 @@ def inspect_model(
     text: str | None = None,
     pair: str | None = None,
     html: Path | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Print what a model folder holds and how its weights load; 1 if a self-test fails.
 
@@ -123,13 +125,18 @@ def inspect_model(
         text: walk this text through the model instead, and print what happens to it.
         pair: a second text for the walk.
         html: write the walk as a page to this file instead of printing it.
+        overwrite: replace the file that has the name of `html`.
 
     Raises:
         CheckpointError: the model cannot be loaded, or has nothing to test itself with.
-        UsageError: options that do not go together, or a text with nothing in it.
+        UsageError: options that do not go together, a text with nothing in it, or a page that is
+            there already.
         BertoltError: `html` cannot be written; nothing is then left there.
     """
+    require_model_first("inspect", model, None)
     _check_walk(selftest, text, pair, html)
+    if html is not None:
+        require_output(html, "--html", overwrite=overwrite, inputs=(model,))
     if text is not None:
         walk = walk_text(model, text, pair)
         if html is None:

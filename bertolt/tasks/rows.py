@@ -152,29 +152,26 @@ def encode_rows(
     return TaskRows(table=table, index=index, encoded=replace(encoded, labels=targets)), origin
 
 
-def require_pair(
-    table: Table, wanted: bool | None, *, text: str = "--text", pair: str = "--text-pair"
-) -> None:
+def require_pair(table: Table, trained_on_pairs: bool | None) -> None:
     """Refuse a file of single texts for a model of pairs, and a file of pairs for one of texts.
 
     Args:
         table: the file.
-        wanted: whether the model was trained on pairs; None: nobody knows.
-        text, pair: the options that name the columns.
+        trained_on_pairs: of the model; None: nobody knows.
 
     Raises:
         UsageError: the file does not fit.
     """
-    if wanted is False and "text_pair" in table.roles:
+    if trained_on_pairs is False and "text_pair" in table.roles:
         columns = [table.roles["text"][0], table.roles["text_pair"][0]]
         raise UsageError(
             f"the model answers single texts, and the columns {listing(columns)} hold pairs",
             place=table.path,
-            fix=f"name the one column of the texts: {text} {shlex.quote(columns[0])}",
+            fix=f"name the one column of the texts: --text {shlex.quote(columns[0])}",
         )
-    if wanted and "text_pair" not in table.roles:
+    if trained_on_pairs and "text_pair" not in table.roles:
         raise UsageError(
             "the model answers pairs of texts, and no column holds the second ones",
             place=table.path,
-            fix=f"name it with {pair}",
+            fix="name it with --text-pair",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,60 @@ def test_the_file_of_the_texts_is_not_written_over(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("link", ["itself", "symlink_to", "hardlink_to"])
+def test_no_leave_is_enough_to_replace_an_input(
+    link: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", ROWS["labels"])
+    model = Path(shutil.copytree(trained("labels"), tmp_path / "model"))
+    for number, path in enumerate((rows, model / "config.json", model / "model.safetensors")):
+        before, out = path.read_bytes(), path
+        if link != "itself":
+            out = tmp_path / f"out-{number}"
+            getattr(out, link)(path)
+        refused(bertolt("predict", model, rows, "--out", out, "--overwrite"), "would replace")
+        assert path.read_bytes() == before
+
+
+def test_a_file_that_is_there_is_replaced_where_that_is_asked_for(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    words = ["predict", trained("labels"), "--text", "good film", "--out", out]
+    out.write_text("hours of work\n")
+    refused(bertolt(*words), f"--out {out}: there is a file of this name", "--overwrite")
+    assert out.read_text() == "hours of work\n"
+    assert bertolt(*words, "--overwrite").code == 0
+    assert lines(out.read_text())[0]["text"] == "good film"
+    refused(bertolt(*words[:-1], tmp_path), "there is a folder of this name")
+    assert bertolt(*words[:-1], "/dev/null").code == 0, "a device is not replaced"
+
+
+def test_the_page_of_a_walk_replaces_no_file_either(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    page, model = tmp_path / "walk.html", Path(shutil.copytree(trained("labels"), tmp_path / "m"))
+    page.write_text("mine")
+    words = ["inspect", model, "--text", "good film", "--html"]
+    refused(bertolt(*words, page), "--html", "there is a file of this name", "--overwrite")
+    refused(bertolt(*words, model / "report.html", "--overwrite"), "--html", "part of the model")
+    assert page.read_text() == "mine"
+    assert bertolt(*words, page, "--overwrite").code == 0
+    assert "good" in page.read_text()
+
+
+def test_words_in_another_order_are_told_what_to_type(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path, model = write_rows(tmp_path / "rows.jsonl", ROWS["labels"]), trained("labels")
+    for command in ("evaluate", "predict"):
+        refused(bertolt(command, path, model), f"fix: bertolt {command} {model} {path}")
+    refused(bertolt("predict", path), f"fix: bertolt predict MODEL {path}")
+    refused(bertolt("inspect", path), "the model comes first")
+    said = bertolt("predict", model, "a good film")
+    refused(said, "no such file", f"bertolt predict {model} --text 'a good film'")
+
+
 def test_own_columns_never_take_the_place_of_an_answer_nor_lose_theirs(
     bertolt: Run, trained: Trained, tmp_path: Path
 ) -> None:
@@ -77,7 +132,11 @@ def test_own_columns_never_take_the_place_of_an_answer_nor_lose_theirs(
     ]
     said = bertolt("predict", trained("labels"), path, "--keep", "label", "--format", "csv")
     header, cells = csv.reader(said.out.splitlines())
-    assert (header[:4], cells[1]) == (["row", "label", "text", "label"], "mine")
+    assert (header[:4], cells[1]) == (["row", "kept_label", "text", "label"], "mine")
+    assert "the column 'label' is written as 'kept_label'" in said.err
+    said = bertolt("predict", trained("labels"), path, "--keep", "all", "--format", "csv")
+    header = next(csv.reader(said.out.splitlines()))
+    assert len(set(header)) == len(header)
 
 
 def test_own_columns_are_json_that_every_reader_takes(
@@ -138,6 +197,10 @@ def test_fixes_name_the_options_of_this_command(
         refused(said, "--column")
         assert "--text" not in said.err
     said = bertolt("predict", trained("labels"), empty, "--on-bad-row", "drop")
+    refused(said, "--column")
+    assert "--text" not in said.err
+    assert "--label" not in said.err
+    said = bertolt("bench", empty)
     refused(said, "--column")
     assert "--text" not in said.err
 

@@ -149,7 +149,7 @@ def test_it_goes_through_every_command(
     code, told, _ = run(capsys, "predict", out, "--text", "a great film", "--precision", "fp32")
     assert json.loads(told)["stars"] > 3
     code, told, _ = run(capsys, "predict", out, path, "--format", "csv", "--keep", "stars")
-    assert told.startswith("row,stars,text,stars\n")
+    assert told.startswith("row,kept_stars,text,stars\n")
     assert run(capsys, "inspect", out, "--selftest")[0] == 0
     before = (out / "report.html").read_bytes()
     assert run(capsys, "report", out)[0] == 0

@@ -1,0 +1,84 @@
+"""Files and folders on the command line: which comes first, and which may be written."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from bertolt.base.errors import UsageError
+
+
+def require_model_first(command: str, model: str, file: str | None) -> None:
+    """Refuse a file where the model should be, as when the two are typed in the wrong order.
+
+    Args:
+        command: its name.
+        model: the first argument.
+        file: the second one; None: there is no other.
+
+    Raises:
+        UsageError: the first argument is a file; the fix is what to type.
+    """
+    if not Path(model).is_file():
+        return
+    other = shlex.quote(file) if file is not None and Path(file).is_dir() else "MODEL"
+    raise UsageError(
+        "it is a file, and the folder of the model comes first",
+        place=model,
+        fix=f"bertolt {command} {other} {shlex.quote(model)}",
+    )
+
+
+def require_file(model: str, file: str) -> None:
+    """Refuse a text where a file of texts should be.
+
+    Raises:
+        UsageError: there is no such file, and its name reads like a text.
+    """
+    if Path(file).exists() or not any(character.isspace() for character in file):
+        return
+    raise UsageError(
+        "there is no such file",
+        place=file,
+        fix=f"if it is a text: bertolt predict {shlex.quote(model)} --text {shlex.quote(file)}",
+    )
+
+
+def require_output(path: Path, option: str, *, overwrite: bool, inputs: Sequence[str] = ()) -> None:
+    """Refuse an output that is one of the inputs, or a file that nobody gave leave to replace.
+
+    A device or a pipe is written to and not replaced, so it is always fine.
+
+    Args:
+        path: of the output, a link perhaps.
+        option: that names it.
+        overwrite: whether `--overwrite` was given.
+        inputs: files that are read, and folders of models; what is neither is passed over.
+
+    Raises:
+        UsageError: the file may not be written.
+    """
+    place = f"{option} {path}"
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise UsageError("there is a folder of this name", place=place, fix="name a file")
+    fix = f"choose another name for {option}"
+    for each in map(Path, inputs):
+        if each.is_file() and path.samefile(each):
+            raise UsageError("it would replace the file that is read", place=place, fix=fix)
+        if each.is_dir() and _is_in(path, each):
+            raise UsageError(f"it would replace a part of the model {each}", place=place, fix=fix)
+    if path.is_file() and not overwrite:
+        raise UsageError(
+            "there is a file of this name", place=place, fix=f"{fix}, or add --overwrite"
+        )
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    """Whether a file is one of a folder's, also through a link of either kind."""
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        return True
+    return any(each.is_file() and path.samefile(each) for each in folder.iterdir())

@@ -1,0 +1,180 @@
+"""What `bertolt predict` answers: texts of the command line, of standard input, or of a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertolt.base.console import info
+from bertolt.base.errors import DataError, UsageError
+from bertolt.base.format import plural
+from bertolt.commands.evaluate import trained_columns
+from bertolt.commands.wording import options_called
+from bertolt.data.describe import describe_table
+from bertolt.data.load import KEPT, OnBadRow
+from bertolt.data.table_file import is_blank
+from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.rows import Columns, read_for_task, require_pair
+
+# In `predict`, `--text` is a text, and there is no column of labels to name.
+_CALLED = {
+    "--text-pair": "--pair-column",
+    "whether --text and --label name the right columns": "whether --column names the right one",
+    "--text": "--column",
+}
+
+
+class Question(NamedTuple):
+    """What to answer, and its number: of the row, the line, or the --text it came from.
+
+    Attributes:
+        row: its number.
+        text: a text, or words.
+        pair: a second text, or None.
+        kept: the user's own columns, as one JSON text.
+    """
+
+    row: int
+    text: Any
+    pair: str | None = None
+    kept: str | None = None
+
+
+def typed_questions(
+    texts: list[str], pairs: list[str] | None, predictor: Predictor, on_bad_row: OnBadRow
+) -> Iterator[Question]:
+    """The texts of the command line.
+
+    Raises:
+        UsageError: single texts for a model of pairs, or pairs for one of single texts.
+        DataError: a text is empty, or not in UTF-8.
+    """
+    if predictor.takes_pairs and not pairs:
+        raise UsageError(
+            "the model answers pairs of texts, and --text gives one",
+            fix='give the second one too: --text "…" --pair "…"',
+        )
+    if pairs and not predictor.takes_pairs and predictor.contract is not None:
+        raise UsageError(
+            "the model answers single texts, and --pair gives a second one", fix="leave --pair out"
+        )
+    rows = enumerate(zip_longest(texts, pairs or ()), start=1)
+    questions = (Question(row, text, pair) for row, (text, pair) in rows)
+    return _usable(questions, "--text {}", on_bad_row, "give it in UTF-8")
+
+
+def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Iterator[Question]:
+    """The lines of standard input: a text each, or two with a tab between them.
+
+    Raises:
+        UsageError: there is no such encoding.
+        DataError: a line is empty, in another encoding, or no pair where there must be one.
+    """
+    fix = "name its encoding, for instance --encoding gb18030"
+    return _usable(_lines(encoding, in_pairs), "standard input, line {}", on_bad_row, fix)
+
+
+def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
+    """Lines as they are; bytes that are not in the encoding become lone surrogates."""
+    name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    assert isinstance(sys.stdin, TextIOWrapper)
+    try:
+        sys.stdin.reconfigure(encoding=name, errors="surrogateescape", newline=None)
+    except LookupError as error:
+        raise UsageError(
+            f"there is no text encoding named {encoding!r}",
+            place="--encoding",
+            fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
+        ) from error
+    for row, line in enumerate(sys.stdin, start=1):
+        line = line.rstrip("\n")
+        if not in_pairs:
+            yield Question(row, line)
+            continue
+        parts = line.split("\t")
+        if len(parts) != 2 and line.strip():
+            raise DataError(
+                f"the model answers pairs of texts, and the line has {len(parts)}",
+                place=f"standard input, line {row}",
+                fix="part the two texts by one tab, or give a file with a column for each",
+            )
+        yield Question(row, parts[0], parts[-1])
+
+
+def rows_of_table(file: str, predictor: Predictor, columns: Columns) -> Iterator[Question]:
+    """The rows of a table.
+
+    Raises:
+        DataError: the file, a column or a row cannot be used.
+        UsageError: single texts for a model of pairs, or pairs for one of single texts.
+    """
+    with options_called(_CALLED):
+        table, _ = read_for_task(
+            Path(file),
+            columns,
+            task=type(predictor.task),
+            need_label=False,
+            prefer=trained_columns(predictor),
+        )
+        describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
+        require_pair(table, predictor.trained_on_pairs)
+    for row in table.examples():
+        yield Question(row["row"], row["text"], row.get("text_pair"), row.get(KEPT))
+
+
+def _usable(
+    questions: Iterable[Question], place: str, on_bad_row: OnBadRow, fix: str
+) -> Iterator[Question]:
+    """Let the texts through that can be answered; refuse the others, or count and tell them.
+
+    Args:
+        questions: texts with their numbers.
+        place: what to call the place of a text, with its number for {}.
+        on_bad_row: whether to leave out texts that are empty or hold a NUL.
+        fix: what to do where bytes are not text.
+    """
+    dropped: dict[str, list[int]] = {}
+    for question in questions:
+        where = place.format(question.row)
+        fault, reason = _fault(question)
+        if fault and on_bad_row == "error":
+            raise DataError(fault, place=where, fix="leave such texts out with --on-bad-row drop")
+        if fault:
+            dropped.setdefault(reason, []).append(question.row)
+            continue
+        for text in filter(None, (question.text, question.pair)):
+            require_text(text, where, fix)
+        yield question
+    for reason, rows in dropped.items():
+        info(f"dropped {plural(len(rows), reason)} (first: {place.format(rows[0])})")
+
+
+def _fault(question: Question) -> tuple[str, str]:
+    """What is wrong with a text, and what such texts are counted as; both empty if nothing is."""
+    for name, text in (("text", question.text), ("second text", question.pair)):
+        if text is not None and "\0" in text:
+            return f"a NUL byte at character {text.index(chr(0)) + 1} of the {name}", "NUL byte"
+        if text is not None and is_blank(text):
+            return f"the {name} is empty", "empty text"
+    return "", ""
+
+
+def require_text(text: str, place: str, fix: str) -> None:
+    """Refuse a text that is not valid Unicode.
+
+    Raises:
+        DataError: it cannot be written as UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # Python keeps a byte that it cannot decode as a surrogate: 0xDC00 and the byte.
+        code = ord(text[error.start])
+        what = f"the byte 0x{code & 0xFF:02x}" if 0xDC80 <= code <= 0xDCFF else "half a character"
+        raise DataError(
+            f"{what} at character {error.start + 1} is no text", place=place, fix=fix
+        ) from error

@@ -1,0 +1,37 @@
+"""Messages in the words of the command that was typed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+
+from bertolt.base.errors import BertoltError
+
+
+@contextlib.contextmanager
+def options_called(names: Mapping[str, str]) -> Iterator[None]:
+    """Let errors name the options of this command.
+
+    Reading a table names columns by `--text` and its like; a command in which `--text` is a text
+    calls the option for the column otherwise.
+
+    Args:
+        names: an option as errors name it, and as it is called here.
+
+    Raises:
+        BertoltError: the error of the block, in the words of this command.
+    """
+    try:
+        yield
+    except BertoltError as error:
+        problem, place, fix = (
+            _renamed(words, names) for words in (error.problem, error.place, error.fix)
+        )
+        raise type(error)(problem, place=place, fix=fix) from error
+
+
+def _renamed(words: str, names: Mapping[str, str]) -> str:
+    for name, called in names.items():
+        words = re.sub(rf"{re.escape(name)}(?![\w-])", called, words)
+    return words
