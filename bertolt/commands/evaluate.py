@@ -13,7 +13,14 @@ from bertolt.data.describe import describe_rows, describe_table
 from bertolt.tasks.base import Reading
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
-from bertolt.tasks.rows import Columns, encode_rows, read_for_task, require_pair
+from bertolt.tasks.rows import (
+    Columns,
+    cautions_of,
+    encode_rows,
+    read_for_task,
+    require_pair,
+    tell_cautions,
+)
 
 
 def evaluate_file(
@@ -47,6 +54,7 @@ def evaluate_file(
     rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
     info(f"Evaluation tokens: {origin}")
     describe_rows("Evaluation", rows.encoded, task.counts(table, everything))
+    tell_cautions(cautions_of("Evaluation", task, rows))
     info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
     with counting("Evaluating", len(rows.encoded)) as show:
         return evaluate(
@@ -65,8 +73,8 @@ def trained_columns(predictor: Predictor) -> dict[str, list[str]]:
 
 
 def as_trained(columns: Columns, predictor: Predictor) -> Columns:
-    """The columns, with labels parted as in training where nothing else is said."""
-    separator = columns.reading.label_separator
-    if separator is None:
-        separator = predictor.task.settings().get("label_separator")
-    return replace(columns, reading=Reading(label_separator=separator))
+    """The columns, with labels parted as in training where nothing else is said of them."""
+    several = "," in (columns.label or "")
+    if several or columns.reading != Reading():
+        return columns
+    return replace(columns, reading=predictor.task.reading)

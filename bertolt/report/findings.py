@@ -10,7 +10,7 @@ from bertolt.base.format import is_number, number, percent, plural
 from bertolt.report.facts import Facts
 from bertolt.report.shown import ends, listed, shown, within
 
-EXPECTED_STATUSES = ("loaded", "tied", "ignored", "initialised")
+EXPECTED_STATUSES = ("loaded", "tied", "ignored", "initialised", "not needed")
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ All else goes through this: training, evaluation, prediction, the contract, the 
 report encode an example, decode the outputs and score the answers by the same functions.
 
 To add a task, write a subclass and decorate it with `register`; the tasks that ship are listed in
-`registry.py`.
+`registry.py`. What is abstract has to be written; the rest answers for a text or a pair in one
+window.
 """
 
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import UsageError
-from bertolt.data.encode import EncodedExample, EncodedTexts, Window, cut_at_end
+from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import BadRow
 from bertolt.models.config import BertConfig
 from bertolt.models.pretrained import PreTrainedModel
+from bertolt.tasks.answers import TOLERANCE, difference
+from bertolt.tasks.texts import encode_in_one_window
 from bertolt.tokenization import BertTokenizer
 
 Example = Mapping[str, Any]
@@ -101,6 +103,11 @@ class Scorer(abc.ABC):
     def lines(self, loss: float) -> Iterator[str]:
         """The same for a terminal."""
 
+    @abc.abstractmethod
+    def explain(self) -> dict[str, Any]:
+        """The same for the report: `headline`, `tiles`, `curves`, `blocks`, `cautions`, built with
+        the builders of `page.py`."""
+
 
 class Task(abc.ABC):
     """One task with its label space. Instances are not changed."""
@@ -117,6 +124,8 @@ class Task(abc.ABC):
     """What the page calls the worst answers, and how it leads to them."""
     kinds: ClassVar[Mapping[str, Open]] = {}
     """Further endings of file names that are read when the task is named, and how they are."""
+    tuning: ClassVar[str] = ""
+    """What `tuned` chooses on held-out rows, such as "thresholds"; empty if it chooses nothing."""
 
     # ---- before any data
 
@@ -128,7 +137,11 @@ class Task(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
-        """How the cells of each role are read."""
+        """How the cells of each role are read.
+
+        Raises:
+            UsageError: so many columns, or such a reading, are not for this task.
+        """
 
     @classmethod
     @abc.abstractmethod
@@ -158,6 +171,11 @@ class Task(abc.ABC):
         """(N,) groups of rows of which a split keeps the shares, one row of each in training."""
         return np.zeros(len(table), dtype=np.int64)
 
+    @classmethod
+    def check_row(cls, example: Example) -> BadRow | None:
+        """What is wrong with a row whose cells are fine each by itself; None if nothing is."""
+        return None
+
     # ---- what training and the contract need
 
     @abc.abstractmethod
@@ -168,6 +186,11 @@ class Task(abc.ABC):
         """What the contract keeps beside the config, as JSON has it."""
         return {}
 
+    @property
+    def reading(self) -> Reading:
+        """How labels were written in training."""
+        return Reading()
+
     @abc.abstractmethod
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`.
@@ -176,17 +199,23 @@ class Task(abc.ABC):
             DataError: a row has what training never had; names file, row and column.
         """
 
-    @classmethod
-    def check_row(cls, example: Example) -> BadRow | None:
-        """What is wrong with a row whose cells are fine each by itself; None if nothing is."""
-        return None
-
     def check(self, table: Table) -> None:  # noqa: B027 - a task may have nothing to refuse
-        """Refuse, before anything is tokenised, rows that `targets` would refuse."""
+        """Refuse, before anything is tokenised, rows that `targets` would refuse.
+
+        Raises:
+            DataError: as `targets`.
+        """
 
     def counts(self, table: Table, index: NDArray[np.int64]) -> str:
         """How often what occurs in these rows, in words; empty if there is nothing to say."""
         return ""
+
+    def cautions(
+        self, table: Table, index: NDArray[np.int64], rows: EncodedTexts
+    ) -> list[dict[str, str]]:
+        """What of the rows at `index` cannot be learned or measured exactly, once they are encoded:
+        a `claim` and its `detail` each."""
+        return []
 
     # ---- from an example to windows
 
@@ -198,12 +227,8 @@ class Task(abc.ABC):
     def encode(
         self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int
     ) -> Iterable[EncodedExample]:
-        """The windows of each example; a text or a pair is cut to one window."""
-        texts = [example["text"] for example in examples]
-        pairs = [example.get("text_pair") for example in examples]
-        if pairs[0] is None:
-            return cut_at_end(tokenizer, texts, limit)
-        return encode_pairs(tokenizer, texts, [str(pair) for pair in pairs], limit)
+        """The windows of each example, of at most `limit` tokens."""
+        return encode_in_one_window(examples, tokenizer, limit)
 
     # ---- from outputs to answers
 
@@ -220,13 +245,13 @@ class Task(abc.ABC):
         """A new scorer."""
 
     def tuned(self, scorer: Scorer) -> Self:
-        """The task with whatever is chosen on held-out rows, such as thresholds."""
+        """The task with what `tuning` names chosen anew, on the rows that were scored."""
         return self
 
     def differs(self, golden: Answer, answer: Answer) -> str:
         """How an answer differs from the one that was kept, in words; empty if it does not."""
         gap = difference(golden, answer)
-        return f"answers differ by up to {gap:.2g}" if gap > GOLDEN_TOLERANCE else ""
+        return f"answers differ by up to {gap:.2g}" if gap > TOLERANCE else ""
 
     # ---- for people
 
@@ -275,11 +300,6 @@ class Task(abc.ABC):
         """What the page of one text shows of an answer: blocks, as `report/blocks.py` has them."""
         return [{"kind": "note", "text": self.describe_answer(answer)}]
 
-    @abc.abstractmethod
-    def explain(self, scorer: Scorer) -> dict[str, Any]:
-        """The facts for the task's part of the report: `headline`, `tiles`, `curves`, `blocks`,
-        `cautions`; see `report/`."""
-
     def data_blocks(
         self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
     ) -> list[dict[str, Any]]:
@@ -287,8 +307,6 @@ class Task(abc.ABC):
         return []
 
 
-GOLDEN_TOLERANCE = 1e-3
-"""Difference of a number from its golden value that another machine's rounding may make."""
 T = TypeVar("T", bound=type[Task])
 TASKS: dict[str, type[Task]] = {}
 """Every task that is known, by name."""
@@ -298,45 +316,3 @@ def register(kind: T) -> T:
     """Make a task known by its name; a decorator of its class."""
     TASKS[kind.name] = kind
     return kind
-
-
-def encode_pairs(
-    tokenizer: BertTokenizer, texts: Sequence[str], pairs: Sequence[str], limit: int
-) -> Iterator[EncodedExample]:
-    """Two texts in one window, the longer one cut first, and what each lost."""
-    for pair in tokenizer.encode_pairs(texts, pairs, limit):
-        length = len(pair.ids) + pair.first_cut + pair.second_cut
-        window = Window(pair.ids, pair.segments)
-        yield EncodedExample([window], length, (pair.first_cut, pair.second_cut))
-
-
-def difference(golden: Any, answer: Any) -> float:
-    """The largest difference of two answers' numbers, beside their size; infinite if another shape.
-
-    Names may differ where two numbers are all but equal: only numbers are compared, and what names
-    them.
-    """
-    if isinstance(golden, bool) or isinstance(answer, bool):
-        return 0.0 if golden == answer else math.inf
-    if isinstance(golden, int | float) and isinstance(answer, int | float):
-        gap = abs(golden - answer) / max(1.0, abs(golden))
-        return gap if math.isfinite(gap) else math.inf
-    if isinstance(golden, Mapping) and isinstance(answer, Mapping):
-        if golden.keys() != answer.keys():
-            return math.inf
-        return max((difference(golden[name], answer[name]) for name in golden), default=0.0)
-    if isinstance(golden, list) and isinstance(answer, list):
-        if len(golden) != len(answer):
-            return math.inf
-        pairs = zip(golden, answer, strict=True)
-        return max((difference(one, other) for one, other in pairs), default=0.0)
-    return 0.0
-
-
-def is_finite(answer: Any) -> bool:
-    """Whether all numbers of an answer are finite."""
-    if isinstance(answer, Mapping):
-        return all(map(is_finite, answer.values()))
-    if isinstance(answer, list):
-        return all(map(is_finite, answer))
-    return not isinstance(answer, float) or math.isfinite(answer)

@@ -73,12 +73,14 @@ class Scores:
         scorer: the counts, and all that follows from them.
         loss: mean over the targets.
         mistakes: the worst ones first.
+        tuned: whether something was chosen on these rows.
     """
 
     task: Task
     scorer: Scorer
     loss: float
     mistakes: list[WrongRow]
+    tuned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values."""
@@ -92,7 +94,11 @@ class Scores:
         return {"loss": self.loss, **{n: math.nan if v is None else v for n, v in shown.items()}}
 
     def __str__(self) -> str:
-        return "\n".join(self.scorer.lines(self.loss))
+        lines = [*self.scorer.lines(self.loss)]
+        if self.tuned:
+            what = self.task.tuning
+            lines.append(f"The {what} were chosen on these very rows, which flatters the scores.")
+        return "\n".join(lines)
 
 
 def evaluate(
@@ -122,7 +128,8 @@ def evaluate(
     """
     loss = RunningLoss()
     outputs = _outputs(model, task, rows.encoded, precision, loss, progress, frozen, world)
-    if tune and type(task).tuned is not Task.tuned:
+    tuned = tune and bool(task.tuning)
+    if tuned:
         held = list(outputs)
         scorer = _score(task, rows, iter(held), 0)[0]
         task = task.tuned(_merged(task, scorer, world))
@@ -133,6 +140,7 @@ def evaluate(
         scorer=_merged(task, own, world),
         loss=loss.summed(model.targets, world).mean() or 0.0,
         mistakes=heapq.nlargest(keep_mistakes, _everybodys(mistakes, world)),
+        tuned=tuned,
     )
 
 

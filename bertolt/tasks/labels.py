@@ -1,20 +1,45 @@
-"""What tasks with names for their outputs share."""
+"""Labels: the names of outputs, how often each occurs, and how columns of them may be named."""
 
 from __future__ import annotations
 
+import abc
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
 from bertolt.data.describe import shown
-from bertolt.data.load import Sample
+from bertolt.data.load import Sample, Table
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
+from bertolt.tasks import page
+from bertolt.tasks.base import Reading, Task
 
 SHOWN_COUNTS = 12
+
+
+class LabelledTask(Task):
+    """A task whose rows have labels that can be counted."""
+
+    @abc.abstractmethod
+    def count_labels(
+        self, table: Table, index: NDArray[np.int64]
+    ) -> tuple[Sequence[str], NDArray[np.int64]]:
+        """Labels, and (C,) how often each occurs in the rows at `index`."""
+
+    def counts(self, table: Table, index: NDArray[np.int64]) -> str:
+        """How often each label occurs."""
+        return label_counts(*self.count_labels(table, index))
+
+    def data_blocks(
+        self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
+    ) -> list[dict[str, Any]]:
+        """How often each label occurs in both parts."""
+        labels, train_counts = self.count_labels(table, train)
+        return [page.label_rows(labels, train_counts, self.count_labels(held_out, index)[1])]
 
 
 def names_of(config: BertConfig) -> tuple[str, ...]:
@@ -33,8 +58,8 @@ def names_of(config: BertConfig) -> tuple[str, ...]:
 def rarest(sets: Sequence[Iterable[str]]) -> NDArray[np.int64]:
     """(N,) rows with several names each, grouped by the rarest of them; "" for none."""
     counts = Counter(name for names in sets for name in names)
-    chosen = [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
-    return np.unique(np.array(chosen, dtype=object), return_inverse=True)[1]
+    groups = [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
+    return np.unique(np.array(groups, dtype=object), return_inverse=True)[1]
 
 
 def require_one_column(sample: Sample, task: str) -> None:
@@ -48,8 +73,22 @@ def require_one_column(sample: Sample, task: str) -> None:
         raise UsageError(
             f"{task} reads one column of labels, and there are {listing(columns)}",
             place="--label",
-            fix="name one of them; for several labels a row, write 0 and 1 in each column and "
-            "add --task multi-label-classification",
+            fix="name one of them; several labels a row are learned from 0 and 1 in each column: "
+            "bertolt finetune FILE --task multi-label-classification",
+        )
+
+
+def require_no_separator(reading: Reading, task: str) -> None:
+    """Refuse a separator of labels for a task that has one label a cell.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if reading.label_separator is not None:
+        raise UsageError(
+            f"{task} reads a cell as it stands, and a separator parts several labels",
+            place="--label-separator",
+            fix="leave --label-separator out",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -11,26 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.base.errors import DataError
-from bertolt.data.cells import as_flag, flags_cell, labels_cell, text_cell
+from bertolt.base.errors import DataError, UsageError
+from bertolt.data.cells import as_flag, flags_cell, labels_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
-from bertolt.data.table_file import is_missing
-from bertolt.metrics import MultiLabelCounts, best_thresholds
+from bertolt.data.table_file import is_missing, listing
+from bertolt.metrics import best_thresholds
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.tasks import page
-from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
-from bertolt.tasks.labels import label_counts, names_of, rarest
-from bertolt.tasks.table import interval_words, score_table, shown
+from bertolt.tasks.answers import mean_window
+from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
+from bertolt.tasks.labels import LabelledTask, names_of, rarest
+from bertolt.tasks.scorers.label_sets import NO_LABEL, LabelSetScorer
+from bertolt.tasks.texts import text_cells
 
 SEVERAL = "multi_label_classification"
-NO_LABEL = "no label"
 
 
 @register
 @dataclass(frozen=True)
-class MultiLabelClassification(Task):
+class MultiLabelClassification(LabelledTask):
     """Which labels a text has.
 
     Attributes:
@@ -47,6 +48,7 @@ class MultiLabelClassification(Task):
         "Worst answers",
         "Held-out rows with the most labels wrong, by how sure the model was of them.",
     )
+    tuning: ClassVar[str] = "thresholds"
 
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
@@ -60,9 +62,7 @@ class MultiLabelClassification(Task):
         if reading.label_separator is not None:
             return "--label-separator parts the labels of a cell"
         if len(columns) > 1 and rows:
-            marks = [value for row in rows for value in row if str(value).strip()]
-            flags = all(is_missing(value) or as_flag(value) is not None for value in marks)
-            return f"{len(columns)} columns of 0 and 1" if flags else ""
+            return f"{len(columns)} columns of 0 and 1" if _are_flags(rows) else ""
         values = [row[0] for row in rows if not is_missing(row[0])]
         texts = [row[0] for row in sample.values.get("text", [])]
         lists = bool(values) and all(_is_list_of_names(value) for value in values)
@@ -70,14 +70,20 @@ class MultiLabelClassification(Task):
 
     @classmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
-        """Texts, and labels in one cell or in a column each."""
-        roles = sample.columns
-        cells = {role: text_cell(roles[role], role) for role in roles if role != "label"}
-        columns = roles.get("label", [])
-        if len(columns) > 1:
+        """Texts, and labels in one cell, or a column of 0 and 1 for each."""
+        columns, separator = sample.columns.get("label", []), reading.label_separator
+        cells = text_cells(sample)
+        if len(columns) > 1 and separator is not None:
+            raise UsageError(
+                f"it parts the labels of one cell, and there are the columns {listing(columns)}",
+                place="--label-separator",
+                fix="leave --label-separator out, or name one column with --label",
+            )
+        rows = sample.values.get("label", [])
+        if len(columns) > 1 or (columns and separator is None and _are_flags(rows)):
             cells["label"] = flags_cell(columns)
         elif columns:
-            cells["label"] = labels_cell(columns, reading.label_separator)
+            cells["label"] = labels_cell(columns, separator)
         return cells
 
     @classmethod
@@ -138,12 +144,17 @@ class MultiLabelClassification(Task):
         usual = None if self.usual is None else list(self.usual)
         return {"thresholds": thresholds, "usual": usual, "label_separator": self.separator}
 
+    @property
+    def reading(self) -> Reading:
+        """The separator between labels, if there was one."""
+        return Reading(label_separator=self.separator)
+
     def check(self, table: Table) -> None:
         """Refuse labels that training never had."""
         known = set(self.labels)
-        for place, labels in enumerate(table.labels):
+        for number, labels in enumerate(table.labels):
             if unknown := [name for name in labels if name not in known]:
-                row = table.data["row"][place].as_py()
+                row = table.data["row"][number].as_py()
                 raise DataError(
                     f"training had no label {unknown[0]!r}; it had {', '.join(self.labels[:20])}",
                     place=f"{table.path}, row {row}, column {table.label_column!r}",
@@ -154,24 +165,23 @@ class MultiLabelClassification(Task):
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(W, C) float32, 1 for each label of the row."""
         self.check(table)
-        place = {name: number for number, name in enumerate(self.labels)}
+        column = {name: number for number, name in enumerate(self.labels)}
         labels = table.labels
         flags = np.zeros((len(index), len(self.labels)), dtype=np.float32)
         for number, row in enumerate(index.tolist()):
-            flags[number, [place[name] for name in labels[row]]] = 1.0
+            flags[number, [column[name] for name in labels[row]]] = 1.0
         return flags[rows.window_examples]
 
-    def counts(self, table: Table, index: NDArray[np.int64]) -> str:
-        """Rows of each label, and how many have none."""
-        counts, none = self._counts(table, index)
-        return label_counts([*self.labels, NO_LABEL], np.append(counts, none))
-
-    def _counts(self, table: Table, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    def count_labels(
+        self, table: Table, index: NDArray[np.int64]
+    ) -> tuple[list[str], NDArray[np.int64]]:
+        """Rows of each label, and rows without one."""
         labels = table.labels
         sets = [labels[row] for row in index.tolist()]
         counter = Counter(name for names in sets for name in names)
-        counts = np.array([counter[name] for name in self.labels], dtype=np.int64)
-        return counts, sum(not names for names in sets)
+        counts = [counter[name] for name in self.labels]
+        empty = sum(not names for names in sets)
+        return [*self.labels, NO_LABEL], np.array([*counts, empty], dtype=np.int64)
 
     def activate(self, logits: Tensor) -> Tensor:
         """A probability for each label by itself."""
@@ -179,22 +189,19 @@ class MultiLabelClassification(Task):
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The labels above their thresholds, and the probability of each label."""
-        shares = np.mean(output.windows, axis=0) if len(output.windows) > 1 else output.windows[0]
+        shares = mean_window(output.windows)
         probabilities = dict(zip(self.labels, map(float, shares), strict=True))
-        given = [
-            name
-            for name, limit in zip(self.labels, self.thresholds, strict=True)
-            if probabilities[name] >= limit
-        ]
-        return {"labels": given, "probabilities": probabilities}
+        limits = zip(self.labels, self.thresholds, strict=True)
+        labels = [name for name, limit in limits if probabilities[name] >= limit]
+        return {"labels": labels, "probabilities": probabilities}
 
-    def scorer(self) -> MultiLabelScorer:
+    def scorer(self) -> LabelSetScorer:
         """Counts of each label, and the probabilities that thresholds are chosen by."""
-        return MultiLabelScorer(self)
+        return LabelSetScorer(self.labels, self.thresholds, self.usual)
 
     def tuned(self, scorer: Scorer) -> Self:
         """With the thresholds that give each label its best F1 on the rows that were scored."""
-        assert isinstance(scorer, MultiLabelScorer)
+        assert isinstance(scorer, LabelSetScorer)
         best = best_thresholds(scorer.shares(), scorer.truths())
         return replace(self, thresholds=tuple(map(float, best)))
 
@@ -221,110 +228,13 @@ class MultiLabelClassification(Task):
         thresholds = dict(zip(self.labels, self.thresholds, strict=True))
         return [page.probabilities(answer["probabilities"], thresholds)]
 
-    def explain(self, scorer: Scorer) -> dict[str, Any]:
-        """The scores of each label with its threshold."""
-        assert isinstance(scorer, MultiLabelScorer)
-        baseline = scorer.baseline(self).values()
-        usual = ", ".join(self.usual or ()) or NO_LABEL
-        counts = scorer.counts_at(self)
-        return page.several_labels(self.labels, self.thresholds, counts, baseline, usual)
 
-    def data_blocks(
-        self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
-    ) -> list[dict[str, Any]]:
-        """Rows of each label in both parts, and those without one."""
-        parts = [
-            np.append(*self._counts(part, rows))
-            for part, rows in ((table, train), (held_out, index))
-        ]
-        return [page.label_rows([*self.labels, NO_LABEL], *parts)]
+def _are_flags(rows: Sequence[tuple[object, ...]]) -> bool:
+    """Whether some cells hold 0 or 1, and no cell holds anything else."""
+    cells = [value for row in rows for value in row if str(value).strip()]
+    known = [value for value in cells if not is_missing(value)]
+    return bool(known) and all(as_flag(value) is not None for value in known)
 
 
 def _is_list_of_names(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(e, str | int) for e in value)
-
-
-class MultiLabelScorer(Scorer):
-    """Probabilities and true labels of every row: whatever the thresholds are, scores follow."""
-
-    shown = ("f1_micro", "f1_macro")
-
-    def __init__(self, task: MultiLabelClassification) -> None:
-        self.task = task
-        self._place = {name: number for number, name in enumerate(task.labels)}
-        self._shares: list[NDArray[np.float64]] = []
-        self._truths: list[NDArray[np.int64]] = []
-
-    def add(self, answer: Answer, example: Example) -> float:
-        """Wrong by the probabilities that were on the wrong side, added up."""
-        shares = np.array([answer["probabilities"][name] for name in self.task.labels])
-        true = np.zeros(len(self.task.labels), dtype=np.int64)
-        true[[self._place[name] for name in example["label"]]] = 1
-        self._shares.append(shares)
-        self._truths.append(true)
-        said = shares >= np.array(self.task.thresholds)
-        return float(np.abs(shares - true)[said != true.astype(bool)].sum())
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Probabilities and true labels, (N, C) each."""
-        return {"shares": self.shares(), "truths": self.truths()}
-
-    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Put other rows behind these."""
-        self._shares += list(state["shares"])
-        self._truths += list(state["truths"])
-
-    def shares(self) -> NDArray[np.float64]:
-        """(N, C) probabilities."""
-        return np.array(self._shares, dtype=np.float64).reshape(-1, len(self.task.labels))
-
-    def truths(self) -> NDArray[np.int64]:
-        """(N, C) ones and zeros."""
-        return np.array(self._truths, dtype=np.int64).reshape(-1, len(self.task.labels))
-
-    def counts_at(self, task: MultiLabelClassification) -> MultiLabelCounts:
-        """The counts with the thresholds of a task."""
-        counts = MultiLabelCounts(len(task.labels))
-        counts.update(self.shares() >= np.array(task.thresholds), self.truths())
-        return counts
-
-    def baseline(self, task: MultiLabelClassification) -> MultiLabelCounts:
-        """The counts of always giving the usual set; without one the most frequent of these."""
-        truths = self.truths()
-        usual = Counter(map(tuple, truths.tolist())).most_common(1)[0][0]
-        if task.usual is not None:
-            usual = tuple(int(name in task.usual) for name in task.labels)
-        counts = MultiLabelCounts(len(task.labels))
-        counts.update(np.tile(np.array(usual), (len(truths), 1)), truths)
-        return counts
-
-    def values(self) -> dict[str, Any]:
-        """F1 over all, labels and rows, exact sets, and each label by name with its threshold."""
-        counts, baseline = self.counts_at(self.task), self.baseline(self.task)
-        named = zip(self.task.labels, self.task.thresholds, counts.per_label(), strict=True)
-        return {
-            **counts.values(),
-            **{f"{name}_interval": ends for name, ends in counts.intervals().items()},
-            "baseline_f1_micro": baseline.values()["f1_micro"],
-            "baseline_subset_accuracy": baseline.values()["subset_accuracy"],
-            "rows": counts.total(),
-            "per_class": {name: {**vars(score), "threshold": at} for name, at, score in named},
-        }
-
-    def lines(self, loss: float) -> Iterator[str]:
-        """Micro F1 against the usual set, and a line for each label."""
-        counts, baseline = self.counts_at(self.task), self.baseline(self.task).values()
-        values, ends = counts.values(), counts.intervals()
-        usual = ", ".join(self.task.usual or ()) or NO_LABEL
-        yield (
-            f"Micro F1 {interval_words(values['f1_micro'], ends['f1_micro'])} "
-            f"on {counts.total():,} rows"
-        )
-        yield f"  against {baseline['f1_micro'] or 0:.4f} for always giving '{shown(usual)}'"
-        yield (
-            f"  macro F1 {values['f1_macro']:.4f}, F1 of rows {values['f1_samples']:.4f}, exact "
-            f"sets {values['subset_accuracy']:.4f} (against {baseline['subset_accuracy']:.4f}), "
-            f"loss {loss:.4f}"
-        )
-        yield ""
-        yield from score_table("label", self.task.labels, counts.per_label())

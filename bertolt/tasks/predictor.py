@@ -21,12 +21,11 @@ from bertolt.data.prefetch import prefetched
 from bertolt.models.config import BertConfig
 from bertolt.models.families.base import read_config, saved_class
 from bertolt.models.frozen import FrozenModel, freeze
-from bertolt.models.heads import SequenceClassification, TokenClassification
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Task
 from bertolt.tasks.evaluation import Gathered, activated, token_budget
-from bertolt.tasks.registry import task_of
+from bertolt.tasks.registry import has_head, is_encoder, task_of
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import predict_batches
 
@@ -87,9 +86,10 @@ class Predictor:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        place = type(model).__name__
-        config = model.config.changed(architectures=[place])
-        self.task = task or task_of(config, contract, place)
+        # Its own name, or that of the class that it extends.
+        names = [kind.__name__ for kind in type(model).__mro__ if issubclass(kind, PreTrainedModel)]
+        config = model.config.changed(architectures=names)
+        self.task = task or task_of(config, contract, names[0])
         model.require_trained(self.task.name)
         tokenizer.check_fits(model.config.vocab_size)
         self.precision: PrecisionChoice = choose_precision(precision, self.device, answering=True)
@@ -133,8 +133,16 @@ class Predictor:
         folder = huggingface.resolve(name_or_path)
         config, contract = read_config(folder), Contract.read(folder)
         task = task_of(config, contract, str(folder))
-        _require_head(config, task, folder)
+        _require_head(config, contract, task, folder)
         model = task.head.from_pretrained(folder, verbose=False)
+        model.require_trained(task.name)
+        if contract is None and not has_head(config, task.head):
+            raise CheckpointError(
+                f"config.json says that it is a {config.architectures[0]}, which has no head that "
+                f"answers, and the weights have that of a {type(model).__name__}",
+                place=str(folder),
+                fix='name that class in config.json, under "architectures", if it was trained',
+            )
         tokenizer = BertTokenizer.from_pretrained(folder)
         return cls(model, tokenizer, contract, task=task, precision=precision, device=device)
 
@@ -277,14 +285,13 @@ def _alike(examples: Iterable[Example]) -> Iterator[Example]:
         yield example
 
 
-def _require_head(config: BertConfig, task: Task, folder: Path) -> None:
-    """Refuse a folder whose head is another one than that of the task it is said to be for."""
-    kind = saved_class(config)
-    answers = issubclass(kind, (SequenceClassification, TokenClassification))
-    fits = task.head.__name__ in config.architectures or issubclass(kind, task.head)
-    if answers and not fits:
+def _require_head(config: BertConfig, contract: Contract | None, task: Task, folder: Path) -> None:
+    """Refuse a folder whose head is another one than that of the task its contract names."""
+    kind = saved_class(config).__name__
+    another = kind in config.architectures and not has_head(config, task.head)
+    if contract is not None and another and not is_encoder(config):
         raise CheckpointError(
-            f"bertolt.json says {task.name}, and the weights are of a {kind.__name__}",
+            f"bertolt.json says {task.name}, and the weights are of a {kind}",
             place=str(folder),
             fix="save the model again, so that both are written together",
         )

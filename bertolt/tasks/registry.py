@@ -8,6 +8,7 @@ from bertolt.data.load import Sample
 from bertolt.models.config import BertConfig
 from bertolt.models.families.base import saved_class
 from bertolt.models.heads import Head, LanguageModel
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.regression import Regression
@@ -85,17 +86,33 @@ def _named(name: str, place: str) -> type[Task]:
 
 
 def _by_head(config: BertConfig, place: str) -> type[Task]:
-    kind = saved_class(config) if config.architectures else USUAL.head
-    for task in TASKS.values():
-        named = task.head.__name__ in config.architectures
-        if (named or issubclass(kind, task.head)) and task.serves(config):
-            return task
-    answering = tuple(task.head for task in TASKS.values())
-    # Trained for something else; a head that was not trained at all is told later.
-    if issubclass(kind, Head) and not issubclass(kind, (LanguageModel, *answering)):
+    """The task of a head without a contract, which `architectures` alone can name."""
+    if not config.architectures:
         raise CheckpointError(
-            f"it is a {config.architectures[0]}, which answers none of {', '.join(sorted(TASKS))}",
+            "config.json names no architectures, so nobody knows what its head was trained for",
             place=place,
-            fix="fine-tune it for one of them: bertolt finetune FILE --model FOLDER",
+            fix='add them, as in "architectures": ["BertForTokenClassification"], or fine-tune it: '
+            "bertolt finetune FILE --model FOLDER",
         )
-    return USUAL
+    for task in TASKS.values():
+        if has_head(config, task.head) and task.serves(config):
+            return task
+    if is_encoder(config):
+        return USUAL  # that its head was never trained is told once it is loaded
+    raise CheckpointError(
+        f"it is a {config.architectures[0]}, which answers none of {', '.join(sorted(TASKS))}",
+        place=place,
+        fix="fine-tune it for one of them: bertolt finetune FILE --model FOLDER",
+    )
+
+
+def has_head(config: BertConfig, head: type[PreTrainedModel]) -> bool:
+    """Whether a config says that its model has such a head."""
+    return head.__name__ in config.architectures or issubclass(saved_class(config), head)
+
+
+def is_encoder(config: BertConfig) -> bool:
+    """Whether a config says that its model is an encoder, alone or as it was pretrained."""
+    kind = saved_class(config)
+    named = kind.__name__ in config.architectures
+    return named and (not issubclass(kind, Head) or issubclass(kind, LanguageModel))

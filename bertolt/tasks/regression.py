@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError
-from bertolt.data.cells import as_number, numbers_cell, text_cell
+from bertolt.data.cells import as_number, numbers_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
-from bertolt.metrics import RegressionCounts
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.tasks import page
-from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
-from bertolt.tasks.labels import names_of
-from bertolt.tasks.table import interval_words, shown
+from bertolt.tasks.answers import TOLERANCE
+from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Task, register
+from bertolt.tasks.labels import names_of, require_no_separator
+from bertolt.tasks.scorers.numbers import NumberScorer, numbers_in
+from bertolt.tasks.table import shown
+from bertolt.tasks.texts import text_cells
 
 NUMBERS = "regression"
 _FEW_VALUES = 10  # so many different numbers and fewer, all whole, may be names of classes
@@ -53,7 +55,7 @@ class Regression(Task):
 
     @classmethod
     def recognise(cls, sample: Sample, reading: Reading) -> str:
-        """Numbers of which some are no whole ones, or several columns of numbers."""
+        """Numbers of which some have fractions, or several columns of numbers."""
         rows = sample.values.get("label", [])
         numbers = [as_number(value) for row in rows for value in row if str(value).strip()]
         known = [number for number in numbers if number is not None]
@@ -68,24 +70,15 @@ class Regression(Task):
     @classmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
         """Texts as they stand, and a number from each column."""
-        roles = sample.columns
-        cells = {role: text_cell(roles[role], role) for role in roles if role != "label"}
-        return cells | ({"label": numbers_cell(roles["label"])} if "label" in roles else {})
+        require_no_separator(reading, cls.name)
+        columns = sample.columns.get("label")
+        return text_cells(sample) | ({"label": numbers_cell(columns)} if columns else {})
 
     @classmethod
     def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
         """Mean and spread of the training rows."""
-        values = np.array(table.labels_at(train), dtype=np.float64)
-        columns = table.roles["label"]
-        for column, numbers in zip(columns, values.T, strict=True):
-            if np.abs(numbers).max() > _LARGEST:
-                raise _spread_error(table, column)
-            if len(set(numbers.tolist())) < 2:
-                raise DataError(
-                    f"all {len(numbers)} training rows have {numbers[0]:g}: nothing to learn",
-                    place=f"{table.path}, column {column!r}",
-                    fix="name the column of the numbers with --label",
-                )
+        values, columns = _numbers_at(table, train), table.roles["label"]
+        _require_spread(table, values)
         means, scales = values.mean(axis=0), values.std(axis=0)
         for column, scale in zip(columns, scales, strict=True):
             if not scale > 0:
@@ -121,7 +114,7 @@ class Regression(Task):
 
     def check(self, table: Table) -> None:
         """Refuse numbers with which no loss and no score could be computed."""
-        values = self._values(table)
+        values = _numbers_at(table, np.arange(len(table)))
         for column, numbers, mean, scale in zip(
             self.columns, values.T, self.means, self.scales, strict=True
         ):
@@ -137,23 +130,19 @@ class Regression(Task):
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(W, K) float32 scaled values."""
-        values = self._values(table)[index]
+        values = _numbers_at(table, index)
         scaled = ((values - np.array(self.means)) / np.array(self.scales)).astype(np.float32)
         targets: NDArray[np.float32] = scaled[rows.window_examples]
         return targets
 
     def counts(self, table: Table, index: NDArray[np.int64]) -> str:
         """Mean and range of each column."""
-        values = self._values(table)[index]
+        values = _numbers_at(table, index)
         words = [
             f"{shown(column)} {numbers.mean():.4g} from {numbers.min():.4g} to {numbers.max():.4g}"
             for column, numbers in zip(self.columns, values.T, strict=True)
         ]
         return "mean " + ", ".join(words)
-
-    def _values(self, table: Table) -> NDArray[np.float64]:
-        """(N, K) numbers of the rows."""
-        return np.array(table.labels, dtype=np.float64).reshape(len(table), -1)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Outputs as they are; `decode` scales them back."""
@@ -170,25 +159,20 @@ class Regression(Task):
             return {"value": values[0]}
         return {"values": dict(zip(self.columns, values, strict=True))}
 
-    def numbers(self, answer: Answer) -> list[float]:
-        """The numbers of an answer, in the order of the columns."""
-        if len(self.columns) == 1:
-            return [answer["value"]]
-        return [answer["values"][column] for column in self.columns]
-
     def differs(self, golden: Answer, answer: Answer) -> str:
         """How far apart two answers are, beside the spread of the training rows."""
-        pairs = zip(self.numbers(golden), self.numbers(answer), self.scales, strict=True)
+        before, now = (numbers_in(each, self.columns) for each in (golden, answer))
+        pairs = zip(before, now, self.scales, strict=True)
         gap = max(abs(one - other) / scale for one, other, scale in pairs)
-        return "" if gap <= 1e-3 else f"values differ by up to {gap:.2g} of their spread"
+        return "" if gap <= TOLERANCE else f"values differ by up to {gap:.2g} of their spread"
 
-    def scorer(self) -> RegressionScorer:
+    def scorer(self) -> NumberScorer:
         """Errors and correlations."""
-        return RegressionScorer(self)
+        return NumberScorer(self.columns, self.means, self.scales)
 
     def describe_answer(self, answer: Answer) -> str:
         """The numbers, short."""
-        return ", ".join(f"{number:.4g}" for number in self.numbers(answer))
+        return ", ".join(f"{number:.4g}" for number in numbers_in(answer, self.columns))
 
     def truth(self, example: Example) -> str:
         """The numbers of the row."""
@@ -200,107 +184,41 @@ class Regression(Task):
 
     def flat(self, answer: Answer) -> list[Any]:
         """The numbers of an answer."""
-        return self.numbers(answer)
+        return numbers_in(answer, self.columns)
 
     def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
         """The numbers by column."""
-        values = [f"{number:.4g}" for number in self.numbers(answer)]
+        values = [f"{number:.4g}" for number in numbers_in(answer, self.columns)]
         return [page.named_values("Value", dict(zip(self.columns, values, strict=True)))]
-
-    def explain(self, scorer: Scorer) -> dict[str, Any]:
-        """Predicted against true values, and residuals."""
-        assert isinstance(scorer, RegressionScorer)
-        predicted, true = scorer.pairs()
-        return page.numbers(self.columns, predicted, true, scorer.counts, scorer.baseline())
 
     def data_blocks(
         self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
     ) -> list[dict[str, Any]]:
         """How the true values spread in the training rows."""
-        values = np.array(table.labels, dtype=np.float64).reshape(len(table), -1)[train]
+        values = _numbers_at(table, train)
         return [
             page.histogram(f"Training rows by {column}", column, numbers)
             for column, numbers in zip(self.columns, values.T, strict=True)
         ]
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _numbers_at(table: Table, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, K) the numbers of the rows at `index`."""
+    shape = len(index), len(table.roles["label"])
+    return np.array(table.labels_at(index), dtype=np.float64).reshape(shape)
 
 
-class RegressionScorer(Scorer):
-    """Predicted and true values, against always answering the training rows' mean.
-
-    Attributes:
-        counts: errors and correlations, by column.
-    """
-
-    shown = ("rmse", "mae", "pearson", "spearman")
-
-    def __init__(self, task: Regression) -> None:
-        self.task = task
-        self.counts = RegressionCounts(len(task.columns))
-
-    def add(self, answer: Answer, example: Example) -> float:
-        """Wrong by the error beside the spread of the training rows, the largest of the columns."""
-        predicted, true = self.task.numbers(answer), list(example["label"])
-        if all(map(math.isfinite, predicted)):
-            self.counts.update([predicted], [true])
-        errors = zip(predicted, true, self.task.scales, strict=True)
-        return float(max(abs(one - other) / scale for one, other, scale in errors))
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Predicted and true values."""
-        return self.counts.state()
-
-    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Put other rows behind these."""
-        self.counts.merge(state)
-
-    def pairs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(N, K) predicted and true values."""
-        state = self.counts.state()
-        return state["predicted"], state["true"]
-
-    def baseline(self) -> RegressionCounts:
-        """The counts of always answering the mean of the training rows."""
-        _, true = self.pairs()
-        counts = RegressionCounts(len(self.task.columns))
-        counts.update(np.tile(np.array(self.task.means), (len(true), 1)), true)
-        return counts
-
-    def values(self) -> dict[str, Any]:
-        """Errors and correlations, of all columns and of each."""
-        baseline = self.baseline().values()
-        values: dict[str, Any] = {
-            **self.counts.values(),
-            **{f"{name}_interval": ends for name, ends in self.counts.intervals().items()},
-            "baseline_rmse": baseline["rmse"],
-            "baseline_mae": baseline["mae"],
-            "rows": self.counts.total(),
-        }
-        if len(self.task.columns) > 1:
-            columns = zip(self.task.columns, self.counts.per_column(), strict=True)
-            values["per_column"] = {
-                column: {name: estimate.value for name, estimate in scores.items()}
-                for column, scores in columns
-            }
-        return values
-
-    def lines(self, loss: float) -> Iterator[str]:
-        """Each score with its interval, against always answering the mean."""
-        baseline = self.baseline().values()
-        yield f"RMSE {_with_ends(self.counts, 'rmse')} on {self.counts.total():,} rows"
-        yield f"  against {_number(baseline['rmse'])} for always answering the training mean"
-        yield f"  MAE {_with_ends(self.counts, 'mae')}, against {_number(baseline['mae'])}"
-        for name, title in (("r2", "R²"), ("pearson", "Pearson"), ("spearman", "Spearman")):
-            yield f"  {title} {_with_ends(self.counts, name)}"
-        yield f"  loss {loss:.4f}"
-        if len(self.task.columns) > 1:
-            yield ""
-            for column, scores in zip(self.task.columns, self.counts.per_column(), strict=True):
-                words = ", ".join(f"{n} {_number(e.value)}" for n, e in scores.items())
-                yield f"{shown(column)}: {words}"
+def _require_spread(table: Table, values: NDArray[np.float64]) -> None:
+    """Refuse a column in which all rows have one number, or a number is too large."""
+    for column, numbers in zip(table.roles["label"], values.T, strict=True):
+        if np.abs(numbers).max() > _LARGEST:
+            raise _spread_error(table, column)
+        if len(set(numbers.tolist())) < 2:
+            raise DataError(
+                f"all {len(numbers)} training rows have {numbers[0]:g}: nothing to learn",
+                place=f"{table.path}, column {column!r}",
+                fix="name the column of the numbers with --label",
+            )
 
 
 def _spread_error(table: Table, column: str) -> DataError:
@@ -311,9 +229,5 @@ def _spread_error(table: Table, column: str) -> DataError:
     )
 
 
-def _with_ends(counts: RegressionCounts, name: str) -> str:
-    return interval_words(counts.values()[name], counts.intervals().get(name))
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

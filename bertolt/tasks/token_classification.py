@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
-from bertolt.base.format import plural
+from bertolt.base.format import plural, shorten
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
 from bertolt.data.conll import open_conll
@@ -21,34 +20,29 @@ from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import TAGGED, Open
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import BadRow, is_missing
-from bertolt.metrics import SpanCounts
-from bertolt.metrics.tags import breaks, scheme_of, spans_of
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
-from bertolt.tasks import page
-from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
-from bertolt.tasks.labels import label_counts, names_of, rarest, require_one_column
-from bertolt.tasks.marks import (
-    BIO,
-    OUTSIDE,
-    PLAIN,
-    WORDS,
-    Mark,
-    join_words,
-    marks_of,
-    read_spans,
-    text_of,
-    unit_labels,
-    windows_of,
-    word_places,
+from bertolt.tasks import page, spans
+from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
+from bertolt.tasks.labels import (
+    LabelledTask,
+    names_of,
+    rarest,
+    require_no_separator,
+    require_one_column,
 )
-from bertolt.tasks.table import interval_words, score_table
+from bertolt.tasks.scorers.spans import SpanScorer
+from bertolt.tasks.spans import BIO, OUTSIDE, PLAIN, Mark, marks_of, read_spans, unit_labels
+from bertolt.tasks.windows import answered_units, windows_of
+from bertolt.tasks.words import join_words, text_of, words_of
 from bertolt.tokenization import BertTokenizer
+
+_TOLD = 3  # spans that a caution names
 
 
 @register
 @dataclass(frozen=True)
-class TokenClassification(Task):
+class TokenClassification(LabelledTask):
     """Which parts of a text are of which kind.
 
     Attributes:
@@ -80,13 +74,14 @@ class TokenClassification(Task):
             return ""
         if all(isinstance(value, list | tuple) for value in [*labels, *texts]):
             return "words with a tag each"
-        spans = [span for value in labels if isinstance(value, list | tuple) for span in value]
-        return "texts with marked spans" if spans and _are_spans(spans) else ""
+        parts = [part for value in labels if isinstance(value, list | tuple) for part in value]
+        return "texts with marked spans" if parts and spans.are_spans(parts) else ""
 
     @classmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
         """A text or words, and spans or tags."""
         require_one_column(sample, cls.name)
+        require_no_separator(reading, cls.name)
         roles = sample.columns
         first = next((row[0] for row in sample.values["text"] if not is_missing(row[0])), "")
         words = sample.ending in TAGGED or isinstance(first, list | tuple)
@@ -99,54 +94,27 @@ class TokenClassification(Task):
     @classmethod
     def check_row(cls, example: Example) -> BadRow | None:
         """As many tags as words; spans inside the text that do not overlap."""
-        text, label = example["text"], example.get("label")
-        if label is None:
-            return None
-        if not isinstance(text, str):
-            if len(text) == len(label):
-                return None
-            detail = f"there are {plural(len(text), 'word')} and {plural(len(label), 'tag')}"
-            return BadRow("words and tags of different number", detail)
-        end = 0
-        for span in sorted(label, key=lambda span: (span["start"], span["end"])):
-            where = f"the span from {span['start']} to {span['end']}"
-            if span["end"] > len(text):
-                detail = f"{where} ends beyond the text, which has {len(text)} characters"
-                return BadRow("span outside of its text", detail)
-            if span["start"] < end:
-                return BadRow("overlapping spans", f"{where} overlaps the one before it")
-            end = span["end"]
-        return None
+        return spans.row_fault(example)
 
     @classmethod
     def infer(cls, table: Table, train: NDArray[np.int64], reading: Reading) -> Self:
         """Kinds in the order of their spelling; says which scheme the tags are in."""
         values = table.labels_at(train)
-        scheme = _scheme(table, values)
-        if scheme == "spans":
-            kinds = sorted({span["label"] for spans in values for span in spans})
-        else:
-            kinds = sorted({kind for tags in values for *_, kind in spans_of(tags, scheme)})
-            _tell_scheme(table, scheme)
-        if scheme == "plain":
-            labels = sorted(
-                {tag for tags in values for tag in tags}, key=lambda t: (t != OUTSIDE, t)
-            )
-        else:
-            labels = [OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
+        labels = spans.labels_in(table, values)
         if len(labels) < 2:
             raise DataError(
                 f"no row of {len(values)} has a part of any kind: nothing to learn",
                 place=f"{table.path}, column {table.label_column!r}",
                 fix="name the column of the tags with --label",
             )
-        return cls(tuple(labels), _read_as(labels))
+        return cls(tuple(labels), spans.read_as(labels))
 
     @classmethod
     def restore(cls, config: BertConfig, settings: Mapping[str, Any]) -> Self:
         """Labels as the config names them; prefixes are seen."""
         names = names_of(config)
-        return cls(names, _read_as(names))
+        scheme = spans.read_as(names)
+        return cls(spans.with_kinds(names, scheme), scheme)
 
     @classmethod
     def serves(cls, config: BertConfig) -> bool:
@@ -156,7 +124,7 @@ class TokenClassification(Task):
     @classmethod
     def strata(cls, table: Table) -> NDArray[np.int64]:
         """Rows by the rarest of their kinds."""
-        return rarest([_kinds_in(labels) for labels in table.labels])
+        return rarest([spans.kinds_in(labels) for labels in table.labels])
 
     def config_changes(self) -> dict[str, Any]:
         """The labels."""
@@ -168,7 +136,7 @@ class TokenClassification(Task):
 
     def check(self, table: Table) -> None:
         """Refuse tags in another scheme, and kinds that training never had."""
-        known = set(map(_kind_of(self.scheme), self.labels))
+        known = set(self._kinds())
         for example in table.examples():
             where = f"{table.path}, row {example['row']}, column {table.label_column!r}"
             try:
@@ -176,7 +144,7 @@ class TokenClassification(Task):
             except (UsageError, DataError) as error:
                 raise DataError(error.problem, place=where, fix=error.fix) from error
             if unknown := [mark.kind for mark in marks if mark.kind not in known]:
-                kinds = ", ".join(sorted(known - {OUTSIDE, ""})[:20])
+                kinds = ", ".join(sorted(known)[:20])
                 raise DataError(
                     f"training had nothing of the kind {unknown[0]!r}; it had {kinds}",
                     place=where,
@@ -185,33 +153,44 @@ class TokenClassification(Task):
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(T,) label of each token that answers for a word; the others are ignored."""
-        assert rows.places is not None
         number = {name: label for label, name in enumerate(self.labels)}
         targets = np.full(len(rows.ids), IGNORE_INDEX, dtype=np.int64)
-        firsts = np.searchsorted(rows.window_examples, np.arange(len(index) + 1))
-        for example, first, last in zip(
-            table.examples(index.tolist()), firsts[:-1], firsts[1:], strict=True
-        ):
-            tokens = np.arange(rows.offsets[first], rows.offsets[last])
-            tokens = tokens[rows.places[tokens, 0] >= 0]
-            marks = marks_of(example, self.scheme)
-            labels = unit_labels(rows.places[tokens].tolist(), marks, self.scheme)
+        for example, tokens, places in answered_units(table, index, rows):
+            labels = unit_labels(places.tolist(), marks_of(example, self.scheme), self.scheme)
             targets[tokens] = [number.get(label, IGNORE_INDEX) for label in labels]
         return targets
 
-    def counts(self, table: Table, index: NDArray[np.int64]) -> str:
-        """Spans of each kind."""
-        kinds, counts = self._counts(table, index)
-        return label_counts(kinds, counts)
+    def cautions(
+        self, table: Table, index: NDArray[np.int64], rows: EncodedTexts
+    ) -> list[dict[str, str]]:
+        """Spans whose ends no answer has, as the middle of a word."""
+        lost = [
+            f"row {example['row']}, {shorten(text_of(example)[mark.start : mark.end], 30)!r} "
+            f"from {mark.start} to {mark.end}"
+            for example, _, places in answered_units(table, index, rows)
+            for mark in spans.lost_marks(example, places, self.scheme)
+        ]
+        if not lost:
+            return []
+        touch = ", or touch another span of their kind" if self.scheme == PLAIN else ""
+        claim = f"{plural(len(lost), 'span')} cannot be answered exactly"
+        reason = f"Their ends lie inside a unit of the tokenizer, as a word is{touch}"
+        end = "; …" if len(lost) > _TOLD else "."
+        return [page.caution(claim, f"{reason}: {'; '.join(lost[:_TOLD])}{end}")]
 
-    def _counts(
+    def count_labels(
         self, table: Table, index: NDArray[np.int64]
     ) -> tuple[list[str], NDArray[np.int64]]:
+        """Spans of each kind."""
         examples = table.examples(index.tolist())
         counter = Counter(m.kind for e in examples for m in marks_of(e, self.scheme))
-        kinds = [kind for kind in dict.fromkeys(map(_kind_of(self.scheme), self.labels)) if kind]
-        kinds = [kind for kind in kinds if kind != OUTSIDE]
+        kinds = self._kinds()
         return kinds, np.array([counter[kind] for kind in kinds], dtype=np.int64)
+
+    def _kinds(self) -> list[str]:
+        """The kinds that the labels name, in their order."""
+        names = dict.fromkeys(spans.kind_of(label, self.scheme) for label in self.labels)
+        return [name for name in names if name and name != OUTSIDE]
 
     @property
     def encoding(self) -> str:
@@ -232,12 +211,12 @@ class TokenClassification(Task):
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The spans, from left to right, with their characters in the text."""
-        words = word_places(output.windows, output.places, example)
+        words = words_of(output.windows, output.places, example)
         best = [int(word.shares.argmax()) for word in words]
         tags = [self.labels[label] for label in best]
         sure = [float(word.shares[label]) for word, label in zip(words, best, strict=True)]
         text = text_of(example)
-        spans = [
+        parts = [
             {
                 "start": words[first].start,
                 "end": words[last - 1].end,
@@ -247,16 +226,16 @@ class TokenClassification(Task):
             }
             for first, last, kind in read_spans(tags, self.scheme)
         ]
-        places = [[word.start, word.end, tag] for word, tag in zip(words, tags, strict=True)]
-        return {"spans": spans, "words": places}
+        tagged = [[word.start, word.end, tag] for word, tag in zip(words, tags, strict=True)]
+        return {"spans": parts, "words": tagged}
 
     def public(self, answer: Answer) -> Answer:
         """The spans; the tags of words are for files in the CoNLL format."""
         return {"spans": answer["spans"]}
 
-    def scorer(self) -> TagScorer:
+    def scorer(self) -> SpanScorer:
         """Counts of spans that are exactly right."""
-        return TagScorer(self.scheme)
+        return SpanScorer(self.scheme)
 
     def describe_answer(self, answer: Answer) -> str:
         """The spans with their kinds."""
@@ -281,18 +260,8 @@ class TokenClassification(Task):
 
     def marks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
         """Spans that are right, those that are wrong, and true ones that were missed."""
-        said = {(s["start"], s["end"], s["label"]) for s in answer["spans"]}
-        true = set(map(tuple, marks_of(example, self.scheme)))
-        kinds: dict[str, set[Any]] = {
-            "right": said & true,
-            "wrong": said - true,
-            "missed": true - said,
-        }
-        return [
-            {"start": start, "end": end, "label": label, "kind": kind}
-            for kind, spans in kinds.items()
-            for start, end, label in sorted(spans)
-        ]
+        answered = {Mark(s["start"], s["end"], s["label"]) for s in answer["spans"]}
+        return spans.judged_marks(answered, set(marks_of(example, self.scheme)))
 
     def flat_names(self) -> list[str]:
         """The spans in one cell."""
@@ -305,151 +274,3 @@ class TokenClassification(Task):
     def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
         """The text with its spans marked, and how sure each is."""
         return page.marked_text(text_of(example), answer["spans"])
-
-    def explain(self, scorer: Scorer) -> dict[str, Any]:
-        """The scores of each kind, and which are taken for which."""
-        assert isinstance(scorer, TagScorer)
-        return page.spans(scorer.counts, scorer.rows)
-
-    def data_blocks(
-        self, table: Table, train: NDArray[np.int64], held_out: Table, index: NDArray[np.int64]
-    ) -> list[dict[str, Any]]:
-        """Spans of each kind in both parts."""
-        (kinds, first), (_, second) = self._counts(table, train), self._counts(held_out, index)
-        return [page.label_rows(kinds, first, second)]
-
-
-_PREFIXES = ("B-", "I-", "E-", "S-", "L-", "U-", "M-")
-
-
-def _kind(tag: str) -> str:
-    """The kind of a tag, whatever its prefix; empty for none."""
-    return "" if tag == OUTSIDE else tag[2:] if tag[:2] in _PREFIXES else tag
-
-
-def _kinds_in(labels: Sequence[Any]) -> set[str]:
-    """The kinds of a row's spans or tags."""
-    names = (_kind(each) if isinstance(each, str) else each["label"] for each in labels)
-    return set(names) - {""}
-
-
-def _kind_of(scheme: str) -> Any:
-    return _kind if scheme == BIO else str
-
-
-def _read_as(labels: Sequence[str]) -> str:
-    """How labels are read: with prefixes, with an `O` between spans, or a kind for every word."""
-    if all(label == OUTSIDE or label[:2] in _PREFIXES for label in labels):
-        return BIO
-    return PLAIN if OUTSIDE in labels else WORDS
-
-
-def _are_spans(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, Mapping) and {"start", "end", "label"} <= v.keys() for v in values)
-
-
-def _scheme(table: Table, values: list[Any]) -> str:
-    """How the labels are written: as spans, or in which scheme of tags."""
-    if any(isinstance(value, Mapping) for labels in values for value in labels[:1]):
-        return "spans"
-    if isinstance(next(iter(table.texts), ""), str):
-        return "spans"
-    try:
-        return scheme_of(values)
-    except DataError as error:
-        place = f"{table.path}, column {table.label_column!r}"
-        raise DataError(error.problem, place=place, fix=error.fix) from error
-
-
-def _tell_scheme(table: Table, scheme: str) -> None:
-    """Say in which scheme the tags are, and where they break it."""
-    names = {"plain": "plain tags, one for each word"}
-    info(f"Tags: {names.get(scheme, scheme)}")
-    broken = [
-        (int(row), position)
-        for row, tags in zip(table.data["row"].to_pylist(), table.labels, strict=True)
-        for position in breaks(tags, scheme)
-    ]
-    if broken:
-        row, position = broken[0]
-        info(
-            f"Caution: {plural(len(broken), 'tag')} break{'s' * (len(broken) == 1)} the scheme "
-            f"(the first: row {row}, word {position + 1}); each begins a span"
-        )
-
-
-class TagScorer(Scorer):
-    """Spans with the right ends and the right kind.
-
-    Attributes:
-        counts: by kind, and which kinds are taken for which.
-        rows: that were counted.
-    """
-
-    shown = ("f1", "precision", "recall")
-
-    def __init__(self, scheme: str) -> None:
-        self.counts = SpanCounts()
-        self.rows = 0
-        self._scheme = scheme
-
-    def add(self, answer: Answer, example: Example) -> float:
-        """Wrong by the number of spans that are on one side alone."""
-        true = [(m.start, m.end, m.kind) for m in marks_of(example, self._scheme)]
-        said = [(s["start"], s["end"], s["label"]) for s in answer["spans"]]
-        words = [(start, end) for start, end, _ in answer["words"]]
-        self.rows += 1
-        marks = [Mark(*span) for span in true]
-        self.counts.update(
-            said,
-            true,
-            predicted_tags=[tag for _, _, tag in answer["words"]],
-            true_tags=unit_labels(words, marks, self._scheme),
-        )
-        return float(len(set(said) ^ set(true)))
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The counts."""
-        return self.counts.state() | {"rows": np.array([self.rows])}
-
-    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Add counts."""
-        self.counts.merge(state)
-        self.rows += int(state["rows"][0])
-
-    def values(self) -> dict[str, Any]:
-        """Precision, recall and F1 of spans, of all and of each kind."""
-        values = self.counts.values()
-        return {
-            **values,
-            "accuracy": values["token_accuracy"],
-            "rows": self.rows,
-            **{f"{name}_interval": ends for name, ends in self.counts.intervals().items()},
-            "per_type": {kind: vars(score) for kind, score in self.counts.per_type().items()},
-            "confused": [
-                {"label": true, "taken_for": said, "count": count}
-                for (true, said), count in sorted(self.counts.confused().items())
-            ],
-            "missed": self.counts.missed(),
-            "spurious": self.counts.spurious(),
-        }
-
-    def lines(self, loss: float) -> Iterator[str]:
-        """F1 of all spans, and a line for each kind."""
-        values, ends = self.counts.values(), self.counts.intervals()
-        score = self.counts.overall()
-        yield (
-            f"F1 of spans {interval_words(values['f1'], ends['f1'])}: {score.support:,} are there, "
-            f"{score.predicted:,} were given"
-        )
-        yield f"  precision {interval_words(values['precision'], ends['precision'])}"
-        yield f"  recall {interval_words(values['recall'], ends['recall'])}"
-        yield (
-            f"  macro F1 {interval_words(values['f1_macro'], None)}, words with the right tag "
-            f"{interval_words(values['token_accuracy'], None)}, loss {loss:.4f}"
-        )
-        yield ""
-        types = self.counts.per_type()
-        yield from score_table("kind", list(types), list(types.values()), unit="spans")
-        for (true, said), count in sorted(self.counts.confused().items()):
-            yield f"{true} taken for {said}: {count:,}"

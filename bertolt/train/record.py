@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -73,11 +74,19 @@ def model_facts(model: PreTrainedModel, source: str) -> dict[str, Any]:
         "heads": model.config.num_attention_heads,
         "vocabulary_size": model.config.vocab_size,
         "parameters": model.num_parameters(),
-        "load_report": [
-            {"status": status, "name": name, "count": count, "note": note}
-            for status, name, count, note in (report.rows() if report else ())
-        ],
+        "load_report": [_loaded(*row) for row in (report.rows() if report else ())],
     }
+
+
+# Tensors of the pooler or of another head, whose places the model does not have.
+_HEAD = re.compile(r"(?:\w+\.)?(?:pooler|cls|lm_head|classifier|qa_outputs)\.")
+
+
+def _loaded(status: str, name: str, count: int, note: str) -> dict[str, Any]:
+    """A row of the load report; what belongs to another head is nothing to be wary of."""
+    if status == "unexpected" and _HEAD.match(name):
+        status, note = "not needed", "of the pooler or another head, which this model has not"
+    return {"status": status, "name": name, "count": count, "note": note}
 
 
 def curve_facts(

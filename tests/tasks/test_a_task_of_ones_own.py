@@ -79,12 +79,6 @@ class Stars(base.Task):
     def flat(self, answer: base.Answer) -> list[Any]:
         return [answer["stars"]]
 
-    def explain(self, scorer: base.Scorer) -> dict[str, Any]:
-        value = page.measure(scorer.values()["mae"])
-        rows = scorer.values()["rows"]
-        headline = page.headline("MAE", value, rows, None, format="number", scale=None)
-        return {"headline": headline} | {n: [] for n in ("tiles", "curves", "blocks", "cautions")}
-
 
 class Errors(base.Scorer):
     shown = ("mae",)
@@ -108,6 +102,10 @@ class Errors(base.Scorer):
 
     def lines(self, loss: float) -> Iterator[str]:
         yield f"off by {self.values()['mae']:.2f} stars"
+
+    def explain(self) -> dict[str, Any]:
+        value, rows = page.measure(self.values()["mae"]), self.values()["rows"]
+        return page.part(page.headline("MAE", value, rows, None, format="number", scale=None))
 
 
 @pytest.fixture

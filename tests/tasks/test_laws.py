@@ -22,7 +22,8 @@ from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 from bertolt.models.precision import FP32
 from bertolt.report import read_facts
-from bertolt.tasks.base import TASKS, Output, Reading, Task, difference, is_finite
+from bertolt.tasks.answers import difference, is_finite
+from bertolt.tasks.base import TASKS, Output, Reading, Task
 from bertolt.tasks.evaluation import Gathered, TaskRows, evaluate
 from bertolt.tasks.registry import SHIPPED, find_task
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task

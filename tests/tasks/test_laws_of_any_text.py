@@ -15,14 +15,15 @@ from bertolt import BertConfig, BertTokenizer, Predictor
 from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
-from bertolt.tasks.base import TASKS, Output, Reading, Task, is_finite
-from bertolt.tasks.marks import join_words
+from bertolt.tasks.answers import is_finite
+from bertolt.tasks.base import TASKS, Output, Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.registry import SHIPPED
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tasks.text_classification import TextClassification
 from bertolt.tasks.token_classification import TokenClassification
+from bertolt.tasks.words import join_words
 
 EXAMPLES: dict[str, Task] = {
     "text-classification": TextClassification(("a", "b", "c"), "b"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Output, Reading
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
@@ -37,6 +37,43 @@ def test_three_ways_to_write_several_labels(tmp_path: Path, name: str) -> None:
     assert "1 no label" in task.counts(table, np.arange(2)), "the empty set is counted"
     if name == "flags.csv":
         assert task.labels == ("b", "a"), "in the order of their columns"
+
+
+@pytest.mark.parametrize("cells", [("1", "0"), ("true", "false"), ("0", "1"), ("1", "")])
+def test_one_column_of_flags_is_the_label_of_its_name(
+    tmp_path: Path, cells: tuple[str, str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,toxic\n" + "".join(f"x,{cell}\n" for cell in cells * 2))
+    options = Columns(label="toxic")
+    table, kind = read_for_task(path, options, task="multi-label-classification")
+    assert kind.infer(table, np.arange(len(table)), Reading()).labels == ("toxic",)
+    flag = [["toxic"] if cell in ("1", "true") else [] for cell in cells * 2 if cell]
+    assert table.labels == flag
+
+
+def test_names_in_one_column_are_labels_though_some_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nx,1\ny,2\n")
+    table, kind = read_for_task(tmp_path / "a.csv", Columns(), task="multi-label-classification")
+    assert kind.infer(table, np.arange(2), Reading()).labels == ("1", "2")
+
+
+@pytest.mark.parametrize("task", [None, "multi-label-classification"])
+def test_a_separator_beside_several_columns_is_refused(tmp_path: Path, task: str | None) -> None:
+    (tmp_path / "a.csv").write_text("text,a,b\nx,1,0\ny,0,1\n")
+    options = Columns(label="a,b", reading=Reading(label_separator=";"))
+    with pytest.raises(UsageError, match="'a', 'b'") as refused:
+        read_for_task(tmp_path / "a.csv", options, task=task)
+    assert refused.value.place == "--label-separator"
+
+
+@pytest.mark.parametrize("task", ["text-classification", "regression", "token-classification"])
+def test_a_separator_is_refused_where_a_cell_is_one_label(tmp_path: Path, task: str) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nx,1\ny,0\n")
+    options = Columns(reading=Reading(label_separator=";"))
+    with pytest.raises(UsageError, match=task) as refused:
+        read_for_task(tmp_path / "a.csv", options, task=task)
+    assert "leave --label-separator out" in refused.value.fix
 
 
 def test_several_columns_that_hold_something_else_are_not_flags(tmp_path: Path) -> None:
@@ -68,9 +105,12 @@ def test_a_split_leaves_training_one_row_of_each_label(tmp_path: Path) -> None:
     assert (strata == strata[3]).sum() == 1
 
 
+TASK = MultiLabelClassification(tuple("abcd"), (0.5, 0.3, 0.7, 0.5))
+
+
 def scored(seed: int = 0, rows: int = 200) -> tuple[Any, np.ndarray[Any, Any], Any]:
     choose = np.random.default_rng(seed)
-    task = MultiLabelClassification(tuple("abcd"), (0.5, 0.3, 0.7, 0.5))
+    task = TASK
     true = choose.random((rows, 4)) < [0.5, 0.2, 0.4, 0.05]
     shares = np.clip(0.5 * true + choose.random((rows, 4)) * 0.6, 0, 1)
     scorer = task.scorer()
@@ -82,7 +122,7 @@ def scored(seed: int = 0, rows: int = 200) -> tuple[Any, np.ndarray[Any, Any], A
 
 def test_scores_are_those_of_scikit_learn() -> None:
     scorer, true, shares = scored()
-    said = shares >= np.array(scorer.task.thresholds)
+    said = shares >= np.array(TASK.thresholds)
     values = scorer.values()
     for average in ("micro", "macro", "samples"):
         expected = f1_score(true, said, average=average, zero_division=0)
@@ -94,7 +134,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
 
 def test_tuned_thresholds_give_each_label_its_best_f1() -> None:
     scorer, true, shares = scored()
-    tuned = scorer.task.tuned(scorer)
+    tuned = TASK.tuned(scorer)
     for place, threshold in enumerate(tuned.thresholds):
         best = f1_score(true[:, place], shares[:, place] >= threshold)
         for other in np.linspace(0, 1, 201):

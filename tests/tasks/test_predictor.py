@@ -324,6 +324,65 @@ def test_a_folder_of_another_head_is_refused(folder: Path, head: str) -> None:
         Predictor.from_pretrained(folder)
 
 
+@pytest.fixture
+def tagger(tiny_config: Any, randomised: Any, tiny_folder: Path, tmp_path: Path) -> Path:
+    """A folder of a token classifier with a pooler, as older libraries wrote it; no contract."""
+    config = tiny_config(id2label={0: "O", 1: "B", 2: "I"})
+    both = randomised(BertForSequenceClassification(config))
+    both.save_pretrained(tmp_path / "tagger")
+    shutil.copy(tiny_folder / "vocab.txt", tmp_path / "tagger")
+    return named(tmp_path / "tagger", ["BertForTokenClassification"])
+
+
+def named(folder: Path, architectures: list[str]) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": architectures}))
+    return folder
+
+
+def test_a_token_classifier_with_a_pooler_tags_and_nothing_else(tagger: Path) -> None:
+    (prediction,) = Predictor.from_pretrained(tagger).predict(["good film"])
+    assert prediction.answer.keys() == {"spans", "words"}
+
+
+@pytest.mark.parametrize(
+    ("architectures", "words"),
+    [
+        ([], "names no architectures"),
+        (["BertWithCrf"], "it is a BertWithCrf"),
+        (["BertModel"], "it is a BertModel, which has no head"),
+        (["BertForMaskedLM"], "it is a BertForMaskedLM, which has no head"),
+        (["BertForNextSentencePrediction"], "it is a BertForNextSentencePrediction"),
+    ],
+)
+def test_weights_that_would_fit_a_text_classifier_answer_as_nothing_else(
+    tagger: Path, architectures: list[str], words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=words) as refused:
+        Predictor.from_pretrained(named(tagger, architectures))
+    assert refused.value.place == str(tagger)
+    assert refused.value.fix
+
+
+def test_a_contract_decides_for_a_class_that_nobody_knows(tagger: Path) -> None:
+    contract(settings={}).write(named(tagger, ["MyOwnClassifier"]))
+    (prediction,) = Predictor.from_pretrained(tagger).predict(["good film"])
+    assert prediction.label in ("O", "B", "I")
+    named(tagger, ["BertForQuestionAnswering"])
+    with pytest.raises(CheckpointError, match="weights are of a BertForQuestionAnswering"):
+        Predictor.from_pretrained(tagger)
+
+
+def test_a_class_of_ones_own_answers_as_what_it_extends(
+    tiny_config: Any, tiny_tokenizer: Any, randomised: Any
+) -> None:
+    class Own(BertForSequenceClassification):
+        pass
+
+    built = randomised(Own(tiny_config(id2label={0: "neg", 1: "pos"})))
+    assert Predictor(built, tiny_tokenizer).task.name == "text-classification"
+
+
 def test_one_text_is_no_list_of_texts(predictor: Predictor) -> None:
     with pytest.raises(UsageError, match="several texts"):
         predictor.predict("two hours")

@@ -128,6 +128,27 @@ def test_scores_are_those_of_the_peers_in_the_users_units() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ([(1.0, 2.0)], "R² and correlations need two rows or more, and there is 1"),
+        ([(1.0, 2.0), (3.0, 2.0)], "all true values are equal"),
+        ([(2.0, 1.0), (2.0, 3.0)], "all predicted values are equal"),
+        ([(1.0, 2.0), (2.0, 3.0)], ""),
+    ],
+)
+def test_a_score_without_a_value_says_why(pairs: list[Any], reason: str) -> None:
+    scorer = Regression(("x",), (0.0,), (1.0,)).scorer()
+    for predicted, true in pairs:
+        scorer.add({"value": predicted}, {"label": [true]})
+    lines = "\n".join(scorer.lines(0.5))
+    assert ("n/a: " in lines) == bool(reason)
+    assert reason in lines
+    told = [each["detail"].lower() for each in scorer.explain()["cautions"]]
+    assert any(reason.lower() in detail for detail in told) or not reason
+    assert scorer.undefined() or None not in (scorer.values()[n] for n in ("r2", "pearson"))
+
+
+@pytest.mark.parametrize(
     "settings",
     [{"means": [0.0]}, {"scales": [1.0, 0.0]}, {"means": ["x", 1]}, {"scales": [1, float("nan")]}],
 )

@@ -11,12 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.metrics.sequence_labeling import get_entities
 
 from bertolt.base.errors import DataError
+from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Output, Reading
-from bertolt.tasks.marks import Mark, join_words, marks_of, unit_labels, windows_of
-from bertolt.tasks.rows import Columns, read_for_task
+from bertolt.tasks.rows import Columns, cautions_of, encode_rows, read_for_task
+from bertolt.tasks.spans import Mark, marks_of, unit_labels
 from bertolt.tasks.token_classification import TokenClassification
+from bertolt.tasks.windows import windows_of
+from bertolt.tasks.words import join_words
 from bertolt.tokenization.batch_encoding import EncodedWords
 
 KINDS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -147,6 +151,94 @@ def test_a_text_file_is_read_where_the_task_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         read_for_task(path, Columns())
     assert refused.value.fix == "say that it is one: --task token-classification"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("O", "B", "I"), ("B", "I", "O"), ("O", "I"), ("B", "M", "E", "S"), ("O", "B", "I", "E", "S")],
+)
+def test_prefixes_alone_are_one_kind_without_a_name(labels: tuple[str, ...]) -> None:
+    task = TokenClassification.restore(BertConfig(id2label=dict(enumerate(labels))), {})
+    assert task.scheme == "BIO"
+    tags = [*labels, labels[0], labels[-1]]
+    words = [f"w{number}" for number in range(len(tags))]
+    spots = np.array(join_words(words)[1], dtype=np.int32)
+    outputs = np.eye(len(labels))[[labels.index(tag) for tag in tags]]
+    example = {"text": words, "label": tags}
+    answer = task.decode(Output([outputs], [spots]), example)
+    spans = [(span["start"], span["end"], span["label"]) for span in answer["spans"]]
+    ends = [("_", *entity[1:]) for entity in get_entities(tags)]
+    assert spans == [(spots[first][0], spots[last][1], kind) for kind, first, last in ends]
+    scorer = task.scorer()
+    assert scorer.add(answer, example) == 0.0
+
+
+def test_letters_among_other_tags_are_plain() -> None:
+    task = TokenClassification.restore(BertConfig(id2label={0: "B", 1: "NN", 2: "O"}), {})
+    assert (task.labels, task.scheme) == (("B", "NN", "O"), "plain")
+
+
+# ---- spans that no answer has ----
+
+
+def cautioned(path: Path, tokenizer: Any) -> list[dict[str, str]]:
+    table, kind = read_for_task(path, Columns())
+    everything = np.arange(len(table))
+    task = kind.infer(table, everything, Reading())
+    rows, _ = encode_rows(task, table, everything, tokenizer, 12)
+    return cautions_of("Training", task, rows)
+
+
+def marked(folder: Path, *rows: tuple[str, list[tuple[int, int]]]) -> Path:
+    lines = [
+        {"text": text, "spans": [{"start": a, "end": b, "label": "X"} for a, b in spans]}
+        for text, spans in rows
+    ]
+    return put(folder, "".join(json.dumps(line) + "\n" for line in lines), "marked.jsonl")
+
+
+def test_spans_whose_ends_lie_inside_a_unit_are_counted_and_named(
+    tmp_path: Path, tiny_tokenizer: Any
+) -> None:
+    path = marked(
+        tmp_path,
+        ("a good film, very good", [(2, 6), (7, 11)]),
+        ("a good film", [(3, 6)]),
+        ("the plot was not good" * 3, [(0, 3), (4, 7), (9, 14)]),
+        ("bad film", [(0, 8)]),
+        ("bad film", [(0, 2), (4, 8)]),
+    )
+    (caution,) = cautioned(path, tiny_tokenizer)
+    assert caution["claim"] == "Training: 4 spans cannot be answered exactly"
+    assert "row 2, 'ood' from 3 to 6; row 3, 'plo' from 4 to 7" in caution["detail"]
+    assert caution["detail"].count("row ") == 3
+
+
+@given(st.data())
+def test_what_no_caution_names_is_answered_exactly(
+    tiny_tokenizer: Any, tmp_path_factory: Any, data: st.DataObject
+) -> None:
+    """Without a caution perfect outputs are perfect answers, and with one they are not."""
+    text = data.draw(st.text("ab ,好\u200b", min_size=1, max_size=12).filter(str.strip))
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, len(text)))
+    path = marked(tmp_path_factory.mktemp("law"), (text, [(start, end)]), ("good", [(0, 4)]))
+    table, kind = read_for_task(path, Columns())
+    task, everything = kind.infer(table, np.arange(2), Reading()), np.arange(2)
+    rows, _ = encode_rows(task, table, everything, tiny_tokenizer, 160)
+    labels = np.asarray(rows.encoded.labels)
+    outputs = np.eye(3)[np.maximum(labels, 0)]
+    first = slice(0, rows.encoded.offsets[1])
+    example = rows.examples([0])[0]
+    answer = task.decode(Output([outputs[first]], [rows.encoded.place_of(0)]), example)
+    exact = [(s["start"], s["end"]) for s in answer["spans"]] == [(start, end)]
+    assert exact == (not task.cautions(table, everything, rows.encoded))
+
+
+def test_words_of_a_list_are_always_answered_exactly(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    rows = [{"tokens": ["can't", "江泽", "a-b"], "tags": ["B-X", "B-X", "I-X"]}]
+    path = put(tmp_path, json.dumps(rows[0]) + "\n", "a.jsonl")
+    assert cautioned(path, tiny_tokenizer) == []
 
 
 # ---- rows that cannot be ----

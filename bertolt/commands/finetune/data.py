@@ -23,7 +23,7 @@ from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import TaskRows
-from bertolt.tasks.rows import Columns, encode_rows, read_for_task
+from bertolt.tasks.rows import Columns, cautions_of, encode_rows, read_for_task, tell_cautions
 from bertolt.tokenization import BertTokenizer
 
 
@@ -37,6 +37,7 @@ class LoadedRows:
         split: how they were parted, in words.
         max_length_source: where the limit came from, in words.
         repeated: evaluation texts that stand among the training texts too.
+        cautions: what of the rows cannot be learned or measured exactly: `claim` and `detail`.
     """
 
     task: Task
@@ -45,6 +46,7 @@ class LoadedRows:
     split: str
     max_length_source: str
     repeated: int
+    cautions: list[dict[str, str]]
 
 
 def load_rows(
@@ -71,6 +73,10 @@ def load_rows(
         split=split,
         max_length_source=limit_source,
         repeated=_repeated(train, held_out),
+        cautions=[
+            *cautions_of("Training", task, train),
+            *cautions_of("Evaluation", task, held_out),
+        ],
     )
     _describe_data(data)
     return data
@@ -156,6 +162,7 @@ def _content(row: dict[str, Any]) -> str:
 def _describe_data(data: LoadedRows) -> None:
     for what, rows in (("Training", data.train), ("Evaluation", data.eval)):
         describe_rows(what, rows.encoded, data.task.counts(rows.table, rows.index))
+    tell_cautions(data.cautions)
     info(f"Split: {data.split}")
     limit = data.train.encoded.max_length
     info(f"Limit: {limit} tokens, from {data.max_length_source}")

@@ -10,6 +10,8 @@ from bertolt.base.options import FREE, SEED, above, at_least, check_options, see
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
 
+_HIGHEST_RATE = 0.02  # even tiny models learn nothing above it
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions:
@@ -82,6 +84,17 @@ class FinetuneOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+    def caution(self) -> str:
+        """What is odd about a learning rate that is allowed, in words; empty if nothing is."""
+        if self.lr == 0:
+            return "with --lr 0 no weight changes: the model stays as it began"
+        if self.lr > _HIGHEST_RATE:
+            return (
+                f"--lr {self.lr:g} is far above the usual 1e-5 to 1e-3, and training will hardly "
+                "survive it; was a smaller exponent meant, as in 5e-5?"
+            )
+        return ""
 
     def training_arguments(self) -> TrainingArguments:
         """The same, as the Trainer takes it."""

@@ -12,7 +12,7 @@ from bertolt.data.columns import FLAGS
 from bertolt.report import plain
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import Scores
-from bertolt.tasks.page import curve, headline, measure
+from bertolt.tasks.page import curve, headline, measure, part
 from bertolt.train.record import (
     curve_facts,
     evaluation_facts,
@@ -64,6 +64,7 @@ def run_facts(
     labels = data.task.data_blocks(train.table, train.index, held_out.table, held_out.index)
     worst = [wrong.row for wrong in scores.mistakes] if scores else []
     facts |= task_part(data.task, scores, labels, held_out.examples(worst) if worst else [])
+    facts["cautions"] = [*data.cautions, *facts["cautions"]]
     values: dict[str, Any] = plain(facts)
     return values
 
@@ -82,14 +83,14 @@ def task_part(
         labels: blocks on the labels of the rows.
         examples: the rows of the worst answers.
     """
-    part = unmeasured(task) if scores is None else scores.task.explain(scores.scorer)
+    shown = unmeasured(task) if scores is None else scores.scorer.explain()
     if scores is None:
-        return part | {"data_blocks": labels}
+        return shown | {"data_blocks": labels}
     loss = {"label": "Evaluation loss", "value": scores.loss, "note": ""}
     return {
-        **part,
-        "tiles": [*part["tiles"], loss],
-        "blocks": [*part["blocks"], _mistakes(scores, examples)],
+        **shown,
+        "tiles": [*shown["tiles"], loss],
+        "blocks": [*shown["blocks"], _mistakes(scores, examples)],
         "data_blocks": labels,
     }
 
@@ -98,10 +99,7 @@ def unmeasured(task: Task) -> dict[str, Any]:
     """The part of a run whose final model was not measured."""
     primary = task.primary
     curves = [curve(primary.name, primary.title, measure(None))] if primary.greater else []
-    nothing = headline(primary.title, measure(None), 0, None)
-    return {"headline": nothing, "curves": curves} | {
-        name: [] for name in ("tiles", "blocks", "cautions", "calm")
-    }
+    return part(headline(primary.title, measure(None), 0, None), curves=curves)
 
 
 def _mistakes(scores: Scores, examples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
 from bertolt.models.families.base import read_config
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.base import is_finite
+from bertolt.tasks.answers import is_finite
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
@@ -107,6 +107,8 @@ class _Finetuning:
     def set_up(self, start: Start) -> Trainer:
         """Read the rows and the model."""
         options = self.options
+        if caution := options.caution():
+            info(f"Caution: {caution}")
         settings = options.training_arguments()
         self.source = _choose_model(options)
         config = read_config(self.source)

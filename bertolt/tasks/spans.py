@@ -1,0 +1,225 @@
+"""Spans ↔ tags: marked parts of a text, and the labels of words that say where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.base.console import info
+from bertolt.base.errors import DataError
+from bertolt.base.format import plural
+from bertolt.data.load import Table
+from bertolt.data.table_file import BadRow
+from bertolt.metrics.tags import breaks, scheme_of, spans_of
+from bertolt.tasks.base import Example
+from bertolt.tasks.words import join_words, words_of
+
+OUTSIDE = "O"
+BIO, PLAIN, WORDS = "BIO", "plain", "words"
+"""How the labels of a model are read; see `read_spans`."""
+_LETTERS = frozenset("BIESLUM")
+_PREFIXES = tuple(f"{letter}-" for letter in "BIESLUM")
+
+
+class Mark(NamedTuple):
+    """A part of a text from character `start` to before `end`, and its kind."""
+
+    start: int
+    end: int
+    kind: str
+
+
+# ---- what tags say
+
+
+def kind_of(tag: str, scheme: str = BIO) -> str:
+    """The kind that a tag names; empty for O where tags have prefixes."""
+    if scheme != BIO:
+        return tag
+    return "" if tag == OUTSIDE else tag[2:] if tag[:2] in _PREFIXES else tag
+
+
+def kinds_in(labels: Sequence[Any]) -> set[str]:
+    """The kinds of a row's spans or tags."""
+    names = (kind_of(each) if isinstance(each, str) else each["label"] for each in labels)
+    return set(names) - {""}
+
+
+def read_as(labels: Sequence[str]) -> str:
+    """How labels are read: with prefixes, with an `O` between spans, or a kind for every word.
+
+    A prefix alone is a prefix too where all labels have one: B, I and O are one kind without a
+    name, as seqeval reads them.
+    """
+    if all(each == OUTSIDE or each in _LETTERS or each[:2] in _PREFIXES for each in labels):
+        return BIO
+    return PLAIN if OUTSIDE in labels else WORDS
+
+
+def with_kinds(labels: Sequence[str], scheme: str) -> tuple[str, ...]:
+    """The same labels, with the kind "_" behind a prefix that stands alone."""
+    return tuple(
+        f"{label}-_" if scheme == BIO and label != OUTSIDE and label in _LETTERS else label
+        for label in labels
+    )
+
+
+def read_spans(tags: Sequence[str], scheme: str) -> list[tuple[int, int, str]]:
+    """Spans (first word, last word + 1, kind) of a sequence of tags.
+
+    "BIO" stands for all schemes with prefixes, which are read alike; in "plain" equal neighbours
+    are one span; in "words" each word is a span, as with parts of speech.
+
+    Raises:
+        UsageError: a tag of another scheme.
+    """
+    if scheme == WORDS:
+        return [(place, place + 1, tag) for place, tag in enumerate(tags)]
+    return spans_of(tags, scheme)
+
+
+def are_spans(values: Sequence[Any]) -> bool:
+    """Whether all values are marked parts: a start, an end and a label each."""
+    return all(isinstance(v, Mapping) and {"start", "end", "label"} <= v.keys() for v in values)
+
+
+# ---- between marks and labels
+
+
+def marks_of(example: Example, scheme: str) -> list[Mark]:
+    """The true spans of an example, by character, from left to right.
+
+    Raises:
+        UsageError: a tag in another scheme.
+    """
+    label = example["label"]
+    if isinstance(example["text"], str):
+        return sorted(Mark(span["start"], span["end"], span["label"]) for span in label)
+    _, places = join_words(example["text"])
+    return [
+        Mark(places[first][0], places[last - 1][1], kind)
+        for first, last, kind in read_spans(label, scheme)
+        if places[first][0] < places[last - 1][1]
+    ]
+
+
+def unit_labels(places: Sequence[Sequence[int]], marks: Sequence[Mark], scheme: str) -> list[str]:
+    """The label of each place (start, end), given the marks; both from left to right.
+
+    The first place that a mark touches begins it.
+    """
+    labels = []
+    number, begun = 0, False
+    for start, end in places:
+        while number < len(marks) and marks[number].end <= start:
+            number, begun = number + 1, False
+        if number == len(marks) or marks[number].start >= end:
+            labels.append(OUTSIDE)
+            continue
+        kind = marks[number].kind
+        labels.append(f"{'I' if begun else 'B'}-{kind}" if scheme == BIO else kind)
+        begun = True
+    return labels
+
+
+def lost_marks(example: Example, places: NDArray[np.int32], scheme: str) -> list[Mark]:
+    """The true spans of an example that no answer can have.
+
+    Args:
+        example: a text, or words.
+        places: (U, 2) characters of the units that are answered.
+        scheme: of the labels.
+    """
+    marks = marks_of(example, scheme)
+    labels = np.array(unit_labels(places.tolist(), marks, scheme), dtype=object)
+    words = words_of([labels], [places], example)
+    answered = {
+        Mark(words[first].start, words[last - 1].end, kind)
+        for first, last, kind in read_spans([str(word.shares) for word in words], scheme)
+    }
+    return [mark for mark in marks if mark not in answered]
+
+
+def judged_marks(answered: set[Mark], true: set[Mark]) -> list[dict[str, Any]]:
+    """Spans to draw over a text: `start`, `end`, `label`, and whether they are right as `kind`."""
+    judged = {"right": answered & true, "wrong": answered - true, "missed": true - answered}
+    return [
+        {"start": mark.start, "end": mark.end, "label": mark.kind, "kind": kind}
+        for kind, marks in judged.items()
+        for mark in sorted(marks)
+    ]
+
+
+# ---- rows and tables
+
+
+def row_fault(example: Example) -> BadRow | None:
+    """Why the tags or spans of a row do not fit its words or its text; None if they do."""
+    text, label = example["text"], example.get("label")
+    if label is None:
+        return None
+    if not isinstance(text, str):
+        if len(text) == len(label):
+            return None
+        detail = f"there are {plural(len(text), 'word')} and {plural(len(label), 'tag')}"
+        return BadRow("words and tags of different number", detail)
+    end = 0
+    for span in sorted(label, key=lambda span: (span["start"], span["end"])):
+        where = f"the span from {span['start']} to {span['end']}"
+        if span["end"] > len(text):
+            detail = f"{where} ends beyond the text, which has {len(text)} characters"
+            return BadRow("span outside of its text", detail)
+        if span["start"] < end:
+            return BadRow("overlapping spans", f"{where} overlaps the one before it")
+        end = span["end"]
+    return None
+
+
+def labels_in(table: Table, values: Sequence[Any]) -> list[str]:
+    """The labels that a model needs for the tags or spans of some rows; says how they are written.
+
+    Raises:
+        DataError: some of the tags have prefixes and others have none.
+    """
+    if _holds_spans(table, values):
+        return _prefixed({span["label"] for spans in values for span in spans})
+    try:
+        scheme = scheme_of(values)
+    except DataError as error:
+        place = f"{table.path}, column {table.label_column!r}"
+        raise DataError(error.problem, place=place, fix=error.fix) from error
+    _tell_scheme(table, scheme)
+    if scheme == PLAIN:
+        names = {tag for tags in values for tag in tags}
+        return sorted(names, key=lambda tag: (tag != OUTSIDE, tag))
+    return _prefixed({kind for tags in values for *_, kind in spans_of(tags, scheme)})
+
+
+def _holds_spans(table: Table, values: Sequence[Any]) -> bool:
+    if any(isinstance(value, Mapping) for labels in values for value in labels[:1]):
+        return True
+    return isinstance(next(iter(table.texts), ""), str)
+
+
+def _prefixed(kinds: set[str]) -> list[str]:
+    """O, and B- and I- of each kind, by spelling."""
+    return [OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")]
+
+
+def _tell_scheme(table: Table, scheme: str) -> None:
+    """Say in which scheme the tags are, and where they break it."""
+    info(f"Tags: {'plain tags, one for each word' if scheme == PLAIN else scheme}")
+    broken = [
+        (int(row), position)
+        for row, tags in zip(table.data["row"].to_pylist(), table.labels, strict=True)
+        for position in breaks(tags, scheme)
+    ]
+    if broken:
+        row, position = broken[0]
+        info(
+            f"Caution: {plural(len(broken), 'tag')} break{'s' * (len(broken) == 1)} the scheme "
+            f"(the first: row {row}, word {position + 1}); each begins a span"
+        )

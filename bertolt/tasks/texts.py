@@ -1,0 +1,38 @@
+"""Texts and pairs of texts: what the tasks that read a text as one window share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bertolt.data.cells import Cell, text_cell
+from bertolt.data.encode import EncodedExample, Window, cut_at_end
+from bertolt.data.load import Sample
+from bertolt.tokenization import BertTokenizer
+
+
+def text_cells(sample: Sample) -> dict[str, Cell]:
+    """The cells of the text, and of the second text where there are pairs."""
+    roles = sample.columns
+    return {role: text_cell(roles[role], role) for role in roles if role != "label"}
+
+
+def encode_in_one_window(
+    examples: Sequence[Mapping[str, Any]], tokenizer: BertTokenizer, limit: int
+) -> Iterable[EncodedExample]:
+    """Each text, or pair of texts, cut to one window of at most `limit` tokens."""
+    texts = [example["text"] for example in examples]
+    pairs = [example.get("text_pair") for example in examples]
+    if pairs[0] is None:
+        return cut_at_end(tokenizer, texts, limit)
+    return _encode_pairs(tokenizer, texts, [str(pair) for pair in pairs], limit)
+
+
+def _encode_pairs(
+    tokenizer: BertTokenizer, texts: Sequence[str], pairs: Sequence[str], limit: int
+) -> Iterator[EncodedExample]:
+    """Two texts in one window, the longer one cut first, and what each lost."""
+    for pair in tokenizer.encode_pairs(texts, pairs, limit):
+        length = len(pair.ids) + pair.first_cut + pair.second_cut
+        window = Window(pair.ids, pair.segments)
+        yield EncodedExample([window], length, (pair.first_cut, pair.second_cut))

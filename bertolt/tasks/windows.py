@@ -1,0 +1,80 @@
+"""Windows of tagged texts: a long text runs in several, and each of its units is answered once.
+
+A *unit* is a token of the tokenizer before it is cut into pieces (a word without its punctuation, a
+Chinese character); its first piece answers for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.data.encode import EncodedExample, EncodedTexts, Window
+from bertolt.data.load import Table
+from bertolt.tokenization.batch_encoding import EncodedWords
+
+_NOWHERE = (-1, -1)
+
+
+def windows_of(words: EncodedWords, start_id: int, end_id: int, limit: int) -> EncodedExample:
+    """A text in windows that overlap by half: each piece is answered with context on both sides.
+
+    Args:
+        words: pieces of the text, their characters and their units.
+        start_id, end_id: special tokens around each window.
+        limit: most tokens of a window, with them.
+    """
+    room, count = limit - 2, len(words.ids)
+    places = _first_pieces(words)
+    context = room // 4
+    step = room - 2 * context
+    windows = []
+    for start in range(0, max(1, count), step):
+        last = start + room >= count
+        ids = words.ids[start : start + room]
+        answers = range(start + context if start else 0, count if last else start + room - context)
+        answered = [
+            places[piece] if piece in answers else _NOWHERE
+            for piece in range(start, start + len(ids))
+        ]
+        windows.append(Window([start_id, *ids, end_id], None, [_NOWHERE, *answered, _NOWHERE]))
+        if last:
+            break
+    return EncodedExample(windows, count + 2)
+
+
+def _first_pieces(words: EncodedWords) -> list[tuple[int, int]]:
+    """The characters of each unit, at its first piece; nowhere for the other pieces."""
+    places = [_NOWHERE] * len(words.ids)
+    first = 0
+    for piece, (unit, offsets) in enumerate(zip(words.words, words.offsets, strict=True)):
+        if unit is None:
+            continue
+        if piece == 0 or unit != words.words[piece - 1]:
+            first = piece
+            places[first] = (offsets[0], offsets[1])
+        else:
+            places[first] = (places[first][0], max(places[first][1], offsets[1]))
+    return places
+
+
+def answered_units(
+    table: Table, index: NDArray[np.int64], rows: EncodedTexts
+) -> Iterator[tuple[dict[str, Any], NDArray[np.int64], NDArray[np.int32]]]:
+    """Each row at `index`, its tokens that answer for a unit, and (U, 2) the characters of those.
+
+    Args:
+        table, index: the rows.
+        rows: the same, encoded.
+    """
+    assert rows.places is not None
+    firsts = np.searchsorted(rows.window_examples, np.arange(len(index) + 1))
+    for example, first, last in zip(
+        table.examples(index.tolist()), firsts[:-1], firsts[1:], strict=True
+    ):
+        tokens = np.arange(rows.offsets[first], rows.offsets[last])
+        tokens = tokens[rows.places[tokens, 0] >= 0]
+        yield example, tokens, rows.places[tokens]
