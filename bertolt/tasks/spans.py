@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError
-from bertolt.base.format import plural
+from bertolt.base.format import plural, shorten
 from bertolt.data.load import Table
 from bertolt.data.table_file import BadRow
 from bertolt.metrics.tags import breaks, scheme_of, spans_of
+from bertolt.tasks import page
 from bertolt.tasks.base import Example
-from bertolt.tasks.words import join_words, words_of
+from bertolt.tasks.words import join_words, text_of, words_of
 
 OUTSIDE = "O"
 BIO, PLAIN, WORDS = "BIO", "plain", "words"
 """How the labels of a model are read; see `read_spans`."""
+_NAMED = 3  # spans that a caution names
 _LETTERS = frozenset("BIESLUM")
 _PREFIXES = tuple(f"{letter}-" for letter in "BIESLUM")
 
@@ -141,6 +143,20 @@ def lost_marks(example: Example, places: NDArray[np.int32], scheme: str) -> list
         for first, last, kind in read_spans([str(word.shares) for word in words], scheme)
     }
     return [mark for mark in marks if mark not in answered]
+
+
+def lost_caution(lost: Sequence[tuple[Example, Mark]], scheme: str) -> dict[str, str]:
+    """A caution that counts the spans that no answer can have, and names the first few."""
+    named = [
+        f"row {example['row']}, {shorten(text_of(example)[mark.start : mark.end], 30)!r} "
+        f"from {mark.start} to {mark.end}"
+        for example, mark in lost[:_NAMED]
+    ]
+    touch = ", or touch another span of their kind" if scheme == PLAIN else ""
+    reason = f"Their ends lie inside a unit of the tokenizer, as a word is{touch}"
+    end = "; …" if len(lost) > _NAMED else "."
+    claim = f"{plural(len(lost), 'span')} cannot be answered exactly"
+    return page.caution(claim, f"{reason}: {'; '.join(named)}{end}")
 
 
 def judged_marks(answered: set[Mark], true: set[Mark]) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.base.format import plural, shorten
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
 from bertolt.data.conll import open_conll
@@ -32,12 +31,10 @@ from bertolt.tasks.labels import (
     require_one_column,
 )
 from bertolt.tasks.scorers.spans import SpanScorer
-from bertolt.tasks.spans import BIO, OUTSIDE, PLAIN, Mark, marks_of, read_spans, unit_labels
+from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
 from bertolt.tasks.windows import answered_units, windows_of
 from bertolt.tasks.words import join_words, text_of, words_of
 from bertolt.tokenization import BertTokenizer
-
-_TOLD = 3  # spans that a caution names
 
 
 @register
@@ -165,18 +162,11 @@ class TokenClassification(LabelledTask):
     ) -> list[dict[str, str]]:
         """Spans whose ends no answer has, as the middle of a word."""
         lost = [
-            f"row {example['row']}, {shorten(text_of(example)[mark.start : mark.end], 30)!r} "
-            f"from {mark.start} to {mark.end}"
+            (example, mark)
             for example, _, places in answered_units(table, index, rows)
             for mark in spans.lost_marks(example, places, self.scheme)
         ]
-        if not lost:
-            return []
-        touch = ", or touch another span of their kind" if self.scheme == PLAIN else ""
-        claim = f"{plural(len(lost), 'span')} cannot be answered exactly"
-        reason = f"Their ends lie inside a unit of the tokenizer, as a word is{touch}"
-        end = "; …" if len(lost) > _TOLD else "."
-        return [page.caution(claim, f"{reason}: {'; '.join(lost[:_TOLD])}{end}")]
+        return [spans.lost_caution(lost, self.scheme)] if lost else []
 
     def count_labels(
         self, table: Table, index: NDArray[np.int64]
