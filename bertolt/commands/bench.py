@@ -42,6 +42,15 @@ _WARMUP_STEPS, _TRIAL, _FIRST = 3, 4 * BATCH, 5
 # Tokens of English reviews and the like follow a log-normal course; these are the movie sentences'.
 _LOG_LENGTH, _LOG_SPREAD, _LONGEST = 3.1, 0.5, 400
 
+# Of the options that tell how a table is read, there is one for the column of its texts alone.
+_CALLED = {
+    "whether --text and --label name the right columns": "whether --column names the right one",
+    "name the encoding that the file was written in, for instance": "save it as UTF-8; finetune "
+    "and predict take",
+    ", or name its encoding, for instance --encoding utf-16-le": "",
+    "--text": "--column",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
@@ -200,8 +209,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def _read(file: Path, column: str | None) -> list[str]:
-    only = {"whether --text and --label name the right columns": "whether --column names them"}
-    with options_called(only | {"--text": "--column"}):
+    with options_called(_CALLED):
         return read_table(file, text=column, need_label=False).texts
 
 
@@ -263,15 +271,15 @@ def _predict(predictor: Predictor, texts: list[str]) -> Throughput:
 
 def _one_at_a_time(predictor: Predictor, texts: list[str]) -> list[float]:
     """Seconds of single texts, the first few left out."""
-    taken: list[float] = []
+    seconds: list[float] = []
     end = time.perf_counter() + SECONDS / 2
     for text in cycle(texts):
         start = time.perf_counter()
         next(predictor.predict([text]))
-        taken.append(time.perf_counter() - start)
-        if time.perf_counter() > end and len(taken) > 2 * _FIRST:
-            return taken[_FIRST:]
-    return taken
+        seconds.append(time.perf_counter() - start)
+        if time.perf_counter() > end and len(seconds) > 2 * _FIRST:
+            return seconds[_FIRST:]
+    return seconds
 
 
 def _machine(device: torch.device) -> str:

@@ -18,6 +18,7 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.arguments import require_model_first, require_output
 from bertolt.commands.questions import require_text
+from bertolt.commands.wording import options_called
 from bertolt.data.describe import shown
 from bertolt.models.families.base import read_config, saved_class
 from bertolt.models.pretrained import PreTrainedModel
@@ -33,9 +34,9 @@ class Inspection:
     Attributes:
         folder: where it is.
         model: loaded, with its load report.
-        tokens: of the tokenizer; None if there is none.
+        tokens: of the tokenizer; None without a tokenizer.
         contract: how texts are prepared for it, or None.
-        metrics: the content of `metrics.json`; empty if there is none.
+        metrics: the content of `metrics.json`; empty without such a file.
     """
 
     folder: Path
@@ -142,12 +143,13 @@ def inspect_model(
         if html is None:
             _print(walk_table(walk))
         else:
-            write_walk(walk, html)
+            with options_called({"--out": "--html"}):
+                write_walk(walk, html)
             info(f"Saved to {html}: {plural(len(walk.steps), 'step')} of {shown(text)!r}")
         return 0
-    found = look_into(model)
-    _print(str(found))
-    return _run_selftest(found) if selftest else 0
+    inspection = look_into(model)
+    _print(str(inspection))
+    return _run_selftest(inspection) if selftest else 0
 
 
 def walk_text(model: str, text: str, pair: str | None = None) -> Walk:
@@ -256,15 +258,15 @@ def _read_metrics(path: Path) -> dict[str, object]:
     return values if isinstance(values, dict) else {}
 
 
-def _run_selftest(found: Inspection) -> int:
-    golden = found.contract.golden if found.contract else []
+def _run_selftest(inspection: Inspection) -> int:
+    golden = inspection.contract.golden if inspection.contract else []
     if not golden:
         raise CheckpointError(
             "there are no golden texts to test with",
-            place=str(found.folder),
+            place=str(inspection.folder),
             fix="fine-tune with bertolt, which keeps some in bertolt.json",
         )
-    faults = Predictor.from_pretrained(found.folder, precision="fp32").selftest()
+    faults = Predictor.from_pretrained(inspection.folder, precision="fp32").selftest()
     for fault in faults:
         _print(f"  self-test: {fault}")
     texts = plural(len(golden), "golden text")

@@ -54,9 +54,9 @@ def fix_for(command: Sequence[str], option: str, unused: Sequence[str]) -> str:
         unused: words that were left over.
     """
     name = command[-1] if command else ""
-    own = NAMES_ELSEWHERE.get(name, {}).get(option.partition("=")[0].replace("_", "-"))
-    if own is not None:
-        return f"type {own} instead"
+    called = NAMES_ELSEWHERE.get(name, {}).get(option.partition("=")[0].replace("_", "-"))
+    if called is not None:
+        return f"type {called} instead"
     if unused and name in _ONE_TOO_MANY:
         return _ONE_TOO_MANY[name].format(*unused)
     return f"see {' '.join(['bertolt', *command])} --help"

@@ -14,7 +14,7 @@ def draw_again(folder: Path) -> Path:
     """Write `report.html` anew from the `run.json` beside it; where it is.
 
     Raises:
-        BertoltError: there is no `run.json`, or none that a page can be drawn from.
+        BertoltError: there is no `run.json`, or no page can be drawn from it.
     """
     from jinja2 import TemplateError
 

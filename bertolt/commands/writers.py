@@ -99,23 +99,23 @@ class CsvRows(Writer):
     def write(self, question: Question, prediction: Prediction) -> None:
         """Write a row, and the names before the first one."""
         second = [question.pair] if self.pairs else []
-        own = self.own_columns(question, {"row", *self._answer_names()})
-        self._begin(own)
+        kept = self.own_columns(question, {"row", *self._answer_names()})
+        self._begin(kept)
         text = self.task.shown_text({"text": question.text})
         cells = [
             f"{cell:.6f}" if isinstance(cell, float) else cell
             for cell in self.task.flat(prediction.answer)
         ]
-        self.rows.writerow([question.row, *map(_as_cell, own.values()), text, *second, *cells])
+        self.rows.writerow([question.row, *map(_as_cell, kept.values()), text, *second, *cells])
 
     def end(self) -> None:
         """Write the names if there was no answer."""
         self._begin(())
         super().end()
 
-    def _begin(self, own: Iterable[str]) -> None:
+    def _begin(self, columns: Iterable[str]) -> None:
         if not self.begun:
-            self.rows.writerow(["row", *own, *self._answer_names()])
+            self.rows.writerow(["row", *columns, *self._answer_names()])
             self.begun = True
 
     def _answer_names(self) -> list[str]:

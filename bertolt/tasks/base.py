@@ -155,7 +155,7 @@ class Task(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def restore(cls, config: BertConfig, settings: Mapping[str, Any]) -> Self:
-        """The task of a saved model; `settings` are those of its contract, or empty.
+        """The task of a saved model; `settings` are what its contract keeps, or empty.
 
         Raises:
             ValueError: settings that cannot be, in words.
@@ -207,7 +207,7 @@ class Task(abc.ABC):
         """
 
     def counts(self, table: Table, index: NDArray[np.int64]) -> str:
-        """How often what occurs in these rows, in words; empty if there is nothing to say."""
+        """How often each label, or whatever the task has, occurs in these rows, in words."""
         return ""
 
     def cautions(
@@ -282,7 +282,7 @@ class Task(abc.ABC):
             UsageError: the task tags no words.
         """
         raise UsageError(
-            f"answers of {self.name} are no tags of words",
+            f"answers of {self.name} have no tag for each word",
             place="--format",
             fix="use jsonl or csv",
         )

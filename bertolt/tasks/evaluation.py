@@ -57,7 +57,7 @@ class TaskRows:
 
 @dataclass(frozen=True, order=True)
 class WrongRow:
-    """A row that was answered wrong, ordered by how wrong; its number is that of the set."""
+    """A row that was answered wrong, ordered by how wrong; `row` counts the rows from 0."""
 
     weight: float
     row: int
@@ -131,15 +131,15 @@ def evaluate(
     tuned = tune and bool(task.tuning)
     if tuned:
         held = list(outputs)
-        scorer = _score(task, rows, iter(held), 0)[0]
-        task = task.tuned(_merged(task, scorer, world))
+        untuned = _score(task, rows, iter(held), 0)[0]
+        task = task.tuned(_merged(task, untuned, world))
         outputs = iter(held)
-    own, mistakes = _score(task, rows, outputs, keep_mistakes)
+    scorer, mistakes = _score(task, rows, outputs, keep_mistakes)
     return Scores(
         task=task,
-        scorer=_merged(task, own, world),
+        scorer=_merged(task, scorer, world),
         loss=loss.summed(model.targets, world).mean() or 0.0,
-        mistakes=heapq.nlargest(keep_mistakes, _everybodys(mistakes, world)),
+        mistakes=heapq.nlargest(keep_mistakes, _from_all(mistakes, world)),
         tuned=tuned,
     )
 
@@ -273,7 +273,7 @@ def _merged(task: Task, scorer: Scorer, world: World) -> Scorer:
     return whole
 
 
-def _everybodys(mistakes: Sequence[WrongRow], world: World) -> list[WrongRow]:
+def _from_all(mistakes: Sequence[WrongRow], world: World) -> list[WrongRow]:
     """The mistakes of all processes."""
     if world.alone:
         return list(mistakes)

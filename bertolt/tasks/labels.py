@@ -56,7 +56,7 @@ def names_of(config: BertConfig) -> tuple[str, ...]:
 
 
 def rarest(sets: Sequence[Iterable[str]]) -> NDArray[np.int64]:
-    """(N,) rows with several names each, grouped by the rarest of them; "" for none."""
+    """(N,) rows with several names each, grouped by the rarest; those without one are a group."""
     counts = Counter(name for names in sets for name in names)
     groups = [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
     return np.unique(np.array(groups, dtype=object), return_inverse=True)[1]

@@ -86,7 +86,7 @@ class Predictor:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # Its own name, or that of the class that it extends.
+        # Its own name, and the names of the classes that it extends.
         names = [kind.__name__ for kind in type(model).__mro__ if issubclass(kind, PreTrainedModel)]
         config = model.config.changed(architectures=names)
         self.task = task or task_of(config, contract, names[0])
@@ -104,8 +104,8 @@ class Predictor:
         """Answer with what `model` is now: call it after every change of its weights or modules.
 
         Until then the layers of the encoder answer as they were. They are copies, in `frozen`;
-        where there can be none, `frozen.why_not` says why. Embeddings and the head are the model's
-        own: what changes in those is seen at once, before the layers that belong to it.
+        where they cannot be made, `frozen.why_not` says why. Embeddings and the head belong
+        to the model: what changes in those is seen at once, before the layers that belong to it.
 
         Raises:
             UsageError: the precision is "int8", and the model as it is now cannot answer in it.
@@ -139,7 +139,7 @@ class Predictor:
         if contract is None and not has_head(config, task.head):
             raise CheckpointError(
                 f"config.json says that it is a {config.architectures[0]}, which has no head that "
-                f"answers, and the weights have that of a {type(model).__name__}",
+                f"answers, and the weights have the head of a {type(model).__name__}",
                 place=str(folder),
                 fix='name that class in config.json, under "architectures", if it was trained',
             )
@@ -246,7 +246,7 @@ class Predictor:
         """Answer the contract's golden examples again; what differs, in words. Meant for fp32.
 
         Raises:
-            CheckpointError: an answer that the contract keeps is none of this task.
+            CheckpointError: the contract keeps an answer of another task.
         """
         golden = self.contract.golden if self.contract else []
         again = self.predict([entry.example for entry in golden])
@@ -256,7 +256,7 @@ class Predictor:
                 fault = self._otherwise(entry.answer, prediction.answer)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise CheckpointError(
-                    f"the answer of golden text {number} is none of {self.task.name}",
+                    f"the answer of golden text {number} is not one of {self.task.name}",
                     place="bertolt.json",
                     fix="fine-tune again: the file was written for another task, or changed",
                 ) from error
@@ -272,13 +272,13 @@ class Predictor:
 
 
 def _alike(examples: Iterable[Example]) -> Iterator[Example]:
-    """The same examples, refused where some have a second text and others have none."""
+    """The same examples; refused where some have a second text and others do not."""
     pairs: bool | None = None
     for example in examples:
         pair = example.get("text_pair") is not None
         if pairs is not None and pair != pairs:
             raise UsageError(
-                "some of the texts have a second one and others have none",
+                "some of the texts have a second one and others do not",
                 fix="answer pairs and single texts in two calls",
             )
         pairs = pair
@@ -286,7 +286,7 @@ def _alike(examples: Iterable[Example]) -> Iterator[Example]:
 
 
 def _require_head(config: BertConfig, contract: Contract | None, task: Task, folder: Path) -> None:
-    """Refuse a folder whose head is another one than that of the task its contract names."""
+    """Refuse a folder whose head is not the head of the task that its contract names."""
     kind = saved_class(config).__name__
     another = kind in config.architectures and not has_head(config, task.head)
     if contract is not None and another and not is_encoder(config):

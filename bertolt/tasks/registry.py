@@ -27,7 +27,7 @@ def find_task(name: str) -> type[Task]:
     """The task of a name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such task.
     """
     name = _OLD_NAMES.get(name, name)
     if name in TASKS:
@@ -100,7 +100,7 @@ def _by_head(config: BertConfig, place: str) -> type[Task]:
     if is_encoder(config):
         return USUAL  # that its head was never trained is told once it is loaded
     raise CheckpointError(
-        f"it is a {config.architectures[0]}, which answers none of {', '.join(sorted(TASKS))}",
+        f"it is a {config.architectures[0]}, which is for none of {', '.join(sorted(TASKS))}",
         place=place,
         fix="fine-tune it for one of them: bertolt finetune FILE --model FOLDER",
     )

@@ -52,7 +52,7 @@ def read_for_task(
     prefer: Mapping[str, Sequence[str]] | None = None,
     need_label: bool = True,
 ) -> tuple[Table, type[Task]]:
-    """Read a file for a task; where none is named, it is inferred from the columns, and said.
+    """Read a file for a task; a task that is not named is inferred from the columns, and said.
 
     Args:
         path: the file.

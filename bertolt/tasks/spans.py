@@ -79,7 +79,7 @@ def read_spans(tags: Sequence[str], scheme: str) -> list[tuple[int, int, str]]:
         UsageError: a tag of another scheme.
     """
     if scheme == WORDS:
-        return [(place, place + 1, tag) for place, tag in enumerate(tags)]
+        return [(word, word + 1, tag) for word, tag in enumerate(tags)]
     return spans_of(tags, scheme)
 
 
@@ -198,7 +198,7 @@ def labels_in(table: Table, values: Sequence[Any]) -> list[str]:
     """The labels that a model needs for the tags or spans of some rows; says how they are written.
 
     Raises:
-        DataError: some of the tags have prefixes and others have none.
+        DataError: some of the tags have prefixes and others do not.
     """
     if _holds_spans(table, values):
         return _prefixed({span["label"] for spans in values for span in spans})

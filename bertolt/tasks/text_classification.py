@@ -77,7 +77,7 @@ class TextClassification(LabelledTask):
         if before is not None and list(names) != before:
             raise ValueError(f"bertolt.json has the labels {before}, and config.json {list(names)}")
         if majority is not None and majority not in names:
-            raise ValueError(f"the most frequent label, {majority!r}, is none of its labels")
+            raise ValueError(f"the most frequent label, {majority!r}, is not among its labels")
         return cls(names, majority)
 
     @classmethod

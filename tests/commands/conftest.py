@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -23,28 +23,6 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-class Ended(NamedTuple):
-    """How a command ended: its exit code, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def bertolt(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run `bertolt` with these words."""
-
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return Ended(int(str(ended.value.code)), out, err)
-
-    return run
-
-
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write rows as JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -58,14 +36,14 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
     def train(name: str) -> Path:
         if name not in folders:
-            place = tmp_path_factory.mktemp(name)
-            data = write_rows(place / "rows.jsonl", ROWS[name] * 8)
-            words = ["finetune", data, "--model", tiny_folder, "--out", place / "model"]
+            parent = tmp_path_factory.mktemp(name)
+            data = write_rows(parent / "rows.jsonl", ROWS[name] * 8)
+            words = ["finetune", data, "--model", tiny_folder, "--out", parent / "model"]
             task = ["--task", "regression"] if name == "numbers" else []
             with pytest.raises(SystemExit) as ended:
                 main([*map(str, words), *task, "--epochs", "1", "--precision", "fp32"])
             assert ended.value.code == 0
-            folders[name] = place / "model"
+            folders[name] = parent / "model"
         return folders[name]
 
     return train

@@ -11,25 +11,10 @@ from typing import Any
 import pytest
 
 from bertolt.cli import main
-from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.finetune.run import finetune
 from bertolt.report import plain, read_facts, render_report, write_facts
 from tests.report.facts import HOSTILE, changed, finetuned
 
 Report = Callable[[Path], tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def tuned(tiny_folder: Path, reviews_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run. Not to be written to."""
-    options = FinetuneOptions(
-        model=str(tiny_folder),
-        out=tmp_path_factory.mktemp("tuned") / "model",
-        precision="fp32",
-        epochs=2,
-        batch_size=8,
-    )
-    return finetune(reviews_csv, options).out
 
 
 @pytest.fixture
@@ -39,17 +24,13 @@ def folder(tuned: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def report(capsys: pytest.CaptureFixture[str]) -> Report:
+def report(bertolt: Callable[..., Any]) -> Report:
     """Run `bertolt report` on a folder; its exit code, and what it said."""
 
     def run(folder: Path) -> tuple[int, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["report", str(folder)])
-        said = capsys.readouterr()
+        said = bertolt("report", folder)
         assert said.out == ""
-        assert "Traceback" not in said.err
-        return int(str(ended.value.code)), said.err
+        return said.code, said.err
 
     return run
 
@@ -71,7 +52,7 @@ def test_run_json_holds_the_facts_as_plain_values(tuned: Path) -> None:
     assert facts["training"]["curve"]["step"] == list(range(1, metrics["train"]["steps"] + 1))
     assert facts["training"]["eval_points"][-1]["metrics"]["accuracy"] == facts["headline"]["value"]
     assert facts["data"]["train_rows"] + facts["data"]["eval_rows"] == facts["data"]["rows_read"]
-    assert facts["arguments"]["epochs"] == "2"
+    assert facts["arguments"]["epochs"] == "8"
     assert plain(facts) == facts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from bertolt import BertForSequenceClassification, Predictor
-from bertolt.cli import main
 from bertolt.data.cells import label_cell, text_cell
 from bertolt.tasks import base, page
 
@@ -115,42 +114,34 @@ def stars() -> Iterator[None]:
     del base.TASKS["stars"]
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(list(map(str, words)))
-    out, err = capsys.readouterr()
-    return int(str(ended.value.code)), out, err
-
-
 @pytest.mark.usefixtures("stars")
 def test_it_goes_through_every_command(
     reviews: list[tuple[str, str]],
     tiny_folder: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    bertolt: Callable[..., Any],
 ) -> None:
     path, out = tmp_path / "films.csv", tmp_path / "out"
     rows = [(text, 5 if label == "pos" else 1) for text, label in reviews]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("text", "stars"), *rows])
     options = ("--model", tiny_folder, "--out", out, "--lr", "3e-3", "--batch-size", "8")
-    code, _, err = run(capsys, "finetune", path, *options, "--epochs", "10", "--precision", "fp32")
+    code, _, err = bertolt("finetune", path, *options, "--epochs", "10", "--precision", "fp32")
     assert code == 0, err
     assert "Task: stars" in err
     assert "off by 0." in err
     measured = json.loads((out / "metrics.json").read_text())["eval"]
     assert measured["primary"] == "mae"
     assert measured["mae"] < 1
-    code, told, _ = run(capsys, "evaluate", out, path, "--json", "--precision", "fp32")
+    code, told, _ = bertolt("evaluate", out, path, "--json", "--precision", "fp32")
     assert (code, json.loads(told)["rows"]) == (0, 80)
-    code, told, _ = run(capsys, "predict", out, "--text", "a great film", "--precision", "fp32")
+    code, told, _ = bertolt("predict", out, "--text", "a great film", "--precision", "fp32")
     assert json.loads(told)["stars"] > 3
-    code, told, _ = run(capsys, "predict", out, path, "--format", "csv", "--keep", "stars")
+    code, told, _ = bertolt("predict", out, path, "--format", "csv", "--keep", "stars")
     assert told.startswith("row,kept_stars,text,stars\n")
-    assert run(capsys, "inspect", out, "--selftest")[0] == 0
+    assert bertolt("inspect", out, "--selftest")[0] == 0
     before = (out / "report.html").read_bytes()
-    assert run(capsys, "report", out)[0] == 0
+    assert bertolt("report", out)[0] == 0
     assert (out / "report.html").read_bytes() == before
     assert b"MAE" in before
     assert Predictor.from_pretrained(out).task == Stars((1, 5))

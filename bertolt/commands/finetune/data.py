@@ -99,7 +99,7 @@ def _part(
     reading = Reading(label_separator=options.label_separator)
     everything = np.arange(len(table))
     if options.eval is not None:
-        # The label space is that of the training rows alone, before the other file is looked at.
+        # Labels come from the training rows alone, before the other file is looked at.
         task = kind.infer(table, everything, reading)
         other = _read_other(options.eval, table, kind, options)
         task.check(other)  # an unknown label is told before anything is tokenised
@@ -126,11 +126,11 @@ def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOpt
         raise DataError(error.problem, place=error.place, fix=alike) from error
     describe_table(other)
     if ("text_pair" in other.roles) != ("text_pair" in table.roles):
-        own, trained = (
+        here, there = (
             "pairs" if "text_pair" in roles else "single texts"
             for roles in (other.roles, table.roles)
         )
-        problem = f"it has {own}, and the training file has {trained}"
+        problem = f"it has {here}, and the training file has {there}"
         raise DataError(problem, place=str(path), fix=alike)
     return other
 

@@ -31,7 +31,7 @@ class FinetuneOptions:
     text: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the texts. Default: found by its name."""
     text_pair: str | None = field(default=None, metadata=seen_in("training rows"))
-    """Column of second texts, for pairs. Default: found where two names are those of a pair."""
+    """Column of second texts, for pairs. Default: found if two columns are called like a pair."""
     label: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the labels, or several with commas between them. Default: found by its name."""
     label_separator: str | None = field(default=None, metadata=seen_in("task"))
@@ -76,9 +76,9 @@ class FinetuneOptions:
     save_every: int | None = field(default=None, metadata=at_least(1) | FREE)
     """Steps between checkpoints, folders in --out. SIGTERM always writes one."""
     keep: int | Literal["best"] = field(default=2, metadata=at_least(1) | seen_in("--keep"))
-    """Newest checkpoints to keep; best: one, and that of the lowest loss, which is the result."""
+    """Newest checkpoints to keep; best: one, and the one of lowest loss, which is the result."""
     resume: bool = field(default=False, metadata=FREE)
-    """Go on from the last whole checkpoint; from the start if there is none yet."""
+    """Go on from the last whole checkpoint, or from the start before there is one."""
     keep_checkpoints: bool = field(default=False, metadata=FREE)
     """Leave the checkpoints there when the run is complete."""
 

@@ -74,7 +74,9 @@ class NumberScorer(Scorer):
         """Why R² or a correlation has no value, in words; empty where all have one."""
         predicted, true = self.pairs()
         if len(true) < 2:
-            return f"R² and correlations need two rows or more, and there is {len(true) or 'none'}"
+            return (
+                f"R² and correlations need two rows or more, and there is {len(true) or 'no row'}"
+            )
         for sides, values in (("true", true), ("predicted", predicted)):
             for column, numbers in zip(self.columns, values.T, strict=True):
                 if (numbers == numbers[0]).all():
@@ -156,11 +158,11 @@ class NumberScorer(Scorer):
         """Two figures for each column, and a table of their scores where there are several."""
         blocks: list[dict[str, Any]] = []
         both = zip(self.columns, *(values.T for values in self.pairs()), strict=True)
-        for place, (column, predicted, true) in enumerate(both):
+        for position, (column, predicted, true) in enumerate(both):
             scatter = page.scatter(f"Predicted against true, {column}", predicted, true)
             title = f"Residuals, {column}"
             residuals = page.histogram(title, "predicted less true", predicted - true)
-            if not place:
+            if position == 0:
                 scatter |= {"id": "predicted", "nav": "Predicted"}
                 residuals |= {"id": "residuals", "nav": "Residuals"}
             blocks.append({"kind": "row", "blocks": [scatter, residuals]})

@@ -10,39 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from bertolt.cli import main
 from bertolt.commands.finetune.options import FinetuneOptions
-
-
-class Said(NamedTuple):
-    """How a command ended: its exit code, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run `bertolt` with these words."""
-
-    def run(*words: object) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return Said(int(str(ended.value.code)), out, err)
-
-    return run
+from tests.running import Said
 
 
 @pytest.fixture
 def finetune_command(
-    command: Callable[..., Said], tiny_folder: Path, tmp_path: Path
+    bertolt: Callable[..., Said], tiny_folder: Path, tmp_path: Path
 ) -> Callable[..., Said]:
     """Run `bertolt finetune` on the tiny model, into `tmp_path/out` unless told otherwise."""
 
@@ -54,7 +32,7 @@ def finetune_command(
             given += ["--out", str(tmp_path / "out")]
         if "--epochs" not in given:
             given += ["--epochs", "1"]
-        return command("finetune", train, *given, "--precision", "fp32")
+        return bertolt("finetune", train, *given, "--precision", "fp32")
 
     return run
 

