@@ -214,13 +214,12 @@ def test_a_model_of_single_texts_refuses_a_file_of_pairs(
     [("go\0od film", "a NUL byte at character 3"), ("\0", "a NUL byte"), ("\u200b\ufeff", "empty")],
 )
 def test_a_line_with_a_nul_or_without_width_is_not_answered(
-    line: str, fault: str, bertolt: Run, trained: Trained, typed: Callable[[str], None]
+    line: str, fault: str, bertolt: Run, trained: Trained
 ) -> None:
-    content = f"good film\n{line}\nbad film\n"
-    typed(content)
-    refused(bertolt("predict", trained("labels")), "standard input, line 2", fault, "--on-bad-row")
-    typed(content)
-    said = bertolt("predict", trained("labels"), "--on-bad-row", "drop")
+    stdin = f"good film\n{line}\nbad film\n".encode()
+    said = bertolt("predict", trained("labels"), stdin=stdin)
+    refused(said, "standard input, line 2", fault, "--on-bad-row")
+    said = bertolt("predict", trained("labels"), "--on-bad-row", "drop", stdin=stdin)
     assert [answer["row"] for answer in lines(said.out)] == [1, 3]
     assert f"dropped 1 {'empty text' if fault == 'empty' else 'NUL byte'} (first:" in said.err
 

@@ -14,6 +14,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from bertolt.base.errors import DataError
+from bertolt.data.table_file import is_blank
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Output, Reading
 from bertolt.tasks.rows import Columns, cautions_of, encode_rows, read_for_task
@@ -219,7 +220,9 @@ def test_what_no_caution_names_is_answered_exactly(
     tiny_tokenizer: Any, tmp_path_factory: Any, data: st.DataObject
 ) -> None:
     """Without a caution perfect outputs are perfect answers, and with one they are not."""
-    text = data.draw(st.text("ab ,好\u200b", min_size=1, max_size=12).filter(str.strip))
+    text = data.draw(
+        st.text("ab ,好\u200b", min_size=1, max_size=12).filter(lambda text: not is_blank(text))
+    )
     start = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(start + 1, len(text)))
     path = marked(tmp_path_factory.mktemp("law"), (text, [(start, end)]), ("good", [(0, 4)]))
