@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError, DataError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError, nearest
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport
@@ -334,11 +334,16 @@ class PreTrainedModel(Loadable):
             The packed batch, or the tensors of the padded one by name, without those that are None.
 
         Raises:
-            UsageError: neither door or both.
-            TypeError: a name that `PaddedInputs` does not have.
+            UsageError: neither door or both, or a name that `PaddedInputs` does not have.
         """
-        for name in inputs.keys() - PaddedInputs.__annotations__.keys():
-            raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {name!r}")
+        names = list(PaddedInputs.__annotations__)
+        for name in inputs:
+            if name not in names:
+                close = nearest(name, names)
+                raise UsageError(
+                    f"{type(self).__name__} takes no {name!r}",
+                    fix=f"did you mean {close!r}?" if close else f"it takes {', '.join(names)}",
+                )
         present = {name: value for name, value in inputs.items() if value is not None}
         if isinstance(batch, PackedBatch) and "input_ids" not in present:
             for name in present:
