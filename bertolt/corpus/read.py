@@ -323,8 +323,10 @@ class Reader:
         choice = choose_columns(
             source, path, text=self._options.text, label=None, need_label=False, prefer={}
         )
-        if "text" in choice.found:
-            self.summary.columns[str(path)] = f"column {choice.text!r}, {choice.found['text']}"
+        columns = [f"column {choice.text!r}, {why}"] if (why := choice.found.get("text")) else []
+        quotes = [f"quotes {words}"] if (words := choice.found.get("quotes")) else []
+        if columns or quotes:
+            self.summary.columns[str(path)] = "; ".join([*columns, *quotes])
         for row, values in source.rows([choice.text]):
             text = values if isinstance(values, BadRow) else self._cell(values[0], path, row)
             if isinstance(text, BadRow):

@@ -1,14 +1,21 @@
-"""CSV and TSV files: a header with the names of the columns, and rows of cells."""
+"""CSV and TSV files: a header with the names of the columns, and rows of cells.
+
+In CSV a cell that begins with a quote is quoted. In TSV nobody agrees: spreadsheets quote cells
+that hold tabs, quotes or line ends; benchmarks quote nothing, and their texts may begin with a
+quote. So a file of tabs is looked through first, and what was decided is told.
+"""
 
 from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from bertolt.base.errors import DataError
+from bertolt.base.format import plural
 from bertolt.data.lines import Seen, empty_file, text_lines
 from bertolt.data.table_file import BadRow, Row, TableFile, require_distinct
 
@@ -25,6 +32,24 @@ def open_tsv(path: Path, encoding: str, seen: Seen = None) -> TableFile:
     return _csv_source(path, encoding, "\t")
 
 
+class _Style(NamedTuple):
+    """How lines become cells; without `quoted`, a quote is a character like another."""
+
+    delimiter: str
+    quoted: bool = True
+
+    def reader(self, lines: Iterable[str]) -> Any:
+        """A reader of the `csv` module."""
+        # The limit is the whole process's: only ever raise it.
+        csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            strict=True,
+        )
+
+
 def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
     first = next((line for line in text_lines(path, encoding) if line.strip("\r\n")), "")
     if not first:
@@ -36,12 +61,17 @@ def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
             fix="save it as UTF-8, or name its encoding, for instance --encoding utf-16-le",
         )
     delimiter = _delimiter(first, usual)
-    row, header = next(_csv_records(path, encoding, delimiter))
+    found = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for the header has it"}
+    style = _Style(delimiter)
+    if usual == delimiter == "\t":
+        quoted, words = _QuoteScan(first).decide(text_lines(path, encoding))
+        style = _Style(delimiter, quoted)
+        found |= {"quotes": words} if words else {}
+    row, header = next(_csv_records(path, encoding, style))
     if isinstance(header, BadRow):
         raise DataError(header.detail, place=f"{path}, row {row}", fix="mend the header")
     columns = require_distinct([name.strip() for name in header], path)
-    found = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for the header has it"}
-    rows = partial(_csv_rows, path, encoding, delimiter, columns)
+    rows = partial(_csv_rows, path, encoding, style, columns)
     return TableFile(columns=columns, rows=rows, found=found)
 
 
@@ -53,13 +83,84 @@ def _delimiter(header: str, usual: str) -> str:
     return usual
 
 
+class _LiteralQuoteError(Exception):
+    """A quote that opens a cell and does not quote it."""
+
+
+class _QuoteScan:
+    """Looks through the lines of a TSV file for what its quotes are.
+
+    Quotes are literal if a cell that begins with one would have to end in another line, or goes on
+    behind its end, while each line has as many tabs as the header. They quote cells if the header
+    begins with one, or a quoted cell holds a tab, a line end or a doubled quote. The first such
+    line decides for the file; without one they quote, as in CSV.
+    """
+
+    def __init__(self, header: str) -> None:
+        self._tabs = header.count("\t")
+        self._quoted: bool | None = True if header.startswith('"') or '\t"' in header else None
+        # The record under way: its first line and its number, how many lines there are, whether all
+        # of them fit the header, and whether a cell begins with a quote.
+        self._first, self._start, self._lines = "", 0, 0
+        self._fits, self._begins = True, False
+
+    def decide(self, lines: Iterable[str]) -> tuple[bool, str]:
+        """Whether quotes mark cells; and that in words, empty where no cell begins with one."""
+        reader = _Style("\t").reader(self._watched(lines))
+        seen = False
+        long: list[int] = []  # where cells begin that run over several lines
+        while True:
+            self._lines, self._fits = 0, True
+            try:
+                cells = next(reader)
+            except StopIteration:
+                break
+            except (_LiteralQuoteError, csv.Error):
+                if self._quoted is None and self._fits:
+                    words = f"part of the text, for the cell that row {self._start} begins with one"
+                    return False, f"{words} does not end with it"
+                continue
+            seen = seen or self._begins
+            if self._lines > 1:
+                long.append(self._start)
+            if self._quoted is None and len(cells) == self._tabs + 1:
+                self._quoted = self._needs_quotes(cells) or None
+        return True, _quoted_words(seen, long)
+
+    def _watched(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines that matter: those with a quote, and those that a cell runs on over."""
+        for number, line in enumerate(lines, start=1):
+            if not self._lines:
+                if '"' not in line:
+                    continue
+                self._first, self._start = line, number
+                self._begins = line.startswith('"') or '\t"' in line
+            self._lines += 1
+            self._fits = self._fits and line.count("\t") == self._tabs
+            if self._quoted is None and self._lines == 2 and self._fits:
+                raise _LiteralQuoteError
+            yield line
+
+    def _needs_quotes(self, cells: Sequence[str]) -> bool:
+        """Whether a record of the right width has a cell that must be a quoted one."""
+        if self._lines > 1 or any("\t" in cell for cell in cells):
+            return True
+        written = self._first.split("\t")  # as many, for none has a tab in it
+        return any('"' in cell and raw[0] == '"' for cell, raw in zip(cells, written, strict=True))
+
+
+def _quoted_words(seen: bool, long: Sequence[int]) -> str:
+    if long:
+        several = f"{plural(len(long), 'row')} {'runs' if len(long) == 1 else 'run'}"
+        return f"around cells, of which {several} over several lines (first: row {long[0]})"
+    return "around cells, and taken off" if seen else ""
+
+
 def _csv_records(
-    path: Path, encoding: str, delimiter: str
+    path: Path, encoding: str, style: _Style
 ) -> Iterator[tuple[int, list[str] | BadRow]]:
     """Records with the line each begins on, the header first. Empty lines are no records."""
-    # The limit is the whole process's: only ever raise it.
-    csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
-    reader = csv.reader(text_lines(path, encoding), delimiter=delimiter, strict=True)
+    reader = style.reader(text_lines(path, encoding))
     while True:
         row = reader.line_num + 1
         try:
@@ -87,11 +188,11 @@ def _broken_quotes(error: csv.Error, path: Path, row: int, line: int) -> BadRow:
 
 
 def _csv_rows(
-    path: Path, encoding: str, delimiter: str, columns: list[str], names: Sequence[str]
+    path: Path, encoding: str, style: _Style, columns: list[str], names: Sequence[str]
 ) -> Iterator[Row]:
     picked = [columns.index(name) for name in names]
     width = len(columns)
-    for row, fields in itertools.islice(_csv_records(path, encoding, delimiter), 1, None):
+    for row, fields in itertools.islice(_csv_records(path, encoding, style), 1, None):
         if isinstance(fields, BadRow):
             yield row, fields
         elif len(fields) != width:
