@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from bertolt.base.errors import UsageError
+from bertolt.train.folder import RESULT
+
+_MODEL_FILES = (*RESULT, "*.safetensors", "*.bin", "*.index.json", "added_tokens.json")
 
 
 def require_model_first(command: str, model: str, file: str | None) -> None:
@@ -69,7 +72,7 @@ def require_output(path: Path, option: str, *, overwrite: bool, inputs: Sequence
     for each in map(Path, inputs):
         if each.is_file() and path.samefile(each):
             raise UsageError("it would replace the file that is read", place=place, fix=fix)
-        if each.is_dir() and _is_in(path, each):
+        if each.is_dir() and _is_part_of(path, each):
             raise UsageError(f"it would replace a part of the model {each}", place=place, fix=fix)
     if path.is_file() and not overwrite:
         raise UsageError(
@@ -77,8 +80,10 @@ def require_output(path: Path, option: str, *, overwrite: bool, inputs: Sequence
         )
 
 
-def _is_in(path: Path, folder: Path) -> bool:
-    """Whether a file is one of a folder's, also through a link of either kind."""
-    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-        return True
-    return any(each.is_file() and path.samefile(each) for each in folder.iterdir())
+def _is_part_of(path: Path, folder: Path) -> bool:
+    """Whether a file is one of a model in a folder, also through a link of either kind."""
+    return any(
+        each.is_file() and path.samefile(each)
+        for each in folder.iterdir()
+        if any(fnmatch(each.name, pattern) for pattern in _MODEL_FILES)
+    )

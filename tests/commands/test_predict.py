@@ -78,6 +78,16 @@ def test_a_file_that_is_there_is_replaced_where_that_is_asked_for(
     assert bertolt(*words[:-1], "/dev/null").code == 0, "a device is not replaced"
 
 
+def test_answers_may_lie_beside_the_model(
+    bertolt: Run, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(trained("labels"), tmp_path / "model"))
+    for more in ([], ["--overwrite"]):
+        said = bertolt("predict", ".", "--text", "good film", "--out", "answers.csv", *more)
+        assert said.code == 0, said.err
+    refused(bertolt("predict", ".", "--text", "good", "--out", "run.json", "--overwrite"), "model")
+
+
 def test_the_page_of_a_walk_replaces_no_file_either(
     bertolt: Run, trained: Trained, tmp_path: Path
 ) -> None:
