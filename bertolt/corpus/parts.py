@@ -22,7 +22,7 @@ from bertolt.corpus.counts import PART_SAMPLE, CorpusCounts, LineSample, histogr
 from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Counts, Shard, Tokens, shard_bytes, token_type
 
-REVISION = 1
+REVISION = 2
 """Raised when the same text and settings give other bytes than before."""
 
 _BATCH = 1 << 16  # characters that the tokenizer is given at once; bounds the memory

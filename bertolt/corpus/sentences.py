@@ -1,8 +1,8 @@
-"""Sentences of Chinese and English text, by their punctuation.
+r"""Sentences of Chinese and English text, by their punctuation.
 
 A sentence ends
 
-- at the end of a line;
+- at the end of a line, which is \n, \r\n or \r alone;
 - after 。！？ or …… ; after a single … or after . ! ? where white space and no small letter follow;
 - after ! ? or . between Chinese characters, with no white space at all.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _CLOSING = "”’」』）】》〉〕〗)\\]}\"'»›"
 _OPENING = "“‘「『（【《〈〔〖(\\[{\"'«‹¿¡"
 _MARKS = re.compile(rf"([。！？｡!?.…]+)[{_CLOSING}]*")
@@ -44,7 +45,7 @@ def split_sentences(text: str) -> list[str]:
     Joined they have all characters of the text but white space between sentences.
     """
     sentences: list[str] = []
-    for line in text.splitlines():
+    for line in _LINE_END.split(text):
         start = 0
         for mark in _MARKS.finditer(line):
             if mark.end() < len(line) and _ends(line, mark):

@@ -45,6 +45,8 @@ class Metric(ABC):
     ) -> dict[str, Any]:
         """The result over all that was added, and over the examples given here; then start again.
 
+        It holds plain numbers, lists and dictionaries, which `json.dumps` takes.
+
         When no result can be computed, what was added before stays, unless examples were given
         in this very call: repeating the call would count them twice, so all is forgotten.
 

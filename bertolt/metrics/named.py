@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
 from bertolt.metrics.arrays import paired_ids, paired_reals
@@ -65,7 +64,7 @@ class AveragedScore(PairMetric):
     Options of `compute`:
         average: "binary" scores `pos_label` alone; "micro" pools the counts of all labels;
             "macro" is the plain mean over labels; "weighted" weighs them by their references;
-            None gives an array with one score for each label.
+            None gives a list with one score for each label.
         pos_label: the label that "binary" scores.
         labels: which labels take part, and their order; by default all that occur, ascending.
         zero_division: the score of a label whose denominator is 0: 0 ("warn" is the same) or 1.
@@ -78,13 +77,13 @@ class AveragedScore(PairMetric):
         pos_label: int = 1,
         average: str | None = "binary",
         zero_division: float | str = 0.0,
-    ) -> dict[str, float | NDArray[np.float64]]:
+    ) -> dict[str, float | list[float]]:
         self._check("average", average, AVERAGES)
         tally = self._tally([self._positive(pos_label)] if average == "binary" else labels)
         tally = tally.pooled() if average == "micro" else tally
         scores = tally.scores(self.name, 0.0 if zero_division == "warn" else float(zero_division))
         if average is None:
-            return {self.name: scores}
+            return {self.name: scores.tolist()}
         # Without a single reference the weights are all zero, and the mean is a plain one.
         weighted = average == "weighted" and tally.support.any()
         return {self.name: float(np.average(scores, weights=tally.support if weighted else None))}
@@ -114,7 +113,7 @@ class MatthewsCorrelation(PairMetric):
 
 
 class ConfusionMatrixMetric(PairMetric):
-    """Counts with references in rows and predictions in columns, as an array.
+    """Counts with references in rows and predictions in columns: a list of lists.
 
     Options of `compute`: `labels` selects and orders the classes; `normalize` divides by the sum
     of each row ("true"), of each column ("pred") or of the whole ("all").
@@ -122,16 +121,16 @@ class ConfusionMatrixMetric(PairMetric):
 
     def _result(
         self, *, labels: Sequence[int] | None = None, normalize: str | None = None
-    ) -> dict[str, NDArray[Any]]:
+    ) -> dict[str, list[list[float]]]:
         chosen = self._chosen(labels)
         counts = np.array(
             [[self._pairs[true, guessed] for guessed in chosen] for true in chosen], dtype=np.int64
         )
         if normalize is None:
-            return {self.name: counts}
+            return {self.name: counts.tolist()}
         self._check("normalize", normalize, [*SHARES, None])
         sums = np.broadcast_to(counts.sum(axis=SHARES[normalize], keepdims=True), counts.shape)
-        return {self.name: divide(counts, sums, 0.0)}
+        return {self.name: divide(counts, sums, 0.0).tolist()}
 
 
 class MomentMetric(Metric):

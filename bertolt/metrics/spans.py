@@ -47,7 +47,9 @@ class SpanCounts:
             UsageError: the two lists of tags differ in length, or only one is there; nothing is
                 counted then.
         """
-        guessed_tags, tags = list(predicted_tags or ()), list(true_tags or ())
+        guessed_tags, tags = (
+            [] if tags is None else list(tags) for tags in (predicted_tags, true_tags)
+        )
         if len(guessed_tags) != len(tags):
             raise UsageError(
                 f"{len(guessed_tags)} predicted tags and {len(tags)} true ones",

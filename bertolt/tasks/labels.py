@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.describe import shown
 from bertolt.data.load import Sample, Table
 from bertolt.data.table_file import listing
@@ -46,12 +46,17 @@ def names_of(config: BertConfig) -> tuple[str, ...]:
     """The names of a model's outputs, in their order.
 
     Raises:
-        ValueError: two outputs have one name, so that an answer could not tell them apart.
+        CheckpointError: two outputs have one name, so that an answer could not tell them apart.
     """
     names = tuple(config.id2label[index] for index in range(config.num_labels))
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"several of its labels are called {twice[0]!r}")
+        raise CheckpointError(
+            f"several of its labels are called {twice[0]!r}",
+            place="config.json, id2label",
+            fix="give each of them a name of its own there, such as "
+            f"{twice[0]!r} and {twice[0] + ' 2'!r}",
+        )
     return names
 
 

@@ -182,7 +182,9 @@ def _vocab_lines(backend: Tokenizer) -> str | None:
     vocab = backend.get_vocab(with_added_tokens=False)
     tokens = sorted(vocab, key=lambda token: vocab[token])
     gaps = any(vocab[token] != index for index, token in enumerate(tokens))
-    if gaps or not isinstance(backend.model, WordPiece) or any(t.splitlines()[1:] for t in tokens):
+    # Other readers end a line at a lone \r too.
+    broken = any("\n" in token or "\r" in token for token in tokens)
+    if gaps or broken or not isinstance(backend.model, WordPiece):
         return None
     return "".join(f"{token}\n" for token in tokens)
 

@@ -67,15 +67,17 @@ def several(tokens: str | AddedToken | Iterable[str | AddedToken]) -> list[str |
 
 
 def read_vocab(path: Path) -> dict[str, int]:
-    """Token → line number of a `vocab.txt`; blank lines at its end are left out.
+    r"""Token → line number of a `vocab.txt`; blank lines at its end are left out.
+
+    A line ends with \n or \r\n; any other separator, \r alone too, belongs to its token.
 
     Raises:
         CheckpointError: the file is missing, empty or not UTF-8.
     """
     try:
         # Some editors put a byte order mark before the first token.
-        with path.open(encoding="utf-8-sig") as file:
-            tokens = [line.rstrip("\n") for line in file]
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            tokens = [line.removesuffix("\n").removesuffix("\r") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(
             f"this vocabulary cannot be read ({error})",

@@ -123,6 +123,14 @@ def test_blank_lines_part_documents(tmp_path: Path, pack: Any) -> None:
     assert reader.position == path.stat().st_size
 
 
+@pytest.mark.parametrize("separator", "\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+def test_separators_that_end_no_line_end_no_document(tmp_path: Path, separator: str) -> None:
+    text = f"one{separator}{separator}two"
+    path = write(tmp_path / "a.txt", f"{text}\r\rthree")
+    assert texts(path) == [text, "three"]
+    assert texts(path, documents="lines") == [text, "three"]
+
+
 def test_every_line_is_a_document_if_asked(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", BLOCKS)
     assert texts(path, documents="lines") == ["one", "two", "three", "four"]

@@ -61,10 +61,17 @@ def test_sentences_end_where_they_should(case: str) -> None:
         ("。", ["。"]),
         ("...", ["..."]),
         ("a" * 100_000, ["a" * 100_000]),
+        ("one\rtwo\r\nthree\nfour", ["one", "two", "three", "four"]),
     ],
 )
 def test_single_cases(text: str, sentences: list[str]) -> None:
     assert split_sentences(text) == sentences
+
+
+@pytest.mark.parametrize("separator", "\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+def test_separators_that_end_no_line_end_no_sentence(separator: str) -> None:
+    text = f"it goes{separator}on. and on{separator}"
+    assert split_sentences(text) == [text.strip()]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -213,7 +213,39 @@ def test_confusion_matrix_metric_selects_and_orders_labels():
     result = load_metric("confusion_matrix").compute(
         predictions=[0, 1, 2], references=[0, 2, 2], labels=[2, 0]
     )
-    assert result["confusion_matrix"].tolist() == [[1, 0], [0, 1]]
+    assert result["confusion_matrix"] == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "predictions", "references", "result"),
+    [
+        ("f1", {"average": None}, [0, 1, 1], [0, 0, 1], {"f1": [2 / 3, 2 / 3]}),
+        ("confusion_matrix", {}, [0, 1], [0, 0], {"confusion_matrix": [[1, 1], [0, 0]]}),
+        (
+            "confusion_matrix",
+            {"normalize": "all"},
+            np.array([0, 1]),
+            torch.tensor([0, 0]),
+            {"confusion_matrix": [[0.5, 0.5], [0.0, 0.0]]},
+        ),
+        (
+            "seqeval",
+            {},
+            [["B-X", "O"]],
+            [np.array(["B-X", "O"])],
+            {
+                "X": {"precision": 1.0, "recall": 1.0, "f1": 1.0, "number": 1},
+                "overall_precision": 1.0,
+                "overall_recall": 1.0,
+                "overall_f1": 1.0,
+                "overall_accuracy": 1.0,
+            },
+        ),
+    ],
+)
+def test_results_of_several_values_are_plain(name, config, predictions, references, result):
+    ours = load_metric(name, **config).compute(predictions=predictions, references=references)
+    assert json.loads(json.dumps(ours, allow_nan=False)) == ours == result
 
 
 def test_accuracy_as_in_a_training_loop():

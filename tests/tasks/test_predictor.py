@@ -383,6 +383,22 @@ def test_a_class_of_ones_own_answers_as_what_it_extends(
     assert Predictor(built, tiny_tokenizer).task.name == "text-classification"
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["regression", "multi_label_classification", "single_label_classification"],
+)
+@pytest.mark.parametrize("labels", [["neg", "neg"], [1, "1"]])
+def test_two_labels_with_one_name_are_refused(folder: Path, kind: str, labels: list[Any]) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    named = {"id2label": {"0": labels[0], "1": labels[1]}, "problem_type": kind}
+    path.write_text(json.dumps(config | named))
+    with pytest.raises(CheckpointError, match=f"several of its labels are called '{labels[1]}'"):
+        Predictor.from_pretrained(folder)
+    path.write_text(json.dumps(config | named | {"id2label": {"0": "neg", "1": "neg 2"}}))
+    assert Predictor.from_pretrained(folder).labels == ["neg", "neg 2"]
+
+
 def test_one_text_is_no_list_of_texts(predictor: Predictor) -> None:
     with pytest.raises(UsageError, match="several texts"):
         predictor.predict("two hours")

@@ -27,6 +27,7 @@ from bertolt.tokenization import (
     vocabulary,
 )
 from bertolt.tokenization.folder import UNLIMITED
+from bertolt.tokenization.vocabulary import read_vocab
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "cat", "sat", "on", "mat", "##s", "un", "##aff", "##able", ".", ",", "今", "天"]
@@ -249,6 +250,29 @@ def test_one_extra_token_may_be_given_as_it_is(tokenizer: BertTokenizer) -> None
     assert trained.all_special_tokens[5:] == ["[E1]"]
     built = BertTokenizer(trained.backend_tokenizer, extra_special_tokens="[E2]")
     assert built.extra_special_tokens == ["[E2]"]
+
+
+def test_only_a_line_feed_ends_a_token_of_a_vocabulary(tmp_path: Path) -> None:
+    tokens = ["[UNK]", "a\rb", "c\u2028d", "e\x85", "last"]
+    for end in ("\n", "\r\n"):
+        text = "".join(token + end for token in [*tokens, ""])
+        (tmp_path / "vocab.txt").write_bytes(text.encode())
+        assert read_vocab(tmp_path / "vocab.txt") == dict(zip(tokens, range(5), strict=True))
+
+
+@pytest.mark.parametrize("token", ["a\n", "a\r", "\na", "a\rb", "\n"])
+def test_no_vocab_txt_is_written_that_a_token_would_shift(tmp_path: Path, token: str) -> None:
+    vocab = {text: number for number, text in enumerate([*SPECIAL, token, "last"])}
+    tokenizer = BertTokenizer.from_vocab(vocab)
+    names = [Path(path).name for path in tokenizer.save_pretrained(tmp_path)]
+    assert "vocab.txt" not in names
+    assert BertTokenizer.from_pretrained(tmp_path).get_vocab() == tokenizer.get_vocab()
+
+
+def test_separators_that_end_no_line_are_written_and_read(tmp_path: Path) -> None:
+    vocab = {text: n for n, text in enumerate([*SPECIAL, "a\u2028b", "c\x85", "\x0c", "last"])}
+    BertTokenizer.from_vocab(vocab).save_pretrained(tmp_path)
+    assert read_vocab(tmp_path / "vocab.txt") == vocab
 
 
 def test_a_vocabulary_that_is_not_utf8(tmp_path: Path) -> None:
