@@ -13,13 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
+from bertolt.data.arrow import pa
 from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
 
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-
-SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +150,8 @@ def spans_cell(columns: Sequence[str]) -> Cell:
             checked.append({"start": span["start"], "end": span["end"], "label": span["label"]})
         return checked
 
-    return Cell(type=pa.list_(SPAN), read=read, what="list of spans")
+    span = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())])
+    return Cell(type=pa.list_(span), read=read, what="list of spans")
 
 
 def as_label(value: object) -> str | None:

@@ -15,9 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.data.arrow import pa
 
 CHUNK = 1 << 20  # bytes read at a time
 LINE_LIMIT = 1 << 28  # characters in one line of JSON lines or of a CoNLL file

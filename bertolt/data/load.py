@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from bertolt.base.errors import DataError, UsageError
+from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
 from bertolt.data.formats import Open, ending, open_source

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from bertolt.base.errors import DataError
+from bertolt.data.arrow import pa, pq
 from bertolt.data.lines import Seen
 from bertolt.data.table_file import Row, TableFile, require_distinct
 

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.files import disk_errors, write_atomically
 from bertolt.base.format import plural
+from bertolt.data.arrow import pa
 from bertolt.data.encode import (
     Encode,
     EncodedTexts,
@@ -48,16 +48,15 @@ _DIGEST_BYTES = 20
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 _ABANDONED = 86_400.0  # seconds after which a draft is one that a killed run has left
 _ARRAYS = {
-    "ids": pa.int32(),
-    "offsets": pa.int64(),
-    "full_lengths": pa.int64(),
-    "segments": pa.uint8(),
-    "places": pa.int32(),
-    "example": pa.int64(),
-    "cut": pa.int64(),
+    "ids": "int32",
+    "offsets": "int64",
+    "full_lengths": "int64",
+    "segments": "uint8",
+    "places": "int32",
+    "example": "int64",
+    "cut": "int64",
 }
 """An entry is one record: each array of the rows is a list in it, null where they have none."""
-_SCHEMA = pa.schema([(name, pa.large_list(kind)) for name, kind in _ARRAYS.items()])
 
 
 def encode_once(
@@ -195,7 +194,7 @@ def _read(path: Path, max_length: int) -> EncodedTexts:
     """Map an entry from disk. All of it is compared with its digest: no row is ever a wrong one."""
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     batch.validate()  # no array is longer than its part of the file
-    if not batch.schema.equals(_SCHEMA) or batch.num_rows != 1:
+    if not batch.schema.equals(_schema()) or batch.num_rows != 1:
         raise ValueError("its columns are others")
     arrays = {name: _array(batch.column(name)) for name in _ARRAYS}
     if (batch.schema.metadata or {}).get(b"digest") != _checksum(arrays):
@@ -227,8 +226,8 @@ def _keep(rows: EncodedTexts, path: Path, bound: int) -> str:
     size = sum(values.nbytes for values in arrays.values() if values is not None)
     if size > bound:
         return f"not kept: they take {size:,} bytes, and {SIZE_VARIABLE} is {bound:,}"
-    schema = _SCHEMA.with_metadata({"digest": _checksum(arrays)})
-    lists = [_one_list(values, _ARRAYS[name]) for name, values in arrays.items()]
+    schema = _schema().with_metadata({"digest": _checksum(arrays)})
+    lists = [_one_list(values, pa.type_for_alias(_ARRAYS[name])) for name, values in arrays.items()]
     batch = pa.RecordBatch.from_arrays(lists, schema=schema)
 
     def write(draft: Path) -> None:
@@ -245,6 +244,11 @@ def _keep(rows: EncodedTexts, path: Path, bound: int) -> str:
         return f"not kept: {error.place} {error.problem}"
     older = f"; {plural(removed, 'older entry', 'older entries')} removed" if removed else ""
     return f"kept in {path}{older}"
+
+
+def _schema() -> pa.Schema:
+    kinds = {name: pa.type_for_alias(alias) for name, alias in _ARRAYS.items()}
+    return pa.schema([(name, pa.large_list(kind)) for name, kind in kinds.items()])
 
 
 def _one_list(values: Any, kind: pa.DataType) -> pa.Array:

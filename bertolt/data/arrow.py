@@ -1,0 +1,27 @@
+"""`pyarrow` as `pa`, imported when something of it is first used.
+
+Who answers one text needs no tables: their library would take a tenth of the memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+else:
+
+    class _Lazy:
+        """Stands for a module under its name."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(importlib.import_module(self._name), attribute)
+
+    pa, pq = _Lazy("pyarrow"), _Lazy("pyarrow.parquet")
+
+__all__ = ["pa", "pq"]
