@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from bertolt.base.checks import is_real, is_whole
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import BertoltError, UsageError
 
 Metadata = dict[str, Any]
 FREE: Metadata = {"decides": False}
@@ -45,6 +45,11 @@ class Range:
 def at_least(low: int) -> Metadata:
     """Metadata of a field for numbers that are `low` or more."""
     return {"range": Range(f"{low} or more", low)}
+
+
+def between(low: int, high: int) -> Metadata:
+    """Metadata of a field for numbers from `low` to `high`."""
+    return {"range": Range(f"a number from {low} to {high:,}", low, high)}
 
 
 def above(low: int) -> Metadata:
@@ -88,16 +93,22 @@ def deciding(options: Any, shown: Callable[[str], str] = flag) -> dict[str, Any]
     }
 
 
-def check_options(options: Any, shown: Callable[[str], str] = flag, place: str = "") -> None:
+def check_options(
+    options: Any,
+    shown: Callable[[str], str] = flag,
+    place: str = "",
+    error: type[BertoltError] = UsageError,
+) -> None:
     """Hold every field of a dataclass against its annotation and its range.
 
     Args:
         options: an instance, complete.
         shown: a field's name as the user knows it.
         place: where errors say it is.
+        error: the kind to raise.
 
     Raises:
-        UsageError: a value of another type, or out of its range.
+        BertoltError: a value of another type, or out of its range.
     """
     annotations = _annotations(options.__class__)
     for option in fields(options):
@@ -106,9 +117,8 @@ def check_options(options: Any, shown: Callable[[str], str] = flag, place: str =
         if not any(_fits(value, kind, limits) for kind in _kinds(annotation)):
             words = [_wording(kind, limits) for kind in _kinds(annotation)]
             allowed = ", or ".join(dict.fromkeys(filter(None, words)))
-            raise UsageError(
-                f"{shown(option.name)} is {value!r}", place=place, fix=f"give {allowed}"
-            )
+            problem = f"{shown(option.name)} is {value!r}"
+            raise error(problem, place=place, fix=f"give {allowed}")
 
 
 @cache

@@ -11,12 +11,13 @@ import json
 import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.errors import CheckpointError, UsageError, nearest
 from bertolt.base.files import write_text
 from bertolt.base.json_files import JsonError, read_json
+from bertolt.base.options import at_least, between, check_options, share
 
 Precision = Literal["auto", "fp32", "bf16"]
 AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
@@ -28,32 +29,12 @@ PROBLEM_TYPES: tuple[str, ...] = (
 )
 # Keys of a `config.json` that would change the numbers, and the only value they may have.
 _ONLY = {"position_embedding_type": "absolute"}
-_NUMBERS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "classifier_dropout",
-    "initializer_range",
-    "layer_norm_eps",
-)
-_SWITCHES = (
-    "tie_word_embeddings",
-    "is_decoder",
-    "add_cross_attention",
-    "output_hidden_states",
-    "output_attentions",
-)
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
+Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh"]
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 # Beyond these no machine could build the model, and trying would never end.
-_MOST = {"num_hidden_layers": 10_000}
-ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
+SIZE = between(1, 2**31)
+_LAYERS = between(1, 10_000)
+_SHARE = share(0.1, zero=True, one=True)
 
 
 @dataclass(kw_only=True)
@@ -66,20 +47,20 @@ class BertConfig:
         CheckpointError: a size that cannot be (heads that do not divide the hidden size, …).
     """
 
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
-    pad_token_id: int = 0
-    classifier_dropout: float | None = None
+    vocab_size: int = field(default=30522, metadata=SIZE)
+    hidden_size: int = field(default=768, metadata=SIZE)
+    num_hidden_layers: int = field(default=12, metadata=_LAYERS)
+    num_attention_heads: int = field(default=12, metadata=SIZE)
+    intermediate_size: int = field(default=3072, metadata=SIZE)
+    hidden_act: Activation = "gelu"
+    hidden_dropout_prob: float = field(default=0.1, metadata=_SHARE)
+    attention_probs_dropout_prob: float = field(default=0.1, metadata=_SHARE)
+    max_position_embeddings: int = field(default=512, metadata=SIZE)
+    type_vocab_size: int = field(default=2, metadata=SIZE)
+    initializer_range: float = field(default=0.02, metadata=_SHARE)
+    layer_norm_eps: float = field(default=1e-12, metadata=_SHARE)
+    pad_token_id: int = field(default=0, metadata=at_least(0))
+    classifier_dropout: float | None = field(default=None, metadata=_SHARE)
     problem_type: ProblemType | None = None
     id2label: dict[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
     tie_word_embeddings: bool = True
@@ -93,81 +74,42 @@ class BertConfig:
     model_type: ClassVar[str] = "bert"
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
-            value = getattr(self, name)
-            most = _MOST.get(name, 2**31)
-            if not is_whole(value) or not 1 <= value <= most:
-                raise CheckpointError(
-                    f"{name} is {value!r}",
-                    place="config",
-                    fix=f"give a whole number, from 1 to {most:,}",
-                )
-        for name in _NUMBERS:
-            value = getattr(self, name)
-            if name == "classifier_dropout" and value is None:
-                continue
-            if not (is_whole(value) or isinstance(value, float)) or not 0 <= value <= 1:
-                raise CheckpointError(
-                    f"{name} is {value!r}", place="config", fix="give a number from 0 to 1"
-                )
-        for name in _SWITCHES:
-            value = getattr(self, name)
-            if not isinstance(value, bool):
-                raise CheckpointError(
-                    f"{name} is {value!r}", place="config", fix="give true or false"
-                )
+        # Labels are checked by themselves: files write their numbers as texts.
+        self.id2label = _checked_labels(self.id2label)
+        check_options(self, shown=str, place="config", error=CheckpointError)
         if self.hidden_size % self.num_attention_heads:
-            raise CheckpointError(
+            raise _unfit(
                 f"hidden_size {self.hidden_size} is not a multiple of "
                 f"num_attention_heads {self.num_attention_heads}",
-                place="config",
-                fix="choose a hidden size that the heads divide",
-            )
-        if self.hidden_act not in ACTIVATIONS:
-            raise CheckpointError(
-                f"hidden_act {self.hidden_act!r} is not known",
-                place="config",
-                fix=f"use one of {', '.join(ACTIVATIONS)}",
-            )
-        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
-            raise CheckpointError(
-                f"problem_type {self.problem_type!r} is not known",
-                place="config",
-                fix=f"use one of {', '.join(PROBLEM_TYPES)}",
+                "choose a hidden size that the heads divide",
             )
         for name, expected in _ONLY.items():
             if self.extra.get(name, expected) != expected:
-                raise CheckpointError(
+                raise _unfit(
                     f"{name} is {self.extra[name]!r}, and only {expected!r} is supported",
-                    place="config",
-                    fix="choose a BERT encoder",
+                    "choose a BERT encoder",
                 )
         if self.add_cross_attention and not self.is_decoder:
-            raise CheckpointError(
+            raise _unfit(
                 "add_cross_attention is set, and the model is no decoder",
-                place="config",
-                fix="set is_decoder=True as well",
+                "set is_decoder=True as well",
             )
         if self.max_tokens < 1:
-            raise CheckpointError(
+            raise _unfit(
                 f"max_position_embeddings is {self.max_position_embeddings}, and the first "
                 f"{self.position_offset} rows are not for texts",
-                place="config",
-                fix=f"give {self.position_offset + 1} or more",
+                f"give {self.position_offset + 1} or more",
             )
-        if not is_whole(self.pad_token_id) or not 0 <= self.pad_token_id < self.vocab_size:
-            raise CheckpointError(
+        if self.pad_token_id >= self.vocab_size:
+            raise _unfit(
                 f"pad_token_id {self.pad_token_id!r} is not in the vocabulary of {self.vocab_size}",
-                place="config",
-                fix=f"give an id of the vocabulary, a whole number below {self.vocab_size}",
+                f"give an id of the vocabulary, a whole number below {self.vocab_size}",
             )
         if not are_texts(self.architectures):
-            raise CheckpointError(
+            raise _unfit(
                 f"architectures is {self.architectures!r}",
-                place="config",
-                fix='give a list of class names, as ["BertForMaskedLM"]',
+                'give a list of class names, as ["BertForMaskedLM"]',
             )
-        self.id2label = _checked_labels(self.id2label)
 
     @property
     def num_labels(self) -> int:
@@ -291,6 +233,10 @@ class BertConfig:
         """Write `config.json` into `directory`, whole or not at all."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         write_text(Path(directory) / "config.json", text)
+
+
+def _unfit(problem: str, fix: str) -> CheckpointError:
+    return CheckpointError(problem, place="config", fix=fix)
 
 
 def read_values(path: Path) -> dict[str, Any]:

@@ -9,16 +9,17 @@ Shapes: B sequences, H hidden, V vocabulary, C classes, M labelled tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from bertolt.base.options import at_least
 from bertolt.data.batch import PackedBatch
 from bertolt.models import heads
 from bertolt.models.bert import ACTIVATIONS, Backbone
-from bertolt.models.config import BertConfig
+from bertolt.models.config import SIZE, BertConfig
 from bertolt.models.decoder import CausalLM
 from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import Family
@@ -38,8 +39,8 @@ class RobertaConfig(BertConfig):
 
     model_type: ClassVar[str] = "roberta"
 
-    vocab_size: int = 50265
-    pad_token_id: int = 1
+    vocab_size: int = field(default=50265, metadata=SIZE)
+    pad_token_id: int = field(default=1, metadata=at_least(0))
 
     @property
     def position_offset(self) -> int:

@@ -5,9 +5,10 @@ Conneau et al., 2019, arXiv:1911.02116.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from bertolt.models.config import SIZE
 from bertolt.models.families import roberta
 from bertolt.models.families.base import Family
 
@@ -22,7 +23,7 @@ class XLMRobertaConfig(roberta.RobertaConfig):
 
     model_type: ClassVar[str] = "xlm-roberta"
 
-    vocab_size: int = 30522
+    vocab_size: int = field(default=30522, metadata=SIZE)
 
 
 class XLMRobertaModel(roberta.RobertaModel):
