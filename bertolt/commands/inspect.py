@@ -168,7 +168,7 @@ def walk_text(model: str, text: str, pair: str | None = None) -> Walk:
     tokenizer = BertTokenizer.from_pretrained(inspection.folder)
     tokenizer.check_fits(inspection.model.config.vocab_size)
     answer, remarks = _answer(inspection, tokenizer, text, pair)
-    contract, limit = inspection.contract, inspection.model.config.max_position_embeddings
+    contract, limit = inspection.contract, inspection.model.config.max_tokens
     return walk_through(
         inspection.model,
         tokenizer,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +62,6 @@ class Family:
                 return fitting
         return None
 
-    def saved_classes(self, config: BertConfig) -> Iterator[type[Loadable]]:
-        """The classes that `architectures` of a config names, as far as the family has them."""
-        by_name = {each.__name__: each for each in self.classes}
-        return (by_name[name] for name in config.architectures if name in by_name)
-
 
 def family_of(model_type: object) -> Family:
     """The family of a `model_type`.
@@ -109,4 +103,6 @@ def read_config(directory: str | os.PathLike[str]) -> BertConfig:
 def saved_class(config: BertConfig) -> type[Loadable]:
     """The class that a config was saved from; the backbone if it names none that is known."""
     family = family_of(config.model_type)
-    return next(family.saved_classes(config), family.backbone)
+    by_name = {each.__name__: each for each in family.classes}
+    named = (by_name[name] for name in config.architectures if name in by_name)
+    return next(named, family.backbone)

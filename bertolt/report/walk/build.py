@@ -62,7 +62,7 @@ def walk_through(
     shown = min(length, MOST_TOKENS)
     return Walk(
         model=name,
-        architecture=", ".join(config.architectures) or "BertModel",
+        architecture=", ".join(config.architectures) or type(model).__name__,
         shape=f"{plural(config.num_hidden_layers, 'layer')}, hidden {config.hidden_size:,}, "
         f"{plural(config.num_attention_heads, 'head')}",
         text=text,
