@@ -100,7 +100,7 @@ def agree(choice: PrecisionChoice, world: World) -> PrecisionChoice:
 
 @functools.cache
 def _bf16_gain() -> float:
-    """How many times faster a typical product runs in bfloat16 than in fp32 here (~50 ms).
+    """How many times faster a typical product runs in bfloat16 than in fp32 here.
 
     A processor that has no bfloat16 would take seconds for it, so a small product comes first.
     """

@@ -90,8 +90,7 @@ def takes_blocks(q: Tensor, batch: PackedBatch, causal: bool) -> bool:
 def flash_of_blocks(q: Tensor, k: Tensor, v: Tensor, length: int, dropout_p: float) -> Tensor:
     """The same for sequences that are all of one length, by cuDNN's kernels: (Q, N, D).
 
-    Forward and backward together they took 893 µs where the others took 1,030 µs: 64 sequences of
-    512 tokens, 12 heads of 64, with dropout, on one H200.
+    Forward and backward together they are faster there than the packed kernels are.
     """
     blocks = (x.view(-1, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
     out: Tensor = torch.ops.aten._scaled_dot_product_cudnn_attention(
