@@ -27,11 +27,13 @@ class Cell:
         type: of its Arrow column.
         read: the cells of the role's columns to a value, a `BadRow`, or None for a wrong type.
         what: such a value is called, for messages: "text", "name or number".
+        lists: what to do where a value is a list, for messages; empty where nobody knows.
     """
 
     type: pa.DataType
     read: Callable[[Sequence[object]], object | BadRow | None]
     what: str
+    lists: str = ""
 
 
 def text_cell(columns: Sequence[str], role: str = "text") -> Cell:

@@ -329,14 +329,17 @@ class _RowCollector:
         return cells
 
     def _wrong_type(self, role: str, row: int, values: Iterable[object]) -> DataError:
-        value = next(iter(values))
+        value, cell = next(iter(values)), self._cells[role]
         shown = repr(value)
+        fix = f"choose another column with {FLAGS[role]}, or write each value as a {cell.what}"
+        if cell.lists and isinstance(value, list | tuple):
+            fix = f"{cell.lists}, or choose another column with {FLAGS[role]}"
         name = "second text" if role == "text_pair" else role
         return DataError(
-            f"the {name} is no {self._cells[role].what} but "
+            f"the {name} is no {cell.what} but "
             f"{shown if len(shown) <= 40 else shown[:39] + '…'} ({type(value).__name__})",
             place=f"{self.path}, row {row}, column {self._roles[role][0]!r}",
-            fix=f"choose another column with {FLAGS[role]}, or write such values as strings",
+            fix=fix,
         )
 
 

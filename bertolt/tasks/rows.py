@@ -19,8 +19,14 @@ from bertolt.data.table_file import listing
 from bertolt.data.tokens import encode_once
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.evaluation import TaskRows
-from bertolt.tasks.registry import find_task, recognise
+from bertolt.tasks.registry import USUAL, find_task, recognise
 from bertolt.tokenization import BertTokenizer
+
+# What lists in a column may be for, where a file is surely no other task's.
+_LISTS = {
+    "text": "add --task token-classification if each text is a list of words with a tag each",
+    "label": "add --task multi-label-classification, which reads lists and single labels",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +81,10 @@ def read_for_task(
         chosen.append(inferred)
         if why:
             info(f"Task: {inferred.name} ({why}; --task names another)")
-        return inferred.cells(sample, columns.reading)
+        cells = inferred.cells(sample, columns.reading)
+        if kind is not None or inferred is not USUAL:
+            return cells
+        return {role: replace(cell, lists=_LISTS.get(role, "")) for role, cell in cells.items()}
 
     def check(example: Mapping[str, Any]) -> Any:
         return chosen[0].check_row(example)

@@ -89,6 +89,34 @@ def test_a_row_with_something_else_is_left_out_and_counted(tmp_path: Path) -> No
     assert table.dropped == {"label neither 0 nor 1": [3, 4]}
 
 
+def test_lists_beside_single_labels_are_read_with_the_task_that_the_fix_names(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mixed.jsonl"
+    values: list[Any] = ["a", ["b"], ["a", "b"]]
+    path.write_text("".join(json.dumps({"text": "x", "label": v}) + "\n" for v in values))
+    with pytest.raises(DataError, match="row 2, column 'label': the label is no") as refused:
+        read_for_task(path, Columns())
+    assert "--task multi-label-classification" in refused.value.fix
+    table, _ = read_for_task(path, Columns(), task="multi-label-classification")
+    assert table.labels == [["a"], ["b"], ["a", "b"]]
+    with pytest.raises(DataError) as refused:  # of a task that is named, none else is
+        read_for_task(path, Columns(), task="text-classification")
+    assert "--task" not in refused.value.fix
+
+
+def test_words_beside_texts_are_told_the_task_and_then_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    rows = [{"tokens": ["a", "b"], "tags": ["O", "O"]}, {"tokens": "c", "tags": ["O"]}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="row 1, column 'tokens'") as refused:
+        read_for_task(path, Columns())
+    assert "--task token-classification" in refused.value.fix
+    with pytest.raises(DataError, match="row 2, column 'tokens'") as refused:
+        read_for_task(path, Columns(), task="token-classification")
+    assert "write each value as a list of words" in refused.value.fix
+
+
 def test_no_label_at_all_is_nothing_to_learn(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "x", "labels": []}\n' * 3)
     table, kind = read_for_task(tmp_path / "a.jsonl", Columns(), task="multi-label-classification")
