@@ -50,12 +50,12 @@ class Laid:
 
     Attributes:
         kind: names the template.
-        anchor: of a section of its own, which has a title; empty for a part of another one.
+        anchor: address of a section, which has a title; empty for a part of another one.
         title, lead: above it.
         nav: what the list of sections calls it.
-        value: what is shown; its type is that of the kind.
+        value: what is shown; which type it has depends on the kind.
         parts: the blocks inside it.
-        block: of the facts.
+        block: what the facts hold.
     """
 
     kind: str
@@ -77,9 +77,9 @@ class Laid:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a text; `kinds` and `labels` are those of the marks over it.
+    """A stretch of a text with the kinds of the marks over it.
 
-    The labels stand behind the last piece of their mark.
+    The labels stand in the last piece of their mark.
     """
 
     text: str
@@ -103,7 +103,7 @@ def lay_out(blocks: Sequence[Block], taken: set[str]) -> list[Laid]:
 
     Args:
         blocks: of the facts.
-        taken: anchors of the page, to which those of the blocks are added.
+        taken: anchors that the page has already; the blocks add theirs.
 
     Raises:
         BertoltError: a block is of no known kind.
@@ -233,15 +233,14 @@ def folded(text: str, characters: int | None, marks: Sequence[Block]) -> Text:
 def pieces(text: str, marks: Sequence[Block], start: int, stop: int) -> list[Piece]:
     """The text from `start` to `stop` in pieces, each under the same marks all through."""
     bounds = {min(max(mark[end], start), stop) for mark in marks for end in ("start", "end")}
-    places = sorted(bounds | {start, stop})
-    found = []
-    for left, right in pairwise(places):
+    stretches = []
+    for left, right in pairwise(sorted(bounds | {start, stop})):
         over = [mark for mark in marks if mark["start"] <= left and right <= mark["end"]]
         kinds = " ".join(sorted({mark["kind"] for mark in over if mark["kind"] in MARKS}))
         ended = [mark for mark in over if mark["end"] == right or right == stop]
         labels = ", ".join(f"{mark['label']}{MARKS.get(mark['kind'], '')}" for mark in ended)
-        found.append(Piece(text[left:right], kinds, labels))
-    return found
+        stretches.append(Piece(text[left:right], kinds, labels))
+    return stretches
 
 
 MARKS = {"given": "", "right": "", "missed": " missed", "wrong": " wrong"}

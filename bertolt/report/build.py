@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertolt.base import format as words
+from bertolt.base import format as formatting
 from bertolt.base.files import write_text
 from bertolt.report import findings
 from bertolt.report.blocks import Laid, lay_out
@@ -79,7 +79,7 @@ def _sections(
 
 
 def environment() -> Environment:
-    """Where the templates of all pages come from; what they are given is escaped."""
+    """The templates of all pages; they escape every value."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -91,15 +91,13 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = ("clean", "shorten", "percent", "interval", "number", "plural")
-    environment.filters.update({name: getattr(words, name) for name in filters})
-    environment.filters.update(
-        millions=words.millions, gibibytes=words.gibibytes, duration=words.duration
-    )
+    filters = ["clean", "shorten", "percent", "interval", "number", "plural"]
+    filters += ["millions", "gibibytes", "duration"]
+    environment.filters.update({name: getattr(formatting, name) for name in filters})
     # Drawings are the one thing that is put in as markup.
     environment.filters.update(shown=shown, drawn=Markup)
     environment.globals.update(
-        is_number=words.is_number, expected_statuses=findings.EXPECTED_STATUSES
+        is_number=formatting.is_number, expected_statuses=findings.EXPECTED_STATUSES
     )
     return environment
 
@@ -109,5 +107,5 @@ def _presentable(value: object) -> object:
     from markupsafe import Markup
 
     if isinstance(value, Markup) or not isinstance(value, str):
-        return words.ABSENT if value is None else value
-    return words.clean(words.shorten(value))
+        return formatting.ABSENT if value is None else value
+    return formatting.clean(formatting.shorten(value))

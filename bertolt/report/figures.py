@@ -11,7 +11,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -153,17 +154,16 @@ def histogram_chart(
     start, stop = min(edges[0], 0) if stop else edges[0], stop or edges[-1]
     mark = bars.get("mark")
     first_beyond = mark["value"] + 1 if mark and mark.get("beyond") else math.inf
-    with drawing(name, title, summary or f"Histogram of {sum(counts):,}.") as (axes, done):
+    with drawing(name, title, summary or f"Histogram of {sum(counts):,}.") as (axes, svg):
         _bars(axes, edges, counts, first_beyond)
         axes.set_xlim(start, stop)
         axes.set_xlabel(_label(bars["x_label"]))
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
+        _tick(axes.yaxis, _whole, integer=True, steps=[1, 2, 5, 10])
+        _tick(axes.xaxis, _plain)
         axes.set_ylim(0, max(counts) * 1.16)
         if mark:
             _draw_mark(axes, mark, start, stop)
-    return Chart(title, done[0], bars.get("note", ""))
+    return Chart(title, svg[0], bars.get("note", ""))
 
 
 def scatter_chart(name: str, title: str, block: Mapping[str, Any]) -> Chart | None:
@@ -182,7 +182,7 @@ def scatter_chart(name: str, title: str, block: Mapping[str, Any]) -> Chart | No
     notes = [block.get("note", "")]
     if len(points) < len(finite):
         notes.append(f"Drawn are {len(points):,} of the {plural(len(finite), 'point')}.")
-    with drawing(name, title, f"{plural(len(finite), 'point')}.") as (axes, done):
+    with drawing(name, title, f"{plural(len(finite), 'point')}.") as (axes, svg):
         # Lines of no length are round dots. Those of one path cover each other, so it takes
         # several to show where many points lie.
         for part in (points[first::_LAYERS] for first in range(min(_LAYERS, len(points)))):
@@ -200,9 +200,8 @@ def scatter_chart(name: str, title: str, block: Mapping[str, Any]) -> Chart | No
         axes.set_xlabel(_label(block["x_label"]))
         axes.set_ylabel(_label(block["y_label"]))
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-            axis.set_major_formatter(FuncFormatter(_plain_number))
-    return Chart(title, done[0], " ".join(filter(None, notes)))
+            _tick(axis, _plain, steps=[1, 2, 2.5, 5, 10])
+    return Chart(title, svg[0], " ".join(filter(None, notes)))
 
 
 def _loss(training: Mapping[str, Any], line: Mapping[str, Any] | None) -> Chart | None:
@@ -212,7 +211,7 @@ def _loss(training: Mapping[str, Any], line: Mapping[str, Any] | None) -> Chart 
         return None
     title = "Loss"
     parts = []
-    with drawing("loss", title, _loss_summary(losses, evaluated)) as (axes, done):
+    with drawing("loss", title, _loss_summary(losses, evaluated)) as (axes, svg):
         if steps.size:
             window = _draw_trace(axes, steps, losses, "training")
             if window > 1:
@@ -223,7 +222,7 @@ def _loss(training: Mapping[str, Any], line: Mapping[str, Any] | None) -> Chart 
         _from_zero(axes)
         parts += _finish_steps(axes, training)
         _legend(axes)
-    return Chart(title, done[0], " ".join(parts))
+    return Chart(title, svg[0], " ".join(parts))
 
 
 def _loss_summary(losses: Floats, evaluated: Sequence[tuple[int, float]]) -> str:
@@ -243,7 +242,7 @@ def _metric(training: Mapping[str, Any], curve: Mapping[str, Any]) -> Chart | No
         return None
     format, final = curve.get("format", "number"), curve.get("final") or {}
     summary = f"{curve['label']} {shown(points[-1][1], format)} at the end."
-    with drawing(f"metric-{curve['metric']}", curve["title"], summary) as (axes, done):
+    with drawing(f"metric-{curve['metric']}", curve["title"], summary) as (axes, svg):
         heights = [value for _, value in points]
         if is_number(final.get("low")) and is_number(final.get("high")):
             band: Style = {"color": ACCENT, "alpha": 0.14, "lw": 0}
@@ -257,15 +256,14 @@ def _metric(training: Mapping[str, Any], curve: Mapping[str, Any]) -> Chart | No
             _from_zero(axes)
         _finish_steps(axes, training)
         _legend(axes)
-    return Chart(curve["title"], done[0])
+    return Chart(curve["title"], svg[0])
 
 
 def _near(axes: Axes, heights: Sequence[float]) -> None:
     """Let a vertical axis of shares end near the values."""
     room = 0.08 * max(max(heights) - min(heights), 0.05)
     axes.set_ylim(max(0, min(heights) - room), min(1.005, max(heights) + room))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+    _tick(axes.yaxis, lambda value: f"{100 * value:g}%", steps=[1, 2, 5, 10])
 
 
 def _learning_rate(training: Mapping[str, Any]) -> Chart | None:
@@ -276,12 +274,12 @@ def _learning_rate(training: Mapping[str, Any]) -> Chart | None:
     exponent = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     title = f"Learning rate, × 10{exponent}"
     peak = f"Highest {rates.max():.3g} at step {int(steps[rates.argmax()]):,}."
-    with drawing("rate", title, peak) as (axes, done):
+    with drawing("rate", title, peak) as (axes, svg):
         steps, rates = _thin(steps, rates)
         axes.plot(steps, rates / 10**power, color=PLAIN, lw=2.2, **_dot(steps))
         _from_zero(axes)
         _finish_steps(axes, training)
-    return Chart(title, done[0], peak)
+    return Chart(title, svg[0], peak)
 
 
 def _trace(training: Mapping[str, Any], name: str, title: str, note: str) -> Chart | None:
@@ -289,11 +287,11 @@ def _trace(training: Mapping[str, Any], name: str, title: str, note: str) -> Cha
     if not steps.size:
         return None
     summary = f"Median {number(float(np.median(values)))}, highest {number(float(values.max()))}."
-    with drawing(name.replace("_", "-"), title, summary) as (axes, done):
+    with drawing(name.replace("_", "-"), title, summary) as (axes, svg):
         _draw_trace(axes, steps, values, "")
         _from_zero(axes)
         _finish_steps(axes, training)
-    return Chart(title, done[0], f"{summary} {note}".strip())
+    return Chart(title, svg[0], f"{summary} {note}".strip())
 
 
 def _draw_trace(axes: Axes, steps: Floats, values: Floats, label: str) -> int:
@@ -325,6 +323,7 @@ def _from_zero(axes: Axes) -> None:
     """Let the vertical axis begin at 0, or below where values are, with room above the highest."""
     low, high = axes.dataLim.y0, axes.dataLim.y1
     axes.set_ylim(min(0, 1.05 * low), max(axes.get_ylim()[1], 1.05 * high))
+    _tick(axes.yaxis, _plain)
 
 
 def _dot(steps: Floats) -> Style:
@@ -337,14 +336,13 @@ def _finish_steps(axes: Axes, training: Mapping[str, Any]) -> list[str]:
     evaluated = [point["step"] for point in training["eval_points"]]
     last = max([training["steps"], *training["curve"]["step"], *evaluated, 1])
     axes.set_xlim(0, last * 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    _tick(axes.xaxis, _whole, integer=True, steps=[1, 2, 2.5, 5, 10])
     epochs = training["epochs"]
     if not (is_number(epochs) and 1 < epochs <= 20):
         return []
     for epoch in range(1, math.ceil(epochs)):
-        place = epoch * training["steps"] / epochs
-        axes.axvline(place, color=MUTED, lw=0.8, ls=(0, (1, 3)), zorder=0)
+        step = epoch * training["steps"] / epochs
+        axes.axvline(step, color=MUTED, lw=0.8, ls=(0, (1, 3)), zorder=0)
     return ["Dotted verticals: ends of epochs."]
 
 
@@ -355,7 +353,7 @@ def _legend(axes: Axes) -> None:
 
 
 def _bars(axes: Axes, edges: Sequence[float], counts: Sequence[int], beyond: float) -> None:
-    """One bar a bin; the part of a bar beyond a place is hatched."""
+    """One bar a bin; what of it lies beyond a value is hatched."""
     for left, right, count in zip(edges, edges[1:], counts, strict=False):
         middle = min(max(beyond, left), right)
         if count and left < middle:
@@ -366,16 +364,16 @@ def _bars(axes: Axes, edges: Sequence[float], counts: Sequence[int], beyond: flo
 
 
 def _draw_mark(axes: Axes, mark: Mapping[str, Any], start: float, stop: float) -> None:
-    """A line at a place of the horizontal axis with its name; what lies beyond it may be tinted."""
-    top, place, label = axes.get_ylim()[1], mark["value"], _label(mark["label"])
-    if place > stop:
+    """A line at a value of the horizontal axis with its name; what lies beyond it may be tinted."""
+    top, value, label = axes.get_ylim()[1], mark["value"], _label(mark["label"])
+    if value > stop:
         axes.text(stop, top, f"{label} →", color=TROUBLE, ha="right", va="top")
         return
     if mark.get("beyond"):
-        axes.axvspan(place, stop, color=TROUBLE, alpha=0.08, lw=0)
-    axes.axvline(place, color=TROUBLE, lw=1.8, ls=(0, (5, 2)))
-    left = place - start < (stop - start) / 2
-    x = place + (stop - start) * (0.012 if left else -0.012)
+        axes.axvspan(value, stop, color=TROUBLE, alpha=0.08, lw=0)
+    axes.axvline(value, color=TROUBLE, lw=1.8, ls=(0, (5, 2)))
+    left = value - start < (stop - start) / 2
+    x = value + (stop - start) * (0.012 if left else -0.012)
     axes.text(x, top, label, color=TROUBLE, ha="left" if left else "right", va="top")
 
 
@@ -402,8 +400,19 @@ def _evaluated(training: Mapping[str, Any], metric: str) -> list[tuple[int, floa
     return [(step, value) for step, value in points if is_number(value)]
 
 
-def _plain_number(value: float, _: int | None) -> str:
-    """A number beside an axis, with a minus sign and not a hyphen."""
+def _tick(axis: Axis, words: Callable[[float], str], **places: Any) -> None:
+    """Write the numbers beside an axis; with `places`, at about five places of that kind."""
+    if places:
+        axis.set_major_locator(MaxNLocator(5, **places))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _plain(value: float) -> str:
+    """A number with a minus sign and not a hyphen."""
     return f"{value:,.6g}".replace("-", "−")
 
 
@@ -419,9 +428,9 @@ def _window(count: int) -> int:
 def _smooth(values: Floats, window: int) -> Floats:
     """The mean of the `window` values around each one, or of as many as there are near the ends."""
     total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(values.size)
-    first = np.maximum(place - window // 2, 0)
-    stop = np.minimum(place + window // 2 + 1, values.size)
+    index = np.arange(values.size)
+    first = np.maximum(index - window // 2, 0)
+    stop = np.minimum(index + window // 2 + 1, values.size)
     smooth: Floats = (total[stop] - total[first]) / (stop - first)
     return smooth
 
@@ -440,7 +449,7 @@ def _thin(steps: Floats, values: Floats, most: int = RAW_POINTS) -> tuple[Floats
 @contextmanager
 def drawing(name: str, title: str, description: str) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw on; when the block ends, the list holds the finished SVG."""
-    done: list[str] = []
+    svg: list[str] = []
     name = re.sub(r"[^A-Za-z0-9]+", "-", name)
     with mpl.rc_context(), warnings.catch_warnings():
         # The page's fonts have what the one that is measured with here may lack.
@@ -451,10 +460,10 @@ def drawing(name: str, title: str, description: str) -> Iterator[tuple[Axes, lis
         mpl.rcParams.update(settings)
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained")
         axes = figure.add_subplot()
-        yield axes, done
+        yield axes, svg
         target = io.StringIO()
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
-    done.append(_inline(target.getvalue(), f"chart-{name}", title, description))
+    svg.append(_inline(target.getvalue(), f"chart-{name}", title, description))
 
 
 def _inline(svg: str, name: str, title: str, description: str) -> str:
@@ -479,11 +488,11 @@ def _inline(svg: str, name: str, title: str, description: str) -> str:
     )
 
 
-def _round(found: re.Match[str]) -> str:
-    return f"{float(found[0]):.1f}"
+def _round(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}"
 
 
-def _plain_font(found: re.Match[str]) -> str:
+def _plain_font(font: re.Match[str]) -> str:
     """Keep the size that matplotlib wrote and leave the family to the page."""
-    size = re.search(r"[\d.]+px", found[0])
+    size = re.search(r"[\d.]+px", font[0])
     return f"font-size: {size[0]}" if size else "font-family: inherit"

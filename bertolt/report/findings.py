@@ -26,16 +26,16 @@ class Scale:
     """The headline drawn between the least and the greatest that it could be; places are shares.
 
     Attributes:
-        words: what there is to see.
-        low, high: the two ends, in words.
-        at: of the value.
-        span: of the two ends of its interval, or None.
-        baseline: of what it is held against, or None.
-        mark: what that is, in words.
-        better: whether greater values are.
+        label: the whole drawing in words.
+        low, high: names of the two ends.
+        at: place of the value.
+        span: places of the two ends of its interval, or None.
+        baseline: place of the number that it is held against, or None.
+        mark: name of that number.
+        better: whether greater values are better.
     """
 
-    words: str
+    label: str
     low: str
     high: str
     at: str
@@ -80,14 +80,14 @@ def _sentence(headline: Mapping[str, Any], format: str) -> str:
     if headline.get("sentence"):
         return f", {headline['sentence']}"
     baseline = headline.get("baseline") or {}
-    words = f" on {plural(headline['rows'], 'held-out row')}"
+    sentence = f" on {plural(headline['rows'], 'held-out row')}"
     if is_number(baseline.get("value")):
-        words += f"; {baseline['name']} would give {shown(baseline['value'], format)}"
-    return f"{words}."
+        sentence += f"; {baseline['name']} would give {shown(baseline['value'], format)}"
+    return f"{sentence}."
 
 
 def _hyphens(text: str) -> str:
-    """The words with hyphens at which no line breaks."""
+    """The text with hyphens at which no line breaks."""
     return text.replace("held-out", "held‑out").replace("Held-out", "Held‑out")
 
 
@@ -97,13 +97,13 @@ def _scale(headline: Mapping[str, Any], format: str) -> Scale:
     least, most = (shown(end, format).replace(".0%", "%") for end in (low, high))
     least = "0" if low == 0 else least
     mark = baseline.get("mark") or baseline.get("name", "")
-    words = f"On a scale from {least} to {most}: {headline['name'].lower()} {shown(value, format)}"
+    label = f"On a scale from {least} to {most}: {headline['name'].lower()} {shown(value, format)}"
     bar = baseline.get("value")
     if is_number(bar):
-        words += f", {mark} {shown(bar, format)}"
+        label += f", {mark} {shown(bar, format)}"
     span = [headline.get(end) for end in ("low", "high")]
     return Scale(
-        words=words,
+        label=label,
         low=least,
         high=most,
         at=within(value, low, high),
@@ -127,43 +127,49 @@ def loaded_counts(model: Mapping[str, Any]) -> list[tuple[str, int]]:
 def calm(facts: Facts) -> str:
     """What may be said of a run of which there is nothing to be wary."""
     data = facts.get("data") or {}
-    found = ["no row was dropped"] if "dropped" in data else []
-    found += ["no text was cut"] if data.get("lengths") else []
-    return f"Nothing to warn about: {', '.join([*found, *facts.get('calm', ())])}."
+    claims = ["no row was dropped"] if "dropped" in data else []
+    claims += ["no text was cut"] if data.get("lengths") else []
+    return f"Nothing to warn about: {', '.join([*claims, *facts.get('calm', ())])}."
 
 
 def cautions(facts: Facts) -> list[Caution]:
     """Everything that the reader should know before trusting the verdict, gravest first."""
     stopped = facts.get("stopped_early")
-    found = [Caution("The run stopped early", stopped)] if stopped else []
-    found += [Caution(each["claim"], each["detail"]) for each in facts.get("cautions", ())]
-    found += _about_training(facts["training"])
-    return found + _about_data(facts.get("data") or {}) + _about_loading(facts["model"])
+    early = [Caution("The run stopped early", stopped)] if stopped else []
+    return [
+        *early,
+        *(Caution(each["claim"], each["detail"]) for each in facts.get("cautions", ())),
+        *_about_training(facts["training"]),
+        *_about_data(facts.get("data") or {}),
+        *_about_loading(facts["model"]),
+    ]
 
 
 def _about_training(training: Mapping[str, Any]) -> list[Caution]:
-    found = []
+    cautions = []
     curve = training["curve"]
     # A loss that is not finite is null in the facts; one that was not logged is no column.
     broken = [s for s, v in zip(curve["step"], curve.get("loss", ()), strict=False) if v is None]
     if broken:
         detail = f"First at step {broken[0]:,}. The curve leaves them out."
-        found.append(Caution(f"The loss was not finite at {plural(len(broken), 'step')}", detail))
+        cautions.append(
+            Caution(f"The loss was not finite at {plural(len(broken), 'step')}", detail)
+        )
     rates = curve.get("learning_rate", ())
     if rates and not any(rates):
         detail = "The weights are as they were before. Give --warmup 0, or make more steps."
-        found.append(Caution("No step had a learning rate above 0", detail))
+        cautions.append(Caution("No step had a learning rate above 0", detail))
     points = [(p["metrics"].get("loss"), p["step"]) for p in training["eval_points"]]
     losses = [(loss, step) for loss, step in points if is_number(loss)]
     if len(losses) > 1 and losses[-1][0] > 1.1 * min(losses)[0]:
         best, step = min(losses)
         detail = f"{number(best)} at step {step:,}, {number(losses[-1][0])} at the end."
-        found.append(Caution("The evaluation loss rose after its best", detail))
-    return found
+        cautions.append(Caution("The evaluation loss rose after its best", detail))
+    return cautions
 
 
 def _about_data(data: Mapping[str, Any]) -> list[Caution]:
-    found = []
+    cautions = []
     repeated = data.get("repeated")
     if repeated:
         detail = (
@@ -171,7 +177,7 @@ def _about_data(data: Mapping[str, Any]) -> list[Caution]:
             "which flatters every number here."
         )
         claim = f"{plural(repeated, 'evaluation text')} seen in training"
-        found.append(Caution(claim, detail))
+        cautions.append(Caution(claim, detail))
     lengths = data.get("lengths")
     if lengths and lengths["texts_cut"]:
         share = percent(lengths["texts_cut"] / max(lengths["texts"], 1))
@@ -179,13 +185,13 @@ def _about_data(data: Mapping[str, Any]) -> list[Caution]:
             f"{share} of the texts are longer than {lengths['max_length']:,} tokens; "
             f"{plural(lengths['tokens_cut'], 'token')} of {lengths['tokens']:,} were never seen."
         )
-        found.append(Caution(f"{plural(lengths['texts_cut'], 'text')} cut", detail))
+        cautions.append(Caution(f"{plural(lengths['texts_cut'], 'text')} cut", detail))
     reasons = [each for each in data.get("dropped", ()) if each["count"]]
     if reasons:
-        words = ", ".join(f"{each['reason']} {each['count']:,}" for each in reasons)
+        counts = ", ".join(f"{each['reason']} {each['count']:,}" for each in reasons)
         claim = f"{plural(sum(each['count'] for each in reasons), 'row')} dropped"
-        found.append(Caution(claim, f"Of {plural(data['rows_read'], 'row')} read: {words}."))
-    return found
+        cautions.append(Caution(claim, f"Of {plural(data['rows_read'], 'row')} read: {counts}."))
+    return cautions
 
 
 def _about_loading(model: Mapping[str, Any]) -> list[Caution]:

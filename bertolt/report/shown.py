@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bertolt.base import format as words
+from bertolt.base import format as formatting
 
 FORMATS: dict[str, Callable[[Any], str]] = {
-    "percent": words.percent,
-    "number": words.number,
-    "count": words.number,
-    "whole percent": lambda value: words.percent(value, 0),
-    "millions": lambda value: words.ABSENT if value is None else words.millions(value),
+    "percent": formatting.percent,
+    "number": formatting.number,
+    "count": formatting.number,
+    "whole percent": lambda value: formatting.percent(value, 0),
+    "millions": lambda value: formatting.ABSENT if value is None else formatting.millions(value),
 }
 """How the facts name a way to write a number."""
 
@@ -26,18 +26,18 @@ def ends(measure: Mapping[str, Any], format: str) -> str:
     """The interval of a measure as "83.5–86.5", or nothing where it has none."""
     low, high = measure.get("low"), measure.get("high")
     if format == "percent":
-        return words.interval(low, high)
-    both = words.is_number(low) and words.is_number(high)
-    return f"{words.number(low)}–{words.number(high)}" if both else ""
+        return formatting.interval(low, high)
+    both = formatting.is_number(low) and formatting.is_number(high)
+    return f"{formatting.number(low)}–{formatting.number(high)}" if both else ""
 
 
 def within(value: float, low: float = 0.0, high: float = 1.0) -> str:
-    """Where a value lies between two others, as the share that a style sheet places it at."""
+    """How far a value lies from the first of two others to the second, as a share for the style."""
     share = (value - low) / (high - low) if high > low else 0.0
     return f"{min(max(share, 0.0), 1.0):.4f}"
 
 
-def listed(names: list[str], most: int = 8) -> str:
+def listed(names: Sequence[str], most: int = 8) -> str:
     """The first names of a list, and how many more there are."""
-    shown = ", ".join(words.shorten(name, 60) for name in names[:most])
+    shown = ", ".join(formatting.shorten(name, 60) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -15,7 +15,7 @@ MATRIX_LIMIT = 40
 
 @dataclass(frozen=True)
 class Cell:
-    """A count, its share of the true label's rows, and whether it is a right prediction."""
+    """A count, its share of the true label's rows, and whether these were predicted right."""
 
     count: int
     share: float
@@ -24,10 +24,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """The rows of one true label: a cell a shown label, then what went to the labels left out."""
+    """The rows of one true label: a cell for each label shown, and one for all others."""
 
     name: str
-    total: int
     cells: list[Cell]
     others: Cell
 
@@ -68,7 +67,7 @@ def matrix(
         total = sum(counts[i])
         cells = [Cell(counts[i][j], counts[i][j] / max(total, 1), i == j) for j in labels]
         rest = total - sum(cell.count for cell in cells)
-        rows.append(Row(names[i], total, cells, Cell(rest, rest / max(total, 1), False)))
+        rows.append(Row(names[i], cells, Cell(rest, rest / max(total, 1), False)))
     return Matrix([names[i] for i in labels], rows, len(names) - len(labels))
 
 
@@ -80,7 +79,7 @@ class Shown:
         kind: text, or one of numbers: count, share, number, measure, bar.
         text: the words or the number; "n/a" where there is none.
         whole: a text in full, for a reader who points at what was cut.
-        at: length of a bar, or place of a measure on its scale, as a share; empty if it has none.
+        at: length of a bar, or place of a measure on its scale, as a share; empty for other kinds.
         ends: the interval of a measure, in words.
         span: its two ends on the scale.
         colour: of a bar.
@@ -97,7 +96,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Table:
-    """What the page shows of a table; `chosen` says which rows these are, `more` how many not."""
+    """What the page shows of a table: `chosen` says which rows, `more` how many are left out."""
 
     columns: list[Mapping[str, Any]]
     rows: list[list[Shown]]
@@ -109,7 +108,7 @@ def table(block: Mapping[str, Any]) -> Table:
     """Lay out a table of the facts.
 
     Beyond `most` rows the first are shown, or, with `weakest`, those with the lowest values of
-    that column, in their own order.
+    that column, in the order of the block.
     """
     columns, rows, noun = block["columns"], block["rows"], block.get("noun", "row")
     most, by = block.get("most") or len(rows), block.get("weakest")

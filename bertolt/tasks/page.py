@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.format import plural, shorten
+from bertolt.base.format import plural
 from bertolt.metrics import ClassScore
+from bertolt.report.shown import listed
 
 MOST_LABELS = 150
 """Labels that a table of the page shows; the facts have all of them."""
@@ -97,12 +98,6 @@ def curve(metric: str, label: str, final: Mapping[str, Any], baseline: Any = Non
 def caution(claim: str, detail: str) -> dict[str, str]:
     """Something to be wary of, and the numbers behind it."""
     return {"claim": claim, "detail": detail}
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """Names with commas between them, a few of many."""
-    words = ", ".join(shorten(name, 60) for name in names[:most])
-    return words if len(names) <= most else f"{words} and {len(names) - most} more"
 
 
 def table(caption: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> Block:

@@ -218,14 +218,14 @@ def test_a_text_without_marks_is_one_piece() -> None:
 def test_marks_part_a_text_and_may_lie_on_each_other() -> None:
     text = "Ada met Bob in Rome"
     marks = [mark(0, 3, "PER"), mark(8, 11, "LOC", "wrong"), mark(8, 19, "PER", "missed")]
-    found = [(piece.text, piece.kinds, piece.labels) for piece in pieces(text, marks, 0, len(text))]
-    assert found == [
+    parts = [(piece.text, piece.kinds, piece.labels) for piece in pieces(text, marks, 0, len(text))]
+    assert parts == [
         ("Ada", "right", "PER"),
         (" met ", "", ""),
         ("Bob", "missed wrong", "LOC wrong"),
         (" in Rome", "missed", "PER missed"),
     ]
-    assert "".join(text for text, *_ in found) == text
+    assert "".join(text for text, *_ in parts) == text
 
 
 def test_marks_beyond_the_fold_are_in_what_is_unfolded() -> None:
@@ -257,10 +257,10 @@ def test_numbers_said_and_true_are_written_as_numbers() -> None:
 
 
 def headline(**changes: Any) -> Block:
-    found = {"name": "Mean error", "value": 0.5, "low": 0.4, "high": 0.6, "format": "number"}
-    found |= {"scale": [0, 2], "greater_is_better": False, "rows": 9}
+    headline = {"name": "Mean error", "value": 0.5, "low": 0.4, "high": 0.6, "format": "number"}
+    headline |= {"scale": [0, 2], "greater_is_better": False, "rows": 9}
     baseline = {"name": "always the mean", "value": 1.5}
-    return found | {"baseline": baseline} | changes
+    return headline | {"baseline": baseline} | changes
 
 
 def test_a_headline_of_any_task_is_drawn_on_its_scale() -> None:

@@ -110,10 +110,8 @@ def test_charts_take_their_colours_from_the_page(page: str) -> None:
 
 
 def test_tables_have_captions_and_scroll_by_themselves(page: str) -> None:
-    tables_found = re.findall(
-        r'<div class="scroll[^>]*tabindex="0">\s*<table[^>]*>\s*<caption', page
-    )
-    assert len(tables_found) == page.count("<table")
+    captioned = re.findall(r'<div class="scroll[^>]*tabindex="0">\s*<table[^>]*>\s*<caption', page)
+    assert len(captioned) == page.count("<table")
 
 
 def test_same_facts_give_the_same_bytes_whatever_the_users_settings(page: str) -> None:
@@ -281,8 +279,8 @@ def test_training_gone_wrong_is_warned_of() -> None:
         "curve": {"step": [1, 2], "loss": [0.5, NAN]},
         "eval_points": [evaluated(1, loss=0.3, accuracy=0.8), evaluated(2, loss=0.6, accuracy=0.8)],
     }
-    found = claims(finetuned(training=training, stopped_early="interrupted at step 2"))
-    assert found[:3] == [
+    first = claims(finetuned(training=training, stopped_early="interrupted at step 2"))
+    assert first[:3] == [
         "The run stopped early",
         "The loss was not finite at 1 step",
         "The evaluation loss rose after its best",
@@ -352,11 +350,11 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
         "import sys, bertolt.report;"
         "print([m for m in ('matplotlib', 'numpy', 'jinja2', 'torch') if m in sys.modules])"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         cwd=REPORT.parents[1],
         check=True,
     )
-    assert done.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""What the page is told of a text classifier."""
+"""What the page says of a text classifier."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def claims(scores: Scores) -> list[str]:
 
 def confusions(scores: Scores) -> list[list[Any]]:
     """The rows of the table beside the matrix; none where it is left out."""
-    found = explained(scores)["blocks"]
-    stack = found[0]["blocks"][0] if found[0]["kind"] == "row" else found[0]
+    blocks = explained(scores)["blocks"]
+    stack = blocks[0]["blocks"][0] if blocks[0]["kind"] == "row" else blocks[0]
     return [row for block in stack["blocks"][1:] for row in block["rows"]]
 
 
@@ -33,7 +33,7 @@ def test_confusions_are_ordered_and_leave_out_right_answers() -> None:
     assert confusions(scored("abc", [row[:3] for row in counts[:3]])) == [], "the matrix says it"
 
 
-def test_no_more_confusions_are_told_than_can_be_read() -> None:
+def test_no_more_confusions_are_listed_than_can_be_read() -> None:
     assert len(confusions(scored("abcdefgh", np.ones((8, 8), dtype=int).tolist()))) == 12
 
 
@@ -49,18 +49,18 @@ def test_the_matrix_leaves_room_beside_it_while_labels_are_few() -> None:
 
 
 def test_the_headline_is_held_to_the_majority() -> None:
-    told = explained(scored(["a", "b"], [[30, 10], [5, 15]]))["headline"]
-    assert told["value"] == 45 / 60
-    assert told["low"] < told["value"] < told["high"]
-    assert told["baseline"]["value"] == 40 / 60
-    assert told["rows"] == 60
+    headline = explained(scored(["a", "b"], [[30, 10], [5, 15]]))["headline"]
+    assert headline["value"] == 45 / 60
+    assert headline["low"] < headline["value"] < headline["high"]
+    assert headline["baseline"]["value"] == 40 / 60
+    assert headline["rows"] == 60
 
 
 def test_without_scores_there_are_the_rows_of_each_label_alone() -> None:
-    told = explained(None)
-    assert told["headline"]["value"] is None
-    assert told["blocks"] == told["tiles"] == told["cautions"] == told["calm"] == []
-    assert told["data_blocks"][0]["rows"] == [["negative", 100, 50], ["positive", 100, 50]]
+    facts = explained(None)
+    assert facts["headline"]["value"] is None
+    assert facts["blocks"] == facts["tiles"] == facts["cautions"] == facts["calm"] == []
+    assert facts["data_blocks"][0]["rows"] == [["negative", 100, 50], ["positive", 100, 50]]
 
 
 def test_scores_no_better_than_the_majority_are_warned_of() -> None:
@@ -76,12 +76,12 @@ def test_a_label_absent_from_the_held_out_rows_is_not_called_unpredicted() -> No
 
 @pytest.mark.parametrize("length", [2000, 2001])
 def test_a_long_text_is_cut_and_its_length_kept(length: int) -> None:
-    told = explained(scored("ab", [[5, 1], [2, 4]], 1), text="z" * (length - 2))
-    item = told["blocks"][1]["items"][0]
+    facts = explained(scored("ab", [[5, 1], [2, 4]], 1), text="z" * (length - 2))
+    item = facts["blocks"][1]["items"][0]
     assert len(item["text"]) == 2000
     assert item["characters"] == (None if length == 2000 else length)
 
 
-def test_what_is_told_is_plain_enough_for_json() -> None:
-    told = explained(scored("ab", [[5, 1], [2, 4]]))
-    assert json.loads(json.dumps(told)) == told
+def test_the_facts_are_plain_enough_for_json() -> None:
+    facts = explained(scored("ab", [[5, 1], [2, 4]]))
+    assert json.loads(json.dumps(facts)) == facts
