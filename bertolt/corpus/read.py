@@ -27,12 +27,13 @@ from bertolt.base.format import plural
 from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import KINDS, ending, open_source
-from bertolt.data.lines import text_lines
+from bertolt.data.lines import EncodingError, text_lines
 from bertolt.data.table_file import BadRow, as_text, is_blank, unfit
 
 LINE_LIMIT = 1 << 26  # characters in one line of plain text
 PIECE = 1 << 20  # characters of a document that are held at once
 
+_SHOWN_FILES = 10  # in a message
 _TEXT_ENDINGS = frozenset({".txt", ".text", ""})
 
 
@@ -238,16 +239,54 @@ class Reader:
         """Yields documents in the order of the files and of the text in them.
 
         Raises:
-            DataError: a file that is empty, damaged, not in its encoding or without such a column;
-                or a row that cannot be used, if that is an error.
+            EncodingError: files that are not in the encoding: the first one that is met, and all
+                behind it.
+            DataError: a file that is empty, damaged or without such a column; or a row that cannot
+                be used, if that is an error.
         """
         before = 0
-        for number, source in enumerate(self._sources):
-            for path in source.files:
-                size = path.stat().st_size
+        files = [(number, path) for number, each in enumerate(self._sources) for path in each.files]
+        for index, (number, path) in enumerate(files):
+            size = path.stat().st_size
+            try:
                 yield from self._documents(number, path, self._seen(before, size))
-                before += size
-                self.position = before
+            except EncodingError as error:
+                raise self._with_other_files(error, [path for _, path in files], index) from error
+            before += size
+            self.position = before
+
+    def _with_other_files(
+        self, error: EncodingError, files: Sequence[Path], index: int
+    ) -> EncodingError:
+        """The error for all files that are not in the encoding; those before `index` are."""
+        encoding, later = self._options.encoding, files[index + 1 :]
+        if len(files) == 1:
+            return error
+        if later:
+            info(f"{error.place}: not {encoding}; looking into {plural(len(later), 'other file')}")
+        errors = [error, *filter(None, (_encoding_error(path, encoding) for path in later))]
+        if len(errors) == len(files) and all(each.others == error.others for each in errors):
+            fix = error.fix
+        else:
+            names = dict.fromkeys(name for each in errors for name in each.others)
+            # iconv knows latin-1 as latin1.
+            known = " or ".join(name.replace("latin-1", "latin1") for name in names)
+            fix = (
+                f"write each in {encoding}, such as by iconv -f ENCODING -t {encoding} FILE > NEW"
+                f" && mv NEW FILE, where ENCODING is {known}; or leave it out"
+            )
+        if len(errors) == 1:
+            return EncodingError(error.problem, place=error.place, fix=fix)
+        places = [
+            f"\n  {each.place}: {' or '.join(each.others)}?" for each in errors[:_SHOWN_FILES]
+        ]
+        more = len(errors) - len(places)
+        return EncodingError(
+            f"{len(errors):,} of {plural(len(files), 'file')} are not {encoding} text:"
+            + "".join(places)
+            + (f"\n  and {more:,} more" if more else ""),
+            fix=fix,
+        )
 
     def _seen(self, before: int, size: int) -> Callable[[int], None]:
         def seen(count: int) -> None:
@@ -353,6 +392,20 @@ class Reader:
                 detail, place=place, fix="mend it, or leave such out with --on-bad-row drop"
             )
         self.summary.dropped[reason] += 1
+
+
+def _encoding_error(path: Path, encoding: str) -> EncodingError | None:
+    """Why a file is not in the encoding; what else is wrong with it is told when it is read."""
+    if ending(path) == ".parquet":
+        return None
+    try:
+        for _ in text_lines(path, encoding, limit=LINE_LIMIT):
+            pass
+    except EncodingError as error:
+        return error
+    except DataError:
+        pass
+    return None
 
 
 def cut(text: str, size: int) -> Iterator[str]:

@@ -28,6 +28,12 @@ Seen = Callable[[int], None] | None
 """Called now and then with how many bytes of a file, as it lies there, have been read."""
 
 
+class EncodingError(DataError):
+    """A byte that is not in the encoding; `others` are encodings that its line could be in."""
+
+    others: tuple[str, ...] = ()
+
+
 def require_file(path: Path) -> None:
     """Refuse what is no file with something in it.
 
@@ -68,8 +74,8 @@ def text_lines(
         limit: characters that a line may have, about; None for any number.
 
     Raises:
-        DataError: a byte that is not in the encoding, after all lines before it were given; a line
-            that is longer than `limit`; a file that is missing or damaged.
+        EncodingError: a byte that is not in the encoding, after all lines before it were given.
+        DataError: a line that is longer than `limit`; a file that is missing or damaged.
         UsageError: there is no such encoding.
     """
     _check_encoding(encoding)
@@ -88,7 +94,8 @@ def text_lines(
             continue
         lines = list(io.StringIO("".join(held), newline=""))
         # "\r" may yet be followed by "\n", so only "\n" surely ends a line.
-        unfinished = bool(lines) and bool(chunk) and not lines[-1].endswith("\n")
+        more = bool(chunk) or bad is not None
+        unfinished = bool(lines) and more and not lines[-1].endswith("\n")
         held = [lines.pop()] if unfinished else []
         length = sum(map(len, held))
         yield from lines
@@ -192,14 +199,17 @@ def _decode(
         return "", _BadByte(offset, chunk[:1], chunk)
 
 
-def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> DataError:
-    others = [name for name in ("utf-8", "utf-16", "gb18030") if _could_be(name, bad.sample)]
-    flags = " or ".join(f"--encoding {name}" for name in [*others, "latin-1"] if name != encoding)
-    return DataError(
+def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> EncodingError:
+    names = [name for name in ("utf-8", "utf-16", "gb18030") if _could_be(name, bad.sample)]
+    others = tuple(name for name in (*names, "latin-1") if name != encoding)
+    flags = " or ".join(f"--encoding {name}" for name in others)
+    error = EncodingError(
         f"the byte 0x{bad.value.hex()} is not {encoding} text",
         place=f"{path}, line {line}, byte offset {bad.offset}",
         fix=f"name the encoding that the file was written in, for instance {flags}",
     )
+    error.others = others
+    return error
 
 
 def _too_long(path: Path, line: int, limit: int) -> DataError:

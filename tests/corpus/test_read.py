@@ -166,6 +166,43 @@ def test_another_encoding(tmp_path: Path) -> None:
         read(path)
 
 
+def test_all_files_of_another_encoding_are_named_at_once(tmp_path: Path) -> None:
+    for number in range(12):
+        write(tmp_path / f"b{number:02}.txt", "今天\n".encode("gb18030"))
+    write(tmp_path / "a.txt", "今天\n")
+    write(tmp_path / "c.csv", b"text\ncaf\xe9\n")
+    write(tmp_path / "d.txt.gz", gzip.compress("公园\n".encode("gb18030")))
+    write(tmp_path / "e.txt", "")
+    pq.write_table(pa.table({"text": ["今天"]}), tmp_path / "f.parquet")
+    with pytest.raises(DataError, match=r"14 of 17 files are not utf-8 text") as caught:
+        read(tmp_path)
+    lines = str(caught.value).split("\n")
+    named = [f"  {tmp_path}/b{number:02}.txt, line 1, byte offset 0" for number in range(10)]
+    assert lines[1:11] == [f"{place}: gb18030 or latin-1?" for place in named]
+    assert lines[11] == "  and 4 more"
+    assert "iconv -f ENCODING -t utf-8 FILE > NEW && mv NEW FILE" in caught.value.fix
+
+
+def test_one_file_of_another_encoding_among_others_gets_a_fix_that_works(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "今天")
+    bad = write(tmp_path / "b.txt", b"caf\xe9")
+    with pytest.raises(DataError, match=r"b\.txt, line 1, byte offset 3: the byte 0xe9") as caught:
+        read(tmp_path)
+    assert "--encoding" not in caught.value.fix
+    assert "ENCODING is gb18030 or latin1" in caught.value.fix
+    bad.write_bytes(bad.read_bytes().decode("latin-1").encode())
+    assert texts(tmp_path) == ["今天", "café"]
+
+
+def test_files_that_are_all_of_another_encoding_are_read_by_naming_it(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        write(tmp_path / name, "今天".encode("gb18030"))
+    with pytest.raises(DataError, match="2 of 2 files are not utf-8") as caught:
+        read(tmp_path)
+    assert "--encoding gb18030" in caught.value.fix
+    assert texts(tmp_path, encoding="gb18030") == ["今天", "今天"]
+
+
 def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     rows = ['{"text": "good"}', '{"text": ""}', "{broken", '{"text": null}', '{"text": "a\\u0000"}']
     found, reader = read(write(tmp_path / "a.jsonl", "\n".join(rows)))
