@@ -79,15 +79,10 @@ def fill(work: Work, folder: Path, rows: Rows, *, threads: int) -> Job:
         needed = training_flops(config, attended, labelled) / 3
     else:
         needed = forward_flops(config, timed, labelled=labelled, first_token_only=True)
-    job = Job(
-        kind=work.kind,
-        folder=str(folder),
-        steps=work.steps,
-        warmup=work.warmup,
-        batch_size=work.batch_size,
-        threads=threads,
-        max_length=work.max_length,
-        epochs=work.epochs,
+    job = _job(
+        work,
+        folder,
+        threads,
         mean_tokens=float(timed.mean()),
         flops=forward_flops(config, timed, labelled=labelled),
         flops_needed=needed,
@@ -96,6 +91,21 @@ def fill(work: Work, folder: Path, rows: Rows, *, threads: int) -> Job:
         tune(job, min(TUNING_STEPS, 4 * work.steps))  # a short look needs no good answers
     job.save()
     return job
+
+
+def _job(work: Work, folder: Path, threads: int, **measures: float) -> Job:
+    """The work in a folder, with its epochs and what its texts take."""
+    return Job(
+        kind=work.kind,
+        folder=str(folder),
+        steps=work.steps,
+        warmup=work.warmup,
+        batch_size=work.batch_size,
+        threads=threads,
+        max_length=work.max_length,
+        epochs=work.epochs,
+        **measures,
+    )
 
 
 def fill_corpus(work: Work, folder: Path, lines: list[str], *, threads: int) -> Job:
@@ -125,14 +135,10 @@ def fill_corpus(work: Work, folder: Path, lines: list[str], *, threads: int) -> 
     lengths = np.full(len(blocks), work.max_length)
     masks = PretrainOptions().mask
     needed = training_flops(config, work.max_length, masks) / 3
-    job = Job(
-        kind=work.kind,
-        folder=str(folder),
-        steps=work.steps,
-        warmup=work.warmup,
-        batch_size=work.batch_size,
-        threads=threads,
-        max_length=work.max_length,
+    job = _job(
+        work,
+        folder,
+        threads,
         mean_tokens=float(work.max_length),
         flops=forward_flops(config, lengths, labelled=masks),
         flops_needed=needed,

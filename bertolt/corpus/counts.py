@@ -141,4 +141,4 @@ def described(buckets: Sequence[int]) -> dict[str, int]:
     """A histogram with its bounds in words: {"1": 3, "2-3": 10, "4-7": 2}."""
     bounds = {"1": buckets[1]}
     bounds |= {f"{2 ** (b - 1)}-{2**b - 1}": buckets[b] for b in range(2, len(buckets))}
-    return {words: count for words, count in bounds.items() if count}
+    return {bound: count for bound, count in bounds.items() if count}

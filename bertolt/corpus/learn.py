@@ -12,7 +12,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import staged_folder
 from bertolt.base.format import duration, plural
 from bertolt.corpus.options import TokenizerOptions
-from bertolt.corpus.read import Found, Reader, describe_files, find_sources
+from bertolt.corpus.read import CorpusFiles, Reader, describe_files, find_sources
 from bertolt.tokenization import BertTokenizer
 
 FILES = frozenset({"tokenizer.json", "tokenizer_config.json", "vocab.txt"})
@@ -40,10 +40,10 @@ def learn_tokenizer(
     """
     options = options or TokenizerOptions()
     start = time.monotonic()
-    found = find_sources(corpus, without=options.out.resolve())
+    corpus_files = find_sources(corpus, without=options.out.resolve())
     with staged_folder(options.out, overwrite=options.overwrite, ours=FILES) as stage:
-        describe_files(found)
-        texts = _Texts(found, options)
+        describe_files(corpus_files)
+        texts = _Texts(corpus_files, options)
         tokenizer = _train(texts, options)
         tokenizer.save_pretrained(stage)
     info(
@@ -66,9 +66,9 @@ def _train(texts: _Texts, options: TokenizerOptions) -> BertTokenizer:
             limit_alphabet=options.limit_alphabet,
         )
     except UsageError as error:
-        words = {"vocab_size": "--vocab-size", "limit_alphabet": "--limit-alphabet"}
+        flags = {"vocab_size": "--vocab-size", "limit_alphabet": "--limit-alphabet"}
         problem, fix = error.problem, error.fix
-        for name, option in words.items():
+        for name, option in flags.items():
             problem, fix = problem.replace(name, option), fix.replace(name, option)
         raise UsageError(problem.replace("size=", "size "), place=error.place, fix=fix) from error
 
@@ -76,10 +76,10 @@ def _train(texts: _Texts, options: TokenizerOptions) -> BertTokenizer:
 class _Texts:
     """The texts of a corpus in batches, counted as they go by."""
 
-    def __init__(self, found: Found, options: TokenizerOptions) -> None:
+    def __init__(self, corpus_files: CorpusFiles, options: TokenizerOptions) -> None:
         self.characters = 0
-        self._found = found
-        self._reader = Reader(found.sources, options)
+        self._corpus_files = corpus_files
+        self._reader = Reader(corpus_files.sources, options)
 
     def __iter__(self) -> Iterator[list[str]]:
         with counting("Reading", unit="characters") as show:
@@ -93,7 +93,7 @@ class _Texts:
                     self.characters += size
                     yield batch
                     batch, size = [], 0
-                    show(self.characters, self._reader.position / max(self._found.bytes, 1))
+                    show(self.characters, self._reader.position / max(self._corpus_files.bytes, 1))
             self.characters += size
             yield batch
         if not self.characters:

@@ -78,10 +78,10 @@ class ShardJob:
         """A part of these documents; `setup` is the key of the settings."""
         text = "\0".join(texts).encode()
         numbers = np.array(sources, np.int32)
-        found = hashlib.blake2b(text, digest_size=16)
-        found.update(numbers.tobytes())
-        found.update(setup.encode())
-        return cls(number, text, numbers, found.hexdigest(), position)
+        digest = hashlib.blake2b(text, digest_size=16)
+        digest.update(numbers.tobytes())
+        digest.update(setup.encode())
+        return cls(number, text, numbers, digest.hexdigest(), position)
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,12 @@ class _Text:
 
     def shard(self, documents: NDArray[np.bool_]) -> Shard:
         """The shard of some documents (D,), without what has no token."""
-        kept = documents[self.owners] & (self.lengths > 0)
-        counts = np.bincount(self.owners[kept], minlength=len(documents))
+        chosen = documents[self.owners] & (self.lengths > 0)
+        counts = np.bincount(self.owners[chosen], minlength=len(documents))
         filled = counts > 0
         return Shard(
-            tokens=self.tokens[np.repeat(kept, self.lengths)],
-            sentence_starts=_starts(self.lengths[kept]),
+            tokens=self.tokens[np.repeat(chosen, self.lengths)],
+            sentence_starts=_starts(self.lengths[chosen]),
             document_starts=_starts(counts[filled]),
             sources=self.sources[filled],
         )
@@ -199,11 +199,11 @@ def _lengths(shard: Shard) -> NDArray[np.int64]:
 
 
 def _by_source(*shards: Shard) -> dict[int, Counts]:
-    found: dict[int, Counts] = {}
+    by_source: dict[int, Counts] = {}
     for shard in shards:
         sentences, tokens = np.diff(shard.document_starts), _lengths(shard)
         for source in np.unique(shard.sources).tolist():
             of = shard.sources == source
             counts = Counts(int(of.sum()), int(sentences[of].sum()), int(tokens[of].sum()))
-            found[source] = found.get(source, Counts()) + counts
-    return found
+            by_source[source] = by_source.get(source, Counts()) + counts
+    return by_source

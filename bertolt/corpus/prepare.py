@@ -23,7 +23,7 @@ from bertolt.corpus.counts import CorpusCounts
 from bertolt.corpus.engine import engine
 from bertolt.corpus.options import Objective, PrepareOptions
 from bertolt.corpus.parts import Setup, ShardJob
-from bertolt.corpus.read import Found, Reader, describe_files, find_sources, shard_size
+from bertolt.corpus.read import CorpusFiles, Reader, describe_files, find_sources, shard_size
 from bertolt.corpus.shards import (
     MANIFEST,
     TOKENIZER,
@@ -79,12 +79,12 @@ def tokenize_corpus(corpus: Corpora, options: PrepareOptions | None = None) -> T
     """
     options = options or PrepareOptions()
     start = time.monotonic()
-    found = find_sources(corpus, without=options.out.resolve())
-    describe_files(found)
+    corpus_files = find_sources(corpus, without=options.out.resolve())
+    describe_files(corpus_files)
     tokenizer = BertTokenizer.from_pretrained(options.tokenizer)
     with staging_folder(options.out, overwrite=options.overwrite) as staging:
         tokenizer.save_pretrained(staging.corpus / TOKENIZER)
-        run = _Run(found, options, staging, _setup(tokenizer, staging, options))
+        run = _Run(corpus_files, options, staging, _setup(tokenizer, staging, options))
         try:
             run.tokenize()
             manifest = run.finish()
@@ -113,11 +113,11 @@ class _Run:
     """A run: what there is to do, and what is done: the shards by number, and their counts."""
 
     def __init__(
-        self, found: Found, options: PrepareOptions, staging: StagingFolder, setup: Setup
+        self, corpus: CorpusFiles, options: PrepareOptions, staging: StagingFolder, setup: Setup
     ) -> None:
-        self.found, self.options, self.staging, self.setup = found, options, staging, setup
-        self.reader = Reader(found.sources, options)
-        self.size = options.shard_size or shard_size(found.bytes)
+        self.corpus, self.options, self.staging, self.setup = corpus, options, staging, setup
+        self.reader = Reader(corpus.sources, options)
+        self.size = options.shard_size or shard_size(corpus.bytes)
         self.done: dict[int, ShardEntry] = {}
         self.counts = CorpusCounts()
         self.reused = 0
@@ -127,7 +127,7 @@ class _Run:
         name, workers = self.options.engine, self.options.workers
         if name == "process":
             # A small corpus has few parts, even if it is packed to a tenth of its size.
-            workers = min(workers or cores(), 1 + 10 * self.found.bytes // self.size)
+            workers = min(workers or cores(), 1 + 10 * self.corpus.bytes // self.size)
         run = engine(name, workers)
         tokens = 0
         # Closing the results ends the workers at once, whatever ends the loop.
@@ -138,7 +138,7 @@ class _Run:
             for result in results:
                 self._note(result.number, self.staging.keep(result))
                 tokens += result.counts.all.tokens
-                show(tokens, result.position / max(self.found.bytes, 1))
+                show(tokens, result.position / max(self.corpus.bytes, 1))
         self._describe_reading()
 
     def _note(self, number: int, part: FinishedPart) -> None:
@@ -189,7 +189,7 @@ class _Run:
         shards = tuple(self.done[number] for number in sorted(self.done))
         files = sorted((self.staging.corpus / TOKENIZER).iterdir())
         tokenizer = {path.name: file_sha256(path) for path in files}
-        names = [source.name for source in self.found.sources]
+        names = [source.name for source in self.corpus.sources]
         return Manifest(
             objective=options.objective,
             max_length=options.max_length,

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertolt.base.console import info
-from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import KINDS, ending, open_source
-from bertolt.data.lines import EncodingError, text_lines
+from bertolt.data.lines import EncodingError, require_path, text_lines
 from bertolt.data.table_file import BadRow, as_text, is_blank, unfit
 
 LINE_LIMIT = 1 << 26  # characters in one line of plain text
@@ -82,7 +82,7 @@ class ReadSummary:
 
 
 @dataclass(frozen=True)
-class Found:
+class CorpusFiles:
     """The files of a corpus.
 
     Attributes:
@@ -103,7 +103,9 @@ class Found:
         return tuple(path for source in self.sources for path in source.files)
 
 
-def find_sources(corpus: Sequence[str | os.PathLike[str]], *, without: Path | None = None) -> Found:
+def find_sources(
+    corpus: Sequence[str | os.PathLike[str]], *, without: Path | None = None
+) -> CorpusFiles:
     """The files that are named: files, folders with all that is below them, patterns.
 
     Args:
@@ -123,20 +125,20 @@ def find_sources(corpus: Sequence[str | os.PathLike[str]], *, without: Path | No
             named += _source(path, skipped, without, alone=len(corpus) == 1)
     sources, repeated = _each_file_once(named)
     size = sum(path.stat().st_size for source in sources for path in source.files)
-    return Found(sources, skipped, repeated, size)
+    return CorpusFiles(sources, skipped, repeated, size)
 
 
-def describe_files(found: Found) -> None:
+def describe_files(corpus_files: CorpusFiles) -> None:
     """Say what will be read, and what of the named will not."""
-    files, sources = len(found.files), len(found.sources)
+    files, sources = len(corpus_files.files), len(corpus_files.sources)
     info(
-        f"Corpus: {plural(files, 'file')}, {found.bytes / 1e6:,.1f} MB"
+        f"Corpus: {plural(files, 'file')}, {corpus_files.bytes / 1e6:,.1f} MB"
         + (f", from {sources:,} sources" if sources > 1 else "")
     )
-    if found.skipped:
-        kinds = ", ".join(f"{count:,} {end}" for end, count in sorted(found.skipped.items()))
+    if corpus_files.skipped:
+        kinds = ", ".join(f"{count:,} {end}" for end, count in sorted(corpus_files.skipped.items()))
         info(f"  left out in folders, for they are no text by their names: {kinds}")
-    for path in found.repeated:
+    for path in corpus_files.repeated:
         info(f"  named twice, read once: {path}")
 
 
@@ -144,17 +146,21 @@ def _expanded(name: str) -> list[Path]:
     path = Path(name)
     if path.exists() or not glob.has_magic(name):
         return [path]
-    found = sorted(map(Path, glob.glob(name, recursive=True)), key=os.fsencode)  # noqa: PTH207
-    if not found:
+    matches = sorted(map(Path, glob.glob(name, recursive=True)), key=os.fsencode)  # noqa: PTH207
+    if not matches:
         raise DataError("the pattern fits no file", place=name, fix="check it, and quote it")
-    return found
+    return matches
 
 
 def _source(
     path: Path, skipped: Counter[str], without: Path | None, *, alone: bool
 ) -> list[NamedFiles]:
     if not path.is_dir():
-        _require_file(path)
+        require_path(path, "file or folder")
+        if not path.is_file():
+            raise DataError(
+                "this is no regular file", place=str(path), fix="name a file or a folder"
+            )
         return [NamedFiles(str(path), (path,))]
     entries = _below(path, skipped, without)
     if not entries:
@@ -172,19 +178,9 @@ def _source(
     return [NamedFiles(name, tuple(files)) for name, files in parts.items()]
 
 
-def _require_file(path: Path) -> None:
-    if not path.exists():
-        folder = path.parent
-        near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
-        fix = f"did you mean {str(folder / near)!r}?" if near else "check the path"
-        raise DataError("there is no such file or folder", place=str(path), fix=fix)
-    if not path.is_file():
-        raise DataError("this is no regular file", place=str(path), fix="name a file or a folder")
-
-
 def _below(folder: Path, skipped: Counter[str], without: Path | None) -> list[Path]:
     """Files of text below a folder, sorted; hidden ones and what the run writes left out."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for parent, folders, names in os.walk(folder):
         inside = Path(parent)
         folders[:] = [
@@ -194,10 +190,10 @@ def _below(folder: Path, skipped: Counter[str], without: Path | None) -> list[Pa
         ]
         for path in (inside / name for name in names if not name.startswith(".")):
             if ending(path) in _TEXT_ENDINGS or ending(path) in KINDS:
-                found.append(path)
+                paths.append(path)
             else:
                 skipped[ending(path)] += 1
-    return sorted(found, key=os.fsencode)
+    return sorted(paths, key=os.fsencode)
 
 
 def _each_file_once(named: Sequence[NamedFiles]) -> tuple[tuple[NamedFiles, ...], tuple[Path, ...]]:

@@ -73,10 +73,10 @@ def _ends(line: str, mark: re.Match[str]) -> bool:
 
 def _is_abbreviation(line: str, stop: int, letter: str) -> bool:
     """Whether a full stop is of the word before it, `letter` being what follows."""
-    found = _LAST_WORD.search(line[max(0, stop - _LONGEST_WORD) : stop])
-    if found is None:
+    match = _LAST_WORD.search(line[max(0, stop - _LONGEST_WORD) : stop])
+    if match is None:
         return False
-    word = found[0]
+    word = match[0]
     if len(word) == 1:
         return word.isupper() and word != "I"
     word = word.lower()

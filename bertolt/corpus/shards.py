@@ -283,10 +283,10 @@ def _no_corpus(place: str) -> DataError:
 def _check(path: Path, sha256: str, size: int | None = None) -> None:
     """Compare a file with what the manifest says of it; without a checksum, its size alone."""
     try:
-        found = path.stat().st_size
-        if size is not None and found != size:
+        actual = path.stat().st_size
+        if size is not None and actual != size:
             raise DataError(
-                f"the file has {found:,} bytes where the manifest says {size:,}",
+                f"the file has {actual:,} bytes where the manifest says {size:,}",
                 place=str(path),
                 fix=_AGAIN,
             )
@@ -306,11 +306,11 @@ def _check(path: Path, sha256: str, size: int | None = None) -> None:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_READ):
-            found.update(chunk)
-    return found.hexdigest()
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def token_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
@@ -386,5 +386,5 @@ def _offsets(lists: pa.LargeListArray) -> NDArray[np.int64]:
     """Where each list begins, and the end; Arrow leaves that out where there is no list at all."""
     if not len(lists):
         return np.zeros(1, np.int64)
-    found: NDArray[np.int64] = lists.offsets.to_numpy(zero_copy_only=True)
-    return found
+    starts: NDArray[np.int64] = lists.offsets.to_numpy(zero_copy_only=True)
+    return starts

@@ -83,30 +83,30 @@ def warnings_of(
 
 def _of_pieces(options: PrepareOptions) -> str:
     """What follows where pieces of a document count as several."""
-    found = []
+    consequences = []
     if options.held_out:
-        found.append("one may be held out while the others are trained on")
+        consequences.append("one may be held out while the others are trained on")
     if options.objective == "mlm+nsp":
-        found.append("a pair of two of them is one of different documents")
-    return "".join(f", and {each}" for each in found)
+        consequences.append("a pair of two of them is one of different documents")
+    return "".join(f", and {each}" for each in consequences)
 
 
 def summary(manifest: Manifest) -> Iterator[str]:
     """The lines that tell about a corpus."""
-    found = manifest.statistics
+    values = manifest.statistics
     yield f"Prepared {_counted(manifest.train)}"
     yield f"  held out: {_counted(manifest.held_out)}"
     yield (
-        f"  unknown tokens {percent(found['unknown_share'], 2)},"
-        f" repeated lines {percent(found['repeated_lines']['share'])}"
+        f"  unknown tokens {percent(values['unknown_share'], 2)},"
+        f" repeated lines {percent(values['repeated_lines']['share'])}"
     )
-    long = found["sentences_beyond_max_length"]
+    long = values["sentences_beyond_max_length"]
     yield (
-        f"  longest sentence {plural(found['longest_sentence'], 'token')},"
+        f"  longest sentence {plural(values['longest_sentence'], 'token')},"
         f" {f'{long:,} to be divided' if long else 'none'} beyond {manifest.max_length - 2}"
     )
     if len(manifest.sources) > 1:
-        shares = zip(found["source_shares"], manifest.sources, strict=True)
+        shares = zip(values["source_shares"], manifest.sources, strict=True)
         ranked = sorted(shares, key=lambda entry: -entry[0])
         parts = [f"{source.name} {percent(share)}" for share, source in ranked[:_SHOWN_SOURCES]]
         rest = len(ranked) - len(parts)

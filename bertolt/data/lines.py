@@ -45,16 +45,25 @@ def require_file(path: Path) -> None:
 
 
 def _check_file(path: Path) -> None:
-    if not path.exists():
-        folder = path.parent
-        near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
-        fix = f"did you mean {str(folder / near)!r}?" if near else "check the path"
-        raise DataError("there is no such file", place=str(path), fix=fix)
+    require_path(path, "file")
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no regular file"
         raise DataError(f"this is {what}", place=str(path), fix="name one file")
     if path.stat().st_size == 0:
         raise empty_file(path)
+
+
+def require_path(path: Path, kind: str) -> None:
+    """Refuse a path where nothing is, with the nearest name that there is.
+
+    Raises:
+        DataError: nothing is there; `kind` says what should be.
+    """
+    if not path.exists():
+        folder = path.parent
+        near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+        fix = f"did you mean {str(folder / near)!r}?" if near else "check the path"
+        raise DataError(f"there is no such {kind}", place=str(path), fix=fix)
 
 
 def empty_file(path: Path) -> DataError:

@@ -54,8 +54,8 @@ class Metric(ABC):
             UsageError: an option that the metric lacks, or nothing was added.
         """
         self._check_options(options)
-        given = predictions is not None or references is not None
-        if given:
+        has_examples = predictions is not None or references is not None
+        if has_examples:
             self.add_batch(predictions=predictions, references=references)
         try:
             if not self._added:
@@ -66,7 +66,7 @@ class Metric(ABC):
                 )
             result = self._result(**{**self._config, **options})
         except BertoltError:
-            if given:
+            if has_examples:
                 self.reset()
             raise
         self.reset()

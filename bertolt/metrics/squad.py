@@ -45,7 +45,7 @@ class Squad(Metric):
         return len(scores)
 
     def _by_id(self, rows: Sequence[Mapping[str, Any]], what: str, value: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        by_id: dict[str, Any] = {}
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping) or "id" not in row or value not in row:
                 raise UsageError(
@@ -53,14 +53,14 @@ class Squad(Metric):
                     place=self._place,
                     fix=f"give dictionaries with 'id' and {value!r}",
                 )
-            if row["id"] in found:
+            if row["id"] in by_id:
                 raise UsageError(
                     f"{what} hold the id {row['id']!r} twice",
                     place=self._place,
                     fix="give each question once",
                 )
-            found[row["id"]] = row[value]
-        return found
+            by_id[row["id"]] = row[value]
+        return by_id
 
     def _score(self, key: str, answer: str, golds: Any) -> tuple[bool, float]:
         texts = [str(text) for text in (golds.get("text", []) if hasattr(golds, "get") else [])]
