@@ -67,11 +67,11 @@ def rarest(sets: Sequence[Iterable[str]]) -> NDArray[np.int64]:
     return np.unique(np.array(groups, dtype=object), return_inverse=True)[1]
 
 
-def require_one_column(sample: Sample, task: str) -> None:
-    """Refuse several columns of labels for a task that reads one.
+def require_one_label(sample: Sample, reading: Reading, task: str) -> None:
+    """Refuse several columns of labels, and several labels in a cell, for a task that reads one.
 
     Raises:
-        UsageError: there are several.
+        UsageError: there are several columns, or a separator.
     """
     columns = sample.columns.get("label", [])
     if len(columns) > 1:
@@ -81,6 +81,7 @@ def require_one_column(sample: Sample, task: str) -> None:
             fix="name one of them; several labels a row are learned from 0 and 1 in each column: "
             "bertolt finetune FILE --task multi-label-classification",
         )
+    require_no_separator(reading, task)
 
 
 def require_no_separator(reading: Reading, task: str) -> None:

@@ -19,12 +19,7 @@ from bertolt.models.config import BertConfig
 from bertolt.tasks import page
 from bertolt.tasks.answers import mean_window
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
-from bertolt.tasks.labels import (
-    LabelledTask,
-    names_of,
-    require_no_separator,
-    require_one_column,
-)
+from bertolt.tasks.labels import LabelledTask, names_of, require_one_label
 from bertolt.tasks.scorers.classes import ClassScorer
 from bertolt.tasks.texts import text_cells
 
@@ -56,8 +51,7 @@ class TextClassification(LabelledTask):
     @classmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
         """Texts as they stand, and one label."""
-        require_one_column(sample, cls.name)
-        require_no_separator(reading, cls.name)
+        require_one_label(sample, reading, cls.name)
         columns = sample.columns.get("label")
         return text_cells(sample) | ({"label": label_cell(columns)} if columns else {})
 

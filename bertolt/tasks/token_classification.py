@@ -23,13 +23,7 @@ from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.tasks import page, spans
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
-from bertolt.tasks.labels import (
-    LabelledTask,
-    names_of,
-    rarest,
-    require_no_separator,
-    require_one_column,
-)
+from bertolt.tasks.labels import LabelledTask, names_of, rarest, require_one_label
 from bertolt.tasks.scorers.spans import SpanScorer
 from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
 from bertolt.tasks.windows import answered_units, windows_of
@@ -77,8 +71,7 @@ class TokenClassification(LabelledTask):
     @classmethod
     def cells(cls, sample: Sample, reading: Reading) -> Cells:
         """A text or words, and spans or tags."""
-        require_one_column(sample, cls.name)
-        require_no_separator(reading, cls.name)
+        require_one_label(sample, reading, cls.name)
         roles = sample.columns
         first = next((row[0] for row in sample.values["text"] if not is_missing(row[0])), "")
         words = sample.ending in TAGGED or isinstance(first, list | tuple)
@@ -238,11 +231,12 @@ class TokenClassification(LabelledTask):
 
     def tagged(self, answer: Answer, example: Example) -> Iterator[tuple[str, str]]:
         """Each word with its tag; a word of a list that the tokenizer drops is outside."""
-        text = text_of(example)
+        text, outside = text_of(example), OUTSIDE if OUTSIDE in self.labels else self.labels[0]
         tags = {(start, end): tag for start, end, tag in answer["words"]}
         words = list(tags) if isinstance(example["text"], str) else join_words(example["text"])[1]
         for start, end in words:
-            yield text[start:end], tags.get((start, end), self.labels[0])
+            tag = tags.get((start, end), outside)
+            yield text[start:end], tag.removesuffix("-_") if self.scheme == BIO else tag
 
     def shown_text(self, example: Example) -> str:
         """Words joined to a text."""

@@ -172,6 +172,15 @@ def test_prefixes_alone_are_one_kind_without_a_name(labels: tuple[str, ...]) -> 
     assert spans == [(spots[first][0], spots[last][1], kind) for kind, first, last in ends]
     scorer = task.scorer()
     assert scorer.add(answer, example) == 0.0
+    assert list(task.tagged(answer, example)) == list(zip(words, tags, strict=True))
+
+
+def test_a_word_that_the_tokenizer_drops_is_outside_whatever_the_order_of_the_labels() -> None:
+    names = dict(enumerate(("B-X", "I-X", "O")))
+    task = TokenClassification.restore(BertConfig(id2label=names), {})
+    answer = {"spans": [], "words": [[0, 4, "B-X"]]}
+    tagged = list(task.tagged(answer, {"text": ["good", "\u200d"]}))
+    assert tagged == [("good", "B-X"), ("\u200d", "O")]
 
 
 def test_letters_among_other_tags_are_plain() -> None:
