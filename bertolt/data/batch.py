@@ -410,11 +410,11 @@ def _joined(values: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
 def _require_same_lengths(
     lengths: Tensor, values: Sequence[Sequence[int] | np.ndarray], name: str
 ) -> None:
-    found = [len(each) for each in values]
-    if found == lengths.tolist():
+    counts = [len(each) for each in values]
+    if counts == lengths.tolist():
         return
-    pairs = zip(lengths, found, strict=False)
-    row = next((row for row, (count, other) in enumerate(pairs) if count != other), len(found))
+    pairs = zip(lengths, counts, strict=False)
+    row = next((row for row, (count, other) in enumerate(pairs) if count != other), len(counts))
     raise DataError(
         f"sequence {row} has not as many {name} as input_ids",
         fix=f"give {name} for every token, or for none",
@@ -428,13 +428,13 @@ def _require_padded(
     position_ids: Tensor | None,
 ) -> None:
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or not input_ids.numel():
-        found = (
+        shape = (
             f"have the shape {tuple(input_ids.shape)}"
             if isinstance(input_ids, Tensor)
             else f"are a {type(input_ids).__name__}"
         )
         raise DataError(
-            f"input_ids {found}, and a tensor of (B, L) is needed",
+            f"input_ids {shape}, and a tensor of (B, L) is needed",
             fix='call the tokenizer with return_tensors="pt"; for a single text, input_ids[None]',
         )
     for name, values in (

@@ -172,7 +172,7 @@ def split_choices(rows: Sequence[Row], *names: str) -> tuple[Sequence[Row], int]
             f"rows of the batch have from {min(counts)} to {count} choices",
             fix="give every row as many choices as the others",
         )
-    found = {}
+    by_name = {}
     for name in ("input_ids", *names):
         values = column(rows, name)
         if values is None:
@@ -183,9 +183,9 @@ def split_choices(rows: Sequence[Row], *names: str) -> tuple[Sequence[Row], int]
                     f"row {index} of the batch has {count} choices, and its {name} are not as many",
                     fix=f"give a list of {name} for each choice",
                 )
-        found[name] = values
+        by_name[name] = values
     return [
-        {name: values[row][choice] for name, values in found.items()}
+        {name: values[row][choice] for name, values in by_name.items()}
         for row in range(len(rows))
         for choice in range(count)
     ], count
@@ -223,12 +223,12 @@ def real_tokens(rows: Sequence[Row], *names: str) -> dict[str, list[NDArray[Any]
     Raises:
         DataError: no ids, values that are not as many as the ids, or that only some rows have.
     """
-    found = {}
+    by_name = {}
     for name in ("input_ids", *names):
         values = column(rows, name)
         if values is not None:
-            found[name] = [_array(value, name, index) for index, value in enumerate(values)]
-    if "input_ids" not in found:
+            by_name[name] = [_array(value, name, index) for index, value in enumerate(values)]
+    if "input_ids" not in by_name:
         there = ", ".join(rows[0]) if rows else "no row"
         raise DataError(
             f"the rows have no input_ids; found: {there}",
@@ -236,11 +236,11 @@ def real_tokens(rows: Sequence[Row], *names: str) -> dict[str, list[NDArray[Any]
         )
     for index, row in enumerate(rows):
         mask = _token_mask(row, index)
-        for name, arrays in found.items():
+        for name, arrays in by_name.items():
             if arrays[index].shape != mask.shape:
                 raise _unequal(index, name, arrays[index].size, mask.size)
             arrays[index] = arrays[index][mask]
-    return found
+    return by_name
 
 
 def _array(values: Any, name: str, index: int) -> NDArray[Any]:

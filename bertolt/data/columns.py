@@ -82,22 +82,22 @@ def choose_columns(
         if names is not None
     }
     _check_named(chosen, source.columns, path)
-    wanted = ["text", "label"] if need_label or label is not None else ["text"]
-    found = dict(source.found)
-    for role in [*wanted, *(["text_pair"] if "text_pair" in prefer else [])]:
+    roles = ["text", "label"] if need_label or label is not None else ["text"]
+    reasons = dict(source.found)
+    for role in [*roles, *(["text_pair"] if "text_pair" in prefer else [])]:
         names = list(prefer.get(role, ()))
         if role not in chosen and names and set(names) <= set(source.columns):
-            chosen[role], found[role] = names, "as in training"
-    _choose_pair(chosen, found, source)
+            chosen[role], reasons[role] = names, "as in training"
+    _choose_pair(chosen, reasons, source)
     for search in (_usual, _by_name, _by_content):
-        for role in wanted:
+        for role in roles:
             hit = None if role in chosen else search(role, chosen, source, path)
             if hit is not None:
-                chosen[role], found[role] = [hit[0]], hit[1]
-    for role in wanted:
+                chosen[role], reasons[role] = [hit[0]], hit[1]
+    for role in roles:
         if role not in chosen:
             raise _none_found(role, source.columns, path)
-    return Choice({role: chosen[role] for role in FLAGS if role in chosen}, found)
+    return Choice({role: chosen[role] for role in FLAGS if role in chosen}, reasons)
 
 
 def _parted(names: str, columns: Sequence[str]) -> list[str]:

@@ -61,18 +61,18 @@ def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
             fix="save it as UTF-8, or name its encoding, for instance --encoding utf-16-le",
         )
     delimiter = _delimiter(first, usual)
-    found = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for the header has it"}
+    notes = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for the header has it"}
     style = _Style(delimiter)
     if usual == delimiter == "\t":
         quoted, words = _QuoteScan(first).decide(text_lines(path, encoding))
         style = _Style(delimiter, quoted)
-        found |= {"quotes": words} if words else {}
+        notes |= {"quotes": words} if words else {}
     row, header = next(_csv_records(path, encoding, style))
     if isinstance(header, BadRow):
         raise DataError(header.detail, place=f"{path}, row {row}", fix="mend the header")
     columns = require_distinct([name.strip() for name in header], path)
     rows = partial(_csv_rows, path, encoding, style, columns)
-    return TableFile(columns=columns, rows=rows, found=found)
+    return TableFile(columns=columns, rows=rows, found=notes)
 
 
 def _delimiter(header: str, usual: str) -> str:

@@ -138,9 +138,9 @@ def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers,
     classes, members = np.unique(labels, return_inverse=True)
     counts = np.bincount(members, minlength=len(classes))
     total = round(rows * test_size)
-    wanted = _shares(counts, total)
-    if not wanted.sum() or total == rows:
-        part = "test" if not wanted.sum() else "training"
+    shares = _shares(counts, total)
+    if not shares.sum() or total == rows:
+        part = "test" if not shares.sum() else "training"
         raise UsageError(
             f"{test_size} of {rows} rows in {len(classes)} labels leaves no {part} rows",
             place="--test-size",
@@ -148,7 +148,7 @@ def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers,
         )
     random = np.random.default_rng(seed)
     is_test = np.zeros(rows, dtype=bool)
-    for index, count in enumerate(wanted):
+    for index, count in enumerate(shares):
         is_test[random.permutation(np.flatnonzero(members == index))[:count]] = True
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 

@@ -316,11 +316,11 @@ class _RowCollector:
         cells: list[object] = []
         start = 0
         for role, columns in self._roles.items():
-            own = values[start : start + len(columns)]
+            values_of_role = values[start : start + len(columns)]
             start += len(columns)
-            cell = self._cells[role].read(own)
+            cell = self._cells[role].read(values_of_role)
             if cell is None:
-                raise self._wrong_type(role, row, own)
+                raise self._wrong_type(role, row, values_of_role)
             if isinstance(cell, BadRow):
                 return cell
             cells.append(cell)

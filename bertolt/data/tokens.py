@@ -96,10 +96,10 @@ def encode_once(
     except RuntimeError as error:  # a user without a home, as in some containers
         return made(), f"made, not kept: {error}"
     path = folder / f"{_digest_of(tokenizer, texts, max_length, key)}.arrow"
-    found, words = _find(path, max_length)
-    if found is not None:
-        require_one_each(labels, found.examples)
-        return replace(found, labels=labels), words
+    entry, words = _find(path, max_length)
+    if entry is not None:
+        require_one_each(labels, entry.examples)
+        return replace(entry, labels=labels), words
     rows = made()
     return rows, f"{words}, {_keep(rows, path, bound)}"
 
@@ -110,14 +110,14 @@ def cache_size() -> int:
     Raises:
         UsageError: the variable holds no size.
     """
-    given = os.environ.get(SIZE_VARIABLE, "").strip() or USUAL_SIZE
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]B)", given.upper())
-    if found:
-        return int(float(found[1]) * _UNITS[found[2]])
-    if given == "0":
+    size = os.environ.get(SIZE_VARIABLE, "").strip() or USUAL_SIZE
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]B)", size.upper())
+    if parts:
+        return int(float(parts[1]) * _UNITS[parts[2]])
+    if size == "0":
         return 0
     raise UsageError(
-        f"{given!r} is no size for the cache of tokens",
+        f"{size!r} is no size for the cache of tokens",
         place=SIZE_VARIABLE,
         fix="give it a unit, as in 500MB or 2GB, or 0 to keep nothing",
     )
@@ -268,10 +268,10 @@ def _make_room(folder: Path, bound: int) -> int:
     entries = []
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found = path.stat()
+            status = path.stat()
             if path.suffix == ".arrow":
-                entries.append((found.st_mtime, found.st_size, path))
-            elif path.suffix == ".part" and found.st_mtime < time.time() - _ABANDONED:
+                entries.append((status.st_mtime, status.st_size, path))
+            elif path.suffix == ".part" and status.st_mtime < time.time() - _ABANDONED:
                 path.unlink()
     total, removed = sum(size for _, size, _ in entries), 0
     for _, size, path in sorted(entries):
