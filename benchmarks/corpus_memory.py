@@ -58,17 +58,17 @@ def phrases(choose: random.Random) -> list[str]:
     weights = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
     signs = [chr(code) for code in range(0x4E00, 0x4E00 + 4000)]
     heavy = list(accumulate(1 / (rank + 3) for rank in range(len(signs))))
-    found = []
+    pieces = []
     for number in range(PHRASES):
         if number % 3:
-            found.append(
+            pieces.append(
                 " ".join(choose.choices(words, cum_weights=weights, k=choose.randrange(3, 8)))
             )
         else:
-            found.append(
+            pieces.append(
                 "".join(choose.choices(signs, cum_weights=heavy, k=choose.randrange(4, 12)))
             )
-    return found
+    return pieces
 
 
 def documents(choose: random.Random, pool: list[str]) -> Iterator[str]:
@@ -132,14 +132,14 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def watch(words: list[str]) -> tuple[list[Reading], float]:
+def watch(argv: list[str]) -> tuple[list[Reading], float]:
     """Run a command of Bertolt; returns its memory over time, and its seconds."""
-    start, found = time.monotonic(), []
-    with subprocess.Popen([sys.executable, "-m", "bertolt", *words]) as process:
+    start, readings = time.monotonic(), []
+    with subprocess.Popen([sys.executable, "-m", "bertolt", *argv]) as process:
         try:
             while process.poll() is None:
                 workers = tuple(sorted((resident(n) for n in children(process.pid)), reverse=True))
-                found.append(Reading(time.monotonic() - start, resident(process.pid), workers))
+                readings.append(Reading(time.monotonic() - start, resident(process.pid), workers))
                 time.sleep(PAUSE)
         except BaseException:
             # It would go on writing into a folder that is removed.
@@ -147,7 +147,7 @@ def watch(words: list[str]) -> tuple[list[Reading], float]:
             raise
     if process.returncode:
         raise SystemExit(process.returncode)
-    return found, time.monotonic() - start
+    return readings, time.monotonic() - start
 
 
 def peaks(readings: list[Reading]) -> dict[str, Any]:
@@ -195,22 +195,22 @@ def require_room(where: Path, size: int) -> None:
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Everything that is measured."""
     size = generate(folder / "text", int(options.gigabytes * 1e9))
-    start, found = folder / "text", {"text_bytes": size}
-    found["file_bytes"] = sum(path.stat().st_size for path in start.iterdir())
+    start, results = folder / "text", {"text_bytes": size}
+    results["file_bytes"] = sum(path.stat().st_size for path in start.iterdir())
     if not options.learn:
         generate(folder / "sample", min(SAMPLE, size))
     text = str(start if options.learn else folder / "sample")
     size_and_out = ["--vocab-size", "16000", "--out", str(folder / "tokenizer")]
     learned, seconds = watch(["tokenizer", text, *size_and_out])
     if options.learn:
-        found["tokenizer"] = {"seconds": round(seconds, 1), **peaks(learned)}
-    words = ["prepare", str(start), "--tokenizer", str(folder / "tokenizer")]
-    words += ["--objective", "mlm+nsp", "--out", str(folder / "corpus")]
-    words += ["--workers", str(options.workers)] if options.workers else []
-    readings, seconds = watch(words)
+        results["tokenizer"] = {"seconds": round(seconds, 1), **peaks(learned)}
+    argv = ["prepare", str(start), "--tokenizer", str(folder / "tokenizer")]
+    argv += ["--objective", "mlm+nsp", "--out", str(folder / "corpus")]
+    argv += ["--workers", str(options.workers)] if options.workers else []
+    readings, seconds = watch(argv)
     manifest = Corpus.open(folder / "corpus").manifest
     tokens = manifest.train.tokens + manifest.held_out.tokens
-    found["prepare"] = {
+    results["prepare"] = {
         "seconds": round(seconds, 1),
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds),
@@ -219,7 +219,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "shard_bytes": sum(shard.bytes for shard in manifest.shards),
         **peaks(readings),
     }
-    return found
+    return results
 
 
 if __name__ == "__main__":

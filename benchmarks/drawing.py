@@ -37,11 +37,11 @@ def draw(record: dict[str, Any]) -> str:
 def _bars(entry: dict[str, Any]) -> list[tuple[str, str, Any]]:
     """Name, title and spread of the main figure of each contestant that has one."""
     key = LAYOUTS[entry["kind"]].main.key
-    found = summarise(entry)
+    summary = summarise(entry)
     return [
-        (name, each["title"], found[name][key])
+        (name, each["title"], summary[name][key])
         for name, each in entry["contestants"].items()
-        if key in found[name]
+        if key in summary[name]
     ]
 
 

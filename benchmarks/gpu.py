@@ -152,8 +152,8 @@ def measure(name: str, smoke: bool, limit: float) -> Found:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         return {"failure": lines[-1][:300]}
-    found: Found = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    result: Found = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
 
 
 def run_all(names: list[str], smoke: bool, minutes: float, keep: Callable[[Found], None]) -> None:
@@ -218,21 +218,21 @@ def markdown(record: Found) -> str:
         "on paper | GB | attention |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for name, found in results.items():
-        if "failure" in found:
-            lines.append(f"| {JOBS[name].title} | {found['failure'].replace('|', '/')} |")
+    for name, result in results.items():
+        if "failure" in result:
+            lines.append(f"| {JOBS[name].title} | {result['failure'].replace('|', '/')} |")
             continue
-        tflops = found.get("tflops")
+        tflops = result.get("tflops")
         cells = [
             JOBS[name].title,
-            show(found.get("sequences_per_second"), ",.0f"),
-            show(found.get("tokens_per_second"), ",.0f"),
-            show(found.get("step_ms"), ".1f"),
+            show(result.get("sequences_per_second"), ",.0f"),
+            show(result.get("tokens_per_second"), ",.0f"),
+            show(result.get("step_ms"), ".1f"),
             show(tflops, ".0f"),
             show(tflops and yardstick and tflops / yardstick, ".0%"),
             show(tflops and paper and tflops * 1e12 / paper, ".0%"),
-            show(found.get("memory_gb"), ".1f"),
-            found.get("attention", ""),
+            show(result.get("memory_gb"), ".1f"),
+            result.get("attention", ""),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| target | at least | found | |", "|---|---:|---:|---|"]
@@ -243,7 +243,7 @@ def markdown(record: Found) -> str:
             verdict = "not measured"
         digits = ",.0f" if least > 100 else ".2f"
         lines.append(f"| {title} | {least:,.0f} | {show(value, digits)} | {verdict} |")
-    reasons = {found["why"]: found["attention"] for found in results.values() if "why" in found}
+    reasons = {result["why"]: result["attention"] for result in results.values() if "why" in result}
     lines += ["", *(f"Attention {name}: {why}." for why, name in reasons.items())]
     return "\n".join(lines) + "\n"
 

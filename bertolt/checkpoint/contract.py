@@ -53,7 +53,7 @@ class Contract:
         """Refuse values that nobody could prepare a text by.
 
         Raises:
-            ValueError: in words.
+            ValueError: with the value, and what it must be.
         """
         for name in ("task", "library_version"):
             if not isinstance(getattr(self, name), str):
@@ -77,7 +77,7 @@ class Contract:
     def read(cls, folder: Path) -> Contract | None:
         """Read it from a model folder; None where another library wrote the model.
 
-        Keys that are not known are those of a later version, and ignored.
+        Unknown keys come from a later version, and are ignored.
 
         Raises:
             CheckpointError: the file is there and broken.

@@ -90,7 +90,7 @@ class LoadReport:
 
     @property
     def exact(self) -> bool:
-        """Whether model and file have the same tensors, those excused by a pattern aside."""
+        """Whether model and file have the same tensors, apart from names that a pattern excuses."""
         differing = (self.missing, self.unexpected, self.mismatched, self.conflicting, self.untied)
         return not any(differing)
 

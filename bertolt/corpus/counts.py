@@ -3,7 +3,7 @@
 Repeated lines are counted on a sample, so that memory is bounded: a line is in the sample if the
 last bits of its 64-bit hash are 0, and so many bits are asked for that the sample fits. Whether a
 line is in it depends on nothing but the line, so all its repetitions are, and the share found among
-them estimates that of all (distinct sampling: Gibbons, VLDB 2001).
+them estimates the share among all lines (distinct sampling: Gibbons, VLDB 2001).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bertolt.corpus.shards import Counts
 
 PART_SAMPLE = 2048  # different lines in the sample of one part
-SAMPLE = 1 << 17  # and in that of a whole corpus
+SAMPLE = 1 << 17  # different lines in the sample of a whole corpus
 BUCKETS = 40  # of a histogram: bucket b counts the lengths from 2**(b - 1) up to 2**b
 
 
@@ -79,7 +79,7 @@ class CorpusCounts:
 
     Attributes:
         train: documents to train on.
-        held_out: those that are not.
+        held_out: documents kept for the held-out loss.
         sources: what is from each source, by its number; both kinds.
         unknown: tokens that stand for what the vocabulary does not have.
         long: sentences that are longer than a training sequence.

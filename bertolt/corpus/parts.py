@@ -31,7 +31,7 @@ _SPECIAL = 2  # [CLS] and [SEP]
 
 @dataclass(frozen=True)
 class Setup:
-    """What is the same for all parts.
+    """The settings that all parts share.
 
     Attributes:
         tokenizer: the content of `tokenizer.json`.
@@ -86,7 +86,7 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a part: the content of its shard, and its counts."""
+    """A tokenized part: the content of its shard, and its counts."""
 
     number: int
     key: str

@@ -44,11 +44,11 @@ _GOES_ON = "the same command goes on from there"
 
 @dataclass(frozen=True)
 class TokenizedCorpus:
-    """What a run has made.
+    """The outcome of a run.
 
     Attributes:
-        folder: where it lies; `Corpus.open` opens it.
-        manifest: what it is.
+        folder: the corpus; `Corpus.open` opens it.
+        manifest: its content.
         parts: how many parts there are.
         reused: how many of them an earlier run had done.
         seconds: the run took.

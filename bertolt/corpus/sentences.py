@@ -6,11 +6,11 @@ A sentence ends
 - after 。！？ or …… ; after a single … or after . ! ? where white space and no small letter follow;
 - after ! ? or . between Chinese characters, with no white space at all.
 
-Closing quotes and brackets behind these marks belong to the sentence. A full stop ends none within
-a number or a name (3.14, U.S.A, example.com), after an initial (J. Smith) or after one of the
-abbreviations below. So "etc." and "p.m." end a sentence where a capital follows, and rarely should
-not. What it costs when a rule is wrong is little: no text is lost, and segments are filled with as
-many sentences as fit.
+Closing quotes and brackets behind these marks belong to the sentence. A full stop ends no sentence
+within a number or a name (3.14, U.S.A, example.com), after an initial (J. Smith) or after one of
+the abbreviations below. So "etc." and "p.m." end a sentence where a capital follows, which is
+rarely wrong. A wrong rule costs little: no text is lost, and segments are filled with as many
+sentences as fit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FIRST_CHINESE = "\u2e80"  # from here on: radicals, kana, ideographs, wide form
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, in order, without white space around them; none is empty.
+    """The sentences of a text, in order, without white space around them, and without empty ones.
 
     Joined they have all characters of the text but white space between sentences.
     """
@@ -72,7 +72,7 @@ def _ends(line: str, mark: re.Match[str]) -> bool:
 
 
 def _is_abbreviation(line: str, stop: int, letter: str) -> bool:
-    """Whether a full stop is of the word before it, `letter` being what follows."""
+    """Whether a full stop abbreviates the word before it; `letter` is what follows."""
     match = _LAST_WORD.search(line[max(0, stop - _LONGEST_WORD) : stop])
     if match is None:
         return False

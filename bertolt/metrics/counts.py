@@ -173,5 +173,5 @@ def same_shape(state: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, .
 
 
 def mean_of(scores: list[float]) -> float | None:
-    """Their mean, the same in any order of them; None if there are none."""
+    """The mean of the scores, whatever their order; None without scores."""
     return math.fsum(scores) / len(scores) if scores else None

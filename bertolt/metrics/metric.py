@@ -95,7 +95,7 @@ class Metric(ABC):
 
     @abstractmethod
     def _clear(self) -> None:
-        """Set the counts, sums or values to those of no example."""
+        """Forget all examples: set the counts or sums to 0, or drop the values."""
 
     @abstractmethod
     def _add(self, predictions: Any, references: Any) -> int:

@@ -101,7 +101,7 @@ class MultiLabelCounts:
         return {**dict(zip(names, scores, strict=True)), "subset_accuracy": self._exact() / total}
 
     def intervals(self) -> dict[str, Interval | None]:
-        """95% intervals: Wilson's for proportions; that of f1_micro as in `ClassScore`."""
+        """95% intervals: Wilson's for proportions, and for f1_micro as in `ClassScore`."""
         overall, total = self.overall(), self.total()
         return {
             "f1_micro": overall.f1_interval,

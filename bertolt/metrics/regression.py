@@ -231,7 +231,7 @@ def _estimate(value: float, interval: Interval, least: float = -math.inf) -> Est
 
 
 def _normal(value: float, terms: Reals) -> Interval:
-    """95% interval of a score whose error is that of the mean of `terms`; NaN for fewer than 2."""
+    """95% interval of a score that errs as the mean of `terms` does; NaN for fewer than 2."""
     if len(terms) < 2:
         return math.nan, math.nan
     spread = _Z * float(terms.std(ddof=1)) / math.sqrt(len(terms))

@@ -29,7 +29,7 @@ class SpanCounts:
     """
 
     def __init__(self) -> None:
-        # Spans with the same ends by (true kind, predicted kind); None where there is no partner.
+        # Spans with the same ends by (true kind, predicted kind); None for a missing partner.
         self._pairs: Counter[tuple[str | None, str | None]] = Counter()
         self._tokens = self._right_tokens = 0
 
@@ -108,7 +108,7 @@ class SpanCounts:
         }
 
     def missed(self) -> dict[str, int]:
-        """True spans of each kind for which none with the same ends was predicted."""
+        """True spans of each kind for which no span with the same ends was predicted."""
         return {kind: self._pairs[kind, None] for kind in self.kinds()}
 
     def spurious(self) -> dict[str, int]:
@@ -144,7 +144,7 @@ class SpanCounts:
 
 
 def _partners(guessed: set[Span], true: set[Span]) -> Counter[tuple[str | None, str | None]]:
-    """Pairs of (true kind, predicted kind) with the same ends; None for one without a partner."""
+    """Pairs of (true kind, predicted kind) with the same ends; None where a span has no partner."""
     pairs: Counter[tuple[str | None, str | None]] = Counter()
     for *_, kind in guessed & true:
         pairs[kind, kind] += 1

@@ -29,7 +29,7 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> str:
     is, it is the one of BIO and IOB1 that fewer tags break, and BIO when neither has fewer.
 
     Raises:
-        DataError: some of the tags have prefixes and others have none.
+        DataError: some of the tags have prefixes, and others lack them.
     """
     rows = [list(tags) for tags in sequences]
     names = {tag for row in rows for tag in row} - {"O"}
@@ -52,7 +52,7 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> str:
 def spans_of(tags: Sequence[str], scheme: str | None = None) -> list[Span]:
     """The spans in one sentence of tags, from left to right, however they are tagged.
 
-    The rule for tags with prefixes is that of the CoNLL-2000 evaluation, which reads all schemes
+    Tags with prefixes are read by the rule of the CoNLL-2000 evaluation, which reads all schemes
     alike: a tag other than `O` opens a span when the tag before it is `O` or closes one (`E`,
     `S`), when it is itself an opening one (`B`, `S`), or when the kind changes; otherwise it
     carries the span on. So a stray `I-PER` is a span. A prefix alone has the kind "_".

@@ -1,12 +1,11 @@
-"""A small tokenizer of both scripts, small corpora, and the commands."""
+"""A small tokenizer of both scripts, and small corpora."""
 
 from __future__ import annotations
 
 import gzip
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -55,28 +54,3 @@ def options(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., PrepareOpti
         return PrepareOptions(**{**usual, **changes})
 
     return make
-
-
-class Said(NamedTuple):
-    """How a command ended and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def bertolt(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Said]:
-    """Run the command line in this process."""
-    from bertolt.cli import main
-
-    def run(*words: object) -> Said:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["bertolt"])
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        return Said(int(end.value.code or 0), *capsys.readouterr())
-
-    return run

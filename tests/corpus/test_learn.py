@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bertolt.tokenization import BertTokenizer
-from tests.corpus.conftest import Said
 from tests.corpus.texts import WORDS, bytes_below
+from tests.running import Said
 
 Run = Callable[..., Said]
 

@@ -23,8 +23,8 @@ from bertolt.corpus.sentences import split_sentences
 from bertolt.corpus.shards import Corpus, Shard
 from bertolt.corpus.staging import FILES
 from bertolt.tokenization import BertTokenizer
-from tests.corpus.conftest import Said
 from tests.corpus.texts import bytes_below, text_of
+from tests.running import Said
 
 Options = Callable[..., PrepareOptions]
 Run = Callable[..., Said]
