@@ -64,6 +64,7 @@ def evaluate_file(
             precision=predictor.precision,
             frozen=predictor.frozen,
             progress=show,
+            require_finite=True,
         )
 
 

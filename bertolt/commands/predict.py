@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.console import counting, info
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import plural
 from bertolt.commands.arguments import require_file, require_model_first, require_output
@@ -160,16 +160,25 @@ class _Answering:
         self._waiting: deque[Question] = deque()
 
     def write(self, writer: Writer, progress: Callable[[int], None] | None = None) -> None:
-        """Write every answer, and say how many texts were cut."""
+        """Write every answer, and say how many texts were cut.
+
+        Raises:
+            CheckpointError: outputs are not finite; the answers before them are written.
+        """
         cut = 0
-        for prediction in self.predictor.predict(self._examples(), window=self.window):
-            writer.write(self._waiting.popleft(), prediction)
-            self.done += 1
-            cut += prediction.tokens_cut > 0
-            if self.window == 1:
-                writer.target.flush()
-            if progress is not None:
-                progress(self.done)
+        try:
+            for prediction in self.predictor.predict(self._examples(), window=self.window):
+                writer.write(self._waiting.popleft(), prediction)
+                self.done += 1
+                cut += prediction.tokens_cut > 0
+                if self.window == 1:
+                    writer.target.flush()
+                if progress is not None:
+                    progress(self.done)
+        except CheckpointError as error:
+            writer.end()
+            place = f"row {self._waiting[0].row}"
+            raise CheckpointError(error.problem, place=place, fix=error.fix) from error
         writer.end()
         if cut:
             limit = self.predictor.max_length

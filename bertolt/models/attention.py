@@ -179,7 +179,10 @@ def attention_of(
     mixed = _over_groups(query[0], key, value, grouped, heads, 0.0, first is not None, scale=1.0)
     if first is not None:
         return mixed.view(-1, heads, size).index_select(0, grouped.inverse_order)
-    return mixed.index_select(0, grouped.scatter_index).view(-1, heads, size)
+    rows = mixed.index_select(0, grouped.scatter_index)
+    # Filler would repeat a token: if that one overflows, so would every sequence with filler.
+    rows[grouped.real_rows :] = 0
+    return rows.view(-1, heads, size)
 
 
 def _alone(projected: Tensor, num_tokens: int, first: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
@@ -75,6 +75,20 @@ class Output:
     def __init__(self, windows: list[NDArray[Any]], places: list[NDArray[np.int32]]) -> None:
         self.windows = windows
         self.places = places
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are; an answer made of others would look like any other answer."""
+        return all(np.isfinite(values).all() for values in self.windows)
+
+
+def not_finite(place: str) -> CheckpointError:
+    """What to raise for an example whose outputs are not finite."""
+    return CheckpointError(
+        "the model's outputs are not finite here",
+        place=place,
+        fix="train the model again; if it answers in bf16 or int8, --precision fp32 may do",
+    )
 
 
 class Scorer(abc.ABC):

@@ -20,7 +20,7 @@ from bertolt.data.load import Table
 from bertolt.models.frozen import FrozenModel
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.base import Answer, Output, Scorer, Task
+from bertolt.tasks.base import Answer, Output, Scorer, Task, not_finite
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32_768}
@@ -111,6 +111,7 @@ def evaluate(
     frozen: FrozenModel | None = None,
     keep_mistakes: int = 12,
     progress: Callable[[int], None] | None = None,
+    require_finite: bool = False,
     world: World = ALONE,
 ) -> Scores:
     """Answer rows and score the answers.
@@ -124,10 +125,16 @@ def evaluate(
         frozen: the model as it was frozen before; None: it is frozen for this evaluation.
         keep_mistakes: how many of the worst answers to keep.
         progress: called with the number of windows done here.
+        require_finite: refuse outputs that are not finite; training may go on behind them.
         world: the processes that evaluate together; all get the scores of all rows.
+
+    Raises:
+        CheckpointError: with `require_finite`, at the first such row that is met.
     """
     loss = RunningLoss()
     outputs = _outputs(model, task, rows.encoded, precision, loss, progress, frozen, world)
+    if require_finite:
+        outputs = _finite(outputs, rows)
     tuned = tune and bool(task.tuning)
     if tuned:
         held = list(outputs)
@@ -181,9 +188,20 @@ def _outputs(
     yield gathered.rest(world)
 
 
+def _finite(outputs: Iterator[Numbered], rows: TaskRows) -> Iterator[Numbered]:
+    for numbers, parts in outputs:
+        for number, output in zip(numbers, parts, strict=True):
+            if not output.finite:
+                (example,) = rows.examples([number])
+                raise not_finite(f"{rows.table.path}, row {example['row']}")
+        yield numbers, parts
+
+
 def activated(model: PreTrainedModel, task: Task, batch: EvaluatedBatch) -> list[NDArray[Any]]:
     """The outputs of each window of a batch: (C,), or (L, C) of a model that labels tokens."""
     outputs = task.activate(batch.logits).numpy()
+    # An infinite logit may look like a certain answer once it is activated.
+    outputs[~batch.logits.isfinite().numpy()] = np.nan
     if not model.logits_per_token:
         return list(outputs)
     return np.split(outputs, np.cumsum(batch.batch.lengths.numpy())[:-1])

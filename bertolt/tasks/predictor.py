@@ -23,7 +23,7 @@ from bertolt.models.families.base import read_config, saved_class
 from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.base import Answer, Example, Task
+from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
 from bertolt.tasks.evaluation import Gathered, activated, token_budget
 from bertolt.tasks.registry import has_head, is_encoder, task_of
 from bertolt.tokenization import BertTokenizer
@@ -185,8 +185,10 @@ class Predictor:
             prefetched(self._encode, parts) if ahead else nullcontext(map(self._encode, parts))
         )
         with encoding as windows:
+            count = 0
             for part, rows in windows:
-                yield from self._answer(part, rows)
+                yield from self._answer(part, rows, count)
+                count += len(part)
 
     def _example(self, asked: Asked) -> Example:
         """What is asked, by role."""
@@ -209,8 +211,11 @@ class Predictor:
 
         return examples, encode_examples(encode, examples, self.max_length)
 
-    def _answer(self, examples: list[Example], rows: EncodedTexts) -> Sequence[Prediction]:
-        answers: list[Prediction | None] = [None] * len(examples)
+    def _answer(
+        self, examples: list[Example], rows: EncodedTexts, before: int = 0
+    ) -> Iterator[Prediction]:
+        """The answers in the order of the examples, of which `before` were answered earlier."""
+        outputs: dict[int, Output] = {}
         gathered = Gathered(rows)
         lost = rows.cut.sum(axis=1) if rows.cut is not None else None
         for batch in predict_batches(
@@ -222,14 +227,16 @@ class Predictor:
             precision=self.precision,
             frozen=self.frozen,
         ):
-            numbers, outputs = gathered.add(batch, activated(self.model, self.task, batch))
-            for number, output in zip(numbers, outputs, strict=True):
-                answers[number] = Prediction(
-                    answer=self.task.decode(output, examples[number]),
-                    tokens=int(rows.full_lengths[number]),
-                    tokens_cut=0 if lost is None else int(lost[number]),
-                )
-        return [answer for answer in answers if answer is not None]
+            numbers, whole = gathered.add(batch, activated(self.model, self.task, batch))
+            outputs.update(zip(numbers, whole, strict=True))
+        for number, example in enumerate(examples):
+            if not outputs[number].finite:
+                raise not_finite(f"text {before + number + 1}")
+            yield Prediction(
+                answer=self.task.decode(outputs[number], example),
+                tokens=int(rows.full_lengths[number]),
+                tokens_cut=0 if lost is None else int(lost[number]),
+            )
 
     def make_golden(self, examples: Sequence[Example]) -> list[Golden]:
         """Answers of this model to some examples, to be kept beside it. Meant for fp32."""

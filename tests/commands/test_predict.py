@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from bertolt import BertTokenizer
 from tests.commands.conftest import ROWS, write_rows
 
 Run = Callable[..., Any]
@@ -279,3 +281,32 @@ def test_what_an_answer_holds(name: str, keys: list[str], bertolt: Run, trained:
     for span in answer.get("spans", []):
         assert list(span) == ["start", "end", "label", "text", "probability"]
         assert answer["text"][span["start"] : span["end"]] == span["text"]
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_outputs_that_overflow_end_every_command_with_the_row(
+    name: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    """The answers before that row are written; an answer of such numbers would look like any."""
+    model = Path(shutil.copytree(trained(name), tmp_path / "model"))
+    _let_a_word_overflow(model, "z")
+    good = ROWS[name][0]
+    key = next(key for key in ("premise", "tokens", "text") if key in good)
+    words = ["z", *good[key][1:]] if key == "tokens" else f"{good[key]} z"
+    path = write_rows(tmp_path / "rows.jsonl", [good, good, good | {key: words}])
+    command = ["predict", model, path, "--precision", "fp32"]
+    said = bertolt(*command)
+    refused(said, "row 3", "not finite", "train the model again")
+    assert [line["row"] for line in lines(said.out)] == [1, 2]
+    out = tmp_path / "answers.jsonl"
+    refused(bertolt(*command, "--out", out), "row 3")
+    assert not out.exists()
+    refused(bertolt("evaluate", model, path, "--precision", "fp32"), "row 3", "not finite")
+
+
+def _let_a_word_overflow(folder: Path, word: str) -> None:
+    weights = load_file(folder / "model.safetensors")
+    tokens = BertTokenizer.from_pretrained(folder).get_vocab()
+    key = next(key for key in weights if key.endswith("word_embeddings.weight"))
+    weights[key][tokens[word]] = 3e38
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

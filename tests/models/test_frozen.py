@@ -440,3 +440,18 @@ def test_labelled_tokens_alone_are_answered_as_by_the_modules(
     found, wanted = (answers(model, batch, "fp32", ready) for ready in (True, False))
     assert found.shape == (len(places), model.config.vocab_size)
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("first", [7, 8])
+def test_what_overflows_in_one_text_stays_there(tiny_config: Any, first: int) -> None:
+    """Filler once repeated a token of the longest text, and took its numbers into all others."""
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny_config()).eval()
+    batch = PackedBatch.from_sequences([[first, 5, 6, 3], [2, 5, 6, 3], [2, 5, 6, 7, 3]])
+    with torch.inference_mode():
+        calm = freeze(model, "fp32")(batch).logits
+        model.bert.embeddings.word_embeddings.weight[7] = 3e38
+        wild = freeze(model, "fp32")(batch).logits
+    others = [row for row in (0, 1) if row or first != 7]
+    assert torch.equal(calm[others], wild[others])
+    assert not wild[2].isfinite().any()
