@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -88,7 +88,7 @@ def describe_session(works: list[Work], *, repeats: int, threads: int, words: li
         "machine": {"cpu": cpu_name(), "cores": cores(), "memory": memory_bytes()},
         "threads": threads,
         "repeats": repeats,
-        "versions": _versions(),
+        "versions": versions(PACKAGES),
         "works": {
             work.name: {
                 "title": work.title,
@@ -193,9 +193,10 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _versions() -> dict[str, str]:
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of each package that is installed."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
