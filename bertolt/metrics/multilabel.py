@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,12 +116,17 @@ class MultiLabelCounts:
 
 
 def best_thresholds(probabilities: Any, true: Any) -> NDArray[np.float64]:
-    """(C,) the threshold of each label with the highest F1 on these examples.
+    """(C,) the thresholds with the highest micro F1 of all labels together on these examples.
 
     A label is predicted where its probability is at least its threshold. Every set of examples
-    that a threshold can choose is tried. The threshold lies in the middle between the lowest
-    probability that it takes in and the next below (or 0), or at 0.5 where that lies between
-    them. Of equally good ones the nearest to 0.5 is taken; a label that is never true has 0.5.
+    that a threshold can choose is tried, the empty one too: a label that cannot be told apart is
+    not given to every example, as it would be for the best F1 of its own. The threshold lies in
+    the middle between the lowest probability that it takes in and the next below (or 0), or at 0.5
+    where that lies between them. Of equally good ones the nearest to 0.5 is taken; a label that is
+    never true has 0.5.
+
+    The ratio 2·hits / (predicted + true) is the highest where no threshold can raise
+    2·hits - ratio·predicted (Dinkelbach, 1967), which each label does by itself.
 
     Args:
         probabilities: (N, C), from 0 to 1.
@@ -139,21 +144,50 @@ def best_thresholds(probabilities: Any, true: Any) -> NDArray[np.float64]:
             fix="give probabilities from 0 to 1; for logits, their sigmoid",
         )
     columns = zip(scores.T, truth.T, strict=True)
-    return np.array([_best_threshold(column, labels) for column, labels in columns])
+    labels = [_Cuts.of(column, flags) for column, flags in columns]
+    # A micro F1 of 0 asks for hits alone; from there it only rises, until no label can raise it.
+    ratio = 0.0
+    while True:
+        best = [(cuts, cuts.best(ratio)) for cuts in labels]
+        hits = sum(int(cuts.hits[cut]) for cuts, cut in best)
+        taken = sum(int(cuts.taken[cut]) for cuts, cut in best)
+        raised = 2 * hits / max(taken + int(truth.sum()), 1)
+        if raised <= ratio:
+            return np.array([cuts.thresholds[cut] for cuts, cut in best])
+        ratio = raised
 
 
-def _best_threshold(scores: NDArray[np.float64], true: NDArray[np.bool_]) -> float:
-    if not true.any():
-        return 0.5
-    order = np.argsort(-scores, kind="stable")
-    ordered, hits = scores[order], np.cumsum(true[order])
-    # Equal probabilities are taken in together: only the last of each can be the end.
-    last = np.flatnonzero(np.append(np.diff(ordered) < 0, True))
-    f1 = 2 * hits[last] / (last + 1 + hits[-1])
-    upper = ordered[last]
-    lower = np.append(upper[1:], 0.0)
-    middle = (upper + lower) / 2
-    cuts = np.where(middle > lower, middle, upper)
-    cuts[(lower < 0.5) & (upper >= 0.5)] = 0.5
-    best = cuts[f1 == f1.max()]
-    return float(best[np.argmin(np.abs(best - 0.5))])
+class _Cuts(NamedTuple):
+    """What the thresholds of one label can choose: how many examples, and how many hits."""
+
+    thresholds: NDArray[np.float64]
+    taken: NDArray[np.int64]
+    hits: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], true: NDArray[np.bool_]) -> Self:
+        """From no example to all of them; only 0.5 for a label that is never true."""
+        if not true.any():
+            return cls(np.array([0.5]), np.array([(scores >= 0.5).sum()]), np.array([0]))
+        order = np.argsort(-scores, kind="stable")
+        ordered, hits = scores[order], np.cumsum(true[order])
+        # Equal probabilities are taken in together: only the last of each can be the end.
+        last = np.flatnonzero(np.append(np.diff(ordered) < 0, True))
+        upper = ordered[last]
+        lower = np.append(upper[1:], 0.0)
+        middle = (upper + lower) / 2
+        thresholds = np.where(middle > lower, middle, upper)
+        thresholds[(lower < 0.5) & (upper >= 0.5)] = 0.5
+        taken, hits = last + 1, hits[last]
+        if ordered[0] < 1:
+            above = max((ordered[0] + 1) / 2, float(np.nextafter(ordered[0], 1)))
+            above = 0.5 if ordered[0] < 0.5 else above
+            thresholds = np.append(thresholds, above)
+            taken, hits = np.append(taken, 0), np.append(hits, 0)
+        return cls(thresholds, taken, hits)
+
+    def best(self, ratio: float) -> int:
+        """The cut with the highest 2·hits - ratio·taken, of equals the nearest to 0.5."""
+        gains = 2 * self.hits - ratio * self.taken
+        equals = np.flatnonzero(gains >= gains.max() - 1e-9)
+        return int(equals[np.argmin(np.abs(self.thresholds[equals] - 0.5))])

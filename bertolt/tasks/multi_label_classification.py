@@ -200,7 +200,7 @@ class MultiLabelClassification(LabelledTask):
         return LabelSetScorer(self.labels, self.thresholds, self.usual)
 
     def tuned(self, scorer: Scorer) -> Self:
-        """With the thresholds that give each label its best F1 on the rows that were scored."""
+        """With the thresholds of the best micro F1 on the rows that were scored."""
         assert isinstance(scorer, LabelSetScorer)
         best = best_thresholds(scorer.shares(), scorer.truths())
         return replace(self, thresholds=tuple(map(float, best)))

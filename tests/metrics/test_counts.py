@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -175,6 +176,35 @@ def test_thresholds_equally_good_take_the_nearest_to_a_half():
     assert best_thresholds(scores, np.array([[1], [0], [0], [1]])).tolist() == [0.5]
     scores = np.array([[0.4], [0.3], [0.2], [0.1]])
     assert best_thresholds(scores, np.array([[1], [0], [0], [1]])).tolist() == pytest.approx([0.35])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 4), st.booleans()),
+        min_size=1,
+        max_size=8,
+    )
+)
+@quick
+def test_thresholds_of_several_labels_have_the_best_micro_f1_together(rows):
+    scores = np.array([[a / 5, b / 5] for a, _, b, _ in rows])
+    true = np.array([[a, b] for _, a, _, b in rows])
+
+    def f1(cuts):
+        said = scores >= np.array(cuts)
+        return 2 * (said & true).sum() / max(said.sum() + true.sum(), 1)
+
+    tried = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9]
+    places = [tried if column.any() else [0.5] for column in true.T]
+    best = max(f1(cuts) for cuts in itertools.product(*places))
+    assert f1(best_thresholds(scores, true)) == pytest.approx(best)
+
+
+def test_a_label_that_cannot_be_told_apart_is_not_given_to_all():
+    scores = np.array([[0.9, 0.1], [0.8, 0.1], [0.7, 0.1], [0.1, 0.1], [0.2, 0.1], [0.1, 0.1]])
+    true = np.array([[1, 0], [1, 0], [1, 1], [0, 0], [0, 0], [0, 0]])
+    assert best_thresholds(scores, true).tolist() == [0.5, 0.5]
+    assert best_thresholds(scores[:, 1:], true[:, 1:]).tolist() == pytest.approx([0.05])
 
 
 def test_thresholds_refuse():
