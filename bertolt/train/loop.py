@@ -148,8 +148,10 @@ def predict_batches(
             with torch.inference_mode(), precision.autocast(device):
                 moved = batch.to(device, non_blocking=True)
                 output = frozen(moved)
-                if loss_of is not None and output.loss_terms:
-                    output.loss_terms = _one_term(model, batch, loss_of(moved))
+                # A mean of no label is not a number.
+                if loss_of is not None and (count := sum(model.count_targets(batch).values())):
+                    term = LossTerm(loss_of(moved) * count, torch.tensor(count, device=device))
+                    output.loss_terms = {min(model.targets): term}
                 answered = _Answered(model, numbers, batch, output) if own else None
             if uses_background(device):
                 # A GPU answers the next batch while this one is read.
@@ -186,12 +188,6 @@ def _collated(
         return
     with prefetched(make, dealt, initializer=lambda: torch.cuda.set_device(device)) as ahead:
         yield ahead
-
-
-def _one_term(model: PreTrainedModel, batch: PackedBatch, loss: Tensor) -> dict[str, LossTerm]:
-    """A mean loss of all labels of a batch as the one term of its loss."""
-    count = sum(model.count_targets(batch).values())
-    return {min(model.targets): LossTerm(loss * count, torch.tensor(count, device=loss.device))}
 
 
 class _Answered:

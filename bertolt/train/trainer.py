@@ -488,8 +488,10 @@ class Trainer:
         inputs = batch.padded(pad_token_id=model.config.pad_token_id)
         if scaled:
             return scalar_loss(self.compute_loss(model, inputs, num_items_in_batch=items))
-        share = sum(model.count_targets(batch).values()) / items
-        return scalar_loss(self.compute_loss(model, inputs)) * share
+        count = sum(model.count_targets(batch).values())
+        if not count:  # a mean of no label is not a number, and the model's own loss is 0
+            return scalar_loss(model(batch).loss) * 0.0
+        return scalar_loss(self.compute_loss(model, inputs)) * (count / items)
 
     def _mean_loss(self, batch: PackedBatch) -> Tensor:
         inputs = batch.padded(pad_token_id=self.model.config.pad_token_id)

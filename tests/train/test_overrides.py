@@ -158,6 +158,26 @@ def test_another_loss_is_learned_from_and_measured(make: Any, rows: Rows) -> Non
     assert trainer.predict(rows[:8]).metrics["test_loss"] == metrics["eval_loss"]
 
 
+@pytest.mark.parametrize("kind", [Mean, Scaled])
+def test_batches_without_a_label_add_nothing(make: Any, rows: Rows, kind: Any) -> None:
+    """Whose mean is not a number."""
+    rows = rows[:6]
+    ignored = [{**row, "label": IGNORE_INDEX} for row in rows]
+    args = arguments(
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=3,
+        gradient_accumulation_steps=4,
+        max_steps=2,
+    )
+    both = kind(make(), args, train_dataset=rows + ignored)
+    alone = Trainer(make(), args, train_dataset=rows)
+    assert losses(both) == pytest.approx(losses(alone), abs=1e-5)
+    loss = alone.evaluate(rows)["eval_loss"]
+    # An evaluation batch for each row, since rows of very different lengths come first.
+    both.args.per_device_eval_batch_size = 1
+    assert both.evaluate(ignored + rows)["eval_loss"] == pytest.approx(loss, abs=1e-4)
+
+
 @pytest.mark.parametrize("loss", [1.0, torch.ones(3), None])
 def test_what_is_no_loss_is_refused(make: Any, rows: Rows, loss: Any) -> None:
     trainer = Trainer(
