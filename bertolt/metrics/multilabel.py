@@ -170,7 +170,7 @@ class _Cuts(NamedTuple):
         if not true.any():
             return cls(np.array([0.5]), np.array([(scores >= 0.5).sum()]), np.array([0]))
         order = np.argsort(-scores, kind="stable")
-        ordered, hits = scores[order], np.cumsum(true[order])
+        ordered, hits = scores[order], np.cumsum(true[order], dtype=np.int64)
         # Equal probabilities are taken in together: only the last of each can be the end.
         last = np.flatnonzero(np.append(np.diff(ordered) < 0, True))
         upper = ordered[last]
