@@ -18,5 +18,5 @@ def is_real(value: object) -> TypeGuard[float]:
 
 
 def are_texts(value: object) -> bool:
-    """Whether it is a list of texts."""
+    """Whether it is a list or a tuple of texts."""
     return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,18 +84,19 @@ class Contract:
             CheckpointError: the file is there and broken.
         """
         path = folder / FILE
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
         try:
             values = read_json(path)
             contract = cls._of(_from_first_version(values) if "labels" in values else values)
             contract.check()
             return contract
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(
                 f"not a readable contract ({error})",
                 place=str(path),
-                fix="delete the file to go on without it, or save the model again",
+                fix="save or copy the model again: without this file, units, thresholds and limits "
+                "of its training are lost",
             ) from error
 
     @classmethod

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from bertolt.base.console import info
 from bertolt.base.errors import UsageError
+from bertolt.tasks.predictor import Predictor
 from bertolt.train.folder import RESULT
 
 _MODEL_FILES = (*RESULT, "*.safetensors", "*.bin", "*.index.json", "added_tokens.json")
@@ -87,3 +89,12 @@ def _is_part_of(path: Path, folder: Path) -> bool:
         for each in folder.iterdir()
         if any(fnmatch(each.name, pattern) for pattern in _MODEL_FILES)
     )
+
+
+def tell_missing_contract(predictor: Predictor, model: str) -> None:
+    """Say what nobody knows of a model that another library wrote, or that lost a file."""
+    if predictor.contract is None:
+        info(
+            f"No bertolt.json in {model}: the answers are the model's own outputs, without units, "
+            "thresholds, pairs and limit of its training"
+        )

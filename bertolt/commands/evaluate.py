@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bertolt.base.console import counting, info
-from bertolt.commands.arguments import require_model_first
+from bertolt.commands.arguments import require_model_first, tell_missing_contract
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.tasks.base import Reading
 from bertolt.tasks.evaluation import Scores, evaluate
@@ -41,6 +41,7 @@ def evaluate_file(
     """
     require_model_first("evaluate", model, str(file))
     predictor = Predictor.from_pretrained(model, precision=precision)
+    tell_missing_contract(predictor, model)
     table, _ = read_for_task(
         file,
         as_trained(columns or Columns(), predictor),

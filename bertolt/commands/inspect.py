@@ -190,7 +190,7 @@ def _answer(
     if not model.outputs_have_names:
         return None, []
     if model.load_report is not None and model.load_report.initialised:
-        return None, ["The classification head is new, so there is no answer to show."]
+        return None, ["The head is new, so there is no answer to show."]
     cpu = torch.device("cpu")
     predictor = Predictor(model, tokenizer, inspection.contract, precision="fp32", device=cpu)
     if predictor.takes_pairs and pair is None:

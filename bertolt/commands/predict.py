@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.console import counting, info
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.errors import UsageError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import plural
-from bertolt.commands.arguments import require_file, require_model_first, require_output
+from bertolt.commands.arguments import (
+    require_file,
+    require_model_first,
+    require_output,
+    tell_missing_contract,
+)
 from bertolt.commands.questions import Question, lines_of_input, rows_of_table, typed_questions
 from bertolt.commands.writers import WRITERS, Style, Writer
 from bertolt.data.formats import TAGGED
 from bertolt.models.config import AnswerPrecision
+from bertolt.tasks.base import NotFiniteError
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import Columns
 
@@ -63,6 +69,7 @@ def predict_texts(
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
     predictor = Predictor.from_pretrained(model, precision=precision)
+    tell_missing_contract(predictor, model)
     questions = _questions(predictor, file, texts, pairs, columns)
     answering = _Answering(predictor, questions, at_once=typed)
     if out is None:
@@ -175,10 +182,10 @@ class _Answering:
                     writer.target.flush()
                 if progress is not None:
                     progress(self.done)
-        except CheckpointError as error:
+        except NotFiniteError as error:
             writer.end()
             place = f"row {self._waiting[0].row}"
-            raise CheckpointError(error.problem, place=place, fix=error.fix) from error
+            raise NotFiniteError(error.problem, place=place, fix=error.fix) from error
         writer.end()
         if cut:
             limit = self.predictor.max_length

@@ -80,12 +80,21 @@ class JsonLines(Writer):
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers to six digits behind the point."""
+    """Numbers to six digits behind the point; small ones, which would be 0, to six that count."""
     if isinstance(value, float):
-        return round(value, 6)
+        return round(value, 6) if abs(value) >= _SMALL else float(f"{value:.6g}")
     if isinstance(value, dict):
         return {name: _rounded(inner) for name, inner in value.items()}
     return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _as_decimal(value: float) -> str:
+    """A number as `_rounded`, with six digits behind the point where it is of a usual size."""
+    usual = not value or _SMALL <= abs(value) < _LARGE
+    return f"{value:.6f}" if usual else f"{value:.9g}"
+
+
+_SMALL, _LARGE = 1e-3, 1e9
 
 
 class CsvRows(Writer):
@@ -103,7 +112,7 @@ class CsvRows(Writer):
         self._begin(kept)
         text = self.task.shown_text({"text": question.text})
         cells = [
-            f"{cell:.6f}" if isinstance(cell, float) else cell
+            _as_decimal(cell) if isinstance(cell, float) else cell
             for cell in self.task.flat(prediction.answer)
         ]
         self.rows.writerow([question.row, *map(_as_cell, kept.values()), text, *second, *cells])

@@ -11,8 +11,8 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from bertolt.base.checks import are_texts
 from bertolt.data.arrow import pa
 from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
 
@@ -80,6 +80,8 @@ def flags_cell(columns: Sequence[str]) -> Cell:
     """Several columns of 0 and 1: the names of those that hold a 1."""
 
     def read(values: Sequence[object]) -> object | BadRow | None:
+        if len(columns) > 1 and all(map(_is_empty, values)):
+            return []  # as an empty cell of a list: none of the labels
         marks = [as_flag(value) for value in values]
         for column, mark, value in zip(columns, marks, values, strict=True):
             if mark is None:
@@ -87,6 +89,10 @@ def flags_cell(columns: Sequence[str]) -> Cell:
         return [column for column, mark in zip(columns, marks, strict=True) if mark]
 
     return Cell(type=pa.list_(pa.string()), read=read, what="0 or 1")
+
+
+def _is_empty(value: object) -> bool:
+    return is_missing(value) or (isinstance(value, str) and is_blank(value))
 
 
 def numbers_cell(columns: Sequence[str]) -> Cell:
@@ -109,7 +115,7 @@ def words_cell(columns: Sequence[str]) -> Cell:
 
     def read(values: Sequence[object]) -> object | BadRow | None:
         words = values[0]
-        if not isinstance(words, list | tuple) or not _are_texts(words):
+        if not isinstance(words, list | tuple) or not are_texts(words):
             return None
         if all(map(is_blank, words)):
             return BadRow("empty text", f"the text in column {columns[0]!r} has no words")
@@ -149,7 +155,9 @@ def spans_cell(columns: Sequence[str]) -> Cell:
             if fault:
                 detail = f"span {number} of {len(spans)} in column {columns[0]!r} {fault}"
                 return BadRow("broken span", detail)
-            checked.append({"start": span["start"], "end": span["end"], "label": span["label"]})
+            checked.append(
+                {"start": span["start"], "end": span["end"], "label": span["label"].strip()}
+            )
         return checked
 
     span = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())])
@@ -200,6 +208,8 @@ def _span_fault(span: object) -> str:
         return f"goes from {_shown(start)} to {_shown(end)}, and both must be whole numbers"
     if not isinstance(label, str) or is_blank(label) or unfit(label):
         return f"has the label {_shown(label)}, and must have a name"
+    if label.strip() == "O":
+        return "has the label 'O', which stands for what is in no span"
     assert isinstance(start, int)
     assert isinstance(end, int)
     return "" if 0 <= start < end else f"goes from {start} to {end}, which holds no character"
@@ -222,10 +232,6 @@ def _fit_all(values: list[str], column: str) -> list[str] | BadRow:
 
 def _unfit(reason: str, column: str) -> BadRow:
     return BadRow(reason, f"a {reason} in column {column!r}")
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ from bertolt.base.json_files import JsonError, parse_json
 from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, text_lines
 from bertolt.data.table_file import BadRow, Row, TableFile, listing
 
+_OF_ONE_RECORD = ("spans", "tags", "labels", "label", "tokens")  # lists that a record may hold
 COLUMN_SAMPLE = 1000  # JSON lines that are read to learn the columns
 
 
@@ -118,16 +119,18 @@ def _json_records(path: Path, encoding: str) -> list[dict[str, Any]]:
 
 def _inner_list(value: dict[str, Any], path: Path) -> list[Any]:
     lists = [name for name, inner in value.items() if isinstance(inner, list)]
-    if len(lists) == 1:
+    has_text = any(isinstance(inner, str) for inner in value.values())
+    if len(lists) == 1 and not (has_text and lists[0] in _OF_ONE_RECORD):
         inner: list[Any] = value[lists[0]]
         return inner
-    if not lists and not any(isinstance(inner, dict) for inner in value.values()):
+    if has_text or (not lists and not any(isinstance(each, dict) for each in value.values())):
         return [value]  # JSON lines of one line
     held = f"holds several lists ({listing(lists)})" if lists else "holds no list"
     raise DataError(
         f"the JSON object {held}, so its records cannot be told",
         place=str(path),
-        fix='write an array of objects, like [{"text": "…", "label": "…"}]',
+        fix='write an array of objects, like [{"text": "…", "label": "…"}]; if it is one record, '
+        "put it into [ ]",
     )
 
 

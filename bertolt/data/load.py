@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import DataError
 from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
@@ -355,17 +355,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(inner) for name, inner in value.items()}
     return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def require_texts(table: Table, role: str) -> None:
-    """Refuse a table that lacks a role which the model needs.
-
-    Raises:
-        UsageError: there is no such column.
-    """
-    if role not in table.roles:
-        raise UsageError(
-            f"the model takes two texts, and no column is named as the {role}",
-            place=table.path,
-            fix=f"name one of {listing(table.columns)}",
-        )

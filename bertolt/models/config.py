@@ -22,11 +22,6 @@ from bertolt.base.options import at_least, between, check_options, share
 Precision = Literal["auto", "fp32", "bf16"]
 AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-PROBLEM_TYPES: tuple[str, ...] = (
-    "single_label_classification",
-    "multi_label_classification",
-    "regression",
-)
 # Keys of a `config.json` that would change the numbers, and the only value they may have.
 _ONLY = {"position_embedding_type": "absolute"}
 Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh"]

@@ -328,8 +328,8 @@ class MaskedLM(LanguageModel):
         return TokenOutput(loss_terms=terms, logits=logits)
 
 
+# Opened or built, each gives the class that the family of the folder or config has for the head.
 AutoModelForSequenceClassification = SequenceClassification
-"""The head as the folder's family has it, as below."""
 AutoModelForTokenClassification = TokenClassification
 AutoModelForQuestionAnswering = QuestionAnswering
 AutoModelForMultipleChoice = MultipleChoice

@@ -82,9 +82,13 @@ class Output:
         return all(np.isfinite(values).all() for values in self.windows)
 
 
-def not_finite(place: str) -> CheckpointError:
+class NotFiniteError(CheckpointError):
+    """An example whose outputs are not finite."""
+
+
+def not_finite(place: str) -> NotFiniteError:
     """What to raise for an example whose outputs are not finite."""
-    return CheckpointError(
+    return NotFiniteError(
         "the model's outputs are not finite here",
         place=place,
         fix="train the model again; if it answers in bf16 or int8, --precision fp32 may do",

@@ -15,6 +15,7 @@ from bertolt.base.errors import DataError
 from bertolt.data.cells import as_number, numbers_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.table_file import is_missing
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.tasks import page
@@ -57,7 +58,8 @@ class Regression(Task):
     def recognise(cls, sample: Sample, reading: Reading) -> str:
         """Numbers of which some have fractions, or several columns of numbers."""
         rows = sample.values.get("label", [])
-        numbers = [as_number(value) for row in rows for value in row if str(value).strip()]
+        cells = (value for row in rows for value in row)
+        numbers = [as_number(value) for value in cells if not _is_gap(value)]
         known = [number for number in numbers if number is not None]
         if not known or len(known) < len(numbers):
             return ""
@@ -231,3 +233,8 @@ def _spread_error(table: Table, column: str) -> DataError:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_gap(value: object) -> bool:
+    """Whether a cell is empty, or what tables write into one: such a row is dropped and told."""
+    return is_missing(value) or str(value).strip().lower() in ("", "nan", "na", "n/a", "null")

@@ -32,10 +32,19 @@ def score_table(
 
 
 def interval_words(value: float | None, interval: tuple[float, float] | None) -> str:
-    """0.85 with its ends as "0.8500 (0.8300-0.8700)"."""
+    """0.85 with its ends as "0.8500 (0.8300-0.8700)"; "to" stands between ends below 0."""
+    if interval is None or value is None:
+        return score_words(value)
+    between = " to " if min(interval) < 0 else "-"
+    return f"{score_words(value)} ({between.join(map(score_words, interval))})"
+
+
+def score_words(value: float | None) -> str:
+    """Four digits behind the point; four that count for numbers in very small or large units."""
     if value is None:
         return "n/a"
-    return f"{value:.4f}" + (f" ({interval[0]:.4f}-{interval[1]:.4f})" if interval else "")
+    usual = not value or 1e-3 <= abs(value) < 1e6
+    return f"{value:.4f}" if usual else f"{value:.4g}"
 
 
 def _columns(text: str) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.data.cells import label_cell
+from bertolt.base.errors import DataError
+from bertolt.data.cells import as_number, label_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map
 from bertolt.data.load import Cells, Sample, Table
@@ -83,10 +84,14 @@ class TextClassification(LabelledTask):
     @classmethod
     def strata(cls, table: Table) -> NDArray[np.int64]:
         """Rows by label; a column that is no label is refused before it is split."""
-        labels = table.labels
-        return label_map(labels, place=f"{table.path}, column {table.label_column!r}").encode(
-            labels
-        )
+        labels, place = table.labels, f"{table.path}, column {table.label_column!r}"
+        try:
+            return label_map(labels, place=place).encode(labels)
+        except DataError as error:
+            if 2 * sum(as_number(label) is not None for label in labels) <= len(labels):
+                raise
+            fix = f"{error.fix}, or learn numbers with --task regression"
+            raise DataError(error.problem, place=error.place, fix=fix) from error
 
     def config_changes(self) -> dict[str, Any]:
         """The labels, and that each text has one."""

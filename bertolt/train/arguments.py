@@ -205,7 +205,8 @@ class TrainingArguments:
     """Checkpoint to go on from; True: the last whole one in `output_dir`."""
 
     def __post_init__(self) -> None:
-        self.output_dir = os.fspath(self.output_dir)
+        if isinstance(self.output_dir, os.PathLike):
+            self.output_dir = os.fspath(self.output_dir)
         check_options(self, shown=str, place="TrainingArguments")
         measured = self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
         _require(self, "lr_scheduler_type", not measured, "a schedule that goes by the step alone")

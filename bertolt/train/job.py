@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from bertolt.base.console import held_interrupts, info
 from bertolt.base.distributed import World, is_restarted_in, join
-from bertolt.base.errors import BertoltError, DiskFullError, TrainingError
+from bertolt.base.errors import BertoltError, DiskFullError, TrainingError, UsageError
 from bertolt.base.files import write_text
 from bertolt.base.options import flag
 from bertolt.checkpoint.state import read_run_facts
@@ -31,6 +31,8 @@ from bertolt.train.trainer import Trainer
 class _Options(Protocol):
     """The options that every such command has."""
 
+    @property
+    def model(self) -> str | None: ...
     @property
     def out(self) -> Path: ...
     @property
@@ -140,6 +142,7 @@ def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResu
         SystemExit: after SIGTERM, with 143, when the run has been saved.
     """
     started, world, out = time.time(), join(), options.out
+    _require_apart(out, options.model)
     resume = is_restarted_in(out, world) or options.resume
     folder = RunFolder(out=out, overwrite=options.overwrite, resume=resume)
     store = Store(out, 1 if options.keep == "best" else options.keep)
@@ -170,6 +173,20 @@ def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResu
             interrupted = history.interrupted or signal_asked() == signal.SIGINT
     metrics = measured.metrics if measured else {}
     return RunResult(out=out, history=history, metrics=metrics, interrupted=interrupted)
+
+
+def _require_apart(out: Path, model: str | None) -> None:
+    """Refuse to put the result in place of the model that training starts from.
+
+    Raises:
+        UsageError: both are one folder.
+    """
+    if model is not None and out.is_dir() and Path(model).is_dir() and out.samefile(model):
+        raise UsageError(
+            "it is the folder of --model, which would be lost",
+            place=f"--out {out}",
+            fix="choose another folder for --out",
+        )
 
 
 def _start(folder: RunFolder, store: Store, options: _Options, world: World) -> Start:

@@ -15,6 +15,7 @@ CALLED = (
     "create_optimizer_and_scheduler",
     "log",
     "evaluate",
+    "save_model",
 )
 """Methods of `Trainer` that a run calls, so that a subclass may define them."""
 
@@ -49,8 +50,13 @@ REPLACED_METHODS = {
             "give callbacks, an argument of Trainer: on_step and on_evaluate get all numbers",
         ),
         (
-            "_save _save_checkpoint _load_from_checkpoint _load_best_model",
+            "_save _save_checkpoint _load_from_checkpoint _load_best_model "
+            "_load_optimizer_and_scheduler",
             "define save_model for what is saved at the end; checkpoints are written whole",
+        ),
+        (
+            "_remove_unused_columns _set_signature_columns_if_needed",
+            "give data_collator, an argument of Trainer: it takes what it needs of a row",
         ),
         (
             "_inner_training_loop _prepare_inputs _prepare_input _wrap_model "

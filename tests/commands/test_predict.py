@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from bertolt import BertTokenizer
+from bertolt.commands.writers import _as_decimal, _rounded
 from tests.commands.conftest import ROWS, write_rows
 
 Run = Callable[..., Any]
@@ -310,3 +311,34 @@ def _let_a_word_overflow(folder: Path, word: str) -> None:
     key = next(key for key in weights if key.endswith("word_embeddings.weight"))
     weights[key][tokens[word]] = 3e38
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "cell"),
+    [
+        (0.123456789, 0.123457, "0.123457"),
+        (3.2e-8, 3.2e-8, "3.2e-08"),
+        (-0.00012345678, -0.000123457, "-0.00012345678"),
+        (1.5e30, 1.5e30, "1.5e+30"),
+        (0.0, 0.0, "0.000000"),
+        (-12.5, -12.5, "-12.500000"),
+    ],
+)
+def test_numbers_in_small_and_large_units_keep_their_digits(
+    value: float, plain: float, cell: str
+) -> None:
+    assert _rounded({"value": [value]}) == {"value": [plain]}
+    assert _as_decimal(value) == cell
+
+
+def test_a_model_without_a_contract_is_told(bertolt: Run, trained: Trained, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(trained("numbers"), tmp_path / "model"))
+    assert "bertolt.json" not in bertolt("predict", model, "--text", "good").err
+    (model / "bertolt.json").rename(tmp_path / "elsewhere.json")
+    said = bertolt("predict", model, "--text", "good")
+    assert said.code == 0
+    assert f"No bertolt.json in {model}: the answers are the model's own outputs" in said.err
+    (model / "bertolt.json").symlink_to(tmp_path / "gone.json")
+    refused(
+        bertolt("predict", model, "--text", "good"), "not a readable contract", "copy the model"
+    )

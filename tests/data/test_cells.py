@@ -165,3 +165,11 @@ def test_a_text_keeps_its_spaces_and_a_label_does_not() -> None:
     assert label_cell(ONE).read([" a "]) == "a"
     assert label_cell(ONE).read([1.0]) == "1"
     assert reason(text_cell(ONE), " ") == "empty text"
+
+
+def test_labels_of_spans_are_read_as_labels_are() -> None:
+    read = spans_cell(ONE).read
+    assert read([[SPAN | {"label": " A "}]]) == [SPAN]
+    fault = read([[SPAN | {"label": "O"}]])
+    assert isinstance(fault, BadRow)
+    assert "in no span" in fault.detail

@@ -130,7 +130,7 @@ def test_arguments_that_it_does_not_know_are_refused(models: tuple[Any, Any], pa
     assert ours(**batch, next_sentence_label=None, end_positions=None).loss is None
     with pytest.raises(UsageError, match="no next_sentence_label to learn from"):
         ours(**batch, next_sentence_label=torch.tensor([0, 1, 0]))
-    with pytest.raises(UsageError, match="takes no .logits_to_keep"):
+    with pytest.raises(UsageError, match=r"takes no .logits_to_keep"):
         ours(**batch, logits_to_keep=1)
 
 

@@ -246,7 +246,7 @@ def test_a_new_head_does_not_answer(tiny_folder: Path, tmp_path: Path) -> None:
     walk = walk_through(path, TEXT)
     assert walk.architecture == "BertForSequenceClassification"
     assert walk.answer is None
-    assert walk.remarks == ("The classification head is new, so there is no answer to show.",)
+    assert walk.remarks == ("The head is new, so there is no answer to show.",)
     assert walk.remarks[0] in render_walk(walk)
 
 

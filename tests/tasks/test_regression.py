@@ -161,3 +161,20 @@ def test_the_selftest_goes_by_the_spread() -> None:
     task = Regression(("x",), (0.0,), (1000.0,))
     assert task.differs({"value": 5.0}, {"value": 5.5}) == ""
     assert "of their spread" in task.differs({"value": 5.0}, {"value": 15.0})
+
+
+@pytest.mark.parametrize("gap", ["", "NaN", "n/a", "null"])
+def test_a_gap_in_a_column_of_numbers_makes_no_labels_of_them(tmp_path: Path, gap: str) -> None:
+    rows = "".join(f"a text,{number}.5\n" for number in range(30))
+    (tmp_path / "a.csv").write_text(f"text,score\n{rows}a text,{gap}\n")
+    table, kind = read_for_task(tmp_path / "a.csv", Columns(label="score"))
+    assert (kind.name, len(table), sum(map(len, table.dropped.values()))) == ("regression", 30, 1)
+
+
+def test_numbers_with_odd_cells_are_told_the_task_that_reads_them(tmp_path: Path) -> None:
+    rows = "".join(f"a text,{number}.5\n" for number in range(60))
+    (tmp_path / "a.csv").write_text(f"text,score\n{rows}a text,4/5\n")
+    table, kind = read_for_task(tmp_path / "a.csv", Columns(label="score"))
+    with pytest.raises(DataError, match="does not look like a label") as caught:
+        kind.strata(table)
+    assert "--task regression" in caught.value.fix

@@ -29,7 +29,7 @@ from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
 from bertolt.models.families.base import read_config
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.answers import is_finite
+from bertolt.tasks.base import NotFiniteError
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
@@ -222,8 +222,10 @@ class _Finetuning:
             precision="fp32",
             device=trainer.device,
         )
-        golden = predictor.make_golden(rows.examples(range(min(_GOLDEN_TEXTS, len(rows)))))
-        return golden if all(is_finite(entry.answer) for entry in golden) else []
+        try:
+            return predictor.make_golden(rows.examples(range(min(_GOLDEN_TEXTS, len(rows)))))
+        except NotFiniteError:
+            return []
 
     def _contract(self) -> Contract:
         """How the rows of this run were prepared."""

@@ -13,7 +13,7 @@ from bertolt.base.format import number
 from bertolt.metrics import RegressionCounts
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
-from bertolt.tasks.table import interval_words, shown
+from bertolt.tasks.table import interval_words, score_words, shown
 
 
 def numbers_in(answer: Answer, columns: Sequence[str]) -> list[float]:
@@ -106,8 +106,8 @@ class NumberScorer(Scorer):
         """Each score with its interval, against always answering the mean."""
         baseline = self.baseline().values()
         yield f"RMSE {_with_ends(self.counts, 'rmse')} on {self.counts.total():,} rows"
-        yield f"  against {_number(baseline['rmse'])} for always answering the training mean"
-        yield f"  MAE {_with_ends(self.counts, 'mae')}, against {_number(baseline['mae'])}"
+        yield f"  against {score_words(baseline['rmse'])} for always answering the training mean"
+        yield f"  MAE {_with_ends(self.counts, 'mae')}, against {score_words(baseline['mae'])}"
         for name, title in (("r2", "R²"), ("pearson", "Pearson"), ("spearman", "Spearman")):
             yield f"  {title} {_with_ends(self.counts, name)}"
         if reason := self.undefined():
@@ -116,7 +116,7 @@ class NumberScorer(Scorer):
         if len(self.columns) > 1:
             yield ""
             for column, scores in zip(self.columns, self.counts.per_column(), strict=True):
-                words = ", ".join(f"{n} {_number(e.value)}" for n, e in scores.items())
+                words = ", ".join(f"{n} {score_words(e.value)}" for n, e in scores.items())
                 yield f"{shown(column)}: {words}"
 
     def explain(self) -> dict[str, Any]:
@@ -180,10 +180,6 @@ class NumberScorer(Scorer):
 
 def _with_ends(counts: RegressionCounts, name: str) -> str:
     return interval_words(counts.values()[name], counts.intervals().get(name))
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
 
 
 def _range_words(ends: tuple[float, float] | None) -> str:

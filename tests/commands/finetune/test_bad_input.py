@@ -391,3 +391,15 @@ def test_all_endings_that_are_read_are_named(finetune_command: Any, tmp_path: Pa
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK")
     assert ".conll" in finetune_command(path).err
+
+
+def test_the_result_may_not_take_the_place_of_the_model(
+    finetune_command: Any, write_csv: Any, good_rows: Any, tiny_folder: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    words = ["--model", str(model), "--out", str(tmp_path / "model"), "--overwrite"]
+    said = finetune_command(write_csv(good_rows), *words)
+    assert said.code == 2
+    assert "it is the folder of --model" in said.err
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
