@@ -83,3 +83,27 @@ def test_every_room_is_known_and_there_are_few() -> None:
     }
     assert {name.removesuffix(".py") for name in entries} == {*ROOMS, "__init__", "__main__"}
     assert len(entries) <= MOST_ENTRIES
+
+
+BY_NAME = {
+    "bertolt": "public names, each imported from its home when it is asked for",
+    "bertolt.data.arrow": "a library of others",
+    "bertolt.models.families.base": "the registry: heads build the backbone that a config names, "
+    "and a family's file is made of such heads",
+}
+"""Modules that import by name, which no reading of imports sees, and what."""
+
+
+def test_nothing_else_is_imported_by_name() -> None:
+    """Or a circle could hide there. The registry of families is one on purpose."""
+    by_name, relative = set(), set()
+    for module, path in _modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute | ast.Name):
+                name = node.attr if isinstance(node, ast.Attribute) else node.id
+                if name in ("import_module", "__import__", "find_loader", "exec_module"):
+                    by_name.add(module)
+            if isinstance(node, ast.ImportFrom) and node.level:
+                relative.add(module)
+    assert by_name == BY_NAME.keys()
+    assert not relative

@@ -306,6 +306,16 @@ class Saver(Protocol):
         """Save; `generators` is the random state to go on with."""
 
 
+def _begin(callbacks: Sequence[Callback], history: History, world: World) -> list[Callback]:
+    """Those that this process calls, told that the run begins."""
+    # One process prints and writes; what has to watch on all of them says so.
+    own = [each for each in callbacks if world.first or getattr(each, "every_process", False)]
+    for callback in own:
+        if (on_begin := getattr(callback, "on_begin", None)) is not None:
+            on_begin(history)
+    return own
+
+
 def fit(
     model: PreTrainedModel,
     batches: Iterator[Sequence[PackedBatch]],
@@ -339,11 +349,7 @@ def fit(
         world, loss_of: see `train_step`.
     """
     history = History() if history is None else history
-    # One process prints and writes; what has to watch on all of them says so.
-    callbacks = [each for each in callbacks if world.first or getattr(each, "every_process", False)]
-    for callback in callbacks:
-        if (on_begin := getattr(callback, "on_begin", None)) is not None:
-            on_begin(history)
+    callbacks = _begin(callbacks, history, world)
     begun = history.step
     model.train()
     keep_freed_memory()
