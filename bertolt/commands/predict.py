@@ -62,9 +62,11 @@ def predict_texts(
             already, or one of the inputs.
     """
     columns = columns or Columns(on_bad_row="error")
-    style = style or _style_of(out)
+    named, style = style, style or _style_of(out)
     _check_use(model, file, texts, pairs, columns)
     _check_out(model, file, out, overwrite, columns, style)
+    if named is None:
+        _require_written(out)
     typed = not texts and file == "-" and sys.stdin.isatty()
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
@@ -126,9 +128,21 @@ def _check_use(
 def _style_of(out: Path | None) -> Style:
     """The format that the name of a file ends in; else JSON lines."""
     ending = out.suffix.lower() if out is not None else ""
-    # An answer is a word and a tag: CoNLL-U has eight columns more.
-    tagged = ending in TAGGED and ending != ".conllu"
-    return "csv" if ending == ".csv" else "conll" if tagged else "jsonl"
+    return "csv" if ending == ".csv" else "conll" if ending in TAGGED else "jsonl"
+
+
+def _require_written(out: Path | None) -> None:
+    """Refuse a name that ends as those of a format in which no answers are written."""
+    if out is not None and out.suffix.lower() in _OF_OTHERS:
+        raise UsageError(
+            f"answers are not written as {out.suffix}",
+            place=f"--out {out}",
+            fix="let the name end in .jsonl, .csv or .conll, or add --format",
+        )
+
+
+# Who reads such a file would not expect JSON lines. CoNLL-U has eight columns more than a tag.
+_OF_OTHERS = (".tsv", ".json", ".parquet", ".xlsx", ".conllu", ".gz", ".zst", ".zip")
 
 
 def _check_out(

@@ -342,3 +342,15 @@ def test_a_model_without_a_contract_is_told(bertolt: Run, trained: Trained, tmp_
     refused(
         bertolt("predict", model, "--text", "good"), "not a readable contract", "copy the model"
     )
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".json", ".parquet", ".xlsx", ".conllu", ".jsonl.gz"])
+def test_a_name_of_a_format_that_is_not_written_is_refused(
+    ending: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    out = tmp_path / f"answers{ending}"
+    words = ["predict", trained("labels"), "--text", "good", "--out", out]
+    refused(bertolt(*words), "answers are not written as", "--format")
+    assert not out.exists()
+    assert bertolt(*words, "--format", "jsonl").code == 0
+    assert lines(out.read_text())[0]["row"] == 1
