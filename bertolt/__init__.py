@@ -99,6 +99,23 @@ if TYPE_CHECKING:
     from bertolt.train.optim import AdamW as AdamW
     from bertolt.train.optim import parameter_groups as parameter_groups
     from bertolt.train.results import EvalPrediction as EvalPrediction
+    from bertolt.train.schedules import get_constant_schedule as get_constant_schedule
+    from bertolt.train.schedules import (
+        get_constant_schedule_with_warmup as get_constant_schedule_with_warmup,
+    )
+    from bertolt.train.schedules import (
+        get_cosine_schedule_with_warmup as get_cosine_schedule_with_warmup,
+    )
+    from bertolt.train.schedules import (
+        get_cosine_with_hard_restarts_schedule_with_warmup as get_cosine_with_hard_restarts_schedule_with_warmup,  # noqa: E501
+    )
+    from bertolt.train.schedules import get_inverse_sqrt_schedule as get_inverse_sqrt_schedule
+    from bertolt.train.schedules import (
+        get_linear_schedule_with_warmup as get_linear_schedule_with_warmup,
+    )
+    from bertolt.train.schedules import (
+        get_polynomial_decay_schedule_with_warmup as get_polynomial_decay_schedule_with_warmup,
+    )
     from bertolt.train.schedules import get_scheduler as get_scheduler
     from bertolt.train.step import train_step as train_step
     from bertolt.train.trainer import Trainer as Trainer
@@ -162,6 +179,13 @@ _HOME = {
     "XLMRobertaForTokenClassification": "bertolt.models.families.xlm_roberta",
     "XLMRobertaModel": "bertolt.models.families.xlm_roberta",
     "default_data_collator": "bertolt.data.collate",
+    "get_constant_schedule": "bertolt.train.schedules",
+    "get_constant_schedule_with_warmup": "bertolt.train.schedules",
+    "get_cosine_schedule_with_warmup": "bertolt.train.schedules",
+    "get_cosine_with_hard_restarts_schedule_with_warmup": "bertolt.train.schedules",
+    "get_inverse_sqrt_schedule": "bertolt.train.schedules",
+    "get_linear_schedule_with_warmup": "bertolt.train.schedules",
+    "get_polynomial_decay_schedule_with_warmup": "bertolt.train.schedules",
     "get_scheduler": "bertolt.train.schedules",
     "load_metric": "bertolt.metrics",
     "parameter_groups": "bertolt.train.optim",

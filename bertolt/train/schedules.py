@@ -68,7 +68,8 @@ def polynomial(step: int, run: _Run, *, lr_end: float = 1e-7, power: float = 1.0
         raise UsageError(
             f"lr_end={lr_end:g} is not below the learning rate {run.base_lr:g}",
             place="scheduler 'polynomial'",
-            fix=f'pass scheduler_specific_kwargs={{"lr_end": {run.base_lr / 100:g}}}, for instance',
+            fix=f"give lr_end={run.base_lr / 100:g}, for instance; get_scheduler takes it as "
+            f'scheduler_specific_kwargs={{"lr_end": {run.base_lr / 100:g}}}',
         )
     left = max(0.0, 1.0 - run.progress(step))
     return ((run.base_lr - lr_end) * math.pow(left, power) + lr_end) / run.base_lr
@@ -93,7 +94,8 @@ def cosine_with_min_lr(
         raise UsageError(
             "exactly one of min_lr and min_lr_rate is needed",
             place="a cosine schedule with a lowest rate",
-            fix='pass scheduler_specific_kwargs={"min_lr_rate": 0.1}, for instance',
+            fix="give min_lr_rate=0.1, for instance; get_scheduler takes it as "
+            'scheduler_specific_kwargs={"min_lr_rate": 0.1}',
         )
     floor = min_lr / run.base_lr if min_lr is not None else float(min_lr_rate or 0.0)
     return floor + (1.0 - floor) * cosine(step, run, num_cycles=num_cycles)
@@ -362,12 +364,23 @@ def get_scheduler(
             place="get_scheduler",
             fix=f"did you mean {close!r}?" if close else "choose one of these",
         )
+    return _by_step(name, optimizer, num_warmup_steps, num_training_steps, options)
+
+
+def _by_step(
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    warmup: int | None,
+    total: int | None,
+    options: Mapping[str, Any],
+    last_epoch: int = -1,
+) -> LambdaLR:
     shape, needs, warms_up = _SHAPES[name]
-    steps = {"num_warmup_steps": num_warmup_steps, "num_training_steps": num_training_steps}
+    steps = {"num_warmup_steps": warmup, "num_training_steps": total}
     _check_options(name, shape, options, {key: steps[key] for key in needs})
-    run = _Run(num_warmup_steps or 0, num_training_steps, float(optimizer.defaults["lr"]))
+    run = _Run(warmup or 0, total, float(optimizer.defaults["lr"]))
     factor = partial(_with_warmup, shape) if warms_up else shape
-    return LambdaLR(optimizer, partial(factor, run=run, **options))
+    return LambdaLR(optimizer, partial(factor, run=run, **options), last_epoch)
 
 
 def _measured(
@@ -403,3 +416,81 @@ def _check_options(
             inner = f'scheduler_specific_kwargs={{"{key}": ...}}'
             how = f"{key}=..." if key in needs else inner
             raise UsageError(f"{key} is needed", place=place, fix=f"pass {how}")
+
+
+# The peer's function for each schedule. `last_epoch` is the step that a schedule goes on from:
+# of an optimizer whose groups have their "initial_lr", as its loaded state does.
+
+
+def get_constant_schedule(optimizer: torch.optim.Optimizer, last_epoch: int = -1) -> LambdaLR:
+    """The optimizer's rate throughout; see `get_scheduler`."""
+    return _by_step("constant", optimizer, None, None, {}, last_epoch)
+
+
+def get_constant_schedule_with_warmup(
+    optimizer: torch.optim.Optimizer, num_warmup_steps: int, last_epoch: int = -1
+) -> LambdaLR:
+    """A rise from 0, then the optimizer's rate; see `get_scheduler`."""
+    return _by_step("constant_with_warmup", optimizer, num_warmup_steps, None, {}, last_epoch)
+
+
+def get_linear_schedule_with_warmup(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """A rise from 0, then a straight line to 0 at the last step; see `get_scheduler`."""
+    return _by_step("linear", optimizer, num_warmup_steps, num_training_steps, {}, last_epoch)
+
+
+def get_cosine_schedule_with_warmup(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    num_cycles: float = 0.5,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """A rise from 0, then `num_cycles` of a cosine; see `get_scheduler`."""
+    options = {"num_cycles": num_cycles}
+    return _by_step("cosine", optimizer, num_warmup_steps, num_training_steps, options, last_epoch)
+
+
+def get_cosine_with_hard_restarts_schedule_with_warmup(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    num_cycles: int = 1,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """A rise from 0, then `num_cycles` falls, each from the top; see `get_scheduler`."""
+    name, options = "cosine_with_restarts", {"num_cycles": num_cycles}
+    return _by_step(name, optimizer, num_warmup_steps, num_training_steps, options, last_epoch)
+
+
+def get_polynomial_decay_schedule_with_warmup(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    lr_end: float = 1e-7,
+    power: float = 1.0,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """A rise from 0, then a fall to `lr_end` along a power; see `get_scheduler`.
+
+    Raises:
+        UsageError: `lr_end` is not below the optimizer's rate.
+    """
+    name, options = "polynomial", {"lr_end": lr_end, "power": power}
+    return _by_step(name, optimizer, num_warmup_steps, num_training_steps, options, last_epoch)
+
+
+def get_inverse_sqrt_schedule(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    timescale: int | None = None,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """A rise from 0, then 1 over the root of the steps; see `get_scheduler`."""
+    options = {"timescale": timescale}
+    return _by_step("inverse_sqrt", optimizer, num_warmup_steps, None, options, last_epoch)

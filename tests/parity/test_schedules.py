@@ -6,10 +6,12 @@ import math
 
 import pytest
 import torch
+import transformers
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.optimization import get_scheduler as peer_get_scheduler
 from transformers.trainer_utils import SchedulerType
 
+import bertolt
 from bertolt.train.schedules import SCHEDULES, get_scheduler
 
 STEPS = 200
@@ -128,3 +130,33 @@ def test_every_name_of_the_peer_is_here_and_compared():
 def test_the_peers_enum_is_a_name_too():
     scheduler = get_scheduler(SchedulerType.COSINE, optimizer(), 0, 10)
     assert scheduler.get_last_lr() == [5e-5, 5e-5 / 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "options"),
+    [
+        ("get_constant_schedule", (), {}),
+        ("get_constant_schedule_with_warmup", (20,), {}),
+        ("get_linear_schedule_with_warmup", (20, 150), {}),
+        ("get_cosine_schedule_with_warmup", (20, 150), {"num_cycles": 1.5}),
+        ("get_cosine_with_hard_restarts_schedule_with_warmup", (20, 150), {"num_cycles": 3}),
+        ("get_polynomial_decay_schedule_with_warmup", (20, 150), {"lr_end": 1e-6, "power": 2.0}),
+        ("get_inverse_sqrt_schedule", (20,), {"timescale": 50}),
+    ],
+)
+@pytest.mark.parametrize("last_epoch", [-1, 30])
+def test_functions_equal_the_peers(name, steps, options, last_epoch):
+    def rates(module):
+        optim = optimizer()
+        if last_epoch >= 0:
+            for group in optim.param_groups:
+                group["initial_lr"] = group["lr"]
+        scheduler = getattr(module, name)(optim, *steps, **options, last_epoch=last_epoch)
+        followed = []
+        for _ in range(STEPS):
+            followed.append([group["lr"] for group in optim.param_groups])
+            optim.step()
+            scheduler.step()
+        return followed
+
+    assert_equal_courses(rates(bertolt), rates(transformers))
