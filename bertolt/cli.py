@@ -364,6 +364,24 @@ def plan(
     _print(result, json)
 
 
+@app.command(usage="Usage: bertolt migrate FILE.py [OPTIONS]")
+def migrate(file: Path, /, *, write: bool = False, json: bool = False) -> int:
+    """Tell what a program written for transformers has to change; exits with 1 if it has to.
+
+    The program is read, and never run.
+
+    Args:
+        file: A Python program.
+        write: Change its imports: what Bertolt has is imported from Bertolt.
+        json: Print JSON instead of a table.
+    """
+    from bertolt.commands.migrate import migrate as run
+
+    result = run(file, write=write)
+    _print(result, json)
+    return 1 if result.differences else 0
+
+
 @data.command(name="list")
 def list_data() -> None:
     """List the sample datasets that can be fetched, and what is here already."""

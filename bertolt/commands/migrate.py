@@ -1,0 +1,237 @@
+"""`bertolt migrate`: what a program written for the peer has to change, and its imports changed."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bertolt
+from bertolt.base.files import write_text
+from bertolt.commands.program import PEER, Program, Use
+from bertolt.commands.replaced_names import OTHER_FAMILIES, REPLACED_NAMES
+from bertolt.models.config import BertConfig
+from bertolt.models.pretrained import PreTrainedModel
+from bertolt.train.arguments import REPLACED_ARGUMENTS, TrainingArguments
+from bertolt.train.overrides import REPLACED_METHODS
+from bertolt.train.trainer import Trainer
+
+_WIDTH = 100
+
+
+class Difference(NamedTuple):
+    """One thing that the program would have to change: where, what, and what to write instead."""
+
+    line: int
+    name: str
+    instead: str
+
+
+@dataclass
+class Differences:
+    """What a program has to change.
+
+    Attributes:
+        file: the program.
+        same: names of the peer that it uses and that are here.
+        differences: by line.
+        written: whether its imports were changed.
+    """
+
+    file: Path
+    same: list[str]
+    differences: list[Difference]
+    written: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "file": str(self.file),
+            "same": self.same,
+            "differences": [difference._asdict() for difference in self.differences],
+            "written": self.written,
+        }
+
+    def __str__(self) -> str:
+        width = max((len(difference.name) for difference in self.differences), default=0)
+        lines = [
+            f"  line {difference.line:>4}  {difference.name:<{width}}  {difference.instead}"
+            for difference in self.differences
+        ]
+        count = len(self.differences)
+        changes = "nothing else has to change" if not count else f"{count} to change"
+        lines = [f"{self.file}: {len(self.same)} names are the same here, {changes}", *lines]
+        if self.written:
+            lines.append(
+                "Its imports are changed. What functions hand on to each other is not seen."
+            )
+        return "\n".join(lines)
+
+
+def migrate(file: Path, *, write: bool) -> Differences:
+    """Read a program, and tell what differs; with `write`, let it import from Bertolt.
+
+    Names that Bertolt does not have are then still imported from the peer.
+
+    Raises:
+        DataError: the file cannot be read, or is not Python.
+    """
+    program = Program.read(file)
+    used = sorted({*program.names.values(), *(use.path[0] for use in program.uses())})
+    same = [name for name in used if name in bertolt.__all__]
+    found = [*_missing_names(program), *_differing_calls(program), *_uncalled_methods(program)]
+    if write:
+        mode = file.stat().st_mode
+        write_text(file, with_our_imports(program))
+        file.chmod(mode)
+    return Differences(file, same, sorted(set(found)), write)
+
+
+def _missing_names(program: Program) -> Iterator[Difference]:
+    for line in program.starred:
+        yield Difference(line, "import *", "name what is imported")
+    for node in program.imports:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name != "*" and alias.name not in bertolt.__all__:
+                    yield Difference(node.lineno, alias.name, _instead_of(alias.name))
+    for name, line in program.attributes().items():
+        if name not in bertolt.__all__:
+            yield Difference(line, f"{PEER}.{name}", _instead_of(name))
+
+
+def _instead_of(name: str) -> str:
+    if name in REPLACED_NAMES:
+        return REPLACED_NAMES[name]
+    if any(family in name for family in OTHER_FAMILIES):
+        return "keep it with the peer: Bertolt has BERT, RoBERTa and XLM-RoBERTa"
+    close = _nearest(name, bertolt.__all__)
+    return f"Bertolt has none of that name; {close} is the nearest" if close else "keep it"
+
+
+def _nearest(name: str, choices: Iterable[str]) -> str:
+    """The choice that differs by a few letters: a farther one would mean something else."""
+    return next(iter(difflib.get_close_matches(name, sorted(choices), n=1, cutoff=0.75)), "")
+
+
+def _differing_calls(program: Program) -> Iterator[Difference]:
+    for use in program.uses():
+        owner = getattr(bertolt, use.path[0], None) if use.path[0] in bertolt.__all__ else None
+        if use.call is None or owner is None or len(use.path) > 2:
+            continue
+        called, shown = owner, ".".join(use.path)
+        if len(use.path) == 2:
+            if not hasattr(owner, use.path[1]):
+                # A model's parts are there when it is.
+                if not _is_model(owner):
+                    yield Difference(use.line, shown, _instead_of_method(owner, use.path[1]))
+                continue
+            called = getattr(owner, use.path[1])
+        yield from _differing_arguments(use, called, shown)
+
+
+def _is_model(owner: Any) -> bool:
+    return isinstance(owner, type) and issubclass(owner, PreTrainedModel)
+
+
+def _instead_of_method(owner: Any, name: str) -> str:
+    instead = REPLACED_METHODS.get(name) if owner is Trainer else None
+    close = _nearest(name, [method for method in dir(owner) if not method.startswith("_")])
+    hint = f"{close} is the nearest" if close else "leave it out"
+    return instead or f"it has no {name}; {hint}"
+
+
+def _differing_arguments(use: Use, called: Any, shown: str) -> Iterator[Difference]:
+    assert use.call is not None
+    accepted = _arguments_of(called)
+    if accepted is None:
+        return
+    names, most = accepted
+    plain = [argument for argument in use.call.args if not isinstance(argument, ast.Starred)]
+    own = len(use.path) == 2 and inspect.isfunction(called)  # `self` is the object
+    if most is not None and len(plain) > most - own:
+        yield Difference(use.line, f"{shown}(…)", f"takes {most - own} values without a name")
+    for keyword in use.call.keywords:
+        if keyword.arg is not None and keyword.arg not in names:
+            line = keyword.value.lineno
+            instead = _instead_of_argument(called, keyword.arg, names)
+            yield Difference(line, f"{shown}({keyword.arg}=…)", instead)
+
+
+def _arguments_of(called: Any) -> tuple[set[str], int | None] | None:
+    """Names that a call takes, and how many values without one; None: any."""
+    if called is TrainingArguments:
+        return {field.name for field in dataclasses.fields(TrainingArguments)}, 1
+    try:
+        parameters = inspect.signature(called).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    names = {parameter.name for parameter in parameters}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        # Loading takes changes of the config.
+        if getattr(called, "__name__", "") != "from_pretrained":
+            return None
+        names |= {field.name for field in dataclasses.fields(BertConfig)} | {"num_labels"}
+    many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    most = sum(parameter.kind <= parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+    return names, None if many else most
+
+
+def _instead_of_argument(called: Any, name: str, names: set[str]) -> str:
+    if called is TrainingArguments and name in REPLACED_ARGUMENTS:
+        return REPLACED_ARGUMENTS[name]
+    close = _nearest(name, names)
+    return f"use {close}" if close else "leave it out"
+
+
+def _uncalled_methods(program: Program) -> Iterator[Difference]:
+    for own in program.subclasses():
+        if getattr(bertolt, own.base, None) is Trainer:
+            for method, line in own.methods.items():
+                if method in REPLACED_METHODS:
+                    yield Difference(line, f"{own.name}.{method}", REPLACED_METHODS[method])
+
+
+def with_our_imports(program: Program) -> str:
+    """The program's text with what Bertolt has imported from it, and the rest from the peer."""
+    lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", program.text)  # as Python counts lines
+    for node in sorted(program.imports, key=lambda node: node.lineno, reverse=True):
+        end, column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        statements = _changed(node, program)
+        first, last = lines[node.lineno - 1], lines[end - 1]
+        before = first.encode()[: node.col_offset].decode()
+        after = last.encode()[column:].decode()
+        parted = "; " if before.strip() else f"\n{before}"
+        lines[node.lineno - 1 : end] = [before + parted.join(statements) + after]
+    return program.mark + "".join(lines)
+
+
+def _changed(node: ast.Import | ast.ImportFrom, program: Program) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        ours = [alias for alias in node.names if alias.name in bertolt.__all__]
+        rest = [alias for alias in node.names if alias not in ours]
+        made = [_from("bertolt", ours)] if ours else []
+        return [*made, *([_from(node.module or PEER, rest)] if rest else [])]
+    if any(name not in bertolt.__all__ for name in program.attributes()):
+        return [ast.unparse(node)]
+    return [f"import {', '.join(_module(alias) for alias in node.names)}"]
+
+
+def _module(alias: ast.alias) -> str:
+    if alias.name != PEER:
+        return ast.unparse(alias)
+    return f"bertolt as {alias.asname or PEER}"
+
+
+def _from(module: str, names: list[ast.alias]) -> str:
+    parts = [ast.unparse(alias) for alias in names]
+    line = f"from {module} import {', '.join(parts)}"
+    if len(line) <= _WIDTH:
+        return line
+    return f"from {module} import (\n" + "".join(f"    {part},\n" for part in parts) + ")"

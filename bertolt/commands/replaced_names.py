@@ -1,0 +1,50 @@
+"""Names of the peer that Bertolt does not have, and what to write instead."""
+
+from __future__ import annotations
+
+REPLACED_NAMES = {
+    name: instead
+    for names, instead in (
+        (
+            "BertTokenizerFast BertTokenizerLegacy PreTrainedTokenizer PreTrainedTokenizerFast "
+            "PreTrainedTokenizerBase",
+            "use BertTokenizer or AutoTokenizer: there is one tokenizer, and it is the fast one",
+        ),
+        ("AutoConfig PretrainedConfig PreTrainedConfig", "use BertConfig, or that of the family"),
+        ("BertPreTrainedModel RobertaPreTrainedModel", "use PreTrainedModel"),
+        (
+            "pipeline TextClassificationPipeline TokenClassificationPipeline Pipeline",
+            "use Predictor.from_pretrained(folder).predict(texts)",
+        ),
+        ("FeatureExtractionPipeline FillMaskPipeline", "call the model: model(**tokenizer(texts))"),
+        (
+            "TrainerCallback ProgressCallback PrinterCallback DefaultFlowCallback TrainerState "
+            "TrainerControl EarlyStoppingCallback",
+            "give callbacks=, objects with on_step, on_evaluate and on_end, to Trainer",
+        ),
+        ("set_seed enable_full_determinism", "use torch.manual_seed; TrainingArguments has seed"),
+        ("DataCollatorForSeq2Seq", "use DataCollatorWithPadding: Bertolt has encoders alone"),
+        (
+            "DataCollatorForWholeWordMask",
+            "use DataCollatorForLanguageModeling(tokenizer, whole_word_mask=True)",
+        ),
+        ("DataCollator", "use PackingCollator"),
+        (
+            "Seq2SeqTrainer Seq2SeqTrainingArguments AutoModelForSeq2SeqLM",
+            "keep it with the peer: Bertolt has encoders alone",
+        ),
+        ("TextDataset LineByLineTextDataset glue_processors", "use a list of rows, or datasets"),
+        (
+            "logging is_torch_available is_datasets_available is_tf_available",
+            "leave it out: messages go to standard error, and torch is always there",
+        ),
+        ("check_min_version send_example_telemetry require_version", "leave it out"),
+        ("TFTrainer TFBertModel TFAutoModel FlaxBertModel", "use the PyTorch class"),
+        ("BatchEncoding", "leave it out: a tokenizer gives a mapping"),
+    )
+    for name in names.split()
+}
+"""What stays with the peer is named too: a program may import from both."""
+
+OTHER_FAMILIES = ("GPT", "T5", "Bart", "Llama", "Distil", "Albert", "Electra", "Deberta", "XLNet")
+"""How names of models begin that Bertolt does not have."""

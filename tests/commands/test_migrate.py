@@ -1,0 +1,172 @@
+"""`bertolt migrate`: programs are read, never run, and only their imports are changed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertolt.base.errors import DataError
+from bertolt.commands.migrate import Differences, migrate
+
+
+def differences(tmp_path: Path, text: str, *, write: bool = False) -> Differences:
+    file = tmp_path / "program.py"
+    file.write_bytes(text.encode())
+    return migrate(file, write=write)
+
+
+def changed(tmp_path: Path, text: str) -> str:
+    differences(tmp_path, text, write=True)
+    return (tmp_path / "program.py").read_bytes().decode()
+
+
+SAME = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import Trainer, TrainingArguments, DataCollatorWithPadding
+
+tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")
+model = AutoModelForSequenceClassification.from_pretrained("bert-base-uncased", num_labels=3)
+rows = tokenizer(["good", "bad"], truncation=True, max_length=128)
+args = TrainingArguments("out", learning_rate=2e-5, num_train_epochs=1)
+trainer = Trainer(model, args, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
+trainer.train()
+print(model.bert.embeddings)
+"""
+
+
+def test_a_program_that_only_imports(tmp_path: Path) -> None:
+    result = differences(tmp_path, SAME)
+    assert result.differences == []
+    assert len(result.same) == 5
+    assert "nothing else has to change" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "name", "words"),
+    [
+        ("from transformers import Trainr\n", 1, "Trainr", "Trainer is the nearest"),
+        ("from transformers import GPT2Model\n", 1, "GPT2Model", "keep it with the peer"),
+        ("import transformers as t\n\nt.Seq2SeqTrainer()\n", 3, "Seq2SeqTrainer", "encoders alone"),
+        ("def f():\n    from transformers import *\n", 2, "import *", "name what is imported"),
+        (
+            "from transformers import TrainingArguments as A\nA(\n    output_dir='x',\n"
+            "    evaluation_strategy='epoch')\n",
+            *(4, "TrainingArguments(evaluation_strategy=…)", "use eval_strategy"),
+        ),
+        (
+            "from transformers import BertTokenizer\ntok = BertTokenizer.from_pretrained('x')\n"
+            "tok('a', verbose=False)\n",
+            *(3, "BertTokenizer.__call__(verbose=…)", "leave it out"),
+        ),
+        (
+            "from transformers import BertTokenizer\nfor t in [1]:\n"
+            "    tok: object = BertTokenizer.from_pretrained('x')\n    tok.frobnicate('a')\n",
+            *(4, "BertTokenizer.frobnicate", "it has no frobnicate"),
+        ),
+        (
+            "from transformers import Trainer\nclass T(Trainer):\n    def compute_loss(self): ...\n"
+            "    def _save(self): ...\n",
+            *(4, "T._save", "define save_model"),
+        ),
+        (
+            "from transformers import Trainer\nclass T(Trainer): ...\nT(model=1, nonsense=2)\n",
+            *(3, "Trainer(nonsense=…)", "leave it out"),
+        ),
+        (
+            "import transformers\ntransformers.get_scheduler('a', 1, 2, 3, 4, 5)\n",
+            *(2, "get_scheduler(…)", "takes 5 values without a name"),
+        ),
+    ],
+)
+def test_each_difference_has_its_line_and_its_replacement(
+    tmp_path: Path, text: str, line: int, name: str, words: str
+) -> None:
+    (found,) = differences(tmp_path, text).differences
+    assert (found.line, found.name.removeprefix("transformers.")) == (line, name)
+    assert words in found.instead
+
+
+def test_what_was_made_by_others_is_left_alone(tmp_path: Path) -> None:
+    text = (
+        "from transformers import Trainer\nfrom datasets import load_dataset\n"
+        "trainer = Trainer(model=1)\ntrainer = load_dataset('x')\ntrainer.anything(really=1)\n"
+    )
+    assert differences(tmp_path, text).differences == []
+
+
+def test_imports_alone_are_changed(tmp_path: Path) -> None:
+    assert changed(tmp_path, SAME) == SAME.replace("from transformers", "from bertolt")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("import transformers as t\nt.Trainer\n", "import bertolt as t\nt.Trainer\n"),
+        ("import os, transformers\n", "import os, bertolt as transformers\n"),
+        (
+            "import transformers\ntransformers.GPT2Model\n",
+            "import transformers\ntransformers.GPT2Model\n",
+        ),
+        (
+            "if True:\n    from transformers import Trainer, GPT2Model  # both\n",
+            "if True:\n    from bertolt import Trainer\n"
+            "    from transformers import GPT2Model  # both\n",
+        ),
+        (
+            "x = 1; from transformers.models.bert import BertModel as B, GPT2Model; y = 2\n",
+            "x = 1; from bertolt import BertModel as B; from transformers.models.bert import "
+            "GPT2Model; y = 2\n",
+        ),
+        (
+            "'''中文\x0c\u2028'''\r\nfrom transformers import (\r\n  Trainer,\r\n)\r\n"
+            "z = '\x85'\r\n",
+            "'''中文\x0c\u2028'''\r\nfrom bertolt import Trainer\r\nz = '\x85'\r\n",
+        ),
+        ("\ufefffrom transformers import Trainer\n", "\ufefffrom bertolt import Trainer\n"),
+        ("from .transformers import Trainer\n", "from .transformers import Trainer\n"),
+    ],
+)
+def test_how_imports_are_changed(tmp_path: Path, before: str, after: str) -> None:
+    assert changed(tmp_path, before) == after
+    # What is changed already stays.
+    assert changed(tmp_path, after) == after
+
+
+def test_the_mode_of_the_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(SAME, encoding="utf-8")
+    file.chmod(0o755)
+    migrate(file, write=True)
+    assert file.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"def f(:\n", "line 1"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"a\0b", "no Python"),
+        (b"(" * 100_000, "no Python"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_program_is_refused(tmp_path: Path, data: bytes | None, words: str) -> None:
+    file = tmp_path / "program.py"
+    if data is not None:
+        file.write_bytes(data)
+    with pytest.raises(DataError, match=words):
+        migrate(file, write=True)
+
+
+def test_the_program_never_runs_and_the_command_tells_by_its_exit_code(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(f"from transformers import GPT2Model\nopen({str(tmp_path / 'x')!r}, 'w')\n")
+    command = [sys.executable, "-m", "bertolt.migrate", str(file), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["differences"][0]["name"] == "GPT2Model"
+    assert not (tmp_path / "x").exists()
