@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bertolt.corpus.shards import Corpus as Corpus
     from bertolt.data.batch import PackedBatch as PackedBatch
     from bertolt.data.collate import (
+        DataCollatorForMultipleChoice as DataCollatorForMultipleChoice,
+    )
+    from bertolt.data.collate import (
         DataCollatorForTokenClassification as DataCollatorForTokenClassification,
     )
     from bertolt.data.collate import DataCollatorWithPadding as DataCollatorWithPadding
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from bertolt.data.collate import default_data_collator as default_data_collator
     from bertolt.data.masking import (
         DataCollatorForLanguageModeling as DataCollatorForLanguageModeling,
+    )
+    from bertolt.data.masking import (
+        DataCollatorForWholeWordMask as DataCollatorForWholeWordMask,
     )
     from bertolt.metrics import load_metric as load_metric
     from bertolt.models.bert import AutoModel as AutoModel
@@ -148,7 +154,9 @@ _HOME = {
     "CheckpointError": "bertolt.base.errors",
     "Corpus": "bertolt.corpus.shards",
     "DataCollatorForLanguageModeling": "bertolt.data.masking",
+    "DataCollatorForMultipleChoice": "bertolt.data.collate",
     "DataCollatorForTokenClassification": "bertolt.data.collate",
+    "DataCollatorForWholeWordMask": "bertolt.data.masking",
     "DataCollatorWithPadding": "bertolt.data.collate",
     "DataError": "bertolt.base.errors",
     "EvalPrediction": "bertolt.train.results",

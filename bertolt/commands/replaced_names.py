@@ -24,10 +24,6 @@ REPLACED_NAMES = {
         ),
         ("set_seed enable_full_determinism", "use torch.manual_seed; TrainingArguments has seed"),
         ("DataCollatorForSeq2Seq", "use DataCollatorWithPadding: Bertolt has encoders alone"),
-        (
-            "DataCollatorForWholeWordMask",
-            "use DataCollatorForLanguageModeling(tokenizer, whole_word_mask=True)",
-        ),
         ("DataCollator", "use PackingCollator"),
         (
             "Seq2SeqTrainer Seq2SeqTrainingArguments AutoModelForSeq2SeqLM",

@@ -385,6 +385,31 @@ class DataCollatorForTokenClassification(DataCollatorWithPadding):
         return batch
 
 
+class DataCollatorForMultipleChoice(DataCollatorWithPadding):
+    """Pad rows of C choices to `input_ids` and so on, of (B, C, L) each, and `labels` (B,)."""
+
+    def __call__(self, features: Sequence[Any]) -> Any:
+        """Pad one batch of rows, whose `input_ids` and so on are C lists each.
+
+        Raises:
+            DataError: rows without choices, or with more and fewer; only some have a label.
+        """
+        rows = as_mappings(features)
+        sequences, count = split_choices(rows, "token_type_ids", "attention_mask")
+        if sequences is rows:
+            raise DataError(
+                "the rows of the batch have no choices",
+                fix="give a list of input_ids for each choice, or use DataCollatorWithPadding",
+            )
+        batch = super().__call__(sequences)
+        for name, values in batch.items():
+            batch[name] = values.reshape(len(rows), count, -1)
+        labels = stack(rows, "labels")
+        if labels is not None:
+            batch["labels"] = labels if self.return_tensors == "pt" else labels.numpy()
+        return batch
+
+
 def _token_labels(rows: Sequence[Row]) -> list[list[int]] | None:
     labels = column(rows, "labels")
     if labels is None:

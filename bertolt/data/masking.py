@@ -359,6 +359,13 @@ class DataCollatorForLanguageModeling:
         one_of("return_tensors", self.return_tensors, ("pt", "np"))
 
 
+class DataCollatorForWholeWordMask(DataCollatorForLanguageModeling):
+    """`DataCollatorForLanguageModeling` that chooses whole words."""
+
+    def __init__(self, tokenizer: MaskingTokenizer, *values: Any, **options: Any) -> None:
+        super().__init__(tokenizer, *values, **{"whole_word_mask": True, **options})
+
+
 def _lay_out(flat: Tensor, real: Tensor, padding: int) -> Tensor:
     """Tokens (T,) as rows (B, L)."""
     return torch.full(real.shape, padding).masked_scatter(real, flat)

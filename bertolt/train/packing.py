@@ -11,12 +11,13 @@ import torch
 from bertolt.base.errors import DataError
 from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import (
+    DataCollatorForMultipleChoice,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     PackingCollator,
     default_data_collator,
 )
-from bertolt.data.masking import DataCollatorForLanguageModeling
+from bertolt.data.masking import DataCollatorForLanguageModeling, DataCollatorForWholeWordMask
 from bertolt.models.pretrained import PreTrainedModel
 
 Collator = Callable[[list[Any]], Any]
@@ -27,14 +28,19 @@ def packing(
 ) -> Callable[[list[Any]], PackedBatch]:
     """The collator as one that packs, with fixed masks for an evaluation."""
     # A subclass may do more than its base: it is called like any other collator.
-    padding = (DataCollatorWithPadding, DataCollatorForTokenClassification)
+    padding = (
+        DataCollatorWithPadding,
+        DataCollatorForTokenClassification,
+        DataCollatorForMultipleChoice,
+    )
     if collator is None or collator is default_data_collator or type(collator) in padding:
         return PackingCollator(
             pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
         )
     if isinstance(collator, PackingCollator):
         return collator
-    if type(collator) is DataCollatorForLanguageModeling:
+    masking = (DataCollatorForLanguageModeling, DataCollatorForWholeWordMask)
+    if isinstance(collator, DataCollatorForLanguageModeling) and type(collator) in masking:
         packing = copy.copy(collator)
         packing.packed = True
         packing.seed = eval_seed if packing.seed is None else packing.seed

@@ -17,6 +17,7 @@ from bertolt import BertTokenizer
 from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.collate import (
+    DataCollatorForMultipleChoice,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     PackingCollator,
@@ -295,6 +296,29 @@ def test_padding_of_token_labels_equals_the_peers(tokenizers: Any, options: dict
     same(DataCollatorForTokenClassification(ours, **options)(rows), theirs)
     tensors = [{name: torch.tensor(values) for name, values in row.items()} for row in rows]
     same(DataCollatorForTokenClassification(ours, **options)(tensors), theirs)
+
+
+@pytest.mark.parametrize("options", [o for o in OPTIONS if "return_tensors" not in o], ids=str)
+@pytest.mark.parametrize("name", ["label", "labels"])
+def test_padding_of_choices_equals_the_peers(
+    tokenizers: Any, options: dict[str, Any], name: str
+) -> None:
+    ours, peer = tokenizers
+    texts = [("a good film", "dull"), ("the end was very very cold", "a")]
+    rows = [{**ours(list(two)), name: label} for two, label in zip(texts, [1, 0], strict=True)]
+    theirs = transformers.DataCollatorForMultipleChoice(peer, **options)([dict(r) for r in rows])
+    same(DataCollatorForMultipleChoice(ours, **options)(rows), theirs)
+    arrays = DataCollatorForMultipleChoice(ours, **options, return_tensors="np")(rows)
+    same(arrays, {name: values.numpy() for name, values in theirs.items()})
+
+
+def test_choices_without_labels_and_rows_without_choices(tiny_tokenizer: BertTokenizer) -> None:
+    collate = DataCollatorForMultipleChoice(tiny_tokenizer)
+    row = dict(tiny_tokenizer(["a good film", "dull"]))
+    assert "labels" not in collate([row])
+    assert collate([row])["input_ids"].shape == (1, 2, 5)
+    with pytest.raises(DataError, match="no choices"):
+        collate([dict(tiny_tokenizer("a good film"))])
 
 
 def test_rows_without_token_labels_are_padded_alone(tiny_tokenizer: BertTokenizer) -> None:

@@ -20,7 +20,12 @@ from tokenizers import Tokenizer, models
 from bertolt import BertTokenizer
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
-from bertolt.data.masking import DataCollatorForLanguageModeling, fixed_draws, mask_tokens
+from bertolt.data.masking import (
+    DataCollatorForLanguageModeling,
+    DataCollatorForWholeWordMask,
+    fixed_draws,
+    mask_tokens,
+)
 
 MASK = 4
 Rows = list[dict[str, Any]]
@@ -487,3 +492,14 @@ def test_rows_that_cannot_be_masked_are_named(
     with pytest.raises(DataError, match=words) as caught:
         collate(bad)
     assert caught.value.fix
+
+
+def test_the_collator_of_whole_words_is_the_option(tiny_tokenizer: BertTokenizer) -> None:
+    rows = [tiny_tokenizer(text) for text in ("a very good film", "unbelievable", "dull")]
+    named = DataCollatorForWholeWordMask(tiny_tokenizer, mlm_probability=0.5, seed=3)(rows)
+    option = DataCollatorForLanguageModeling(
+        tiny_tokenizer, mlm_probability=0.5, seed=3, whole_word_mask=True
+    )(rows)
+    assert all(torch.equal(named[name], option[name]) for name in option)
+    with pytest.raises(UsageError):
+        DataCollatorForWholeWordMask(tiny_tokenizer, mlm_probability=2.0)
