@@ -102,6 +102,10 @@ if TYPE_CHECKING:
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
     from bertolt.tokenization import BertTokenizer as BertTokenizer
     from bertolt.train.arguments import TrainingArguments as TrainingArguments
+    from bertolt.train.events import EarlyStoppingCallback as EarlyStoppingCallback
+    from bertolt.train.events import TrainerCallback as TrainerCallback
+    from bertolt.train.events import TrainerControl as TrainerControl
+    from bertolt.train.events import TrainerState as TrainerState
     from bertolt.train.optim import AdamW as AdamW
     from bertolt.train.optim import parameter_groups as parameter_groups
     from bertolt.train.results import EvalPrediction as EvalPrediction
@@ -159,6 +163,7 @@ _HOME = {
     "DataCollatorForWholeWordMask": "bertolt.data.masking",
     "DataCollatorWithPadding": "bertolt.data.collate",
     "DataError": "bertolt.base.errors",
+    "EarlyStoppingCallback": "bertolt.train.events",
     "EvalPrediction": "bertolt.train.results",
     "KeyValueCache": "bertolt.models.decoder",
     "LoadReport": "bertolt.checkpoint.report",
@@ -175,6 +180,9 @@ _HOME = {
     "RobertaForTokenClassification": "bertolt.models.families.roberta",
     "RobertaModel": "bertolt.models.families.roberta",
     "Trainer": "bertolt.train.trainer",
+    "TrainerCallback": "bertolt.train.events",
+    "TrainerControl": "bertolt.train.events",
+    "TrainerState": "bertolt.train.events",
     "TrainingArguments": "bertolt.train.arguments",
     "TrainingError": "bertolt.base.errors",
     "UsageError": "bertolt.base.errors",

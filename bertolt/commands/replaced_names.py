@@ -18,9 +18,8 @@ REPLACED_NAMES = {
         ),
         ("FeatureExtractionPipeline FillMaskPipeline", "call the model: model(**tokenizer(texts))"),
         (
-            "TrainerCallback ProgressCallback PrinterCallback DefaultFlowCallback TrainerState "
-            "TrainerControl EarlyStoppingCallback",
-            "give callbacks=, objects with on_step, on_evaluate and on_end, to Trainer",
+            "ProgressCallback PrinterCallback DefaultFlowCallback",
+            "leave it out: the Trainer shows its progress, and disable_tqdm=True silences it",
         ),
         ("set_seed enable_full_determinism", "use torch.manual_seed; TrainingArguments has seed"),
         ("DataCollatorForSeq2Seq", "use DataCollatorWithPadding: Bertolt has encoders alone"),

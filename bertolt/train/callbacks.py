@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from bertolt.base.console import StatusLine, info
@@ -64,48 +64,6 @@ class Progress:
             f"loss {loss:.4f}  lr {log.learning_rate:.2e}  {rate:.0f} {self._unit}/s  "
             f"{duration(left)} left"
         )
-
-
-class Logs:
-    """Calls a `log` of the user as the peer's Trainer does.
-
-    Args:
-        log: takes numbers by name.
-        logging_steps: steps between two calls.
-        steps_per_epoch: to count epochs by.
-
-    Attributes:
-        every_process: each process of a run logs.
-    """
-
-    every_process = True
-
-    def __init__(
-        self, log: Callable[[dict[str, Any]], object], logging_steps: int, steps_per_epoch: int
-    ) -> None:
-        self._log, self._logging_steps, self._per_epoch = log, logging_steps, steps_per_epoch
-        self._losses: list[float] = []
-
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        """Log the mean loss since the last call, if it is time to."""
-        self._losses.append(log.loss)
-        if log.step % self._logging_steps == 0:
-            self._log(
-                {
-                    "loss": sum(self._losses) / len(self._losses),
-                    "grad_norm": log.grad_norm,
-                    "learning_rate": log.learning_rate,
-                    "epoch": log.step / self._per_epoch,
-                }
-            )
-            self._losses.clear()
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
-        """Log the metrics."""
-        self._log({**metrics, "epoch": step / self._per_epoch})
-
-    def on_end(self, history: History) -> None:
-        """Nothing is left to log."""
 
 
 def _flat(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -231,6 +231,7 @@ class History:
         interrupted: Ctrl-C was pressed; the run stopped after the step under way.
         terminated: the same, by SIGTERM.
         failure: why it stopped early, if it did.
+        stopped: a callback ended it.
     """
 
     steps: list[StepLog] = field(default_factory=list)
@@ -238,6 +239,7 @@ class History:
     interrupted: bool = False
     terminated: bool = False
     failure: TrainingError | None = None
+    stopped: bool = False
 
     def note(self, asked: signal.Signals | None) -> None:
         """Record which signal asked the run to end, if one did."""
@@ -280,7 +282,8 @@ class Callback(Protocol):
     """Something that watches a run; a subclass defines what it needs of these.
 
     One that has `on_begin(history)` too is called with the history of the run that goes on, or an
-    empty one, before the first step.
+    empty one, before the first step; `on_step_begin(step)` is called before each step, and
+    `on_save(folder)` after each checkpoint.
     """
 
     def on_step(self, log: StepLog, total_steps: int) -> None:
@@ -296,6 +299,16 @@ class Callback(Protocol):
         return
 
 
+class Steering(Protocol):
+    """Changes the course of a run from step to step; the same on every process."""
+
+    def asks(self) -> tuple[bool, bool]:
+        """Whether to evaluate and whether to save after this step."""
+
+    def stopped(self) -> bool:
+        """Whether the run ends after this step."""
+
+
 class Saver(Protocol):
     """Saves a run so that it can go on when it was killed."""
 
@@ -303,17 +316,22 @@ class Saver(Protocol):
         """Whether to save after the last step of the history."""
 
     def save(self, history: History, generators: Mapping[str, Tensor]) -> object:
-        """Save; `generators` is the random state to go on with."""
+        """Save, and say where; `generators` is the random state to go on with."""
 
 
 def _begin(callbacks: Sequence[Callback], history: History, world: World) -> list[Callback]:
     """Those that this process calls, told that the run begins."""
     # One process prints and writes; what has to watch on all of them says so.
     own = [each for each in callbacks if world.first or getattr(each, "every_process", False)]
-    for callback in own:
-        if (on_begin := getattr(callback, "on_begin", None)) is not None:
-            on_begin(history)
+    _tell(own, "on_begin", history)
     return own
+
+
+def _tell(callbacks: Sequence[Callback], event: str, value: object) -> None:
+    """Call a method of those that have it."""
+    for callback in callbacks:
+        if (method := getattr(callback, event, None)) is not None:
+            method(value)
 
 
 def fit(
@@ -332,6 +350,7 @@ def fit(
     history: History | None = None,
     world: World = ALONE,
     loss_of: LossOf | None = None,
+    steering: Steering | None = None,
 ) -> History:
     """Train up to `total_steps`, evaluating where `evaluate_at(step)` says so.
 
@@ -347,6 +366,7 @@ def fit(
         history: of a run to go on with; model, optimizer and scheduler are as after its last step.
         callbacks: called on the first process alone, unless they have `every_process = True`.
         world, loss_of: see `train_step`.
+        steering: decides after each step, in place of `evaluate_at` and beside the saver.
     """
     history = History() if history is None else history
     callbacks = _begin(callbacks, history, world)
@@ -371,6 +391,7 @@ def fit(
         # The first round makes no step: only what a killed run had not come to after its last one.
         for step in range(begun, total_steps + 1):
             if step > begun:
+                _tell(callbacks, "on_step_begin", step)
                 start = time.perf_counter()
                 try:
                     log = train_step(model, next(steps), optimizer, scheduler, step=step, **how)
@@ -381,8 +402,10 @@ def fit(
                 for callback in callbacks:
                     callback.on_step(history.steps[-1], total_steps)
             asked = world.pending_signal(stop_asked())
-            due = step > 0 and evaluate_at(step) and not history.evaluated(step)
-            if evaluate is not None and due and not asked:
+            due, save = step > 0 and evaluate_at(step), False
+            if steering is not None and step > begun:
+                due, save = steering.asks()
+            if evaluate is not None and due and not asked and not history.evaluated(step):
                 metrics = _unless_stopped(evaluate, stop_asked, device)
                 if metrics is not None:
                     history.evaluations.append((step, metrics))
@@ -390,9 +413,11 @@ def fit(
                         callback.on_evaluate(step, metrics)
                 asked = world.pending_signal(stop_asked())
             history.note(asked)
-            if saver is not None and step > begun and saver.due(history):
-                saver.save(history, _generators(noted, step - begun, device))
-            if history.interrupted or history.terminated:
+            history.stopped = steering is not None and steering.stopped()
+            if saver is not None and step > begun and (save or saver.due(history)):
+                folder = saver.save(history, _generators(noted, step - begun, device))
+                _tell(callbacks, "on_save", folder)
+            if history.interrupted or history.terminated or history.stopped:
                 break
     return history
 

@@ -1,4 +1,4 @@
-"""What a subclass of the Trainer may define, and what to write instead of the rest."""
+"""What a Trainer takes: methods of a subclass and models, and what to write instead of the rest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from bertolt.base.errors import UsageError
+from bertolt.models.pretrained import PreTrainedModel
 
 CALLED = (
     "compute_loss",
@@ -82,6 +83,20 @@ def require_called(trainer: object) -> None:
                 place=type(trainer).__name__,
                 fix=f"{instead}; a subclass may define {', '.join(CALLED)}",
             )
+
+
+def require_head(model: Any) -> None:
+    """Refuse what gives no loss to train by and no logits to predict by.
+
+    Raises:
+        UsageError: no model of Bertolt's, or one without targets.
+    """
+    if not isinstance(model, PreTrainedModel) or not model.targets:
+        raise UsageError(
+            f"Trainer got a {type(model).__name__}, which has no head to learn with",
+            fix="take a class with a head, as BertForSequenceClassification; one of your own is a "
+            "PreTrainedModel that names its `targets`",
+        )
 
 
 def scalar_loss(loss: Any) -> Tensor:

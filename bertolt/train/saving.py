@@ -66,22 +66,31 @@ class Best:
         """The step of the best evaluation so far, the first of several; None before any."""
         ranked = []
         for step, metrics in history.evaluations:
-            if self.metric not in metrics:
-                raise UsageError(
-                    f"the evaluation gives no {self.metric}; it gives {', '.join(metrics)}",
-                    place="metric_for_best_model",
-                    fix="name one of these",
-                )
-            value = metrics[self.metric]
-            if not isinstance(value, int | float):
-                raise UsageError(
-                    f"{self.metric} is {value!r}, and no number to choose the best evaluation by",
-                    place="metric_for_best_model",
-                    fix="name a metric that is a number",
-                )
+            value = self.value(metrics)
             if math.isfinite(value):
                 ranked.append((-value if self.greater else value, step))
         return min(ranked)[1] if ranked else None
+
+    def value(self, metrics: Mapping[str, Any]) -> float:
+        """The metric of one evaluation.
+
+        Raises:
+            UsageError: the evaluation has none of that name, or it is no number.
+        """
+        if self.metric not in metrics:
+            raise UsageError(
+                f"the evaluation gives no {self.metric}; it gives {', '.join(metrics)}",
+                place="metric_for_best_model",
+                fix="name one of these",
+            )
+        value = metrics[self.metric]
+        if not isinstance(value, int | float):
+            raise UsageError(
+                f"{self.metric} is {value!r}, and no number to choose the best evaluation by",
+                place="metric_for_best_model",
+                fix="name a metric that is a number",
+            )
+        return value
 
 
 class Saving:

@@ -15,12 +15,16 @@ from torch.utils.data import IterableDataset
 from bertolt.base.distributed import World
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import PackedBatch
+from bertolt.data.collate import count_tokens
 from bertolt.data.sampler import BatchSampler
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.loop import RowSource
 
 Data = RowSource | Iterable[Any]
 """A map-style data set, or one that can only be read in its order."""
+FULL_LENGTH = 512
+"""Tokens that a row counts for whose length is not known."""
+_WINDOW = 4096  # rows of a stream that an evaluation sorts by length at a time
 T = TypeVar("T")
 
 
@@ -201,6 +205,51 @@ def take(rows: RowSource, numbers: Iterable[int]) -> list[Any]:
     indices = [int(number) for number in numbers]
     together = getattr(rows, "__getitems__", None)
     return [rows[number] for number in indices] if together is None else together(indices)
+
+
+class RowLengths:
+    """Tokens of each row of a data set, (N,); the last count is kept: evaluations mostly repeat.
+
+    Rows that only the collator can read count as long ones.
+    """
+
+    def __init__(self) -> None:
+        self._rows: RowSource | None = None
+        self._lengths = np.zeros(0, np.int64)
+
+    def __call__(self, rows: RowSource) -> NDArray[np.int64]:
+        """Those that the data set has as `lengths`, or that its rows have."""
+        known = getattr(rows, "lengths", None)
+        if known is not None:
+            return np.asarray(known)
+        # A list that has grown is another data set.
+        if self._rows is not rows or len(self._lengths) != len(rows):
+            counts = (
+                count_tokens(row) if has_tokens(row) else FULL_LENGTH
+                for numbers in grouped(range(len(rows)), _WINDOW)
+                for row in take(rows, numbers)
+            )
+            self._rows = rows
+            self._lengths = np.fromiter(counts, dtype=np.int64, count=len(rows))
+        return self._lengths
+
+
+def windows(data: Any) -> Iterator[RowSource]:
+    """A data set as it is, or a stream in parts, so that it is never held whole.
+
+    Raises:
+        DataError: the stream gives nothing.
+    """
+    if not is_stream(data):
+        yield data
+        return
+    window = None
+    for window in grouped(data, _WINDOW):
+        yield window
+    if window is None:
+        raise DataError(
+            "the data set gave no rows", fix="give it an iterable that can be read more than once"
+        )
 
 
 def has_tokens(row: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -12,32 +12,36 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.console import info
 from bertolt.base.distributed import join
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import UsageError
 from bertolt.base.files import held_folder, write_text
 from bertolt.base.options import deciding
 from bertolt.checkpoint.state import TrainingState, read_run_facts
 from bertolt.checkpoint.store import Store, require_whole, step_of
 from bertolt.data.batch import PackedBatch
-from bertolt.data.collate import count_tokens
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.arguments import TrainingArguments
-from bertolt.train.callbacks import Logs, Progress
+from bertolt.train.callbacks import Progress
+from bertolt.train.events import (
+    Events,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    require_events,
+)
 from bertolt.train.loop import (
     Callback,
     History,
-    RowSource,
     RunningLoss,
     fit,
     predict_batches,
 )
 from bertolt.train.optim import AdamW, parameter_groups
-from bertolt.train.overrides import require_called, scalar_loss
+from bertolt.train.overrides import require_called, require_head, scalar_loss
 from bertolt.train.packing import Collator, packing
 from bertolt.train.results import (
     EvalPrediction,
@@ -50,19 +54,18 @@ from bertolt.train.results import (
 from bertolt.train.saving import Best, Saving
 from bertolt.train.schedules import get_scheduler
 from bertolt.train.sources import (
+    FULL_LENGTH,
     BatchSource,
     Data,
     RowBatches,
+    RowLengths,
     StreamBatches,
-    grouped,
-    has_tokens,
     is_stream,
     require_rows,
-    take,
+    windows,
 )
 
-_FULL_LENGTH = 512
-_WINDOW = 4096  # rows of a stream that an evaluation sorts by length at a time
+AnyCallback = Callback | TrainerCallback | type[TrainerCallback]
 
 
 class Trainer:
@@ -90,7 +93,7 @@ class Trainer:
             other values that JSON can hold are kept too, and the rest is left out with a message.
         compute_loss_func: the loss of a batch from `(outputs, labels, num_items_in_batch=N)`; see
             `compute_loss`.
-        callbacks: objects of the `Callback` protocol.
+        callbacks: objects of the `Callback` protocol, or `TrainerCallback`s; classes are made.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
         tokenizer: the older name of `processing_class`.
         batches: to train on, instead of a `train_dataset`.
@@ -130,7 +133,7 @@ class Trainer:
         eval_dataset: Data | None = None,
         processing_class: Any = None,
         compute_metrics: Callable[[EvalPrediction], Any] | None = None,
-        callbacks: Sequence[Callback] | None = None,
+        callbacks: Sequence[AnyCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, Any] = (None, None),
         tokenizer: Any = None,
         *,
@@ -141,7 +144,7 @@ class Trainer:
         precision: PrecisionChoice | None = None,
         compute_loss_func: Callable[..., Tensor] | None = None,
     ) -> None:
-        _require_head(model)
+        require_head(model)
         require_called(self)
         self.args = args or TrainingArguments()
         self.world = join()
@@ -161,7 +164,10 @@ class Trainer:
             self.processing_class.check_fits(model.config.vocab_size)
         self.compute_metrics = compute_metrics
         self.compute_loss_func = compute_loss_func
-        self.callbacks = list(callbacks or [])
+        self.callbacks: list[Callback] = []
+        self._events = Events(self.args, self._parts, self.log, self.world)
+        for callback in callbacks or ():
+            self.add_callback(callback)
         self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
         self.history = History()
@@ -172,7 +178,60 @@ class Trainer:
         self._batches, self._evaluate, self._settings = batches, evaluate, settings
         self._collate = packing(data_collator, model)
         self._eval_collate = packing(data_collator, model, eval_seed=self.args.seed)
-        self._counted: tuple[RowSource | None, NDArray[np.int64]] = (None, np.zeros(0, np.int64))
+        self._row_lengths = RowLengths()
+        self._events.tell("on_init_end")
+
+    @property
+    def state(self) -> TrainerState:
+        """Where the last `train` stands, and what was logged in it."""
+        return self._events.state
+
+    @property
+    def control(self) -> TrainerControl:
+        """What callbacks ask of the run."""
+        return self._events.control
+
+    def add_callback(self, callback: AnyCallback) -> None:
+        """Let a callback watch, behind those that are there; of a class an object is made.
+
+        Raises:
+            UsageError: it defines an event that no run tells.
+        """
+        each = callback() if isinstance(callback, type) else callback
+        if isinstance(each, TrainerCallback):
+            require_events(each)
+            self._events.callbacks.append(each)
+        else:
+            self.callbacks.append(each)
+
+    def pop_callback(self, callback: AnyCallback) -> AnyCallback | None:
+        """Take a callback out, the first of its class if a class is given; None: there is none."""
+        for callbacks in (self._events.callbacks, self.callbacks):
+            for each in callbacks:
+                if each is callback or (isinstance(callback, type) and isinstance(each, callback)):
+                    callbacks.remove(each)  # type: ignore[arg-type]
+                    return each
+        return None
+
+    def remove_callback(self, callback: AnyCallback) -> None:
+        """Take a callback out, as `pop_callback`.
+
+        Raises:
+            UsageError: there is none such.
+        """
+        if self.pop_callback(callback) is None:
+            name = callback.__name__ if isinstance(callback, type) else type(callback).__name__
+            raise UsageError(f"there is no callback {name} to remove", fix="leave it out")
+
+    def _parts(self) -> dict[str, Any]:
+        """What callbacks get by name."""
+        return {
+            "model": self.model,
+            "processing_class": self.processing_class,
+            "tokenizer": self.processing_class,
+            "optimizer": self.optimizer,
+            "lr_scheduler": self.lr_scheduler,
+        }
 
     def train(
         self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None
@@ -225,8 +284,11 @@ class Trainer:
             saving = self._saving(source, optimizer, scheduler)
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
         progress = [] if self.args.disable_tqdm else [Progress(self.args.logging_steps)]
-        own = self._evaluate
-        evaluate = self.evaluate if own is None else lambda: own(self)
+
+        def evaluates_at(step: int) -> bool:
+            return evaluates and (step % every == 0 or step == total)
+
+        self._events.plan(per_epoch, total, evaluates_at=evaluates_at, saves=saving is not None)
         self.history = fit(
             self.model,
             batches,
@@ -235,19 +297,21 @@ class Trainer:
             total_steps=total,
             max_grad_norm=self.args.max_grad_norm,
             precision=self.precision,
-            evaluate=evaluate if evaluates else None,
-            evaluate_at=lambda step: step % every == 0 or step == total,
-            callbacks=[*progress, *self._logging(per_epoch), *self.callbacks],
+            evaluate=self._evaluated,
+            evaluate_at=evaluates_at,
+            callbacks=[*progress, self._events, *self.callbacks],
             saver=saving,
             history=saving.load(checkpoint) if saving and checkpoint else None,
             world=self.world,
             loss_of=self._part_of_loss if self._has_own_loss() else None,
+            steering=self._events,
         )
         if self.history.failure is not None:
             raise self.history.failure
         if saving is not None:
             saving.exit_if_terminated(self.history)
-            if self.history.step == total and saving.best is not None:
+            ended = self.history.step == total or self.history.stopped
+            if ended and saving.best is not None:
                 self.best_step = saving.restore_best(self.history)
         # A command that brings a store says it in its report.
         if self.history.changed_nothing and not self._shared_store:
@@ -276,7 +340,23 @@ class Trainer:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         rows = require_rows(rows, "eval_dataset")
         output = self._run(rows, keep=self.compute_metrics is not None)
-        return prefixed(output.metrics, metric_key_prefix)
+        metrics = prefixed(output.metrics, metric_key_prefix)
+        self._tell_evaluated(metrics)
+        return metrics
+
+    def _evaluated(self) -> dict[str, float]:
+        """The numbers of an evaluation while training."""
+        if self._evaluate is None:
+            return self.evaluate()
+        metrics = self._evaluate(self)
+        self._tell_evaluated(metrics)
+        return metrics
+
+    def _tell_evaluated(self, metrics: dict[str, float]) -> None:
+        metrics = {**metrics, "epoch": self.state.epoch or 0.0}
+        self.log(metrics)
+        self._events.tell("on_evaluate", metrics=metrics)
+        self._events.note_best(metrics)
 
     def predict(self, test_dataset: Data) -> PredictionOutput:
         """Logits of every row, in order, with labels and metrics where there are labels.
@@ -290,7 +370,9 @@ class Trainer:
         """
         self.model.require_trained("prediction")
         output = self._run(require_rows(test_dataset, "test_dataset"), keep=True)
-        return output._replace(metrics=prefixed(output.metrics, "test"))
+        metrics = prefixed(output.metrics, "test")
+        self._events.tell("on_predict", metrics=metrics)
+        return output._replace(metrics=metrics)
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
         """Write the model, the tokenizer if there is one, and the arguments.
@@ -342,7 +424,7 @@ class Trainer:
             every=every,
             best=Best.of(args) if args.load_best_model_at_end else None,
             beside=getattr(self.processing_class, "save_pretrained", None),
-            callbacks=self.callbacks,
+            callbacks=[*self.callbacks, *self._events.callbacks],
             world=self.world,
         )
 
@@ -368,13 +450,13 @@ class Trainer:
     def _run(self, data: Data, keep: bool) -> PredictionOutput:
         results = Results(self.model)
         loss, start = RunningLoss(), 0
-        for rows in _windows(data):
+        for rows in windows(data):
             for batch in predict_batches(
                 self.model,
                 rows,
                 self._row_lengths(rows),
                 self._eval_collate,
-                token_budget=self.args.per_device_eval_batch_size * _FULL_LENGTH,
+                token_budget=self.args.per_device_eval_batch_size * FULL_LENGTH,
                 precision=self.precision,
                 world=self.world,
                 loss_of=self._mean_loss if self._has_own_loss() else None,
@@ -465,13 +547,14 @@ class Trainer:
         self.lr_scheduler = scheduler or self.lr_scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Nothing, for a subclass to define: `history` has every number already.
+        """Keep numbers in `state.log_history`, and tell the callbacks.
 
         Args:
             logs: each `logging_steps`: "loss", "grad_norm", "learning_rate" and "epoch", the loss
                 as the mean since the last call; after each evaluation: its metrics, and "epoch".
             start_time: None; the peer gives it.
         """
+        self._events.record(logs)
 
     def _has_own_loss(self) -> bool:
         """Whether the loss is another one than the model's own."""
@@ -497,12 +580,6 @@ class Trainer:
         inputs = batch.padded(pad_token_id=self.model.config.pad_token_id)
         return scalar_loss(self.compute_loss(self.model, inputs))
 
-    def _logging(self, steps_per_epoch: int) -> list[Callback]:
-        """A callback for `log`, if a subclass defines it."""
-        if type(self).log is Trainer.log:
-            return []
-        return [Logs(self.log, self.args.logging_steps, steps_per_epoch)]
-
     def _fresh_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
         """The optimizer and scheduler of the caller, or new ones for each `train`."""
         self.optimizer, self.lr_scheduler = self._given_optimizers
@@ -520,50 +597,3 @@ class Trainer:
                 fix="return one, or set self.optimizer",
             )
         return self.optimizer, self.lr_scheduler
-
-    def _row_lengths(self, rows: RowSource) -> NDArray[np.int64]:
-        """Tokens of each row; the last count is kept, since evaluations mostly repeat.
-
-        Rows that only the collator can read count as long ones.
-        """
-        known = getattr(rows, "lengths", None)
-        if known is not None:
-            return np.asarray(known)
-        # A list that has grown is another data set.
-        if self._counted[0] is not rows or len(self._counted[1]) != len(rows):
-            chunks = grouped(range(len(rows)), _WINDOW)
-            counts = (
-                count_tokens(row) if has_tokens(row) else _FULL_LENGTH
-                for numbers in chunks
-                for row in take(rows, numbers)
-            )
-            self._counted = (rows, np.fromiter(counts, dtype=np.int64, count=len(rows)))
-        return self._counted[1]
-
-
-def _windows(data: Any) -> Iterator[RowSource]:
-    """A data set as it is, or a stream in parts, so that it is never held whole."""
-    if not is_stream(data):
-        yield data
-        return
-    window = None
-    for window in grouped(data, _WINDOW):
-        yield window
-    if window is None:
-        raise DataError(
-            "the data set gave no rows", fix="give it an iterable that can be read more than once"
-        )
-
-
-def _require_head(model: Any) -> None:
-    """Refuse what gives no loss to train by and no logits to predict by.
-
-    Raises:
-        UsageError: no model of Bertolt's, or one without targets.
-    """
-    if not isinstance(model, PreTrainedModel) or not model.targets:
-        raise UsageError(
-            f"Trainer got a {type(model).__name__}, which has no head to learn with",
-            fix="take a class with a head, as BertForSequenceClassification; one of your own is a "
-            "PreTrainedModel that names its `targets`",
-        )

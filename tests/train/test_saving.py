@@ -311,7 +311,7 @@ def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
     batches: int,
 ) -> None:
     """And what the evaluation has drawn until then does not count, since it is made again."""
-    monkeypatch.setattr("bertolt.train.trainer._FULL_LENGTH", 16)
+    monkeypatch.setattr("bertolt.train.trainer.FULL_LENGTH", 16)
     evaluated: list[int] = []
 
     def made(end: int = 0, **changes: Any) -> Trainer:
@@ -352,7 +352,7 @@ def test_sigterm_does_not_wait_for_the_end_of_an_evaluation(
 def test_ctrl_c_waits_for_the_evaluation(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertolt.train.trainer._FULL_LENGTH", 16)
+    monkeypatch.setattr("bertolt.train.trainer.FULL_LENGTH", 16)
     run, evaluated = trainer(per_device_eval_batch_size=2), []
 
     def press(model: torch.nn.Module, given: object) -> None:

@@ -479,7 +479,7 @@ def test_a_stream_gives_the_losses_of_its_rows_in_order(
 def test_a_stream_is_evaluated_and_predicted_in_order(
     make: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertolt.train.trainer._WINDOW", 7)
+    monkeypatch.setattr("bertolt.train.sources._WINDOW", 7)
     trainer = Trainer(make(), arguments(per_device_eval_batch_size=1))
     stream, whole = trainer.predict(Streamed(rows)), trainer.predict(rows)
     np.testing.assert_allclose(stream.predictions, whole.predictions, atol=1e-5)
