@@ -17,15 +17,14 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 
 from bertolt.base.console import (
-    INTERRUPTED,
     ended_by_sigterm,
     info,
     report_error,
     set_output_role,
-    whole_process,
 )
 from bertolt.base.errors import BertoltError
 from bertolt.base.format import shorten
+from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
 from bertolt.base.version import __version__
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import fix_for
@@ -471,6 +470,7 @@ def _discard_output() -> None:
 
 def _speak_for_all() -> None:
     """Of the processes that torchrun starts, let the first one say what each would say."""
+    end_with_torchrun()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         first = os.environ.get("RANK", "0") == "0"
         set_output_role(silent=not first, may_report_error=lambda: first)

@@ -6,7 +6,6 @@ All of it goes to standard error, so that standard output holds results alone.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -15,15 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 from bertolt.base.format import duration, visible
-
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C, as a shell counts."""
-TERMINATED = 128 + signal.SIGTERM
-"""Exit code after SIGTERM."""
+from bertolt.base.process import TERMINATED
 
 # Between two looks of a status line: in a log, and on a terminal.
 _SECONDS_LOGGED, _SECONDS_DRAWN = 10.0, 0.2
@@ -239,39 +233,3 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-@contextlib.contextmanager
-def whole_process() -> Iterator[None]:
-    """Around all that a process does: whichever signal ends it, and when, its exit code is right.
-
-    A Ctrl-C while a module is imported ends the process at once: what an import raises is often
-    swallowed, and the program would go on with half a module. So does a second one, which would
-    interrupt the message about the first. After the block neither signal changes the exit code.
-    """
-    interrupted = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if interrupted or _is_importing(frame):
-            _write("" if interrupted else "bertolt: interrupted\n")
-            os._exit(INTERRUPTED)
-        interrupted = True
-        raise KeyboardInterrupt
-
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    """Whether some caller of this frame is an import."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False

@@ -17,10 +17,12 @@ import itertools
 import os
 import secrets
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -33,6 +35,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from bertolt.base import console
 from bertolt.base.errors import TrainingError, UsageError
+from bertolt.base.process import end_with_torchrun
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -43,7 +46,11 @@ _GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _DTYPES = (*_FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool)
 _HEADER = 10  # numbers that tell of a tensor: whether there is one, its type, its dimensions
-_JOINING = 1800.0  # seconds to wait for the others at the start, as torch does
+JOIN_VARIABLE = "BERTOLT_JOIN_TIMEOUT"
+"""Environment variable: seconds that a process waits for the others at the start."""
+_JOINING = 600.0  # of them where nothing is set
+_MOST_JOINING = 86_400.0
+_REACHING = 60.0  # of them for torchrun
 _PAUSE = 0.02  # seconds between looks
 _PATIENCE = 1.0  # seconds that a process waits for the one whose error came first
 
@@ -325,6 +332,7 @@ def join() -> World:
 
     Raises:
         UsageError: an environment that says half of it, or fewer GPUs than processes.
+        TrainingError: the others did not come in time.
     """
     if dist.is_initialized():
         return _speaking(World(rank=dist.get_rank(), size=dist.get_world_size()))
@@ -336,8 +344,9 @@ def join() -> World:
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and {missing[0]} is not set",
             fix="start it with torchrun: torchrun --nproc-per-node 2 -m bertolt …",
         )
+    end_with_torchrun()
     on_gpu = torch.cuda.is_available()
-    store, rank, size = next(rendezvous("env://"))
+    store, rank, size = _rendezvous()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
         store=_fresh(store, rank, size),
@@ -349,6 +358,60 @@ def join() -> World:
     if on_gpu:
         _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
     return world
+
+
+def _rendezvous() -> tuple[Any, int, int]:
+    """The store in which the processes meet, the rank of this one, and how many they are."""
+    limit = _join_timeout()
+    torchruns = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if torchruns or os.environ["RANK"] != "0":
+        # torchrun listens before it starts its processes: without an answer it is gone.
+        _reach_store(min(limit, _REACHING) if torchruns else limit)
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=limit)))
+    except dist.DistError as error:
+        raise _not_all_came(int(os.environ["WORLD_SIZE"]), limit) from error
+    return store, rank, size
+
+
+def _reach_store(limit: float) -> None:
+    """Wait until somebody listens where the processes meet; torch waits longer, with much noise."""
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    end = time.monotonic() + limit
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=max(1.0, limit / 10)).close()
+        except OSError as error:
+            if time.monotonic() < end:
+                time.sleep(_PAUSE)
+                continue
+            raise TrainingError(
+                f"nobody answered in {limit:.0f} seconds at {host}:{port}, where the processes "
+                f"meet ({error.strerror or error})",
+                fix="start all of them again, and see whether they reach that address; "
+                f"{JOIN_VARIABLE} sets the seconds",
+            ) from error
+        return
+
+
+def _join_timeout() -> float:
+    """Seconds to wait for the others at the start.
+
+    Raises:
+        UsageError: the environment holds no such number.
+    """
+    text = os.environ.get(JOIN_VARIABLE, "").strip()
+    try:
+        seconds = float(text or _JOINING)
+    except ValueError:
+        seconds = 0.0
+    if 1 <= seconds <= _MOST_JOINING:
+        return seconds
+    raise UsageError(
+        f"{text!r} is no number of seconds from 1 to {_MOST_JOINING:.0f}",
+        place=JOIN_VARIABLE,
+        fix="give it the seconds to wait for all processes of a run, as in 600",
+    )
 
 
 def _fresh(store: Any, rank: int, size: int) -> Any:
@@ -379,14 +442,20 @@ def _uninformed(store: Any, name: str, size: int) -> int:
 
 
 def _wait_for_all(missing: Callable[[], int], size: int) -> None:
-    end = time.monotonic() + _JOINING
-    while count := missing():
+    limit = _join_timeout()
+    end = time.monotonic() + limit
+    while missing():
         if time.monotonic() > end:
-            raise TrainingError(
-                f"{count:d} of {size} processes did not come in {_JOINING:.0f} seconds",
-                fix="see whether all machines run the same command, and reach each other",
-            )
+            raise _not_all_came(size, limit)
         time.sleep(_PAUSE)
+
+
+def _not_all_came(size: int, limit: float) -> TrainingError:
+    return TrainingError(
+        f"not all of {size} processes came in {limit:.0f} seconds",
+        fix="see whether all machines run the same command, and reach each other; "
+        f"{JOIN_VARIABLE} sets the seconds",
+    )
 
 
 def is_restarted() -> bool:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertolt.base.console import TERMINATED, info
+from bertolt.base.console import info
 from bertolt.base.distributed import ALONE, World
 from bertolt.base.errors import UsageError
+from bertolt.base.process import TERMINATED
 from bertolt.checkpoint.state import (
     RunFacts,
     TrainingState,

@@ -18,8 +18,9 @@ from results import gather, write_results
 from steps import EPOCHS, OBJECTIVES, Options, Places, begin, finetune, pretrain
 from texts import tell, write_texts
 
-from bertolt.base.console import INTERRUPTED, ended_by_sigterm, info
+from bertolt.base.console import ended_by_sigterm, info
 from bertolt.base.errors import BertoltError, UsageError
+from bertolt.base.process import INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):

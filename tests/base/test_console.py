@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -131,55 +129,3 @@ def test_control_characters_of_others_are_shown_and_not_obeyed(
 ) -> None:
     console.info("label \x1b[2J\rof\x9b31m two\n\tlines \u202e")
     assert capsys.readouterr().err == "label \\x1b[2J\\x0dof\\x9b31m two\n\tlines \\u202e\n"
-
-
-PROCESS = """
-import os, signal, sys
-from bertolt.base.console import ended_by_sigterm, whole_process
-
-def kill(number):
-    os.kill(os.getpid(), number)
-
-with whole_process(), ended_by_sigterm():
-    {body}
-{after}
-"""
-
-
-def ended(body: str, after: str = "") -> subprocess.CompletedProcess[str]:
-    """A process of its own, with Ctrl-C as a terminal has it."""
-    return subprocess.run(
-        [sys.executable, "-c", PROCESS.format(body=body, after=after)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def test_an_interrupt_in_an_import_that_swallows_it_ends_the_process(tmp_path: Any) -> None:
-    swallows = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [0] * 9\n"
-    (tmp_path / "swallows.py").write_text(swallows + "except KeyboardInterrupt:\n    pass\n")
-    said = ended(f"sys.path.insert(0, {str(tmp_path)!r}); import swallows; print('went on')")
-    assert (said.returncode, said.stdout, said.stderr) == (130, "", "bertolt: interrupted\n")
-
-
-def test_a_second_interrupt_while_the_first_is_told_ends_the_process() -> None:
-    body = """
-    try:
-        kill(signal.SIGINT); [0] * 9
-    except KeyboardInterrupt:
-        kill(signal.SIGINT); print("went on")
-    """
-    said = ended(body)
-    assert (said.returncode, said.stdout, said.stderr) == (130, "", "")
-
-
-@pytest.mark.parametrize("number", ["signal.SIGINT", "signal.SIGTERM"])
-def test_a_signal_after_the_end_does_not_change_the_exit_code(number: str) -> None:
-    assert ended("pass", f"kill({number}); sys.exit(7)").returncode == 7
-
-
-def test_a_sigterm_is_an_exit() -> None:
-    assert ended("kill(signal.SIGTERM); print('went on')").returncode == console.TERMINATED
