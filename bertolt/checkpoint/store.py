@@ -211,8 +211,12 @@ def require_whole(checkpoint: Path) -> None:
     """Compare every file of a checkpoint with the manifest.
 
     Raises:
-        CheckpointError: what differs first.
+        CheckpointError: it is not there, or what differs first.
     """
+    if not checkpoint.is_dir():
+        raise CheckpointError(
+            "the checkpoint is gone", place=str(checkpoint), fix="resume from another one"
+        )
     manifest = _listed(checkpoint)
     for path in sorted(checkpoint.rglob("*")):
         name = path.relative_to(checkpoint).as_posix()

@@ -8,13 +8,19 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bertolt.base.console import held_interrupts, info
 from bertolt.base.distributed import World, is_restarted_in, join
-from bertolt.base.errors import BertoltError, DiskFullError, TrainingError, UsageError
+from bertolt.base.errors import (
+    BertoltError,
+    CheckpointError,
+    DiskFullError,
+    TrainingError,
+    UsageError,
+)
 from bertolt.base.files import write_text
 from bertolt.base.options import flag
 from bertolt.checkpoint.state import read_run_facts
@@ -167,6 +173,7 @@ def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResu
         with held_interrupts(terminate=True) as signal_asked:
             measured = work.measure()
             if measured is not None:
+                measured = _with_weights(measured, trainer, out)
                 command = command_line(positional, options)
                 _write(work, trainer, folder, measured, lambda: work.facts(command, started))
             history = trainer.history
@@ -224,6 +231,36 @@ def _train(trainer: Trainer, checkpoint: Path | None) -> None:
             raise
 
 
+def _with_weights(measured: Measured, trainer: Trainer, out: Path) -> Measured:
+    """The result, with which weights it has where the best ones were to be chosen.
+
+    Without the best ones the run does not end well, and stays as it is: who brings their checkpoint
+    back can go on with it.
+    """
+    last, best, lost = trainer.history.step, trainer.best_step, trainer.lost_best
+    if best is None and lost is None:
+        return measured
+    weights = {"step": last if best is None else best, "best": lost is None}
+    metrics = {**measured.metrics, "weights": weights}
+    if lost is None:
+        return replace(measured, metrics=metrics)
+    failure = CheckpointError(
+        f"{lost.problem}; so the weights of the last step, {last}, are saved in {out}, and not "
+        "those of the best evaluation",
+        place=lost.place,
+        fix="bring that checkpoint back and --resume, use the last weights, or train again",
+    )
+    return Measured(metrics=metrics, complete=False, failure=measured.failure or failure)
+
+
+def _caution(trainer: Trainer) -> list[dict[str, str]]:
+    """What the report says of best weights that are lost."""
+    if trainer.lost_best is None:
+        return []
+    claim = f"The weights are those of the last step, {trainer.history.step}, not the best ones"
+    return [{"claim": claim, "detail": f"{trainer.lost_best}."}]
+
+
 def _new_checkpoints(trainer: Trainer, options: _Options) -> int:
     """How many more checkpoints there will be at most, the one in the making included."""
     if trainer.args.save_strategy == "no":
@@ -253,6 +290,7 @@ def _write(
         also = f", {METRICS} and {LOG}" if (out / LOG).is_file() else f" and {METRICS}"
         info(f"Saved to {out}: the model, its tokenizer{also}")
         facts = facts_of()
+        facts["cautions"] = [*_caution(trainer), *facts.get("cautions", ())]
         write_facts(facts, out / RUN)
         write_report(facts, out / REPORT)
         if measured.complete:

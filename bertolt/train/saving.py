@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertolt.base.console import info
 from bertolt.base.distributed import ALONE, World
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.process import TERMINATED
 from bertolt.checkpoint.state import (
     RunFacts,
@@ -107,6 +107,10 @@ class Saving:
         beside: writes more files into each checkpoint, such as the tokenizer.
         callbacks: of the run; a `StatefulCallback` is saved with it.
         world: the processes of the run, all of which save and load.
+
+    Attributes:
+        lost_best: why the weights of the best evaluation could not be taken; None if nothing
+            hindered it.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class Saving:
         self._world = world
         self.parts = parts
         self.best = best
+        self.lost_best: CheckpointError | None = None
         self._settings = plain(settings)
         self._every = every
         self._beside = beside
@@ -206,23 +211,39 @@ class Saving:
     def restore_best(self, history: History) -> int | None:
         """Give the model the weights of the best evaluation, and say so.
 
-        Returns:
-            Its step; None if no evaluation gave a finite value.
+        Where their checkpoint is gone or damaged, which `lost_best` then says, the last weights
+        stay: they are all that is left of the run.
 
-        Raises:
-            CheckpointError: its checkpoint is damaged.
+        Returns:
+            The step of the weights that the model has; None if it has the last ones, since no
+            evaluation gave a finite value or the best ones are lost.
         """
         best = self._best_step(history)
         if best is None:
             info("No evaluation gave a finite value to choose by: the last weights are kept")
         elif best != history.step:
-            require_whole(self.store.path(best))
+            self.lost_best = self._lost(best)
+            if self.lost_best is not None:
+                info(f"Caution: {self.lost_best}: the last weights are kept")
+                return None
             restore_weights(self.store.path(best), self.parts.model)
             info(
                 f"The best evaluation was at step {best}: its weights are taken, and what is "
                 "measured on the rows that chose them flatters them a little"
             )
         return best
+
+    def _lost(self, step: int) -> CheckpointError | None:
+        """What is wrong with the checkpoint of a step, on any process; None if nothing is."""
+        fault = None
+        try:
+            require_whole(self.store.path(step))
+        except CheckpointError as error:
+            fault = CheckpointError(error.problem, place=error.place)
+        if self._world.any_true(fault is not None) and fault is None:
+            path = str(self.store.path(step))
+            fault = CheckpointError("another process found it damaged", place=path)
+        return fault
 
     def exit_if_terminated(self, history: History) -> None:
         """End the program if SIGTERM ended the run.

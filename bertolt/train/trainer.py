@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bertolt.base.console import info
 from bertolt.base.distributed import join
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import held_folder, write_text
 from bertolt.base.options import deciding
 from bertolt.checkpoint.state import TrainingState, read_run_facts
@@ -118,6 +118,7 @@ class Trainer:
         store: where checkpoints go.
         saves: whether SIGTERM saves the run; so with a `save_strategy` or a `store`.
         best_step: the step whose weights the model has; None: the last step.
+        lost_best: why the best weights could not be taken, and the last ones were; or None.
         world: the processes that train together.
         global_batch_size: rows of a batch, over all processes.
     """
@@ -174,6 +175,7 @@ class Trainer:
         self._shared_store = store is not None
         self.store = store or Store(Path(self.args.output_dir), self.args.save_total_limit)
         self.best_step: int | None = None
+        self.lost_best: CheckpointError | None = None
         self.saves = self._shared_store or self.args.save_strategy != "no"
         self._batches, self._evaluate, self._settings = batches, evaluate, settings
         self._collate = packing(data_collator, model)
@@ -313,6 +315,7 @@ class Trainer:
             ended = self.history.step == total or self.history.stopped
             if ended and saving.best is not None:
                 self.best_step = saving.restore_best(self.history)
+                self.lost_best = saving.lost_best
         # A command that brings a store says it in its report.
         if self.history.changed_nothing and not self._shared_store:
             info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bertolt import (
     BertForMaskedLM,
@@ -274,6 +276,35 @@ def test_the_best_weights_are_loaded_at_the_end(
     assert same_bits(weights(run), seen[6])
     assert not same_bits(seen[8], seen[6])
     assert run.store.steps() == [6, 8], "the newest, and the best"
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_the_last_weights_stay_where_the_best_are_lost(
+    trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    """Of three evaluations the first is the best, and its checkpoint is lost before the end."""
+    losses = iter([0.5, 0.7, 0.6])
+    monkeypatch.setattr(Trainer, "evaluate", lambda run: {"eval_loss": next(losses)})
+    lost: list[Path] = []
+
+    class Losing(Callback):
+        def on_step(self, log: StepLog, total_steps: int) -> None:
+            if log.step == 8:
+                (path,) = (path for path in run.store.folder.iterdir() if path.name[-2:] == "-3")
+                lost.append(path)
+                shutil.rmtree(path) if how == "gone" else (path / "model.safetensors").unlink()
+
+    changes = {"eval_strategy": "steps", "eval_steps": 3, "load_best_model_at_end": True}
+    run = trainer([Losing()], save_total_limit=1, save_steps=2, **changes)
+    run.train()
+    assert run.best_step is None
+    assert run.lost_best is not None
+    assert same_bits(weights(run), load_file(run.store.path(8) / "model.safetensors"))
+    problem = "the checkpoint is gone" if how == "gone" else "the checkpoint is damaged"
+    assert f"Caution: {lost[0]}: {problem}" in capsys.readouterr().err
 
 
 # ---- signals ----

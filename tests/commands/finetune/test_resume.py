@@ -8,17 +8,20 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bertolt.base.errors import BertoltError
+from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 from bertolt.train.last_finite_weights import LastFiniteWeights
+from bertolt.train.loop import History
+from bertolt.train.saving import Saving
 from tests.callbacks import At, Killed, kill, press, terminate
 from tests.disks import file_system
 
@@ -513,6 +516,40 @@ def test_keep_best_gives_the_weights_of_the_lowest_loss(
     assert result.scores is not None
     assert result.scores.loss == losses[best]
     assert names(tmp_path) == {"out"}
+
+
+def test_keep_best_saves_the_last_weights_where_the_best_are_lost(
+    reviews_csv: Path, quick: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """With the checkpoint back in its place, --resume takes it after all."""
+    options = quick(epochs=4, keep="best", lr=3e-2, schedule="constant")
+    restore, away = Saving.restore_best, options.out.parent / "away"
+    away.mkdir()
+
+    def lose(self: Saving, history: History) -> int | None:
+        step = self._best_step(history)
+        assert step is not None
+        self.store.path(step).rename(away / f"checkpoint-{step}")
+        return restore(self, history)
+
+    with monkeypatch.context() as losing:
+        losing.setattr(Saving, "restore_best", lose)
+        with pytest.raises(CheckpointError, match="the weights of the last step, 32, are saved"):
+            finetune(reviews_csv, options)
+    (checkpoint,) = away.iterdir()
+    assert "Caution: The weights are those of the last step, 32" in capsys.readouterr().err
+    told = "The weights are those of the last step, 32, not the best ones"
+    assert told in (options.out / "report.html").read_text(encoding="utf-8")
+    assert told in (options.out / "run.json").read_text(encoding="utf-8")
+    metrics = json.loads((options.out / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["weights"] == {"step": 32, "best": False}
+    assert metrics["eval"]["loss"] is not None
+    assert same_weights(options.out, options.out / "checkpoint-32")
+    checkpoint.rename(options.out / checkpoint.name)
+    again = finetune(reviews_csv, replace(options, resume=True))
+    best = int(checkpoint.name.rpartition("-")[2])
+    assert again.metrics["weights"] == {"step": best, "best": True}
+    assert (options.out / "complete.json").is_file()
 
 
 @pytest.mark.parametrize("step", [9, 13])
