@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bertolt.base.errors import BertoltError, DiskFullError, UsageError
+from bertolt.base.paths import DISK, FILE, FOLDER, is_circle, kind_of, real
 
 if sys.platform != "win32":
     import fcntl
@@ -54,13 +55,18 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     A link is followed, and what is no file, such as a device or a pipe, is written to directly.
 
     Raises:
-        BertoltError: the file system refused; `path` is then as it was before.
+        BertoltError: the file system refused, `path` is a link in a circle or a disk, or a pipe
+            that nobody reads; `path` is then as it was before.
     """
     with disk_errors(path):
-        path = Path(os.path.realpath(path))
-        if path.exists() and not path.is_file() and not path.is_dir():
-            write(path)
+        kind = kind_of(path)
+        if is_circle(path) or kind == DISK:
+            raise BertoltError(f"it is {kind}", place=str(path), fix="name a file")
+        if path.exists() and kind not in (FILE, FOLDER):
+            with _reader_of(path):
+                write(path)
             return
+        path = real(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
@@ -70,6 +76,28 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             _publish(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _reader_of(path: Path) -> Iterator[None]:
+    """Around writing to what is no file: a pipe that nobody reads is refused, and not waited for.
+
+    Its reader would take the end of a first writer for the end of all, so it stays open.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise BertoltError(
+            f"it is {kind_of(path)}, and nobody reads it",
+            place=str(path),
+            fix="start what reads it first, or name a file",
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -124,7 +152,7 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         BertoltError: the file system refused.
     """
     require_free(path, overwrite=overwrite, ours=ours)
-    path = path.resolve()
+    path = real(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -159,7 +187,7 @@ def held_folder(path: Path, *, fix: str, out: Path | None = None) -> Iterator[bo
     taken = UsageError("another run is writing to this folder", place=str(out), fix=fix)
     is_new = not path.exists()
     with disk_errors(out):
-        path.mkdir(parents=True, exist_ok=True)
+        real(path).mkdir(parents=True, exist_ok=True)  # also behind a link to nothing
     with _locked(path, taken) as locked:
         try:
             yield locked
@@ -214,6 +242,18 @@ def no_empty_parents(path: Path) -> Iterator[None]:
                 parent.rmdir()
 
 
+def require_no_file(path: Path) -> None:
+    """Refuse what can neither be nor become a folder; a link to nothing can.
+
+    Raises:
+        UsageError: there is a file, a pipe, or a link in a circle.
+    """
+    if (path.exists() and not path.is_dir()) or is_circle(path):
+        raise UsageError(
+            f"there is {kind_of(path)} of this name", place=str(path), fix="choose another --out"
+        )
+
+
 def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
     """Refuse a folder whose content a run would replace without being allowed to.
 
@@ -221,13 +261,10 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
         UsageError: it is a file, or holds files and `overwrite` is off, or files not in `ours`; or
             it cannot be replaced, because it is a mount point or the folder one is in.
     """
-    if not path.exists():
-        return
+    require_no_file(path)
     if not path.is_dir():
-        raise UsageError(
-            "there is a file of this name", place=str(path), fix="choose another --out"
-        )
-    if path.is_mount() or Path.cwd().is_relative_to(path.resolve()):
+        return
+    if path.is_mount() or Path.cwd().is_relative_to(real(path)):
         raise UsageError(
             "this folder cannot be replaced as a whole: it is a mount point, or you are in it",
             place=str(path),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.errors import CheckpointError
+from bertolt.base.paths import kind_of, leads_nowhere
 
 # What an id on the hub looks like: a name, or an owner and a name.
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -33,6 +34,10 @@ def find_folder(
     if path.is_dir():
         return path
     name = str(name_or_path)
+    if leads_nowhere(path):
+        raise CheckpointError(
+            f"this is {kind_of(path)}", place=name, fix="name the folder of the model"
+        )
     if path.exists():
         raise CheckpointError(
             "this is a file, and a model is a folder",

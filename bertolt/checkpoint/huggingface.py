@@ -15,6 +15,7 @@ from torch import Tensor
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import write_atomically
 from bertolt.base.hub import find_folder
+from bertolt.base.paths import has_file
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport, Mismatch
 from bertolt.checkpoint.weights import (
@@ -67,7 +68,7 @@ def resolve(name_or_path: str | os.PathLike[str], options: Mapping[str, Any] | N
         CheckpointError: neither such a folder nor such a model.
     """
     folder = find_folder(name_or_path, _FILES, options)
-    if (folder / WEIGHTS).is_file() or (folder / SHARD_INDEX).is_file():
+    if has_file(folder / WEIGHTS) or has_file(folder / SHARD_INDEX):
         return folder
     return find_folder(name_or_path, (*_FILES, LEGACY_WEIGHTS), options)
 

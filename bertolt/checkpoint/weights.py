@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bertolt.base.errors import CheckpointError
 from bertolt.base.json_files import read_json
+from bertolt.base.paths import has_file
 
 WEIGHTS = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -41,13 +42,13 @@ class Weights:
         self._files: dict[str, Path] = {}
         self._loaded: dict[str, Tensor] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        if (folder / WEIGHTS).is_file():
+        if has_file(folder / WEIGHTS):
             self.path = folder / WEIGHTS
             self._add_safetensors(self.path)
-        elif (folder / SHARD_INDEX).is_file():
+        elif has_file(folder / SHARD_INDEX):
             self.path = folder / SHARD_INDEX
             self._add_shards(_read_index(self.path))
-        elif (folder / LEGACY_WEIGHTS).is_file():
+        elif has_file(folder / LEGACY_WEIGHTS):
             self.path = folder / LEGACY_WEIGHTS
             self._loaded = _read_legacy(self.path)
             self.shapes = {name: tuple(value.shape) for name, value in self._loaded.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
+from bertolt.base.paths import is_circle, kind_of
 from bertolt.tasks.predictor import Predictor
 from bertolt.train.folder import RESULT
 
@@ -66,6 +67,8 @@ def require_output(path: Path, option: str, *, overwrite: bool, inputs: Sequence
         UsageError: the file may not be written.
     """
     place = f"{option} {path}"
+    if is_circle(path):
+        raise UsageError(f"it is {kind_of(path)}", place=place, fix="name a file")
     if not path.exists():
         return
     if path.is_dir():

@@ -14,6 +14,7 @@ from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.format import percent, plural
 from bertolt.base.json_files import read_json
+from bertolt.base.paths import has_file
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.arguments import require_model_first, require_output
@@ -233,7 +234,7 @@ def look_into(model: str) -> Inspection:
     kind: Any = saved_class(config)
     model_here = kind.from_pretrained(folder, verbose=False)
     tokens = None
-    if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    if any(has_file(folder / name) for name in ("tokenizer.json", "vocab.txt")):
         tokenizer = BertTokenizer.from_pretrained(folder)
         tokenizer.check_fits(config.vocab_size)
         tokens = len(tokenizer)
@@ -247,7 +248,7 @@ def look_into(model: str) -> Inspection:
 
 
 def _read_metrics(path: Path) -> dict[str, object]:
-    if not path.is_file():
+    if not has_file(path):
         return {}
     try:
         values = read_json(path)

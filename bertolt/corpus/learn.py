@@ -11,6 +11,7 @@ from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import staged_folder
 from bertolt.base.format import duration, plural
+from bertolt.base.paths import real
 from bertolt.corpus.options import TokenizerOptions
 from bertolt.corpus.read import CorpusFiles, Reader, describe_files, find_sources
 from bertolt.tokenization import BertTokenizer
@@ -40,7 +41,7 @@ def learn_tokenizer(
     """
     options = options or TokenizerOptions()
     start = time.monotonic()
-    corpus_files = find_sources(corpus, without=options.out.resolve())
+    corpus_files = find_sources(corpus, without=real(options.out))
     with staged_folder(options.out, overwrite=options.overwrite, ours=FILES) as stage:
         describe_files(corpus_files)
         texts = _Texts(corpus_files, options)

@@ -19,6 +19,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import write_text
 from bertolt.base.format import duration, plural
 from bertolt.base.machine import cores
+from bertolt.base.paths import real
 from bertolt.corpus.counts import CorpusCounts
 from bertolt.corpus.engine import engine
 from bertolt.corpus.options import Objective, PrepareOptions
@@ -79,7 +80,7 @@ def tokenize_corpus(corpus: Corpora, options: PrepareOptions | None = None) -> T
     """
     options = options or PrepareOptions()
     start = time.monotonic()
-    corpus_files = find_sources(corpus, without=options.out.resolve())
+    corpus_files = find_sources(corpus, without=real(options.out))
     describe_files(corpus_files)
     tokenizer = BertTokenizer.from_pretrained(options.tokenizer)
     with staging_folder(options.out, overwrite=options.overwrite) as staging:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
+from bertolt.base.paths import FILE, PIPE, kind_of, real
 from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import KINDS, ending, open_source
@@ -157,10 +158,7 @@ def _source(
 ) -> list[NamedFiles]:
     if not path.is_dir():
         require_path(path, "file or folder")
-        if not path.is_file():
-            raise DataError(
-                "this is no regular file", place=str(path), fix="name a file or a folder"
-            )
+        _require_readable(path)
         return [NamedFiles(str(path), (path,))]
     entries = _below(path, skipped, without)
     if not entries:
@@ -178,22 +176,48 @@ def _source(
     return [NamedFiles(name, tuple(files)) for name, files in parts.items()]
 
 
+def _require_readable(path: Path) -> None:
+    """Refuse what is no file; text may come through a pipe, for it is read once."""
+    kind = kind_of(path)
+    if kind == PIPE and ending(path) in _TEXT_ENDINGS:
+        info(f"{path} is a pipe, and is read as it comes")
+    elif kind != FILE:
+        raise DataError(f"this is {kind}", place=str(path), fix="name a file or a folder")
+
+
 def _below(folder: Path, skipped: Counter[str], without: Path | None) -> list[Path]:
     """Files of text below a folder, sorted; hidden ones and what the run writes left out."""
     paths: list[Path] = []
+    links: list[Path] = []
     for parent, folders, names in os.walk(folder):
         inside = Path(parent)
+        links += [inside / name for name in folders if (inside / name).is_symlink()]
         folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (inside / name).resolve() != without
+            name for name in folders if not name.startswith(".") and real(inside / name) != without
         ]
         for path in (inside / name for name in names if not name.startswith(".")):
             if ending(path) in _TEXT_ENDINGS or ending(path) in KINDS:
                 paths.append(path)
             else:
                 skipped[ending(path)] += 1
-    return sorted(paths, key=os.fsencode)
+    if links:  # which could lead round in a circle, or out of the corpus
+        info(f"{plural(len(links), 'link')} to folders not followed (first: {min(links)})")
+    paths.sort(key=os.fsencode)
+    _require_files(paths)
+    return paths
+
+
+def _require_files(paths: Sequence[Path]) -> None:
+    """Refuse names of text in a folder behind which there is no file, all at once."""
+    others = [(path, kind) for path in paths if (kind := kind_of(path)) != FILE]
+    if others:
+        shown = "".join(f"\n  {path}: {kind}" for path, kind in others[:_SHOWN_FILES])
+        more = len(others) - _SHOWN_FILES
+        raise DataError(
+            f"{plural(len(others), 'name')} of text without a file behind:{shown}"
+            + (f"\n  and {more:,} more" if more > 0 else ""),
+            fix="take them out of the folder, or mend the links",
+        )
 
 
 def _each_file_once(named: Sequence[NamedFiles]) -> tuple[tuple[NamedFiles, ...], tuple[Path, ...]]:
@@ -202,11 +226,10 @@ def _each_file_once(named: Sequence[NamedFiles]) -> tuple[tuple[NamedFiles, ...]
     sources: dict[str, list[Path]] = {}
     for source in named:
         for path in source.files:
-            real = path.resolve()
-            if real in met:
+            if (behind := real(path)) in met:
                 repeated.append(path)
             else:
-                met.add(real)
+                met.add(behind)
                 sources.setdefault(source.name, []).append(path)
     return tuple(NamedFiles(name, tuple(files)) for name, files in sources.items()), tuple(repeated)
 
@@ -392,7 +415,7 @@ class Reader:
 
 def _encoding_error(path: Path, encoding: str) -> EncodingError | None:
     """Why a file is not in the encoding; what else is wrong with it is told when it is read."""
-    if ending(path) == ".parquet":
+    if ending(path) == ".parquet" or kind_of(path) != FILE:
         return None
     try:
         for _ in text_lines(path, encoding, limit=LINE_LIMIT):

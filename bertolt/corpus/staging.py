@@ -28,6 +28,7 @@ from bertolt.base.files import (
     write_text,
 )
 from bertolt.base.json_files import read_json
+from bertolt.base.paths import real
 from bertolt.corpus.counts import CorpusCounts
 from bertolt.corpus.parts import Result
 from bertolt.corpus.shards import MANIFEST, SHARDS, TOKENIZER, ShardEntry, file_sha256
@@ -110,7 +111,7 @@ class StagingFolder:
             for path in (self.corpus / SHARDS).iterdir():
                 if path.name not in names:
                     path.unlink()
-            swap_folder(self.corpus, self.out.resolve())
+            swap_folder(self.corpus, real(self.out))
 
     def _record(self, number: int) -> Path:
         return self.folder / _PARTS / f"{number:05}.json"
@@ -131,10 +132,10 @@ def staging_folder(out: Path, *, overwrite: bool) -> Iterator[StagingFolder]:
         BertoltError: the file system refused.
     """
     require_free(out, overwrite=overwrite, ours=FILES)
-    real = out.resolve()
-    folder = real.parent / f".{real.name}.preparing"
+    path = real(out)
+    folder = path.parent / f".{path.name}.preparing"
     fix = "wait until it is done, or choose another --out"
-    with no_empty_parents(real), held_folder(folder, fix=fix, out=out):
+    with no_empty_parents(path), held_folder(folder, fix=fix, out=out):
         staging = StagingFolder(out, folder, overwrite)
         try:
             require_free(out, overwrite=overwrite, ours=FILES)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.paths import FILE, PIPE, kind_of, leads_nowhere
 from bertolt.data.arrow import pa
 
 CHUNK = 1 << 20  # bytes read at a time
@@ -46,9 +47,15 @@ def require_file(path: Path) -> None:
 
 def _check_file(path: Path) -> None:
     require_path(path, "file")
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no regular file"
-        raise DataError(f"this is {what}", place=str(path), fix="name one file")
+    kind = kind_of(path)
+    if kind == PIPE:
+        raise DataError(
+            "this is a pipe, and a table is read more than once",
+            place=str(path),
+            fix="write it to a file whose name ends in its kind, such as rows.csv, and name that",
+        )
+    if kind != FILE:
+        raise DataError(f"this is {kind}", place=str(path), fix="name one file")
     if path.stat().st_size == 0:
         raise empty_file(path)
 
@@ -57,8 +64,10 @@ def require_path(path: Path, kind: str) -> None:
     """Refuse a path where nothing is, with the nearest name that there is.
 
     Raises:
-        DataError: nothing is there; `kind` says what should be.
+        DataError: nothing is there, or a link to nothing; `kind` says what should be.
     """
+    if leads_nowhere(path):
+        raise DataError(f"this is {kind_of(path)}", place=str(path), fix="mend or remove the link")
     if not path.exists():
         folder = path.parent
         near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
@@ -137,7 +146,7 @@ def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
         with _os_errors(path), path.open("rb") as raw:
             stream = _unpacked(raw)
             while chunk := stream.read(CHUNK):
-                if seen is not None:
+                if seen is not None and raw.seekable():  # a pipe has no places
                     seen(raw.tell())
                 yield chunk
     except (EOFError, zlib.error, gzip.BadGzipFile, _BadZstd) as error:

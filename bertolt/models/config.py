@@ -18,6 +18,7 @@ from bertolt.base.errors import CheckpointError, UsageError, nearest
 from bertolt.base.files import write_text
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.options import at_least, between, check_options, share
+from bertolt.base.paths import has_file
 
 Precision = Literal["auto", "fp32", "bf16"]
 AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
@@ -238,9 +239,9 @@ def read_values(path: Path) -> dict[str, Any]:
     """The content of a `config.json`.
 
     Raises:
-        CheckpointError: there is no such file, or it holds no JSON object.
+        CheckpointError: there is no such file, or it is none, or it holds no JSON object.
     """
-    if not path.is_file():
+    if not has_file(path):
         raise CheckpointError(
             "there is no config.json here",
             place=str(path.parent),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertolt.base.format import is_number, number, percent, plural
+from bertolt.base.paths import real
 from bertolt.pretrain.log import NEAR, Plateau
 from bertolt.pretrain.measure import masked_loss
 from bertolt.pretrain.setup import Run
@@ -44,7 +45,7 @@ def pretrain_facts(
         command: a command line that repeats the run.
         arguments: resolved.
     """
-    title = f"{run.shards.resolve().name}: {run.objective}"
+    title = f"{real(run.shards).name}: {run.objective}"
     facts = run_head("pretrain", title, started=started, command=command, arguments=arguments)
     facts |= {
         "task": None,

@@ -18,6 +18,7 @@ from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import write_atomically, write_text
 from bertolt.base.hub import find_folder
 from bertolt.base.json_files import read_json
+from bertolt.base.paths import has_file
 from bertolt.tokenization.config_types import MODEL, SETTINGS, TOKEN, TOKEN_ID, require_types
 from bertolt.tokenization.vocabulary import (
     bert_backend,
@@ -195,9 +196,7 @@ def _locate(name_or_path: str | os.PathLike[str], hub: Mapping[str, Any]) -> _Fi
     if path.is_file():
         return _Files(str(path), {TOKENIZER if path.suffix == ".json" else VOCAB: path})
     path = find_folder(name_or_path, names, hub)
-    return _Files(
-        str(name_or_path), {name: path / name for name in names if (path / name).is_file()}
-    )
+    return _Files(str(name_or_path), {n: path / n for n in names if has_file(path / n)})
 
 
 def _from_json(

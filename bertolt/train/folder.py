@@ -23,6 +23,7 @@ from bertolt.base.files import (
     disk_errors,
     held_folder,
     no_empty_parents,
+    require_no_file,
     sync,
     unfinished,
     write_text,
@@ -105,9 +106,7 @@ class RunFolder:
             UsageError: it is a file; or holds something, and is neither overwritten nor resumed; or
                 no run to go on with; or something that no run wrote, and is overwritten.
         """
-        if self.out.exists() and not self.out.is_dir():
-            problem, fix = "there is a file of this name", "choose another --out"
-            raise UsageError(problem, place=str(self.out), fix=fix)
+        require_no_file(self.out)
         entries = self._entries()
         names = [entry.name for entry in entries if not _is_left_over(entry)]
         if not names or (self.resume and self._has_run(names)):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,38 @@ def test_a_name_nearby_is_offered(tmp_path: Path) -> None:
     write(tmp_path / "corpus.txt", "x")
     with pytest.raises(DataError, match=r"did you mean '.*corpus\.txt'"):
         find_sources([tmp_path / "corpsu.txt"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes with names")
+def test_names_of_text_in_a_folder_that_are_no_files_are_told_at_once(tmp_path: Path) -> None:
+    write(tmp_path / "1.txt", "text")
+    os.mkfifo(tmp_path / "2.txt")
+    (tmp_path / "3.jsonl").symlink_to("gone")
+    (tmp_path / "4").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="3 names of text without a file behind") as caught:
+        find_sources([tmp_path])
+    for told in ("2.txt: a pipe", "3.jsonl: a link to nothing", "4: a device"):
+        assert told in str(caught.value)
+
+
+def test_links_to_folders_are_told_and_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write(tmp_path / "corpus" / "1.txt", "text")
+    (tmp_path / "corpus" / "round").symlink_to(tmp_path)
+    assert find_sources([tmp_path / "corpus"]).files == (text,)
+    assert "1 link to folders not followed" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes with names")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_text_through_a_pipe(tmp_path: Path, pack: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    content = pack(b"one\n\ntwo\n\n" * 9999)
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(content))
+    writer.start()
+    assert texts(tmp_path / "pipe") == ["one", "two"] * 9999
+    writer.join()
 
 
 def test_nothing_named() -> None:

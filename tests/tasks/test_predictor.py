@@ -282,6 +282,20 @@ def test_a_folder_with_a_contract(folder: Path) -> None:
     assert Predictor.from_pretrained(folder).max_length == 20
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors", "bertolt.json", "vocab.txt", "tokenizer.json",
+     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
+)  # fmt: skip
+def test_a_file_of_a_model_that_is_a_link_to_nothing(folder: Path, name: str) -> None:
+    """None of them counts as not there: what it says would be lost in silence."""
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("gone")
+    with pytest.raises(CheckpointError) as caught:
+        Predictor.from_pretrained(folder)
+    assert caught.value.place == str(folder / name)
+
+
 def test_a_head_that_was_never_trained(tiny_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="never been trained") as refused:
         Predictor.from_pretrained(tiny_folder)

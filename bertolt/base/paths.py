@@ -1,0 +1,68 @@
+"""What there is at a path: links are followed, and told where they lead nowhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from bertolt.base.errors import CheckpointError
+
+FILE, FOLDER, PIPE, DISK = "a file", "a folder", "a pipe", "a disk"
+_NOWHERE, _CIRCLE = "a link to nothing", "a link that leads back to itself"
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFIFO: PIPE,
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: DISK,
+}
+
+
+def kind_of(path: Path) -> str:
+    """What there is at a path, as "a pipe" or "a link to nothing"; empty where nothing is.
+
+    Raises:
+        OSError: the system refuses to say, as for a folder that may not be read.
+    """
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "a device")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return _CIRCLE
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+        return _NOWHERE if path.is_symlink() else ""
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Whether it is a link with nothing behind it."""
+    return kind_of(path) in (_NOWHERE, _CIRCLE)
+
+
+def is_circle(path: Path) -> bool:
+    """Whether it is a link that leads back to itself, so that nothing can be made behind it."""
+    return kind_of(path) == _CIRCLE
+
+
+def real(path: Path) -> Path:
+    """The path behind all links, whether something is there or not; a circle stays as it is."""
+    return Path(os.path.realpath(path))
+
+
+def has_file(path: Path) -> bool:
+    """Whether a folder of a model has this file.
+
+    Raises:
+        CheckpointError: something else has its name: a pipe, which could keep its reader waiting
+            for ever, a folder, or a link to nothing, as of a model that was half copied.
+    """
+    kind = kind_of(path)
+    if kind in ("", FILE):
+        return bool(kind)
+    raise CheckpointError(
+        f"it is {kind}, and a file is needed",
+        place=str(path),
+        fix="copy the file itself there, or fetch the model again",
+    )
