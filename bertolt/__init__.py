@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bertolt.base.errors import DataError as DataError
     from bertolt.base.errors import TrainingError as TrainingError
     from bertolt.base.errors import UsageError as UsageError
+    from bertolt.base.randomness import set_seed as set_seed
     from bertolt.checkpoint.report import LoadReport as LoadReport
     from bertolt.corpus.shards import Corpus as Corpus
     from bertolt.data.batch import PackedBatch as PackedBatch
@@ -205,6 +206,7 @@ _HOME = {
     "get_scheduler": "bertolt.train.schedules",
     "load_metric": "bertolt.metrics",
     "parameter_groups": "bertolt.train.optim",
+    "set_seed": "bertolt.base.randomness",
     "train_step": "bertolt.train.step",
 }
 

@@ -10,6 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertolt.base.checks import is_whole
+from bertolt.base.errors import UsageError
+
+
+def set_seed(seed: int, deterministic: bool = False) -> None:
+    """Seed every generator that a program may draw from: Python's, numpy's and torch's.
+
+    Args:
+        seed: 0 or more; the same one gives the same draws.
+        deterministic: also have torch refuse operations whose results differ from run to run.
+
+    Raises:
+        UsageError: a seed that is no whole number from 0 to 2⁶⁴ - 1.
+    """
+    if not is_whole(seed) or not 0 <= seed < 2**64:
+        raise UsageError(
+            f"the seed is {seed!r}", place="set_seed", fix="give a whole number of 0 or more"
+        )
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if deterministic:
+        torch.use_deterministic_algorithms(True)
+
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """All generators that a run may draw from: torch's here and on a GPU, numpy's, Python's."""

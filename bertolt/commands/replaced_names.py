@@ -21,7 +21,7 @@ REPLACED_NAMES = {
             "ProgressCallback PrinterCallback DefaultFlowCallback",
             "leave it out: the Trainer shows its progress, and disable_tqdm=True silences it",
         ),
-        ("set_seed enable_full_determinism", "use torch.manual_seed; TrainingArguments has seed"),
+        ("enable_full_determinism", "use set_seed(seed, deterministic=True)"),
         ("DataCollatorForSeq2Seq", "use DataCollatorWithPadding: Bertolt has encoders alone"),
         ("DataCollator", "use PackingCollator"),
         (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from bertolt.base.errors import UsageError, nearest
 from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
@@ -174,11 +174,11 @@ class TrainingArguments:
     eval_strategy: Literal["no", "epoch", "steps"] = field(default="no", metadata=FREE)
     """When to evaluate while training."""
     eval_steps: int = field(default=500, metadata=at_least(1) | FREE)
-    """Steps between evaluations when eval_strategy is "steps"."""
+    """Steps between evaluations if eval_strategy is "steps"; logging_steps, where that is given."""
     logging_steps: int = field(default=10, metadata=at_least(1) | FREE)
     """Steps between entries of the log."""
     seed: int = field(default=42, metadata=SEED)
-    """Seed of the order and of dropout."""
+    """Seed of the order, of dropout, and of what rows and collators draw from numpy or Python."""
     bf16: bool | None = field(default=None, metadata=seen_in("precision"))
     """bfloat16 on or off; None: as `precision` says."""
     precision: Precision = field(default="auto", metadata=seen_in("precision"))
@@ -204,9 +204,13 @@ class TrainingArguments:
     resume_from_checkpoint: bool | str | None = field(default=None, metadata=FREE)
     """Checkpoint to go on from; True: the last whole one in `output_dir`."""
 
+    _given: ClassVar[frozenset[str]] = frozenset()
+
     def __post_init__(self) -> None:
         if isinstance(self.output_dir, os.PathLike):
             self.output_dir = os.fspath(self.output_dir)
+        if self.is_default("eval_steps") and not self.is_default("logging_steps"):
+            self.eval_steps = self.logging_steps
         check_options(self, shown=str, place="TrainingArguments")
         measured = self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
         _require(self, "lr_scheduler_type", not measured, "a schedule that goes by the step alone")
@@ -233,7 +237,13 @@ class TrainingArguments:
                     f"TrainingArguments has no argument {name!r}",
                     fix=REPLACED_ARGUMENTS.get(name, hint),
                 )
-        return super().__new__(cls)
+        arguments = super().__new__(cls)
+        arguments._given = frozenset(values)  # type: ignore[misc]
+        return arguments
+
+    def is_default(self, name: str) -> bool:
+        """Whether an argument was left out when the object was made."""
+        return name not in self._given
 
     def count_warmup(self, total_steps: int) -> int:
         """Warmup in steps: `warmup_steps` itself, or that share of `total_steps`, rounded up."""

@@ -19,6 +19,7 @@ from bertolt.base.distributed import join
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import held_folder, write_text
 from bertolt.base.options import deciding
+from bertolt.base.randomness import set_seed
 from bertolt.checkpoint.state import TrainingState, read_run_facts
 from bertolt.checkpoint.store import Store, require_whole, step_of
 from bertolt.data.batch import PackedBatch
@@ -279,11 +280,16 @@ class Trainer:
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         self.world.require_same(checkpoint, "checkpoint to go on from")
         optimizer, scheduler = self._fresh_optimizer(total)
-        torch.manual_seed(self.world.seed(self.args.seed))
+        set_seed(self.world.seed(self.args.seed))
         batches = source.after(step_of(checkpoint) if checkpoint else 0)
         saving = None
         if self.saves or checkpoint:
             saving = self._saving(source, optimizer, scheduler)
+        elif total > self.args.save_steps and self.args.is_default("save_strategy"):
+            info(
+                f"This run of {total:,} steps writes no checkpoints, so if it is killed it begins "
+                'anew: save_strategy="steps" writes one each save_steps'
+            )
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
         progress = [] if self.args.disable_tqdm else [Progress(self.args.logging_steps)]
 

@@ -9,6 +9,7 @@ import json
 import math
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +346,20 @@ def test_every_field_says_what_it_is(settings: type) -> None:
     for item in dataclasses.fields(settings):
         place = next(n for n, line in enumerate(lines) if line.startswith(f"    {item.name}:"))
         assert lines[place + 1].strip().startswith('"""'), item.name
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"eval_strategy": "steps"},
+        {"eval_strategy": "steps", "logging_steps": 7},
+        {"eval_strategy": "steps", "logging_steps": 7, "eval_steps": 9},
+    ],
+    ids=str,
+)
+def test_evaluations_come_as_often_as_with_the_peer(given: dict[str, Any]) -> None:
+    theirs = transformers.TrainingArguments("out", **given).eval_steps
+    ours = TrainingArguments("out", **given)
+    assert ours.eval_steps == (theirs or 500)
+    assert copy.copy(ours) == copy.deepcopy(ours) == replace(ours) == ours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections.abc import Iterator
 from dataclasses import make_dataclass
 from pathlib import Path
@@ -597,3 +598,30 @@ def test_what_a_collator_gives_is_checked(
         return
     with pytest.raises(error, match=words):
         losses(make(), rows, args, data_collator=lambda part: made)
+
+
+class Drawing:
+    """Rows with an id drawn from Python's, numpy's and torch's generators."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        drawn = random.randrange(90) + int(np.random.randint(5)) + int(torch.randint(2, ()))
+        return {**self._rows[index], "input_ids": [drawn, *self._rows[index]["input_ids"]]}
+
+
+def test_the_seed_reaches_what_rows_draw(make: Any, rows: Rows) -> None:
+    def losses(seed: int) -> list[float]:
+        trainer = Trainer(make(), arguments(seed=seed), train_dataset=Drawing(rows))
+        trainer.train()
+        return [log.loss for log in trainer.history.steps]
+
+    first = losses(3)
+    random.seed(99)
+    np.random.seed(98)
+    assert losses(3) == first
+    assert losses(4) != first
