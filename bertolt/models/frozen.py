@@ -36,6 +36,7 @@ from bertolt.models.customised import is_customised
 from bertolt.models.dropout import Dropout
 from bertolt.models.forward_pass import OutputRows
 from bertolt.models.outputs import ModelOutput
+from bertolt.models.own_forward import answer_padded, has_own_forward
 from bertolt.models.pretrained import PreTrainedModel
 
 # What oneDNN calls the activations, and how it computes them. Others run after the product.
@@ -293,17 +294,21 @@ class FrozenModel:
         model: that answers.
         encoder: its layers as they were; None: the model answers as it is called.
         why_not: why it has no frozen layers; empty if it has.
+        own_forward: whether it takes padded batches alone.
     """
 
     model: PreTrainedModel
     encoder: FrozenEncoder | None
     why_not: str = ""
+    own_forward: bool = False
 
     def __call__(self, batch: PackedBatch) -> ModelOutput:
         """What the model returns for a packed batch of B sequences; for `torch.inference_mode`."""
         if self.encoder is not None:
             return self.model.answer(batch, self.encoder)
-        output: ModelOutput = self.model(batch)
+        output: ModelOutput = (
+            answer_padded(self.model, batch) if self.own_forward else self.model(batch)
+        )
         return output
 
 
@@ -324,7 +329,7 @@ def freeze(model: PreTrainedModel, precision: str) -> FrozenModel:
     if against and precision == "int8":
         raise UsageError(f"int8 is not for this model: {against}", fix="use another precision")
     encoder = None if against else FrozenEncoder(model.base_model, precision)
-    return FrozenModel(model, encoder, against)
+    return FrozenModel(model, encoder, against, has_own_forward(model))
 
 
 def _why_not(model: nn.Module) -> str:

@@ -23,6 +23,7 @@ from bertolt.base.randomness import set_seed
 from bertolt.checkpoint.state import TrainingState, read_run_facts
 from bertolt.checkpoint.store import Store, require_whole, step_of
 from bertolt.data.batch import PackedBatch
+from bertolt.models.own_forward import has_own_forward, loss_in
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.arguments import TrainingArguments
@@ -511,7 +512,7 @@ class Trainer:
         """
         if self.compute_loss_func is None:
             outputs = model(**inputs)
-            loss = outputs.loss
+            loss = loss_in(outputs)
         else:
             labels = inputs.pop("labels", None)
             outputs = model(**inputs)
@@ -566,9 +567,10 @@ class Trainer:
         self._events.record(logs)
 
     def _has_own_loss(self) -> bool:
-        """Whether the loss is another one than the model's own."""
+        """Whether the loss is another one than that of Bertolt's heads."""
         overridden = type(self).compute_loss is not Trainer.compute_loss
-        return overridden or self.compute_loss_func is not None
+        own = has_own_forward(self.model)
+        return overridden or own or self.compute_loss_func is not None
 
     def _part_of_loss(self, model: PreTrainedModel, batch: PackedBatch) -> Tensor:
         """The part of a step's loss that one of its batches has, by `compute_loss`."""
@@ -576,7 +578,8 @@ class Trainer:
         items = sum(batch.loss_counts.values())
         scaled = self.loss_is_scaled_for_ga
         if scaled is None:
-            scaled = type(self).compute_loss is Trainer.compute_loss
+            overridden = type(self).compute_loss is not Trainer.compute_loss
+            scaled = self.compute_loss_func is not None and not overridden
         inputs = batch.padded(pad_token_id=model.config.pad_token_id)
         if scaled:
             return scalar_loss(self.compute_loss(model, inputs, num_items_in_batch=items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -286,3 +287,81 @@ def test_what_may_be_defined_is_the_peers(make: Any) -> None:
     for name in CALLED:
         assert hasattr(Trainer, name)
         assert hasattr(transformers.Trainer, name)
+
+
+# ---- a model with a forward of its own ----
+
+
+class WeightedModel(BertForSequenceClassification):
+    """As in the notes: a loss with a weight for each class, in the model itself."""
+
+    kind: str = "output"
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None,
+                **others: Any) -> Any:  # fmt: skip
+        outputs = super().forward(input_ids, attention_mask=attention_mask, **others)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(outputs.logits.view(-1, 3), labels.view(-1), weight=WEIGHTS)
+        if self.kind == "mapping":
+            return {"loss": loss, "logits": outputs.logits}
+        if self.kind == "tuple":
+            return outputs.logits if loss is None else (loss, outputs.logits)
+        return SimpleNamespace(loss=loss, logits=outputs.logits)
+
+
+@pytest.mark.parametrize("kind", ["output", "mapping", "tuple"])
+def test_a_forward_of_ones_own_is_called(make: Any, rows: Rows, kind: str) -> None:
+    class Weighted(Mean):
+        weights = WEIGHTS
+
+    class Own(WeightedModel):
+        pass
+
+    Own.kind = kind
+
+    def run(model: Any, trainer: type[Trainer], **options: Any) -> tuple[Any, ...]:
+        made = trainer(model, arguments(**options), train_dataset=rows, eval_dataset=rows)
+        return losses(made), made.evaluate()["eval_loss"], made.predict(rows).predictions
+
+    for options in ({}, UNEVEN):
+        ours = run(make(Own), Trainer, **options)
+        wanted = run(make(), Weighted, **options)
+        assert ours[0] == pytest.approx(wanted[0], abs=1e-5)
+        assert ours[1] == pytest.approx(wanted[1], abs=1e-5)
+        np.testing.assert_allclose(ours[2], wanted[2], atol=1e-4)
+
+
+def test_a_forward_of_ones_own_for_tokens(make: Any, rows: Rows) -> None:
+    class Own(BertForTokenClassification):
+        def forward(self, *inputs: Any, **named: Any) -> Any:
+            return super().forward(*inputs, **named)
+
+    tagged = [
+        {"input_ids": row["input_ids"], "labels": [i % 3 for i in row["input_ids"]]} for row in rows
+    ]
+
+    def run(model: Any) -> tuple[Any, ...]:
+        made = Trainer(model, arguments(**UNEVEN), train_dataset=tagged, eval_dataset=tagged)
+        return losses(made), made.evaluate()["eval_loss"], made.predict(tagged)
+
+    ours, wanted = run(make(Own)), run(make(BertForTokenClassification))
+    assert ours[0] == pytest.approx(wanted[0], abs=1e-5)
+    assert ours[1] == pytest.approx(wanted[1], abs=1e-5)
+    np.testing.assert_allclose(ours[2].predictions, wanted[2].predictions, atol=1e-4)
+    np.testing.assert_array_equal(ours[2].label_ids, wanted[2].label_ids)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [({"logits": 1}, "without a loss"), ((), "without a loss"), ({"loss": None}, "without a loss")],
+)
+def test_a_forward_without_a_loss_is_refused(
+    make: Any, rows: Rows, outputs: Any, words: str
+) -> None:
+    class Own(BertForSequenceClassification):
+        def forward(self, input_ids: Any, **named: Any) -> Any:
+            return outputs
+
+    with pytest.raises(UsageError, match=words):
+        Trainer(make(Own), arguments(), train_dataset=rows).train()
