@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.tokenization.batch_encoding import TensorKind, as_lists, as_tensor
 from bertolt.tokenization.rows import one_of, pad_column
@@ -303,7 +303,34 @@ def _places(rows: Sequence[Row], name: str) -> Tensor | None:
     return torch.tensor(places)
 
 
-class DataCollatorWithPadding:
+class Subclassable:
+    """Lets a subclass define `torch_call`, as the peer's collators do, in place of `__call__`.
+
+    Raises:
+        UsageError: a class that defines a method of the peer's which nothing would call here.
+    """
+
+    _UNCALLED = ("numpy_call", "tf_call", "numpy_mask_tokens", "tf_mask_tokens", "_whole_word_mask")
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        for name in Subclassable._UNCALLED:
+            if name in vars(cls):
+                raise UsageError(
+                    f"{name} is defined, and nothing calls it here",
+                    place=cls.__name__,
+                    fix="define __call__ or torch_call, or torch_mask_tokens for masks",
+                )
+        if "torch_call" in vars(cls) and "__call__" not in vars(cls):
+            cls.__call__ = cls.torch_call  # type: ignore[method-assign]
+
+    def torch_call(self, features: Any) -> Any:
+        """Make a batch, as Bertolt's class does."""
+        ours = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("bertolt."))
+        return ours.__call__(self, features)
+
+
+class DataCollatorWithPadding(Subclassable):
     """Pad rows to the longest of their batch, as the tokenizer pads, for the padded door.
 
     Args:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, starts_of
-from bertolt.data.collate import Tokenizer, real_tokens, stack
+from bertolt.data.collate import Subclassable, Tokenizer, real_tokens, stack
 from bertolt.tokenization.batch_encoding import BatchEncoding, TensorKind
 from bertolt.tokenization.rows import one_of
 
@@ -152,7 +152,7 @@ class TokenKinds:
         self.replacements = (_table(vocabulary.values(), size) & ~self.special).nonzero()[:, 0]
 
 
-class DataCollatorForLanguageModeling:
+class DataCollatorForLanguageModeling(Subclassable):
     """Turn rows of ids into a batch for masked or causal language modelling.
 
     With `mlm`, tokens are masked anew each time a row comes, so that epochs differ; with a `seed`
@@ -274,6 +274,8 @@ class DataCollatorForLanguageModeling:
         special = self._look_up(self._kinds.special, ids)
         if "special_tokens_mask" in tokens:
             special |= torch.from_numpy(np.concatenate(tokens["special_tokens_mask"]) != 0)
+        if type(self).torch_mask_tokens is not DataCollatorForLanguageModeling.torch_mask_tokens:
+            return self._masked_by_subclass(ids, special, lengths)
         assert self.tokenizer.mask_token_id is not None, "checked when it was made"
         starts = None
         if self.whole_word_mask:
@@ -297,6 +299,57 @@ class DataCollatorForLanguageModeling:
             word_starts=starts,
             draws=draws,
         )
+
+    def torch_mask_tokens(
+        self, inputs: Tensor, special_tokens_mask: Tensor | None = None, offset_mapping: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mask a padded batch, for a subclass to define: it then decides every mask.
+
+        Args:
+            inputs: (B, L) ids.
+            special_tokens_mask: (B, L), not 0 where a token is never masked: padding too. None:
+                the tokenizer's special tokens.
+            offset_mapping: None; the peer gives it.
+
+        Returns:
+            The ids with some replaced, and the labels, (B, L) each.
+        """
+        ids = inputs.flatten()
+        special = self._look_up(self._kinds.special, ids)
+        if special_tokens_mask is not None:
+            special = special_tokens_mask.flatten() != 0
+        assert self.tokenizer.mask_token_id is not None, "checked when it was made"
+        rows = [inputs.shape[1]] * len(inputs)
+        masked, labels = mask_tokens(
+            ids,
+            special,
+            mask_token_id=self.tokenizer.mask_token_id,
+            replacements=self._kinds.replacements,
+            probability=self.mlm_probability,
+            mask_replace_prob=self.mask_replace_prob,
+            random_replace_prob=self.random_replace_prob,
+            word_starts=self._word_starts(ids, special, rows, None)
+            if self.whole_word_mask
+            else None,
+        )
+        return masked.view_as(inputs), labels.view_as(inputs)
+
+    def _masked_by_subclass(
+        self, ids: Tensor, special: Tensor, lengths: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Ids and labels (T,) as `torch_mask_tokens` of a subclass gives them."""
+        real = self._real(lengths)
+        padded = _lay_out(ids, real, self.tokenizer.pad_token_id)
+        never = torch.ones_like(real).masked_scatter(real, special)
+        masked, labels = self.torch_mask_tokens(padded, special_tokens_mask=never)
+        for name, values in (("ids", masked), ("labels", labels)):
+            if not isinstance(values, Tensor) or values.shape != padded.shape:
+                raise DataError(
+                    f"torch_mask_tokens gave no {name} of the shape {tuple(padded.shape)}",
+                    place=type(self).__name__,
+                    fix="return two tensors of the shape of inputs",
+                )
+        return masked[real], labels[real]
 
     def _word_starts(
         self, ids: Tensor, special: Tensor, lengths: list[int], words: list[NDArray[Any]] | None

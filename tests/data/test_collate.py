@@ -415,3 +415,31 @@ def test_rows_that_cannot_be_stacked_are_named(rows: list[dict[str, Any]], words
 def test_an_unknown_kind_of_tensor_is_refused() -> None:
     with pytest.raises(UsageError, match="return_tensors='tf'"):
         default_data_collator([{"x": 1}], return_tensors="tf")  # type: ignore[arg-type]
+
+
+# ---- subclasses as the peer's collators have them ----
+
+
+@pytest.mark.parametrize(
+    "base", [DataCollatorWithPadding, DataCollatorForTokenClassification], ids=lambda c: c.__name__
+)
+def test_a_subclass_may_define_torch_call(tiny_tokenizer: BertTokenizer, base: Any) -> None:
+    class Own(base):  # type: ignore[misc]
+        def torch_call(self, features: Any) -> Any:
+            batch = super().torch_call(features)
+            batch["more"] = torch.ones(len(features))
+            return batch
+
+    class Further(Own):
+        """Inherits it."""
+
+    rows = encoded(tiny_tokenizer)
+    for kind in (Own, Further):
+        batch = kind(tiny_tokenizer)(rows)
+        assert batch["more"].shape == (3,)
+        assert torch.equal(batch["input_ids"], base(tiny_tokenizer)(rows)["input_ids"])
+
+
+def test_methods_that_nothing_calls_are_refused() -> None:
+    with pytest.raises(UsageError, match="Own: numpy_call is defined, and nothing calls it"):
+        type("Own", (DataCollatorWithPadding,), {"numpy_call": lambda self, features: None})

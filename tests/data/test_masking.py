@@ -503,3 +503,57 @@ def test_the_collator_of_whole_words_is_the_option(tiny_tokenizer: BertTokenizer
     assert all(torch.equal(named[name], option[name]) for name in option)
     with pytest.raises(UsageError):
         DataCollatorForWholeWordMask(tiny_tokenizer, mlm_probability=2.0)
+
+
+def test_a_subclass_decides_the_masks(tiny_tokenizer: BertTokenizer) -> None:
+    """As in the notes: `torch_mask_tokens` of a subclass, padded or packed, like the peer's."""
+
+    def every_other(self: Any, inputs: Any, special_tokens_mask: Any = None, **_: Any) -> Any:
+        labels = inputs.clone()
+        chosen = torch.zeros_like(inputs, dtype=torch.bool)
+        chosen[:, ::2] = True
+        chosen &= ~special_tokens_mask.bool()
+        labels[~chosen] = IGNORE_INDEX
+        return inputs.masked_fill(chosen, self.tokenizer.mask_token_id), labels
+
+    ours = type("Own", (DataCollatorForLanguageModeling,), {"torch_mask_tokens": every_other})
+    texts = ("a very good film", "dull")
+    rows = [dict(tiny_tokenizer(text, return_special_tokens_mask=True)) for text in texts]
+    found = ours(tiny_tokenizer)([dict(row) for row in rows])
+    assert found["labels"].ne(IGNORE_INDEX).sum() == 2
+    peer_tokenizer = transformers.BertTokenizer(vocab=tiny_tokenizer.get_vocab())
+    theirs = type(
+        "Own", (transformers.DataCollatorForLanguageModeling,), {"torch_mask_tokens": every_other}
+    )
+    wanted = theirs(peer_tokenizer)([dict(row) for row in rows])
+    for name in ("input_ids", "labels"):
+        assert torch.equal(found[name], wanted[name]), name
+    packed = ours(tiny_tokenizer, packed=True)(rows)
+    real = found["attention_mask"].bool()
+    assert torch.equal(packed.input_ids[: packed.num_tokens], found["input_ids"][real])
+    assert torch.equal(packed.labels[: packed.num_tokens], found["labels"][real])
+
+
+def test_a_subclass_may_call_the_masks_of_its_base(tiny_tokenizer: BertTokenizer) -> None:
+    class Twice(DataCollatorForLanguageModeling):
+        calls = 0
+
+        def torch_mask_tokens(self, inputs: Any, *given: Any, **named: Any) -> Any:
+            Twice.calls += 1
+            return super().torch_mask_tokens(inputs, *given, **named)
+
+    rows = [tiny_tokenizer(text) for text in ("a very good film", "unbelievable", "dull")]
+    for whole in (False, True):
+        batch = Twice(tiny_tokenizer, mlm_probability=0.9, whole_word_mask=whole)(rows)
+        learned = batch["labels"] != IGNORE_INDEX
+        assert learned.any()
+        assert not learned[batch["attention_mask"] == 0].any()
+    assert Twice.calls == 2
+
+
+@pytest.mark.parametrize("result", [(1, 2), (torch.zeros(1), torch.zeros(1))], ids=str)
+def test_masks_of_another_shape_are_refused(tiny_tokenizer: BertTokenizer, result: Any) -> None:
+    own = {"torch_mask_tokens": lambda self, inputs, **named: result}
+    collate = type("Own", (DataCollatorForLanguageModeling,), own)(tiny_tokenizer)
+    with pytest.raises(DataError, match="Own: torch_mask_tokens gave no ids of the shape"):
+        collate([tiny_tokenizer("dull")])
