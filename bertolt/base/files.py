@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bertolt.base.errors import BertoltError, DiskFullError, UsageError
-from bertolt.base.paths import DISK, FILE, FOLDER, is_circle, kind_of, real
+from bertolt.base.paths import CIRCLE, DISK, FILE, FOLDER, NOWHERE, is_circle, kind_of, real
 
 if sys.platform != "win32":
     import fcntl
@@ -59,10 +59,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             that nobody reads; `path` is then as it was before.
     """
     with disk_errors(path):
+        # One look: between two, another process could make or remove the file.
         kind = kind_of(path)
-        if is_circle(path) or kind == DISK:
+        if kind in (CIRCLE, DISK):
             raise BertoltError(f"it is {kind}", place=str(path), fix="name a file")
-        if path.exists() and kind not in (FILE, FOLDER):
+        if kind not in ("", NOWHERE, FILE, FOLDER):
             with _reader_of(path):
                 write(path)
             return

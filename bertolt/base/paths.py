@@ -10,7 +10,7 @@ from pathlib import Path
 from bertolt.base.errors import CheckpointError
 
 FILE, FOLDER, PIPE, DISK = "a file", "a folder", "a pipe", "a disk"
-_NOWHERE, _CIRCLE = "a link to nothing", "a link that leads back to itself"
+NOWHERE, CIRCLE = "a link to nothing", "a link that leads back to itself"
 _KINDS = {
     stat.S_IFREG: FILE,
     stat.S_IFDIR: FOLDER,
@@ -30,20 +30,20 @@ def kind_of(path: Path) -> str:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "a device")
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return _CIRCLE
+            return CIRCLE
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise
-        return _NOWHERE if path.is_symlink() else ""
+        return NOWHERE if path.is_symlink() else ""
 
 
 def leads_nowhere(path: Path) -> bool:
     """Whether it is a link with nothing behind it."""
-    return kind_of(path) in (_NOWHERE, _CIRCLE)
+    return kind_of(path) in (NOWHERE, CIRCLE)
 
 
 def is_circle(path: Path) -> bool:
     """Whether it is a link that leads back to itself, so that nothing can be made behind it."""
-    return kind_of(path) == _CIRCLE
+    return kind_of(path) == CIRCLE
 
 
 def real(path: Path) -> Path:

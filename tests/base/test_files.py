@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Callable
@@ -394,3 +395,27 @@ def test_without_locks_a_folder_is_held_all_the_same(
     monkeypatch.setattr("fcntl.flock", refuse)
     with held_folder(tmp_path / "run", fix="wait") as locked:
         assert not locked
+
+
+def test_a_file_that_others_make_and_remove_is_never_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a second look at it would find."""
+    path, written = tmp_path / "file", list[Path]()
+    looks = itertools.count()
+
+    def look(self: Path, **given: bool) -> os.stat_result:
+        if self == path and next(looks) % 2:
+            raise FileNotFoundError(errno.ENOENT, "not there", str(self))
+        return os.stat(tmp_path if self == path.parent else __file__)  # noqa: PTH116
+
+    def write(target: Path) -> None:
+        written.append(target)
+        target.write_text("new", encoding="utf-8")
+
+    for _ in range(2):
+        with monkeypatch.context() as others:
+            others.setattr(Path, "stat", look)
+            write_atomically(path, write)
+        assert path.read_text(encoding="utf-8") == "new"
+    assert path not in written
