@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
+from bertolt.data.spill import Numbers
 
 SHORTEST = 3
 """Least limit: a token between the two special ones."""
@@ -260,9 +261,9 @@ class _Flat:
     """Gathers windows end to end."""
 
     def __init__(self) -> None:
-        self.ids = array("i")
-        self.segments = array("B")
-        self.places = array("i")
+        self.ids = Numbers("i")
+        self.segments = Numbers("B")
+        self.places = Numbers("i")
         self.ends = array("q", [0])
         self.example = array("q")
         self.lengths = array("q")
@@ -287,13 +288,13 @@ class _Flat:
         """All of them as arrays."""
         single = len(self.example) == len(self.lengths)
         return EncodedTexts(
-            ids=_as_array(self.ids, np.int32),
+            ids=self.ids.whole(),
             offsets=_as_array(self.ends, np.int64),
             full_lengths=_as_array(self.lengths, np.int64),
             max_length=max_length,
             labels=labels,
-            segments=_as_array(self.segments, np.uint8) if self.segments else None,
-            places=_as_array(self.places, np.int32).reshape(-1, 2) if self.places else None,
+            segments=self.segments.whole() if self.segments else None,
+            places=self.places.whole().reshape(-1, 2) if self.places else None,
             example=None if single else _as_array(self.example, np.int64),
             cut=_as_array(self.cut, np.int64).reshape(-1, self._texts),
         )

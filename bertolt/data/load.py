@@ -28,6 +28,7 @@ from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
 from bertolt.data.formats import Open, ending, open_source
+from bertolt.data.spill import Batches
 from bertolt.data.table_file import BadRow, TableFile, listing
 
 OnBadRow = Literal["drop", "error"]
@@ -65,9 +66,10 @@ class Table:
 
     Attributes:
         path: the file, as it was named.
-        data: in memory on Arrow: `row` (int64, the line on which the row begins in CSV, TSV and
-            JSON lines, the record's number from 1 in JSON and Parquet), `text` (as it stands), and
-            `text_pair` and `label` where there are such columns.
+        data: on Arrow, in memory or, where they are many, mapped from disk: `row` (int64, the
+            line on which the row begins in CSV, TSV and JSON lines, the record's number from 1 in
+            JSON and Parquet), `text` (as it stands), and `text_pair` and `label` where there are
+            such columns.
         roles: the columns of each role, in the order text, text_pair, label.
         columns: all columns of the file.
         found: what was found and not named, with the reason: roles, and `delimiter`, `quotes` and
@@ -236,7 +238,7 @@ def _kept_columns(
 
 
 class _RowCollector:
-    """Gathers good rows into Arrow batches, so that memory stays near their own size."""
+    """Gathers good rows into Arrow batches, so that memory is bounded."""
 
     def __init__(
         self,
@@ -257,7 +259,7 @@ class _RowCollector:
         self._example = ""  # what was wrong with the first row that was dropped
         fields = [("row", pa.int64()), *((role, cells[role].type) for role in roles)]
         self._schema = pa.schema([*fields, *([(KEPT, pa.string())] if kept else [])])
-        self._batches: list[pa.RecordBatch] = []
+        self._batches = Batches(self._schema)
         self._gathered: list[tuple[object, ...]] = []
         self._characters = 0
 
@@ -292,14 +294,14 @@ class _RowCollector:
                 place=str(self.path),
                 fix="look at the rows, and whether --text and --label name the right columns",
             )
-        return pa.Table.from_batches(self._batches, self._schema)
+        return self._batches.table()
 
     def _flush(self) -> None:
         arrays = [
             pa.array(values, field.type)
             for values, field in zip(zip(*self._gathered, strict=True), self._schema, strict=True)
         ]
-        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._batches.add(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._gathered, self._characters = [], 0
 
     def _drop(self, row: int, bad: BadRow) -> None:

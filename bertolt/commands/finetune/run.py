@@ -22,6 +22,7 @@ from bertolt.base.version import __version__
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.checkpoint.demo import demo_checkpoint
+from bertolt.checkpoint.weights import Weights
 from bertolt.commands.finetune.data import LoadedRows, load_rows
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.record import run_facts
@@ -112,6 +113,7 @@ class _Finetuning:
         settings = options.training_arguments()
         self.source = _choose_model(options)
         config = read_config(self.source)
+        Weights(self.source)  # damaged ones are told before a large file is read
         tokenizer = BertTokenizer.from_pretrained(self.source)
         tokenizer.check_fits(config.vocab_size)
         if config.vocab_size - len(tokenizer) >= _ODD_GAP:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from bertolt.base.errors import BertoltError, UsageError
 from bertolt.commands.finetune.run import finetune
 from bertolt.train.folder import RESULT
 from tests.disks import file_system
+from tests.running import Said
 
 Run = Callable[..., Any]
 
@@ -177,3 +179,17 @@ def test_the_library_gives_the_same_errors(reviews_csv: Path, quick: Any, tmp_pa
     (tmp_path / "out" / "x").touch()
     with pytest.raises(UsageError, match="the folder is not empty"):
         finetune(reviews_csv, quick())
+
+
+def test_damaged_weights_are_told_before_the_file_is_read(
+    bertolt: Callable[..., Said], tiny_folder: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
+        file.truncate(30_000)
+    words = ("finetune", reviews_csv, "--model", tmp_path / "model", "--out", tmp_path / "out")
+    said = bertolt(*words)
+    assert said.code == 2
+    assert "the weights are truncated" in said.err
+    assert "rows read" not in said.err
+    assert not (tmp_path / "out").exists()
