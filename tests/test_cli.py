@@ -205,11 +205,11 @@ def test_a_table_keeps_its_row_numbers(bertolt: Run, tuned: Path, tmp_path: Path
     path.write_text("id,review\n1,good\n2,\n3,bad\nragged\n5,fine\n")
     refused = bertolt("predict", tuned, path)
     assert refused.code == 2
-    assert "row 3" in refused.err
+    assert "row 2 (line 3)" in refused.err
     said = bertolt("predict", tuned, path, "--on-bad-row", "drop")
-    assert [answer["row"] for answer in said.answers()] == [2, 4, 6]
+    assert [answer["row"] for answer in said.answers()] == [1, 3, 5]
     assert "texts from the column 'review' (as in training)" in said.err
-    assert "dropped 1 row: empty text (row 3)" in said.err
+    assert "dropped 1 row: empty text (row 2; line 3)" in said.err
     said = bertolt("predict", tuned, path, "--on-bad-row", "drop", "--column", "id")
     assert [answer["text"] for answer in said.answers()] == ["1", "2", "3", "5"]
     assert "(named by --column)" in said.err
@@ -283,7 +283,7 @@ def test_evaluate_with_a_label_that_training_never_had(
     path.write_text("review,label\ngood,pos\nbad,negg\n")
     refused = bertolt("evaluate", tuned, path)
     assert refused.code == 2
-    assert "more.csv, row 3, column 'label'" in refused.err
+    assert "more.csv, row 2 (line 3), column 'label'" in refused.err
     assert "training had no label 'negg'; it had 'neg', 'pos'" in refused.err
     assert "perhaps 'neg' is meant" in refused.err
 
@@ -484,7 +484,7 @@ def test_nobody_reads_any_more(tuned: Path, tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith(b'{"row": 2,')
+        assert process.stdout.readline().startswith(b'{"row": 1,')
         process.stdout.close()
         said = process.stderr.read().decode()
     assert process.returncode == 141

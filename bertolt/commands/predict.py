@@ -198,7 +198,7 @@ class _Answering:
                     progress(self.done)
         except NotFiniteError as error:
             writer.end()
-            place = f"row {self._waiting[0].row}"
+            place = self._waiting[0].place or f"row {self._waiting[0].row}"
             raise NotFiniteError(error.problem, place=place, fix=error.fix) from error
         writer.end()
         if cut:

@@ -36,12 +36,14 @@ class Question(NamedTuple):
         text: a text, or words.
         pair: a second text, or None.
         kept: the user's own columns, as one JSON text.
+        place: where it is from, for messages.
     """
 
     row: int
     text: Any
     pair: str | None = None
     kept: str | None = None
+    place: str = ""
 
 
 def typed_questions(
@@ -123,7 +125,10 @@ def rows_of_table(file: str, predictor: Predictor, columns: Columns) -> Iterator
         describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
         require_pair(table, predictor.trained_on_pairs)
     for row in table.examples():
-        yield Question(row["row"], row["text"], row.get("text_pair"), row.get(KEPT))
+        number = row["row"]
+        yield Question(
+            number, row["text"], row.get("text_pair"), row.get(KEPT), table.place(number)
+        )
 
 
 def _usable(

@@ -151,7 +151,7 @@ class Conll(Writer):
                 raise DataError(
                     f"the word {word!r} is empty or has a tab or a line break in it, "
                     "which a CoNLL file cannot hold",
-                    place=f"row {question.row}",
+                    place=question.place or f"row {question.row}",
                     fix="add --format jsonl",
                 )
             self.target.write(f"{word}\t{tag}\n")

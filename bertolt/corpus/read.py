@@ -29,7 +29,7 @@ from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
 from bertolt.data.formats import KINDS, ending, open_source
 from bertolt.data.lines import EncodingError, require_path, text_lines
-from bertolt.data.table_file import BadRow, as_text, is_blank, unfit
+from bertolt.data.table_file import BadRow, as_text, is_blank, row_words, unfit
 
 LINE_LIMIT = 1 << 26  # characters in one line of plain text
 PIECE = 1 << 20  # characters of a document that are held at once
@@ -385,19 +385,20 @@ class Reader:
         quotes = [f"quotes {words}"] if (words := choice.found.get("quotes")) else []
         if columns or quotes:
             self.summary.columns[str(path)] = "; ".join([*columns, *quotes])
-        for row, values in source.rows([choice.text]):
-            text = values if isinstance(values, BadRow) else self._cell(values[0], path, row)
+        for row, (line, values) in enumerate(source.rows([choice.text]), start=1):
+            place = f"{path}, {row_words(row, line)}"
+            text = values if isinstance(values, BadRow) else self._cell(values[0], place)
             if isinstance(text, BadRow):
-                self._drop(text.reason, text.detail, f"{path}, row {row}")
+                self._drop(text.reason, text.detail, place)
             else:
                 yield text
 
-    def _cell(self, value: object, path: Path, row: int) -> str | BadRow:
+    def _cell(self, value: object, place: str) -> str | BadRow:
         text = as_text(value)
         if text is None:
             raise DataError(
                 f"the text is no text but {str(value)[:40]!r} ({type(value).__name__})",
-                place=f"{path}, row {row}",
+                place=place,
                 fix="choose another column with --text",
             )
         if is_blank(text):

@@ -144,7 +144,7 @@ def _is_comment(bare: str, cells: Sequence[str], layout: _Layout, begun: bool) -
 
 
 def _conll_rows(path: Path, encoding: str, layout: _Layout, names: Sequence[str]) -> Iterator[Row]:
-    """Sentences, numbered by the line on which they begin, as a list for each column."""
+    """Sentences with the line on which each begins, as a list for each column."""
     picked = [int(name) - 1 for name in names]
     start, sentence = 0, list[list[str]]()
     bad: BadRow | None = None

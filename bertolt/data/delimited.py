@@ -67,9 +67,9 @@ def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
         quoted, words = _QuoteScan(first).decide(text_lines(path, encoding))
         style = _Style(delimiter, quoted)
         notes |= {"quotes": words} if words else {}
-    row, header = next(_csv_records(path, encoding, style))
+    line, header = next(_csv_records(path, encoding, style))
     if isinstance(header, BadRow):
-        raise DataError(header.detail, place=f"{path}, row {row}", fix="mend the header")
+        raise DataError(header.detail, place=f"{path}, line {line}", fix="mend the header")
     columns = require_distinct([name.strip() for name in header], path)
     rows = partial(_csv_rows, path, encoding, style, columns)
     return TableFile(columns=columns, rows=rows, found=notes)
@@ -117,8 +117,8 @@ class _QuoteScan:
                 break
             except (_LiteralQuoteError, csv.Error):
                 if self._quoted is None and self._fits:
-                    words = f"part of the text, for the cell that row {self._start} begins with one"
-                    return False, f"{words} does not end with it"
+                    begins = f"for the cell that line {self._start} begins with one"
+                    return False, f"part of the text, {begins} does not end with it"
                 continue
             seen = seen or self._begins
             if self._lines > 1:
@@ -152,37 +152,40 @@ class _QuoteScan:
 def _quoted_words(seen: bool, long: Sequence[int]) -> str:
     if long:
         several = f"{plural(len(long), 'row')} {'runs' if len(long) == 1 else 'run'}"
-        return f"around cells, of which {several} over several lines (first: row {long[0]})"
+        return f"around cells, of which {several} over several lines (first: line {long[0]})"
     return "around cells, and taken off" if seen else ""
 
 
 def _csv_records(
     path: Path, encoding: str, style: _Style
 ) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Records with the line each begins on, the header first. Empty lines are no records."""
+    """Records with the line each begins on, the header first. Empty lines are no records, nor
+    are lines of white space beside rows of several cells."""
     reader = style.reader(text_lines(path, encoding))
+    width = 1
     while True:
-        row = reader.line_num + 1
+        start = reader.line_num + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield row, _broken_quotes(error, path, row, reader.line_num)
+            yield start, _broken_quotes(error, path, start, reader.line_num)
             continue
-        if fields:
-            yield row, fields
+        if fields and not (len(fields) == 1 < width and fields[0].isspace()):
+            width = max(width, len(fields))
+            yield start, fields
 
 
-def _broken_quotes(error: csv.Error, path: Path, row: int, line: int) -> BadRow:
+def _broken_quotes(error: csv.Error, path: Path, start: int, line: int) -> BadRow:
     """A bad row if one line holds all of it; else nobody knows where the next row begins."""
     left_open = "unexpected end" in str(error) or "field larger" in str(error)
-    if not left_open and line == row:
+    if not left_open and line == start:
         return BadRow("broken quotes", f"the quotes do not match: {error}")
     until = "never closed" if left_open else f"closed in the middle of line {line}"
     raise DataError(
-        f"a quote that opens in this row is {until}",
-        place=f"{path}, row {row}",
+        f"a quote that opens in this line is {until}",
+        place=f"{path}, line {start}",
         fix='close it; inside a quoted cell, write a quote twice ("")',
     )
 
@@ -192,11 +195,11 @@ def _csv_rows(
 ) -> Iterator[Row]:
     picked = [columns.index(name) for name in names]
     width = len(columns)
-    for row, fields in itertools.islice(_csv_records(path, encoding, style), 1, None):
+    for line, fields in itertools.islice(_csv_records(path, encoding, style), 1, None):
         if isinstance(fields, BadRow):
-            yield row, fields
+            yield line, fields
         elif len(fields) != width:
             detail = f"{len(fields)} cell{'s' * (len(fields) != 1)} where the header has {width}"
-            yield row, BadRow("ragged row", detail)
+            yield line, BadRow("ragged row", detail)
         else:
-            yield row, tuple([fields[index] for index in picked])
+            yield line, tuple([fields[index] for index in picked])

@@ -42,12 +42,16 @@ def describe_table(table: Table, flags: Mapping[str, str] | None = None) -> None
         if what in table.found:
             info(f"  {words} {table.found[what]}")
     for reason, rows in table.dropped.items():
-        info(f"  dropped {plural(len(rows), 'row')}: {reason} ({_row_numbers(rows)})")
+        info(f"  dropped {plural(len(rows), 'row')}: {reason} ({_row_numbers(table, rows)})")
 
 
-def _row_numbers(rows: Sequence[int]) -> str:
-    numbers = ", ".join(map(str, rows[:SHOWN_ROWS])) + (", …" if len(rows) > SHOWN_ROWS else "")
-    return f"row {numbers}" if len(rows) == 1 else f"rows {numbers}"
+def _row_numbers(table: Table, rows: Sequence[int]) -> str:
+    """The first of some rows, and their lines where those have other numbers."""
+    first, several = rows[:SHOWN_ROWS], "s" * (len(rows) > 1)
+    lines = [table.lines[row - 1] for row in first] if table.lines else first
+    named = {"row": first} | ({"line": lines} if lines != first else {})
+    end = ", …" * (len(rows) > SHOWN_ROWS)
+    return "; ".join(f"{w}{several} {', '.join(map(str, n))}{end}" for w, n in named.items())
 
 
 def describe_rows(what: str, rows: EncodedTexts, counts: str = "") -> None:

@@ -64,33 +64,34 @@ def _parse_json(text: str) -> Any:
 
 
 def _json_line_rows(path: Path, encoding: str, seen: Seen, names: Sequence[str]) -> Iterator[Row]:
-    for row, record in _json_lines(path, encoding, seen):
+    for number, record in _json_lines(path, encoding, seen):
         if isinstance(record, BadRow):
-            yield row, record
+            yield number, record
         else:
-            yield row, tuple([record.get(name) for name in names])
+            yield number, tuple([record.get(name) for name in names])
 
 
 def _json_lines(
     path: Path, encoding: str, seen: Seen = None
 ) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-    for row, line in enumerate(text_lines(path, encoding, seen, LINE_LIMIT), start=1):
+    """The objects with their lines; empty lines are passed over."""
+    for number, line in enumerate(text_lines(path, encoding, seen, LINE_LIMIT), start=1):
         if not line.strip():
             continue
         record = _parse_json(line.rstrip())
         if not isinstance(record, (dict, BadRow)):
-            raise _no_record(record, f"{path}, row {row}")
-        yield row, record
+            raise _no_record(record, f"{path}, line {number}")
+        yield number, record
 
 
 def _line_columns(path: Path, encoding: str) -> list[str]:
     sample = itertools.islice(_json_lines(path, encoding), COLUMN_SAMPLE)
     records = [record for _, record in sample if isinstance(record, dict)]
     if not records:
-        row, bad = next(_json_lines(path, encoding))
+        number, bad = next(_json_lines(path, encoding))
         raise DataError(
             bad.detail if isinstance(bad, BadRow) else "no JSON lines",
-            place=f"{path}, row {row}",
+            place=f"{path}, line {number}",
             fix='write one object a line, like {"text": "…", "label": "…"}',
         )
     return _all_names(records)
@@ -144,5 +145,5 @@ def _no_record(value: object, place: str) -> DataError:
 
 
 def _json_rows(records: list[dict[str, Any]], names: Sequence[str]) -> Iterator[Row]:
-    for number, record in enumerate(records, start=1):
-        yield number, tuple([record.get(name) for name in names])
+    for record in records:
+        yield None, tuple([record.get(name) for name in names])

@@ -99,12 +99,11 @@ def encode_labels(table: Table, labels: LabelMap) -> Integers:
 
 
 def _unknown_label(table: Table, labels: LabelMap, value: str, unknown: list[int]) -> DataError:
-    row = table.data["row"][unknown[0]].as_py()
     near = nearest(value, list(labels.names))
     others = f" ({len(unknown)} rows have such labels)" if len(unknown) > 1 else ""
     return DataError(
         f"training had no label {value!r}{others}; it had {listing(labels.names)}",
-        place=f"{table.path}, row {row}, column {table.label_column!r}",
+        place=f"{table.place_at(unknown[0])}, column {table.label_column!r}",
         fix=(f"perhaps {near!r} is meant; " if near else "")
         + "mend the labels, name the right column with --label, or train with such rows",
     )

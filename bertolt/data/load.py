@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
 from bertolt.data.formats import Open, ending, open_source
 from bertolt.data.spill import Batches
-from bertolt.data.table_file import BadRow, TableFile, listing
+from bertolt.data.table_file import BadRow, TableFile, listing, row_words
 
 OnBadRow = Literal["drop", "error"]
 
@@ -66,10 +67,9 @@ class Table:
 
     Attributes:
         path: the file, as it was named.
-        data: on Arrow, in memory or, where they are many, mapped from disk: `row` (int64, the
-            line on which the row begins in CSV, TSV and JSON lines, the record's number from 1 in
-            JSON and Parquet), `text` (as it stands), and `text_pair` and `label` where there are
-            such columns.
+        data: on Arrow, in memory or, where they are many, mapped from disk: `row` (int64, its
+            place among the records of the file, from 1), `text` (as it stands), and `text_pair`
+            and `label` where there are such columns.
         roles: the columns of each role, in the order text, text_pair, label.
         columns: all columns of the file.
         found: what was found and not named, with the reason: roles, and `delimiter`, `quotes` and
@@ -77,6 +77,8 @@ class Table:
         rows_read: the rows of the file: those in `data` and all that were dropped.
         dropped: the reason, and the numbers of the rows that were left out for it. Each row is
             counted once, for the first reason that holds.
+        lines: the line on which row 1, 2, … begins, the dropped ones included; empty where files
+            of this kind have no lines.
     """
 
     path: str
@@ -86,9 +88,22 @@ class Table:
     found: dict[str, str]
     rows_read: int
     dropped: dict[str, list[int]]
+    lines: Sequence[int] = ()
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
+
+    def row_words(self, row: int) -> str:
+        """A row by its number, for messages: "row 41 (line 42)"."""
+        return row_words(row, self.lines[row - 1] if self.lines else None)
+
+    def place(self, row: int) -> str:
+        """The same behind the name of the file."""
+        return f"{self.path}, {self.row_words(row)}"
+
+    def place_at(self, index: int) -> str:
+        """The same of the row at a place of `data`, from 0."""
+        return self.place(self.data["row"][index].as_py())
 
     @property
     def text_column(self) -> str:
@@ -185,8 +200,8 @@ def read_table(
     account = _RowCollector(
         where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row
     )
-    for row, values in source.rows([*account.columns, *kept]):
-        account.add(row, values, check_row)
+    for line, values in source.rows([*account.columns, *kept]):
+        account.add(line, values, check_row)
     return Table(
         path=str(path),
         data=account.table(),
@@ -195,6 +210,7 @@ def read_table(
         found=choice.found,
         rows_read=account.rows_read,
         dropped=account.dropped,
+        lines=account.lines,
     )
 
 
@@ -252,6 +268,7 @@ class _RowCollector:
         self.columns = [name for names in roles.values() for name in names]
         self.on_bad_row = on_bad_row
         self.rows_read = 0
+        self.lines = array("q")
         self.dropped: dict[str, list[int]] = {}
         self._roles = {role: list(names) for role, names in roles.items()}
         self._cells = cells
@@ -264,16 +281,18 @@ class _RowCollector:
         self._characters = 0
 
     def add(
-        self, row: int, values: tuple[object, ...] | BadRow, check: CheckRow | None = None
+        self, line: int | None, values: tuple[object, ...] | BadRow, check: CheckRow | None = None
     ) -> None:
         self.rows_read += 1
-        cells = values if isinstance(values, BadRow) else self._read(row, values)
+        if line is not None:
+            self.lines.append(line)
+        cells = values if isinstance(values, BadRow) else self._read(values)
         if check is not None and not isinstance(cells, BadRow):
             cells = check(dict(zip(self._roles, cells, strict=False))) or cells
         if isinstance(cells, BadRow):
-            self._drop(row, cells)
+            self._drop(cells)
             return
-        self._gathered.append((row, *cells))
+        self._gathered.append((self.rows_read, *cells))
         self._characters += sum(len(cell) for cell in cells if isinstance(cell, str | list))
         if len(self._gathered) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
             self._flush()
@@ -304,17 +323,21 @@ class _RowCollector:
         self._batches.add(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._gathered, self._characters = [], 0
 
-    def _drop(self, row: int, bad: BadRow) -> None:
+    def _row_words(self) -> str:
+        """The row that is being read."""
+        return row_words(self.rows_read, self.lines[-1] if self.lines else None)
+
+    def _drop(self, bad: BadRow) -> None:
         if self.on_bad_row == "error":
             raise DataError(
                 bad.detail,
-                place=f"{self.path}, row {row}",
+                place=f"{self.path}, {self._row_words()}",
                 fix="mend the row, or leave such rows out with --on-bad-row drop",
             )
-        self._example = self._example or f"the first is row {row}: {bad.detail}"
-        self.dropped.setdefault(bad.reason, []).append(row)
+        self._example = self._example or f"the first is {self._row_words()}: {bad.detail}"
+        self.dropped.setdefault(bad.reason, []).append(self.rows_read)
 
-    def _read(self, row: int, values: tuple[object, ...]) -> list[object] | BadRow:
+    def _read(self, values: tuple[object, ...]) -> list[object] | BadRow:
         cells: list[object] = []
         start = 0
         for role, columns in self._roles.items():
@@ -322,7 +345,7 @@ class _RowCollector:
             start += len(columns)
             cell = self._cells[role].read(values_of_role)
             if cell is None:
-                raise self._wrong_type(role, row, values_of_role)
+                raise self._wrong_type(role, values_of_role)
             if isinstance(cell, BadRow):
                 return cell
             cells.append(cell)
@@ -330,7 +353,7 @@ class _RowCollector:
             cells.append(_as_json(dict(zip(self._kept, values[start:], strict=True))))
         return cells
 
-    def _wrong_type(self, role: str, row: int, values: Iterable[object]) -> DataError:
+    def _wrong_type(self, role: str, values: Iterable[object]) -> DataError:
         value, cell = next(iter(values)), self._cells[role]
         shown = repr(value)
         fix = f"choose another column with {FLAGS[role]}, or write each value as a {cell.what}"
@@ -340,7 +363,7 @@ class _RowCollector:
         return DataError(
             f"the {name} is no {cell.what} but "
             f"{shown if len(shown) <= 40 else shown[:39] + '…'} ({type(value).__name__})",
-            place=f"{self.path}, row {row}, column {self._roles[role][0]!r}",
+            place=f"{self.path}, {self._row_words()}, column {self._roles[role][0]!r}",
             fix=fix,
         )
 

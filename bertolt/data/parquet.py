@@ -37,12 +37,10 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
-    number = 0
     with _parquet(path) as file:
         for batch in file.iter_batches(_batch_rows(file), columns=list(names)):
             for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-                number += 1
-                yield number, values
+                yield None, values
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:

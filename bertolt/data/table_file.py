@@ -1,9 +1,10 @@
 """What a file of rows is to its readers: `TableFile`, its rows, and cells that cannot be used.
 
-A row's number is what its owner would count: the line on which it begins (CSV, TSV, JSON lines,
-CoNLL; the header is line 1), or its place among the records from 1 (JSON, Parquet). A row that is
-broken by itself comes back as a `BadRow` with its number; damage that makes the rows after it
-doubtful raises `DataError`.
+A row's number is its place among the records of the file, from 1, whatever kind the file is: the
+header, empty lines and comments are no records, and broken rows are. A reader gives every record
+once, in order, and whoever reads it counts. With each comes the line on which it begins, for
+messages, where such files have lines that a person can look up. A row that is broken by itself
+comes back as a `BadRow`; damage that makes the rows after it doubtful raises `DataError`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class BadRow(NamedTuple):
     detail: str
 
 
-Row = tuple[int, tuple[object, ...] | BadRow]
+Row = tuple[int | None, tuple[object, ...] | BadRow]
+"""The line on which a record begins, the header being line 1, or None; and its cells."""
 Rows = Callable[[Sequence[str]], Iterator[Row]]
 
 
@@ -41,6 +43,11 @@ class TableFile:
     rows: Rows
     found: dict[str, str] = field(default_factory=dict)
     usual: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def row_words(row: int, line: int | None) -> str:
+    """A row for messages, with its line where that has another number: "row 41 (line 42)"."""
+    return f"row {row}" if line in (None, row) else f"row {row} (line {line})"
 
 
 def listing(names: Sequence[str], limit: int = 20) -> str:

@@ -193,7 +193,7 @@ def _finite(outputs: Iterator[Numbered], rows: TaskRows) -> Iterator[Numbered]:
         for number, output in zip(numbers, parts, strict=True):
             if not output.finite:
                 (example,) = rows.examples([number])
-                raise not_finite(f"{rows.table.path}, row {example['row']}")
+                raise not_finite(rows.table.place(example["row"]))
         yield numbers, parts
 
 

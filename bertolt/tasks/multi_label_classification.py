@@ -154,10 +154,9 @@ class MultiLabelClassification(LabelledTask):
         known = set(self.labels)
         for number, labels in enumerate(table.labels):
             if unknown := [name for name in labels if name not in known]:
-                row = table.data["row"][number].as_py()
                 raise DataError(
                     f"training had no label {unknown[0]!r}; it had {', '.join(self.labels[:20])}",
-                    place=f"{table.path}, row {row}, column {table.label_column!r}",
+                    place=f"{table.place_at(number)}, column {table.label_column!r}",
                     fix="mend the labels, name the right column with --label, or train with such "
                     "rows",
                 )

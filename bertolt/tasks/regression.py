@@ -126,7 +126,7 @@ class Regression(Task):
                 index = int(beyond.argmax())
                 raise DataError(
                     f"{numbers[index]:g} is too far from the mean of training, {mean:g}",
-                    place=f"{table.path}, row {table.data['row'][index]}, column {column!r}",
+                    place=f"{table.place_at(index)}, column {column!r}",
                     fix="write the numbers in another unit, or leave the row out",
                 )
 

@@ -145,10 +145,11 @@ def lost_marks(example: Example, places: NDArray[np.int32], scheme: str) -> list
     return [mark for mark in marks if mark not in answered]
 
 
-def lost_caution(lost: Sequence[tuple[Example, Mark]], scheme: str) -> dict[str, str]:
+def lost_caution(table: Table, lost: Sequence[tuple[Example, Mark]], scheme: str) -> dict[str, str]:
     """A caution that counts the spans that no answer can have, and names the first few."""
     named = [
-        f"row {example['row']}, {shorten(text_of(example)[mark.start : mark.end], 30)!r} "
+        f"{table.row_words(example['row'])}, "
+        f"{shorten(text_of(example)[mark.start : mark.end], 30)!r} "
         f"from {mark.start} to {mark.end}"
         for example, mark in lost[:_NAMED]
     ]
@@ -237,5 +238,5 @@ def _tell_scheme(table: Table, scheme: str) -> None:
         row, position = broken[0]
         info(
             f"Caution: {plural(len(broken), 'tag')} break{'s' * (len(broken) == 1)} the scheme "
-            f"(the first: row {row}, word {position + 1}); each begins a span"
+            f"(the first: {table.row_words(row)}, word {position + 1}); each begins a span"
         )

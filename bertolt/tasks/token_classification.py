@@ -128,7 +128,7 @@ class TokenClassification(LabelledTask):
         """Refuse tags in another scheme, and kinds that training never had."""
         known = set(self._kinds())
         for example in table.examples():
-            where = f"{table.path}, row {example['row']}, column {table.label_column!r}"
+            where = f"{table.place(example['row'])}, column {table.label_column!r}"
             try:
                 marks = marks_of(example, self.scheme)
             except (UsageError, DataError) as error:
@@ -159,7 +159,7 @@ class TokenClassification(LabelledTask):
             for example, _, places in answered_units(table, index, rows)
             for mark in spans.lost_marks(example, places, self.scheme)
         ]
-        return [spans.lost_caution(lost, self.scheme)] if lost else []
+        return [spans.lost_caution(table, lost, self.scheme)] if lost else []
 
     def count_labels(
         self, table: Table, index: NDArray[np.int64]

@@ -248,9 +248,9 @@ def test_a_nul_in_a_file_is_refused_with_its_row(
     }
     path = tmp_path / name
     path.write_text(contents[name].replace("good,1", "go\0od,1"), encoding="utf-8")
-    row = 3 if name == "a.conll" else 2
+    row = {"a.jsonl": "row 2", "a.csv": "row 1 (line 2)", "a.conll": "row 2 (line 3)"}[name]
     said = bertolt("predict", trained("tags" if name == "a.conll" else "labels"), path)
-    refused(said, f"{path}, row {row}: a NUL byte", "--on-bad-row drop")
+    refused(said, f"{path}, {row}: a NUL byte", "--on-bad-row drop")
     assert said.out == ""
 
 

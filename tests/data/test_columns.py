@@ -125,7 +125,7 @@ def test_without_need_of_labels_none_are_read(tmp_path: Path) -> None:
 def test_without_need_of_labels_a_named_one_is_read(tmp_path: Path) -> None:
     path = put(tmp_path, "text,label", "fine,pos", "poor,")
     table = read_table(path, need_label=False, label="label")
-    assert (table.labels, table.dropped) == (["pos"], {"empty label": [3]})
+    assert (table.labels, table.dropped) == (["pos"], {"empty label": [2]})
 
 
 def test_an_only_column_is_the_text(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_an_only_column_is_the_text(tmp_path: Path) -> None:
 def test_pairs_are_found_by_their_usual_names(tmp_path: Path, first: str, second: str) -> None:
     table = read_table(put(tmp_path, f"id,{first},{second},label", "1,a b,c d,x"))
     assert table.roles == {"text": [first], "text_pair": [second], "label": ["label"]}
-    assert list(table.examples()) == [{"row": 2, "text": "a b", "text_pair": "c d", "label": "x"}]
+    assert list(table.examples()) == [{"row": 1, "text": "a b", "text_pair": "c d", "label": "x"}]
     assert table.found["text_pair"] == "by their names, a pair"
 
 
@@ -159,7 +159,7 @@ def test_one_of_a_pair_that_is_named_is_a_text_alone(tmp_path: Path) -> None:
 
 def test_a_row_without_its_second_text_is_left_out(tmp_path: Path) -> None:
     table = read_table(put(tmp_path, "text_a,text_b,label", "a,b,x", "a,,x"))
-    assert table.dropped == {"empty second text": [3]}
+    assert table.dropped == {"empty second text": [2]}
 
 
 def test_no_column_plays_two_roles(tmp_path: Path) -> None:

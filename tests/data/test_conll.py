@@ -110,7 +110,8 @@ def test_conll_u_has_words_in_its_second_column_and_tags_in_its_fourth(
     assert table.roles == {"text": ["2"], "label": ["4"]}
     assert table.found["text"] == "the first column numbers the words"
     assert table.found["label"] == "the parts of speech of CoNLL-U"
-    assert table.data["row"].to_pylist() == [4, 12]
+    assert table.data["row"].to_pylist() == [1, 2]
+    assert list(table.lines) == [4, 12]
 
 
 def test_other_columns_of_conll_u_are_there_by_their_numbers(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_encoding_follows_a_selection_of_rows(tmp_path: Path) -> None:
     chosen = dataclasses.replace(table, data=table.data.take([3, 1]))
     assert encode_labels(chosen, LabelMap(("neg", "pos"))).tolist() == [1, 0]
     chosen = dataclasses.replace(table, data=table.data.take([1, 2]))
-    with pytest.raises(DataError, match="row 4"):
+    with pytest.raises(DataError, match=r"row 3 \(line 4\)"):
         encode_labels(chosen, LabelMap(("neg", "pos")))
 
 
@@ -86,7 +86,7 @@ def test_a_label_that_training_never_had(tmp_path: Path) -> None:
     table = table_of(tmp_path, "pos", "postive", "neg", "x")
     with pytest.raises(DataError) as caught:
         encode_labels(table, LabelMap(("negative", "positive", "pos", "neg")))
-    assert caught.value.place == f"{table.path}, row 3, column 'label'"
+    assert caught.value.place == f"{table.path}, row 2 (line 3), column 'label'"
     assert "'postive' (2 rows have such labels)" in caught.value.problem
     assert "'negative', 'positive', 'pos', 'neg'" in caught.value.problem
     assert "'positive' is meant" in caught.value.fix

@@ -87,15 +87,6 @@ def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> Non
     assert pairs(read_table(put(tmp_path, "b.csv.gz", GOOD))) == PAIRS
 
 
-def test_rows_are_numbered_as_their_owner_counts(tmp_path: Path) -> None:
-    content = 'text,label\n\n"one\ntwo",a\r\nthree,b\n\nfour,a'
-    assert read_table(put(tmp_path, "a.csv", content)).data["row"].to_pylist() == [3, 5, 7]
-    lines = '{"text": "one", "label": 1}\n\n{"text": "two", "label": 2}\n'
-    assert read_table(put(tmp_path, "a.jsonl", lines)).data["row"].to_pylist() == [1, 3]
-    array = '[{"text": "one",\n"label": 1},\n\n{"text": "two", "label": 2}]'
-    assert read_table(put(tmp_path, "a.json", array)).data["row"].to_pylist() == [1, 2]
-
-
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_a_csv_with_another_delimiter_is_read_and_says_so(tmp_path: Path, delimiter: str) -> None:
     content = "text,label\nfine, really,pos\npoor,neg\n"
@@ -140,7 +131,7 @@ def test_a_cell_of_ten_megabytes(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", f'text,label\n"{long}",pos\nshort,neg\n')
     table = read_table(path)
     assert table.texts == [long, "short"]
-    assert table.data["row"].to_pylist() == [2, 2 + long.count("\n") + 1]
+    assert list(table.lines) == [2, 2 + long.count("\n") + 1]
     lines = json.dumps({"text": long, "label": "pos"})
     assert read_table(put(tmp_path, "a.jsonl", lines)).texts == [long]
 
@@ -154,7 +145,7 @@ def test_lines_and_characters_that_cross_the_pieces_it_reads(
         monkeypatch.setattr("bertolt.data.lines.CHUNK", size)
         table = read_table(path)
         assert pairs(table) == [("很好 fine", "pos"), ("两\r\n行", "neg")]
-        assert table.data["row"].to_pylist() == [2, 3]
+        assert list(table.lines) == [2, 3]
 
 
 def test_many_rows_come_back_in_order(tmp_path: Path) -> None:
@@ -203,23 +194,23 @@ def test_rows_that_cannot_be_used_are_counted_by_reason_and_number(tmp_path: Pat
     content = (
         "id,text,label\n"
         "1,fine,pos\n"
-        "2,short\n"  # line 3
-        "3,too,long,row\n"  # line 4
-        "4,,pos\n"  # line 5
-        "5, \t\u3000,neg\n"  # line 6
-        "6,good,\n"  # line 7
-        "7,nu\0l,pos\n"  # line 8
-        '8,"quoted" and on,pos\n'  # line 9
+        "2,short\n"
+        "3,too,long,row\n"
+        "4,,pos\n"
+        "5, \t\u3000,neg\n"
+        "6,good,\n"
+        "7,nu\0l,pos\n"
+        '8,"quoted" and on,pos\n'
         "9,poor,neg\n"
     )
     table = read_table(put(tmp_path, "a.csv", content))
     assert pairs(table) == [("fine", "pos"), ("poor", "neg")]
     assert table.dropped == {
-        "ragged row": [3, 4],
-        "empty text": [5, 6],
-        "empty label": [7],
-        "NUL byte": [8],
-        "broken quotes": [9],
+        "ragged row": [2, 3],
+        "empty text": [4, 5],
+        "empty label": [6],
+        "NUL byte": [7],
+        "broken quotes": [8],
     }
     assert table.rows_read == len(table) + sum(map(len, table.dropped.values())) == 9
 
@@ -239,7 +230,7 @@ def test_on_bad_row_error_stops_at_the_row(tmp_path: Path, row: str, words: str)
     path = put(tmp_path, "a.csv", f"text,label\nfine,pos\n{row}\npoor,neg\n")
     message = complaint(path, on_bad_row="error")
     words = words.replace("empty text in", "the text in").replace("empty label in", "the label in")
-    assert f"{path}, row 3: " in message
+    assert f"{path}, row 2 (line 3): " in message
     assert words in message
     assert "--on-bad-row drop" in message
 
@@ -295,7 +286,7 @@ def test_all_rows_dropped(tmp_path: Path) -> None:
     message = complaint(put(tmp_path, "a.csv", "text,label\n,pos\n ,neg\nx\n"))
     assert "none of its 3 rows" in message
     assert "2 empty text, 1 ragged row" in message
-    assert "row 2" in message
+    assert "row 1 (line 2)" in message
 
 
 # Bad files
@@ -400,14 +391,13 @@ def test_an_unknown_encoding(tmp_path: Path, encoding: str) -> None:
 def test_a_quote_that_is_never_closed(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", 'text,label\nfine,pos\n"open,neg\nmore,pos\n')
     message = complaint(path)
-    assert "row 3: a quote that opens in this row is never closed" in message
+    assert "line 3: a quote that opens in this line is never closed" in message
 
 
 def test_a_quote_that_swallows_rows_is_not_dropped_silently(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", 'text,label\n"open,neg\n"more",pos\nfine,pos\n')
-    assert "row 2: a quote that opens in this row is closed in the middle of line 3" in complaint(
-        path
-    )
+    words = "line 2: a quote that opens in this line is closed in the middle of line 3"
+    assert words in complaint(path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "bits", "tail"])
@@ -429,7 +419,7 @@ def test_a_json_file_that_breaks_off(tmp_path: Path) -> None:
 
 def test_json_lines_that_are_none(tmp_path: Path) -> None:
     message = complaint(put(tmp_path, "a.jsonl", "text,label\nfine,pos\n"))
-    assert "row 1: broken JSON: Expecting value at column 1" in message
+    assert "line 1: broken JSON: Expecting value at column 1" in message
 
 
 @pytest.mark.parametrize(
@@ -440,8 +430,8 @@ def test_json_lines_that_are_none(tmp_path: Path) -> None:
         ("a.json", "3", "this is a number, not a record"),
         ("a.json", '{"text": {"0": "fine"}, "label": {"0": 1}}', "holds no list"),
         ("a.json", '{"text": ["fine"], "label": [1]}', "several lists ('text', 'label')"),
-        ("a.jsonl", '{"text": "a", "label": 1}\n["b", 2]\n', "row 2: this is an array"),
-        ("a.jsonl", '{"text": "a", "label": 1}\nnull\n', "row 2: this is null"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n["b", 2]\n', "line 2: this is an array"),
+        ("a.jsonl", '{"text": "a", "label": 1}\nnull\n', "line 2: this is null"),
     ],
 )
 def test_json_that_is_not_records(tmp_path: Path, name: str, content: str, words: str) -> None:

@@ -42,8 +42,8 @@ def test_quotes_of_a_benchmark_are_part_of_its_texts(
     assert table.texts == rows
     assert (table.rows_read, table.dropped) == (len(rows), {})
     describe_table(table)
-    row = 2 + next(i for i, text in enumerate(rows) if text[0] == '"' and text != '"whole"')
-    words = f"  quotes: part of the text, for the cell that row {row} begins with one"
+    line = 2 + next(i for i, text in enumerate(rows) if text[0] == '"' and text != '"whole"')
+    words = f"  quotes: part of the text, for the cell that line {line} begins with one"
     assert words in capsys.readouterr().err
 
 
@@ -56,12 +56,12 @@ def test_quotes_of_a_benchmark_are_part_of_its_texts(
         (
             'a\t"one\ntwo"\nb\t"a\nb\nc"\nb\tfine\n',
             ["one\ntwo", "a\nb\nc", "fine"],
-            "around cells, of which 2 rows run over several lines (first: row 2)",
+            "around cells, of which 2 rows run over several lines (first: line 2)",
         ),
         (
             'a\tfine\nb\t"one\r\ntwo"\r\n',
             ["fine", "one\r\ntwo"],
-            "around cells, of which 1 row runs over several lines (first: row 3)",
+            "around cells, of which 1 row runs over several lines (first: line 3)",
         ),
     ],
 )
@@ -76,7 +76,7 @@ def test_quotes_of_a_spreadsheet_are_taken_off_and_told(
 def test_a_header_in_quotes_decides(tmp_path: Path) -> None:
     table = read(tmp_path, '"label"\t"text"\n"a"\t"one"\n"b"\t"two\nb\tthree"\n')
     assert table.texts == ["one", "two\nb\tthree"]
-    assert "row 3" in table.found["quotes"]
+    assert "line 3" in table.found["quotes"]
 
 
 def test_a_file_without_a_quote_at_the_beginning_of_a_cell_says_nothing(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_the_cells_of_a_csv_are_quoted_whatever_parts_them(tmp_path: Path) -> No
 def test_ragged_rows_of_a_benchmark_are_counted_as_before(tmp_path: Path) -> None:
     table = read(tmp_path, HEADER + 'a\t"one\nshort\nb\ttwo"\n')
     assert table.rows_read == 1  # one quoted cell, as its width says, over three lines
-    assert "first: row 2" in table.found["quotes"]
+    assert "first: line 2" in table.found["quotes"]
     table = read(tmp_path, HEADER + 'a\t"one\nb\ttwo\nshort\n')
-    assert (table.texts, table.dropped) == (['"one', "two"], {"ragged row": [4]})
+    assert (table.texts, table.dropped) == (['"one', "two"], {"ragged row": [3]})
 
 
 CELLS = st.text(st.sampled_from('ab" \t\n'), max_size=6)

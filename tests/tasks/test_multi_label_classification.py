@@ -86,7 +86,7 @@ def test_a_row_with_something_else_is_left_out_and_counted(tmp_path: Path) -> No
     (tmp_path / "a.csv").write_text("text,a,b\nx,1,0\ny,0,2\nz,,1\n")
     options = Columns(label="a,b")
     table, _ = read_for_task(tmp_path / "a.csv", options, task="multi-label-classification")
-    assert table.dropped == {"label neither 0 nor 1": [3, 4]}
+    assert table.dropped == {"label neither 0 nor 1": [2, 3]}
 
 
 def test_lists_beside_single_labels_are_read_with_the_task_that_the_fix_names(

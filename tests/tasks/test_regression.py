@@ -64,7 +64,7 @@ def test_several_columns_are_answered_by_name(tmp_path: Path) -> None:
 def test_rows_without_a_number_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = [*ROWS, ("a", ""), ("b", "high"), ("c", "inf")]
     table, _ = read_for_task(put(tmp_path, rows), Columns(), task="regression")
-    assert table.dropped == {"empty label": [32], "label that is no number": [33, 34]}
+    assert table.dropped == {"empty label": [31], "label that is no number": [32, 33]}
     assert len(table) == 30
 
 
@@ -82,7 +82,7 @@ def test_a_number_far_from_those_of_training_is_refused_with_its_row(
     table, _ = read_for_task(path, Columns(), task=Regression)
     with pytest.raises(DataError, match="too far from the mean of training, 1") as refused:
         task.check(table)
-    assert refused.value.place == f"{path}, row 3, column 'rating'"
+    assert refused.value.place == f"{path}, row 2 (line 3), column 'rating'"
 
 
 @pytest.mark.filterwarnings("error")

@@ -130,7 +130,10 @@ def test_a_break_of_the_scheme_is_told_with_row_and_word(
 ) -> None:
     lines = "a B-X\nb I-X\nc O\n\n" * 3 + "d O\ne I-X\nf B-X\n"
     learned(put(tmp_path, lines))
-    assert "Caution: 1 tag breaks the scheme (the first: row 13, word 2)" in capsys.readouterr().err
+    assert (
+        "Caution: 1 tag breaks the scheme (the first: row 4 (line 13), word 2)"
+        in capsys.readouterr().err
+    )
 
 
 def test_tags_with_and_without_prefixes_are_refused_with_their_place(tmp_path: Path) -> None:

@@ -80,7 +80,12 @@ def test_an_evaluation_label_that_training_never_had(
     held_out = write_csv([*good_rows[:4], ("so so", "neutral"), ("x", "p")], name="eval.csv")
     said = finetune_command(train, "--eval", held_out)
     require_refusal(
-        said, tmp_path, "eval.csv, row 6", "'neutral'", "'n', 'p'", left={"data.csv", "eval.csv"}
+        said,
+        tmp_path,
+        "eval.csv, row 5 (line 6)",
+        "'neutral'",
+        "'n', 'p'",
+        left={"data.csv", "eval.csv"},
     )
 
 
@@ -90,7 +95,12 @@ def test_an_empty_text_as_an_error(
     path = write_csv([*good_rows[:2], ("", "p"), *good_rows[2:]])
     said = finetune_command(path, "--on-bad-row", "error")
     require_refusal(
-        said, tmp_path, "row 4", "column 'text' is empty", "--on-bad-row drop", left={"data.csv"}
+        said,
+        tmp_path,
+        "row 3 (line 4)",
+        "column 'text' is empty",
+        "--on-bad-row drop",
+        left={"data.csv"},
     )
 
 
@@ -103,10 +113,10 @@ def test_bad_rows_are_dropped_counted_and_reported(
     said = finetune_command(path)
     assert said.code == 0
     assert "45 rows read" in said.err
-    assert "dropped 2 rows: empty text (rows 4, 5)" in said.err
-    assert "dropped 1 row: empty label (row 6)" in said.err
-    assert "dropped 1 row: ragged row (row 45)" in said.err
-    assert "dropped 1 row: NUL byte (row 46)" in said.err
+    assert "dropped 2 rows: empty text (rows 3, 4; lines 4, 5)" in said.err
+    assert "dropped 1 row: empty label (row 5; line 6)" in said.err
+    assert "dropped 1 row: ragged row (row 44; line 45)" in said.err
+    assert "dropped 1 row: NUL byte (row 45; line 46)" in said.err
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "5 rows dropped" in page
     assert "NUL byte" in page
@@ -133,10 +143,10 @@ def test_text_that_is_not_utf8_names_the_row_the_byte_and_the_option(
 @pytest.mark.parametrize(
     ("line", "place", "problem"),
     [
-        ("one,two,three\n", "row 42", "3 cells where the header has 2"),
-        ("only one\n", "row 42", "1 cell where the header has 2"),
-        ("a\0b,p\n", "row 42", "a NUL byte in column 'text'"),
-        ('"never closed,p\n', "row 42", "never closed"),
+        ("one,two,three\n", "row 41 (line 42)", "3 cells where the header has 2"),
+        ("only one\n", "row 41 (line 42)", "1 cell where the header has 2"),
+        ("a\0b,p\n", "row 41 (line 42)", "a NUL byte in column 'text'"),
+        ('"never closed,p\n', "line 42", "never closed"),
     ],
 )
 def test_a_broken_row_as_an_error(
