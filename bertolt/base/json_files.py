@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,13 @@ def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
         constant: what stands for NaN and Infinity, which are not JSON; by default, floats.
 
     Raises:
-        JsonError: it is not JSON, nested too deeply, or has a number of too many digits.
+        JsonError: it is not JSON, nested too deeply, has a number of too many digits, or an object
+            in which a key stands twice, so that one of its values would be lost.
     """
     try:
-        return json.loads(text, parse_constant=constant)
+        return json.loads(text, parse_constant=constant, object_pairs_hook=_object)
+    except JsonError:
+        raise
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise JsonError(f"{error.msg} at {line}column {error.colno}") from error
@@ -35,6 +39,15 @@ def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
         raise JsonError("it is nested too deeply") from None
     except ValueError as error:
         raise JsonError(str(error)) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        shown = twice if len(twice) <= 40 else f"{twice[:39]}…"
+        raise JsonError(f"the key {shown!r} stands twice in one object")
+    return values
 
 
 def read_json(

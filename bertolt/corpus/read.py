@@ -31,7 +31,6 @@ from bertolt.data.formats import KINDS, ending, open_source
 from bertolt.data.lines import EncodingError, require_path, text_lines
 from bertolt.data.table_file import BadRow, as_text, is_blank, row_words, unfit
 
-LINE_LIMIT = 1 << 26  # characters in one line of plain text
 PIECE = 1 << 20  # characters of a document that are held at once
 
 _SHOWN_FILES = 10  # in a message
@@ -360,9 +359,7 @@ class Reader:
     def _lines(self, path: Path, seen: Callable[[int], None]) -> Iterator[str]:
         """The lines that can be used, without white space around them; blank ones are empty."""
         empty = True
-        for number, raw in enumerate(
-            text_lines(path, self._options.encoding, seen, LINE_LIMIT), start=1
-        ):
+        for number, raw in enumerate(text_lines(path, self._options.encoding, seen), start=1):
             empty = False
             line = raw.strip()
             reason = unfit(line)
@@ -419,7 +416,7 @@ def _encoding_error(path: Path, encoding: str) -> EncodingError | None:
     if ending(path) == ".parquet" or kind_of(path) != FILE:
         return None
     try:
-        for _ in text_lines(path, encoding, limit=LINE_LIMIT):
+        for _ in text_lines(path, encoding):
             pass
     except EncodingError as error:
         return error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 else:
 
@@ -22,6 +23,6 @@ else:
         def __getattr__(self, attribute: str) -> Any:
             return getattr(importlib.import_module(self._name), attribute)
 
-    pa, pq = _Lazy("pyarrow"), _Lazy("pyarrow.parquet")
+    pa, pc, pq = _Lazy("pyarrow"), _Lazy("pyarrow.compute"), _Lazy("pyarrow.parquet")
 
-__all__ = ["pa", "pq"]
+__all__ = ["pa", "pc", "pq"]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
-from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, text_lines
+from bertolt.data.lines import Seen, empty_file, text_lines
 from bertolt.data.table_file import BadRow, Row, TableFile
 
 LONG_SENTENCE = 1000  # words; a longer one is told, for its end may have been left out
@@ -56,7 +56,7 @@ def open_conll(path: Path, encoding: str, seen: Seen = None) -> TableFile:
 def _first_line(path: Path, encoding: str) -> str:
     """The first line of words; one that begins with # only where no other line does not."""
     first = ""
-    for line in text_lines(path, encoding, limit=LINE_LIMIT):
+    for line in text_lines(path, encoding):
         bare = line.rstrip("\r\n")
         if _is_end(bare):
             continue
@@ -118,7 +118,7 @@ def _is_end(bare: str) -> bool:
 def _conll_lines(path: Path, encoding: str, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
     """Lines with their numbers, parted; an empty list for the end of a sentence."""
     begun = False
-    for number, line in enumerate(text_lines(path, encoding, limit=LINE_LIMIT), start=1):
+    for number, line in enumerate(text_lines(path, encoding), start=1):
         bare = line.rstrip("\r\n")
         if _is_end(bare):
             begun = False

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
-from bertolt.data.lines import Seen, empty_file, text_lines
+from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, text_lines
 from bertolt.data.table_file import BadRow, Row, TableFile, require_distinct
 
-FIELD_LIMIT = 1 << 28  # characters in one CSV cell; a longer one is a quote left open
+FIELD_LIMIT = LINE_LIMIT  # characters in one CSV cell; a longer one is a quote left open
+HEADER_LIMIT = 1 << 22  # characters in the line of column names
 
 
 def open_csv(path: Path, encoding: str, seen: Seen = None) -> TableFile:
@@ -51,7 +52,8 @@ class _Style(NamedTuple):
 
 
 def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
-    first = next((line for line in text_lines(path, encoding) if line.strip("\r\n")), "")
+    lines = text_lines(path, encoding, limit=HEADER_LIMIT)
+    first = next((line for line in lines if line.strip("\r\n")), "")
     if not first:
         raise empty_file(path)
     if "\0" in first:

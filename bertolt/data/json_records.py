@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.errors import DataError
-from bertolt.base.json_files import JsonError, parse_json
-from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, text_lines
+from bertolt.base.json_files import MOST_BYTES, JsonError, parse_json
+from bertolt.data.lines import Seen, empty_file, text_lines
 from bertolt.data.table_file import BadRow, Row, TableFile, listing
 
 _OF_ONE_RECORD = ("spans", "tags", "labels", "label", "tokens")  # lists that a record may hold
@@ -34,7 +34,7 @@ def open_json_lines(path: Path, encoding: str, seen: Seen = None) -> TableFile:
 
 def _first_two_lines(path: Path, encoding: str) -> tuple[str, str]:
     """The first lines that are not blank; the second is empty where there is one alone."""
-    filled = (line for line in text_lines(path, encoding) if line.strip())
+    filled = (line for line in text_lines(path, encoding, limit=MOST_BYTES) if line.strip())
     first, second = next(filled, ""), next(filled, "")
     if not first:
         raise empty_file(path)
@@ -75,7 +75,7 @@ def _json_lines(
     path: Path, encoding: str, seen: Seen = None
 ) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     """The objects with their lines; empty lines are passed over."""
-    for number, line in enumerate(text_lines(path, encoding, seen, LINE_LIMIT), start=1):
+    for number, line in enumerate(text_lines(path, encoding, seen), start=1):
         if not line.strip():
             continue
         record = _parse_json(line.rstrip())
@@ -103,7 +103,7 @@ def _all_names(records: list[dict[str, Any]]) -> list[str]:
 
 def _json_records(path: Path, encoding: str) -> list[dict[str, Any]]:
     """The records of a whole JSON file: an array, or the one list that its object holds."""
-    value = _parse_json("".join(text_lines(path, encoding)))
+    value = _parse_json(_whole_text(path, encoding))
     if isinstance(value, BadRow):
         raise DataError(value.detail, place=str(path), fix="mend the file")
     if isinstance(value, dict):
@@ -116,6 +116,21 @@ def _json_records(path: Path, encoding: str) -> list[dict[str, Any]]:
         if not isinstance(record, dict):
             raise _no_record(record, f"{path}, record {number}")
     return value
+
+
+def _whole_text(path: Path, encoding: str) -> str:
+    lines: list[str] = []
+    size = 0
+    for line in text_lines(path, encoding, limit=MOST_BYTES):
+        lines.append(line)
+        size += len(line)
+        if size > MOST_BYTES:
+            raise DataError(
+                f"JSON is read whole, and it has more than {MOST_BYTES:,} characters",
+                place=str(path),
+                fix="write an object a line in a file that ends in .jsonl, which has no limit",
+            )
+    return "".join(lines)
 
 
 def _inner_list(value: dict[str, Any], path: Path) -> list[Any]:

@@ -1,6 +1,7 @@
 """The bytes of a file, packed or not, as lines of text in an encoding.
 
-Memory is bounded by the longest line, however large the file is.
+Memory is bounded by the longest line, which has a limit, however large the file is; and what is
+packed may not become far larger than any text does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from bertolt.base.paths import FILE, PIPE, kind_of, leads_nowhere
 from bertolt.data.arrow import pa
 
 CHUNK = 1 << 20  # bytes read at a time
-LINE_LIMIT = 1 << 28  # characters in one line of JSON lines or of a CoNLL file
+LINE_LIMIT = 1 << 26
+"""Characters in a line, or in a cell."""
+
+# What comes out of a packed file: so many bytes of any file, and so many times its own size. Text
+# packs ten to one, and logs thirty to one.
+UNPACKED_FREE, UNPACKED_TIMES = 1 << 26, 100
 
 # What a file is packed with, its first bytes tell.
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -81,7 +87,7 @@ def empty_file(path: Path) -> DataError:
 
 
 def text_lines(
-    path: Path, encoding: str, seen: Seen = None, limit: int | None = None
+    path: Path, encoding: str, seen: Seen = None, limit: int = LINE_LIMIT
 ) -> Iterator[str]:
     r"""The lines of a text with their ends (\n, \r\n or \r), less a byte order mark.
 
@@ -89,37 +95,41 @@ def text_lines(
         path: the file, which may be packed.
         encoding: of the text.
         seen: called now and then with how many bytes of the file, as it lies there, have been read.
-        limit: characters that a line may have, about; None for any number.
+        limit: characters that a line may have, about.
 
     Raises:
         EncodingError: a byte that is not in the encoding, after all lines before it were given.
-        DataError: a line that is longer than `limit`; a file that is missing or damaged.
+        DataError: a line that is longer than `limit`; a file that is missing or damaged, or packed
+            and far too large when unpacked.
         UsageError: there is no such encoding.
     """
     _check_encoding(encoding)
     utf8 = codecs.lookup(encoding).name == "utf-8"
     decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
     held: list[str] = []  # pieces of a line whose end has not come yet
+    carried = ""  # "\r" at the end of a chunk, for "\n" may follow
     offset = number = length = 0
     for chunk in itertools.chain(_chunks(path, seen), [b""]):
         text, bad = _decode(decoder, chunk, offset)
         offset += len(chunk)
-        held.append(text)
-        length += len(text)
-        if chunk and not bad and "\n" not in text and "\r" not in text:
-            if limit is not None and length > limit:
-                raise _too_long(path, number + 1, limit)
-            continue
-        lines = list(io.StringIO("".join(held), newline=""))
-        # "\r" may yet be followed by "\n", so only "\n" surely ends a line.
-        more = bool(chunk) or bad is not None
-        unfinished = bool(lines) and more and not lines[-1].endswith("\n")
-        held = [lines.pop()] if unfinished else []
-        length = sum(map(len, held))
+        text = carried + text
+        carried = "\r" if chunk and not bad and text.endswith("\r") else ""
+        lines = list(io.StringIO(text.removesuffix(carried), newline=""))
+        rest = "" if not lines or lines[-1].endswith(("\n", "\r")) else lines.pop()
+        if lines and held:
+            lines[0] = "".join([*held, lines[0]])
+            held, length = [], 0
         yield from lines
         number += len(lines)
+        if rest:
+            held.append(rest)
+            length += len(rest)
+        if length > limit:
+            raise _too_long(path, number + 1, limit)
         if bad:
             raise _not_in(encoding, bad, path, number + 1)
+    if held:
+        yield "".join(held)
 
 
 class _BadZstd(OSError):
@@ -145,7 +155,12 @@ def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
     try:
         with _os_errors(path), path.open("rb") as raw:
             stream = _unpacked(raw)
+            allowed = None if stream is raw else unpacked_limit(path.stat().st_size)
+            count = 0
             while chunk := stream.read(CHUNK):
+                count += len(chunk)
+                if allowed is not None and count > allowed:
+                    raise unpacks_too_large(path)
                 if seen is not None and raw.seekable():  # a pipe has no places
                     seen(raw.tell())
                 yield chunk
@@ -156,6 +171,22 @@ def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
             place=str(path),
             fix="fetch or pack the file again",
         ) from error
+
+
+def unpacked_limit(size: int) -> int:
+    """The bytes that may come out of a packed file of `size` bytes."""
+    return max(UNPACKED_FREE, UNPACKED_TIMES * size)
+
+
+def unpacks_too_large(path: Path) -> DataError:
+    """The error for a packed file out of which more comes than `unpacked_limit`."""
+    size = path.stat().st_size
+    return DataError(
+        f"it is packed, and more than {unpacked_limit(size) / 1e6:,.0f} MB come out of its "
+        f"{size / 1e6:,.2f} MB, so it was made to fill the memory, or is broken",
+        place=str(path),
+        fix="if it is neither, unpack it and name what comes out",
+    )
 
 
 class _Zstd:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from bertolt.base.errors import DataError
-from bertolt.data.arrow import pa, pq
-from bertolt.data.lines import Seen
+from bertolt.data.arrow import pa, pc, pq
+from bertolt.data.lines import Seen, unpacked_limit, unpacks_too_large
 from bertolt.data.table_file import Row, TableFile, require_distinct
 
 PARQUET_BATCH = 8192  # rows of a Parquet file in memory at a time,
@@ -19,6 +19,7 @@ PARQUET_BYTES = 1 << 25  # or fewer, if they are long: about so many bytes
 def open_parquet(path: Path, encoding: str = "", seen: Seen = None) -> TableFile:
     """The columns of its schema; it has an encoding of its own."""
     with _parquet(path) as file:
+        _require_bounded(file, path)
         columns = require_distinct(list(file.schema_arrow.names), path)
     return TableFile(columns=columns, rows=partial(_parquet_rows, path))
 
@@ -27,6 +28,9 @@ def open_parquet(path: Path, encoding: str = "", seen: Seen = None) -> TableFile
 def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
+            texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
+        # One long value that a page names a million times stays one value.
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
@@ -36,11 +40,36 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
+def _require_bounded(file: pq.ParquetFile, path: Path) -> None:
+    """Refuse pages out of which far more would come than the file has; they are unpacked whole."""
+    size = sum(
+        file.metadata.row_group(index).total_byte_size for index in range(file.num_row_groups)
+    )
+    if size > unpacked_limit(path.stat().st_size):
+        raise unpacks_too_large(path)
+
+
 def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
+    characters, most = 0, unpacked_limit(path.stat().st_size)
     with _parquet(path) as file:
         for batch in file.iter_batches(_batch_rows(file), columns=list(names)):
-            for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-                yield None, values
+            for part in _short_parts(batch):
+                for values in zip(*(part.column(name).to_pylist() for name in names), strict=True):
+                    characters += sum(len(value) for value in values if isinstance(value, str))
+                    if characters > most:
+                        raise unpacks_too_large(path)
+                    yield None, values
+
+
+def _short_parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Parts of a batch whose texts, each written out, have about `PARQUET_BYTES` at most."""
+    longest = 1
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and len(column.dictionary):
+            longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 1)
+    rows = max(1, PARQUET_BYTES // longest)
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:

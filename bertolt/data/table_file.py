@@ -10,6 +10,7 @@ comes back as a `BadRow`; damage that makes the rows after it doubtful raises `D
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,7 @@ def require_distinct(columns: list[str], path: Path) -> list[str]:
     Raises:
         DataError: two columns have one name.
     """
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
     if twice:
         raise DataError(
             f"several columns have the same name: {listing(twice)}",

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data import lines, parquet
+from bertolt.data import json_records, lines, parquet
 from bertolt.data.formats import open_source
 from bertolt.data.lines import text_lines
 
@@ -88,3 +88,54 @@ def test_long_rows_of_parquet_come_in_small_batches(tmp_path: Path, monkeypatch)
     with pq.ParquetFile(path) as file:
         assert 5 <= parquet._batch_rows(file) <= 10
     assert [values[0] for _, values in open_source(path).rows(["text"])] == text
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd], ids=["gzip", "zstd"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.conll"])
+def test_a_packed_file_may_not_unpack_without_end(tmp_path: Path, monkeypatch, pack, name) -> None:
+    monkeypatch.setattr(lines, "UNPACKED_FREE", 1 << 20)
+    path = write(tmp_path / f"{name}.packed", pack(b"a" * (3 << 20)))
+    path = path.rename(tmp_path / f"{name}.{'zst' if pack is zstd else 'gz'}")
+    with pytest.raises(DataError, match=r"(1 MB come out of its 0.0\d MB|more than 1,0)"):
+        list(open_source(path).rows(["1"]))
+    content = b"".join(b"%d\n" % (number * 7919) for number in range(200_000))
+    assert len(content) > lines.UNPACKED_FREE
+    assert len(list(text_lines(write(path, pack(content)), "utf-8"))) == 200_000
+
+
+def test_a_header_without_end_is_refused_before_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(DataError, match=r"line 1: the line has more than 4,194,304 characters"):
+        open_source(path)
+
+
+def test_a_json_file_is_bounded_before_it_is_whole(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(json_records, "MOST_BYTES", 100)
+    path = write(tmp_path / "a.json", b"[\n" + b'{"text": "a"},\n' * 20 + b'{"text": "b"}]')
+    with pytest.raises(DataError, match="read whole, and it has more than 100 characters"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_page_of_parquet_may_not_unpack_without_end(
+    tmp_path: Path, monkeypatch, dictionary: bool
+) -> None:
+    monkeypatch.setattr(lines, "UNPACKED_FREE", 1 << 20)
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": ["a" * (1 << 18)] * 50})
+    pq.write_table(table, path, compression="zstd", use_dictionary=dictionary)
+    with pytest.raises(DataError, match=r"MB come out of its 0\.0"):
+        list(open_source(path).rows(["text"]))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5])
+def test_ends_of_lines_are_the_same_wherever_a_chunk_ends(
+    tmp_path: Path, monkeypatch, chunk
+) -> None:
+    monkeypatch.setattr(lines, "CHUNK", chunk)
+    content = b"a\r\nb\rc\n\r\n\r\rd\r\n\ne\r"
+    path = write(tmp_path / "a.txt", content)
+    parts = ["a\r\n", "b\r", "c\n", "\r\n", "\r", "\r", "d\r\n", "\n", "e\r"]
+    assert list(text_lines(path, "utf-8")) == parts
