@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bertolt.base.format import duration, visible
+from bertolt.base.format import clean, duration, visible
 from bertolt.base.process import TERMINATED
 
 # Between two looks of a status line: in a log, and on a terminal.
@@ -54,6 +54,11 @@ def info(message: str) -> None:
     """Write one message and a line end."""
     if not _voice.silent:
         _write_above(message)
+
+
+def tell_caution(claim: str, detail: str) -> None:
+    """Write something to be wary of in one line, whatever labels and texts it quotes."""
+    info(f"Caution: {clean(claim)}. {clean(detail)}")
 
 
 def report_error(message: str) -> None:

@@ -11,15 +11,14 @@ from bertolt.base.console import counting, info
 from bertolt.commands.arguments import require_model_first, tell_missing_contract
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.tasks.base import Reading
+from bertolt.tasks.cautions import cautions_of, tell_cautions
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import (
     Columns,
-    cautions_of,
     encode_rows,
     read_for_task,
     require_pair,
-    tell_cautions,
 )
 
 
@@ -55,7 +54,7 @@ def evaluate_file(
     rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
     info(f"Evaluation tokens: {origin}")
     describe_rows("Evaluation", rows.encoded, task.counts(table, everything))
-    tell_cautions(cautions_of("Evaluation", task, rows))
+    tell_cautions(cautions_of(task, {"Evaluation": rows}, predictor.tokenizer))
     info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
     with counting("Evaluating", len(rows.encoded)) as show:
         return evaluate(

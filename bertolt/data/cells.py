@@ -16,6 +16,7 @@ from bertolt.base.checks import are_texts
 from bertolt.data.arrow import pa
 from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
 
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -104,7 +105,11 @@ def numbers_cell(columns: Sequence[str]) -> Cell:
             if number is None:
                 empty = is_missing(value) or (isinstance(value, str) and is_blank(value))
                 reason = "empty label" if empty else "label that is no number"
-                return BadRow(reason, f"column {column!r} holds {_shown(value)}")
+                detail = f"column {column!r} holds {_shown(value)}"
+                if isinstance(value, str) and is_comma_number(value):
+                    reason = "number with a comma"
+                    detail += f", and numbers are written as {value.strip().replace(',', '.')}"
+                return BadRow(reason, detail)
         return numbers
 
     return Cell(type=pa.list_(pa.float64()), read=read, what="number")
@@ -189,6 +194,11 @@ def as_number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def is_comma_number(text: str) -> bool:
+    """Whether a text is a number but for a comma where its point would be."""
+    return bool(_COMMA.fullmatch(text.strip()))
 
 
 def as_flag(value: object) -> bool | None:

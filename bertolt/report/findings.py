@@ -10,6 +10,8 @@ from bertolt.base.format import is_number, number, percent, plural
 from bertolt.report.facts import Facts
 from bertolt.report.shown import ends, listed, shown, within
 
+LEFT_OUT = "rows_left_out"
+"""The check whose caution says of dropped rows more than this module would."""
 EXPECTED_STATUSES = ("loaded", "tied", "ignored", "initialised", "not needed")
 
 
@@ -136,11 +138,12 @@ def cautions(facts: Facts) -> list[Caution]:
     """Everything that the reader should know before trusting the verdict, gravest first."""
     stopped = facts.get("stopped_early")
     early = [Caution("The run stopped early", stopped)] if stopped else []
+    others = facts.get("cautions", ())
     return [
         *early,
-        *(Caution(each["claim"], each["detail"]) for each in facts.get("cautions", ())),
+        *(Caution(each["claim"], each["detail"]) for each in others),
         *_about_training(facts["training"]),
-        *_about_data(facts.get("data") or {}),
+        *_about_data(facts.get("data") or {}, told=any(e.get("check") == LEFT_OUT for e in others)),
         *_about_loading(facts["model"]),
     ]
 
@@ -168,13 +171,14 @@ def _about_training(training: Mapping[str, Any]) -> list[Caution]:
     return cautions
 
 
-def _about_data(data: Mapping[str, Any]) -> list[Caution]:
+def _about_data(data: Mapping[str, Any], told: bool) -> list[Caution]:
+    """What there is to say of texts that stand on both sides, are cut, or dropped if not told."""
     cautions = []
     repeated = data.get("repeated")
     if repeated:
         detail = (
-            f"{repeated:,} of {data['eval_rows']:,} stand word for word among the training texts, "
-            "which flatters every number here."
+            f"{repeated:,} of {data['eval_rows']:,} stand word for word among the training texts"
+            f"{_first_rows(data)}, which flatters every number here."
         )
         claim = f"{plural(repeated, 'evaluation text')} seen in training"
         cautions.append(Caution(claim, detail))
@@ -187,11 +191,20 @@ def _about_data(data: Mapping[str, Any]) -> list[Caution]:
         )
         cautions.append(Caution(f"{plural(lengths['texts_cut'], 'text')} cut", detail))
     reasons = [each for each in data.get("dropped", ()) if each["count"]]
-    if reasons:
+    if reasons and not told:
         counts = ", ".join(f"{each['reason']} {each['count']:,}" for each in reasons)
         claim = f"{plural(sum(each['count'] for each in reasons), 'row')} dropped"
         cautions.append(Caution(claim, f"Of {plural(data['rows_read'], 'row')} read: {counts}."))
     return cautions
+
+
+def _first_rows(data: Mapping[str, Any]) -> str:
+    """The first evaluation rows whose texts are among the training texts, where they were kept."""
+    rows = data.get("repeated_rows")
+    if not rows:
+        return ""
+    more = ", …" if data["repeated"] > len(rows) else ""
+    return f" (row{'s' * (data['repeated'] > 1)} {', '.join(map(str, rows))}{more})"
 
 
 def _about_loading(model: Mapping[str, Any]) -> list[Caution]:

@@ -39,5 +39,5 @@ def within(value: float, low: float = 0.0, high: float = 1.0) -> str:
 
 def listed(names: Sequence[str], most: int = 8) -> str:
     """The first names of a list, and how many more there are."""
-    shown = ", ".join(formatting.shorten(name, 60) for name in names[:most])
+    shown = ", ".join(formatting.clean(formatting.shorten(name, 60)) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -161,26 +161,6 @@ def encode_rows(
     return TaskRows(table=table, index=index, encoded=replace(encoded, labels=targets)), origin
 
 
-def cautions_of(what: str, task: Task, rows: TaskRows) -> list[dict[str, str]]:
-    """What of some rows cannot be learned or measured exactly: `claim` and `detail` each.
-
-    Args:
-        what: the rows are, as in "Training".
-        task: of the rows.
-        rows: encoded.
-    """
-    return [
-        {**caution, "claim": f"{what}: {caution['claim']}"}
-        for caution in task.cautions(rows.table, rows.index, rows.encoded)
-    ]
-
-
-def tell_cautions(cautions: Sequence[Mapping[str, str]]) -> None:
-    """Say on the terminal what `cautions_of` gave."""
-    for caution in cautions:
-        info(f"Caution: {caution['claim']}. {caution['detail']}")
-
-
 def require_pair(table: Table, trained_on_pairs: bool | None) -> None:
     """Refuse a file of single texts for a model of pairs, and a file of pairs for one of texts.
 

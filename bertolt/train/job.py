@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bertolt.base.console import held_interrupts, info
+from bertolt.base.console import held_interrupts, info, tell_caution
 from bertolt.base.distributed import World, is_restarted_in, join
 from bertolt.base.errors import (
     BertoltError,
@@ -297,7 +297,7 @@ def _write(
             folder.mark_complete(plain(trainer.deciding_settings()))
         info(f"Report: {out / REPORT}")
         for caution in cautions(facts):
-            info(f"Caution: {caution.claim}. {caution.detail}")
+            tell_caution(caution.claim, caution.detail)
         if measured.complete and not work.keeps_checkpoints:
             store.clear()
         elif store.steps():

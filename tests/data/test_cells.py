@@ -79,7 +79,14 @@ def test_every_usual_spelling_of_a_number(value: Any) -> None:
     assert numbers_cell(ONE).read([value]) == [2.0]
 
 
-@pytest.mark.parametrize("value", ["1,5", "x", math.inf, "nan", True, [1], 10**400])
+def test_a_decimal_comma_is_told_with_the_number_that_is_meant() -> None:
+    read = numbers_cell(ONE).read([" -1,5 "])
+    assert isinstance(read, BadRow)
+    assert read.reason == "number with a comma"
+    assert "-1.5" in read.detail
+
+
+@pytest.mark.parametrize("value", ["1,5,0", "x", math.inf, "nan", True, [1], 10**400])
 def test_no_number(value: Any) -> None:
     assert reason(numbers_cell(ONE), value) == "label that is no number"
 

@@ -17,7 +17,8 @@ from bertolt.base.errors import DataError
 from bertolt.data.table_file import is_blank
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Output, Reading
-from bertolt.tasks.rows import Columns, cautions_of, encode_rows, read_for_task
+from bertolt.tasks.cautions import cautions_of
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tasks.spans import Mark, marks_of, unit_labels
 from bertolt.tasks.token_classification import TokenClassification
 from bertolt.tasks.windows import windows_of
@@ -199,7 +200,7 @@ def cautioned(path: Path, tokenizer: Any) -> list[dict[str, str]]:
     everything = np.arange(len(table))
     task = kind.infer(table, everything, Reading())
     rows, _ = encode_rows(task, table, everything, tokenizer, 12)
-    return cautions_of("Training", task, rows)
+    return cautions_of(task, {"Training": rows})
 
 
 def marked(folder: Path, *rows: tuple[str, list[tuple[int, int]]]) -> Path:
@@ -219,7 +220,7 @@ def test_spans_whose_ends_lie_inside_a_unit_are_counted_and_named(
         ("a good film", [(3, 6)]),
         ("the plot was not good" * 3, [(0, 3), (4, 7), (9, 14)]),
         ("bad film", [(0, 8)]),
-        ("bad film", [(0, 2), (4, 8)]),
+        ("bad plot", [(0, 2), (4, 8)]),
     )
     (caution,) = cautioned(path, tiny_tokenizer)
     assert caution["claim"] == "Training: 4 spans cannot be answered exactly"

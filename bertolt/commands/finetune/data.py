@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from bertolt.data.load import Table
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Reading, Task
+from bertolt.tasks.cautions import cautions_of, rows_named, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
-from bertolt.tasks.rows import Columns, cautions_of, encode_rows, read_for_task, tell_cautions
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tokenization import BertTokenizer
 
 
@@ -36,7 +38,7 @@ class LoadedRows:
         train, eval: the two parts.
         split: how they were parted, in words.
         max_length_source: where the limit came from, in words.
-        repeated: evaluation texts that stand among the training texts too.
+        repeated: the evaluation rows whose texts stand among the training texts too.
         cautions: what of the rows cannot be learned or measured exactly: `claim` and `detail`.
     """
 
@@ -45,7 +47,7 @@ class LoadedRows:
     eval: TaskRows
     split: str
     max_length_source: str
-    repeated: int
+    repeated: list[int]
     cautions: list[dict[str, str]]
 
 
@@ -73,10 +75,7 @@ def load_rows(
         split=split,
         max_length_source=limit_source,
         repeated=_repeated(train, held_out),
-        cautions=[
-            *cautions_of("Training", task, train),
-            *cautions_of("Evaluation", task, held_out),
-        ],
+        cautions=cautions_of(task, {"Training": train, "Evaluation": held_out}, tokenizer),
     )
     _describe_data(data)
     return data
@@ -147,16 +146,17 @@ def _limit(options: FinetuneOptions, config: BertConfig) -> tuple[int, str]:
     return options.max_length, "--max-length"
 
 
-def _repeated(train: TaskRows, held_out: TaskRows) -> int:
-    """Evaluation texts that stand among the training texts, word for word."""
+def _repeated(train: TaskRows, held_out: TaskRows) -> list[int]:
+    """The evaluation rows whose texts stand among the training texts, word for word."""
     seen = {_content(row) for row in train.table.examples(train.index.tolist())}
     rows = held_out.table.examples(held_out.index.tolist())
-    return sum(_content(row) in seen for row in rows)
+    return [row["row"] for row in rows if _content(row) in seen]
 
 
-def _content(row: dict[str, Any]) -> str:
-    text, pair = row["text"], row.get("text_pair")
-    return text if isinstance(text, str) and pair is None else json.dumps([text, pair])
+def _content(row: dict[str, Any]) -> bytes:
+    """A digest of the texts of a row: the texts themselves would take as much room as the file."""
+    text = json.dumps([row["text"], row.get("text_pair")])
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _describe_data(data: LoadedRows) -> None:
@@ -168,6 +168,6 @@ def _describe_data(data: LoadedRows) -> None:
     info(f"Limit: {limit} tokens, from {data.max_length_source}")
     if data.repeated:
         info(
-            f"Caution: {plural(data.repeated, 'evaluation text')} also among the training texts, "
-            "word for word, which flatters the result"
+            f"Caution: {plural(len(data.repeated), 'evaluation text')} also among the training "
+            f"texts, word for word ({rows_named(data.repeated)}), which flatters the result"
         )

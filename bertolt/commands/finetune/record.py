@@ -23,6 +23,7 @@ from bertolt.train.record import (
 from bertolt.train.trainer import Trainer
 
 _SHOWN_ROWS = 20
+_NAMED_ROWS = 3
 _SHOWN_TEXT = 2000
 _BINS = 40
 
@@ -152,7 +153,8 @@ def _data(data: LoadedRows) -> dict[str, Any]:
         "train_rows": len(data.train),
         "eval_rows": len(data.eval),
         "lengths": _lengths(data),
-        "repeated": data.repeated,
+        "repeated": len(data.repeated),
+        "repeated_rows": data.repeated[:_NAMED_ROWS],
     }
 
 

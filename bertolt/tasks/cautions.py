@@ -1,0 +1,349 @@
+"""What a person would want to be told of rows before they are learned or measured.
+
+`finetune` and `evaluate` ask `cautions_of`, which goes through `CHECKS`. A check is one function of
+the rows of a file; to add one, write it and put it into that table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.base.console import tell_caution
+from bertolt.base.format import clean, percent, plural, shorten
+from bertolt.data import spelling
+from bertolt.data.spelling import quoted
+from bertolt.tasks import page
+from bertolt.tasks.base import Task
+from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.row_view import Integers, RowView, each_once
+from bertolt.tasks.words import text_of
+from bertolt.tokenization import BertTokenizer
+
+MANY_DROPPED = 0.1
+"""Share of the rows of a file above which those left out are more than odd ones."""
+MANY_UNKNOWN = 0.01
+"""Share of unknown words above which the vocabulary does not fit; as for a corpus."""
+MOSTLY = 0.9
+"""Share of the rows with one number above which there is little else to learn."""
+FAR = 10.0
+"""How far from the middle half of the numbers one is odd, beside the spread of that half."""
+_NAMED = 3  # rows, or groups of rows, that a caution names
+_SHOWN = 4  # names, or words, that one of them shows
+
+Told = dict[str, str]
+Check = Callable[[RowView], Iterator[Told]]
+
+
+def cautions_of(
+    task: Task, parts: Mapping[str, TaskRows], tokenizer: BertTokenizer | None = None
+) -> list[Told]:
+    """What of some rows a person would want to be told: `claim`, `detail` and the `check` each.
+
+    Args:
+        task: of the rows.
+        parts: the rows, encoded, by what they are, as in "Training"; parts of one file are looked
+            at together.
+        tokenizer: that encoded them; without it nobody looks for unknown words.
+    """
+    files: dict[int, list[TaskRows]] = {}
+    for part in parts.values():
+        files.setdefault(id(part.table), []).append(part)
+    told = []
+    for rows in files.values():
+        view = RowView(task, rows, tokenizer)
+        name = shorten(Path(view.table.path).name, 60)
+        for check in CHECKS:
+            told += [_labelled(name, check.__name__, each) for each in check(view)]
+    for what, part in parts.items():
+        own = task.cautions(part.table, part.index, part.encoded)
+        told += [_labelled(what, task.name, each) for each in own]
+    return told
+
+
+def tell_cautions(cautions: Sequence[Mapping[str, str]]) -> None:
+    """Say on the terminal what `cautions_of` gave."""
+    for each in cautions:
+        tell_caution(each["claim"], each["detail"])
+
+
+def _labelled(what: str, check: str, told: Told) -> Told:
+    return {
+        "check": check,
+        "claim": clean(f"{what}: {told['claim']}"),
+        "detail": clean(told["detail"]),
+    }
+
+
+def rows_named(numbers: Sequence[int]) -> str:
+    """The first of some rows: "row 2", or "rows 2, 5, 9, …"."""
+    first = ", ".join(map(str, numbers[:_NAMED])) + ", …" * (len(numbers) > _NAMED)
+    return f"row {first}" if len(numbers) == 1 else f"rows {first}"
+
+
+def _listed(items: Iterable[str], count: int) -> str:
+    """The first of `count` items with semicolons between them, and that there are more."""
+    return "; ".join(itertools.islice(items, _NAMED)) + ("; …" if count > _NAMED else ".")
+
+
+# ---- rows
+
+
+def rows_left_out(view: RowView) -> Iterator[Told]:
+    """So many rows that what is left may be of another kind than the whole."""
+    table = view.table
+    lost = sum(map(len, table.dropped.values()))
+    if lost <= MANY_DROPPED * table.rows_read:
+        return
+    reasons = ", ".join(
+        f"{reason} {len(rows):,} ({rows_named(rows)})" for reason, rows in table.dropped.items()
+    )
+    yield page.caution(
+        f"{lost:,} of {table.rows_read:,} rows are left out",
+        f"That is {percent(lost / table.rows_read, 0)}, and what they have in common is lost with "
+        f"them: {reasons}. Mend them first (a text with commas or line breaks stands in quotes); "
+        "--on-bad-row error ends the command at the first one.",
+    )
+
+
+def texts_with_several_labels(view: RowView) -> Iterator[Told]:
+    """Texts that are alike but for case and spaces, and have different labels."""
+    if view.labels is None:
+        return
+    order = np.lexsort((view.labels, view.texts))
+    texts, labels = view.texts[order], view.labels[order]
+    starts = np.flatnonzero(np.r_[True, texts[1:] != texts[:-1]])
+    changes = np.r_[False, (texts[1:] == texts[:-1]) & (labels[1:] != labels[:-1])]
+    odd = np.flatnonzero(np.add.reduceat(changes, starts) > 0)
+    if not len(odd):
+        return
+    ends = np.r_[starts[1:], len(order)]
+    rows = int((ends - starts)[odd].sum())
+    odd = odd[np.argsort(np.minimum.reduceat(order, starts)[odd])]
+    groups = (np.sort(order[starts[group] : ends[group]]) for group in odd)
+
+    def words(group: Integers) -> str:
+        examples = view.examples(group[each_once(view.labels_of(group))][:_SHOWN])
+        text = quoted(view.task.shown_text(examples[0]), 60)
+        given = [f"{quoted(view.task.truth(each))} in row {each['row']}" for each in examples]
+        return f"{text} is {' and '.join(given)}"
+
+    what = "numbers" if view.numbers else "labels"
+    yield page.caution(
+        f"{plural(len(odd), 'text stands', 'texts stand')} with different {what}",
+        f"In {plural(rows, 'row')}, alike but for case and spaces, and nothing can answer all of "
+        f"them right: {_listed(map(words, groups), len(odd))}",
+    )
+
+
+# ---- labels
+
+
+def labels_spelt_alike(view: RowView) -> Iterator[Told]:
+    """Labels that people take for one."""
+    groups = spelling.alike(view.kinds)
+    if not groups:
+        return
+
+    def words(group: Sequence[str]) -> str:
+        given = [f"{quoted(name)} ({_in_rows(view.rows_of(name))})" for name in group[:_SHOWN]]
+        more = f" and {len(group) - _SHOWN} more" * (len(group) > _SHOWN)
+        return f"{', '.join(given)}{more} differ in {' and '.join(spelling.differences(group))}"
+
+    yield page.caution(
+        f"{plural(sum(map(len, groups)), 'label')} differ only in their spelling",
+        f"Each is learned as a label of its own: {_listed(map(words, groups), len(groups))} Write "
+        "each in one way.",
+    )
+
+
+def labels_that_look_empty(view: RowView) -> Iterator[Told]:
+    """Labels that stand for a missing value in many tables."""
+    names = [name for name in view.kinds if spelling.looks_empty(name)]
+    if view.tagged or not names:
+        return
+    words = (f"{quoted(name)} ({_in_rows(view.rows_of(name))})" for name in names)
+    yield page.caution(
+        f"{plural(len(names), 'label')} {'looks' if len(names) == 1 else 'look'} like a gap",
+        f"Labels are taken as they stand: {_listed(words, len(names))} If no value is meant, "
+        "empty these cells, and the rows are left out.",
+    )
+
+
+def several_labels_in_one(view: RowView) -> Iterator[Told]:
+    """Labels that look like several with something between them."""
+    separator, names = ("", []) if view.tagged else spelling.joined(view.kinds)
+    if not names:
+        return
+    words = (f"{quoted(name)} ({_in_rows(view.rows_of(name))})" for name in names)
+    fix = f'To learn each by itself: bertolt finetune FILE --label-separator "{separator}".'
+    if view.several:
+        fix = "Write each of them as an element of its own."
+    yield page.caution(
+        f"{plural(len(names), 'label')} {'looks' if len(names) == 1 else 'look'} like several",
+        f"They have {quoted(separator)} inside, and are learned whole: "
+        f"{_listed(words, len(names))} {fix}",
+    )
+
+
+def labels_that_are_numbers(view: RowView) -> Iterator[Told]:
+    """Labels that are numbers with a decimal comma."""
+    names = view.kinds
+    if view.tagged or not spelling.are_comma_numbers(names):
+        return
+    odd = [name for name in names if "," in name]
+    words = (f"{quoted(name)} ({_in_rows(view.rows_of(name))})" for name in odd)
+    yield page.caution(
+        f"{plural(len(odd), 'label')} with a decimal comma",
+        f"They are learned as names: {_listed(words, len(odd))} If they are numbers, write them "
+        "with a point, and add --task regression.",
+    )
+
+
+def tags_in_another_spelling(view: RowView) -> Iterator[Told]:
+    """Tags that are BIO but for their spelling, and are read as kinds."""
+    if not view.tagged:
+        return
+    if odd := spelling.odd_prefixes(view.names):
+        words = (f"{quoted(tag)} ({_in_rows(view.rows_of(tag))})" for tag in odd)
+        yield page.caution(
+            f"{plural(len(odd), 'tag')} look like BIO in another spelling",
+            f"They are read as plain kinds: {_listed(words, len(odd))} Write B-PER and I-PER.",
+        )
+    if outside := spelling.odd_outside(view.names):
+        yield page.caution(
+            f"No tag is 'O', and {quoted(outside)} may stand for it",
+            f"It is learned and measured as a kind ({_in_rows(view.rows_of(outside))}). If it "
+            "means that a word is in no span, write O, the letter.",
+        )
+
+
+def _in_rows(rows: NDArray[np.int64]) -> str:
+    numbers: list[int] = rows.tolist()
+    named = rows_named(numbers)
+    return named if len(numbers) == 1 else f"{len(numbers):,} {named.replace(' ', ': ', 1)}"
+
+
+# ---- numbers
+
+
+def numbers_that_are_equal(view: RowView) -> Iterator[Told]:
+    """Columns in which nearly all rows have one number."""
+    for column, numbers in view.numbers.items():
+        values, counts = np.unique(numbers, return_counts=True)
+        most = int(counts.argmax())
+        if len(numbers) < 2 or counts[most] < max(2, MOSTLY * len(numbers)):
+            continue
+        others: list[int] = view.row_numbers(np.flatnonzero(numbers != values[most])).tolist()
+        rest = f"The others: {rows_named(others)}." if others else "There is no other number."
+        yield page.caution(
+            f"{counts[most]:,} of {len(numbers):,} numbers in {quoted(column)} are "
+            f"{values[most]:g}",
+            f"{rest} Always answering it is hard to beat, and correlations say little.",
+        )
+
+
+def numbers_far_from_the_rest(view: RowView) -> Iterator[Told]:
+    """Numbers so far from the middle half that they may be slips, and decide mean and error."""
+    for column, numbers in view.numbers.items():
+        low, high = np.percentile(numbers, [25, 75])
+        if not high > low:
+            low, high = np.percentile(numbers, [5, 95])
+        beyond = np.maximum(low - numbers, numbers - high) > FAR * (high - low)
+        places = np.flatnonzero(beyond)
+        if not len(places) or not high > low:
+            continue
+        rows = zip(view.row_numbers(places).tolist(), numbers[places].tolist(), strict=True)
+        words = (f"{number:g} in row {row}" for row, number in rows)
+        yield page.caution(
+            f"{plural(len(places), 'number')} in {quoted(column)} "
+            f"{'is' if len(places) == 1 else 'are'} far from the rest",
+            f"Most lie from {low:g} to {high:g}: {_listed(words, len(places))} Such numbers "
+            "weigh most in the mean, the spread and the error.",
+        )
+
+
+# ---- pairs
+
+
+def pairs_of_equal_texts(view: RowView) -> Iterator[Told]:
+    """Pairs of a text with itself."""
+    if view.halves is None:
+        return
+    first, second = view.halves
+    yield from _odd_pairs(
+        view,
+        np.flatnonzero(first == second),
+        ("pair holds one text twice", "pairs hold one text twice"),
+        "Alike but for case and spaces",
+    )
+
+
+def pairs_in_both_orders(view: RowView) -> Iterator[Told]:
+    """Pairs that stand a second time with their halves exchanged."""
+    if view.halves is None:
+        return
+    first, second = view.halves
+    with np.errstate(over="ignore"):
+        there, back = first * 31 + second, second * 31 + first
+    places = np.flatnonzero(np.isin(there, back) & (first != second))
+    lead = "Where one order is held out and the other learned, the result is flattered"
+    yield from _odd_pairs(
+        view, places, ("pair stands in both orders", "pairs stand in both orders"), lead
+    )
+
+
+def _odd_pairs(view: RowView, places: Integers, what: tuple[str, str], lead: str) -> Iterator[Told]:
+    if not len(places):
+        return
+    words = (
+        f"row {each['row']}, {quoted(each['text'])} and {quoted(each['text_pair'])}"
+        for each in view.examples(places[:_NAMED])
+    )
+    yield page.caution(plural(len(places), *what), f"{lead}: {_listed(words, len(places))}")
+
+
+# ---- words
+
+
+def words_unknown(view: RowView) -> Iterator[Told]:
+    """Columns with words that the vocabulary does not have."""
+    for counts in view.unknown_words():
+        if not counts.unknown or counts.unknown <= MANY_UNKNOWN * counts.words:
+            continue
+
+        def words(example: Mapping[str, str], role: str = counts.role) -> str:
+            text = text_of({"text": example[role]})
+            shown = ", ".join(map(quoted, view.unknown_in(text, _SHOWN)))
+            return f"row {example['row']}, {shown}"
+
+        examples = view.examples(counts.places[:_NAMED])
+        share = percent(counts.unknown / counts.words)
+        whole = f", of which {counts.texts_without:,} have no other" * bool(counts.texts_without)
+        yield page.caution(
+            f"The vocabulary lacks {share} of the words in {quoted(counts.column)}",
+            f"{counts.unknown:,} of {counts.words:,}, in {plural(len(counts.places), 'text')}"
+            f"{whole}: {_listed(map(words, examples), len(counts.places))} To the model they are "
+            "all one word; take a --model that was pretrained on such texts.",
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    rows_left_out,
+    words_unknown,
+    labels_spelt_alike,
+    labels_that_look_empty,
+    several_labels_in_one,
+    labels_that_are_numbers,
+    tags_in_another_spelling,
+    texts_with_several_labels,
+    numbers_that_are_equal,
+    numbers_far_from_the_rest,
+    pairs_of_equal_texts,
+    pairs_in_both_orders,
+)
+"""All checks, in the order in which they are told."""

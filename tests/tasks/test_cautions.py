@@ -1,0 +1,194 @@
+"""What is told of rows before they are learned or measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertolt.tasks.base import Reading, Task
+from bertolt.tasks.cautions import CHECKS, cautions_of, tell_cautions
+from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task
+
+Rows = list[dict[str, Any]]
+
+
+def encoded(
+    folder: Path, rows: Rows, tokenizer: Any, task: str | None = None, limit: int = 24
+) -> tuple[Task, TaskRows]:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    table, kind = read_for_task(path, Columns(), task=task)
+    everything = np.arange(len(table))
+    known = kind.infer(table, everything, Reading())
+    return known, encode_rows(known, table, everything, tokenizer, limit)[0]
+
+
+def told(
+    folder: Path, rows: Rows, tokenizer: Any, task: str | None = None
+) -> dict[str, dict[str, str]]:
+    """The cautions by their checks."""
+    known, part = encoded(folder, rows, tokenizer, task)
+    return {each["check"]: each for each in cautions_of(known, {"Training": part}, tokenizer)}
+
+
+def single(*labels: str) -> Rows:
+    """Twenty rows of two usual labels, and one row of each of these."""
+    usual = [{"text": f"film {chr(97 + n)}", "label": "ab"[n % 2]} for n in range(20)]
+    return usual + [{"text": f"book {chr(97 + n)}", "label": x} for n, x in enumerate(labels)]
+
+
+def several(*sets: list[str]) -> Rows:
+    usual = [{"text": f"film {chr(97 + n)}", "labels": ["a", "b"][: n % 3]} for n in range(20)]
+    return usual + [{"text": f"book {chr(97 + n)}", "labels": x} for n, x in enumerate(sets)]
+
+
+def numbers(*values: Any, step: float = 0.25) -> Rows:
+    usual = [{"text": f"film {chr(97 + n)}", "score": 1 + n * step} for n in range(20)]
+    return usual + [{"text": f"book {chr(97 + n)}", "score": x} for n, x in enumerate(values)]
+
+
+def tagged(*tags: list[str]) -> Rows:
+    return [
+        {"tokens": ["film", chr(97 + n % 26), chr(97 + n // 26)], "tags": each}
+        for n, each in enumerate(tags)
+    ]
+
+
+def pairs(*texts: tuple[str, str]) -> Rows:
+    usual = [(f"film {chr(97 + n)}", f"book {chr(97 + n)}") for n in range(20)]
+    return [
+        {"sentence1": first, "sentence2": second, "label": "ab"[n % 2]}
+        for n, (first, second) in enumerate([*usual, *texts])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "check", "words"),
+    [
+        (single("A"), "labels_spelt_alike", ["'a' (10 rows: 1, 3, 5, …)", "'A' (row 21)", "case"]),
+        (single("a\u200b"), "labels_spelt_alike", [r"'a\u200b' (row 21)", "invisible"]),
+        (several(["A", "b"]), "labels_spelt_alike", ["'A' (row 21)", "case"]),
+        (
+            tagged(["B-PER", "O", "O"], ["O", "B-Per", "I-Per"]),
+            "labels_spelt_alike",
+            ["'PER' (row 1), 'Per' (row 2) differ in case"],
+        ),
+        (single("NA", "NA", "NA", "NA"), "labels_that_look_empty", ["(4 rows: 21, 22, 23, …)"]),
+        (several(["null"]), "labels_that_look_empty", ["'null' (row 21)"]),
+        (single("a;c"), "several_labels_in_one", ["'a;c' (row 21)", '--label-separator ";"']),
+        (single("a,\nc"), "several_labels_in_one", [r"'a,\nc' (row 21)"]),
+        (several(["a|c"]), "several_labels_in_one", ["'a|c' (row 21)", "element of its own"]),
+        (
+            [{"text": row["text"], "label": f"{n % 2},5"} for n, row in enumerate(single())],
+            "labels_that_are_numbers",
+            ["'0,5' (10 rows", "--task regression"],
+        ),
+        (
+            tagged(["b-per", "o", "i-per"], ["o", "o", "b-loc"]),
+            "tags_in_another_spelling",
+            ["row", "'o'"],
+        ),
+        (
+            [*single(), {"text": " FILM  a", "label": "b"}],
+            "texts_with_several_labels",
+            ["'film a' is 'a' in row 1 and 'b' in row 21."],
+        ),
+        (
+            [*several(), {"text": "film c", "labels": ["b"]}],
+            "texts_with_several_labels",
+            ["is 'a, b' in row 3 and 'b' in row 21."],
+        ),
+        (
+            [*numbers(), {"text": "film a", "score": 4.5}],
+            "texts_with_several_labels",
+            ["is '1' in row 1 and '4.5' in row 21."],
+        ),
+        (
+            [*tagged(["O", "O", "B-X"]), *tagged(["B-X", "O", "O"])],
+            "texts_with_several_labels",
+            ["'film a a' is 'a (X)' in row 1 and 'film (X)' in row 2."],
+        ),
+        (
+            [*pairs(), {"sentence1": "film a", "sentence2": "book a", "label": "b"}],
+            "texts_with_several_labels",
+            ["is 'a' in row 1 and 'b' in row 21."],
+        ),
+        (numbers(99.5), "numbers_far_from_the_rest", ["99.5 in row 21"]),
+        (numbers(1.5, step=0), "numbers_that_are_equal", ["The others: row 21."]),
+        (pairs(("Good one", "good  ONE")), "pairs_of_equal_texts", ["row 21, 'Good one'"]),
+        (
+            pairs(("book c", "film c")),
+            "pairs_in_both_orders",
+            ["row 3, 'film c' and 'book c'; row 21, 'book c' and 'film c'."],
+        ),
+        ([*single(), {"text": "房间 film", "label": "a"}], "words_unknown", ["row 21, '房', '间'"]),
+        (
+            pairs(("film", "房间很干净")),
+            "words_unknown",
+            ["1 text, of which 1 have no other", "row 21, '房', '间', '很', '干'"],
+        ),
+        (
+            [{"tokens": ["film", "净"], "tags": ["B-X", "O"]}],
+            "words_unknown",
+            ["1 of 2, in 1 text: row 1, '净'."],
+        ),
+        ([*single(), *[{"text": "", "label": "a"}] * 4], "rows_left_out", ["empty text 4"]),
+    ],
+)
+def test_what_is_odd_is_counted_and_named(
+    rows: Rows, check: str, words: list[str], tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    task = "regression" if "score" in rows[0] else None
+    cautions = told(tmp_path, rows, tiny_tokenizer, task)
+    assert check in cautions
+    for each in words:
+        assert each in cautions[check]["detail"] + cautions[check]["claim"]
+    assert cautions[check]["claim"].startswith("rows.jsonl: ")
+    assert "\n" not in "".join(cautions[check].values())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [single(), several(), pairs(), numbers(9.5), tagged(["B-X", "I-X", "O"], ["O", "O", "B-Y"])],
+)
+def test_usual_rows_are_no_reason_for_caution(
+    rows: Rows, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    rows = [*rows, *rows[:2]]  # said twice with the same label is no contradiction
+    assert told(tmp_path, rows, tiny_tokenizer) == {}
+
+
+def test_an_empty_label_set_and_no_spans_are_looked_at_too(
+    tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    rows = [{"text": "good", "labels": []}, {"text": "Good", "labels": ["a"]}]
+    assert "'no label' in row 1" in str(told(tmp_path, rows, tiny_tokenizer))
+    spans = [{"text": "good", "spans": []}]
+    spans += [{"text": "good", "spans": [{"start": 0, "end": 4, "label": x}]} for x in "aA"]
+    cautions = told(tmp_path, spans, tiny_tokenizer)
+    assert set(cautions) == {"labels_spelt_alike", "texts_with_several_labels"}
+    assert "'good (A)' in row 3" in cautions["texts_with_several_labels"]["detail"]
+
+
+def test_two_parts_of_one_file_are_looked_at_together(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    task, rows = encoded(tmp_path, [*single(), {"text": "film a", "label": "b"}], tiny_tokenizer)
+    half = rows.table, rows.encoded
+    parts = {
+        what: TaskRows(table=half[0], index=index, encoded=half[1])
+        for what, index in (("Training", rows.index), ("Evaluation", rows.index))
+    }
+    assert len(cautions_of(task, parts)) == 1
+
+
+def test_every_check_is_in_the_table_once() -> None:
+    assert len({check.__name__ for check in CHECKS}) == len(CHECKS)
+
+
+def test_cautions_are_one_line_each_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_cautions([{"claim": "a\nb", "detail": "c\r\nd\x1b[0m"}])
+    assert capsys.readouterr().err == "Caution: a ↵ b. c ↵ d\\x1b[0m\n"
