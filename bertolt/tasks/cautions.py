@@ -103,7 +103,7 @@ def rows_left_out(view: RowView) -> Iterator[Told]:
         f"{reason} {len(rows):,} ({rows_named(rows)})" for reason, rows in table.dropped.items()
     )
     yield page.caution(
-        f"{lost:,} of {table.rows_read:,} rows are left out",
+        f"{plural(lost, 'row')} dropped of {table.rows_read:,}",
         f"That is {percent(lost / table.rows_read, 0)}, and what they have in common is lost with "
         f"them: {reasons}. Mend them first (a text with commas or line breaks stands in quotes); "
         "--on-bad-row error ends the command at the first one.",

@@ -196,7 +196,7 @@ class MultiLabelClassification(LabelledTask):
 
     def scorer(self) -> LabelSetScorer:
         """Counts of each label, and the probabilities that thresholds are chosen by."""
-        return LabelSetScorer(self.labels, self.thresholds, self.usual)
+        return LabelSetScorer(self.labels, self.thresholds)
 
     def tuned(self, scorer: Scorer) -> Self:
         """With the thresholds of the best micro F1 on the rows that were scored."""

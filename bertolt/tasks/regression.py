@@ -170,7 +170,7 @@ class Regression(Task):
 
     def scorer(self) -> NumberScorer:
         """Errors and correlations."""
-        return NumberScorer(self.columns, self.means, self.scales)
+        return NumberScorer(self.columns, self.scales)
 
     def describe_answer(self, answer: Answer) -> str:
         """The numbers, short."""

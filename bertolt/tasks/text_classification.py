@@ -98,7 +98,7 @@ class TextClassification(LabelledTask):
         return {"id2label": dict(enumerate(self.labels)), "problem_type": SINGLE}
 
     def settings(self) -> dict[str, Any]:
-        """The label that is always guessed for comparison."""
+        """The most frequent label of the training rows, for whoever asks what they were."""
         return {"majority": self.majority}
 
     def check(self, table: Table) -> None:
@@ -132,7 +132,7 @@ class TextClassification(LabelledTask):
 
     def scorer(self) -> ClassScorer:
         """A confusion matrix."""
-        return ClassScorer(self.labels, self.majority)
+        return ClassScorer(self.labels)
 
     def describe_answer(self, answer: Answer) -> str:
         """The label."""

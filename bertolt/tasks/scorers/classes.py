@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bertolt.base.format import interval, percent, plural, shorten
+from bertolt.base.format import interval, percent, plural
 from bertolt.metrics import ConfusionMatrix, wilson_interval
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
@@ -23,10 +23,9 @@ class ClassScorer(Scorer):
 
     shown = ("accuracy", "f1_macro")
 
-    def __init__(self, labels: tuple[str, ...], majority: str | None) -> None:
+    def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
         self.confusion = ConfusionMatrix(len(labels))
-        self._majority = majority
         self._class = {name: index for index, name in enumerate(labels)}
 
     def add(self, answer: Answer, example: Example) -> float:
@@ -44,9 +43,7 @@ class ClassScorer(Scorer):
         self.confusion.counts += state["counts"]
 
     def majority_class(self) -> int:
-        """The label to compare with; where nobody kept it, the most frequent one of these rows."""
-        if self._majority is not None:
-            return self._class[self._majority]
+        """The label to compare with: the most frequent one of these rows."""
         return int(self.confusion.counts.sum(axis=1).argmax())
 
     def baseline(self) -> tuple[float, tuple[float, float]]:
@@ -87,7 +84,7 @@ class ClassScorer(Scorer):
         accuracy = page.measure(confusion.accuracy(), confusion.accuracy_interval())
         value, ends = self.baseline()
         guess = {"name": "guessing the majority label", "mark": "always the majority label"}
-        majority = shorten(labels[self.majority_class()], 60)
+        majority = shown(labels[self.majority_class()])
         blocks = [
             page.confusion_block(labels, confusion.counts),
             page.score_block(labels, scores, lead=page.LABELS_LEAD),

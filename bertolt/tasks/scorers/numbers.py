@@ -1,4 +1,4 @@
-"""Scores of numbers: errors and correlations, against always answering the training mean."""
+"""Scores of numbers: errors and correlations, against always answering one number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NumberScorer(Scorer):
 
     Args:
         columns: of the numbers.
-        means, scales: (K,) of the training rows.
+        scales: (K,) of the training rows.
 
     Attributes:
         counts: errors and correlations, by column.
@@ -36,10 +36,8 @@ class NumberScorer(Scorer):
 
     shown = ("rmse", "mae", "pearson", "spearman")
 
-    def __init__(
-        self, columns: Sequence[str], means: Sequence[float], scales: Sequence[float]
-    ) -> None:
-        self.columns, self.means, self.scales = columns, means, scales
+    def __init__(self, columns: Sequence[str], scales: Sequence[float]) -> None:
+        self.columns, self.scales = columns, scales
         self.counts = RegressionCounts(len(columns))
 
     def add(self, answer: Answer, example: Example) -> float:
@@ -63,12 +61,18 @@ class NumberScorer(Scorer):
         state = self.counts.state()
         return state["predicted"], state["true"]
 
-    def baseline(self) -> RegressionCounts:
-        """The counts of always answering the mean of the training rows."""
+    def baseline(self) -> dict[str, float | None]:
+        """The least RMSE, and the least MAE, of one answer to all rows: their mean, their median.
+
+        Both have no value without rows.
+        """
         _, true = self.pairs()
-        counts = RegressionCounts(len(self.columns))
-        counts.update(np.tile(np.array(self.means), (len(true), 1)), true)
-        return counts
+        best: dict[str, float | None] = {"rmse": None, "mae": None}
+        for name, middle in (("rmse", np.mean), ("mae", np.median)) if len(true) else ():
+            counts = RegressionCounts(len(self.columns))
+            counts.update(np.tile(middle(true, axis=0), (len(true), 1)), true)
+            best[name] = counts.values()[name]
+        return best
 
     def undefined(self) -> str:
         """Why R² or a correlation has no value, in words; empty where all have one."""
@@ -86,7 +90,7 @@ class NumberScorer(Scorer):
 
     def values(self) -> dict[str, Any]:
         """Errors and correlations, of all columns and of each."""
-        baseline = self.baseline().values()
+        baseline = self.baseline()
         values: dict[str, Any] = {
             **self.counts.values(),
             **{f"{name}_interval": ends for name, ends in self.counts.intervals().items()},
@@ -103,11 +107,12 @@ class NumberScorer(Scorer):
         return values
 
     def lines(self, loss: float) -> Iterator[str]:
-        """Each score with its interval, against always answering the mean."""
-        baseline = self.baseline().values()
+        """Each score with its interval, against always answering one number."""
+        baseline = self.baseline()
         yield f"RMSE {_with_ends(self.counts, 'rmse')} on {self.counts.total():,} rows"
-        yield f"  against {score_words(baseline['rmse'])} for always answering the training mean"
-        yield f"  MAE {_with_ends(self.counts, 'mae')}, against {score_words(baseline['mae'])}"
+        yield f"  against {score_words(baseline['rmse'])} for always answering their mean"
+        median = f"{score_words(baseline['mae'])} for their median"
+        yield f"  MAE {_with_ends(self.counts, 'mae')}, against {median}"
         for name, title in (("r2", "R²"), ("pearson", "Pearson"), ("spearman", "Spearman")):
             yield f"  {title} {_with_ends(self.counts, name)}"
         if reason := self.undefined():
@@ -124,13 +129,13 @@ class NumberScorer(Scorer):
         values, ends, guess = (
             self.counts.values(),
             self.counts.intervals(),
-            self.baseline().values(),
+            self.baseline(),
         )
         rmse = page.measure(values["rmse"], ends.get("rmse"))
         titles = {"mae": "MAE", "r2": "R²", "pearson": "Pearson", "spearman": "Spearman"}
-        mean = {"name": "always answering the training mean", "mark": "the mean"}
+        mean = {"name": "always answering their mean", "mark": "the mean"}
         worse = values["rmse"] is not None and values["rmse"] >= (guess["rmse"] or 0.0)
-        words = f"Always answering the training mean gives {number(guess['rmse'])}."
+        words = f"Always answering the mean of these rows gives {number(guess['rmse'])}."
         cautions = [page.caution("No better than the mean", words)] if worse else []
         if reason := self.undefined():
             cautions.append(

@@ -521,14 +521,14 @@ def test_a_report_that_cannot_be_drawn_costs_no_model(
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
-def test_evaluate_compares_with_the_majority_of_the_training_rows(
+def test_evaluate_compares_with_the_best_one_answer_to_these_rows(
     bertolt: Any, quick: Any, write_csv: Any, good_rows: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     many = [(f"the film {number} was good", "p") for number in range(20)]
     result = finetune(write_csv(good_rows + many), quick())
     few = [row for row in good_rows if row[1] == "n"]
     said = bertolt("evaluate", result.out, write_csv(few, name="few.csv"))
-    assert "always answering 'p'" in said.out
+    assert "against 1.0000 for always answering 'n'" in said.out
 
 
 def test_a_run_whose_only_step_is_warmup_says_so(
