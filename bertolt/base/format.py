@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import TypeGuard
 
 ABSENT = "n/a"
@@ -70,6 +71,18 @@ def number(value: float | None, digits: int = 3) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """ "1 row", "2 rows"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def columns(text: str) -> int:
+    """Columns that a text takes on a terminal: two for a wide character, no column for a mark."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    marks = sum(unicodedata.category(character) in ("Mn", "Me", "Cf") for character in text)
+    return len(text) + wide - marks
+
+
+def padded(text: str, width: int) -> str:
+    """A text with spaces behind it up to `width` columns of a terminal."""
+    return text + " " * (width - columns(text))
 
 
 def millions(count: int) -> str:

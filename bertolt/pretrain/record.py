@@ -21,7 +21,7 @@ from bertolt.train.record import (
 
 MOST_SOURCES = 50
 """Sources that the table of the page shows; the facts have all of them."""
-_CALM = "the loss left that of single tokens behind, and all went as it was told"
+_CALM = "the loss fell below the entropy of single tokens, and the run met no trouble"
 
 
 def pretrain_facts(
@@ -112,7 +112,7 @@ def explain(facts: dict[str, Any], stuck: str = "") -> dict[str, Any]:
         stuck: a message where the loss is near the entropy of single tokens, or an empty string.
     """
     corpus, training = facts["data"], facts["training"]
-    cautions = [("The loss is that of single tokens", stuck)] if stuck else []
+    cautions = [("The loss is near the entropy of single tokens", stuck)] if stuck else []
     cautions += [("The corpus was prepared with a warning", each) for each in corpus["warnings"]]
     if not corpus["held_out_tokens"]:
         cautions.append(("Nothing was measured", "The corpus holds no text out."))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 
-from bertolt.base.format import clean, plural, shorten
+from bertolt.base.format import clean, columns, padded, plural, shorten
 from bertolt.metrics import ClassScore
 
 SHOWN_LABELS = 50
@@ -22,11 +21,11 @@ def score_table(
 ) -> Iterator[str]:
     """Precision, recall and F1 of each label with 95% intervals."""
     names = [shown(name) for name in labels[:SHOWN_LABELS]]
-    width = max(len(title), *map(_columns, names)) if names else len(title)
-    head = f"{title}{' ' * (width - len(title))}"
+    width = max(map(columns, [title, *names]))
+    head = padded(title, width)
     yield f"{head}  {'precision (95%)':<24}  {'recall (95%)':<24}  {'F1':<6}  {unit}"
     for name, score in zip(names, scores, strict=False):
-        yield f"{name}{' ' * (width - _columns(name))}  {_score_columns(score)}"
+        yield f"{padded(name, width)}  {_score_columns(score)}"
     if len(labels) > len(names):
         yield f"… and {plural(len(labels) - len(names), f'more {title}')}"
 
@@ -45,12 +44,6 @@ def score_words(value: float | None) -> str:
         return "n/a"
     usual = not value or 1e-3 <= abs(value) < 1e6
     return f"{value:.4f}" if usual else f"{value:.4g}"
-
-
-def _columns(text: str) -> int:
-    """Columns that a text takes on a terminal: two for each wide character."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide
 
 
 def _score_columns(score: ClassScore) -> str:

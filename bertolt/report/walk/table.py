@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bertolt.base.format import clean, plural, shorten
+from bertolt.base.format import clean, columns, padded, plural, shorten
 from bertolt.report.tables import table
 from bertolt.report.walk.record import Answer, Step, Walk
 
@@ -91,8 +91,7 @@ def _answer_lines(answer: Answer) -> Iterator[str]:
             grid = table(block)
             cells = [[column["name"] for column in grid.columns]]
             cells += [[clean(shorten(cell.text, 40)) for cell in row] for row in grid.rows]
-            widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+            widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
             for row in cells:
-                columns = zip(row, widths, strict=True)
-                yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in columns).rstrip()
+                yield "  " + "  ".join(map(padded, row, widths)).rstrip()
             yield from (f"  {more}" for more in (grid.more,) if more)
