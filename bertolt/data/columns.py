@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.format import plural
 from bertolt.data.table_file import BadRow, TableFile, listing
 
 # The plain names of a role come before its other names: `text` is the text though there is a
@@ -194,7 +195,7 @@ def _by_content(
         fits = different <= min(FEW_LABELS, count / 2)
     else:  # words, and neither numbers nor keys
         fits = 2 * sum(" " in value or not value.isascii() for value in values) > count
-    reason = f"the other of two columns, {different} different values in {count} rows"
+    reason = f"the other of two columns, {different} different values in {plural(count, 'row')}"
     return (free[0], reason) if fits else None
 
 

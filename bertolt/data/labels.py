@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.format import plural
 from bertolt.data.cells import as_number
 from bertolt.data.table_file import listing
 
@@ -59,17 +60,20 @@ def label_map(labels: Iterable[str], *, place: str = "") -> LabelMap:
         DataError: only one label, or so many that the column is no label.
     """
     counts = Counter(labels)
-    rows, different = counts.total(), len(counts)
+    total, different = counts.total(), len(counts)
+    rows = plural(total, "row")
     fix = "name the label column with --label"
     if different < 2:
         only = f"only one label, {next(iter(counts))!r}" if counts else "no label"
         raise DataError(
-            f"there is {only}, in {rows} rows: nothing to tell apart", place=place, fix=fix
+            f"there is {only}, in {rows}: nothing to tell apart",
+            place=place,
+            fix=fix,
         )
-    nearly_unique = different > MANY_LABELS and 2 * different > rows
-    if nearly_unique or different == rows > MANY_ALL_DIFFERENT:
+    nearly_unique = different > MANY_LABELS and 2 * different > total
+    if nearly_unique or different == total > MANY_ALL_DIFFERENT:
         raise DataError(
-            f"{different} different values in {rows} rows: this does not look like a label",
+            f"{different:,} different values in {rows}: this does not look like a label",
             place=place,
             fix=fix,
         )
@@ -100,7 +104,7 @@ def encode_labels(table: Table, labels: LabelMap) -> Integers:
 
 def _unknown_label(table: Table, labels: LabelMap, value: str, unknown: list[int]) -> DataError:
     near = nearest(value, list(labels.names))
-    others = f" ({len(unknown)} rows have such labels)" if len(unknown) > 1 else ""
+    others = f" ({plural(len(unknown), 'row')} have such labels)" if len(unknown) > 1 else ""
     return DataError(
         f"training had no label {value!r}{others}; it had {listing(labels.names)}",
         place=f"{table.place_at(unknown[0])}, column {table.label_column!r}",
@@ -141,7 +145,8 @@ def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers,
     if not shares.sum() or total == rows:
         part = "test" if not shares.sum() else "training"
         raise UsageError(
-            f"{test_size} of {rows} rows in {len(classes)} labels leaves no {part} rows",
+            f"{test_size} of {plural(rows, 'row')} in {plural(len(classes), 'label')} leaves no "
+            f"{part} rows",
             place="--test-size",
             fix="choose another share, or give a file of its own with --eval",
         )

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.errors import DataError
+from bertolt.base.format import plural
 from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
@@ -309,7 +310,8 @@ class _RowCollector:
         if not self._batches:
             counts = ", ".join(f"{len(rows)} {reason}" for reason, rows in self.dropped.items())
             raise DataError(
-                f"none of its {self.rows_read} rows can be used ({counts}); {self._example}",
+                f"none of its {plural(self.rows_read, 'row')} can be used ({counts}); "
+                f"{self._example}",
                 place=str(self.path),
                 fix="look at the rows, and whether --text and --label name the right columns",
             )

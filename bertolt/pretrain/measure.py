@@ -112,7 +112,7 @@ def masked_loss(metrics: dict[str, float]) -> float:
 
 
 def token_entropy(counts: NDArray[np.int64], maskable: Sequence[bool] | NDArray[np.bool_]) -> float:
-    """Entropy of single tokens, in nats: the loss of who knows how frequent they are, and no more.
+    """Entropy of single tokens, in nats: the loss of knowing how frequent they are.
 
     Args:
         counts: (V,) how often each token stands in the text.

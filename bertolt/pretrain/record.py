@@ -220,7 +220,7 @@ def _corpus_facts(corpus: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         "Single tokens": (
             f"entropy {number(corpus['token_entropy'])}",
-            "the loss of who knows how frequent tokens are, and no more",
+            "the loss of a model that knows how frequent tokens are, and no more",
         ),
     }
     if corpus["left_out"]:

@@ -198,7 +198,7 @@ def scatter_chart(name: str, title: str, block: Mapping[str, Any]) -> Chart | No
             axes.set(xlim=limits, ylim=limits)
             axes.plot(limits, limits, color=PLAIN, lw=1.6, ls=(0, (4, 2)))
         axes.set_xlabel(_label(block["x_label"]))
-        axes.set_ylabel(_label(block["y_label"]))
+        axes.set_ylabel(_label(block["y_label"]), labelpad=10)
         for axis in (axes.xaxis, axes.yaxis):
             _tick(axis, _plain, steps=[1, 2, 2.5, 5, 10])
     return Chart(title, svg[0], " ".join(filter(None, notes)))

@@ -216,8 +216,10 @@ def _require_spread(table: Table, values: NDArray[np.float64]) -> None:
         if np.abs(numbers).max() > _LARGEST:
             raise _spread_error(table, column)
         if len(set(numbers.tolist())) < 2:
+            many = f"all {len(numbers):,} training rows have"
+            rows = many if len(numbers) > 1 else "the only training row has"
             raise DataError(
-                f"all {len(numbers)} training rows have {numbers[0]:g}: nothing to learn",
+                f"{rows} {numbers[0]:g}: nothing to learn",
                 place=f"{table.path}, column {column!r}",
                 fix="name the column of the numbers with --label",
             )

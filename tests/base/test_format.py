@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertolt.base.format import duration
+from bertolt.base.format import columns, duration, padded
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,11 @@ from bertolt.base.format import duration
 )
 def test_seconds_are_told_as_people_say_them(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "width"), [("", 0), ("café", 4), ("cafe\u0301", 4), ("人名", 4), ("Ａ1", 3)]
+)
+def test_wide_characters_take_two_columns_and_marks_no_column(text: str, width: int) -> None:
+    assert columns(text) == width
+    assert padded(text, 6) == text + " " * (6 - width)

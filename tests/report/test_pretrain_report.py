@@ -70,7 +70,7 @@ def test_what_to_be_wary_of() -> None:
         left_out=7,
     )
     assert [caution.claim for caution in findings.cautions(facts)] == [
-        "The loss is that of single tokens",
+        "The loss is near the entropy of single tokens",
         "The corpus was prepared with a warning",
     ]
     text = Page(render_report(facts)).text

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.format import percent
+from bertolt.base.format import percent, plural
 from bertolt.metrics import MultiLabelCounts
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
@@ -106,7 +106,7 @@ class LabelSetScorer(Scorer):
         values, ends = counts.values(), counts.intervals()
         yield (
             f"Micro F1 {interval_words(values['f1_micro'], ends['f1_micro'])} "
-            f"on {counts.total():,} rows"
+            f"on {plural(counts.total(), 'row')}"
         )
         yield f"  against {baseline['f1_micro']:.4f} for always giving '{self._best_words()}'"
         yield (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.format import number
+from bertolt.base.format import number, plural
 from bertolt.metrics import RegressionCounts
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
@@ -109,7 +109,7 @@ class NumberScorer(Scorer):
     def lines(self, loss: float) -> Iterator[str]:
         """Each score with its interval, against always answering one number."""
         baseline = self.baseline()
-        yield f"RMSE {_with_ends(self.counts, 'rmse')} on {self.counts.total():,} rows"
+        yield f"RMSE {_with_ends(self.counts, 'rmse')} on {plural(self.counts.total(), 'row')}"
         yield f"  against {score_words(baseline['rmse'])} for always answering their mean"
         median = f"{score_words(baseline['mae'])} for their median"
         yield f"  MAE {_with_ends(self.counts, 'mae')}, against {median}"
