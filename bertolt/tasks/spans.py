@@ -215,6 +215,21 @@ def labels_in(table: Table, values: Sequence[Any]) -> list[str]:
     return _prefixed({kind for tags in values for *_, kind in spans_of(tags, scheme)})
 
 
+def labels_of_words(labels: Sequence[str], values: Sequence[Any], scheme: str) -> tuple[str, ...]:
+    """Those of `labels` that words of lists had, with O; empty if words, or units, may have any.
+
+    A word has several units, and those after its first have I- even where no second word has it.
+    """
+    tagged = [tags for tags in values if tags]
+    if scheme != BIO or not all(isinstance(tags[0], str) for tags in tagged):
+        return ()
+    of_words = {OUTSIDE}
+    for tags in tagged:
+        for first, last, kind in spans_of(tags, scheme):
+            of_words |= {f"B-{kind}", f"I-{kind}"} if last - first > 1 else {f"B-{kind}"}
+    return tuple(filter(of_words.__contains__, labels)) if of_words < set(labels) else ()
+
+
 def _holds_spans(table: Table, values: Sequence[Any]) -> bool:
     if any(isinstance(value, Mapping) for labels in values for value in labels[:1]):
         return True

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertolt.base.checks import are_texts
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
@@ -18,7 +19,7 @@ from bertolt.data.conll import open_conll
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import TAGGED, Open
 from bertolt.data.load import Cells, Sample, Table
-from bertolt.data.table_file import BadRow, is_missing
+from bertolt.data.table_file import BadRow, is_missing, listing
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.tasks import page, spans
@@ -40,6 +41,7 @@ class TokenClassification(LabelledTask):
         labels: names, in the order of the model's outputs: O, and B- and I- of each kind; or plain
             tags.
         scheme: how they are read; see `read_spans`.
+        word_labels: labels that a word of a list is answered with, where not all of them are.
     """
 
     name: ClassVar[str] = "token-classification"
@@ -53,6 +55,7 @@ class TokenClassification(LabelledTask):
 
     labels: tuple[str, ...]
     scheme: str = BIO
+    word_labels: tuple[str, ...] = ()
 
     @classmethod
     def recognise(cls, sample: Sample, reading: Reading) -> str:
@@ -97,14 +100,19 @@ class TokenClassification(LabelledTask):
                 place=f"{table.path}, column {table.label_column!r}",
                 fix="name the column of the tags with --label",
             )
-        return cls(tuple(labels), spans.read_as(labels))
+        scheme = spans.read_as(labels)
+        return cls(tuple(labels), scheme, spans.labels_of_words(labels, values, scheme))
 
     @classmethod
     def restore(cls, config: BertConfig, settings: Mapping[str, Any]) -> Self:
-        """Labels as the config names them; prefixes are seen."""
+        """Labels as the config names them; prefixes are seen, and labels of words are kept."""
         names = names_of(config)
         scheme = spans.read_as(names)
-        return cls(spans.with_kinds(names, scheme), scheme)
+        labels = spans.with_kinds(names, scheme)
+        of_words = settings.get("word_labels", [])
+        if not are_texts(of_words) or not set(of_words) <= set(labels):
+            raise ValueError(f"word_labels are {of_words!r}, and must be some of {listing(labels)}")
+        return cls(labels, scheme, tuple(of_words))
 
     @classmethod
     def serves(cls, config: BertConfig) -> bool:
@@ -121,8 +129,8 @@ class TokenClassification(LabelledTask):
         return {"id2label": dict(enumerate(self.labels)), "problem_type": None}
 
     def settings(self) -> dict[str, Any]:
-        """How the labels are written."""
-        return {"scheme": self.scheme}
+        """The labels of words, where training had others for units alone."""
+        return {"word_labels": list(self.word_labels)} if self.word_labels else {}
 
     def check(self, table: Table) -> None:
         """Refuse tags in another scheme, and kinds that training never had."""
@@ -195,7 +203,10 @@ class TokenClassification(LabelledTask):
     def decode(self, output: Output, example: Example) -> Answer:
         """The spans, from left to right, with their characters in the text."""
         words = words_of(output.windows, output.places, example)
-        best = [int(word.shares.argmax()) for word in words]
+        # Units inside a word learn I-; a word itself keeps to what words had in training.
+        of_words = self.word_labels if not isinstance(example["text"], str) else ()
+        allowed = np.array([self.labels.index(label) for label in of_words or self.labels])
+        best = [int(allowed[word.shares[allowed].argmax()]) for word in words]
         tags = [self.labels[label] for label in best]
         sure = [float(word.shares[label]) for word, label in zip(words, best, strict=True)]
         text = text_of(example)

@@ -306,3 +306,25 @@ def test_scores_are_those_of_seqeval(sentences: list[list[str]], data: st.DataOb
     for name, peer in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
         expected = peer(sentences, said, zero_division=0)
         assert (values[name] or 0.0) == pytest.approx(expected), name
+
+
+# ---- labels of words ----
+
+
+def test_words_are_answered_with_labels_that_words_had_and_units_with_all(tmp_path: Path) -> None:
+    task = learned(put(tmp_path, "Rome B-LOC\n. O\n\nAda B-PER\nKing I-PER\n. O\n\n"))
+    assert task.word_labels == ("O", "B-LOC", "B-PER", "I-PER")
+    config = BertConfig(**task.config_changes())
+    assert TokenClassification.restore(config, task.settings()) == task
+    shares = np.full((1, 5), 0.1)
+    shares[0, [task.labels.index("I-LOC"), task.labels.index("B-LOC")]] = 0.5, 0.2
+    output = Output([shares], [np.array([[0, 4]], dtype=np.int32)])
+    assert task.decode(output, {"text": ["Rome"]})["words"] == [[0, 4, "B-LOC"]]
+    assert task.decode(output, {"text": "Rome"})["words"] == [[0, 4, "I-LOC"]]
+
+
+def test_where_words_had_all_labels_the_contract_keeps_no_labels_of_words(tmp_path: Path) -> None:
+    task = learned(put(tmp_path, "Ada B-PER\nKing I-PER\n. O\n\n"))
+    assert (task.word_labels, task.settings()) == ((), {})
+    with pytest.raises(ValueError, match="word_labels are"):
+        TokenClassification.restore(BertConfig(**task.config_changes()), {"word_labels": ["B-LOC"]})
