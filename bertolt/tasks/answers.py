@@ -1,4 +1,4 @@
-"""Answers as plain values: how far two of them differ, and whether their numbers are finite."""
+"""Answers as plain values: the mean of several windows, and how far two answers differ."""
 
 from __future__ import annotations
 
@@ -40,12 +40,3 @@ def difference(golden: Any, answer: Any) -> float:
         pairs = zip(golden, answer, strict=True)
         return max((difference(one, other) for one, other in pairs), default=0.0)
     return 0.0
-
-
-def is_finite(answer: Any) -> bool:
-    """Whether all numbers of an answer are finite."""
-    if isinstance(answer, Mapping):
-        return all(map(is_finite, answer.values()))
-    if isinstance(answer, list):
-        return all(map(is_finite, answer))
-    return not isinstance(answer, float) or math.isfinite(answer)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.console import info
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural, shorten
 from bertolt.data.load import Table
 from bertolt.data.table_file import BadRow
@@ -193,6 +193,28 @@ def row_fault(example: Example) -> BadRow | None:
             return BadRow("overlapping spans", f"{where} overlaps the one before it")
         end = span["end"]
     return None
+
+
+def require_known(table: Table, kinds: Sequence[str], scheme: str) -> None:
+    """Refuse tags in another scheme, and kinds that are not among these.
+
+    Raises:
+        DataError: with the first such row.
+    """
+    for example in table.examples():
+        where = f"{table.place(example['row'])}, column {table.label_column!r}"
+        try:
+            marks = marks_of(example, scheme)
+        except (UsageError, DataError) as error:
+            raise DataError(error.problem, place=where, fix=error.fix) from error
+        unknown = next((mark.kind for mark in marks if mark.kind not in kinds), None)
+        if unknown is not None:
+            raise DataError(
+                f"training had nothing of the kind {unknown!r}; it had "
+                f"{', '.join(sorted(kinds)[:20])}",
+                place=where,
+                fix="mend the tags, name their column with --label, or train with such rows",
+            )
 
 
 def labels_in(table: Table, values: Sequence[Any]) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.checks import are_texts
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import DataError
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
 from bertolt.data.conll import open_conll
@@ -134,20 +134,7 @@ class TokenClassification(LabelledTask):
 
     def check(self, table: Table) -> None:
         """Refuse tags in another scheme, and kinds that training never had."""
-        known = set(self._kinds())
-        for example in table.examples():
-            where = f"{table.place(example['row'])}, column {table.label_column!r}"
-            try:
-                marks = marks_of(example, self.scheme)
-            except (UsageError, DataError) as error:
-                raise DataError(error.problem, place=where, fix=error.fix) from error
-            if unknown := [mark.kind for mark in marks if mark.kind not in known]:
-                kinds = ", ".join(sorted(known)[:20])
-                raise DataError(
-                    f"training had nothing of the kind {unknown[0]!r}; it had {kinds}",
-                    place=where,
-                    fix="mend the tags, name their column with --label, or train with such rows",
-                )
+        spans.require_known(table, self._kinds(), self.scheme)
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(T,) label of each token that answers for a word; the others are ignored."""

@@ -15,7 +15,6 @@ from bertolt import BertConfig, BertTokenizer, Predictor
 from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
-from bertolt.tasks.answers import is_finite
 from bertolt.tasks.base import TASKS, Output, Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.registry import SHIPPED
@@ -135,7 +134,7 @@ def test_every_script_has_an_answer_that_names_its_own_characters(
 ) -> None:
     (answer,) = answers(predictors[name], [text])
     public = predictors[name].task.public(answer)
-    assert is_finite(answer)
+    json.dumps(answer, allow_nan=False)  # every number is finite
     assert json.loads(json.dumps(public, allow_nan=False)) == public
     for span in answer.get("spans", []):
         assert text[span["start"] : span["end"]] == span["text"] != ""
