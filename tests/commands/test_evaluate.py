@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,30 @@ def test_spans_that_no_answer_has_are_told_in_terminal_and_report(
     assert claim in (out / "report.html").read_text("utf-8")
     said = bertolt("evaluate", out, path)
     assert "Caution: Evaluation: 1 span cannot be answered exactly" in said.err
+
+
+def test_evaluate_tells_of_a_file_what_finetune_told_of_it(
+    bertolt: Run, tiny_folder: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": f"good {x}", "label": y} for x, y in zip("abcdefgh", "nmnmnmnm", strict=True)]
+    odd = [{"text": "GOOD  a", "label": "m"}, {"text": "净", "label": "N"}]
+    odd += [{"text": "bad b", "label": "n;\nm"}, {"text": "", "label": "n"}]
+    path, out = write_rows(tmp_path / "rows.jsonl", [*rows, *odd]), tmp_path / "out"
+    later = write_rows(tmp_path / "later.jsonl", [*rows, *odd, *odd])
+    words = ["--model", tiny_folder, "--out", out, "--epochs", "1", "--eval", later]
+    said = bertolt("finetune", path, *words)
+    cautions = read_facts(out)["cautions"]
+    told = {each["claim"]: each["detail"] for each in cautions if "later" in each["claim"]}
+    assert len(told) == 5
+    again = bertolt("evaluate", out, later)
+    page = (out / "report.html").read_text("utf-8")
+    for claim, detail in told.items():
+        line = f"Caution: {claim}. {detail}\n"
+        assert said.err.count(line) == 2, "before training, and where the result is"
+        assert again.err.count(line) == 1
+        assert html.escape(claim, quote=False).replace("'", "&#39;") in page
+    assert again.err.count("Caution: ") == len(told)
+    assert r"'n;\nm' (2 rows: 11, 15)" in again.err
 
 
 def test_what_a_head_does_not_need_is_no_alarm(

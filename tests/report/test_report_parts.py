@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bertolt.base import format as words
@@ -21,6 +22,17 @@ def test_matrix_shares_and_left_out_labels_add_up() -> None:
     assert grid.rows[0].others.count == 1
     assert [cell.right for cell in grid.rows[1].cells] == [False, True]
     assert grid.rows[1].cells[0].share == 0.5
+
+
+def test_rows_of_many_labels_add_up_beside_those_that_are_shown() -> None:
+    choose = np.random.default_rng(0)
+    counts = choose.poisson(0.2, (200, 200)) + np.diag(choose.integers(5, 30, 200))
+    grid = tables.matrix([f"label {number}" for number in range(200)], counts.tolist())
+    assert (len(grid.columns), len(grid.rows), grid.left_out) == (40, 40, 160)
+    for row in grid.rows:
+        true = int(counts[int(row.name.removeprefix("label "))].sum())
+        assert sum(cell.count for cell in row.cells) + row.others.count == true
+        assert sum(cell.share for cell in row.cells) + row.others.share == pytest.approx(1)
 
 
 def test_a_label_that_others_are_taken_for_has_a_column() -> None:
