@@ -178,7 +178,9 @@ def predict(
     column: str | None = None,
     pair_column: str | None = None,
     keep: str | None = None,
-    format: Literal["jsonl", "csv", "conll"] | None = None,
+    format: Literal["jsonl", "json", "csv", "tsv", "conll", "parquet", "xlsx"] | None = None,
+    bom: bool = False,
+    safe_csv: bool = False,
     out: Path | None = None,
     overwrite: bool = False,
     precision: AnswerPrecision = "auto",
@@ -196,8 +198,12 @@ def predict(
         pair_column: Column of second texts, for pairs. Default: as in training.
         keep: Columns of the file to write beside each answer, with commas between them, or all. One
             that is named like a part of the answer begins with kept_.
-        format: JSON lines, CSV, or CoNLL for tagged words. Default: as --out ends, else jsonl.
-        out: File to write to, instead of standard output.
+        format: Of the answers; conll is for tagged words. Default: as --out ends, else jsonl.
+        bom: Begin CSV and TSV with a byte order mark, by which Excel knows UTF-8.
+        safe_csv: In CSV and TSV, put a ' before a text that begins with = + - @, a tab or a line
+            break, which a spreadsheet could run as a formula; numbers stay as they are.
+        out: File to write to, instead of standard output. Its name ends in .jsonl, .json, .csv,
+            .tsv, .conll (also with .gz or .zst), .parquet or .xlsx.
         overwrite: Replace the file that has this name.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
@@ -221,6 +227,8 @@ def predict(
         pairs=pair,
         columns=columns,
         style=format,
+        bom=bom,
+        safe_csv=safe_csv,
         out=out,
         overwrite=overwrite,
         precision=precision,

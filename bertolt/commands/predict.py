@@ -18,9 +18,9 @@ from bertolt.commands.arguments import (
     require_output,
     tell_missing_contract,
 )
+from bertolt.commands.outputs import file_writer, format_of
 from bertolt.commands.questions import Question, lines_of_input, rows_of_table, typed_questions
-from bertolt.commands.writers import WRITERS, Style, Writer
-from bertolt.data.formats import TAGGED
+from bertolt.commands.writers import Format, Style, Writer, text_writer
 from bertolt.models.config import AnswerPrecision
 from bertolt.tasks.base import NotFiniteError
 from bertolt.tasks.predictor import Predictor
@@ -35,6 +35,8 @@ def predict_texts(
     pairs: list[str] | None = None,
     columns: Columns | None = None,
     style: Style | None = None,
+    bom: bool = False,
+    safe_csv: bool = False,
     out: Path | None = None,
     overwrite: bool = False,
     precision: AnswerPrecision = "auto",
@@ -49,8 +51,9 @@ def predict_texts(
         pairs: as many second texts.
         columns: of the table, as the user names them, others as in training or found; and what to
             do with a text that cannot be used, the encoding, and which columns to keep.
-        style: JSON lines, CSV, or CoNLL for tagged words; None: as the name of `out` ends, else
-            JSON lines.
+        style: the format; None: as the name of `out` ends, else JSON lines.
+        bom: begin CSV and TSV with a byte order mark, for Excel.
+        safe_csv: put a quote mark before texts in CSV and TSV that are like formulas.
         out: file to write, whole or not at all; None: standard output.
         overwrite: replace the file that has the name of `out`.
         precision: number format.
@@ -62,11 +65,10 @@ def predict_texts(
             already, or one of the inputs.
     """
     columns = columns or Columns(on_bad_row="error")
-    named, style = style, style or _style_of(out)
     _check_use(model, file, texts, pairs, columns)
-    _check_out(model, file, out, overwrite, columns, style)
-    if named is None:
-        _require_written(out)
+    _check_out(model, file, out, overwrite)
+    form = format_of(out, style, bom=bom, safe=safe_csv)
+    _check_kept(columns, form)
     typed = not texts and file == "-" and sys.stdin.isatty()
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
@@ -75,12 +77,12 @@ def predict_texts(
     questions = _questions(predictor, file, texts, pairs, columns)
     answering = _Answering(predictor, questions, at_once=typed)
     if out is None:
-        answering.write(WRITERS[style](sys.stdout, predictor))
+        answering.write(text_writer(sys.stdout, predictor, form))
         return
 
     def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as target, counting("Answered") as show:
-            answering.write(WRITERS[style](target, predictor), progress=show)
+        with file_writer(path, predictor, form) as writer, counting("Answered") as show:
+            answering.write(writer, progress=show)
 
     write_atomically(out, write)
     info(f"Saved to {out}: {plural(answering.done, 'answer')}")
@@ -125,33 +127,14 @@ def _check_use(
             )
 
 
-def _style_of(out: Path | None) -> Style:
-    """The format that the name of a file ends in; else JSON lines."""
-    ending = out.suffix.lower() if out is not None else ""
-    return "csv" if ending == ".csv" else "conll" if ending in TAGGED else "jsonl"
-
-
-def _require_written(out: Path | None) -> None:
-    """Refuse a name that ends as those of a format in which no answers are written."""
-    if out is not None and out.suffix.lower() in _OF_OTHERS:
-        raise UsageError(
-            f"answers are not written as {out.suffix}",
-            place=f"--out {out}",
-            fix="let the name end in .jsonl, .csv or .conll, or add --format",
-        )
-
-
-# Who reads such a file would not expect JSON lines. CoNLL-U has eight columns more than a tag.
-_OF_OTHERS = (".tsv", ".json", ".parquet", ".xlsx", ".conllu", ".gz", ".zst", ".zip")
-
-
-def _check_out(
-    model: str, file: str, out: Path | None, overwrite: bool, columns: Columns, style: Style
-) -> None:
+def _check_out(model: str, file: str, out: Path | None, overwrite: bool) -> None:
     # A missing input is told by whoever reads it, whatever there is at the output.
     if out is not None and (file == "-" or Path(file).exists()):
         require_output(out, "--out", overwrite=overwrite, inputs=(file, model))
-    if columns.keep and style == "conll":
+
+
+def _check_kept(columns: Columns, form: Format) -> None:
+    if columns.keep and form.style == "conll":
         raise UsageError(
             "a CoNLL file has room for words and their tags alone",
             place="--keep",
@@ -193,7 +176,7 @@ class _Answering:
                 self.done += 1
                 cut += prediction.tokens_cut > 0
                 if self.window == 1:
-                    writer.target.flush()
+                    writer.flush()
                 if progress is not None:
                     progress(self.done)
         except NotFiniteError as error:

@@ -1,31 +1,48 @@
-"""How answers are written: JSON lines, CSV, or tagged words as CoNLL has them."""
+"""How answers are written: what all writers share, and one writer for each format of text."""
 
 from __future__ import annotations
 
 import abc
-import csv
 import json
+import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError
 from bertolt.commands.questions import Question
+from bertolt.data.cells import as_number
 from bertolt.tasks.predictor import Prediction, Predictor
 
-Style = Literal["jsonl", "csv", "conll"]
+Style = Literal["jsonl", "json", "csv", "tsv", "conll", "parquet", "xlsx"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """In which form answers are written.
+
+    Attributes:
+        style: the format.
+        packing: ".gz" or ".zst" for a file that is packed, else empty.
+        bom: begin CSV and TSV with a byte order mark, by which Excel knows UTF-8.
+        safe: put a quote mark before texts in CSV and TSV that a spreadsheet takes for a formula.
+    """
+
+    style: Style
+    packing: str = ""
+    bom: bool = False
+    safe: bool = False
 
 
 class Writer(abc.ABC):
     """Writes answers in their order.
 
     Args:
-        target: to write to.
         predictor: whose answers they are.
     """
 
-    def __init__(self, target: TextIO, predictor: Predictor) -> None:
-        self.target = target
+    def __init__(self, predictor: Predictor) -> None:
         self.task = predictor.task
         self.pairs = predictor.takes_pairs
         self._names: dict[str, str] | None = None  # of the user's own columns, as they are written
@@ -34,11 +51,46 @@ class Writer(abc.ABC):
     def write(self, question: Question, prediction: Prediction) -> None:
         """Write one answer."""
 
+    def flush(self) -> None:  # noqa: B027 - a file has nobody who waits for it
+        """Let who waits for an answer see it."""
+
+    @abc.abstractmethod
     def end(self) -> None:
         """Write what stands behind the last answer, or instead of it."""
-        self.target.flush()
 
-    def own_columns(self, question: Question, taken: Collection[str]) -> dict[str, Any]:
+    def record(self, question: Question, prediction: Prediction) -> dict[str, Any]:
+        """An answer as JSON has it: the row, the user's own columns, the text, and the answer."""
+        answer = rounded(self.task.public(prediction.answer))
+        values: dict[str, Any] = {"row": question.row}
+        values |= self._own_columns(question, {"row", "text", "text_pair", "tokens_cut", *answer})
+        values["text"] = self.task.shown_text({"text": question.text})
+        if question.pair is not None:
+            values["text_pair"] = question.pair
+        values |= answer
+        if prediction.tokens_cut:
+            values["tokens_cut"] = prediction.tokens_cut
+        return values
+
+    def cells(self, question: Question, prediction: Prediction) -> dict[str, Any]:
+        """The same as plain values by column: texts, numbers and truth values."""
+        names = self.answer_names()
+        kept = self._own_columns(question, {"row", *names})
+        second = [question.pair] if self.pairs else []
+        text = self.task.shown_text({"text": question.text})
+        answer = [text, *second, *self.task.flat(prediction.answer)]
+        return {
+            "row": question.row,
+            **{name: _as_cell(value) for name, value in kept.items()},
+            **{name: _as_cell(value) for name, value in zip(names, answer, strict=True)},
+        }
+
+    def answer_names(self) -> list[str]:
+        """The columns of a table of answers, behind the row and the user's own ones."""
+        texts = ["text", "text_pair"] if self.pairs else ["text"]
+        names = renamed(self.task.flat_names(), {"row", *texts}, "answer_")
+        return [*texts, *names.values()]
+
+    def _own_columns(self, question: Question, taken: Collection[str]) -> dict[str, Any]:
         """The user's own columns, by names that are not `taken`; the first time it says which."""
         columns = {} if question.kept is None else json.loads(question.kept)
         if self._names is None:
@@ -49,47 +101,32 @@ class Writer(abc.ABC):
         return {self._names[name]: value for name, value in columns.items()}
 
 
-def renamed(columns: Iterable[str], taken: Collection[str]) -> dict[str, str]:
-    """A name for each column that is neither taken nor another's: with `kept_` in front."""
+def renamed(
+    columns: Iterable[str], taken: Collection[str], prefix: str = "kept_"
+) -> dict[str, str]:
+    """A name for each column that is neither taken nor another's: with `prefix` in front."""
     columns = list(columns)
     used, names = {*taken, *columns}, {}
     for name in columns:
         called = name
         while called in taken or (called != name and called in used):
-            called = f"kept_{called}"
+            called = f"{prefix}{called}"
         used.add(called)
         names[name] = called
     return names
 
 
-class JsonLines(Writer):
-    """An object a line: the row, the user's own columns, the text, and the answer."""
-
-    def write(self, question: Question, prediction: Prediction) -> None:
-        """Write a line."""
-        answer = _rounded(self.task.public(prediction.answer))
-        values: dict[str, Any] = {"row": question.row}
-        values |= self.own_columns(question, {"row", "text", "text_pair", "tokens_cut", *answer})
-        values["text"] = self.task.shown_text({"text": question.text})
-        if question.pair is not None:
-            values["text_pair"] = question.pair
-        values |= answer
-        if prediction.tokens_cut:
-            values["tokens_cut"] = prediction.tokens_cut
-        self.target.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Numbers to six digits behind the point; small ones, which would be 0, to six that count."""
     if isinstance(value, float):
         return round(value, 6) if abs(value) >= _SMALL else float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {name: _rounded(inner) for name, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+        return {name: rounded(inner) for name, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _as_decimal(value: float) -> str:
-    """A number as `_rounded`, with six digits behind the point where it is of a usual size."""
+    """A number as `rounded`, with six digits behind the point where it is of a usual size."""
     usual = not value or _SMALL <= abs(value) < _LARGE
     return f"{value:.6f}" if usual else f"{value:.9g}"
 
@@ -97,47 +134,110 @@ def _as_decimal(value: float) -> str:
 _SMALL, _LARGE = 1e-3, 1e9
 
 
-class CsvRows(Writer):
-    """The same as cells, below one line of column names."""
+def as_json(value: Any) -> str:
+    """A value as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
-    def __init__(self, target: TextIO, predictor: Predictor) -> None:
-        super().__init__(target, predictor)
-        self.rows = csv.writer(target, lineterminator="\n")
+
+def _as_cell(value: Any) -> Any:
+    """A value as a cell: lists and records, as the spans of a text, as JSON."""
+    return as_json(rounded(value)) if isinstance(value, list | dict) else value
+
+
+class TextWriter(Writer):
+    """A writer of a text format.
+
+    Args:
+        target: to write to.
+        predictor: whose answers they are.
+        form: how they are written.
+    """
+
+    def __init__(self, target: TextIO, predictor: Predictor, form: Format) -> None:
+        super().__init__(predictor)
+        self.target = target
+        self.form = form
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        self.target.flush()
+
+    def end(self) -> None:
+        """Write what is gathered."""
+        self.target.flush()
+
+
+class JsonLines(TextWriter):
+    """An object a line."""
+
+    def write(self, question: Question, prediction: Prediction) -> None:
+        """Write a line."""
+        self.target.write(as_json(self.record(question, prediction)) + "\n")
+
+
+class Json(TextWriter):
+    """An array of objects, each on a line of its own."""
+
+    _before = "["
+
+    def write(self, question: Question, prediction: Prediction) -> None:
+        """Write an object, behind what parts it from the one before."""
+        self.target.write(f"{self._before}\n{as_json(self.record(question, prediction))}")
+        self._before = ","
+
+    def end(self) -> None:
+        """Close the array."""
+        self.target.write("[]\n" if self._before == "[" else "\n]\n")
+        super().end()
+
+
+class Delimited(TextWriter):
+    """Cells with commas or tabs between them, below one line of column names."""
+
+    def __init__(self, target: TextIO, predictor: Predictor, form: Format) -> None:
+        super().__init__(target, predictor, form)
+        self.parted_by = "\t" if form.style == "tsv" else ","
         self.begun = False
 
     def write(self, question: Question, prediction: Prediction) -> None:
         """Write a row, and the names before the first one."""
-        second = [question.pair] if self.pairs else []
-        kept = self.own_columns(question, {"row", *self._answer_names()})
-        self._begin(kept)
-        text = self.task.shown_text({"text": question.text})
-        cells = [
-            _as_decimal(cell) if isinstance(cell, float) else cell
-            for cell in self.task.flat(prediction.answer)
-        ]
-        self.rows.writerow([question.row, *map(_as_cell, kept.values()), text, *second, *cells])
+        cells = self.cells(question, prediction)
+        self._begin(cells)
+        self._write_line(cells.values())
 
     def end(self) -> None:
         """Write the names if there was no answer."""
-        self._begin(())
+        self._begin(["row", *self.answer_names()])
         super().end()
 
-    def _begin(self, columns: Iterable[str]) -> None:
-        if not self.begun:
-            self.rows.writerow(["row", *columns, *self._answer_names()])
-            self.begun = True
+    def _begin(self, names: Iterable[str]) -> None:
+        if self.begun:
+            return
+        self.begun = True
+        self.target.write("\ufeff" if self.form.bom else "")
+        # A file of tabs whose names are quoted is one whose cells are, whatever is in them.
+        self._write_line(names, quoted=self.form.style == "tsv")
 
-    def _answer_names(self) -> list[str]:
-        pair = ["text_pair"] if self.pairs else []
-        return ["text", *pair, *self.task.flat_names()]
+    def _write_line(self, cells: Iterable[Any], quoted: bool = False) -> None:
+        words = self.parted_by.join(self._written(cell, quoted) for cell in cells)
+        self.target.write(f"{words}\n")
+
+    def _written(self, cell: Any, quoted: bool) -> str:
+        """A cell as it stands in the file; the `csv` module of old leaves a lone \\r as it is."""
+        text = _as_decimal(cell) if isinstance(cell, float) else "" if cell is None else str(cell)
+        if self.form.safe and isinstance(cell, str) and _is_formula(cell):
+            text = f"'{text}"
+        if quoted or any(character in text for character in f'"\n\r{self.parted_by}'):
+            return '"' + text.replace('"', '""') + '"'
+        return text
 
 
-def _as_cell(value: Any) -> Any:
-    """A value of the user's own as a cell; lists and records as JSON."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+def _is_formula(text: str) -> bool:
+    """Whether a spreadsheet could take a text for a formula; a number such as -5 is none."""
+    return text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and as_number(text) is None
 
 
-class Conll(Writer):
+class Conll(TextWriter):
     """A word a line with its tag, and an empty line behind each text."""
 
     def write(self, question: Question, prediction: Prediction) -> None:
@@ -147,7 +247,7 @@ class Conll(Writer):
             DataError: a word that such a file cannot hold.
         """
         for word, tag in self.task.tagged(prediction.answer, {"text": question.text}):
-            if not word.strip() or any(space in word for space in "\t\n\r"):
+            if not word.strip() or re.search(r"[\t\n\r]", word):
                 raise DataError(
                     f"the word {word!r} is empty or has a tab or a line break in it, "
                     "which a CoNLL file cannot hold",
@@ -158,4 +258,15 @@ class Conll(Writer):
         self.target.write("\n")
 
 
-WRITERS: dict[Style, type[Writer]] = {"jsonl": JsonLines, "csv": CsvRows, "conll": Conll}
+_TEXTS: dict[Style, type[TextWriter]] = {
+    "jsonl": JsonLines,
+    "json": Json,
+    "csv": Delimited,
+    "tsv": Delimited,
+    "conll": Conll,
+}
+
+
+def text_writer(target: TextIO, predictor: Predictor, form: Format) -> TextWriter:
+    """A writer of a text format to a stream."""
+    return _TEXTS[form.style](target, predictor, form)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.data.arrow import pa
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
@@ -285,13 +286,17 @@ class Task(abc.ABC):
         """What is written of an answer."""
         return answer
 
+    def answer_types(self) -> dict[str, pa.DataType]:
+        """The Arrow types of what is written of an answer; others follow from values."""
+        return {}
+
     @abc.abstractmethod
     def flat_names(self) -> list[str]:
         """The columns of a table of answers."""
 
     @abc.abstractmethod
     def flat(self, answer: Answer) -> list[Any]:
-        """An answer as the cells of those columns."""
+        """An answer as the cells of those columns; lists and records become JSON."""
 
     def tagged(self, answer: Answer, example: Example) -> Iterator[tuple[str, str]]:
         """The words of an example with their tags, for a file in the CoNLL format.
@@ -302,7 +307,7 @@ class Task(abc.ABC):
         raise UsageError(
             f"answers of {self.name} have no tag for each word",
             place="--format",
-            fix="use jsonl or csv",
+            fix="use jsonl, csv or another",
         )
 
     def shown_text(self, example: Example) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
+from bertolt.data.arrow import pa
 from bertolt.data.cells import as_flag, flags_cell, labels_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
@@ -211,6 +212,13 @@ class MultiLabelClassification(LabelledTask):
     def truth(self, example: Example) -> str:
         """The labels of the row."""
         return ", ".join(example["label"]) or NO_LABEL
+
+    def answer_types(self) -> dict[str, pa.DataType]:
+        """Names, and the share of each label."""
+        return {
+            "labels": pa.list_(pa.string()),
+            "probabilities": pa.struct([(name, pa.float64()) for name in self.labels]),
+        }
 
     def flat_names(self) -> list[str]:
         """The labels in one cell, and the probability of each."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError
+from bertolt.data.arrow import pa
 from bertolt.data.cells import as_number, numbers_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
@@ -179,6 +180,12 @@ class Regression(Task):
     def truth(self, example: Example) -> str:
         """The numbers of the row."""
         return ", ".join(f"{number:.4g}" for number in example["label"])
+
+    def answer_types(self) -> dict[str, pa.DataType]:
+        """A number, or numbers by column."""
+        if len(self.columns) == 1:
+            return {"value": pa.float64()}
+        return {"values": pa.struct([(column, pa.float64()) for column in self.columns])}
 
     def flat_names(self) -> list[str]:
         """A column for each number."""

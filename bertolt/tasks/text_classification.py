@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError
+from bertolt.data.arrow import pa
 from bertolt.data.cells import as_number, label_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map
@@ -141,6 +142,14 @@ class TextClassification(LabelledTask):
     def truth(self, example: Example) -> str:
         """The label of the row."""
         return str(example["label"])
+
+    def answer_types(self) -> dict[str, pa.DataType]:
+        """A name, its share, and the share of each label."""
+        return {
+            "label": pa.string(),
+            "probability": pa.float64(),
+            "probabilities": pa.struct([(name, pa.float64()) for name in self.labels]),
+        }
 
     def flat_names(self) -> list[str]:
         """The label, its probability, and the probability of each label."""

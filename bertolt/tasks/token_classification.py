@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bertolt.base.checks import are_texts
 from bertolt.base.errors import DataError
+from bertolt.data.arrow import pa
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
 from bertolt.data.conll import open_conll
@@ -245,13 +246,19 @@ class TokenClassification(LabelledTask):
         answered = {Mark(s["start"], s["end"], s["label"]) for s in answer["spans"]}
         return spans.judged_marks(answered, set(marks_of(example, self.scheme)))
 
+    def answer_types(self) -> dict[str, pa.DataType]:
+        """The spans, as records."""
+        parts = [("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())]
+        span = pa.struct([*parts, ("text", pa.string()), ("probability", pa.float64())])
+        return {"spans": pa.list_(span)}
+
     def flat_names(self) -> list[str]:
         """The spans in one cell."""
         return ["spans"]
 
     def flat(self, answer: Answer) -> list[Any]:
         """The same of an answer."""
-        return ["; ".join(f"{s['start']}-{s['end']} {s['label']}" for s in answer["spans"])]
+        return [answer["spans"]]
 
     def answer_blocks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
         """The text with its spans marked, and how sure each is."""
