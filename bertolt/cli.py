@@ -144,7 +144,7 @@ def evaluate(
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
-        encoding: Encoding of the text files.
+        encoding: Encoding of the text files; auto finds it by their bytes, and says it.
         json: Print JSON instead of a table.
     """
     from bertolt.commands.evaluate import evaluate_file
@@ -208,7 +208,7 @@ def predict(
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
-        encoding: Encoding of the texts.
+        encoding: Encoding of the texts; auto finds that of a file by its bytes, and says it.
     """
     from bertolt.commands.predict import predict_texts
     from bertolt.tasks.rows import Columns

@@ -15,6 +15,7 @@ from bertolt.base.format import plural
 from bertolt.commands.evaluate import trained_columns
 from bertolt.commands.wording import options_called
 from bertolt.data.describe import describe_table
+from bertolt.data.encodings import AUTO
 from bertolt.data.load import KEPT, OnBadRow
 from bertolt.data.table_file import is_blank
 from bertolt.tasks.predictor import Predictor
@@ -83,6 +84,12 @@ def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Itera
 def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
     """Lines as they are; bytes that are not in the encoding become lone surrogates."""
     name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    if encoding == AUTO:
+        raise UsageError(
+            "standard input is read once, and cannot be looked into before",
+            place=f"--encoding {AUTO}",
+            fix="name its encoding, for instance --encoding gb18030",
+        )
     assert isinstance(sys.stdin, TextIOWrapper)
     try:
         sys.stdin.reconfigure(encoding=name, errors="surrogateescape", newline=None)

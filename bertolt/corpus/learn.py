@@ -13,7 +13,13 @@ from bertolt.base.files import staged_folder
 from bertolt.base.format import duration, plural
 from bertolt.base.paths import real
 from bertolt.corpus.options import TokenizerOptions
-from bertolt.corpus.read import CorpusFiles, Reader, describe_files, find_sources
+from bertolt.corpus.read import (
+    CorpusFiles,
+    Reader,
+    describe_files,
+    describe_reading,
+    find_sources,
+)
 from bertolt.tokenization import BertTokenizer
 
 FILES = frozenset({"tokenizer.json", "tokenizer_config.json", "vocab.txt"})
@@ -51,6 +57,7 @@ def learn_tokenizer(
         f"Learned {plural(len(tokenizer), 'token')} from {plural(texts.characters, 'character')}"
         f" in {duration(time.monotonic() - start)}"
     )
+    describe_reading(texts.reader.summary)
     if len(tokenizer) < options.vocab_size:
         info(f"  fewer than {options.vocab_size:,}: nothing else is seen often enough")
     info(f"Saved to {options.out}")
@@ -75,18 +82,18 @@ def _train(texts: _Texts, options: TokenizerOptions) -> BertTokenizer:
 
 
 class _Texts:
-    """The texts of a corpus in batches, counted as they go by."""
+    """The texts of a corpus in batches, counted as they go by; `reader` reads them."""
 
     def __init__(self, corpus_files: CorpusFiles, options: TokenizerOptions) -> None:
         self.characters = 0
         self._corpus_files = corpus_files
-        self._reader = Reader(corpus_files.sources, options)
+        self.reader = Reader(corpus_files.sources, options)
 
     def __iter__(self) -> Iterator[list[str]]:
         with counting("Reading", unit="characters") as show:
             batch: list[str] = []
             size = 0
-            for document in self._reader:
+            for document in self.reader:
                 # The trainer takes what it is given as one string, so long ones are given in lines.
                 batch += document.text.split("\n")
                 size += len(document.text)
@@ -94,7 +101,7 @@ class _Texts:
                     self.characters += size
                     yield batch
                     batch, size = [], 0
-                    show(self.characters, self._reader.position / max(self._corpus_files.bytes, 1))
+                    show(self.characters, self.reader.position / max(self._corpus_files.bytes, 1))
             self.characters += size
             yield batch
         if not self.characters:

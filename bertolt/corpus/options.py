@@ -22,7 +22,7 @@ class TextOptions:
     documents: DocumentRule = "blank-lines"
     """What parts the documents of plain text: blank lines, or every line is one."""
     encoding: str = "utf-8"
-    """Encoding of the text files."""
+    """Encoding of the text files; auto finds that of each by its bytes, and says it."""
     on_bad_row: Literal["drop", "error"] = "drop"
     """What to do with a row that cannot be used."""
 

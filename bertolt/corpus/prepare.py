@@ -24,7 +24,14 @@ from bertolt.corpus.counts import CorpusCounts
 from bertolt.corpus.engine import engine
 from bertolt.corpus.options import Objective, PrepareOptions
 from bertolt.corpus.parts import Setup, ShardJob
-from bertolt.corpus.read import CorpusFiles, Reader, describe_files, find_sources, shard_size
+from bertolt.corpus.read import (
+    CorpusFiles,
+    Reader,
+    describe_files,
+    describe_reading,
+    find_sources,
+    shard_size,
+)
 from bertolt.corpus.shards import (
     MANIFEST,
     TOKENIZER,
@@ -217,11 +224,7 @@ class _Run:
         if self.reused:
             parts = plural(len(self.done), "part")
             info(f"  {self.reused:,} of {parts} had been done by an earlier run, and were kept")
-        summary = self.reader.summary
-        for path, column in summary.columns.items():
-            info(f"  {path}: {column}")
-        for reason, count in sorted(summary.dropped.items()):
-            info(f"  left out: {count:,} for {reason}")
+        describe_reading(self.reader.summary)
 
 
 def _require_usable(counts: CorpusCounts, documents: int, objective: Objective) -> None:

@@ -27,8 +27,9 @@ from bertolt.base.format import plural
 from bertolt.base.paths import FILE, PIPE, kind_of, real
 from bertolt.corpus.options import TextOptions
 from bertolt.data.columns import choose_columns
+from bertolt.data.encodings import AUTO
 from bertolt.data.formats import KINDS, ending, open_source
-from bertolt.data.lines import EncodingError, require_path, text_lines
+from bertolt.data.lines import EncodingError, encoding_of, require_path, text_lines
 from bertolt.data.table_file import BadRow, as_text, is_blank, row_words, unfit
 
 PIECE = 1 << 20  # characters of a document that are held at once
@@ -280,8 +281,9 @@ class Reader:
         encoding, later = self._options.encoding, files[index + 1 :]
         if len(files) == 1:
             return error
+        what = "of an encoding that can be told" if encoding == AUTO else f"{encoding} text"
         if later:
-            info(f"{error.place}: not {encoding}; looking into {plural(len(later), 'other file')}")
+            info(f"{error.place}: not {what}; looking into {plural(len(later), 'other file')}")
         errors = [error, *filter(None, (_encoding_error(path, encoding) for path in later))]
         if len(errors) == len(files) and all(each.others == error.others for each in errors):
             fix = error.fix
@@ -289,18 +291,23 @@ class Reader:
             names = dict.fromkeys(name for each in errors for name in each.others)
             # iconv knows latin-1 as latin1.
             known = " or ".join(name.replace("latin-1", "latin1") for name in names)
+            into = "utf-8" if encoding == AUTO else encoding
             fix = (
-                f"write each in {encoding}, such as by iconv -f ENCODING -t {encoding} FILE > NEW"
-                f" && mv NEW FILE, where ENCODING is {known}; or leave it out"
+                f"write each in {into}, such as by iconv -f ENCODING -t {into} FILE > NEW"
+                f" && mv NEW FILE, where ENCODING is {known or 'what it was written in'}; or leave"
+                " it out"
             )
+            if encoding != AUTO and not any(_encoding_error(path, AUTO) for path in files):
+                fix = f"let each be read in its own encoding: --encoding {AUTO}; or {fix}"
         if len(errors) == 1:
             return EncodingError(error.problem, place=error.place, fix=fix)
         places = [
-            f"\n  {each.place}: {' or '.join(each.others)}?" for each in errors[:_SHOWN_FILES]
+            f"\n  {each.place}" + f": {' or '.join(each.others)}?" * bool(each.others)
+            for each in errors[:_SHOWN_FILES]
         ]
         more = len(errors) - len(places)
         return EncodingError(
-            f"{len(errors):,} of {plural(len(files), 'file')} are not {encoding} text:"
+            f"{len(errors):,} of {plural(len(files), 'file')} are not {what}:"
             + "".join(places)
             + (f"\n  and {more:,} more" if more else ""),
             fix=fix,
@@ -359,7 +366,10 @@ class Reader:
     def _lines(self, path: Path, seen: Callable[[int], None]) -> Iterator[str]:
         """The lines that can be used, without white space around them; blank ones are empty."""
         empty = True
-        for number, raw in enumerate(text_lines(path, self._options.encoding, seen), start=1):
+        encoding = encoding_of(path, self._options.encoding)
+        if self._options.encoding == AUTO:
+            self.summary.columns[str(path)] = f"encoding {encoding}, by its bytes"
+        for number, raw in enumerate(text_lines(path, encoding, seen), start=1):
             empty = False
             line = raw.strip()
             reason = unfit(line)
@@ -379,9 +389,10 @@ class Reader:
             source, path, text=self._options.text, label=None, need_label=False, prefer={}
         )
         columns = [f"column {choice.text!r}, {why}"] if (why := choice.found.get("text")) else []
-        quotes = [f"quotes {words}"] if (words := choice.found.get("quotes")) else []
-        if columns or quotes:
-            self.summary.columns[str(path)] = "; ".join([*columns, *quotes])
+        notes = ("encoding", "quotes")
+        seen_of_it = [f"{name} {words}" for name in notes if (words := choice.found.get(name))]
+        if columns or seen_of_it:
+            self.summary.columns[str(path)] = "; ".join([*columns, *seen_of_it])
         for row, (line, values) in enumerate(source.rows([choice.text]), start=1):
             place = f"{path}, {row_words(row, line)}"
             text = values if isinstance(values, BadRow) else self._cell(values[0], place)
@@ -409,6 +420,21 @@ class Reader:
                 detail, place=place, fix="mend it, or leave such out with --on-bad-row drop"
             )
         self.summary.dropped[reason] += 1
+
+
+def describe_reading(summary: ReadSummary) -> None:
+    """Say what was found out about the files, and what was left out of them."""
+    files: dict[str, list[str]] = {}
+    for path, words in summary.columns.items():
+        files.setdefault(words, []).append(path)
+    for words, paths in files.items():
+        if len(paths) <= _SHOWN_FILES:
+            for path in paths:
+                info(f"  {path}: {words}")
+        else:
+            info(f"  {plural(len(paths), 'file')}, first {paths[0]}: {words}")
+    for reason, count in sorted(summary.dropped.items()):
+        info(f"  left out: {count:,} for {reason}")
 
 
 def _encoding_error(path: Path, encoding: str) -> EncodingError | None:

@@ -15,7 +15,12 @@ from bertolt.data.load import Table
 SHOWN_ROWS = 5
 SHOWN_LABELS = 12
 # What a file may be found to be, beside its columns, and how it is told.
-_NOTES = {"delimiter": "cells parted by", "quotes": "quotes:", "sentences": "sentences:"}
+_NOTES = {
+    "encoding": "encoding:",
+    "delimiter": "cells parted by",
+    "quotes": "quotes:",
+    "sentences": "sentences:",
+}
 
 
 def shown(name: str, limit: int = 40) -> str:

@@ -7,13 +7,15 @@ but JSON take a bounded amount of memory however large the file is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bertolt.base.errors import DataError
 from bertolt.data.conll import open_conll
 from bertolt.data.delimited import open_csv, open_tsv
+from bertolt.data.encodings import AUTO
 from bertolt.data.json_records import open_json, open_json_lines
-from bertolt.data.lines import Seen, require_file
+from bertolt.data.lines import Seen, encoding_of, require_file
 from bertolt.data.parquet import open_parquet
 from bertolt.data.table_file import TableFile
 
@@ -46,7 +48,7 @@ def open_source(
 
     Args:
         path: the file.
-        encoding: of the text kinds.
+        encoding: of the text kinds; "auto" finds it, and says so in `found`.
         seen: called while JSON lines are read, with how many bytes of the file have been so far.
         kinds: more endings of names, and how such files are opened.
 
@@ -65,7 +67,11 @@ def open_source(
             fix=f"give a file that ends in {', '.join(KINDS | TAGGED)}, or one of the text kinds "
             "with .gz or .zst",
         )
-    return opener(path, encoding, seen)
+    if encoding != AUTO or suffix == ".parquet":
+        return opener(path, encoding, seen)
+    actual = encoding_of(path, encoding)
+    source = opener(path, actual, seen)
+    return replace(source, found={**source.found, "encoding": f"{actual}, by its bytes"})
 
 
 def ending(path: Path) -> str:

@@ -7,6 +7,7 @@ packed may not become far larger than any text does.
 from __future__ import annotations
 
 import codecs
+import functools
 import gzip
 import io
 import itertools
@@ -19,6 +20,7 @@ from pathlib import Path
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.paths import FILE, PIPE, kind_of, leads_nowhere
 from bertolt.data.arrow import pa
+from bertolt.data.encodings import AUTO, detect
 
 CHUNK = 1 << 20  # bytes read at a time
 LINE_LIMIT = 1 << 26
@@ -93,7 +95,7 @@ def text_lines(
 
     Args:
         path: the file, which may be packed.
-        encoding: of the text.
+        encoding: of the text; "auto" finds it.
         seen: called now and then with how many bytes of the file, as it lies there, have been read.
         limit: characters that a line may have, about.
 
@@ -103,6 +105,7 @@ def text_lines(
             and far too large when unpacked.
         UsageError: there is no such encoding.
     """
+    encoding = encoding_of(path, encoding)
     _check_encoding(encoding)
     utf8 = codecs.lookup(encoding).name == "utf-8"
     decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
@@ -130,6 +133,46 @@ def text_lines(
             raise _not_in(encoding, bad, path, number + 1)
     if held:
         yield "".join(held)
+
+
+def encoding_of(path: Path, encoding: str) -> str:
+    """The encoding of a file's text: as it is named, or by the bytes if that is "auto".
+
+    Raises:
+        EncodingError: it cannot be told.
+        UsageError: a pipe, which cannot be looked into and read again.
+        DataError: a file that is missing or damaged.
+    """
+    if encoding != AUTO:
+        return encoding
+    with _os_errors(path):
+        about = path.stat()
+    if kind_of(path) == PIPE:
+        raise UsageError(
+            "a pipe is read once, and cannot be looked into before",
+            place=f"--encoding {AUTO}",
+            fix="name the encoding, for instance --encoding gb18030",
+        )
+    return _detected(path, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _detected(path: Path, changed: int, size: int) -> str:
+    """The encoding of a file as it was at a moment: its lines are read several times."""
+    if (name := detect(lambda: _chunks(path))) is not None:
+        return name
+    # Which byte is not UTF-8 is the most that can be said.
+    try:
+        for _ in text_lines(path, "utf-8"):
+            pass
+        where = str(path)
+    except EncodingError as error:
+        where = error.place
+    raise EncodingError(
+        "it is not UTF-8 from here on, and its encoding cannot be told by its bytes",
+        place=where,
+        fix="name the encoding that the file was written in, for instance --encoding cp1251",
+    )
 
 
 class _BadZstd(OSError):

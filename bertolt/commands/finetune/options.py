@@ -67,7 +67,7 @@ class FinetuneOptions:
     on_bad_row: Literal["drop", "error"] = field(default="drop", metadata=seen_in("training rows"))
     """What to do with a row that cannot be used."""
     encoding: str = field(default="utf-8", metadata=seen_in("training rows"))
-    """Encoding of the text files."""
+    """Encoding of the text files; auto finds that of each by its bytes, and says it."""
     out: Path = field(default=Path("out"), metadata=FREE)
     """Folder for the model, its metrics and its report."""
     overwrite: bool = field(default=False, metadata=FREE)
