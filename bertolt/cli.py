@@ -68,22 +68,24 @@ def _print(result: _Result, as_json: bool) -> None:
     sys.stdout.write(f"{values}\n")
 
 
-@app.command(usage="Usage: bertolt finetune TRAIN [OPTIONS]")
+@app.command(usage="Usage: bertolt finetune TRAIN... [OPTIONS]")
 def finetune(
     train: Path,
     /,
-    *,
+    *more: Path,
     options: Annotated[FinetuneOptions | None, Parameter(name="*")] = None,
 ) -> int:
     """Fine-tune a classifier on a file of texts and labels, measure it, and write a report.
 
     Args:
-        train: File of texts and labels: CSV, TSV, JSON, JSON lines or Parquet; text also packed.
+        train: File of texts and labels: CSV, TSV, JSON, JSON lines, Parquet or Excel; text also
+            packed, tables in a ZIP. Or a folder with a folder of .txt files for each class.
+        more: Further files with the same columns.
         options: Settings.
     """
     from bertolt.commands.finetune.run import finetune as run
 
-    result = run(train, options)
+    result = run([train, *more], options)
     return INTERRUPTED if result.interrupted else 0
 
 
@@ -116,12 +118,12 @@ def demo(
     return INTERRUPTED if result.interrupted else 0
 
 
-@app.command(usage="Usage: bertolt evaluate MODEL FILE [OPTIONS]")
+@app.command(usage="Usage: bertolt evaluate MODEL FILE... [OPTIONS]")
 def evaluate(
     model: str,
     file: Path,
     /,
-    *,
+    *more: Path,
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
@@ -129,13 +131,17 @@ def evaluate(
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "drop",
     encoding: str = "utf-8",
+    sep: str | None = None,
+    no_header: bool = False,
+    sheet: str | None = None,
     json: bool = False,
 ) -> None:
     """Measure a fine-tuned model on a labelled file.
 
     Args:
         model: Folder of the model.
-        file: File of texts and labels.
+        file: File of texts and labels, or a folder with a folder of .txt files for each class.
+        more: Further files with the same columns.
         text: Column of the texts. Default: as in training, or found by its name.
         text_pair: Column of second texts, for pairs. Default: as in training.
         label: Column of the labels, or several with commas between them. Default: as in training,
@@ -145,9 +151,13 @@ def evaluate(
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
         encoding: Encoding of the text files; auto finds it by their bytes, and says it.
+        sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
+        no_header: The first line is a row: columns are called by their numbers, as --text 2.
+        sheet: Sheet of an Excel file. Default: the first.
         json: Print JSON instead of a table.
     """
     from bertolt.commands.evaluate import evaluate_file
+    from bertolt.data.delimited import layout_of
     from bertolt.tasks.base import Reading
     from bertolt.tasks.rows import Columns
 
@@ -158,17 +168,18 @@ def evaluate(
         reading=Reading(label_separator=label_separator),
         encoding=encoding,
         on_bad_row=on_bad_row,
+        layout=layout_of(sep, no_header, sheet),
     )
-    scores = evaluate_file(model, file, columns, precision=precision)
+    scores = evaluate_file(model, [file, *more], columns, precision=precision)
     _print(scores, json)
 
 
-@app.command(usage='Usage: bertolt predict MODEL [FILE | - | --text "…"] [OPTIONS]')
+@app.command(usage='Usage: bertolt predict MODEL [FILE... | - | --text "…"] [OPTIONS]')
 def predict(
     model: str,
     file: str = "-",
     /,
-    *,
+    *more: str,
     text: Annotated[
         list[str] | None, Parameter(consume_multiple=False, allow_leading_hyphen=True)
     ] = None,
@@ -186,12 +197,16 @@ def predict(
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "error",
     encoding: str = "utf-8",
+    sep: str | None = None,
+    no_header: bool = False,
+    sheet: str | None = None,
 ) -> None:
     """Answer texts, in their order, with labels and probabilities.
 
     Args:
         model: Folder of the model.
-        file: A table of texts, or - for one text a line from standard input.
+        file: A table or a folder of texts, or - for one text a line from standard input.
+        more: Further files with the same columns; each answer then has its file.
         text: A text to answer, instead of a file; may be given several times.
         pair: The second text of a pair, after its --text.
         column: Column of the texts. Default: as in training, or found by its name.
@@ -209,8 +224,12 @@ def predict(
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
         encoding: Encoding of the texts; auto finds that of a file by its bytes, and says it.
+        sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
+        no_header: The first line is a row: columns are called by their numbers, as --column 2.
+        sheet: Sheet of an Excel file. Default: the first.
     """
     from bertolt.commands.predict import predict_texts
+    from bertolt.data.delimited import layout_of
     from bertolt.tasks.rows import Columns
 
     columns = Columns(
@@ -218,11 +237,12 @@ def predict(
         text_pair=pair_column,
         encoding=encoding,
         on_bad_row=on_bad_row,
+        layout=layout_of(sep, no_header, sheet),
         keep=[name.strip() for name in keep.split(",")] if keep else (),
     )
     predict_texts(
         model,
-        file,
+        [file, *more],
         texts=text,
         pairs=pair,
         columns=columns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,17 @@ from bertolt.tasks.rows import (
 
 
 def evaluate_file(
-    model: str, file: Path, columns: Columns | None = None, *, precision: str = "auto"
+    model: str,
+    file: Path | Sequence[Path],
+    columns: Columns | None = None,
+    *,
+    precision: str = "auto",
 ) -> Scores:
     """Measure a fine-tuned model on a file whose answers are known.
 
     Args:
         model: folder of the model, or an id on the hub.
-        file: texts and labels.
+        file: texts and labels; or several files.
         columns: as the user names them; others as in training if they are there, else found.
         precision: number format.
 
@@ -38,11 +43,12 @@ def evaluate_file(
         CheckpointError: the model cannot be used.
         UsageError: the two are in the wrong order, or the file is not of the model's task.
     """
-    require_model_first("evaluate", model, str(file))
+    files = [file] if isinstance(file, Path) else list(file)
+    require_model_first("evaluate", model, str(files[0]))
     predictor = Predictor.from_pretrained(model, precision=precision)
     tell_missing_contract(predictor, model)
     table, _ = read_for_task(
-        file,
+        files,
         as_trained(columns or Columns(), predictor),
         task=type(predictor.task),
         prefer=trained_columns(predictor),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bertolt.commands.arguments import (
 from bertolt.commands.outputs import file_writer, format_of
 from bertolt.commands.questions import Question, lines_of_input, rows_of_table, typed_questions
 from bertolt.commands.writers import Format, Style, Writer, text_writer
+from bertolt.data.table_file import AS_FOUND
 from bertolt.models.config import AnswerPrecision
 from bertolt.tasks.base import NotFiniteError
 from bertolt.tasks.predictor import Predictor
@@ -29,7 +31,7 @@ from bertolt.tasks.rows import Columns
 
 def predict_texts(
     model: str,
-    file: str = "-",
+    file: str | Sequence[str] = "-",
     *,
     texts: list[str] | None = None,
     pairs: list[str] | None = None,
@@ -46,7 +48,7 @@ def predict_texts(
     Args:
         model: folder of a fine-tuned model, or an id on the hub.
         file: a table of texts, or "-" for one text a line from standard input; of pairs, with a tab
-            between the two.
+            between the two; or several tables with the same columns.
         texts: texts to answer instead of a file.
         pairs: as many second texts.
         columns: of the table, as the user names them, others as in training or found; and what to
@@ -65,16 +67,17 @@ def predict_texts(
             already, or one of the inputs.
     """
     columns = columns or Columns(on_bad_row="error")
-    _check_use(model, file, texts, pairs, columns)
-    _check_out(model, file, out, overwrite)
+    files = [file] if isinstance(file, str) else list(file)
+    _check_use(model, files, texts, pairs, columns)
+    _check_out(model, files, out, overwrite)
     form = format_of(out, style, bom=bom, safe=safe_csv)
     _check_kept(columns, form)
-    typed = not texts and file == "-" and sys.stdin.isatty()
+    typed = not texts and files == ["-"] and sys.stdin.isatty()
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
     predictor = Predictor.from_pretrained(model, precision=precision)
     tell_missing_contract(predictor, model)
-    questions = _questions(predictor, file, texts, pairs, columns)
+    questions = _questions(predictor, files, texts, pairs, columns)
     answering = _Answering(predictor, questions, at_once=typed)
     if out is None:
         answering.write(text_writer(sys.stdout, predictor, form))
@@ -90,35 +93,45 @@ def predict_texts(
 
 def _questions(
     predictor: Predictor,
-    file: str,
+    files: list[str],
     texts: list[str] | None,
     pairs: list[str] | None,
     columns: Columns,
 ) -> Iterator[Question]:
-    if file != "-":
-        return rows_of_table(file, predictor, columns)
+    if files != ["-"]:
+        return rows_of_table(files, predictor, columns)
     if texts:
         return typed_questions(texts, pairs, predictor, columns.on_bad_row)
     return lines_of_input(columns.encoding, predictor.takes_pairs, columns.on_bad_row)
 
 
 def _check_use(
-    model: str, file: str, texts: list[str] | None, pairs: list[str] | None, columns: Columns
+    model: str, files: list[str], texts: list[str] | None, pairs: list[str] | None, columns: Columns
 ) -> None:
-    require_model_first("predict", model, None if file == "-" else file)
-    if texts and file != "-":
+    require_model_first("predict", model, None if files == ["-"] else files[0])
+    if texts and files != ["-"]:
         raise UsageError("both a file and --text were given", fix="give one of them")
     if pairs and len(pairs) != len(texts or ()):
         raise UsageError(
             f"there are {plural(len(texts or ()), '--text')} and {plural(len(pairs), '--pair')}",
             fix="give each text its second one",
         )
-    if not texts and file == "-" and sys.stdin is None:
+    if not texts and files == ["-"] and sys.stdin is None:
         raise UsageError("there is no standard input", fix="give a file, or --text")
-    if file != "-":
-        require_file(model, file)
+    if files != ["-"]:
+        if "-" in files:
+            raise UsageError(
+                "standard input cannot be read beside files", place="-", fix="give one of them"
+            )
+        for file in files:
+            require_file(model, file)
         return
     named = {"--column": columns.text, "--pair-column": columns.text_pair, "--keep": columns.keep}
+    if columns.layout != AS_FOUND:
+        raise UsageError(
+            "--sep, --no-header and --sheet say how a file is laid out, and no file was given",
+            fix="give the file after the model, or leave them out",
+        )
     for flag, value in named.items():
         if value:
             raise UsageError(
@@ -127,10 +140,10 @@ def _check_use(
             )
 
 
-def _check_out(model: str, file: str, out: Path | None, overwrite: bool) -> None:
+def _check_out(model: str, files: list[str], out: Path | None, overwrite: bool) -> None:
     # A missing input is told by whoever reads it, whatever there is at the output.
-    if out is not None and (file == "-" or Path(file).exists()):
-        require_output(out, "--out", overwrite=overwrite, inputs=(file, model))
+    if out is not None and (files == ["-"] or all(map(os.path.exists, files))):
+        require_output(out, "--out", overwrite=overwrite, inputs=(*files, model))
 
 
 def _check_kept(columns: Columns, form: Format) -> None:

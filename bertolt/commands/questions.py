@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
 from itertools import zip_longest
 from pathlib import Path
@@ -114,8 +114,10 @@ def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
         yield Question(row, parts[0], parts[-1])
 
 
-def rows_of_table(file: str, predictor: Predictor, columns: Columns) -> Iterator[Question]:
-    """The rows of a table.
+def rows_of_table(
+    files: Sequence[str], predictor: Predictor, columns: Columns
+) -> Iterator[Question]:
+    """The rows of a table; of several, their own columns begin with the `file`.
 
     Raises:
         DataError: the file, a column or a row cannot be used.
@@ -123,7 +125,7 @@ def rows_of_table(file: str, predictor: Predictor, columns: Columns) -> Iterator
     """
     with options_called(_CALLED):
         table, _ = read_for_task(
-            Path(file),
+            list(map(Path, files)),
             columns,
             task=type(predictor.task),
             need_label=False,

@@ -439,7 +439,7 @@ def describe_reading(summary: ReadSummary) -> None:
 
 def _encoding_error(path: Path, encoding: str) -> EncodingError | None:
     """Why a file is not in the encoding; what else is wrong with it is told when it is read."""
-    if ending(path) == ".parquet" or kind_of(path) != FILE:
+    if ending(path) in (".parquet", ".xlsx") or kind_of(path) != FILE:
         return None
     try:
         for _ in text_lines(path, encoding):

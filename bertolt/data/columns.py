@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
-from bertolt.data.table_file import BadRow, TableFile, listing
+from bertolt.data.table_file import BadRow, TableFile, listing, numbered_columns
 
 # The plain names of a role come before its other names: `text` is the text though there is a
 # `title`, `label` the label though there is a `rating`.
@@ -82,6 +82,10 @@ def choose_columns(
         for role, names in named.items()
         if names is not None
     }
+    if source.columns[:1] == numbered_columns(1):
+        chosen = {
+            role: [_by_number(name, source) for name in names] for role, names in chosen.items()
+        }
     _check_named(chosen, source.columns, path)
     roles = ["text", "label"] if need_label or label is not None else ["text"]
     reasons = dict(source.found)
@@ -109,11 +113,24 @@ def _parted(names: str, columns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(parts)) or [names]
 
 
+def _by_number(name: str, source: TableFile) -> str:
+    """A column of a table without a header by its number alone."""
+    named = f"column{name}"
+    return named if name not in source.columns and named in source.columns else name
+
+
 def _check_named(chosen: Mapping[str, Sequence[str]], columns: list[str], path: Path) -> None:
     for role, names in chosen.items():
         for name in names:
             if name not in columns:
                 near, flag = nearest(name, columns), FLAGS[role]
+                if name.isdigit() and columns[:1] != numbered_columns(1):
+                    raise DataError(
+                        f"there is no column {name!r}; the first line has {listing(columns)}",
+                        place=str(path),
+                        fix="if that is a row already, add --no-header; "
+                        f"else name a column with {flag}",
+                    )
                 raise DataError(
                     f"there is no column {name!r}; there are {listing(columns)}",
                     place=str(path),
@@ -200,8 +217,14 @@ def _by_content(
 
 
 def _none_found(role: str, columns: list[str], path: Path) -> DataError:
+    fix = (
+        "name it by its number, as --text 2 --label 1"
+        if columns[:1] == numbered_columns(1)
+        else f"name one of them with --{role} (where a file does not begin with a line of column "
+        "names, add --no-header, and name columns by number, as --text 2)"
+    )
     return NoColumnError(
         f"no column is surely the {role}; there are {listing(columns) or 'none'}",
         place=str(path),
-        fix=f"name one of them with --{role} (a CSV file must begin with a line of column names)",
+        fix=fix,
     )

@@ -9,35 +9,81 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, text_lines
-from bertolt.data.table_file import BadRow, Row, TableFile, require_distinct
+from bertolt.data.table_file import (
+    AS_FOUND,
+    BadRow,
+    Layout,
+    Row,
+    TableFile,
+    numbered_columns,
+    require_distinct,
+)
 
 FIELD_LIMIT = LINE_LIMIT  # characters in one CSV cell; a longer one is a quote left open
+_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+_ANNOUNCED = re.compile('\ufeff?sep=([^\r\n"\0])\r?\n?', re.IGNORECASE)  # Excel reads such a line
 HEADER_LIMIT = 1 << 22  # characters in the line of column names
 
 
-def open_csv(path: Path, encoding: str, seen: Seen = None) -> TableFile:
+def open_csv(path: Path, encoding: str, seen: Seen = None, layout: Layout = AS_FOUND) -> TableFile:
     """A file of cells with commas between them, or with what parts its header instead."""
-    return _csv_source(path, encoding, ",")
+    return _csv_source(path, encoding, ",", layout)
 
 
-def open_tsv(path: Path, encoding: str, seen: Seen = None) -> TableFile:
+def open_tsv(path: Path, encoding: str, seen: Seen = None, layout: Layout = AS_FOUND) -> TableFile:
     """A file of cells with tabs between them, or with what parts its header instead."""
-    return _csv_source(path, encoding, "\t")
+    return _csv_source(path, encoding, "\t", layout)
+
+
+def layout_of(separator: str | None, no_header: bool, sheet: str | None) -> Layout:
+    """A layout, as the user writes it.
+
+    Raises:
+        UsageError: the separator cannot part cells.
+    """
+    known = None if separator is None else separator_of(separator)
+    return Layout(separator=known, header=not no_header, sheet=sheet)
+
+
+def separator_of(name: str) -> str:
+    """What parts cells, as the user writes it: one character, or "tab", "comma" and the like.
+
+    Raises:
+        UsageError: it cannot part cells.
+    """
+    separator = _SEPARATORS.get(name.lower(), name)
+    if len(separator) != 1 or separator in '"\r\n\0':
+        raise UsageError(
+            f"{name!r} cannot part cells",
+            place="--sep",
+            fix=f'give one character, as --sep ";", or one of {", ".join(_SEPARATORS)}',
+        )
+    return separator
 
 
 class _Style(NamedTuple):
-    """How lines become cells; without `quoted`, a quote is a character like another."""
+    """How lines become cells; without `quoted`, a quote is a character like another. With
+    `announced`, the first line says what parts cells, and is none of them."""
 
     delimiter: str
     quoted: bool = True
+    announced: bool = False
+
+    def lines(self, path: Path, encoding: str) -> Iterator[str]:
+        """The lines of a file; an empty one in place of what announces the separator."""
+        lines = text_lines(path, encoding)
+        return (
+            itertools.chain(["\n"], itertools.islice(lines, 1, None)) if self.announced else lines
+        )
 
     def reader(self, lines: Iterable[str]) -> Any:
         """A reader of the `csv` module."""
@@ -51,9 +97,12 @@ class _Style(NamedTuple):
         )
 
 
-def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
+def _csv_source(path: Path, encoding: str, usual: str, layout: Layout) -> TableFile:
     lines = text_lines(path, encoding, limit=HEADER_LIMIT)
-    first = next((line for line in lines if line.strip("\r\n")), "")
+    first = next(lines, "")
+    announced = match.group(1) if (match := _ANNOUNCED.fullmatch(first)) else None
+    if announced or not first.strip("\r\n"):
+        first = next((line for line in lines if line.strip("\r\n")), "")
     if not first:
         raise empty_file(path)
     if "\0" in first:
@@ -62,24 +111,34 @@ def _csv_source(path: Path, encoding: str, usual: str) -> TableFile:
             place=str(path),
             fix="save it as UTF-8, or name its encoding, for instance --encoding utf-16-le",
         )
-    delimiter = _delimiter(first, usual)
-    notes = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for the header has it"}
-    style = _Style(delimiter)
-    if usual == delimiter == "\t":
-        quoted, words = _QuoteScan(first).decide(text_lines(path, encoding))
-        style = _Style(delimiter, quoted)
+    delimiter, why = layout.separator or announced or _delimiter(first, usual), "the header has it"
+    if layout.separator:
+        why = "--sep says so"
+    elif announced:
+        why = "the first line says so"
+    elif not layout.header:
+        why = "the first line has it"
+    notes = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for {why}"}
+    style = _Style(delimiter, announced=announced is not None)
+    if delimiter == "\t" and (usual == "\t" or layout.separator):
+        quoted, words = _QuoteScan(first).decide(style.lines(path, encoding))
+        style = style._replace(quoted=quoted)
         notes |= {"quotes": words} if words else {}
     line, header = next(_csv_records(path, encoding, style))
     if isinstance(header, BadRow):
         raise DataError(header.detail, place=f"{path}, line {line}", fix="mend the header")
-    columns = require_distinct([name.strip() for name in header], path)
-    rows = partial(_csv_rows, path, encoding, style, columns)
+    columns = (
+        require_distinct([name.strip() for name in header], path)
+        if layout.header
+        else numbered_columns(len(header))
+    )
+    rows = partial(_csv_rows, path, encoding, style, columns, layout.header)
     return TableFile(columns=columns, rows=rows, found=notes)
 
 
 def _delimiter(header: str, usual: str) -> str:
     """The usual one of the kind; another if only that one parts the header."""
-    for delimiter in (usual, ",", ";", "\t"):
+    for delimiter in (usual, ",", ";", "\t", "|"):
         if len(next(csv.reader([header], delimiter=delimiter))) > 1:
             return delimiter
     return usual
@@ -163,7 +222,7 @@ def _csv_records(
 ) -> Iterator[tuple[int, list[str] | BadRow]]:
     """Records with the line each begins on, the header first. Empty lines are no records, nor
     are lines of white space beside rows of several cells."""
-    reader = style.reader(text_lines(path, encoding))
+    reader = style.reader(style.lines(path, encoding))
     width = 1
     while True:
         start = reader.line_num + 1
@@ -193,15 +252,21 @@ def _broken_quotes(error: csv.Error, path: Path, start: int, line: int) -> BadRo
 
 
 def _csv_rows(
-    path: Path, encoding: str, style: _Style, columns: list[str], names: Sequence[str]
+    path: Path,
+    encoding: str,
+    style: _Style,
+    columns: list[str],
+    header: bool,
+    names: Sequence[str],
 ) -> Iterator[Row]:
     picked = [columns.index(name) for name in names]
     width = len(columns)
-    for line, fields in itertools.islice(_csv_records(path, encoding, style), 1, None):
+    for line, fields in itertools.islice(_csv_records(path, encoding, style), int(header), None):
         if isinstance(fields, BadRow):
             yield line, fields
         elif len(fields) != width:
-            detail = f"{len(fields)} cell{'s' * (len(fields) != 1)} where the header has {width}"
+            first = "the header" if header else "the first row"
+            detail = f"{plural(len(fields), 'cell')} where {first} has {width}"
             yield line, BadRow("ragged row", detail)
         else:
             yield line, tuple([fields[index] for index in picked])

@@ -17,9 +17,12 @@ SHOWN_LABELS = 12
 # What a file may be found to be, beside its columns, and how it is told.
 _NOTES = {
     "encoding": "encoding:",
+    "sheet": "sheets:",
     "delimiter": "cells parted by",
     "quotes": "quotes:",
     "sentences": "sentences:",
+    "merged": "merged cells:",
+    "files": "files:",
 }
 
 
@@ -53,6 +56,8 @@ def describe_table(table: Table, flags: Mapping[str, str] | None = None) -> None
 def _row_numbers(table: Table, rows: Sequence[int]) -> str:
     """The first of some rows, and their lines where those have other numbers."""
     first, several = rows[:SHOWN_ROWS], "s" * (len(rows) > 1)
+    if table.parts:
+        return "; ".join(map(table.row_words, first)) + "; …" * (len(rows) > SHOWN_ROWS)
     lines = [table.lines[row - 1] for row in first] if table.lines else first
     named = {"row": first} | ({"line": lines} if lines != first else {})
     end = ", …" * (len(rows) > SHOWN_ROWS)

@@ -49,7 +49,7 @@ def require_file(path: Path) -> None:
     Raises:
         DataError: nothing is there, or no regular file, or an empty one, or the system refuses.
     """
-    with _os_errors(path):
+    with os_errors(path):
         _check_file(path)
 
 
@@ -145,7 +145,7 @@ def encoding_of(path: Path, encoding: str) -> str:
     """
     if encoding != AUTO:
         return encoding
-    with _os_errors(path):
+    with os_errors(path):
         about = path.stat()
     if kind_of(path) == PIPE:
         raise UsageError(
@@ -180,7 +180,12 @@ class _BadZstd(OSError):
 
 
 @contextmanager
-def _os_errors(path: Path) -> Iterator[None]:
+def os_errors(path: Path) -> Iterator[None]:
+    """What the system says about a path that is read, as an error with a fix.
+
+    Raises:
+        DataError: it may not be read, or its name is too long, ….
+    """
     try:
         yield
     except (gzip.BadGzipFile, _BadZstd):  # OSErrors too, but not the system's
@@ -196,7 +201,7 @@ def _os_errors(path: Path) -> Iterator[None]:
 def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
     """The bytes of a file, unpacked if its first ones are those of gzip or zstd."""
     try:
-        with _os_errors(path), path.open("rb") as raw:
+        with os_errors(path), path.open("rb") as raw:
             stream = _unpacked(raw)
             allowed = None if stream is raw else unpacked_limit(path.stat().st_size)
             count = 0
@@ -221,14 +226,14 @@ def unpacked_limit(size: int) -> int:
     return max(UNPACKED_FREE, UNPACKED_TIMES * size)
 
 
-def unpacks_too_large(path: Path) -> DataError:
+def unpacks_too_large(path: Path, remedy: str = "unpack it and name what comes out") -> DataError:
     """The error for a packed file out of which more comes than `unpacked_limit`."""
     size = path.stat().st_size
     return DataError(
         f"it is packed, and more than {unpacked_limit(size) / 1e6:,.0f} MB come out of its "
         f"{size / 1e6:,.2f} MB, so it was made to fill the memory, or is broken",
         place=str(path),
-        fix="if it is neither, unpack it and name what comes out",
+        fix=f"if it is neither, {remedy}",
     )
 
 

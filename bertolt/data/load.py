@@ -16,8 +16,10 @@ import json
 import math
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,13 +32,15 @@ from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
 from bertolt.data.formats import Open, ending, open_source
+from bertolt.data.several import joined, open_parts, require_columns
 from bertolt.data.spill import Batches
-from bertolt.data.table_file import BadRow, TableFile, listing, row_words
+from bertolt.data.table_file import AS_FOUND, BadRow, Layout, TableFile, listing, row_words
 
 OnBadRow = Literal["drop", "error"]
 
 BATCH_ROWS = 10_000  # rows, and characters, that are gathered before they go to Arrow
 BATCH_CHARACTERS = 1 << 24
+_NAMED = 3  # files by whose names a table of several is called
 EXAMPLES = 2048  # rows that become Python values at a time
 KEPT = "kept"
 """The Arrow column of the user's own columns, as one JSON text a row."""
@@ -80,6 +84,8 @@ class Table:
             counted once, for the first reason that holds.
         lines: the line on which row 1, 2, … begins, the dropped ones included; empty where files
             of this kind have no lines.
+        parts: where several files are read as one table, the name of each and how many rows are
+            before it; rows are counted over all of them.
     """
 
     path: str
@@ -90,17 +96,27 @@ class Table:
     rows_read: int
     dropped: dict[str, list[int]]
     lines: Sequence[int] = ()
+    parts: Sequence[tuple[str, int]] = ()
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
 
     def row_words(self, row: int) -> str:
-        """A row by its number, for messages: "row 41 (line 42)"."""
-        return row_words(row, self.lines[row - 1] if self.lines else None)
+        """A row by its number, for messages: "row 41 (line 42)", of several "b.csv, row 3"."""
+        name, number = self.origin(row)
+        words = row_words(number, (self.lines[row - 1] or None) if self.lines else None)
+        return f"{name}, {words}" if self.parts else words
 
     def place(self, row: int) -> str:
         """The same behind the name of the file."""
-        return f"{self.path}, {self.row_words(row)}"
+        return self.row_words(row) if self.parts else f"{self.path}, {self.row_words(row)}"
+
+    def origin(self, row: int) -> tuple[str, int]:
+        """The file of a row, by its number in the table, and its number in that file."""
+        if not self.parts:
+            return self.path, row
+        name, before = self.parts[bisect_left(self.parts, row, key=lambda part: part[1]) - 1]
+        return name, row - before
 
     def place_at(self, index: int) -> str:
         """The same of the row at a place of `data`, from 0."""
@@ -144,7 +160,7 @@ class Table:
 
 
 def read_table(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     text: str | None = None,
     label: str | None = None,
@@ -157,15 +173,17 @@ def read_table(
     check_row: CheckRow | None = None,
     kinds: Mapping[str, Open] | None = None,
     keep: Sequence[str] = (),
+    layout: Layout = AS_FOUND,
 ) -> Table:
-    """Read texts, and labels if they are needed or named, from a file.
+    """Read texts, and labels if they are needed or named, from a file or several.
 
-    CSV, TSV, JSON (an array of objects, or an object that holds one list), JSON lines and Parquet,
-    by the ending of the name; the text kinds also as gzip or zstd; and tagged words, one a line, in
-    CoNLL files. Empty lines are no rows.
+    CSV, TSV, JSON (an array of objects, or an object that holds one list), JSON lines, Parquet and
+    Excel, by the ending of the name; the text kinds also as gzip or zstd; a ZIP of such files; a
+    folder with a folder of .txt files for each class; and tagged words, one a line, in CoNLL files.
+    Empty lines are no rows.
 
     Args:
-        path: the file.
+        path: the file or folder, or several that have the same columns.
         text: the text column; found by its name, or as the only one it can be, if None.
         label: the label column, or several with commas between them; found in the same way if None
             and `need_label`.
@@ -180,13 +198,17 @@ def read_table(
         check_row: says what is wrong with a row whose cells are fine each by itself.
         kinds: more endings of names, and how such files are opened.
         keep: more columns to keep with each row; "all" alone keeps all that have no role.
+        layout: of a table of cells.
 
     Raises:
         DataError: the file, a column or a row cannot be used.
-        UsageError: the encoding does not exist, or one column is asked to be both.
+        UsageError: the encoding does not exist, one column is asked to be both, or a file is named
+            twice or has no such layout.
     """
-    where = Path(path)
-    source = open_source(where, encoding, kinds=kinds)
+    paths = [Path(each) for each in ([path] if isinstance(path, str | os.PathLike) else path)]
+    opened = partial(open_source, encoding=encoding, kinds=kinds, layout=layout)
+    parts = open_parts(paths, opened, encoding)
+    source, where = joined(parts), Path(_name_of_all([part.name for part in parts]))
     choice = choose_columns(
         source,
         where,
@@ -196,23 +218,35 @@ def read_table(
         need_label=need_label,
         prefer=prefer or {},
     )
-    sample = _sample(source, where, choice.columns)
+    sample = _sample(source, paths[0], choice.columns)
     kept = _kept_columns(keep, source.columns, choice.columns, where)
     account = _RowCollector(
         where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row
     )
-    for line, values in source.rows([*account.columns, *kept]):
-        account.add(line, values, check_row)
+    names = [*account.columns, *kept]
+    for part in parts:
+        require_columns(part, names, parts[0].name)
+        account.begin(part.name)
+        for number, (line, values) in enumerate(part.source.rows(names)):
+            if part.files:
+                account.begin(part.files[number])
+            account.add(line, values, check_row)
     return Table(
-        path=str(path),
+        path=str(where),
         data=account.table(),
         roles=choice.columns,
         columns=source.columns,
         found=choice.found,
         rows_read=account.rows_read,
         dropped=account.dropped,
-        lines=account.lines,
+        lines=account.lines if any(account.lines) else (),
+        parts=account.parts if len(account.parts) > 1 else (),
     )
+
+
+def _name_of_all(names: Sequence[str]) -> str:
+    """The name of one file, or of several."""
+    return ", ".join(names) if len(names) <= _NAMED else f"{names[0]} and {len(names) - 1} more"
 
 
 def _usual_cells(sample: Sample) -> Cells:
@@ -270,6 +304,7 @@ class _RowCollector:
         self.on_bad_row = on_bad_row
         self.rows_read = 0
         self.lines = array("q")
+        self.parts: list[tuple[str, int]] = []  # names of files, and the rows before each
         self.dropped: dict[str, list[int]] = {}
         self._roles = {role: list(names) for role, names in roles.items()}
         self._cells = cells
@@ -281,12 +316,17 @@ class _RowCollector:
         self._gathered: list[tuple[object, ...]] = []
         self._characters = 0
 
+    def begin(self, name: str) -> None:
+        """The rows behind this are of the file of that name."""
+        if self.parts and self.parts[-1][1] == self.rows_read:
+            self.parts.pop()  # without rows
+        self.parts.append((name, self.rows_read))
+
     def add(
         self, line: int | None, values: tuple[object, ...] | BadRow, check: CheckRow | None = None
     ) -> None:
         self.rows_read += 1
-        if line is not None:
-            self.lines.append(line)
+        self.lines.append(line or 0)
         cells = values if isinstance(values, BadRow) else self._read(values)
         if check is not None and not isinstance(cells, BadRow):
             cells = check(dict(zip(self._roles, cells, strict=False))) or cells
@@ -327,13 +367,19 @@ class _RowCollector:
 
     def _row_words(self) -> str:
         """The row that is being read."""
-        return row_words(self.rows_read, self.lines[-1] if self.lines else None)
+        name, before = self.parts[-1]
+        words = row_words(self.rows_read - before, self.lines[-1] or None)
+        return f"{name}, {words}" if before else words
+
+    def _place(self) -> str:
+        name, before = self.parts[-1]
+        return f"{name}, {row_words(self.rows_read - before, self.lines[-1] or None)}"
 
     def _drop(self, bad: BadRow) -> None:
         if self.on_bad_row == "error":
             raise DataError(
                 bad.detail,
-                place=f"{self.path}, {self._row_words()}",
+                place=self._place(),
                 fix="mend the row, or leave such rows out with --on-bad-row drop",
             )
         self._example = self._example or f"the first is {self._row_words()}: {bad.detail}"
@@ -365,7 +411,7 @@ class _RowCollector:
         return DataError(
             f"the {name} is no {cell.what} but "
             f"{shown if len(shown) <= 40 else shown[:39] + '…'} ({type(value).__name__})",
-            place=f"{self.path}, {self._row_words()}, column {self._roles[role][0]!r}",
+            place=f"{self._place()}, column {self._roles[role][0]!r}",
             fix=fix,
         )
 

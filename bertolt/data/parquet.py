@@ -46,7 +46,7 @@ def _require_bounded(file: pq.ParquetFile, path: Path) -> None:
         file.metadata.row_group(index).total_byte_size for index in range(file.num_row_groups)
     )
     if size > unpacked_limit(path.stat().st_size):
-        raise unpacks_too_large(path)
+        raise unpacks_too_large(path, "write it as CSV or JSON lines")
 
 
 def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
@@ -57,7 +57,7 @@ def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
                 for values in zip(*(part.column(name).to_pylist() for name in names), strict=True):
                     characters += sum(len(value) for value in values if isinstance(value, str))
                     if characters > most:
-                        raise unpacks_too_large(path)
+                        raise unpacks_too_large(path, "write it as CSV or JSON lines")
                     yield None, values
 
 

@@ -37,13 +37,37 @@ class TableFile:
     """A file that can be read: its columns in order, and `rows(names)` to read some of them.
 
     `found` has what else was seen of the file, in words; `usual` the column that plays a role in
-    every file of this kind, and why.
+    every file of this kind, and why; `part` names what of the file is read, where that is not all.
     """
 
     columns: list[str]
     rows: Rows
     found: dict[str, str] = field(default_factory=dict)
     usual: dict[str, tuple[str, str]] = field(default_factory=dict)
+    part: str = ""
+
+
+class Layout(NamedTuple):
+    """How a table of cells is laid out, where the user says so.
+
+    Attributes:
+        separator: between cells; None: found.
+        header: whether the first row has the names of the columns.
+        sheet: of a workbook; None: the first.
+    """
+
+    separator: str | None = None
+    header: bool = True
+    sheet: str | None = None
+
+
+AS_FOUND = Layout()
+"""The layout where the user says nothing."""
+
+
+def numbered_columns(count: int) -> list[str]:
+    """Names for the columns of a table without a header: column1, column2, …"""
+    return [f"column{number}" for number in range(1, count + 1)]
 
 
 def row_words(row: int, line: int | None) -> str:

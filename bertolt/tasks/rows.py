@@ -15,7 +15,7 @@ from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.formats import ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
-from bertolt.data.table_file import listing
+from bertolt.data.table_file import AS_FOUND, Layout, listing
 from bertolt.data.tokens import encode_once
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.evaluation import TaskRows
@@ -39,6 +39,7 @@ class Columns:
         encoding: of the text kinds of file.
         on_bad_row: what to do with a row that cannot be used.
         keep: the user's own columns to keep.
+        layout: of a table of cells.
     """
 
     text: str | None = None
@@ -48,10 +49,11 @@ class Columns:
     encoding: str = "utf-8"
     on_bad_row: OnBadRow = "drop"
     keep: Sequence[str] = ()
+    layout: Layout = AS_FOUND
 
 
 def read_for_task(
-    path: Path,
+    path: Path | Sequence[Path],
     columns: Columns,
     *,
     task: type[Task] | str | None = None,
@@ -61,7 +63,7 @@ def read_for_task(
     """Read a file for a task; a task that is not named is inferred from the columns, and said.
 
     Args:
-        path: the file.
+        path: the file or folder, or several.
         columns: as the user names them.
         task: to read for; None: inferred.
         prefer: columns of each role to take where nothing is named.
@@ -73,7 +75,8 @@ def read_for_task(
     """
     kind = find_task(task) if isinstance(task, str) else task
     if kind is None:
-        _require_told(path)
+        for each in [path] if isinstance(path, Path) else path:
+            _require_told(each)
     chosen: list[type[Task]] = []
 
     def cells(sample: Sample) -> Cells:
@@ -102,6 +105,7 @@ def read_for_task(
         check_row=check,
         kinds=kind.kinds if kind else None,
         keep=columns.keep,
+        layout=columns.layout,
     )
     return table, chosen[0]
 

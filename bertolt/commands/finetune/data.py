@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.data.columns import NoColumnError
+from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.encode import SHORTEST
 from bertolt.data.labels import split_rows
@@ -52,7 +54,7 @@ class LoadedRows:
 
 
 def load_rows(
-    path: Path, options: FinetuneOptions, tokenizer: BertTokenizer, config: BertConfig
+    paths: Sequence[Path], options: FinetuneOptions, tokenizer: BertTokenizer, config: BertConfig
 ) -> LoadedRows:
     """Read, check, label, split and encode; tell the user what was found.
 
@@ -61,7 +63,7 @@ def load_rows(
         UsageError: a limit or a share that cannot be.
     """
     limit, limit_source = _limit(options, config)
-    table, kind = read_for_task(path, _columns(options), task=options.task)
+    table, kind = read_for_task(paths, _columns(options), task=options.task)
     describe_table(table)
     task, train_index, eval_index, eval_table, split = _part(table, kind, options)
     train, origin = encode_rows(task, table, train_index, tokenizer, limit)
@@ -89,6 +91,7 @@ def _columns(options: FinetuneOptions) -> Columns:
         reading=Reading(label_separator=options.label_separator),
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
+        layout=layout_of(options.sep, options.no_header, options.sheet),
     )
 
 

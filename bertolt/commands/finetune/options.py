@@ -68,6 +68,12 @@ class FinetuneOptions:
     """What to do with a row that cannot be used."""
     encoding: str = field(default="utf-8", metadata=seen_in("training rows"))
     """Encoding of the text files; auto finds that of each by its bytes, and says it."""
+    sep: str | None = field(default=None, metadata=seen_in("training rows"))
+    """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
+    no_header: bool = field(default=False, metadata=seen_in("training rows"))
+    """The first line is a row: columns are called by their numbers, as --text 2 --label 1."""
+    sheet: str | None = field(default=None, metadata=seen_in("training rows"))
+    """Sheet of an Excel file. Default: the first."""
     out: Path = field(default=Path("out"), metadata=FREE)
     """Folder for the model, its metrics and its report."""
     overwrite: bool = field(default=False, metadata=FREE)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bertolt.commands.finetune.data import LoadedRows
 from bertolt.data.columns import FLAGS
+from bertolt.data.load import Table
 from bertolt.report import plain
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import Scores
@@ -51,7 +52,7 @@ def run_facts(
         command: a command line that repeats the run.
         arguments: resolved.
     """
-    title = f"{Path(data.train.table.path).name}: {data.train.table.label_column}"
+    title = f"{_short(data.train.table)}: {data.train.table.label_column}"
     facts = run_head("finetune", title, started=started, command=command, arguments=arguments)
     facts |= {
         "task": data.task.name,
@@ -128,6 +129,13 @@ def _mistake(task: Task, answer: dict[str, Any], example: dict[str, Any]) -> dic
         "probability": answer.get("probability"),
         "marks": task.marks(answer, example),
     }
+
+
+def _short(table: Table) -> str:
+    """The name of the file for a title; of several files the first and how many more."""
+    files = list(dict.fromkeys(Path(name).name for name, _ in table.parts))
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return (files[0] if files else Path(table.path).name) + more
 
 
 def _data(data: LoadedRows) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class FinetuneResult(RunResult):
 
 
 def finetune(
-    train: str | os.PathLike[str],
+    train: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: FinetuneOptions | None = None,
     *,
     callbacks: Sequence[Callback] = (),
@@ -63,7 +63,8 @@ def finetune(
     """Fine-tune a model on a file, measure it, and write it with its report.
 
     Args:
-        train: CSV, TSV, JSON, JSON lines, Parquet, or tagged words in a CoNLL file.
+        train: CSV, TSV, JSON, JSON lines, Parquet, Excel, or tagged words in a CoNLL file; a folder
+            with a folder of texts for each class; or several files with the same columns.
         options: settings.
         callbacks: to watch the run.
 
@@ -78,8 +79,9 @@ def finetune(
         SystemExit: with code 143, after SIGTERM; a checkpoint of that step has been written.
     """
     options = options or FinetuneOptions()
-    work = _Finetuning(Path(train), options, callbacks)
-    result = run_job(work, options, ["finetune", str(train)])
+    named = [train] if isinstance(train, str | os.PathLike) else list(train)
+    work = _Finetuning(list(map(Path, named)), options, callbacks)
+    result = run_job(work, options, ["finetune", *map(str, named)])
     return FinetuneResult(**vars(result), scores=work.final_scores)
 
 
@@ -87,7 +89,7 @@ class _Finetuning:
     """The `Work` of fine-tuning.
 
     Args:
-        train: the file.
+        train: the files.
         options: of the command.
         callbacks: to watch the run.
 
@@ -98,7 +100,7 @@ class _Finetuning:
     room = 4 << 20
 
     def __init__(
-        self, train: Path, options: FinetuneOptions, callbacks: Sequence[Callback]
+        self, train: Sequence[Path], options: FinetuneOptions, callbacks: Sequence[Callback]
     ) -> None:
         self.train, self.options, self.callbacks = train, options, callbacks
         self.keeps_checkpoints = options.keep_checkpoints
@@ -247,7 +249,7 @@ class _Finetuning:
         """Every argument with the value that was used, from the user or resolved."""
         roles = self.data.train.table.roles
         return {
-            "train": self.train,
+            "train": self.train[0] if len(self.train) == 1 else self.train,
             **asdict(self.options),
             "model": self.source,
             "task": self.task.name,

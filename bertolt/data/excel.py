@@ -1,0 +1,256 @@
+"""Tables of Excel (.xlsx): the cells of one sheet, as Excel writes them into a CSV file.
+
+Whole numbers are written without a point, dates as 2026-01-31, truth values as TRUE and FALSE. Of
+a formula its last value is read. The file is a ZIP of XML files, which is looked into for how much
+would come out of it before anything does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.format import plural
+from bertolt.data.lines import CHUNK, Seen, empty_file, unpacked_limit, unpacks_too_large
+from bertolt.data.table_file import (
+    AS_FOUND,
+    BadRow,
+    Layout,
+    Row,
+    TableFile,
+    listing,
+    numbered_columns,
+    require_distinct,
+)
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
+
+_OLE = b"\xd0\xcf\x11\xe0"  # how .xls files and packages with a password begin
+_MOST_ROWS = 1 << 20  # that a sheet can have
+_MERGED = re.compile(rb'<mergeCell [^>]*ref="([A-Z0-9:]{1,40})"')
+
+
+def open_excel(
+    path: Path, encoding: str = "", seen: Seen = None, layout: Layout = AS_FOUND
+) -> TableFile:
+    """The first sheet, or the one that is named.
+
+    Raises:
+        DataError: it is damaged, protected by a password, another kind of file, far too large when
+            unpacked, or without rows; or openpyxl, which reads it, is not installed.
+        UsageError: there is no sheet of that name.
+    """
+    _require_package(path)
+    formulas, merged = _look_through(path)
+    with _workbook(path) as book:
+        sheet, others = _choose_sheet(book, layout.sheet, path)
+    rows = partial(_records, path, sheet, formulas)
+    first = next((cells for _, cells in rows()), None)
+    if first is None:
+        raise empty_file(path)
+    columns = _columns(first, layout, path)
+    found = {}
+    if others:
+        found["sheet"] = f"{sheet!r} is read, and not {listing(others)} (--sheet names one)"
+    if merged:
+        found["merged"] = (
+            f"{plural(len(merged), 'range')} of merged cells in the file (first: {merged[0]}), "
+            "where the first cell alone has the value"
+        )
+    return TableFile(
+        columns=require_distinct(columns, path),
+        rows=partial(_rows, rows, columns, layout.header),
+        found=found,
+        part=f"sheet {sheet!r}",
+    )
+
+
+def _require_package(path: Path) -> None:
+    """Refuse what is no ZIP file of Excel, or would be far too large when unpacked."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+        if begin == _OLE:
+            # Names in such a file are in UTF-16.
+            locked = any("EncryptedPackage".encode("utf-16-le") in part for part in _parts(file))
+            what, fix = (
+                ("it is protected by a password", "save it without one in Excel")
+                if locked
+                else ("it is a workbook of the old kind, .xls", "save it as .xlsx in Excel")
+            )
+            raise DataError(what, place=str(path), fix=f"{fix}, or export the sheet as CSV")
+    try:
+        with zipfile.ZipFile(path) as package:
+            size = sum(entry.file_size for entry in package.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _damaged(path, error) from error
+    if size > unpacked_limit(path.stat().st_size):
+        raise unpacks_too_large(path, "export the sheet as CSV")
+
+
+def _parts(file: Any) -> Iterator[bytes]:
+    """A file in pieces that overlap, so that no short name is cut."""
+    before = b""
+    while chunk := file.read(CHUNK):
+        yield before + chunk
+        before = chunk[-64:]
+
+
+def _look_through(path: Path) -> tuple[bool, list[str]]:
+    """Whether any sheet has formulas, and the ranges of merged cells in all of them."""
+    formulas, merged = False, dict[str, None]()
+    with _errors(path), zipfile.ZipFile(path) as package:
+        for name in package.namelist():
+            if name.startswith("xl/worksheets/") and name.endswith(".xml"):
+                with package.open(name) as file:
+                    for part in _parts(file):
+                        formulas = formulas or b"<f>" in part or b"<f " in part
+                        merged |= dict.fromkeys(match.decode() for match in _MERGED.findall(part))
+    return formulas, list(merged)
+
+
+@contextmanager
+def _workbook(path: Path, *, values: bool = True) -> Iterator[Workbook]:
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise DataError(
+            "tables of Excel are read by openpyxl, which is not installed",
+            place=str(path),
+            fix="pip install 'bertolt[excel]', or save the sheet as CSV",
+        ) from error
+    with _errors(path), path.open("rb") as file:
+        book = load_workbook(file, read_only=True, data_only=values, keep_links=False)
+        try:
+            yield book
+        finally:
+            book.close()
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes its reader raise, as an error of ours."""
+    try:
+        yield
+    except (DataError, UsageError):
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"the Excel file is damaged, or is none ({str(error)[:200] or type(error).__name__})",
+        place=str(path),
+        fix="save it anew in Excel, or export the sheet as CSV",
+    )
+
+
+def _choose_sheet(book: Workbook, name: str | None, path: Path) -> tuple[str, list[str]]:
+    """The sheet to read, and the other ones where nobody named it."""
+    names = [sheet.title for sheet in book.worksheets]
+    if name is None:
+        if not names:
+            raise DataError(
+                "it has no sheet with cells", place=str(path), fix="give a file with a table in it"
+            )
+        return names[0], names[1:]
+    if name not in names:
+        near = nearest(name, names)
+        raise UsageError(
+            f"there is no sheet {name!r}; there are {listing(names)}",
+            place=f"--sheet {name}, {path}",
+            fix=f"--sheet {near!r}, perhaps" if near else "name one of them",
+        )
+    return name, []
+
+
+def _records(path: Path, sheet: str, formulas: bool) -> Iterator[tuple[int, list[str | BadRow]]]:
+    """The rows with something in them, by their numbers in the sheet."""
+    with _workbook(path) as book:
+        lines = enumerate(_cells(book, sheet), start=1)
+        if not formulas:
+            yield from _texts(lines, None)
+            return
+        with _workbook(path, values=False) as written:
+            yield from _texts(lines, _cells(written, sheet))
+
+
+def _cells(book: Workbook, name: str) -> Iterator[tuple[Any, ...]]:
+    sheet = book[name]
+    sheet.reset_dimensions()  # what the file says of its size need not be so
+    return iter(sheet.iter_rows())
+
+
+def _texts(
+    lines: Iterator[tuple[int, tuple[Any, ...]]], formulas: Iterator[tuple[Any, ...]] | None
+) -> Iterator[tuple[int, list[str | BadRow]]]:
+    for number, cells in lines:
+        written = next(formulas, ()) if formulas is not None else ()
+        if number > _MOST_ROWS:
+            raise ValueError(f"a row has a number above {_MOST_ROWS:,}")
+        values: list[str | BadRow] = []
+        for index, cell in enumerate(cells):
+            formula = written[index].value if index < len(written) else None
+            values.append(_fault(cell, formula, number) or _as_text(cell.value))
+        while values and not values[-1]:
+            values.pop()
+        if values:
+            yield number, values
+
+
+def _fault(cell: Any, formula: object, number: int) -> BadRow | None:
+    """What is wrong with a cell; of a formula nobody has reckoned out there is no value."""
+    if cell.value is None and isinstance(formula, str) and formula.startswith("="):
+        return BadRow(
+            "formula without a value",
+            f"cell {cell.column_letter}{number} has the formula {formula[:40]} and no value: "
+            "open and save the file in Excel",
+        )
+    if cell.value is not None and cell.data_type == "e":
+        return BadRow("cell with an error", f"cell {cell.column_letter}{number} is {cell.value}")
+    return None
+
+
+def _as_text(value: Any) -> str:
+    """A cell as Excel would write it into a CSV file, with dates as ISO has them."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, datetime.datetime):
+        midnight = value.time() == datetime.time()
+        return value.date().isoformat() if midnight else value.isoformat(" ")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
+
+
+def _columns(first: Sequence[str | BadRow], layout: Layout, path: Path) -> list[str]:
+    if not layout.header:
+        return numbered_columns(len(first))
+    for name in first:
+        if isinstance(name, BadRow):
+            raise DataError(name.detail, place=f"{path}, the header", fix="write the name itself")
+    return [str(name).strip() for name in first]
+
+
+def _rows(rows: Any, columns: Sequence[str], header: bool, names: Sequence[str]) -> Iterator[Row]:
+    picked = [columns.index(name) for name in names]
+    for number, cells in itertools.islice(rows(), int(header), None):
+        values = [cells[at] if at < len(cells) else "" for at in picked]
+        bad = next((value for value in values if isinstance(value, BadRow)), None)
+        if len(cells) > len(columns):
+            detail = f"{len(cells)} cells where the header has {len(columns)}"
+            bad = BadRow("ragged row", detail)
+        yield number, bad or tuple(values)
