@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bertolt.base.errors import BertoltError, DiskFullError, UsageError
@@ -241,6 +241,44 @@ def no_empty_parents(path: Path) -> Iterator[None]:
         for parent in new:
             with contextlib.suppress(OSError):  # not there, or not empty
                 parent.rmdir()
+
+
+def require_apart(
+    out: Path, inputs: Iterable[str | os.PathLike[str] | None], option: str = "--out"
+) -> None:
+    """Refuse an output that is read too: an input itself, or a folder in which one lies.
+
+    Links of either kind and other spellings of a path are seen through. An output inside a folder
+    that is read is fine.
+
+    Args:
+        out: a file or a folder, which need not be there.
+        inputs: files and folders; None, and what is not there, such as an id on the hub, is passed
+            over.
+        option: that names the output.
+
+    Raises:
+        UsageError: the output may not be written.
+    """
+    target = real(out)
+    for each in [Path(name) for name in inputs if name]:
+        if is_circle(each) or not each.exists():
+            continue
+        if _is_within(target, real(each)) or (out.exists() and out.samefile(each)):
+            what = "the file" if each.is_file() else "the folder"
+            inside = "" if out.exists() and out.samefile(each) else " inside this folder"
+            raise UsageError(
+                f"it would replace {what} {each}{inside}, which is read and would be lost",
+                place=f"{option} {out}",
+                fix=f"choose another name for {option}",
+            )
+
+
+def _is_within(folder: Path, path: Path) -> bool:
+    """Whether a path is a folder or below it, also where names differ in case alone."""
+    if path.is_relative_to(folder):
+        return True
+    return folder.is_dir() and any(folder.samefile(parent) for parent in path.parents)
 
 
 def require_no_file(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
+from bertolt.base.files import require_apart
 from bertolt.base.paths import is_circle, kind_of
 from bertolt.tasks.predictor import Predictor
 from bertolt.train.folder import RESULT
@@ -74,9 +75,8 @@ def require_output(path: Path, option: str, *, overwrite: bool, inputs: Sequence
     if path.is_dir():
         raise UsageError("there is a folder of this name", place=place, fix="name a file")
     fix = f"choose another name for {option}"
+    require_apart(path, inputs, option)
     for each in map(Path, inputs):
-        if each.is_file() and path.samefile(each):
-            raise UsageError("it would replace the file that is read", place=place, fix=fix)
         if each.is_dir() and _is_part_of(path, each):
             raise UsageError(f"it would replace a part of the model {each}", place=place, fix=fix)
     if path.is_file() and not overwrite:

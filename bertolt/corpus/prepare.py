@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
-from bertolt.base.files import write_text
+from bertolt.base.files import require_apart, write_text
 from bertolt.base.format import duration, plural
 from bertolt.base.machine import cores
 from bertolt.base.paths import real
@@ -87,6 +87,7 @@ def tokenize_corpus(corpus: Corpora, options: PrepareOptions | None = None) -> T
     """
     options = options or PrepareOptions()
     start = time.monotonic()
+    require_apart(options.out, [options.tokenizer])
     corpus_files = find_sources(corpus, without=real(options.out))
     describe_files(corpus_files)
     tokenizer = BertTokenizer.from_pretrained(options.tokenizer)

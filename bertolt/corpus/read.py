@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
+from bertolt.base.files import require_apart
 from bertolt.base.format import plural
 from bertolt.base.paths import FILE, PIPE, kind_of, real
 from bertolt.corpus.options import TextOptions
@@ -114,7 +115,7 @@ def find_sources(
         without: a folder that is not looked into, because the run writes to it.
 
     Raises:
-        UsageError: nothing is named.
+        UsageError: nothing is named, or a file or folder that the run would replace.
         DataError: a name or pattern that fits nothing, or a folder without text.
     """
     if not corpus:
@@ -122,7 +123,10 @@ def find_sources(
     skipped: Counter[str] = Counter()
     named: list[NamedFiles] = []
     for name in map(str, corpus):
-        for path in _expanded(name):
+        paths = _expanded(name)
+        if without is not None:
+            require_apart(without, paths)
+        for path in paths:
             named += _source(path, skipped, without, alone=len(corpus) == 1)
     sources, repeated = _each_file_once(named)
     size = sum(path.stat().st_size for source in sources for path in source.files)

@@ -12,6 +12,7 @@ from typing import Any
 from bertolt.base.console import info
 from bertolt.base.errors import TrainingError
 from bertolt.base.format import duration, number, percent, plural
+from bertolt.models.shapes import SHAPES
 from bertolt.pretrain.log import JsonLines, Plateau, TensorBoard, require_tensorboard
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.record import pretrain_facts
@@ -45,7 +46,8 @@ def pretrain(
     """
     options = options or PretrainOptions()
     work = _Pretraining(Path(shards), options, callbacks)
-    return run_job(work, options, ["pretrain", str(shards)])
+    config = None if options.config in SHAPES else options.config
+    return run_job(work, options, ["pretrain", str(shards)], [shards, config])
 
 
 class _Pretraining:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import signal
 import time
@@ -19,9 +20,8 @@ from bertolt.base.errors import (
     CheckpointError,
     DiskFullError,
     TrainingError,
-    UsageError,
 )
-from bertolt.base.files import write_text
+from bertolt.base.files import require_apart, write_text
 from bertolt.base.options import flag
 from bertolt.checkpoint.state import read_run_facts
 from bertolt.checkpoint.store import Store
@@ -132,7 +132,12 @@ class RunResult:
     interrupted: bool = False
 
 
-def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResult:
+def run_job(
+    work: Work,
+    options: _Options,
+    positional: Sequence[str],
+    inputs: Sequence[str | os.PathLike[str] | None],
+) -> RunResult:
     """Make a run, or the rest of one: its folder, training, result, report and `complete.json`.
 
     The result is put in place whole; then comes the report, and `complete.json` last.
@@ -141,6 +146,7 @@ def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResu
         work: of a command.
         options: its settings, a dataclass.
         positional: of its command line, without the options.
+        inputs: files and folders that it reads, beside `--model`.
 
     Raises:
         BertoltError: something cannot be used, and nothing was touched then; or the disk is full.
@@ -148,7 +154,7 @@ def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResu
         SystemExit: after SIGTERM, with 143, when the run has been saved.
     """
     started, world, out = time.time(), join(), options.out
-    _require_apart(out, options.model)
+    require_apart(out, [options.model, *inputs])
     resume = is_restarted_in(out, world) or options.resume
     folder = RunFolder(out=out, overwrite=options.overwrite, resume=resume)
     store = Store(out, 1 if options.keep == "best" else options.keep)
@@ -180,20 +186,6 @@ def run_job(work: Work, options: _Options, positional: Sequence[str]) -> RunResu
             interrupted = history.interrupted or signal_asked() == signal.SIGINT
     metrics = measured.metrics if measured else {}
     return RunResult(out=out, history=history, metrics=metrics, interrupted=interrupted)
-
-
-def _require_apart(out: Path, model: str | None) -> None:
-    """Refuse to put the result in place of the model that training starts from.
-
-    Raises:
-        UsageError: both are one folder.
-    """
-    if model is not None and out.is_dir() and Path(model).is_dir() and out.samefile(model):
-        raise UsageError(
-            "it is the folder of --model, which would be lost",
-            place=f"--out {out}",
-            fix="choose another folder for --out",
-        )
 
 
 def _start(folder: RunFolder, store: Store, options: _Options, world: World) -> Start:

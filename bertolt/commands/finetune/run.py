@@ -81,7 +81,7 @@ def finetune(
     options = options or FinetuneOptions()
     named = [train] if isinstance(train, str | os.PathLike) else list(train)
     work = _Finetuning(list(map(Path, named)), options, callbacks)
-    result = run_job(work, options, ["finetune", *map(str, named)])
+    result = run_job(work, options, ["finetune", *map(str, named)], [*named, options.eval])
     return FinetuneResult(**vars(result), scores=work.final_scores)
 
 

@@ -411,5 +411,5 @@ def test_the_result_may_not_take_the_place_of_the_model(
     words = ["--model", str(model), "--out", str(tmp_path / "model"), "--overwrite"]
     said = finetune_command(write_csv(good_rows), *words)
     assert said.code == 2
-    assert "it is the folder of --model" in said.err
+    assert "it would replace the folder" in said.err
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
