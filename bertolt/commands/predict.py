@@ -143,7 +143,10 @@ def _check_use(
 def _check_out(model: str, files: list[str], out: Path | None, overwrite: bool) -> None:
     # A missing input is told by whoever reads it, whatever there is at the output.
     if out is not None and (files == ["-"] or all(map(os.path.exists, files))):
-        require_output(out, "--out", overwrite=overwrite, inputs=(*files, model))
+        # Of a folder of texts every file is read.
+        below = [path for file in files if Path(file).is_dir() for path in Path(file).rglob("*")]
+        inputs = [*files, *(str(path) for path in below if path.is_file())]
+        require_output(out, "--out", overwrite=overwrite, inputs=(*inputs, model))
 
 
 def _check_kept(columns: Columns, form: Format) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _OLE = b"\xd0\xcf\x11\xe0"  # how .xls files and packages with a password begin
 _MOST_ROWS = 1 << 20  # that a sheet can have
+_ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")  # of a character that XML cannot hold
 _MERGED = re.compile(rb'<mergeCell [^>]*ref="([A-Z0-9:]{1,40})"')
 
 
@@ -224,6 +225,8 @@ def _as_text(value: Any) -> str:
     """A cell as Excel would write it into a CSV file, with dates as ISO has them."""
     if value is None:
         return ""
+    if isinstance(value, str):
+        return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), value)
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

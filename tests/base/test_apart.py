@@ -90,6 +90,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         ["prepare", "x.csv", "--tokenizer", "d/tokenizer", "--out", "d", "--overwrite"],
         "d/tokenizer",
     ),
+    "predict folder": (
+        ["predict", "x", "d", "--out", "to-d/data.csv", "--overwrite"],
+        "d/data.csv",
+    ),
     "predict": (["predict", "d", "x.csv", "--out", "same.csv", "--overwrite"], "x.csv"),
 }
 

@@ -18,7 +18,7 @@ from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.commands import excel_writer
 from bertolt.commands.outputs import file_writer, format_of
 from bertolt.commands.questions import Question
-from bertolt.data.formats import KINDS, open_source
+from bertolt.data.formats import open_source
 from tests.commands.conftest import ROWS
 
 Trained = Callable[[str], Path]
@@ -98,8 +98,6 @@ def test_what_is_nested_is_read_back(name: str, ending: str, answered: Any, tmp_
 @pytest.mark.parametrize("ending", FLAT)
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_cells_are_read_back(name: str, ending: str, answered: Any, tmp_path: Path) -> None:
-    if ending == ".xlsx" and ending not in KINDS:
-        pytest.skip("tables of Excel are not read yet")
     predictor, answers = answered(name)
     path = write(tmp_path / f"a{ending}", predictor, answers)
     with file_writer(tmp_path / "b.jsonl", predictor, format_of(tmp_path / "b.jsonl")) as writer:
