@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
-from bertolt.data.lines import Seen, empty_file, text_lines
+from bertolt.data.lines import Seen, empty_file, require_plain, text_lines
 from bertolt.data.table_file import BadRow, Row, TableFile
 
 LONG_SENTENCE = 1000  # words; a longer one is told, for its end may have been left out
@@ -57,6 +57,8 @@ def _first_line(path: Path, encoding: str) -> str:
     """The first line of words; one that begins with # only where no other line does not."""
     first = ""
     for line in text_lines(path, encoding):
+        if "\0" in line[:2]:
+            require_plain(line[:4], path)
         bare = line.rstrip("\r\n")
         if _is_end(bare):
             continue

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
-from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, text_lines
+from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, require_plain, text_lines
 from bertolt.data.table_file import (
     AS_FOUND,
     BadRow,
@@ -105,12 +105,7 @@ def _csv_source(path: Path, encoding: str, usual: str, layout: Layout) -> TableF
         first = next((line for line in lines if line.strip("\r\n")), "")
     if not first:
         raise empty_file(path)
-    if "\0" in first:
-        raise DataError(
-            "the header holds a NUL byte, so this is no plain text in that encoding",
-            place=str(path),
-            fix="save it as UTF-8, or name its encoding, for instance --encoding utf-16-le",
-        )
+    require_plain(first, path, "the header")
     delimiter, why = layout.separator or announced or _delimiter(first, usual), "the header has it"
     if layout.separator:
         why = "--sep says so"

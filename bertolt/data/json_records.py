@@ -10,7 +10,7 @@ from typing import Any
 
 from bertolt.base.errors import DataError
 from bertolt.base.json_files import MOST_BYTES, JsonError, parse_json
-from bertolt.data.lines import Seen, empty_file, text_lines
+from bertolt.data.lines import Seen, empty_file, require_plain, text_lines
 from bertolt.data.table_file import BadRow, Row, TableFile, listing
 
 _OF_ONE_RECORD = ("spans", "tags", "labels", "label", "tokens")  # lists that a record may hold
@@ -38,6 +38,7 @@ def _first_two_lines(path: Path, encoding: str) -> tuple[str, str]:
     first, second = next(filled, ""), next(filled, "")
     if not first:
         raise empty_file(path)
+    require_plain(first[:4], path)
     return first, second
 
 

@@ -296,9 +296,33 @@ def _decode(
         return "", _BadByte(offset, chunk[:1], chunk)
 
 
+def require_plain(first: str, path: Path, where: str = "its first line") -> None:
+    """Refuse a text whose first line holds a NUL: that of UTF-16 read as something else does.
+
+    Raises:
+        DataError: it does; the fix names the encoding that is likely.
+    """
+    if "\0" in first:
+        raise DataError(
+            f"{where} holds a NUL byte, so this is no plain text in that encoding",
+            place=str(path),
+            fix=f"save it as UTF-8, or name its encoding, for instance --encoding "
+            f"{_unmarked(first.encode('utf-8', 'replace')) or 'utf-16-le'}",
+        )
+
+
+def _unmarked(start: bytes) -> str:
+    """UTF-16 or UTF-32 without a mark, by the NUL bytes of its first character; else empty."""
+    nulls = "".join("0" if byte == 0 else "x" for byte in start[:4])
+    names = {"x000": "utf-32-le", "000x": "utf-32-be", "x0": "utf-16-le", "0x": "utf-16-be"}
+    return names.get(nulls) or names.get(nulls[:2], "")
+
+
 def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> EncodingError:
     names = [name for name in ("utf-8", "utf-16", "gb18030") if _could_be(name, bad.sample)]
-    others = tuple(name for name in (*names, "latin-1") if name != encoding)
+    wide = _unmarked(bad.sample)
+    likely = (wide,) if wide else (*names, "latin-1")
+    others = tuple(name for name in likely if name != encoding)
     flags = " or ".join(f"--encoding {name}" for name in others)
     error = EncodingError(
         f"the byte 0x{bad.value.hex()} is not {encoding} text",

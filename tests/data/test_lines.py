@@ -139,3 +139,26 @@ def test_ends_of_lines_are_the_same_wherever_a_chunk_ends(
     path = write(tmp_path / "a.txt", content)
     parts = ["a\r\n", "b\r", "c\n", "\r\n", "\r", "\r", "d\r\n", "\n", "e\r"]
     assert list(text_lines(path, "utf-8")) == parts
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"text": "good"}\n{"text": "bad"}\n'),
+        ("a.json", '[{"text": "good"}, {"text": "bad"}]'),
+        ("a.csv", "text,id\ngood,1\nbad,2\n"),
+        ("a.tsv", "text\tid\ngood\t1\nbad\t2\n"),
+        ("a.conll", "good O\n\nbad O\n"),
+    ],
+)
+def test_a_wide_encoding_without_a_mark_is_named_in_the_fix(
+    tmp_path: Path, name: str, text: str, encoding: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    for said in ("utf-8", encoding[:6]):
+        with pytest.raises(DataError) as refused:
+            open_source(path, said)
+        assert refused.value.fix.endswith(f"--encoding {encoding}")
+    assert open_source(path, encoding).columns

@@ -398,7 +398,7 @@ def test_a_model_of_pairs_is_tried_with_a_pair(
 
 
 def test_all_endings_that_are_read_are_named(finetune_command: Any, tmp_path: Path) -> None:
-    path = tmp_path / "table.xlsx"
+    path = tmp_path / "table.docx"
     path.write_bytes(b"PK")
     assert ".conll" in finetune_command(path).err
 
