@@ -195,7 +195,7 @@ def predict(
     out: Path | None = None,
     overwrite: bool = False,
     precision: AnswerPrecision = "auto",
-    on_bad_row: Literal["drop", "error"] = "error",
+    on_bad_row: Literal["answer", "drop", "error"] = "answer",
     encoding: str = "utf-8",
     sep: str | None = None,
     no_header: bool = False,
@@ -222,7 +222,9 @@ def predict(
         overwrite: Replace the file that has this name.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
-        on_bad_row: What to do with a row that cannot be used.
+        on_bad_row: What to do with a row that cannot be used. With answer, an empty text has an
+            empty answer with the reason, so that answers are as many as rows, and any other is an
+            error.
         encoding: Encoding of the texts; auto finds that of a file by its bytes, and says it.
         sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
         no_header: The first line is a row: columns are called by their numbers, as --column 2.

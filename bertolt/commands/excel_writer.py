@@ -60,7 +60,7 @@ class Excel(Writer):
             if not writer.sheet.closed:
                 writer.sheet.close()
 
-    def write(self, question: Question, prediction: Prediction) -> None:
+    def write(self, question: Question, prediction: Prediction | None) -> None:
         """Write a row, and the names before the first one.
 
         Raises:

@@ -46,7 +46,7 @@ class Parquet(Writer):
         with tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as gathered:
             yield cls(path, predictor, gathered)
 
-    def write(self, question: Question, prediction: Prediction) -> None:
+    def write(self, question: Question, prediction: Prediction | None) -> None:
         """Gather an answer, and learn the types of what is in it."""
         record = _as_text({"tokens_cut": 0} | self.record(question, prediction))
         for name, value in record.items():

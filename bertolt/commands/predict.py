@@ -66,7 +66,7 @@ def predict_texts(
         UsageError: texts and a file were both given, or columns and no file; or `out` is there
             already, or one of the inputs.
     """
-    columns = columns or Columns(on_bad_row="error")
+    columns = columns or Columns(on_bad_row="answer")
     files = [file] if isinstance(file, str) else list(file)
     _check_use(model, files, texts, pairs, columns)
     _check_out(model, files, out, overwrite)
@@ -188,6 +188,7 @@ class _Answering:
         cut = 0
         try:
             for prediction in self.predictor.predict(self._examples(), window=self.window):
+                self._write_unanswered(writer)
                 writer.write(self._waiting.popleft(), prediction)
                 self.done += 1
                 cut += prediction.tokens_cut > 0
@@ -196,16 +197,26 @@ class _Answering:
                 if progress is not None:
                     progress(self.done)
         except NotFiniteError as error:
+            self._write_unanswered(writer)
             writer.end()
             place = self._waiting[0].place or f"row {self._waiting[0].row}"
             raise NotFiniteError(error.problem, place=place, fix=error.fix) from error
+        self._write_unanswered(writer)
         writer.end()
         if cut:
             limit = self.predictor.max_length
             info(f"{plural(cut, 'text')} longer than {limit} tokens: the end was cut")
 
+    def _write_unanswered(self, writer: Writer) -> None:
+        """Write the questions without an answer that are before the next one with an answer."""
+        while self._waiting and self._waiting[0].reason:
+            writer.write(self._waiting.popleft(), None)
+            self.done += 1
+
     def _examples(self) -> Iterator[dict[str, Any]]:
         for question in self.questions:
             self._waiting.append(question)
+            if question.reason:
+                continue
             pair = {} if question.pair is None else {"text_pair": question.pair}
             yield {"text": question.text, **pair}

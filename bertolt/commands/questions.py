@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
@@ -16,6 +18,7 @@ from bertolt.commands.evaluate import trained_columns
 from bertolt.commands.wording import options_called
 from bertolt.data.describe import describe_table
 from bertolt.data.encodings import AUTO
+from bertolt.data.lines import LINE_LIMIT
 from bertolt.data.load import KEPT, OnBadRow
 from bertolt.data.table_file import is_blank
 from bertolt.tasks.predictor import Predictor
@@ -38,6 +41,7 @@ class Question(NamedTuple):
         pair: a second text, or None.
         kept: the user's own columns, as one JSON text.
         place: where it is from, for messages.
+        reason: why there is no answer to it; empty: there is one.
     """
 
     row: int
@@ -45,6 +49,7 @@ class Question(NamedTuple):
     pair: str | None = None
     kept: str | None = None
     place: str = ""
+    reason: str = ""
 
 
 def typed_questions(
@@ -67,7 +72,9 @@ def typed_questions(
         )
     rows = enumerate(zip_longest(texts, pairs or ()), start=1)
     questions = (Question(row, text, pair) for row, (text, pair) in rows)
-    return _usable(questions, "--text {}", on_bad_row, "give it in UTF-8")
+    # Who types a text means to have it answered.
+    strict: OnBadRow = "error" if on_bad_row == "answer" else on_bad_row
+    return _usable(questions, "--text {}", strict, "give it in UTF-8")
 
 
 def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Iterator[Question]:
@@ -99,7 +106,14 @@ def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
             place="--encoding",
             fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
         ) from error
-    for row, line in enumerate(sys.stdin, start=1):
+    lines = iter(lambda: sys.stdin.readline(LINE_LIMIT + 1), "")
+    for row, line in enumerate(lines, start=1):
+        if len(line) > LINE_LIMIT:
+            raise DataError(
+                f"the line has more than {LINE_LIMIT:,} characters",
+                place=f"standard input, line {row}",
+                fix="break its lines; or is this no text at all?",
+            )
         line = line.rstrip("\n")
         if not in_pairs:
             yield Question(row, line)
@@ -133,11 +147,30 @@ def rows_of_table(
         )
         describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
         require_pair(table, predictor.trained_on_pairs)
-    for row in table.examples():
-        number = row["row"]
+    answered = ((row["row"], row, row.get(KEPT), "") for row in table.examples())
+    unanswered = ((n, each.texts, each.kept, each.reason) for n, each in table.unanswered.items())
+    for number, texts, kept, reason in heapq.merge(answered, unanswered, key=lambda each: each[0]):
+        if table.parts:
+            kept = _with_file(table.origin(number)[0], kept)
         yield Question(
-            number, row["text"], row.get("text_pair"), row.get(KEPT), table.place(number)
+            table.origin(number)[1],
+            texts["text"] or "" if reason else texts["text"],
+            texts.get("text_pair"),
+            kept,
+            table.place(number),
+            reason,
         )
+
+
+def _with_file(name: str, kept: str | None) -> str:
+    """The user's own columns behind the file of the row; one that is called so has another name."""
+    columns = json.loads(kept) if kept else {}
+    named = {"file": name}
+    for column, value in columns.items():
+        while column in named:
+            column = f"kept_{column}"
+        named[column] = value
+    return json.dumps(named, ensure_ascii=False)
 
 
 def _usable(
@@ -148,14 +181,20 @@ def _usable(
     Args:
         questions: texts with their numbers.
         place: what to call the place of a text, with its number for {}.
-        on_bad_row: whether to leave out texts that are empty or hold a NUL.
+        on_bad_row: whether to leave out texts that are empty or hold a NUL, or to pass on those
+            that are empty, with the reason.
         fix: what to do where bytes are not text.
     """
     dropped: dict[str, list[int]] = {}
+    empty: list[int] = []
     for question in questions:
         where = place.format(question.row)
         fault, reason = _fault(question)
-        if fault and on_bad_row == "error":
+        if fault and on_bad_row == "answer" and reason.startswith("empty "):
+            empty.append(question.row)
+            yield question._replace(place=where, reason=reason)
+            continue
+        if fault and on_bad_row != "drop":
             raise DataError(fault, place=where, fix="leave such texts out with --on-bad-row drop")
         if fault:
             dropped.setdefault(reason, []).append(question.row)
@@ -163,6 +202,8 @@ def _usable(
         for text in filter(None, (question.text, question.pair)):
             require_text(text, where, fix)
         yield question
+    if empty:
+        info(f"no answer to {plural(len(empty), 'empty text')} (first: {place.format(empty[0])})")
     for reason, rows in dropped.items():
         info(f"dropped {plural(len(rows), reason)} (first: {place.format(rows[0])})")
 

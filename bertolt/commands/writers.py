@@ -48,8 +48,8 @@ class Writer(abc.ABC):
         self._names: dict[str, str] | None = None  # of the user's own columns, as they are written
 
     @abc.abstractmethod
-    def write(self, question: Question, prediction: Prediction) -> None:
-        """Write one answer."""
+    def write(self, question: Question, prediction: Prediction | None) -> None:
+        """Write one answer; None where there is no answer to the question."""
 
     def flush(self) -> None:  # noqa: B027 - a file has nobody who waits for it
         """Let who waits for an answer see it."""
@@ -58,26 +58,33 @@ class Writer(abc.ABC):
     def end(self) -> None:
         """Write what stands behind the last answer, or instead of it."""
 
-    def record(self, question: Question, prediction: Prediction) -> dict[str, Any]:
-        """An answer as JSON has it: the row, the user's own columns, the text, and the answer."""
-        answer = rounded(self.task.public(prediction.answer))
+    def record(self, question: Question, prediction: Prediction | None) -> dict[str, Any]:
+        """An answer as JSON has it: the row, the user's own columns, the text, and the answer.
+
+        Where there is no answer, its parts are null, and the reason stands behind them.
+        """
+        nothing = dict.fromkeys(self.task.answer_types()) | {"reason": question.reason}
+        answer = rounded(self.task.public(prediction.answer)) if prediction else nothing
         values: dict[str, Any] = {"row": question.row}
-        values |= self._own_columns(question, {"row", "text", "text_pair", "tokens_cut", *answer})
+        taken = {"row", "text", "text_pair", "tokens_cut", *nothing, *answer}
+        values |= self._own_columns(question, taken)
         values["text"] = self.task.shown_text({"text": question.text})
         if question.pair is not None:
             values["text_pair"] = question.pair
         values |= answer
-        if prediction.tokens_cut:
+        if prediction and prediction.tokens_cut:
             values["tokens_cut"] = prediction.tokens_cut
         return values
 
-    def cells(self, question: Question, prediction: Prediction) -> dict[str, Any]:
-        """The same as plain values by column: texts, numbers and truth values."""
+    def cells(self, question: Question, prediction: Prediction | None) -> dict[str, Any]:
+        """The same as plain values by column: texts, numbers and truth values; None for what there
+        is no answer to."""
         names = self.answer_names()
         kept = self._own_columns(question, {"row", *names})
         second = [question.pair] if self.pairs else []
         text = self.task.shown_text({"text": question.text})
-        answer = [text, *second, *self.task.flat(prediction.answer)]
+        answer = [text, *second, *(self.task.flat(prediction.answer) if prediction else ())]
+        answer += [None] * (len(names) - len(answer))
         return {
             "row": question.row,
             **{name: _as_cell(value) for name, value in kept.items()},
@@ -170,7 +177,7 @@ class TextWriter(Writer):
 class JsonLines(TextWriter):
     """An object a line."""
 
-    def write(self, question: Question, prediction: Prediction) -> None:
+    def write(self, question: Question, prediction: Prediction | None) -> None:
         """Write a line."""
         self.target.write(as_json(self.record(question, prediction)) + "\n")
 
@@ -180,7 +187,7 @@ class Json(TextWriter):
 
     _before = "["
 
-    def write(self, question: Question, prediction: Prediction) -> None:
+    def write(self, question: Question, prediction: Prediction | None) -> None:
         """Write an object, behind what parts it from the one before."""
         self.target.write(f"{self._before}\n{as_json(self.record(question, prediction))}")
         self._before = ","
@@ -199,7 +206,7 @@ class Delimited(TextWriter):
         self.parted_by = "\t" if form.style == "tsv" else ","
         self.begun = False
 
-    def write(self, question: Question, prediction: Prediction) -> None:
+    def write(self, question: Question, prediction: Prediction | None) -> None:
         """Write a row, and the names before the first one."""
         cells = self.cells(question, prediction)
         self._begin(cells)
@@ -240,13 +247,14 @@ def _is_formula(text: str) -> bool:
 class Conll(TextWriter):
     """A word a line with its tag, and an empty line behind each text."""
 
-    def write(self, question: Question, prediction: Prediction) -> None:
+    def write(self, question: Question, prediction: Prediction | None) -> None:
         """Write the words of one text.
 
         Raises:
             DataError: a word that such a file cannot hold.
         """
-        for word, tag in self.task.tagged(prediction.answer, {"text": question.text}):
+        answer = prediction.answer if prediction else None
+        for word, tag in self.task.tagged(answer, {"text": question.text}) if answer else ():
             if not word.strip() or re.search(r"[\t\n\r]", word):
                 raise DataError(
                     f"the word {word!r} is empty or has a tab or a line break in it, "

@@ -50,7 +50,8 @@ def describe_table(table: Table, flags: Mapping[str, str] | None = None) -> None
         if what in table.found:
             info(f"  {words} {table.found[what]}")
     for reason, rows in table.dropped.items():
-        info(f"  dropped {plural(len(rows), 'row')}: {reason} ({_row_numbers(table, rows)})")
+        what = "no answer to" if table.unanswered else "dropped"
+        info(f"  {what} {plural(len(rows), 'row')}: {reason} ({_row_numbers(table, rows)})")
 
 
 def _row_numbers(table: Table, rows: Sequence[int]) -> str:

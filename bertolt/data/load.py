@@ -18,7 +18,7 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -36,7 +36,8 @@ from bertolt.data.several import joined, open_parts, require_columns
 from bertolt.data.spill import Batches
 from bertolt.data.table_file import AS_FOUND, BadRow, Layout, TableFile, listing, row_words
 
-OnBadRow = Literal["drop", "error"]
+OnBadRow = Literal["drop", "error", "answer"]
+"""Leave out and count; raise; or keep apart where the text is empty, and raise for all else."""
 
 BATCH_ROWS = 10_000  # rows, and characters, that are gathered before they go to Arrow
 BATCH_CHARACTERS = 1 << 24
@@ -44,6 +45,20 @@ _NAMED = 3  # files by whose names a table of several is called
 EXAMPLES = 2048  # rows that become Python values at a time
 KEPT = "kept"
 """The Arrow column of the user's own columns, as one JSON text a row."""
+
+
+class Unanswered(NamedTuple):
+    """A row without a text, or with one half of a pair.
+
+    Attributes:
+        reason: that it is counted under.
+        texts: what there is of its texts, by role.
+        kept: the user's own columns, as one JSON text.
+    """
+
+    reason: str
+    texts: dict[str, object]
+    kept: str | None
 
 
 class Sample(NamedTuple):
@@ -86,6 +101,8 @@ class Table:
             of this kind have no lines.
         parts: where several files are read as one table, the name of each and how many rows are
             before it; rows are counted over all of them.
+        unanswered: rows without a text by their numbers, where they were asked for; they are among
+            the dropped ones too.
     """
 
     path: str
@@ -97,6 +114,7 @@ class Table:
     dropped: dict[str, list[int]]
     lines: Sequence[int] = ()
     parts: Sequence[tuple[str, int]] = ()
+    unanswered: Mapping[int, Unanswered] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -193,7 +211,7 @@ def read_table(
         encoding: of the text kinds.
         on_bad_row: what to do with a row that cannot be used (ragged, broken quotes or JSON, a NUL
             byte, half a surrogate pair, an empty text or label): leave it out and count it, or
-            raise.
+            raise, or keep those without a text apart and raise for the others.
         cells: how the cells of each role are read, given a sample; None: a text, and one label.
         check_row: says what is wrong with a row whose cells are fine each by itself.
         kinds: more endings of names, and how such files are opened.
@@ -241,6 +259,7 @@ def read_table(
         dropped=account.dropped,
         lines=account.lines if any(account.lines) else (),
         parts=account.parts if len(account.parts) > 1 else (),
+        unanswered=account.unanswered,
     )
 
 
@@ -306,6 +325,7 @@ class _RowCollector:
         self.lines = array("q")
         self.parts: list[tuple[str, int]] = []  # names of files, and the rows before each
         self.dropped: dict[str, list[int]] = {}
+        self.unanswered: dict[int, Unanswered] = {}
         self._roles = {role: list(names) for role, names in roles.items()}
         self._cells = cells
         self._kept = list(kept)
@@ -331,6 +351,8 @@ class _RowCollector:
         if check is not None and not isinstance(cells, BadRow):
             cells = check(dict(zip(self._roles, cells, strict=False))) or cells
         if isinstance(cells, BadRow):
+            if self.on_bad_row == "answer" and not isinstance(values, BadRow):
+                self._keep_apart(cells, values)
             self._drop(cells)
             return
         self._gathered.append((self.rows_read, *cells))
@@ -347,7 +369,7 @@ class _RowCollector:
                 place=str(self.path),
                 fix="give a file with rows in it",
             )
-        if not self._batches:
+        if not self._batches and not self.unanswered:
             counts = ", ".join(f"{len(rows)} {reason}" for reason, rows in self.dropped.items())
             raise DataError(
                 f"none of its {plural(self.rows_read, 'row')} can be used ({counts}); "
@@ -375,8 +397,16 @@ class _RowCollector:
         name, before = self.parts[-1]
         return f"{name}, {row_words(self.rows_read - before, self.lines[-1] or None)}"
 
+    def _keep_apart(self, bad: BadRow, values: tuple[object, ...]) -> None:
+        if bad.reason.startswith("empty "):
+            roles = [role for role, columns in self._roles.items() for _ in columns]
+            texts = dict(zip(roles, values, strict=False))
+            kept = dict(zip(self._kept, values[len(roles) :], strict=True))
+            words = _as_json(kept) if self._kept else None
+            self.unanswered[self.rows_read] = Unanswered(bad.reason, texts, words)
+
     def _drop(self, bad: BadRow) -> None:
-        if self.on_bad_row == "error":
+        if self.on_bad_row != "drop" and self.rows_read not in self.unanswered:
             raise DataError(
                 bad.detail,
                 place=self._place(),

@@ -230,7 +230,7 @@ def test_a_line_with_a_nul_or_without_width_is_not_answered(
     line: str, fault: str, bertolt: Run, trained: Trained
 ) -> None:
     stdin = f"good film\n{line}\nbad film\n".encode()
-    said = bertolt("predict", trained("labels"), stdin=stdin)
+    said = bertolt("predict", trained("labels"), "--on-bad-row", "error", stdin=stdin)
     refused(said, "standard input, line 2", fault, "--on-bad-row")
     said = bertolt("predict", trained("labels"), "--on-bad-row", "drop", stdin=stdin)
     assert [answer["row"] for answer in lines(said.out)] == [1, 3]
@@ -256,8 +256,65 @@ def test_a_nul_in_a_file_is_refused_with_its_row(
 
 @pytest.mark.parametrize("line", ["good\t", "good\t \n", "\tgood", "good", "good\tbad\tno"])
 def test_a_line_that_is_no_pair(line: str, bertolt: Run, trained: Trained) -> None:
-    said = bertolt("predict", trained("pairs"), stdin=line.encode())
+    said = bertolt("predict", trained("pairs"), "--on-bad-row", "error", stdin=line.encode())
     refused(said, "standard input, line 1", "text")
+
+
+def test_an_empty_line_has_an_empty_answer(bertolt: Run, trained: Trained) -> None:
+    said = bertolt("predict", trained("labels"), stdin=b"good film\n\n \nbad film\n")
+    answers = lines(said.out)
+    assert [answer["row"] for answer in answers] == [1, 2, 3, 4]
+    assert answers[1] == {
+        **{"row": 2, "text": "", "label": None, "probability": None, "probabilities": None},
+        "reason": "empty text",
+    }
+    assert "no answer to 2 empty texts (first: standard input, line 2)" in said.err
+    answers = lines(bertolt("predict", trained("pairs"), stdin=b"good\tbad\n\tgood\n\n").out)
+    assert [answer.get("reason") for answer in answers] == [None, "empty text", "empty text"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "reason"),
+    [
+        ("pairs", [("text_pair", ""), ("text", " ")], ["empty second text", "empty text"]),
+        ("tags", [("tokens", [])], ["empty text"]),
+        ("numbers", [("text", "")], ["empty text"]),
+    ],
+)
+def test_a_row_without_a_text_has_an_empty_answer(
+    name: str, rows, reason, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    usual = {
+        "pairs": {"text": "good", "text_pair": "film"},
+        "tags": {"tokens": ["good", "film"]},
+        "numbers": {"text": "good"},
+    }[name]
+    names = {"pairs": {"text": "premise", "text_pair": "hypothesis"}}.get(name, {})
+    records = [usual, *({**usual, key: value} for key, value in rows), usual]
+    records = [{names.get(key, key): v for key, v in record.items()} for record in records]
+    path = write_rows(tmp_path / "a.jsonl", [{"id": n, **r} for n, r in enumerate(records)])
+    said = bertolt("predict", trained(name), path, "--keep", "id")
+    answers = lines(said.out)
+    assert [answer["id"] for answer in answers] == list(range(len(records)))
+    assert [answer.get("reason") for answer in answers] == [None, *reason, None]
+    assert "no answer to 1 row: empty text" in said.err
+    out = tmp_path / "out.csv"
+    assert bertolt("predict", trained(name), path, "--keep", "id", "--out", out).code == 0
+    assert len(list(csv.reader(out.open(newline="")))) == len(records) + 1
+
+
+def test_answers_to_several_files_have_their_file(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    one = write_rows(tmp_path / "a.jsonl", [{"text": "good"}, {"text": ""}])
+    two = write_rows(tmp_path / "b.jsonl", [{"text": "bad", "file": "mine"}])
+    three = write_rows(tmp_path / "c.jsonl", [{"words": "bad"}])
+    answers = lines(bertolt("predict", trained("labels"), one, two).out)
+    places = [(str(one), 1), (str(one), 2), (str(two), 1)]
+    assert [(answer["file"], answer["row"]) for answer in answers] == places
+    said = bertolt("predict", trained("labels"), two, one, "--keep", "file")
+    refused(said, str(one), "no column 'file'")
+    refused(bertolt("predict", trained("labels"), one, three), str(three), "no column 'text'")
 
 
 def test_empty_lines_among_pairs_can_be_left_out(bertolt: Run, trained: Trained) -> None:

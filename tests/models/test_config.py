@@ -315,7 +315,8 @@ def test_options_become_training_arguments(
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"test_size": 0.0}, "--test-size is 0"),
+        ({"test_size": -0.1}, "--test-size is -0.1"),
+        ({"test_size": 0.0, "keep": "best"}, "--test-size 0 holds no rows out"),
         ({"test_size": 1.0}, "--test-size is 1"),
         ({"test_size": math.nan}, "--test-size is nan"),
         ({"epochs": 0}, "--epochs is 0"),

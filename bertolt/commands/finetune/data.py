@@ -37,7 +37,7 @@ class LoadedRows:
 
     Attributes:
         task: with the label space of the training rows.
-        train, eval: the two parts.
+        train, eval: the two parts; without rows to evaluate on, the second is None.
         split: how they were parted, in words.
         max_length_source: where the limit came from, in words.
         repeated: the evaluation rows whose texts stand among the training texts too.
@@ -46,7 +46,7 @@ class LoadedRows:
 
     task: Task
     train: TaskRows
-    eval: TaskRows
+    eval: TaskRows | None
     split: str
     max_length_source: str
     repeated: list[int]
@@ -68,19 +68,32 @@ def load_rows(
     task, train_index, eval_index, eval_table, split = _part(table, kind, options)
     train, origin = encode_rows(task, table, train_index, tokenizer, limit)
     info(f"Training tokens: {origin}")
-    held_out, origin = encode_rows(task, eval_table, eval_index, tokenizer, limit)
-    info(f"Evaluation tokens: {origin}")
+    held_out = None
+    if options.evaluates:
+        held_out, origin = encode_rows(task, eval_table, eval_index, tokenizer, limit)
+        info(f"Evaluation tokens: {origin}")
+    parts = {"Training": train} | ({"Evaluation": held_out} if held_out else {})
     data = LoadedRows(
         task=task,
         train=train,
         eval=held_out,
         split=split,
         max_length_source=limit_source,
-        repeated=_repeated(train, held_out),
-        cautions=cautions_of(task, {"Training": train, "Evaluation": held_out}, tokenizer),
+        repeated=_repeated(train, held_out) if held_out else [],
+        cautions=[*cautions_of(task, parts, tokenizer), *([] if held_out else [_unmeasured(task)])],
     )
     _describe_data(data)
     return data
+
+
+def _unmeasured(task: Task) -> dict[str, str]:
+    """What a run without held-out rows does not tell."""
+    tuning = f" Its {task.tuning} stay as they are without any." if task.tuning else ""
+    return {
+        "claim": "No rows are held out",
+        "detail": "All of them train, so that there is no score, and the last weights are the "
+        f"result.{tuning} Measure the model on other rows: bertolt evaluate",
+    }
 
 
 def _columns(options: FinetuneOptions) -> Columns:
@@ -107,6 +120,9 @@ def _part(
         task.check(other)  # an unknown label is told before anything is tokenised
         rest = np.arange(len(other))
         return task, everything, rest, other, f"evaluated on {options.eval}"
+    if not options.evaluates:
+        nothing = everything[:0]
+        return kind.infer(table, everything, reading), everything, nothing, table, "all rows train"
     strata = kind.strata(table)
     train, held_out = split_rows(strata, options.test_size, options.split_seed)
     shares = ", each label in its share" if len(np.unique(strata)) > 1 else ""
@@ -163,7 +179,8 @@ def _content(row: dict[str, Any]) -> bytes:
 
 
 def _describe_data(data: LoadedRows) -> None:
-    for what, rows in (("Training", data.train), ("Evaluation", data.eval)):
+    parts = [("Training", data.train)] + ([("Evaluation", data.eval)] if data.eval else [])
+    for what, rows in parts:
         describe_rows(what, rows.encoded, data.task.counts(rows.table, rows.index))
     tell_cautions(data.cautions)
     info(f"Split: {data.split}")

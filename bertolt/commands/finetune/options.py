@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bertolt.base.errors import UsageError
 from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
@@ -38,8 +39,8 @@ class FinetuneOptions:
     """What parts several labels in one cell, as ";"."""
     eval: Path | None = field(default=None, metadata=seen_in("evaluation rows"))
     """File with the rows to evaluate on, instead of holding some out."""
-    test_size: float = field(default=0.2, metadata=share(0.2))
-    """Share of the rows to hold out for the evaluation."""
+    test_size: float = field(default=0.2, metadata=share(0.2, zero=True))
+    """Share of the rows to hold out for the evaluation; 0: train on all, without a score."""
     epochs: float = field(default=3.0, metadata=above(0))
     """Passes over the training rows."""
     batch_size: int = field(default=32, metadata=at_least(1))
@@ -90,6 +91,17 @@ class FinetuneOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.keep == "best" and not self.evaluates:
+            raise UsageError(
+                "--keep best needs an evaluation to choose by, and --test-size 0 holds no rows out",
+                place="--keep",
+                fix="name rows to evaluate on with --eval, or leave out one of the two",
+            )
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are rows to measure the model on."""
+        return self.eval is not None or self.test_size > 0
 
     def caution(self) -> str:
         """What is odd about a learning rate that is allowed, in words; empty if nothing is."""
@@ -118,7 +130,7 @@ class FinetuneOptions:
             fsdp=self.shard,
             seed=self.seed,
             precision=self.precision,
-            eval_strategy="epoch",
+            eval_strategy="epoch" if self.evaluates else "no",
             save_strategy=save_strategy if self.save_every is None else "steps",
             save_steps=self.save_every or 500,
             save_total_limit=1 if self.keep == "best" else self.keep,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bertolt.data.columns import FLAGS
 from bertolt.data.load import Table
 from bertolt.report import plain
 from bertolt.tasks.base import Task
-from bertolt.tasks.evaluation import Scores
+from bertolt.tasks.evaluation import Scores, TaskRows
 from bertolt.tasks.page import curve, headline, measure, part
 from bertolt.train.record import (
     curve_facts,
@@ -62,7 +63,7 @@ def run_facts(
         "data": _data(data),
         "training": _training(trainer, data),
     }
-    train, held_out = data.train, data.eval
+    train, held_out = data.train, data.eval or _no_rows(data.train)
     labels = data.task.data_blocks(train.table, train.index, held_out.table, held_out.index)
     worst = [wrong.row for wrong in scores.mistakes] if scores else []
     facts |= task_part(data.task, scores, labels, held_out.examples(worst) if worst else [])
@@ -131,6 +132,10 @@ def _mistake(task: Task, answer: dict[str, Any], example: dict[str, Any]) -> dic
     }
 
 
+def _no_rows(rows: TaskRows) -> TaskRows:
+    return replace(rows, index=rows.index[:0])
+
+
 def _short(table: Table) -> str:
     """The name of the file for a title; of several files the first and how many more."""
     files = list(dict.fromkeys(Path(name).name for name, _ in table.parts))
@@ -139,7 +144,7 @@ def _short(table: Table) -> str:
 
 
 def _data(data: LoadedRows) -> dict[str, Any]:
-    table, other = data.train.table, data.eval.table
+    table, other = data.train.table, (data.eval or data.train).table
     tables = [table] if other is table else [table, other]
     return {
         "files": {"train": table.path, "eval": None if other is table else other.path},
@@ -159,7 +164,7 @@ def _data(data: LoadedRows) -> dict[str, Any]:
         ],
         "split": data.split,
         "train_rows": len(data.train),
-        "eval_rows": len(data.eval),
+        "eval_rows": len(data.eval) if data.eval else 0,
         "lengths": _lengths(data),
         "repeated": len(data.repeated),
         "repeated_rows": data.repeated[:_NAMED_ROWS],
@@ -168,7 +173,7 @@ def _data(data: LoadedRows) -> dict[str, Any]:
 
 def _lengths(data: LoadedRows) -> dict[str, Any]:
     """How long the texts are in tokens, special ones included, and what the limit cuts off."""
-    parts = [data.train.encoded, data.eval.encoded]
+    parts = [rows.encoded for rows in (data.train, data.eval) if rows]
     lengths = np.concatenate([part.full_lengths for part in parts])
     # The tail beyond the 99.5th percentile would flatten everything else: one last bin holds it.
     top = int(np.percentile(lengths, 99.5, method="higher")) + 1

@@ -134,7 +134,7 @@ class _Finetuning:
             train_dataset=data.train.encoded,
             processing_class=tokenizer,
             callbacks=self.callbacks,
-            evaluate=self._evaluate,
+            evaluate=self._evaluate if data.eval else None,
             settings=settings_of(options, data, model),
             store=start.store,
             precision=start.precision,
@@ -149,6 +149,7 @@ class _Finetuning:
         return trainer
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
+        assert self.data.eval is not None
         self._scores = scores = evaluate(
             trainer.model,
             self.data.task,
@@ -172,8 +173,13 @@ class _Finetuning:
             fix=history.failure.fix,
         )
         return Measured(
-            metrics={"eval": scores.to_dict() if scores else None, "train": history.summary()},
-            complete=scores is not None and not history.interrupted,
+            metrics={
+                "eval": scores.to_dict() if scores else None,
+                **({} if self.data.eval else {"not_measured": "--test-size 0: all rows train"}),
+                "train": history.summary(),
+            },
+            complete=not (history.interrupted or history.failure)
+            and (scores is not None or self.data.eval is None),
             failure=failure,
         )
 
@@ -192,11 +198,26 @@ class _Finetuning:
         )
         if history.failure is not None:
             return None
+        if self.data.eval is None and not history.interrupted:
+            history.failure = self._unfinite()
+            info("Not measured: --test-size 0 trains on all rows")
+            return None
         if not history.evaluated(history.step):
             info("Stopped by Ctrl-C: saving the weights as they are, without measuring them")
             return None
         info(f"\n{self._scores}\n")
         return self._scores
+
+    def _unfinite(self) -> TrainingError | None:
+        """The error of last weights that do not answer, where no evaluation would notice it."""
+        world, step = self.trainer.world, self.trainer.history.step
+        if not world.from_first(world.first and not self._golden()):
+            return None
+        return TrainingError(
+            f"the answers are not finite with the weights of step {step}",
+            place=f"after step {step}",
+            fix="use a smaller learning rate, or more warmup",
+        )
 
     def _keep_good_weights(self) -> tuple[list[Golden], str]:
         """The model's answers to a few texts, and a phrase that says which weights it has.
@@ -214,7 +235,7 @@ class _Finetuning:
 
     def _golden(self) -> list[Golden]:
         """Answers in fp32, on the first process; none if they are not finite."""
-        trainer, rows = self.trainer, self.data.eval
+        trainer, rows = self.trainer, self.data.eval or self.data.train
         model = trainer.world.full_model(trainer.model)
         if not trainer.world.first:
             return []
@@ -296,7 +317,7 @@ def settings_of(
         "task": data.task.name,
         "labels": [str(name) for name in data.task.config_changes()["id2label"].values()],
         "training rows": _fingerprint(data.train.encoded),
-        "evaluation rows": _fingerprint(data.eval.encoded),
+        "evaluation rows": _fingerprint(data.eval.encoded) if data.eval else "no rows",
         "weights of --model": hashlib.sha256(str(weights).encode()).hexdigest()[:12],
     }
 

@@ -542,3 +542,28 @@ def test_a_run_whose_only_step_is_warmup_says_so(
     assert claim in (result.out / "report.html").read_text(encoding="utf-8")
     finetune(reviews_csv, quick(batch_size=64, warmup=0, overwrite=True))
     assert claim not in capsys.readouterr().err
+
+
+# ---- files, and rows that all train ----
+
+
+def test_without_held_out_rows_all_train_and_nothing_is_measured(
+    quick: Callable[..., FinetuneOptions], write_csv, good_rows, capsys
+) -> None:
+    one, two = (write_csv(good_rows, name=name) for name in ("a.csv", "b.csv"))
+    options = quick(test_size=0)
+    result = finetune([one, two], options)
+    assert result.scores is None
+    assert not result.interrupted
+    metrics = read_json(options.out / "metrics.json")
+    assert metrics["eval"] is None
+    assert metrics["not_measured"] == "--test-size 0: all rows train"
+    facts = read_json(options.out / "run.json")
+    assert (facts["data"]["train_rows"], facts["data"]["eval_rows"]) == (80, 0)
+    assert facts["title"] == "a.csv and 1 more: label"
+    assert any(each["claim"] == "No rows are held out" for each in facts["cautions"])
+    assert "No rows are held out" in (options.out / "report.html").read_text(encoding="utf-8")
+    assert "Not measured: --test-size 0" in capsys.readouterr().err
+    assert (options.out / "complete.json").is_file()
+    predictor = Predictor.from_pretrained(options.out)
+    assert len(predictor.contract.golden) == 3
