@@ -82,10 +82,9 @@ def choose_columns(
         for role, names in named.items()
         if names is not None
     }
-    if source.columns[:1] == numbered_columns(1):
-        chosen = {
-            role: [_by_number(name, source) for name in names] for role, names in chosen.items()
-        }
+    chosen = {
+        role: [by_number(name, source.columns) for name in names] for role, names in chosen.items()
+    }
     _check_named(chosen, source.columns, path)
     roles = ["text", "label"] if need_label or label is not None else ["text"]
     reasons = dict(source.found)
@@ -113,10 +112,11 @@ def _parted(names: str, columns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(parts)) or [names]
 
 
-def _by_number(name: str, source: TableFile) -> str:
-    """A column of a table without a header by its number alone."""
+def by_number(name: str, columns: Sequence[str]) -> str:
+    """A column by its name; of a table without a header by its number alone too."""
     named = f"column{name}"
-    return named if name not in source.columns and named in source.columns else name
+    numbered = columns[:1] == numbered_columns(1)
+    return named if numbered and name not in columns and named in columns else name
 
 
 def _check_named(chosen: Mapping[str, Sequence[str]], columns: list[str], path: Path) -> None:

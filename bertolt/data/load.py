@@ -30,7 +30,7 @@ from bertolt.base.errors import DataError
 from bertolt.base.format import plural
 from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, label_cell, text_cell
-from bertolt.data.columns import FLAGS, SAMPLE, choose_columns
+from bertolt.data.columns import FLAGS, SAMPLE, by_number, choose_columns
 from bertolt.data.formats import Open, ending, open_source
 from bertolt.data.several import joined, open_parts, require_columns
 from bertolt.data.spill import Batches
@@ -297,6 +297,7 @@ def _kept_columns(
     taken = {name for role, names in roles.items() if role != "label" for name in names}
     if list(keep) == ["all"] and "all" not in columns:
         return [name for name in columns if name not in taken]
+    keep = [by_number(name, columns) for name in keep]
     for name in keep:
         if name not in columns:
             raise DataError(

@@ -63,6 +63,8 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     assert table.dropped == {"empty text": [2]}
     assert table.place(2).startswith(str(tmp_path / "data" / "neg" / "2.txt"))
     assert len(read_table(tmp_path / "data" / "pos", need_label=False)) == 2
+    (tmp_path / "data" / "pos" / "2.txt").write_bytes("房间很干净，服务也好。".encode("gb18030"))
+    assert "房间很干净，服务也好。" in read_table(tmp_path / "data", encoding="auto").texts
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"data/pos/1\.txt"):
         read_table(tmp_path / "empty")

@@ -92,7 +92,7 @@ def _unmeasured(task: Task) -> dict[str, str]:
     return {
         "claim": "No rows are held out",
         "detail": "All of them train, so that there is no score, and the last weights are the "
-        f"result.{tuning} Measure the model on other rows: bertolt evaluate",
+        f"result.{tuning} Measure the model on rows of its own with bertolt evaluate",
     }
 
 
