@@ -33,7 +33,7 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> str:
     """
     rows = [list(tags) for tags in sequences]
     names = {tag for row in rows for tag in row} - {"O"}
-    plain = {tag for tag in names if not _is_prefixed(tag)}
+    plain = {tag for tag in names if not is_prefixed(tag)}
     # A lone letter among plain tags, such as B, is a plain tag too.
     prefixed = {tag for tag in names - plain if "-" in tag}
     if plain and prefixed:
@@ -126,7 +126,8 @@ def _read(tags: Sequence[str], scheme: str) -> list[tuple[str, str]]:
     return [_split(tag) for tag in tags]
 
 
-def _is_prefixed(tag: str) -> bool:
+def is_prefixed(tag: str) -> bool:
+    """Whether a tag begins with a letter that a scheme has, other than `O`."""
     prefix = str(tag).partition("-")[0]
     return _SYNONYMS.get(prefix, prefix) in ("B", "I", "E", "S")
 
@@ -134,7 +135,7 @@ def _is_prefixed(tag: str) -> bool:
 def _split(tag: str) -> tuple[str, str]:
     if tag == "O":
         return "O", ""
-    if not _is_prefixed(tag):
+    if not is_prefixed(tag):
         raise UsageError(
             f"{tag!r} is not a tag",
             fix="write O, or one of B, I, E, S with a kind, such as B-PER",

@@ -17,6 +17,7 @@ from bertolt.base.console import tell_caution
 from bertolt.base.format import clean, percent, plural, shorten
 from bertolt.data import spelling
 from bertolt.data.spelling import quoted
+from bertolt.metrics.tags import breaks, is_prefixed
 from bertolt.tasks import page
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import TaskRows
@@ -222,6 +223,29 @@ def tags_in_another_spelling(view: RowView) -> Iterator[Told]:
         )
 
 
+def tags_that_break_their_scheme(view: RowView) -> Iterator[Told]:
+    """Tags that cannot stand where they do, such as an inside without a beginning."""
+    if not view.tagged or not all(tag == "O" or is_prefixed(tag) for tag in view.names):
+        return
+    closed = any(tag[0] in "ESLU" for tag in view.names)
+    schemes = ("BIOES",) if closed else ("BIO", "IOB1")
+    count = dict.fromkeys(schemes, 0)
+    first: dict[str, list[tuple[int, int]]] = {scheme: [] for scheme in schemes}
+    for place, tags in enumerate(view.tags()):
+        for scheme in schemes:
+            positions = breaks(tags, scheme)
+            count[scheme] += len(positions)
+            room = _NAMED - len(first[scheme])
+            first[scheme] += [(place, position) for position in positions[:room]]
+    scheme = min(schemes, key=count.__getitem__)
+    if count[scheme]:
+        words = (f"{view.row_words(place)}, word {at + 1}" for place, at in first[scheme])
+        yield page.caution(
+            f"{plural(count[scheme], 'tag breaks', 'tags break')} the scheme {scheme}",
+            f"Each begins a span: {_listed(words, count[scheme])}",
+        )
+
+
 def _in_rows(rows: NDArray[np.int64]) -> str:
     numbers: list[int] = rows.tolist()
     named = rows_named(numbers)
@@ -340,6 +364,7 @@ CHECKS: tuple[Check, ...] = (
     several_labels_in_one,
     labels_that_are_numbers,
     tags_in_another_spelling,
+    tags_that_break_their_scheme,
     texts_with_several_labels,
     numbers_that_are_equal,
     numbers_far_from_the_rest,

@@ -113,6 +113,10 @@ class RowView:
         kind = self._kind.value_type if self.several else self._kind
         return bool(pa.types.is_string(kind) or pa.types.is_struct(kind))
 
+    def tags(self) -> Iterator[list[str]]:
+        """The tags of each row."""
+        return _values(self.table.data["label"], range(len(self.table)))
+
     @cached_property
     def labels(self) -> Integers | None:
         """(N,) a digest of the labels of each row; None without labels."""
@@ -166,6 +170,10 @@ class RowView:
         """What the owner of the file calls the rows at some places."""
         numbers: Integers = _whole(self.table.data["row"]).to_numpy()[places]
         return numbers
+
+    def row_words(self, place: int) -> str:
+        """The same of one row in words, with its line where that is another number."""
+        return self.table.row_words(int(self.table.data["row"][place].as_py()))
 
     def examples(self, places: Iterable[int]) -> list[dict[str, Any]]:
         """The rows at some places, by role."""

@@ -13,7 +13,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural, shorten
 from bertolt.data.load import Table
 from bertolt.data.table_file import BadRow
-from bertolt.metrics.tags import breaks, scheme_of, spans_of
+from bertolt.metrics.tags import scheme_of, spans_of
 from bertolt.tasks import page
 from bertolt.tasks.base import Example
 from bertolt.tasks.words import join_words, text_of, words_of
@@ -230,7 +230,7 @@ def labels_in(table: Table, values: Sequence[Any]) -> list[str]:
     except DataError as error:
         place = f"{table.path}, column {table.label_column!r}"
         raise DataError(error.problem, place=place, fix=error.fix) from error
-    _tell_scheme(table, scheme)
+    info(f"Tags: {'plain tags, one for each word' if scheme == PLAIN else scheme}")
     if scheme == PLAIN:
         names = {tag for tags in values for tag in tags}
         return sorted(names, key=lambda tag: (tag != OUTSIDE, tag))
@@ -261,19 +261,3 @@ def _holds_spans(table: Table, values: Sequence[Any]) -> bool:
 def _prefixed(kinds: set[str]) -> list[str]:
     """O, and B- and I- of each kind, by spelling."""
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")]
-
-
-def _tell_scheme(table: Table, scheme: str) -> None:
-    """Say in which scheme the tags are, and where they break it."""
-    info(f"Tags: {'plain tags, one for each word' if scheme == PLAIN else scheme}")
-    broken = [
-        (int(row), position)
-        for row, tags in zip(table.data["row"].to_pylist(), table.labels, strict=True)
-        for position in breaks(tags, scheme)
-    ]
-    if broken:
-        row, position = broken[0]
-        info(
-            f"Caution: {plural(len(broken), 'tag')} break{'s' * (len(broken) == 1)} the scheme "
-            f"(the first: {table.row_words(row)}, word {position + 1}); each begins a span"
-        )

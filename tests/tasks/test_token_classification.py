@@ -127,14 +127,12 @@ def test_plain_tags_are_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_break_of_the_scheme_is_told_with_row_and_word(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_tokenizer: Any
 ) -> None:
     lines = "a B-X\nb I-X\nc O\n\n" * 3 + "d O\ne I-X\nf B-X\n"
-    learned(put(tmp_path, lines))
-    assert (
-        "Caution: 1 tag breaks the scheme (the first: row 4 (line 13), word 2)"
-        in capsys.readouterr().err
-    )
+    (caution,) = cautioned(put(tmp_path, lines), tiny_tokenizer)
+    assert caution["claim"] == "a.conll: 1 tag breaks the scheme BIO"
+    assert caution["detail"] == "Each begins a span: row 4 (line 13), word 2."
 
 
 def test_tags_with_and_without_prefixes_are_refused_with_their_place(tmp_path: Path) -> None:
