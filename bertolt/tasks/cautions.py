@@ -347,7 +347,7 @@ def words_unknown(view: RowView) -> Iterator[Told]:
 
         examples = view.examples(counts.places[:_NAMED])
         share = percent(counts.unknown / counts.words)
-        whole = f", of which {counts.texts_without:,} have no other" * bool(counts.texts_without)
+        whole = f", {counts.texts_without:,} of them without any other" * bool(counts.texts_without)
         yield page.caution(
             f"The vocabulary lacks {share} of the words in {quoted(counts.column)}",
             f"{counts.unknown:,} of {counts.words:,}, in {plural(len(counts.places), 'text')}"

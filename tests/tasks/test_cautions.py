@@ -130,7 +130,7 @@ def pairs(*texts: tuple[str, str]) -> Rows:
         (
             pairs(("film", "房间很干净")),
             "words_unknown",
-            ["1 text, of which 1 have no other", "row 21, '房', '间', '很', '干'"],
+            ["1 text, 1 of them without any other", "row 21, '房', '间', '很', '干'"],
         ),
         (
             [{"tokens": ["film", "净"], "tags": ["B-X", "O"]}],

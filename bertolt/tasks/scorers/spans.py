@@ -13,7 +13,7 @@ from bertolt.metrics import SpanCounts
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.spans import Mark, marks_of, unit_labels
-from bertolt.tasks.table import interval_words, score_table
+from bertolt.tasks.table import interval_words, score_table, shown
 
 _LEAD = (
     "A span is right when both of its ends and its kind are. Precision: of the spans given this "
@@ -95,7 +95,7 @@ class SpanScorer(Scorer):
         types = self.counts.per_type()
         yield from score_table("kind", list(types), list(types.values()), unit="spans")
         for (true, said), count in sorted(self.counts.confused().items()):
-            yield f"{true} taken for {said}: {count:,}"
+            yield f"{shown(true)} taken for {shown(said)}: {count:,}"
 
     def explain(self) -> dict[str, Any]:
         """F1, each kind, and which are taken for which."""
