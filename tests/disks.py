@@ -13,7 +13,7 @@ import pytest
 @contextlib.contextmanager
 def file_system(folder: Path, *, kilobytes: int) -> Iterator[Path]:
     """A file system of this size in a new folder; where none may be made, the test is skipped."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     try:
         made = subprocess.run(mount, capture_output=True, check=False)
@@ -25,3 +25,8 @@ def file_system(folder: Path, *, kilobytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def make_read_only(folder: Path) -> None:
+    """Let nothing be written to a file system of `file_system` from here on, not even by root."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)

@@ -15,7 +15,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 
 from bertolt.base.errors import CheckpointError, UsageError
-from bertolt.base.files import write_atomically, write_text
+from bertolt.base.files import write_text
 from bertolt.base.hub import find_folder
 from bertolt.base.json_files import read_json
 from bertolt.base.paths import has_file
@@ -139,7 +139,8 @@ def write_tokenizer(
         config["strip_accents"] = normalizer.strip_accents
         config["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
     config["tokenizer_class"] = "BertTokenizer" if _is_plain_bert(backend) else _GENERIC_CLASS
-    write_atomically(folder / TOKENIZER, lambda path: backend.save(str(path)))
+    # Not by the backend itself, whose error for a full disk is a bare Exception.
+    write_text(folder / TOKENIZER, backend.to_str(pretty=True))
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     written = [folder / TOKENIZER, folder / CONFIG]
     lines = _vocab_lines(backend)

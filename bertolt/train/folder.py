@@ -88,7 +88,7 @@ class RunFolder:
 
         Raises:
             UsageError: as in `require_usable`, or another run holds it.
-            BertoltError: the file system refused.
+            BertoltError: the file system refused, as it would a result.
         """
         self.require_usable()
         fix = "wait until it is done, or choose another --out"
@@ -97,6 +97,8 @@ class RunFolder:
             with disk_errors(self.out):
                 for entry in filter(_is_left_over, self._entries()):
                     _remove(entry)
+                if not (self.out / COMPLETE).is_file():  # which may lie where nobody writes
+                    tempfile.TemporaryFile(dir=self.out).close()  # now, and not after training
             yield
 
     def require_usable(self) -> None:
