@@ -184,6 +184,7 @@ class QuestionAnswering(Head):
 
     targets = frozenset({"start_positions", "end_positions"})
     logits_per_token = True
+    answers_with_ends = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)

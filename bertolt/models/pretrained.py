@@ -69,6 +69,8 @@ class PreTrainedModel(Loadable):
     """Whether `labels` has an entry for each token, (B, L) or (T,)."""
     logits_per_token: ClassVar[bool] = False
     """Whether `logits_of` gives an entry for each token."""
+    answers_with_ends: ClassVar[bool] = False
+    """Whether `logits_of` and `labels_for` have two last columns, an answer's start and its end."""
     replayable: ClassVar[bool] = False
     """Whether the loss of a batch goes by the shapes of its tensors, and asks nothing else of the
     host: then steps on a GPU can be captured."""

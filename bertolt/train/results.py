@@ -16,19 +16,22 @@ from bertolt.data.batch import IGNORE_INDEX
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch
 
+Values = NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]
+"""Of every row; of answers with two ends a pair, the starts and the ends."""
+
 
 class EvalPrediction(NamedTuple):
     """What `compute_metrics` is called with; unpacks into logits and labels."""
 
-    predictions: NDArray[Any]
-    label_ids: NDArray[Any] | None
+    predictions: Values
+    label_ids: Values | None
 
 
 class PredictionOutput(NamedTuple):
     """What `Trainer.predict` returns."""
 
-    predictions: NDArray[Any]
-    label_ids: NDArray[Any] | None
+    predictions: Values
+    label_ids: Values | None
     metrics: dict[str, Any]
 
 
@@ -82,19 +85,24 @@ class Results:
         self._logits = _gather(world, self._logits)
         self._labels = _gather(world, self._labels)
 
-    def in_order(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """All logits, and all labels if there were any."""
+    def in_order(self) -> tuple[Values, Values | None]:
+        """All logits, and all labels if there were any; answers with two ends as pairs."""
         order = np.argsort(self._rows)
-        logits = self._joined([self._logits[row] for row in order], self._model.logits_per_token)
+        model, ends = self._model, self._model.answers_with_ends
+        # A logit beyond a row's end that may win makes an answer of nothing.
+        filler = float(np.finfo(np.float32).min) if ends else IGNORE_INDEX
+        logits = [self._logits[row] for row in order]
+        predictions = self._joined(logits, model.logits_per_token, filler)
         if not self._labels:
-            return logits, None
-        labels = self._joined([self._labels[row] for row in order], self._model.labels_per_token)
-        return logits, labels
+            return _pair(predictions) if ends else predictions, None
+        golds = [self._labels[row] for row in order]
+        labels = self._joined(golds, model.labels_per_token, IGNORE_INDEX)
+        return (_pair(predictions), _pair(labels)) if ends else (predictions, labels)
 
-    def _joined(self, rows: Sequence[NDArray[Any]], per_token: bool) -> NDArray[Any]:
+    def _joined(self, rows: Sequence[NDArray[Any]], per_token: bool, filler: float) -> NDArray[Any]:
         if not per_token:
             return np.stack(rows)
-        return np.concatenate(rows) if self._labelled_only else _pad_rows(rows)
+        return np.concatenate(rows) if self._labelled_only else _pad_rows(rows, filler)
 
 
 def metrics_by_name(values: Any) -> dict[str, Any]:
@@ -152,10 +160,15 @@ def _gather(world: World, rows: Sequence[Any]) -> list[NDArray[Any]]:
     return [part[0] for part in arrays_of_all] if world.any_true(whole) else arrays_of_all
 
 
-def _pad_rows(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Rows of different lengths (L, …) as one array (rows, L, …), ignored labels beyond the end."""
+def _pair(ends: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Starts and ends (…, 2) as two arrays (…)."""
+    return ends[..., 0], ends[..., 1]
+
+
+def _pad_rows(rows: Sequence[NDArray[Any]], filler: float) -> NDArray[Any]:
+    """Rows of different lengths (L, …) as one array (rows, L, …), the filler beyond their ends."""
     length = max(map(len, rows))
-    padded = np.full((len(rows), length, *rows[0].shape[1:]), IGNORE_INDEX, rows[0].dtype)
+    padded = np.full((len(rows), length, *rows[0].shape[1:]), filler, rows[0].dtype)
     for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values
     return padded

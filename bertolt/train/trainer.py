@@ -372,8 +372,9 @@ class Trainer:
         """Logits of every row, in order, with labels and metrics where there are labels.
 
         For a model that labels tokens: logits (rows, L, C) and labels (rows, L), -100 beyond the
-        end of a row. For a language model with labels: logits (M, V) and labels (M,) of the
-        labelled tokens alone, row after row.
+        end of a row. For one that answers with spans, pairs: logits (rows, L) of the start and of
+        the end, never the best beyond the end of a row, and labels (rows,). For a language model
+        with labels: logits (M, V) and labels (M,) of the labelled tokens alone, row after row.
 
         Raises:
             CheckpointError: as in `evaluate`.

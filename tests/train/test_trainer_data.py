@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.utils.data import Dataset, IterableDataset
 
 from bertolt import (
@@ -230,14 +231,56 @@ def test_answers_are_predicted_row_by_row_as_two_ends(make: Any, rows: Rows) -> 
     trainer = Trainer(make(BertForQuestionAnswering), arguments(per_device_eval_batch_size=1))
     output = trainer.predict(asked)
     longest = max(len(row["input_ids"]) for row in rows)
-    assert output.predictions.shape == (len(rows), longest, 2)
-    assert output.label_ids.tolist() == [[1, len(row["input_ids"]) - 1] for row in rows]
+    assert [each.shape for each in output.predictions] == [(len(rows), longest)] * 2
+    starts, ends = output.label_ids
+    assert starts.tolist() == [1] * len(rows)
+    assert ends.tolist() == [len(row["input_ids"]) - 1 for row in rows]
     losses_of_ends = []
-    for row, logits, ends in zip(asked, output.predictions, output.label_ids, strict=True):
+    pairs = (np.stack(each, axis=-1) for each in (output.predictions, output.label_ids))
+    for row, logits, ends in zip(asked, *pairs, strict=True):
         real = torch.tensor(logits[: len(row["input_ids"])])
         losses_of_ends.append(torch.nn.functional.cross_entropy(real.T, torch.tensor(ends)))
     wanted = float(torch.stack(losses_of_ends).mean())
     assert output.metrics["test_loss"] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_two_ends_are_a_pair_as_the_peers(make: Any, rows: Rows, tmp_path: Path) -> None:
+    """With the same logits, and no padded position is the best where all of them are low."""
+    asked = [{"input_ids": r["input_ids"], "start_positions": 0, "end_positions": 0} for r in rows]
+    model = make(BertForQuestionAnswering)
+    model.qa_outputs.bias.data -= 1000
+    peer = transformers.BertForQuestionAnswering(
+        transformers.BertConfig(**{**model.config.to_dict(), "id2label": {0: "a", 1: "b"}})
+    )
+    peer.load_state_dict(model.state_dict())
+    seen = []
+
+    def count(prediction: Any) -> dict[str, float]:
+        (start, end), golds = prediction
+        seen.append([start.shape, end.shape, len(golds)])
+        return {"rows": len(start)}
+
+    ours = Trainer(model, arguments(), compute_metrics=count).predict(asked)
+    args = transformers.TrainingArguments(
+        str(tmp_path), report_to="none", disable_tqdm=True, use_cpu=True
+    )
+    theirs = transformers.Trainer(
+        peer,
+        args,
+        data_collator=lambda part: PackingCollator()(part).padded(),
+        compute_metrics=count,
+    ).predict(asked)
+    assert seen[0] == seen[1]
+    assert type(ours.predictions) is type(theirs.predictions) is tuple
+    assert type(ours.label_ids) is type(theirs.label_ids) is tuple
+    assert ours.metrics["test_rows"] == theirs.metrics["test_rows"] == len(rows)
+    for own, others in zip(ours.predictions, theirs.predictions, strict=True):
+        for row, mine, yours in zip(asked, own, others, strict=True):
+            length = len(row["input_ids"])
+            np.testing.assert_allclose(mine[:length], yours[:length], atol=1e-3)
+            assert mine.argmax() < length
+    for own, others in zip(ours.label_ids, theirs.label_ids, strict=True):
+        np.testing.assert_array_equal(own, others)
 
 
 def test_pretraining_is_evaluated_by_its_words(
