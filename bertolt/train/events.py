@@ -235,19 +235,35 @@ class EarlyStoppingCallback(TrainerCallback):
         self.early_stopping_patience_counter = int(state["counter"])
 
 
+_CALLED = ("on_step", "on_evaluate", "on_end")
+_CALLED_WHERE_DEFINED = ("on_begin", "on_step_begin", "on_save")
+"""What `fit` calls of a `Callback`: it has all of the first, and what it likes of the second."""
+
+
 def require_events(callback: object) -> None:
-    """Refuse a callback with an event that no run tells.
+    """Refuse a callback that a run would not call, or with an event that no run tells.
 
     Raises:
-        UsageError: naming the method.
+        UsageError: naming the method, or the class.
     """
-    for name in dir(callback):
-        if name.startswith("on_") and name not in EVENTS:
-            raise UsageError(
-                f"{name} is defined, and no run calls it here",
-                place=type(callback).__name__,
-                fix=f"define one of {', '.join(EVENTS)}",
-            )
+    kind, place = type(callback), type(callback).__name__
+    names = [name for name in dir(callback) if name.startswith("on_")]
+    known = EVENTS if isinstance(callback, TrainerCallback) else _CALLED + _CALLED_WHERE_DEFINED
+    for name in names:
+        if name in known or not callable(getattr(callback, name)):
+            continue
+        fix = f"define one of {', '.join(known)}"
+        if name in EVENTS:
+            fix = f"let {place} be a subclass of bertolt.TrainerCallback"
+        raise UsageError(f"{name} is defined, and no run calls it here", place=place, fix=fix)
+    missing = [] if known is EVENTS else [name for name in _CALLED if name not in names]
+    if missing:
+        raise UsageError(
+            f"a callback is a {place} without {' and '.join(missing)}",
+            place=kind.__module__,
+            fix="give an object or a class that is a bertolt.TrainerCallback, or one with "
+            f"{', '.join(_CALLED)}",
+        )
 
 
 class Events:

@@ -199,11 +199,11 @@ class Trainer:
         """Let a callback watch, behind those that are there; of a class an object is made.
 
         Raises:
-            UsageError: it defines an event that no run tells.
+            UsageError: it is no callback, or defines an event that no run tells.
         """
         each = callback() if isinstance(callback, type) else callback
+        require_events(each)
         if isinstance(each, TrainerCallback):
-            require_events(each)
             self._events.callbacks.append(each)
         else:
             self.callbacks.append(each)

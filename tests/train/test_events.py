@@ -220,6 +220,35 @@ def test_an_event_that_no_run_tells_is_refused_when_it_is_given(
         Trainer(make_model(), callbacks=[Substeps])
 
 
+class Misspelt(Callback):
+    """Of the loop's own kind, with an event that nobody tells."""
+
+    def on_steps(self) -> None: ...
+
+
+class Partly:
+    """Without the other two methods of the loop's own kind."""
+
+    def on_step(self, log: Any, total_steps: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("callback", "words"),
+    [
+        (transformers.TrainerCallback, "a subclass of bertolt.TrainerCallback"),
+        (transformers.PrinterCallback(), "a subclass of bertolt.TrainerCallback"),
+        (Misspelt, "on_steps is defined"),
+        (Partly(), "a Partly without on_evaluate and on_end"),
+        (print, "without on_step and on_evaluate and on_end"),
+    ],
+)
+def test_what_is_no_callback_is_refused_when_it_is_given(
+    make_model: Any, callback: Any, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        Trainer(make_model(), callbacks=[callback])
+
+
 def test_callbacks_are_added_and_taken_out(make_model: Any) -> None:
     class Own(Callback):
         """Of the loop's own kind."""
