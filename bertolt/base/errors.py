@@ -42,6 +42,12 @@ class TrainingError(BertoltError):
     """Training cannot go on: a loss or a gradient that is not finite, for instance."""
 
 
+def meant(name: str, choices: list[str], otherwise: str = "") -> str:
+    """A fix that asks whether the choice most like `name` was meant, or `otherwise` without one."""
+    close = nearest(name, choices)
+    return f"did you mean {close!r}?" if close else otherwise
+
+
 def nearest(name: str, choices: list[str]) -> str:
     """The choice most like `name`, or an empty string when none is close."""
     import difflib

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertolt.base.errors import UsageError, nearest
+from bertolt.base.errors import UsageError, meant
 from bertolt.metrics import named
 from bertolt.metrics.confusion import ConfusionMatrix
 from bertolt.metrics.counts import ClassScore, Counts, Tally, wilson_interval
@@ -70,10 +70,9 @@ def load_metric(name: str, **config: Any) -> Metric:
         UsageError: no metric of that name, or one without such an option.
     """
     if name not in _METRICS:
-        close = nearest(name, list(_METRICS))
         raise UsageError(
             f"there is no metric {name!r}; there are {', '.join(_METRICS)}",
             place="load_metric",
-            fix=f"did you mean {close!r}?" if close else "choose one of these",
+            fix=meant(name, list(_METRICS), "choose one of these"),
         )
     return _METRICS[name](name, **config)

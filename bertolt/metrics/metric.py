@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from typing import Any
 
-from bertolt.base.errors import BertoltError, UsageError, nearest
+from bertolt.base.errors import BertoltError, UsageError, meant
 
 
 class Metric(ABC):
@@ -85,12 +85,12 @@ class Metric(ABC):
         known = list(inspect.signature(self._result).parameters)
         for option in options:
             if option not in known:
-                close = nearest(option, [*known, "predictions", "references"])
+                names = [*known, "predictions", "references"]
                 has = f"it has {', '.join(known)}" if known else "it has none"
                 raise UsageError(
                     f"there is no option {option!r}; {has}",
                     place=self._place,
-                    fix=f"did you mean {close!r}?" if close else f"leave {option!r} out",
+                    fix=meant(option, names, f"leave {option!r} out"),
                 )
 
     @abstractmethod

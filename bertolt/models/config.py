@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from bertolt.base.checks import are_texts, is_whole
-from bertolt.base.errors import CheckpointError, UsageError, nearest
+from bertolt.base.errors import CheckpointError, UsageError, meant
 from bertolt.base.files import write_text
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.options import at_least, between, check_options, share
@@ -206,7 +206,7 @@ class BertConfig:
             if name not in known:
                 raise UsageError(
                     f"{type(self).__name__} has no field {name!r}",
-                    fix=f"did you mean {nearest(name, known)!r}?" if nearest(name, known) else "",
+                    fix=meant(name, known),
                 )
         config = replace(self, **changes)
         if count is not None:

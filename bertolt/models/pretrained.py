@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError, DataError, UsageError, nearest
+from bertolt.base.errors import CheckpointError, DataError, UsageError, meant
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport
@@ -341,10 +341,9 @@ class PreTrainedModel(Loadable):
         names = list(PaddedInputs.__annotations__)
         for name in inputs:
             if name not in names:
-                close = nearest(name, names)
                 raise UsageError(
                     f"{type(self).__name__} takes no {name!r}",
-                    fix=f"did you mean {close!r}?" if close else f"it takes {', '.join(names)}",
+                    fix=meant(name, names, f"it takes {', '.join(names)}"),
                 )
         present = {name: value for name, value in inputs.items() if value is not None}
         if isinstance(batch, PackedBatch) and "input_ids" not in present:

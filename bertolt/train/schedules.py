@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, SupportsFloat
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from bertolt.base.errors import UsageError, nearest
+from bertolt.base.errors import UsageError, meant
 
 
 class _Run(NamedTuple):
@@ -358,11 +358,10 @@ def get_scheduler(
     if name in _MEASURED:
         return _measured(name, optimizer, options)
     if name not in _SHAPES:
-        close = nearest(name, list(SCHEDULES))
         raise UsageError(
             f"there is no schedule {name!r}; there are {', '.join(SCHEDULES)}",
             place="get_scheduler",
-            fix=f"did you mean {close!r}?" if close else "choose one of these",
+            fix=meant(name, list(SCHEDULES), "choose one of these"),
         )
     return _by_step(name, optimizer, num_warmup_steps, num_training_steps, options)
 
@@ -404,11 +403,10 @@ def _check_options(
     place = f"scheduler {name!r}"
     for key in options:
         if key not in own:
-            close = nearest(key, own)
             raise UsageError(
                 f"there is no option {key!r}; it has {', '.join(own) or 'none'}",
                 place=place,
-                fix=f"did you mean {close!r}?" if close else f"leave {key!r} out",
+                fix=meant(key, own, f"leave {key!r} out"),
             )
     required = [key for key in own if parameters[key].default is inspect.Parameter.empty]
     for key in (*needs, *required):
