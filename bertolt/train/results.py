@@ -130,13 +130,18 @@ def prefixed(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {start + name.removeprefix(start): value for name, value in metrics.items()}
 
 
-def _plain(value: Any) -> Any:
+_DEEPEST = 64  # a value that holds itself has no end, and no file could keep it
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        raise TypeError("values that are nested too deeply")
     if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
+        return {str(name): _plain(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(each, depth + 1) for each in value]
     if isinstance(value, torch.Tensor | np.ndarray):
-        return _plain(value.tolist())
+        return _plain(value.tolist(), depth + 1)
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, str | int | float):
         return value

@@ -563,3 +563,13 @@ def test_each_evaluation_sees_the_weights_of_its_step(
     fresh = Trainer(copy.deepcopy(model), args, eval_dataset=rows)
     assert len(trainer.history.evaluations) == 2
     assert trainer.history.evaluations[-1][1] == fresh.evaluate()
+
+
+def test_a_metric_that_holds_itself_ends_no_run(model: Any, rows: Rows, capsys: Any) -> None:
+    values: dict[str, Any] = {"f1": np.float32(0.5)}
+    values["again"] = values
+    trainer = Trainer(model, arguments(), compute_metrics=lambda prediction: values)
+    metrics = trainer.predict(rows).metrics
+    assert metrics["test_f1"] == 0.5
+    assert "test_again" not in metrics
+    assert "nested too deeply as 'again', which is left out" in capsys.readouterr().err
