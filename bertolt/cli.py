@@ -189,7 +189,7 @@ def predict(
     column: str | None = None,
     pair_column: str | None = None,
     keep: str | None = None,
-    format: Literal["jsonl", "json", "csv", "tsv", "conll", "parquet", "xlsx"] | None = None,
+    format: Literal["jsonl", "csv", "tsv", "json", "conll", "parquet", "xlsx"] | None = None,
     bom: bool = False,
     safe_csv: bool = False,
     out: Path | None = None,

@@ -233,9 +233,9 @@ def test_out_is_written_whole_or_not_at_all(bertolt: Run, tuned: Path, tmp_path:
     assert refused.code == 2
     assert "line 2: the text is empty" in refused.err
     assert list(csv.DictReader(target.open())) == rows, "the old answers are as they were"
-    bertolt("predict", tuned, "--out", tmp_path / "answers.txt", "--text", "good")
-    assert json.loads((tmp_path / "answers.txt").read_text())["label"] == "pos"
-    assert {path.name for path in tmp_path.iterdir()} == {"answers.csv", "answers.txt"}
+    bertolt("predict", tuned, "--out", tmp_path / "answers.jsonl", "--text", "good")
+    assert json.loads((tmp_path / "answers.jsonl").read_text())["label"] == "pos"
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.csv", "answers.jsonl"}
 
 
 def test_a_file_and_texts_at_once(bertolt: Run, tuned: Path) -> None:
