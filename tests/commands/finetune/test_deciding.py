@@ -41,7 +41,9 @@ OTHER: dict[str, Any] = {
     "precision": "bf16",
     "keep": "best",
 }
-NEVER = {"on_bad_row"}  # its effect is which rows there are, and "error" trains on no others
+# Their effect is which rows there are: "error" trains on no others, and where another layout parts
+# the same rows otherwise, the columns that are named are not there.
+NEVER = {"on_bad_row", "sep", "no_header", "sheet"}
 
 
 def test_what_may_change_is_written_down() -> None:
