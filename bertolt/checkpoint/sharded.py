@@ -39,6 +39,9 @@ def save_parts(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
     Args:
         checkpoint: the same folder for all.
         tensors: split ones, and others that are the same everywhere and are written once.
+
+    Raises:
+        OSError: the file system refused, on each process.
     """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
@@ -46,7 +49,7 @@ def save_parts(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
     folder = checkpoint / FOLDER
     folder.mkdir(exist_ok=True)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    with _quiet():
+    with _plainly():
         save(dict(tensors), storage_writer=writer)
 
 
@@ -70,7 +73,7 @@ def load_parts(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
                 place=str(checkpoint),
                 fix="build the model as it was",
             )
-    with _quiet():
+    with _plainly():
         load(dict(tensors), storage_reader=_reader(checkpoint), no_dist=not dist.is_initialized())
 
 
@@ -131,8 +134,17 @@ def _reader(checkpoint: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings of torch about its own interfaces."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _plainly() -> Iterator[None]:
+    """Without torch's warnings about its own interfaces, and with the error behind its own.
+
+    Its own holds the errors of all processes, and is no `Exception`: what failed first, a full disk
+    for instance, is raised instead on each of them.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except CheckpointException as error:
+        raise next(failure for failure, _ in error.failures.values()) from error

@@ -78,7 +78,8 @@ class Store:
         """
         path = self.path(step)
         if world is not None and not world.first:
-            fill(Path(world.broadcast_text("")))
+            with disk_errors(path):
+                fill(Path(world.broadcast_text("")))
             world.wait()  # all have written
             world.wait()  # it is in place
             return path

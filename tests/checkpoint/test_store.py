@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertolt.base.errors import BertoltError, CheckpointError, UsageError
+from bertolt.base.errors import BertoltError, CheckpointError, DiskFullError, UsageError
+from bertolt.checkpoint import sharded
 from bertolt.checkpoint.store import MANIFEST, Store, require_whole, step_of
 
 
@@ -251,3 +252,22 @@ def test_other_names_are_no_checkpoints(tmp_path: Path) -> None:
             step_of(tmp_path / name)
         (tmp_path / name).mkdir()
     assert Store(tmp_path).steps() == []
+
+
+def test_a_disk_that_is_full_for_the_part_of_another_process(tmp_path: Path) -> None:
+    """torch raises what is no `Exception`; the first failure behind it is told, with the place."""
+    from torch.distributed.checkpoint.api import CheckpointException, _wrap_exception
+
+    class Second:
+        first = False
+
+        def broadcast_text(self, text: str) -> str:
+            return str(tmp_path)
+
+    def fill(folder: Path) -> None:
+        with sharded._plainly():
+            failure = _wrap_exception(OSError(errno.ENOSPC, "No space left on device"))
+            raise CheckpointException("save", {1: failure})
+
+    with pytest.raises(DiskFullError, match="checkpoint-3: cannot be written"):
+        Store(tmp_path).write(3, fill, world=Second())  # type: ignore[arg-type]
