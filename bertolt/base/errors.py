@@ -22,20 +22,20 @@ class BertoltError(Exception):
         super().__init__(f"{message}\n  fix: {fix}" if fix else message)
 
 
-class UsageError(BertoltError):
-    """An option or an argument that cannot be honoured."""
+class UsageError(BertoltError, ValueError):
+    """An option or an argument that cannot be honoured; a ValueError too."""
 
 
-class DiskFullError(BertoltError):
-    """A file that did not fit on its disk."""
+class DiskFullError(BertoltError, OSError):
+    """A file that did not fit on its disk; an OSError too."""
 
 
-class DataError(BertoltError):
-    """A file of texts and labels that cannot be used as it is."""
+class DataError(BertoltError, ValueError):
+    """A file of texts and labels that cannot be used as it is; a ValueError too."""
 
 
-class CheckpointError(BertoltError):
-    """A model folder that cannot be loaded, or does not hold what it claims."""
+class CheckpointError(BertoltError, OSError):
+    """A model folder that cannot be loaded, or does not hold what it claims; an OSError too."""
 
 
 class TrainingError(BertoltError):

@@ -41,6 +41,8 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
+    except BertoltError:
+        raise
     except OSError as error:
         kind, fix = BertoltError, "choose a folder that you may write to"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.checks import are_texts, is_whole
-from bertolt.base.errors import CheckpointError
+from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.files import write_text
 from bertolt.base.json_files import read_json
 
@@ -91,6 +91,8 @@ class Contract:
             contract = cls._of(_from_first_version(values) if "labels" in values else values)
             contract.check()
             return contract
+        except BertoltError:
+            raise
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(
                 f"not a readable contract ({error})",

@@ -17,7 +17,7 @@ from bertolt.base.files import write_atomically
 from bertolt.base.hub import find_folder
 from bertolt.base.paths import has_file
 from bertolt.checkpoint.loadable import Loadable
-from bertolt.checkpoint.report import LoadReport, Mismatch
+from bertolt.checkpoint.report import WRAPPERS, LoadReport, Mismatch
 from bertolt.checkpoint.weights import (
     LEGACY_WEIGHTS,
     SHARD_INDEX,
@@ -210,7 +210,12 @@ def _translate(name: str, known: Container[str], prefix: str) -> str:
     """The model's key for a name in the file: old spellings mended, the prefix put on or off."""
     for old, new in OLD_SPELLINGS:
         name = re.sub(old, new, name)
-    candidates = (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}."))
+    bare = WRAPPERS.sub("", name, count=1) if WRAPPERS.match(name) else name
+    candidates = [
+        key
+        for each in (name, bare)
+        for key in (each, f"{prefix}.{each}", each.removeprefix(f"{prefix}."))
+    ]
     return next((key for key in candidates if key in known), name)
 
 

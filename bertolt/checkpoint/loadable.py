@@ -43,6 +43,10 @@ class Loadable(nn.Module):
         """Name of each parameter that shares another's memory, and the name of the other."""
 
     @abc.abstractmethod
+    def tie_weights(self) -> None:
+        """Let the parameters of `tied_weights` share their memory."""
+
+    @abc.abstractmethod
     def untie_weights(self) -> None:
         """Give the output embeddings their own memory, and say so in the config."""
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from bertolt.base.errors import CheckpointError
 
+# What wrappers put before the names of the model inside them: of several devices, compiled, nested.
+WRAPPERS = re.compile(r"((module|_orig_mod|model)\.)+")
+
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -150,6 +153,8 @@ class LoadReport:
             f"Loaded {len(self.loaded)} tensors from {self.source}, "
             "each compared with the file after copying."
         ]
+        if wrapper := WRAPPERS.match(next(iter(self.loaded.values()), "")):
+            lines.append(f"Names in the file begin with {wrapper[0]!r}: a wrapped model was saved.")
         explained = {
             "initialised": "new, not from the file",
             "mismatched": "left out, another shape",

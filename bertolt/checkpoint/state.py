@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.base.json_files import read_json
 from bertolt.base.randomness import set_random_state
 from bertolt.checkpoint import huggingface, sharded
@@ -128,6 +128,8 @@ def restore_state(checkpoint: Path, parts: TrainingState, *, rank: int = 0) -> N
         if parts.scheduler is not None:
             fresh = parts.scheduler.state_dict()
             parts.scheduler.load_state_dict(_shaped_like(fresh, state["scheduler"]))
+    except BertoltError:
+        raise
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"its optimizer or schedule is not the one of this run ({error})",

@@ -230,6 +230,8 @@ def require_whole(checkpoint: Path) -> None:
                 raise _damaged(checkpoint, f"{name} has {size} of {listed['bytes']} bytes")
             if _checksum(path) != listed["sha256"]:
                 raise _damaged(checkpoint, f"the content of {name} is not what was written")
+        except BertoltError:
+            raise
         except OSError as error:
             raise _damaged(checkpoint, f"{name}: {error.strerror}") from error
 

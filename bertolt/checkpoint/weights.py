@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bertolt.base.errors import CheckpointError
+from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.json_files import read_json
 from bertolt.base.paths import has_file
 
@@ -125,6 +125,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
+    except BertoltError:
+        raise
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bertolt.base.checks import are_texts, is_whole
-from bertolt.base.errors import DataError
+from bertolt.base.errors import BertoltError, DataError
 from bertolt.base.json_files import parse_json
 from bertolt.corpus.options import Objective as Objective
 
@@ -182,6 +182,8 @@ class Manifest:
             raise DataError("the manifest is damaged or was edited", place=place, fix=_AGAIN)
         try:
             return cls._from_dict(content)
+        except BertoltError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"the manifest does not describe a corpus ({type(error).__name__}: {error})",

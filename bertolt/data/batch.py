@@ -361,9 +361,9 @@ class PaddedLayout:
     length: int
     where: Tensor
 
-    def unpack(self, packed: Tensor) -> Tensor:
-        """Lay (T, …) out as (B, L, …), with zeros at the padding."""
-        flat = packed.new_zeros(self.size * self.length, *packed.shape[1:])
+    def unpack(self, packed: Tensor, filler: float = 0.0) -> Tensor:
+        """Lay (T, …) out as (B, L, …), with the filler at the padding."""
+        flat = packed.new_full((self.size * self.length, *packed.shape[1:]), filler)
         flat = flat.index_copy(0, self.where, packed[: self.where.numel()])
         return flat.view(self.size, self.length, *packed.shape[1:])
 

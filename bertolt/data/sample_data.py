@@ -33,7 +33,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
-from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.errors import BertoltError, DataError, UsageError, nearest
 from bertolt.base.json_files import read_json
 
 Record = dict[str, object]
@@ -149,6 +149,8 @@ def fetch(name: str, *, progress: Progress = lambda message: None) -> Path:
     if not dataset.ready:
         try:
             _prepare(dataset, progress)
+        except BertoltError:
+            raise
         except OSError as error:
             raise _disk_error(error) from error
     return dataset.main

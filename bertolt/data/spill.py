@@ -138,6 +138,8 @@ def _told() -> Iterator[None]:
     """Turn what the system says of the file into an error with a fix."""
     try:
         yield
+    except BertoltError:
+        raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (DiskFullError if full else BertoltError)(

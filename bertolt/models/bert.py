@@ -96,7 +96,8 @@ class BertEmbeddings(nn.Module):
 
     def _out_of_range(self, batch: PackedBatch) -> DataError:
         found = [
-            f"{name} go up to {int(ids.max())} and the table has {table.num_embeddings} rows"
+            f"{name} go from {int(ids.min())} to {int(ids.max())} and the table has "
+            f"{table.num_embeddings} rows"
             for name, ids, table in (
                 ("input_ids", batch.input_ids, self.word_embeddings),
                 ("position_ids", self._positions(batch), self.position_embeddings),

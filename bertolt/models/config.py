@@ -7,6 +7,7 @@ Nothing heavy is imported here, so that reading a configuration costs nothing.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from dataclasses import dataclass, field, fields, replace
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from bertolt.base.checks import are_texts, is_whole
-from bertolt.base.errors import CheckpointError, UsageError, meant
+from bertolt.base.console import info
+from bertolt.base.errors import CheckpointError, UsageError, nearest
 from bertolt.base.files import write_text
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.options import at_least, between, check_options, share
@@ -27,20 +29,37 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 _ONLY = {"position_embedding_type": "absolute"}
 Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+_LABELS = ("label2id", "num_labels")
 # Beyond these no machine could build the model, and trying would never end.
 SIZE = between(1, 2**31)
 _LAYERS = between(1, 10_000)
 _SHARE = share(0.1, zero=True, one=True)
 
 
+class _ByName(type):
+    """Lets a config be built with labels under each of their names, and names unknown arguments."""
+
+    def __call__(cls, **values: Any) -> Any:
+        """An instance of these fields."""
+        known = _field_names(cls)
+        values = _with_labels(values)
+        for name in values.keys() - set(known):
+            raise UsageError(
+                f"{cls.__name__} has no field {name!r}", fix=_instead(name, known), place="config"
+            )
+        return super().__call__(**values)
+
+
 @dataclass(kw_only=True)
-class BertConfig:
+class BertConfig(metaclass=_ByName):
     """The shape of a BERT encoder, under the names that `config.json` uses.
 
-    Keys of a file that are not listed here are kept in `extra` and written back unchanged.
+    Keys of a file that are not listed here are kept in `extra` and written back unchanged; so is an
+    attribute that is set later. `num_labels=` or `label2id=` may be given in place of `id2label=`.
 
     Raises:
         CheckpointError: a size that cannot be (heads that do not divide the hidden size, …).
+        UsageError: a name that is no field, or labels that contradict each other.
     """
 
     vocab_size: int = field(default=30522, metadata=SIZE)
@@ -70,8 +89,6 @@ class BertConfig:
     model_type: ClassVar[str] = "bert"
 
     def __post_init__(self) -> None:
-        # Labels are checked by themselves: files write their numbers as texts.
-        self.id2label = _checked_labels(self.id2label)
         check_options(self, shown=str, place="config", error=CheckpointError)
         if self.hidden_size % self.num_attention_heads:
             raise _unfit(
@@ -107,6 +124,24 @@ class BertConfig:
                 'give a list of class names, as ["BertForMaskedLM"]',
             )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field, or keep a note of the user's own under `extra`."""
+        if name == "id2label":
+            value = _checked_labels(value)
+        if hasattr(type(self), name) or name in _field_names(type(self)):
+            object.__setattr__(self, name, value)
+            return
+        self.extra[name] = value
+        known = [*_field_names(type(self)), *_LABELS]
+        if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+            info(f"config: {name!r} is no field, and kept as a note; did you mean {close[0]!r}?")
+
+    def __getattr__(self, name: str) -> Any:
+        extra = vars(self).get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
     @property
     def num_labels(self) -> int:
         """C, the number of classes (or of regression targets)."""
@@ -125,6 +160,10 @@ class BertConfig:
     def label2id(self) -> dict[str, int]:
         """Label names to their class index."""
         return {name: index for index, name in self.id2label.items()}
+
+    @label2id.setter
+    def label2id(self, indices: dict[str, int]) -> None:
+        self.id2label = _names_by_index(indices)
 
     @property
     def head_size(self) -> int:
@@ -159,21 +198,27 @@ class BertConfig:
         known = {f.name for f in fields(cls)} - {"extra"}
         named = {key: value for key, value in values.items() if key in known and value is not None}
         extra = {key: value for key, value in values.items() if key not in known}
-        extra.pop("label2id", None)
-        count = extra.pop("num_labels", None)
-        config = cls(**named, extra=extra)
-        if count is not None and "id2label" not in named:
-            config.num_labels = count
-        return config
+        indices, count = extra.pop("label2id", None), extra.pop("num_labels", None)
+        if "id2label" not in named:
+            labels = {"label2id": indices} if indices else {"num_labels": count}
+            named.update({name: value for name, value in labels.items() if value is not None})
+        return cls(**named, extra=extra)
 
     @classmethod
-    def from_pretrained(cls, directory: str | os.PathLike[str]) -> Self:
+    def from_pretrained(cls, directory: str | os.PathLike[str], **changes: Any) -> Self:
         """Read `config.json` from a model folder.
+
+        Args:
+            directory: the folder, or the file itself.
+            changes: fields to set, as in `changed`.
 
         Raises:
             CheckpointError: there is no such file, it is not JSON, or it is of another family.
+            UsageError: a name that is no field of the config.
         """
-        return cls.from_json_file(Path(directory) / "config.json")
+        path = Path(directory)
+        path = path if path.is_file() else path / "config.json"
+        return cls.from_json_file(path).changed(**changes)
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -197,21 +242,7 @@ class BertConfig:
         Raises:
             UsageError: a name that is no field of the config.
         """
-        if "label2id" in changes:
-            label2id = changes.pop("label2id")
-            changes.setdefault("id2label", {index: name for name, index in label2id.items()})
-        count = changes.pop("num_labels", None)
-        known = [f.name for f in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise UsageError(
-                    f"{type(self).__name__} has no field {name!r}",
-                    fix=meant(name, known),
-                )
-        config = replace(self, **changes)
-        if count is not None:
-            config.num_labels = count
-        return config
+        return replace(self, **_with_labels(changes, self))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a `config.json`, readable by `transformers`."""
@@ -229,6 +260,64 @@ class BertConfig:
         """Write `config.json` into `directory`, whole or not at all."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         write_text(Path(directory) / "config.json", text)
+
+
+def _field_names(kind: type) -> list[str]:
+    return list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+def _instead(name: str, known: list[str]) -> str:
+    """What to write in place of a name that is no field; empty if nothing is like it."""
+    if name in ("dtype", "torch_dtype"):
+        return 'the number format is no field: from_pretrained(folder, dtype="bfloat16")'
+    close = nearest(name, [*known, "num_labels", "label2id"])
+    return f"did you mean {close!r}?" if close else ""
+
+
+def _with_labels(values: dict[str, Any], before: BertConfig | None = None) -> dict[str, Any]:
+    """The same fields, with `id2label` in place of `label2id` and `num_labels`.
+
+    Raises:
+        CheckpointError: labels or a number of them that cannot be.
+        UsageError: they contradict each other.
+    """
+    indices, count = values.get("label2id"), values.get("num_labels")
+    if indices is None and count is None:
+        return {name: value for name, value in values.items() if name not in _LABELS}
+    labels = values.get("id2label")
+    if indices is not None:
+        named = _names_by_index(indices)
+        if labels is not None and _checked_labels(labels) != named:
+            raise UsageError(
+                f"id2label is {labels!r} and label2id {indices!r}", fix="give one of the two"
+            )
+        labels = named
+    if count is not None and (not is_whole(count) or count < 1):
+        raise _unfit(f"num_labels is {count!r}", "give a whole number, 1 or more")
+    if count is not None and labels is not None and len(labels) != count:
+        raise UsageError(
+            f"num_labels is {count}, and there are {len(labels)} names", fix="leave num_labels out"
+        )
+    if labels is None and before is not None and len(before.id2label) == count:
+        labels = before.id2label
+    if labels is None:
+        labels = {index: f"LABEL_{index}" for index in range(count or 0)}
+    return {**{n: v for n, v in values.items() if n not in _LABELS}, "id2label": labels}
+
+
+def _names_by_index(label2id: Any) -> dict[int, str]:
+    """The names of labels by their indices.
+
+    Raises:
+        CheckpointError: it is no mapping, or two names have one index.
+    """
+    try:
+        names = {index: name for name, index in label2id.items()}
+    except (AttributeError, TypeError) as error:
+        raise _unfit(f"label2id is {label2id!r}", 'write it as {"name": 0, …}') from error
+    if len(names) < len(label2id):
+        raise _unfit(f"label2id has one index twice: {label2id!r}", "give each name its own")
+    return _checked_labels(names)
 
 
 def _unfit(problem: str, fix: str) -> CheckpointError:

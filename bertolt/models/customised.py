@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from bertolt.base.errors import UsageError
+
 
 def is_customised(module: nn.Module) -> bool:
     """Whether calling this module does more, or other things, than its class says.
@@ -25,3 +27,19 @@ def is_customised(module: nn.Module) -> bool:
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether calling a module is no more than what the class `kind` says."""
     return type(module) is kind and not is_customised(module)
+
+
+def require_unwrapped(model: object, taker: str) -> None:
+    """Refuse a compiled model, or one made for several devices: the model inside is wanted.
+
+    Raises:
+        UsageError: with the attribute that has the model.
+    """
+    for name in ("module", "_orig_mod"):
+        if isinstance(model, nn.Module) and isinstance(model._modules.get(name), nn.Module):
+            raise UsageError(
+                f"{taker} got a {type(model).__name__}, which is a wrapper around a "
+                f"{type(model._modules[name]).__name__}",
+                fix=f"give the model inside: model.{name}; Bertolt trains on several devices by "
+                "torchrun, and needs no wrapper",
+            )

@@ -29,6 +29,8 @@ class ModelOutput:
 
     per_token: ClassVar[tuple[str, ...]] = ()
     """Fields with one entry for each token."""
+    lowest_at_padding: ClassVar[bool] = False
+    """Whether those have the lowest finite value at padding, which is never the best; else 0."""
 
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
@@ -108,9 +110,13 @@ class BertForPreTrainingOutput(ModelOutput):
 
 @dataclass(kw_only=True)
 class QuestionAnsweringOutput(ModelOutput):
-    """Of question answering: mean of both losses, and (B, L) logits of an answer's two ends."""
+    """Of question answering: mean of both losses, and (B, L) logits of an answer's two ends.
+
+    At padding the logits are the lowest finite number of their format.
+    """
 
     per_token: ClassVar[tuple[str, ...]] = ("start_logits", "end_logits")
+    lowest_at_padding: ClassVar[bool] = True
 
     loss: Tensor | None = None
     start_logits: Tensor | None = None

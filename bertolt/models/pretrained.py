@@ -23,9 +23,24 @@ from bertolt.models.families.base import family_of, read_config
 from bertolt.models.forward_pass import EncoderLayers, ForwardPass
 from bertolt.models.losses import count_labels, mean_loss
 from bertolt.models.outputs import ModelOutput
-from bertolt.models.resize import resize_vocabulary
+from bertolt.models.resize import follow_table, resize_vocabulary
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+
+def _number_format(asked: str | torch.dtype | None, config: BertConfig) -> torch.dtype | None:
+    """The number format that weights are asked for in; None: as they are built.
+
+    Raises:
+        UsageError: no format that PyTorch has for weights.
+    """
+    if asked == "auto":
+        asked = config.extra.get("dtype", config.extra.get("torch_dtype"))
+    name = str(asked).removeprefix("torch.")
+    found = None if asked is None else getattr(torch, name, None)
+    if asked is None or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return found
+    raise UsageError(f"dtype is {asked!r}", fix='give "float32", "bfloat16" or "float16"')
 
 
 class PaddedInputs(TypedDict, total=False):
@@ -161,10 +176,11 @@ class PreTrainedModel(Loadable):
 
         Other models that were built from the same config object keep theirs.
         """
-        before = self.config
-        after = before.changed(**changes)
+        # An encoder whose own vocabulary was resized has a config of its own until it is followed.
+        before = (self.config, self.base_model.config)
+        after = self.config.changed(**changes)
         for module in self.modules():
-            if isinstance(module, PreTrainedModel) and module.config is before:
+            if isinstance(module, PreTrainedModel) and any(module.config is it for it in before):
                 module.config = after
 
     @property
@@ -293,7 +309,7 @@ class PreTrainedModel(Loadable):
 
         Returns:
             The output of this class's `run`; for a padded batch, what there is for each token is
-            laid out as (B, L, …), with zeros at the padding.
+            laid out as (B, L, …), with zeros at the padding; logits of spans are the lowest there.
 
         Raises:
             UsageError: neither door or both, a target that this model does not have, or a text
@@ -366,6 +382,7 @@ class PreTrainedModel(Loadable):
         Raises:
             UsageError, DataError: as in `forward`.
         """
+        follow_table(self)
         if isinstance(inputs, PackedBatch):
             batch, padded = inputs, None
         else:
@@ -454,7 +471,8 @@ class PreTrainedModel(Loadable):
         for name in output.per_token:
             value = getattr(output, name)
             if value is not None and not self.labelled_only(batch):
-                setattr(output, name, padded.unpack(value))
+                lowest = torch.finfo(value.dtype).min if output.lowest_at_padding else 0.0
+                setattr(output, name, padded.unpack(value, lowest))
         if output.hidden_states is not None:
             output.hidden_states = tuple(padded.unpack(state) for state in output.hidden_states)
         if maps is not None:
@@ -479,6 +497,9 @@ class PreTrainedModel(Loadable):
         cls,
         name_or_path: str | os.PathLike[str],
         *,
+        config: BertConfig | str | os.PathLike[str] | None = None,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
         strict: bool = False,
@@ -495,6 +516,9 @@ class PreTrainedModel(Loadable):
 
         Args:
             name_or_path: a model folder, or the id of a model on the hub.
+            config: to build the model by, in place of the folder's own: a config, or its folder.
+            dtype, torch_dtype: the number format of the loaded weights, as "bfloat16"; "auto" as
+                the config says; None: float32.
             output_loading_info: return `(model, LoadReport)` instead of the model.
             ignore_mismatched_sizes: keep initial values where the file's shape does not fit.
             strict: make any difference between model and file an error.
@@ -518,7 +542,11 @@ class PreTrainedModel(Loadable):
         """
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = huggingface.resolve(name_or_path, hub)
-        config = read_config(folder).changed(**config_changes)
+        number_format = torch_dtype if dtype is None else dtype
+        if not isinstance(config, BertConfig):
+            config = read_config(folder if config is None else config)
+        config = config.changed(**config_changes)
+        to_format = _number_format(number_format, config)
         model = cls._kind_for(config, str(folder))._build_empty(config)
         with initialize.force_init():
             report = huggingface.load(
@@ -533,6 +561,8 @@ class PreTrainedModel(Loadable):
             report.require_exact()
         model.load_report = report
         model.eval()
+        if to_format is not None:
+            model.to(to_format)
         if verbose:
             info(str(report))
         return (model, report) if output_loading_info else model
@@ -583,4 +613,5 @@ class PreTrainedModel(Loadable):
         Raises:
             BertoltError: the folder cannot be written; files in it are then as they were.
         """
+        follow_table(self)
         huggingface.save(self, directory)

@@ -1,7 +1,7 @@
 """Growing and shrinking the vocabulary of a model that is already built.
 
-Always of the whole model: an encoder inside a head, `model.bert`, does not know the decoder that is
-tied to its table, and leaves it behind.
+An encoder inside a head, `model.bert`, does not know the decoder that is tied to its table: the
+whole model follows when it is next called or saved.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ def resize_vocabulary(
     """See `PreTrainedModel.resize_token_embeddings`."""
     table, decoder = model.get_input_embeddings(), model.get_output_embeddings()
     rows = _rows(model, new_num_tokens, pad_to_multiple_of)
-    if rows == table.num_embeddings:
+    if rows == table.num_embeddings == model.config.vocab_size:
         return table
     # Embeddings last: where the two share a weight, the rule of the embeddings is to hold.
-    layers = [layer for layer in (decoder, table) if layer is not None]
+    both = [layer for layer in (decoder, table) if layer is not None]
+    layers = [layer for layer in both if len(layer.weight) != rows]
     swaps = {old: _blank(old, rows) for layer in layers for old in layer.parameters(recurse=False)}
     for module in model.modules():
         for name, old in list(module.named_parameters(recurse=False, remove_duplicate=False)):
@@ -40,7 +41,15 @@ def resize_vocabulary(
     if decoder is not None:
         decoder.out_features = rows
     model.change_config(vocab_size=rows)
+    model.tie_weights()
     return table
+
+
+def follow_table(model: Loadable) -> None:
+    """Let a model follow a table of embeddings that was resized or replaced inside its encoder."""
+    rows = model.get_input_embeddings().num_embeddings
+    if rows != model.config.vocab_size:
+        resize_vocabulary(model, rows, None, seed=0)
 
 
 def _rows(model: Loadable, wanted: int | None, multiple: int | None) -> int:

@@ -19,6 +19,7 @@ from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts, encode_examples
 from bertolt.data.prefetch import prefetched
 from bertolt.models.config import BertConfig
+from bertolt.models.customised import require_unwrapped
 from bertolt.models.families.base import read_config, saved_class
 from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.precision import PrecisionChoice, choose_precision
@@ -86,6 +87,12 @@ class Predictor:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        require_unwrapped(model, "Predictor")
+        if not isinstance(model, PreTrainedModel):
+            raise UsageError(
+                f"Predictor got a {type(model).__name__}, which is no model of Bertolt's",
+                fix="take a class with a head, as BertForSequenceClassification",
+            )
         # Its own name, and the names of the classes that it extends.
         names = [kind.__name__ for kind in type(model).__mro__ if issubclass(kind, PreTrainedModel)]
         config = model.config.changed(architectures=names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertolt.base.errors import CheckpointError, UsageError, nearest
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError, nearest
 from bertolt.checkpoint.contract import Contract
 from bertolt.data.load import Sample
 from bertolt.models.config import BertConfig
@@ -66,6 +66,8 @@ def task_of(config: BertConfig, contract: Contract | None, place: str) -> Task:
         if contract is not None and len(declared) > 1:
             raise ValueError(f"config.json says that it is for {config.problem_type}")
         return task
+    except BertoltError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"its settings for {kind.name} cannot be used ({error})",

@@ -43,6 +43,7 @@ from bertolt.tokenization.rows import (
     padded_length,
     read_inputs,
     require_same_number,
+    require_whole,
     with_marks,
     words_of,
 )
@@ -186,6 +187,8 @@ class TextEncoder(TokenizerBase):
             UsageError: `max_length` cannot hold the special tokens.
             DataError: something is not text (it is named by its index), or not one pair to a text.
         """
+        if isinstance(first, str) or isinstance(second, str):
+            raise UsageError("many pairs are encoded here, and this is one", fix="give lists")
         if second is not None:
             require_same_number(first, second)
         how = Truncation("longest_first", max_length, self._special_counts(), self.truncation_side)
@@ -224,6 +227,8 @@ class TextEncoder(TokenizerBase):
         self, texts: Sequence[str], encode: Callable[[list[str]], list[Encoding]]
     ) -> Iterator[Encoding]:
         """The rows of texts, encoded many at once; the first that is no text is named."""
+        if isinstance(texts, str):
+            raise UsageError("many texts are encoded here, and this is one", fix="give [text]")
         for start in range(0, len(texts), _CHUNK):
             chunk = list(texts[start : start + _CHUNK])
             try:
@@ -247,6 +252,8 @@ class TextEncoder(TokenizerBase):
         multiple: int | None,
     ) -> _Lengths:
         """What to cut by, what to pad to, and the length for both; None for no limit."""
+        require_whole("max_length", max_length, least=0)
+        require_whole("pad_to_multiple_of", multiple, least=1)
         if truncation is None:
             truncation = max_length is not None and padding is False
         words: dict[Any, str] = {True: "longest_first", False: "do_not_truncate"}
@@ -279,6 +286,7 @@ class TextEncoder(TokenizerBase):
         self, lengths: _Lengths, add_special_tokens: bool, stride: int, overflow: bool
     ) -> Truncation | None:
         """How to cut, or None when nothing is to be cut."""
+        require_whole("stride", stride, least=0)
         strategy, _, max_length = lengths
         if strategy == "do_not_truncate" or max_length is None:
             return None

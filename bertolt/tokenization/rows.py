@@ -9,6 +9,7 @@ from unicodedata import category
 
 from tokenizers import Encoding
 
+from bertolt.base.checks import is_whole
 from bertolt.base.errors import DataError, UsageError
 
 Text = str | Sequence[str]
@@ -110,6 +111,16 @@ def one_of(name: str, value: Any, allowed: Sequence[str]) -> Any:
             f"{name}={value!r} is not known", fix=f"use one of {', '.join(map(repr, allowed))}"
         )
     return value
+
+
+def require_whole(name: str, value: object, *, least: int) -> None:
+    """Refuse what is no whole number from `least` on; None is left out.
+
+    Raises:
+        UsageError: with the argument and its value.
+    """
+    if value is not None and not (is_whole(value) and value >= least):
+        raise UsageError(f"{name} is {value!r}", fix=f"give a whole number, {least} or more")
 
 
 def read_inputs(text: Any, pair: Any, split_words: bool) -> Inputs:

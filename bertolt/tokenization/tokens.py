@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from bertolt.base.errors import CheckpointError, DataError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.tokenization.batch_encoding import Truncated, as_lists
 from bertolt.tokenization.folder import NAMED_TOKENS, UNLIMITED
 from bertolt.tokenization.rows import SIDES, Side, one_of
@@ -80,6 +80,13 @@ class TokenizerBase:
         name_or_path: str = "",
         casing: str = "",
     ) -> None:
+        if not isinstance(backend, Tokenizer):
+            raise UsageError(
+                f"{type(self).__name__} is built from a tokenizers.Tokenizer, and this is "
+                f"{backend!r}",
+                fix="a vocab.txt: BertTokenizer.from_vocab(path); a folder: "
+                "BertTokenizer.from_pretrained(path)",
+            )
         self._backend = backend
         self.special_tokens_map: dict[str, str] = {}
         self.extra_special_tokens: list[str] = []
@@ -228,7 +235,7 @@ class TokenizerBase:
         Args:
             special_tokens_dict: `cls_token` and its like to a token (text or `AddedToken`);
                 `extra_special_tokens`, also called `additional_special_tokens`, to a list of them,
-                or to one.
+                or to one; None takes a name away, and leaves the vocabulary.
             replace_extra_special_tokens: the list replaces the present one, or lengthens it.
 
         Raises:
@@ -244,6 +251,9 @@ class TokenizerBase:
                 added += tokens
             else:
                 one_of("special token", name, NAMED_TOKENS)
+                if value is None:
+                    self.special_tokens_map.pop(name, None)
+                    continue
                 self.special_tokens_map[name] = token_text(value)
                 added.append(value)
         return self.add_tokens(added, special_tokens=True)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from bertolt.base.errors import UsageError
+from bertolt.models.customised import require_unwrapped
 from bertolt.models.pretrained import PreTrainedModel
 
 CALLED = (
@@ -91,6 +92,7 @@ def require_head(model: Any) -> None:
     Raises:
         UsageError: no model of Bertolt's, or one without targets.
     """
+    require_unwrapped(model, "Trainer")
     if not isinstance(model, PreTrainedModel) or not model.targets:
         raise UsageError(
             f"Trainer got a {type(model).__name__}, which has no head to learn with",

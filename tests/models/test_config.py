@@ -364,3 +364,48 @@ def test_evaluations_come_as_often_as_with_the_peer(given: dict[str, Any]) -> No
     ours = TrainingArguments("out", **given)
     assert ours.eval_steps == (theirs or 500)
     assert copy.copy(ours) == copy.deepcopy(ours) == replace(ours) == ours
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"num_labels": 3}, {"label2id": {"a": 0, "b": 1}}, {"id2label": {0: "a", 1: "b"}}],
+)
+def test_labels_are_given_under_each_of_their_names_as_to_the_peer(values: dict[str, Any]) -> None:
+    ours = BertConfig(**values)
+    theirs = transformers.BertConfig(**values)
+    assert ours.num_labels == len(ours.id2label)
+    if "label2id" not in values:
+        assert ours.id2label == theirs.id2label
+    assert ours.label2id == {name: index for index, name in ours.id2label.items()}
+    ours.label2id = {"x": 1, "y": 0}
+    assert ours.id2label == {0: "y", 1: "x"}
+
+
+def test_a_note_of_ones_own_is_kept_and_a_misspelt_field_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = BertConfig()
+    config.my_note = "x"  # type: ignore[attr-defined]
+    assert capsys.readouterr().err == ""
+    config.num_label = 3  # type: ignore[attr-defined]
+    assert "did you mean 'num_labels'?" in capsys.readouterr().err
+    config.save_pretrained(tmp_path)
+    again = BertConfig.from_pretrained(tmp_path, num_labels=4)
+    assert (again.my_note, again.num_labels) == ("x", 4)  # type: ignore[attr-defined]
+    assert transformers.BertConfig.from_pretrained(tmp_path).my_note == "x"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"hidden_sise": 3}, "did you mean 'hidden_size'"),
+        ({"torch_dtype": "bfloat16"}, "from_pretrained"),
+        ({"num_labels": 3, "id2label": {0: "a"}}, "num_labels is 3, and there are 1 names"),
+        ({"label2id": {"a": 0}, "id2label": {0: "b"}}, "give one of the two"),
+    ],
+)
+def test_arguments_that_are_no_fields_or_contradict_are_refused(
+    values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        BertConfig(**values)

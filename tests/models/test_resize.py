@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bertolt
-from bertolt import BertForMaskedLM, BertForSequenceClassification, BertModel, BertTokenizer
+from bertolt import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+)
 from bertolt.base.errors import CheckpointError, UsageError
 
 CLASSES = {
@@ -316,3 +322,30 @@ def test_a_new_token_never_takes_the_id_of_another(tmp_path: Path) -> None:
         tokenizer.add_tokens(["film", *NEW])
     assert "line twice" in caught.value.fix
     assert tokenizer.get_vocab() == before
+
+
+def test_a_head_follows_the_encoder_inside_it(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=16,
+    )  # fmt: skip
+    for change in ("resized", "replaced"):
+        model = BertForMaskedLM(config)
+        bias = model.get_output_embeddings().bias.detach().clone()
+        if change == "resized":
+            model.bert.resize_token_embeddings(60)
+        else:
+            model.bert.embeddings.word_embeddings = torch.nn.Embedding(60, 16)
+        model.save_pretrained(tmp_path)
+        again, report = BertForMaskedLM.from_pretrained(
+            tmp_path, output_loading_info=True, verbose=False
+        )
+        assert report.exact
+        assert model.config.vocab_size == model.bert.config.vocab_size == 60
+        decoder = again.get_output_embeddings()
+        assert decoder.weight is again.get_input_embeddings().weight
+        assert torch.equal(decoder.bias[:50], bias)
+        assert decoder.bias.shape == (60,)
+        model = BertForMaskedLM(config)
+        model.bert.resize_token_embeddings(60)
+        assert model(input_ids=torch.tensor([[1, 55]])).logits.shape == (1, 2, 60)
