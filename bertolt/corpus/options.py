@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bertolt.base.options import at_least, check_options, share
+from bertolt.base.options import at_least, between, check_options, share
 
 Objective = Literal["mlm", "mlm+nsp"]
 EngineName = Literal["process", "ray"]
@@ -38,7 +38,7 @@ class TokenizerOptions(TextOptions):
         UsageError: a value out of its range; the message names the option.
     """
 
-    vocab_size: int = field(default=30_522, metadata=at_least(6))
+    vocab_size: int = field(default=30_522, metadata=between(6, 10_000_000))
     """Tokens of the vocabulary, special ones included."""
     cased: bool = False
     """Keep case and accents. Default: text is lower-cased, and accents are taken off."""

@@ -33,6 +33,26 @@ UNPACKED_FREE, UNPACKED_TIMES = 1 << 26, 100
 # What a file is packed with, its first bytes tell.
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
+_ZIP = b"PK\x03\x04"
+_EXPORT = "export its text as CSV or as JSON lines"
+# What begins so is no text: what it is, and what to do.
+_NO_TEXT: dict[bytes, tuple[str, str]] = {
+    _ZIP: ("a ZIP archive", "unpack it, or let its name end in .zip"),
+    b"PAR1": ("a Parquet file", "let its name end in .parquet"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel or Word file", f"open it there, and {_EXPORT}"),
+    b"%PDF-": ("a PDF", _EXPORT),
+    b"\x89PNG\r\n": ("a PNG image", "give a file of texts"),
+    b"\xff\xd8\xff": ("a JPEG image", "give a file of texts"),
+    b"GIF8": ("a GIF image", "give a file of texts"),
+    b"ARROW1": ("an Arrow file", _EXPORT),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"Rar!": ("a RAR archive", "unpack it"),
+    b"BZh": ("a bzip2 file", "unpack it, or pack it with gzip or zstd"),
+    b"\xfd7zXZ": ("an xz file", "unpack it, or pack it with gzip or zstd"),
+    b"SQLite format 3": ("an SQLite database", _EXPORT),
+    b"\x93NUMPY": ("a NumPy array", _EXPORT),
+}
+
 Seen = Callable[[int], None] | None
 """Called now and then with how many bytes of a file, as it lies there, have been read."""
 
@@ -202,7 +222,7 @@ def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
     """The bytes of a file, unpacked if its first ones are those of gzip or zstd."""
     try:
         with os_errors(path), path.open("rb") as raw:
-            stream = _unpacked(raw)
+            stream = _unpacked(raw, path)
             allowed = None if stream is raw else unpacked_limit(path.stat().st_size)
             count = 0
             while chunk := stream.read(CHUNK):
@@ -251,11 +271,21 @@ class _Zstd:
         return chunk
 
 
-def _unpacked(raw: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile | _Zstd:
+def _unpacked(raw: io.BufferedReader, path: Path) -> io.BufferedReader | gzip.GzipFile | _Zstd:
     first = raw.peek(4)
+    _refuse_binary(first, path)
     if first.startswith(_GZIP):
         return gzip.GzipFile(fileobj=raw)
     return _Zstd(raw) if first.startswith(_ZSTD) else raw
+
+
+def _refuse_binary(first: bytes, path: Path) -> None:
+    """Refuse what its first bytes call a file of another kind: no encoding would make it a text."""
+    for begins, (what, fix) in _NO_TEXT.items():
+        if first.startswith(begins):
+            if begins == _ZIP and b"[Content_Types].xml" in first:
+                what, fix = "an Office file", "if it is an Excel sheet, let its name end in .xlsx"
+            raise DataError(f"its first bytes are those of {what}", place=str(path), fix=fix)
 
 
 def _check_encoding(encoding: str) -> None:
@@ -320,9 +350,10 @@ def _unmarked(start: bytes) -> str:
 
 def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> EncodingError:
     names = [name for name in ("utf-8", "utf-16", "gb18030") if _could_be(name, bad.sample)]
+    names += filter(None, [_western(bad.sample)])
     wide = _unmarked(bad.sample)
-    likely = (wide,) if wide else (*names, "latin-1")
-    others = tuple(name for name in likely if name != encoding)
+    likely = (wide,) if wide else names
+    others = tuple(name for name in likely if name != encoding) or (AUTO,)
     flags = " or ".join(f"--encoding {name}" for name in others)
     error = EncodingError(
         f"the byte 0x{bad.value.hex()} is not {encoding} text",
@@ -331,6 +362,13 @@ def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> EncodingErro
     )
     error.others = others
     return error
+
+
+def _western(sample: bytes) -> str:
+    """Windows 1252 where bytes are only its signs, as curly quotes; else Latin-1; or neither."""
+    if not any(0x80 <= byte < 0xA0 for byte in sample):
+        return "latin-1"
+    return "cp1252" if _could_be("cp1252", sample) else ""
 
 
 def _too_long(path: Path, line: int, limit: int) -> DataError:
