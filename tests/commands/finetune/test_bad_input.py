@@ -208,7 +208,7 @@ def test_a_test_size_that_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (("--test-size", "2"), ("--test-size is 2", "above 0 to below 1")),
+        (("--test-size", "2"), ("--test-size is 2", "from 0 to below 1")),
         (("--epochs", "0"), ("--epochs is 0", "above 0")),
         (("--epochs", "three"), ("--epochs", '"three"')),
         (("--batch-size", "0"), ("--batch-size is 0", "1 or more")),
