@@ -95,7 +95,7 @@ class Contract:
             raise
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(
-                f"not a readable contract ({error})",
+                f"not a readable contract ({_reason(error)})",
                 place=str(path),
                 fix="save or copy the model again: without this file, units, thresholds and limits "
                 "of its training are lost",
@@ -148,3 +148,12 @@ def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
             for entry in golden
         ],
     }
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the words of Python, which speaks of types that nobody wrote."""
+    if isinstance(error, KeyError):
+        return f"the key {error.args[0]!r} is missing"
+    if isinstance(error, TypeError | AttributeError):
+        return "a value is of another kind than it must be"
+    return str(error)

@@ -56,7 +56,7 @@ class Weights:
             raise CheckpointError(
                 "there are no weights here",
                 place=str(folder),
-                fix=f"name a folder that holds {WEIGHTS}",
+                fix=f"name a folder that holds {WEIGHTS}; ONNX and TensorFlow are not read",
             )
 
     def _add_shards(self, index: Mapping[str, str]) -> None:

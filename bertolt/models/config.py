@@ -324,6 +324,18 @@ def _unfit(problem: str, fix: str) -> CheckpointError:
     return CheckpointError(problem, place="config", fix=fix)
 
 
+def _what_to_name(folder: Path) -> str:
+    """What to do about a folder without a config, which another library may have written."""
+    if has_file(folder / "adapter_config.json"):
+        return (
+            "it is an adapter of PEFT: merge it into its model there (merge_and_unload), save that"
+        )
+    inner = sorted(each.parent for each in folder.glob("*/config.json"))
+    if inner:
+        return f"it has a model inside: {inner[0]}"
+    return "name a folder that holds config.json and model.safetensors"
+
+
 def read_values(path: Path) -> dict[str, Any]:
     """The content of a `config.json`.
 
@@ -334,7 +346,7 @@ def read_values(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             "there is no config.json here",
             place=str(path.parent),
-            fix="name a folder that holds config.json and model.safetensors",
+            fix=_what_to_name(path.parent),
         )
     try:
         values = read_json(path)

@@ -182,3 +182,16 @@ def test_the_encoding_that_is_suggested_reads_the_text(
     said = bertolt("finetune", "rows.csv", "--model", "enc", "--out", "o")
     _require_plain(said, "finetune")
     assert f"--encoding {name}" in said.err
+
+
+def test_a_folder_of_another_library_is_told_what_to_do(bertolt: Run, desk: Path) -> None:
+    for name, kept, there in (
+        ("peft", "peft/adapter_config.json", "merge_and_unload"),
+        ("sentences", "sentences/0_Transformer/config.json", "sentences/0_Transformer"),
+    ):
+        (desk / kept).parent.mkdir(parents=True)
+        (desk / kept).write_text("{}", encoding="utf-8")
+        said = bertolt("finetune", "train.csv", "--model", name, "--out", "o")
+        _require_plain(said, "finetune")
+        assert there in said.err
+        assert not (desk / "o").exists()
