@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -61,8 +62,10 @@ def test_every_help_reads_well(bertolt: Run, name: str) -> None:
     said = bertolt(name, "--help")
     assert said.code == 0
     assert said.out.startswith(f"Usage: bertolt {name}")
-    for noise in ("[default: None]", "[default: False]", "--options", "--no-", "[ARGS]"):
+    for noise in ("[default: None]", "[default: False]", "--options", "[ARGS]"):
         assert noise not in said.out
+    # A flag that is off has no second name to switch it off.
+    assert set(re.findall(r"--no-\w+", said.out)) <= {"--no-header"}
 
 
 def test_help_shows_the_defaults_and_the_choices(bertolt: Run) -> None:
@@ -89,9 +92,8 @@ def test_help_shows_the_defaults_and_the_choices(bertolt: Run) -> None:
         (["finetune", "a.csv", "--learning-rate", "1e-4"], ["--learning-rate", "type --lr"]),
         (["finetune", "a.csv", "--num_train_epochs=2"], ["type --epochs"]),
         (["evaluate", "m", "a.csv", "--column", "x"], ["type --text"]),
-        (["finetune", "a.csv", "b.csv"], ["b.csv", "one file", "--eval b.csv"]),
-        (["evaluate", "m", "a.csv", "b.csv"], ["b.csv", "bertolt evaluate MODEL FILE"]),
-        (["predict", "m", "good", "film"], ["film", '--text "…"']),
+        (["evaluate", "m", "a.csv", "b.csv"], ["m: this is neither a folder here"]),
+        (["predict", "m", "good", "film"], ["m: this is neither a folder here"]),
     ],
 )
 def test_wrong_use_is_one_message_and_2(bertolt: Run, words: list[str], parts: list[str]) -> None:
@@ -151,8 +153,15 @@ def test_nothing_on_standard_input_is_no_answer(bertolt: Run, tuned: Path) -> No
     assert bertolt("predict", tuned, "--format", "csv").out.startswith("row,text,label")
 
 
-def test_an_empty_line_is_an_error_that_names_it_or_left_out(bertolt: Run, tuned: Path) -> None:
-    refused = bertolt("predict", tuned, stdin=b"good\n\nbad\n")
+def test_an_empty_line_has_an_empty_answer_or_is_an_error_or_left_out(
+    bertolt: Run, tuned: Path
+) -> None:
+    said = bertolt("predict", tuned, stdin=b"good\n\nbad\n")
+    assert [answer["row"] for answer in said.answers()] == [1, 2, 3]
+    assert {"row": 2, "text": "", "label": None, "reason": "empty text"}.items() <= (
+        said.answers()[1].items()
+    )
+    refused = bertolt("predict", tuned, "--on-bad-row", "error", stdin=b"good\n\nbad\n")
     assert refused.code == 2
     assert "standard input, line 2: the text is empty" in refused.err
     said = bertolt("predict", tuned, "--on-bad-row", "drop", stdin=b"good\n\nbad\n")
@@ -203,9 +212,12 @@ def test_ten_thousand_lines_keep_their_order(bertolt: Run, tuned: Path) -> None:
 def test_a_table_keeps_its_row_numbers(bertolt: Run, tuned: Path, tmp_path: Path) -> None:
     path = tmp_path / "texts.csv"
     path.write_text("id,review\n1,good\n2,\n3,bad\nragged\n5,fine\n")
-    refused = bertolt("predict", tuned, path)
+    refused = bertolt("predict", tuned, path, "--on-bad-row", "error")
     assert refused.code == 2
     assert "row 2 (line 3)" in refused.err
+    refused = bertolt("predict", tuned, path)  # what holds no text to answer is not guessed at
+    assert refused.code == 2
+    assert "row 4 (line 5): 1 cell where the header has 2" in refused.err
     said = bertolt("predict", tuned, path, "--on-bad-row", "drop")
     assert [answer["row"] for answer in said.answers()] == [1, 3, 5]
     assert "texts from the column 'review' (as in training)" in said.err
@@ -229,7 +241,8 @@ def test_out_is_written_whole_or_not_at_all(bertolt: Run, tuned: Path, tmp_path:
     assert f"Saved to {target}: 2 answers" in said.err
     rows = list(csv.DictReader(target.open()))
     assert [row["label"] for row in rows] == ["pos", "neg"]
-    refused = bertolt("predict", tuned, "--out", target, "--overwrite", stdin=b"good\n\n")
+    strictly = ("--overwrite", "--on-bad-row", "error")
+    refused = bertolt("predict", tuned, "--out", target, *strictly, stdin=b"good\n\n")
     assert refused.code == 2
     assert "line 2: the text is empty" in refused.err
     assert list(csv.DictReader(target.open())) == rows, "the old answers are as they were"

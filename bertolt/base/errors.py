@@ -52,5 +52,5 @@ def nearest(name: str, choices: list[str]) -> str:
     """The choice most like `name`, or an empty string when none is close."""
     import difflib
 
-    matches = difflib.get_close_matches(name.lower(), [c.lower() for c in choices], n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name.lower(), [c.lower() for c in choices], n=1, cutoff=0.6)
     return next((c for c in choices if matches and c.lower() == matches[0]), "")
