@@ -12,6 +12,7 @@ import torch
 
 from bertolt.base.distributed import World
 from bertolt.base.errors import UsageError
+from bertolt.models.config import BertConfig
 
 _FASTER_BY = 1.2
 _PROBE_SHAPE = (896, 384, 1536)
@@ -158,3 +159,18 @@ def product_rate(
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def weights_format(asked: str | torch.dtype | None, config: BertConfig) -> torch.dtype | None:
+    """The number format that weights are asked for in; None: as they are built.
+
+    Raises:
+        UsageError: no format that PyTorch has for weights.
+    """
+    if asked == "auto":
+        asked = config.extra.get("dtype", config.extra.get("torch_dtype"))
+    name = str(asked).removeprefix("torch.")
+    found = None if asked is None else getattr(torch, name, None)
+    if asked is None or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return found
+    raise UsageError(f"dtype is {asked!r}", fix='give "float32", "bfloat16" or "float16"')

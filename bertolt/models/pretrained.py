@@ -23,24 +23,10 @@ from bertolt.models.families.base import family_of, read_config
 from bertolt.models.forward_pass import EncoderLayers, ForwardPass
 from bertolt.models.losses import count_labels, mean_loss
 from bertolt.models.outputs import ModelOutput
+from bertolt.models.precision import weights_format
 from bertolt.models.resize import follow_table, resize_vocabulary
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-
-
-def _number_format(asked: str | torch.dtype | None, config: BertConfig) -> torch.dtype | None:
-    """The number format that weights are asked for in; None: as they are built.
-
-    Raises:
-        UsageError: no format that PyTorch has for weights.
-    """
-    if asked == "auto":
-        asked = config.extra.get("dtype", config.extra.get("torch_dtype"))
-    name = str(asked).removeprefix("torch.")
-    found = None if asked is None else getattr(torch, name, None)
-    if asked is None or (isinstance(found, torch.dtype) and found.is_floating_point):
-        return found
-    raise UsageError(f"dtype is {asked!r}", fix='give "float32", "bfloat16" or "float16"')
 
 
 class PaddedInputs(TypedDict, total=False):
@@ -546,7 +532,7 @@ class PreTrainedModel(Loadable):
         if not isinstance(config, BertConfig):
             config = read_config(folder if config is None else config)
         config = config.changed(**config_changes)
-        to_format = _number_format(number_format, config)
+        to_format = weights_format(number_format, config)
         model = cls._kind_for(config, str(folder))._build_empty(config)
         with initialize.force_init():
             report = huggingface.load(
