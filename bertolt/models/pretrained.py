@@ -503,8 +503,7 @@ class PreTrainedModel(Loadable):
         Args:
             name_or_path: a model folder, or the id of a model on the hub.
             config: to build the model by, in place of the folder's own: a config, or its folder.
-            dtype, torch_dtype: the number format of the loaded weights, as "bfloat16"; "auto" as
-                the config says; None: float32.
+            dtype, torch_dtype: of the weights, as "bfloat16"; "auto": the config's; None: float32.
             output_loading_info: return `(model, LoadReport)` instead of the model.
             ignore_mismatched_sizes: keep initial values where the file's shape does not fit.
             strict: make any difference between model and file an error.
@@ -528,11 +527,10 @@ class PreTrainedModel(Loadable):
         """
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = huggingface.resolve(name_or_path, hub)
-        number_format = torch_dtype if dtype is None else dtype
         if not isinstance(config, BertConfig):
             config = read_config(folder if config is None else config)
         config = config.changed(**config_changes)
-        to_format = weights_format(number_format, config)
+        to_format = weights_format(torch_dtype if dtype is None else dtype, config)
         model = cls._kind_for(config, str(folder))._build_empty(config)
         with initialize.force_init():
             report = huggingface.load(
@@ -547,8 +545,7 @@ class PreTrainedModel(Loadable):
             report.require_exact()
         model.load_report = report
         model.eval()
-        if to_format is not None:
-            model.to(to_format)
+        model.to(to_format)
         if verbose:
             info(str(report))
         return (model, report) if output_loading_info else model
