@@ -44,7 +44,9 @@ def require_file(model: str, file: str) -> None:
     Raises:
         UsageError: there is no such file, and its name reads like a text.
     """
-    if Path(file).exists() or not any(character.isspace() for character in file):
+    path = Path(file)
+    reads_like_text = any(map(str.isspace, file)) or not (path.suffix or len(path.parts) > 1)
+    if path.exists() or not reads_like_text:
         return
     raise UsageError(
         "there is no such file",

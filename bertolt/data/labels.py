@@ -148,7 +148,7 @@ def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers,
             f"{test_size} of {plural(rows, 'row')} in {plural(len(classes), 'label')} leaves no "
             f"{part} rows",
             place="--test-size",
-            fix="choose another share, or give a file of its own with --eval",
+            fix="give a file of its own with --eval, or --test-size 0 to train on all rows",
         )
     random = np.random.default_rng(seed)
     is_test = np.zeros(rows, dtype=bool)
