@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bertolt.base.errors import DataError
+from bertolt.base.format import plural
 from bertolt.data.batch import PackedBatch
 from bertolt.models import fused
 from bertolt.models.attention import AttentionLayout
@@ -97,7 +98,7 @@ class BertEmbeddings(nn.Module):
     def _out_of_range(self, batch: PackedBatch) -> DataError:
         found = [
             f"{name} go from {int(ids.min())} to {int(ids.max())} and the table has "
-            f"{table.num_embeddings} rows"
+            f"{plural(table.num_embeddings, 'row')}"
             for name, ids, table in (
                 ("input_ids", batch.input_ids, self.word_embeddings),
                 ("position_ids", self._positions(batch), self.position_embeddings),

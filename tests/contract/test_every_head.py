@@ -140,15 +140,21 @@ def test_what_is_left_out_has_the_usual_meaning(bench: Bench, without: str) -> N
 
 
 @every_head
-def test_padding_is_laid_out_as_zeros(bench: Bench) -> None:
+def test_padding_is_laid_out_as_zeros_or_never_the_best(bench: Bench) -> None:
     batch = bench.inputs(wider_by=2)
     with torch.no_grad():
         out = bench.call(batch, output_hidden_states=True, output_attentions=True)
-    for value in [*(out[name] for name in out.per_token), *out.hidden_states]:
-        assert not value[batch["attention_mask"] == 0].any()
+    padding = batch["attention_mask"] == 0
+    for name in out.per_token:
+        # Where the best position is an answer, the padding is the worst.
+        lowest = torch.finfo(out[name].dtype).min if out.lowest_at_padding else 0.0
+        assert (out[name][padding] == lowest).all()
+        assert out[name].shape[:2] == batch["input_ids"].shape
+    for value in out.hidden_states:
+        assert not value[padding].any()
         assert value.shape[:2] == batch["input_ids"].shape
     for value in out.attentions:
-        assert not value.transpose(1, 2)[batch["attention_mask"] == 0].any()
+        assert not value.transpose(1, 2)[padding].any()
 
 
 @every_head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_what_decides_refuses_a_resume(
     values = json.loads(Path(str(begun.config)).read_text(encoding="utf-8"))
     other = tmp_path / "other.json"
     other.write_text(json.dumps(values | {"num_attention_heads": 2}), encoding="utf-8")
-    model = str(begun.out / "checkpoint-3")
+    model = str(shutil.copytree(begun.out / "checkpoint-3", tmp_path / "model"))
     for option in fields(PretrainOptions):
         if option.name in FREE:
             continue
