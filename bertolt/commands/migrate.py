@@ -19,7 +19,7 @@ from bertolt.commands.replaced_names import OTHER_FAMILIES, REPLACED_NAMES
 from bertolt.models.config import BertConfig
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.arguments import REPLACED_ARGUMENTS, TrainingArguments
-from bertolt.train.overrides import REPLACED_METHODS
+from bertolt.train.overrides import instead_of_method
 from bertolt.train.trainer import Trainer
 
 _WIDTH = 100
@@ -141,7 +141,7 @@ def _is_model(owner: Any) -> bool:
 
 
 def _instead_of_method(owner: Any, name: str) -> str:
-    instead = REPLACED_METHODS.get(name) if owner is Trainer else None
+    instead = instead_of_method(Trainer, name) if owner is Trainer else None
     close = _nearest(name, [method for method in dir(owner) if not method.startswith("_")])
     hint = f"{close} is the nearest" if close else "leave it out"
     return instead or f"it has no {name}; {hint}"
@@ -194,8 +194,8 @@ def _uncalled_methods(program: Program) -> Iterator[Difference]:
     for own in program.subclasses():
         if getattr(bertolt, own.base, None) is Trainer:
             for method, line in own.methods.items():
-                if method in REPLACED_METHODS:
-                    yield Difference(line, f"{own.name}.{method}", REPLACED_METHODS[method])
+                if (instead := instead_of_method(Trainer, method)) is not None:
+                    yield Difference(line, f"{own.name}.{method}", instead)
 
 
 def with_our_imports(program: Program) -> str:

@@ -148,7 +148,7 @@ class Trainer:
         compute_loss_func: Callable[..., Tensor] | None = None,
     ) -> None:
         require_head(model)
-        require_called(self)
+        require_called(self, Trainer)
         self.args = args or TrainingArguments()
         self.world = join()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu

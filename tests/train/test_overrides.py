@@ -20,7 +20,7 @@ from bertolt import (
 )
 from bertolt.base.errors import UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
-from bertolt.train.overrides import CALLED, REPLACED_METHODS
+from bertolt.train.overrides import CALLED, PEER_METHODS, REPLACED_METHODS
 from tests.train.small import STILL, Rows, arguments
 
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0])
@@ -274,13 +274,21 @@ def test_a_log_of_a_subclass_gets_the_numbers(make: Any, rows: Rows) -> None:
 
 
 def test_what_no_run_would_call_is_refused_when_the_object_is_made(make: Any) -> None:
-    for name, instead in REPLACED_METHODS.items():
+    for name in sorted(PEER_METHODS | REPLACED_METHODS.keys()):
+        if hasattr(Trainer, name):
+            continue
         kind = type("Own", (Trainer,), {name: lambda self, *given: None})
         with pytest.raises(UsageError, match=f"{name} is defined") as caught:
             kind(make(), arguments())
         assert caught.value.place == "Own"
-        assert instead in caught.value.fix
-        assert hasattr(transformers.Trainer, name) or name == "prediction_loop"
+        assert REPLACED_METHODS.get(name, "leave it out") in caught.value.fix
+
+
+def test_every_method_of_the_peer_is_known_by_name() -> None:
+    """One that the peer gains is called here, or refused."""
+    names = {name for name in dir(transformers.Trainer) if not name.startswith("__")}
+    assert names == PEER_METHODS
+    assert REPLACED_METHODS.keys() - names == {"prediction_loop"}  # of older versions
 
 
 def test_what_may_be_defined_is_the_peers(make: Any) -> None:
