@@ -32,7 +32,7 @@ from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, by_number, choose_columns
 from bertolt.data.formats import Open, ending, open_source
-from bertolt.data.several import joined, open_parts, require_columns
+from bertolt.data.several import Part, joined, open_parts, require_columns
 from bertolt.data.spill import Batches
 from bertolt.data.table_file import AS_FOUND, BadRow, Layout, TableFile, listing, row_words
 
@@ -244,11 +244,7 @@ def read_table(
     names = [*account.columns, *kept]
     for part in parts:
         require_columns(part, names, parts[0].name)
-        account.begin(part.name)
-        for number, (line, values) in enumerate(part.source.rows(names)):
-            if part.files:
-                account.begin(part.files[number])
-            account.add(line, values, check_row)
+        account.add_part(part, names, check_row)
     return Table(
         path=str(where),
         data=account.table(),
@@ -342,6 +338,14 @@ class _RowCollector:
         if self.parts and self.parts[-1][1] == self.rows_read:
             self.parts.pop()  # without rows
         self.parts.append((name, self.rows_read))
+
+    def add_part(self, part: Part, names: Sequence[str], check: CheckRow | None) -> None:
+        """Add all rows of a part."""
+        self.begin(part.name)
+        for number, (line, values) in enumerate(part.source.rows(names)):
+            if part.files:
+                self.begin(part.files[number])
+            self.add(line, values, check)
 
     def add(
         self, line: int | None, values: tuple[object, ...] | BadRow, check: CheckRow | None = None

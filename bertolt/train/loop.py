@@ -327,11 +327,11 @@ def _begin(callbacks: Sequence[Callback], history: History, world: World) -> lis
     return own
 
 
-def _tell(callbacks: Sequence[Callback], event: str, value: object) -> None:
+def _tell(callbacks: Sequence[Callback], event: str, *values: object) -> None:
     """Call a method of those that have it."""
     for callback in callbacks:
         if (method := getattr(callback, event, None)) is not None:
-            method(value)
+            method(*values)
 
 
 def fit(
@@ -370,19 +370,16 @@ def fit(
     """
     history = History() if history is None else history
     callbacks = _begin(callbacks, history, world)
-    begun = history.step
+    begun, device = history.step, next(model.parameters()).device
     model.train()
     keep_freed_memory()
-    device = next(model.parameters()).device
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
-    captured = None
-    if loss_of is None:
-        captured = captured_steps(model, optimizer, precision, max_grad_norm, world)
+    how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision, "world": world}
+    captured = None if loss_of else captured_steps(model, optimizer, **how)
     if captured is not None:
         source = ([captured.pad_to_bucket(batch) for batch in step] for step in source)
     noted = RandomStateLog(source) if saver is not None and uses_background(device) else None
-    how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision}
-    how |= {"world": world, "captured": captured, "loss_of": loss_of}
+    how |= {"captured": captured, "loss_of": loss_of}
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
         _ended(callbacks, history),
@@ -399,8 +396,7 @@ def fit(
                     history.failure = error
                     break
                 history.steps.append(replace(log, seconds=time.perf_counter() - start))
-                for callback in callbacks:
-                    callback.on_step(history.steps[-1], total_steps)
+                _tell(callbacks, "on_step", history.steps[-1], total_steps)
             asked = world.pending_signal(stop_asked())
             due, save = step > 0 and evaluate_at(step), False
             if steering is not None and step > begun:
@@ -409,8 +405,7 @@ def fit(
                 metrics = _unless_stopped(evaluate, stop_asked, device)
                 if metrics is not None:
                     history.evaluations.append((step, metrics))
-                    for callback in callbacks:
-                        callback.on_evaluate(step, metrics)
+                    _tell(callbacks, "on_evaluate", step, metrics)
                 asked = world.pending_signal(stop_asked())
             history.note(asked)
             history.stopped = steering is not None and steering.stopped()
@@ -451,5 +446,4 @@ def _ended(callbacks: Sequence[Callback], history: History) -> Iterator[None]:
     try:
         yield
     finally:
-        for callback in callbacks:
-            callback.on_end(history)
+        _tell(callbacks, "on_end", history)
