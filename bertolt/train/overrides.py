@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from bertolt.base.errors import UsageError
+from bertolt.base.randomness import set_seed
 from bertolt.models.customised import require_unwrapped
 from bertolt.models.pretrained import PreTrainedModel
 
@@ -134,6 +137,51 @@ def require_head(model: Any) -> None:
             fix="take a class with a head, as BertForSequenceClassification; one of your own is a "
             "PreTrainedModel that names its `targets`",
         )
+
+
+def require_one_each(model: Any, model_init: Any, optimizers: Any, kind: Any) -> None:
+    """Refuse arguments of which one would be left out without a word.
+
+    Raises:
+        UsageError: naming them.
+    """
+    if model is None and model_init is None:
+        raise UsageError("Trainer has no model", fix="give it model, or model_init to make one")
+    init, optimizer = model_init is not None, optimizers[0] is not None
+    for names, both, fix in (
+        ("model and model_init", init and model is not None, "give it one of them"),
+        (
+            "optimizers and model_init",
+            init and (optimizer or optimizers[1] is not None),
+            "leave optimizers out, and give optimizer_cls_and_kwargs or define create_optimizer",
+        ),
+        (
+            "optimizers and optimizer_cls_and_kwargs",
+            optimizer and kind is not None,
+            "give it one of them",
+        ),
+    ):
+        if both:
+            raise UsageError(f"Trainer has both {names}", fix=fix)
+
+
+def made_model(model_init: Callable[..., Any], seed: int) -> Any:
+    """A new model by the function of the user, the same for the same seed.
+
+    Raises:
+        UsageError: the function takes more than a trial, which is None.
+    """
+    set_seed(seed)
+    needed = [
+        each
+        for each in inspect.signature(model_init).parameters.values()
+        if each.kind <= each.POSITIONAL_OR_KEYWORD
+    ]
+    if len(needed) > 1:
+        raise UsageError(
+            f"model_init takes {len(needed)} arguments", fix="let it take nothing, or a trial alone"
+        )
+    return model_init(None) if needed else model_init()
 
 
 def scalar_loss(loss: Any) -> Tensor:

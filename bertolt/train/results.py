@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.distributed import World
+from bertolt.base.errors import UsageError
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.loop import EvaluatedBatch
 
+Preprocess = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""Makes of a padded batch's logits and labels what is kept of the logits."""
 Values = NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]
 """Of every row; of answers with two ends a pair, the starts and the ends."""
 
@@ -53,8 +56,14 @@ class TrainOutput:
 class Results:
     """Logits and labels of an evaluation, batch by batch, put into the order of the rows."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
+    def __init__(self, model: PreTrainedModel, preprocess: Preprocess | None = None) -> None:
+        if preprocess is not None and model.answers_with_ends:
+            raise UsageError(
+                f"preprocess_logits_for_metrics, and a {type(model).__name__} has logits of two "
+                "ends",
+                fix="leave it out, and work on the logits of both ends in compute_metrics",
+            )
+        self._model, self._preprocess = model, preprocess
         self._labelled_only = False
         self._rows: list[int] = []
         self._logits: list[NDArray[Any]] = []
@@ -65,18 +74,47 @@ class Results:
         batch = evaluated.batch
         self._labelled_only = self._model.labelled_only(batch)
         self._rows += (first_row + evaluated.rows).tolist()
+        golds: list[NDArray[Any]] = []
         counts = batch.lengths.numpy()
         if evaluated.labels is not None and self._model.labels_per_token:
             labels = evaluated.labels[: batch.num_tokens].numpy()
             if self._labelled_only:
                 counts = np.add.reduceat(labels != IGNORE_INDEX, batch.first_rows, dtype=int)
                 labels = labels[labels != IGNORE_INDEX]
-            self._labels += np.split(labels, np.cumsum(counts)[:-1])
+            golds = np.split(labels, np.cumsum(counts)[:-1])
         elif evaluated.labels is not None:
-            self._labels += list(evaluated.labels.numpy())
-        logits = evaluated.logits.numpy()
+            golds = list(evaluated.labels.numpy())
+        values = evaluated.logits.numpy()
         per_token = self._model.logits_per_token
-        self._logits += np.split(logits, np.cumsum(counts)[:-1]) if per_token else list(logits)
+        logits = np.split(values, np.cumsum(counts)[:-1]) if per_token else list(values)
+        if self._preprocess is not None and logits:
+            logits = self._preprocessed(self._preprocess, logits, golds)
+        self._logits += logits
+        self._labels += golds
+
+    def _preprocessed(
+        self, preprocess: Preprocess, rows: list[NDArray[Any]], golds: list[NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Rows of logits as the user's function makes them of one padded batch."""
+        per_token = self._model.logits_per_token
+
+        def tensor(values: list[NDArray[Any]], per_token: bool) -> torch.Tensor:
+            padded = _pad_rows(values, IGNORE_INDEX) if per_token else np.stack(values)
+            return torch.from_numpy(padded)
+
+        logits = tensor(rows, per_token)
+        kept = 2 if per_token else 1  # dimensions that tell which row a value is of
+        labels = tensor(golds, self._model.labels_per_token) if golds else None
+        values = preprocess(logits, labels)
+        if not isinstance(values, torch.Tensor) or values.shape[:kept] != logits.shape[:kept]:
+            shape = tuple(values.shape) if isinstance(values, torch.Tensor) else None
+            what = f"a {type(values).__name__}" if shape is None else f"the shape {shape}"
+            raise UsageError(
+                f"preprocess_logits_for_metrics gave {what} for logits {tuple(logits.shape)}",
+                fix=f"return one tensor that begins with {tuple(logits.shape[:kept])}",
+            )
+        arrays = list(values.detach().cpu().numpy())
+        return [a[: len(row)] for a, row in zip(arrays, rows, strict=True)] if per_token else arrays
 
     def gather(self, world: World) -> None:
         """Put the results of all processes together, on each of them."""
@@ -118,7 +156,7 @@ def metrics_by_name(values: Any) -> dict[str, Any]:
     metrics = {}
     for name, value in values.items():
         try:
-            metrics[str(name)] = _plain(value)
+            metrics[str(name)] = plain(value)
         except TypeError as error:
             info(f"Caution: compute_metrics gave {error} as {name!r}, which is left out")
     return metrics
@@ -133,15 +171,20 @@ def prefixed(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 _DEEPEST = 64  # a value that holds itself has no end, and no file could keep it
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value that JSON can hold; scalars and arrays of numpy and torch become numbers and lists.
+
+    Raises:
+        TypeError: it cannot be one, with what it is.
+    """
     if depth > _DEEPEST:
         raise TypeError("values that are nested too deeply")
     if isinstance(value, Mapping):
-        return {str(name): _plain(each, depth + 1) for name, each in value.items()}
+        return {str(name): plain(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each, depth + 1) for each in value]
+        return [plain(each, depth + 1) for each in value]
     if isinstance(value, torch.Tensor | np.ndarray):
-        return _plain(value.tolist(), depth + 1)
+        return plain(value.tolist(), depth + 1)
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, str | int | float):
         return value

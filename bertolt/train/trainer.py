@@ -28,22 +28,21 @@ from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.callbacks import Progress
-from bertolt.train.events import (
-    Events,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    require_events,
-)
+from bertolt.train.events import Events
 from bertolt.train.loop import (
-    Callback,
     History,
     RunningLoss,
     fit,
     predict_batches,
 )
 from bertolt.train.optim import AdamW, parameter_groups
-from bertolt.train.overrides import require_called, require_head, scalar_loss
+from bertolt.train.overrides import (
+    made_model,
+    require_called,
+    require_head,
+    require_one_each,
+    scalar_loss,
+)
 from bertolt.train.packing import Collator, packing
 from bertolt.train.results import (
     EvalPrediction,
@@ -66,19 +65,18 @@ from bertolt.train.sources import (
     require_rows,
     windows,
 )
+from bertolt.train.telling import AnyCallback, Telling
 
-AnyCallback = Callback | TrainerCallback | type[TrainerCallback]
 
-
-class Trainer:
+class Trainer(Telling):
     """Train, evaluate and predict, under the names that the peer's Trainer has.
 
     Started by torchrun, each process takes its share of every batch and of every evaluation.
     A subclass may define `compute_loss`, `create_optimizer`, `create_scheduler`, `log` and
-    `evaluate`; other methods of the peer are refused by name if no run would call them.
+    `evaluate`; methods of the peer's Trainer are refused by name if no run would call them.
 
     Args:
-        model: one of Bertolt's models.
+        model: one of Bertolt's models; None: `model_init` makes it.
         args: settings; None: the defaults.
         data_collator: makes a batch of rows: a `PackedBatch`, or a mapping with what the padded
             door takes. By default rows are packed, by `PackingCollator`; Bertolt's padding
@@ -98,6 +96,15 @@ class Trainer:
         callbacks: objects of the `Callback` protocol, or `TrainerCallback`s; classes are made.
         optimizers: (optimizer, scheduler) to use instead of AdamW and `lr_scheduler_type`.
         tokenizer: the older name of `processing_class`.
+        model_init: makes the model, here and anew for each `train`, with `args.seed` set before;
+            called without an argument, or with None if it takes one.
+        optimizer_cls_and_kwargs: a class of optimizers and its options, the learning rate among
+            them, to use instead of AdamW; it gets the parameters with and without weight decay.
+        preprocess_logits_for_metrics: makes of the logits and labels of a batch what
+            `compute_metrics` and `predict` get as logits, so that less is kept: (B, C) and (B,)
+            give (B, ...); for a model that labels tokens (B, L, C) and (B, L) give (B, L, ...),
+            both with -100 beyond the end of a row. A language model's rows are their labelled
+            tokens.
         batches: to train on, instead of a `train_dataset`.
         evaluate: evaluates while training: called with the Trainer, returns numbers by name,
             "eval_loss" among them; instead of `Trainer.evaluate` on the `eval_dataset`.
@@ -108,7 +115,8 @@ class Trainer:
         precision: of a run that is resumed; None: as `args` say.
 
     Raises:
-        UsageError: a model without a head, or a subclass with a method that no run would call.
+        UsageError: a model without a head, a subclass with a method that no run would call, or
+            arguments that exclude each other.
         CheckpointError: a tokenizer with ids that the model has no rows for.
 
     Attributes:
@@ -129,7 +137,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | None = None,
         args: TrainingArguments | None = None,
         data_collator: Collator | None = None,
         train_dataset: Data | None = None,
@@ -146,9 +154,16 @@ class Trainer:
         store: Store | None = None,
         precision: PrecisionChoice | None = None,
         compute_loss_func: Callable[..., Tensor] | None = None,
+        model_init: Callable[..., PreTrainedModel] | None = None,
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor | None], Tensor] | None = None,
     ) -> None:
-        require_head(model)
         require_called(self, Trainer)
+        self.model_init = model_init
+        self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
+        self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
+        self._given_optimizers = optimizers
+        require_one_each(model, model_init, optimizers, optimizer_cls_and_kwargs)
         self.args = args or TrainingArguments()
         self.world = join()
         use_gpu = torch.cuda.is_available() and not self.args.use_cpu
@@ -156,22 +171,20 @@ class Trainer:
         self.precision = precision or agree(
             choose_precision(self.args.precision, self.device), self.world
         )
-        self.model = model.move(self.device, self.precision.dtype)
-        if self.args.fsdp:
-            self.world.shard(self.model)
+        self.data_collator = data_collator
+        self._take_model(made_model(model_init, self.args.seed) if model_init else model)
         self.global_batch_size = self.args.per_device_train_batch_size * self.world.size
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
         self.processing_class = tokenizer if processing_class is None else processing_class
         if hasattr(self.processing_class, "check_fits"):
-            self.processing_class.check_fits(model.config.vocab_size)
+            self.processing_class.check_fits(self.model.config.vocab_size)
         self.compute_metrics = compute_metrics
         self.compute_loss_func = compute_loss_func
-        self.callbacks: list[Callback] = []
+        self.callbacks = []
         self._events = Events(self.args, self._parts, self.log, self.world)
         for callback in callbacks or ():
             self.add_callback(callback)
-        self._given_optimizers = optimizers
         self.optimizer, self.lr_scheduler = optimizers
         self.history = History()
         self._shared_store = store is not None
@@ -180,52 +193,17 @@ class Trainer:
         self.lost_best: CheckpointError | None = None
         self.saves = self._shared_store or self.args.save_strategy != "no"
         self._batches, self._evaluate, self._settings = batches, evaluate, settings
-        self._collate = packing(data_collator, model)
-        self._eval_collate = packing(data_collator, model, eval_seed=self.args.seed)
         self._row_lengths = RowLengths()
         self._events.tell("on_init_end")
 
-    @property
-    def state(self) -> TrainerState:
-        """Where the last `train` stands, and what was logged in it."""
-        return self._events.state
-
-    @property
-    def control(self) -> TrainerControl:
-        """What callbacks ask of the run."""
-        return self._events.control
-
-    def add_callback(self, callback: AnyCallback) -> None:
-        """Let a callback watch, behind those that are there; of a class an object is made.
-
-        Raises:
-            UsageError: it is no callback, or defines an event that no run tells.
-        """
-        each = callback() if isinstance(callback, type) else callback
-        require_events(each)
-        if isinstance(each, TrainerCallback):
-            self._events.callbacks.append(each)
-        else:
-            self.callbacks.append(each)
-
-    def pop_callback(self, callback: AnyCallback) -> AnyCallback | None:
-        """Take a callback out, the first of its class if a class is given; None: there is none."""
-        for callbacks in (self._events.callbacks, self.callbacks):
-            for each in callbacks:
-                if each is callback or (isinstance(callback, type) and isinstance(each, callback)):
-                    callbacks.remove(each)  # type: ignore[arg-type]
-                    return each
-        return None
-
-    def remove_callback(self, callback: AnyCallback) -> None:
-        """Take a callback out, as `pop_callback`.
-
-        Raises:
-            UsageError: there is none such.
-        """
-        if self.pop_callback(callback) is None:
-            name = callback.__name__ if isinstance(callback, type) else type(callback).__name__
-            raise UsageError(f"there is no callback {name} to remove", fix="leave it out")
+    def _take_model(self, model: Any) -> None:
+        """Have the model where the run computes, and the batches that it takes."""
+        require_head(model)
+        self.model: PreTrainedModel = model.move(self.device, self.precision.dtype)
+        if self.args.fsdp:
+            self.world.shard(self.model)
+        self._collate = packing(self.data_collator, model)
+        self._eval_collate = packing(self.data_collator, model, eval_seed=self.args.seed)
 
     def _parts(self) -> dict[str, Any]:
         """What callbacks get by name."""
@@ -269,6 +247,8 @@ class Trainer:
             return self._train(resume_from_checkpoint or False)
 
     def _train(self, resume_from_checkpoint: bool | str | os.PathLike[str]) -> TrainOutput:
+        if self.model_init is not None:
+            self._take_model(made_model(self.model_init, self.args.seed))
         source, evaluates = self._source(), self.args.eval_strategy != "no"
         if evaluates and self._evaluate is None:
             require_rows(self.eval_dataset, "eval_dataset")
@@ -337,11 +317,19 @@ class Trainer:
         )
 
     def evaluate(
-        self, eval_dataset: Data | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Data | None = None,
+        ignore_keys: Sequence[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Loss over the evaluation rows, and what `compute_metrics` makes of their logits.
 
         Without `compute_metrics` no logits are kept: memory does not grow with the rows.
+
+        Args:
+            eval_dataset: rows; None: those of the Trainer.
+            ignore_keys: outputs of the model to leave out; all but the logits are left out anyway.
+            metric_key_prefix: what the names of the metrics begin with, before "_".
 
         Raises:
             CheckpointError: the checkpoint lacked weights, and they were not trained since.
@@ -362,26 +350,26 @@ class Trainer:
         self._tell_evaluated(metrics)
         return metrics
 
-    def _tell_evaluated(self, metrics: dict[str, float]) -> None:
-        metrics = {**metrics, "epoch": self.state.epoch or 0.0}
-        self.log(metrics)
-        self._events.tell("on_evaluate", metrics=metrics)
-        self._events.note_best(metrics)
-
-    def predict(self, test_dataset: Data) -> PredictionOutput:
+    def predict(
+        self,
+        test_dataset: Data,
+        ignore_keys: Sequence[str] | None = None,
+        metric_key_prefix: str = "test",
+    ) -> PredictionOutput:
         """Logits of every row, in order, with labels and metrics where there are labels.
 
         For a model that labels tokens: logits (rows, L, C) and labels (rows, L), -100 beyond the
         end of a row. For one that answers with spans, pairs: logits (rows, L) of the start and of
         the end, never the best beyond the end of a row, and labels (rows,). For a language model
         with labels: logits (M, V) and labels (M,) of the labelled tokens alone, row after row.
+        `ignore_keys` and `metric_key_prefix` are as in `evaluate`.
 
         Raises:
             CheckpointError: as in `evaluate`.
         """
         self.model.require_trained("prediction")
         output = self._run(require_rows(test_dataset, "test_dataset"), keep=True)
-        metrics = prefixed(output.metrics, "test")
+        metrics = prefixed(output.metrics, metric_key_prefix)
         self._events.tell("on_predict", metrics=metrics)
         return output._replace(metrics=metrics)
 
@@ -459,7 +447,7 @@ class Trainer:
         return checkpoint
 
     def _run(self, data: Data, keep: bool) -> PredictionOutput:
-        results = Results(self.model)
+        results = Results(self.model, self.preprocess_logits_for_metrics)
         loss, start = RunningLoss(), 0
         for rows in windows(data):
             for batch in predict_batches(
@@ -523,6 +511,9 @@ class Trainer:
     def create_optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the caller, or AdamW by the arguments; kept as `optimizer`."""
         args = self.args
+        if self.optimizer is None and self.optimizer_cls_and_kwargs is not None:
+            kind, options = self.optimizer_cls_and_kwargs
+            self.optimizer = kind(parameter_groups(self.model, args.weight_decay), **options)
         if self.optimizer is None:
             self.optimizer = AdamW(
                 parameter_groups(self.model, args.weight_decay),
@@ -556,16 +547,6 @@ class Trainer:
         self.optimizer = self.create_optimizer() or self.optimizer
         scheduler = self.create_scheduler(num_training_steps, optimizer=self.optimizer)
         self.lr_scheduler = scheduler or self.lr_scheduler
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Keep numbers in `state.log_history`, and tell the callbacks.
-
-        Args:
-            logs: each `logging_steps`: "loss", "grad_norm", "learning_rate" and "epoch", the loss
-                as the mean since the last call; after each evaluation: its metrics, and "epoch".
-            start_time: None; the peer gives it.
-        """
-        self._events.record(logs)
 
     def _has_own_loss(self) -> bool:
         """Whether the loss is another one than that of Bertolt's heads."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import shutil
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +21,7 @@ from bertolt import (
     Trainer,
 )
 from bertolt.base.errors import UsageError
+from bertolt.base.randomness import set_seed
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.train.overrides import CALLED, PEER_METHODS, REPLACED_METHODS
 from tests.train.small import STILL, Rows, arguments
@@ -295,6 +298,141 @@ def test_what_may_be_defined_is_the_peers(make: Any) -> None:
     for name in CALLED:
         assert hasattr(Trainer, name)
         assert hasattr(transformers.Trainer, name)
+
+
+# ---- arguments of the peer ----
+
+
+def test_every_argument_of_the_peer_is_one_here() -> None:
+    ours = inspect.signature(Trainer).parameters
+    assert inspect.signature(transformers.Trainer).parameters.keys() <= ours.keys()
+
+
+@pytest.mark.parametrize("takes_trial", [False, True])
+def test_a_model_is_made_anew_for_each_run(make: Any, rows: Rows, takes_trial: bool) -> None:
+    config = make().config
+    trials: list[None] = []
+
+    def with_trial(trial: None) -> Any:
+        trials.append(trial)
+        return BertForSequenceClassification(config)
+
+    usual = losses(Trainer(_seeded(config), arguments(), train_dataset=rows))
+    init = with_trial if takes_trial else lambda: BertForSequenceClassification(config)
+    trainer = Trainer(None, arguments(), train_dataset=rows, model_init=init)
+    before = trainer.model
+    for _ in range(2):
+        assert losses(trainer) == usual
+    assert trainer.model is not before
+    assert trials == ([None] * 3 if takes_trial else [])
+    assert trainer.evaluate(rows)["eval_loss"] < usual[0]
+
+
+def _seeded(config: Any) -> Any:
+    set_seed(arguments().seed)
+    return BertForSequenceClassification(config)
+
+
+def test_a_run_with_a_model_that_is_made_goes_on(make: Any, rows: Rows, tmp_path: Any) -> None:
+    """From its checkpoint, and not from the new weights."""
+    config = make().config
+    args = arguments(output_dir=str(tmp_path), save_strategy="steps", save_steps=3, max_steps=6)
+
+    def trainer() -> Trainer:
+        init = lambda: BertForSequenceClassification(config)  # noqa: E731
+        return Trainer(None, args, train_dataset=rows, model_init=init)
+
+    whole = losses(trainer())
+    shutil.rmtree(tmp_path / "checkpoint-6")
+    again = trainer()
+    again.train(resume_from_checkpoint=True)
+    assert [log.loss for log in again.history.steps] == whole
+
+
+def test_a_class_of_optimizers_is_used(make: Any, rows: Rows) -> None:
+    chosen = (torch.optim.SGD, {"lr": 0.5, "momentum": 0.9})
+    args = arguments(max_steps=3, lr_scheduler_type="constant")
+    trainer = Trainer(make(), args, train_dataset=rows, optimizer_cls_and_kwargs=chosen)
+    trainer.train()
+    assert type(trainer.optimizer) is torch.optim.SGD
+    assert [log.learning_rate for log in trainer.history.steps] == [0.5] * 3
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.0, 0.01}
+
+
+def test_arguments_that_exclude_each_other_are_refused(make: Any) -> None:
+    model = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for given, words in (
+        ({}, "no model"),
+        ({"model": model, "model_init": make}, "both model and model_init"),
+        ({"model_init": make, "optimizers": (optimizer, None)}, "optimizers and model_init"),
+        (
+            {
+                "model": model,
+                "optimizers": (optimizer, None),
+                "optimizer_cls_and_kwargs": (torch.optim.SGD, {}),
+            },
+            "both optimizers and optimizer_cls_and_kwargs",
+        ),
+        ({"model_init": lambda one, two: model}, "takes 2 arguments"),
+        ({"model_init": lambda: None}, "Trainer got a NoneType"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            Trainer(**given)
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_logits_are_made_less_before_they_are_kept(make: Any, rows: Rows, per_token: bool) -> None:
+    """Batch by batch: what `compute_metrics` gets is what it could have made of all logits."""
+    head = BertForTokenClassification if per_token else BertForSequenceClassification
+    if per_token:
+        rows = [
+            {"input_ids": row["input_ids"], "labels": [i % 3 for i in row["input_ids"]]}
+            for row in rows
+        ]
+    rows = rows * 3
+    batches: list[int] = []
+    seen: list[Any] = []
+
+    def best(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        assert labels is not None
+        assert labels.shape == logits.shape[: labels.dim()]
+        batches.append(len(logits))
+        return logits.argmax(dim=-1)
+
+    def metrics(prediction: Any) -> dict[str, float]:
+        seen.append(prediction)
+        return {"right": float((prediction.predictions == prediction.label_ids).mean())}
+
+    model = make(head)
+    whole = Trainer(model, arguments()).predict(rows)
+    args = arguments(per_device_eval_batch_size=1)
+    trainer = Trainer(
+        model, args, eval_dataset=rows, compute_metrics=metrics, preprocess_logits_for_metrics=best
+    )
+    scores = trainer.evaluate()
+    inside = whole.label_ids != IGNORE_INDEX
+    found, wanted = seen[0].predictions, whole.predictions.argmax(axis=-1)
+    np.testing.assert_array_equal(seen[0].label_ids, whole.label_ids)
+    np.testing.assert_array_equal(found[inside], wanted[inside])
+    assert (found[~inside] == IGNORE_INDEX).all()
+    assert sum(batches) == len(rows)
+    assert len(batches) > 1
+    assert set(scores) == {"eval_loss", "eval_right"}
+    np.testing.assert_array_equal(trainer.predict(rows).predictions, found)
+
+
+@pytest.mark.parametrize("result", [None, torch.ones(1, 3), torch.ones(()), (torch.ones(26, 3),)])
+def test_logits_that_lost_their_rows_are_refused(make: Any, rows: Rows, result: Any) -> None:
+    trainer = Trainer(make(), arguments(), preprocess_logits_for_metrics=lambda *_: result)
+    with pytest.raises(UsageError, match="preprocess_logits_for_metrics gave") as caught:
+        trainer.predict(rows)
+    assert "return one tensor that begins with" in caught.value.fix
+    ends = Trainer(
+        make(BertForQuestionAnswering), arguments(), preprocess_logits_for_metrics=lambda *_: result
+    )
+    with pytest.raises(UsageError, match="logits of two ends"):
+        ends.predict(rows)
 
 
 # ---- a model with a forward of its own ----

@@ -1,0 +1,91 @@
+"""What a Trainer tells: metrics in the terminal and in files, as the peer's helpers do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+from bertolt import BertForSequenceClassification, Trainer
+from bertolt.base.errors import UsageError
+from tests.train.small import STILL, Rows, arguments
+
+METRICS = {"eval_loss": 0.123456, "eval_samples": 26, "eval_runtime": 3725.5}
+
+
+@pytest.fixture
+def trainer(tiny_config: Any, rows: Rows, tmp_path: Path) -> Trainer:
+    args = arguments(output_dir=str(tmp_path / "out"), max_steps=3, logging_steps=1)
+    model = BertForSequenceClassification(tiny_config(num_labels=3, **STILL))
+    return Trainer(model, args, train_dataset=rows, eval_dataset=rows)
+
+
+def test_the_files_of_metrics_are_the_peers(trainer: Trainer, tmp_path: Path) -> None:
+    class Peer:
+        args = arguments(output_dir=str(tmp_path / "peer"))
+        is_world_process_zero = trainer.is_world_process_zero
+
+    (tmp_path / "peer").mkdir()
+    assert trainer.is_world_process_zero()
+    assert trainer.is_local_process_zero()
+    for split, metrics, more in (
+        ("eval", METRICS, {}),
+        ("test", {"test_loss": 1.0}, {}),
+        ("train", {"eval_loss": 2.0}, {}),
+        ("predict", {"left": "out"}, {"combined": False}),
+    ):
+        trainer.save_metrics(split, metrics, **more)
+        transformers.Trainer.save_metrics(Peer(), split, metrics, **more)  # type: ignore[arg-type]
+    files = sorted(path.name for path in (tmp_path / "peer").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "out").iterdir())
+    for name in files:
+        ours = (tmp_path / "out" / name).read_text()
+        assert ours.rstrip() == (tmp_path / "peer" / name).read_text()
+
+
+def test_numbers_of_numpy_are_saved_and_other_things_refused(trainer: Trainer) -> None:
+    trainer.save_metrics("eval", {"eval_f1": np.float32(0.5)})
+    path = Path(trainer.args.output_dir) / "eval_results.json"
+    assert json.loads(path.read_text()) == {"eval_f1": 0.5}
+    with pytest.raises(UsageError, match="save_metrics got a object"):
+        trainer.save_metrics("eval", {"eval_f1": object()})
+    everything = path.with_name("all_results.json")
+    for text in ("[1]", "{"):
+        everything.write_text(text)
+        with pytest.raises(UsageError, match="cannot be added to") as caught:
+            trainer.save_metrics("eval", {"eval_f1": 1.0})
+        assert caught.value.place == str(everything)
+    assert json.loads(path.read_text()) == {"eval_f1": 0.5}
+    trainer.save_metrics("eval", {"eval_f1": 1.0}, combined=False)
+    assert everything.read_text() == "{"
+
+
+def test_metrics_are_shown_as_by_the_peer(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    trainer.log_metrics("eval", METRICS)
+    ours = capsys.readouterr()
+    transformers.Trainer.log_metrics(trainer, "eval", METRICS)  # type: ignore[arg-type]
+    assert ours.err + ours.out == capsys.readouterr().out
+    trainer.log_metrics("eval", {})  # shows its title alone
+
+
+def test_the_state_is_saved(trainer: Trainer) -> None:
+    trainer.train()
+    trainer.save_state()
+    path = Path(trainer.args.output_dir) / "trainer_state.json"
+    peer = transformers.TrainerState.load_from_json(str(path))
+    assert peer.global_step == 3
+    assert [entry["step"] for entry in peer.log_history] == [1, 2, 3]
+
+
+def test_names_of_metrics_begin_as_asked(trainer: Trainer, rows: Rows) -> None:
+    test = trainer.predict(rows, ["hidden_states"], "held_out")
+    assert list(test.metrics) == ["held_out_loss"]
+    assert list(trainer.evaluate(None, None, "dev")) == ["dev_loss"]
+    assert list(trainer.predict(rows).metrics) == ["test_loss"]
