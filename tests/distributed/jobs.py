@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from bertolt import (
     BertConfig,
@@ -166,6 +167,44 @@ def a_stream() -> Found:
     )
 
 
+def weighted(outputs: Any, labels: Tensor) -> Tensor:
+    """Another loss than the head's: a mean over the labels of the batch, as the notes write it."""
+    return functional.cross_entropy(outputs.logits, labels, label_smoothing=0.1)
+
+
+class OwnLoss(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = weighted(outputs, labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+class OwnForward(BertForSequenceClassification):
+    def forward(self, input_ids: Any = None, labels: Any = None, **others: Any) -> Any:
+        outputs = super().forward(input_ids, **others)
+        loss = None if labels is None else weighted(outputs, labels)
+        return {"loss": loss, "logits": outputs.logits}
+
+
+def an_own_loss() -> Found:
+    same, args = model(BertForSequenceClassification), arguments(gradient_accumulation_steps=2)
+    return trained(OwnLoss(same, args, train_dataset=rows()), BATCH // 2)
+
+
+def an_own_forward() -> Found:
+    args = arguments(gradient_accumulation_steps=2)
+    return trained(Trainer(model(OwnForward), args, train_dataset=rows()), BATCH // 2)
+
+
+def a_made_model() -> Found:
+    """The same on every process, though their random states differ while they train."""
+    kind = BertForSequenceClassification
+    return trained(
+        Trainer(None, arguments(), train_dataset=rows(), model_init=lambda: kind(config()))
+    )
+
+
 def evaluation(count: int = ROWS, *, fsdp: bool = False) -> Found:
     """Loss, logits in the order of the rows, and scores, on every process."""
     torch.manual_seed(0)
@@ -231,6 +270,24 @@ def evaluation_of_tokens() -> Found:
         "logits": torch.from_numpy(answers.predictions),
         "labels": torch.from_numpy(answers.label_ids),
         "loss": torch.tensor(answers.metrics["test_loss"]),
+    }
+
+
+def evaluation_of_best_tokens() -> Found:
+    """Labels that a function makes of the logits on each process, before they are gathered."""
+    torch.manual_seed(0)
+    data = rows(tokens=True)
+    args = arguments(per_device_eval_batch_size=1)
+
+    def best(logits: Tensor, labels: Tensor | None) -> Tensor:
+        return logits.argmax(dim=-1)
+
+    same = BertForMaskedLM(config())
+    answers = Trainer(same, args, preprocess_logits_for_metrics=best).predict(data)
+    assert isinstance(answers.predictions, np.ndarray)
+    return {
+        "best": torch.from_numpy(answers.predictions),
+        "labels": torch.from_numpy(answers.label_ids),
     }
 
 

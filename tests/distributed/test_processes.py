@@ -24,9 +24,18 @@ TRAINING = (
     "both_objectives",
     "an_unused_head",
     "a_stream",
+    "an_own_loss",
+    "an_own_forward",
+    "a_made_model",
 )
 SPLIT = ("classify_split", "classify_split_recomputed", "masked_words_split")
-EVALUATIONS = ("evaluation", "evaluation_of_few", "evaluation_split", "evaluation_of_tokens")
+EVALUATIONS = (
+    "evaluation",
+    "evaluation_of_few",
+    "evaluation_split",
+    "evaluation_of_tokens",
+    "evaluation_of_best_tokens",
+)
 """Jobs; alone, a model that would be split is not."""
 
 pytestmark = pytest.mark.slow
