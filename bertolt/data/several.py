@@ -118,6 +118,12 @@ def require_columns(part: Part, names: Sequence[str], first: str) -> None:
 
 def _folder(path: Path, encoding: str) -> Part:
     """A folder of classes, or of texts."""
+    if (path / "config.json").is_file():
+        raise DataError(
+            "this is the folder of a model",
+            place=str(path),
+            fix="name the file of the texts, and the model where the command takes one",
+        )
     left_out: Counter[str] = Counter()
     classes: dict[str, list[Path]] = {}
     for entry in sorted(path.iterdir(), key=lambda each: os.fsencode(each.name)):

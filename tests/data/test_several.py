@@ -159,3 +159,10 @@ def test_a_layout_is_for_tables_of_cells(tmp_path: Path, layout: Layout, option:
     path = put(tmp_path / "a.jsonl", '{"text": "a", "label": "b"}\n')
     with pytest.raises(UsageError, match=f"{option} says nothing of files ending in '.jsonl'"):
         read_table(path, layout=layout)
+
+
+def test_a_model_is_no_folder_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("good", encoding="utf-8")
+    with pytest.raises(DataError, match="this is the folder of a model"):
+        read_table(tmp_path, need_label=False)
