@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertolt.base.errors import DataError
 from bertolt.data.arrow import pa
-from bertolt.data.cells import as_number, label_cell
+from bertolt.data.cells import as_number, is_comma_number, label_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map
 from bertolt.data.load import Cells, Sample, Table
@@ -89,9 +89,12 @@ class TextClassification(LabelledTask):
         try:
             return label_map(labels, place=place).encode(labels)
         except DataError as error:
-            if 2 * sum(as_number(label) is not None for label in labels) <= len(labels):
+            commas = sum(map(is_comma_number, labels))
+            if 2 * (sum(as_number(label) is not None for label in labels) + commas) <= len(labels):
                 raise
             fix = f"{error.fix}, or learn numbers with --task regression"
+            if commas:
+                fix += ", once they are written with a point (2.5 for 2,5)"
             raise DataError(error.problem, place=error.place, fix=fix) from error
 
     def config_changes(self) -> dict[str, Any]:

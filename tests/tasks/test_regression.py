@@ -178,3 +178,12 @@ def test_numbers_with_odd_cells_are_told_the_task_that_reads_them(tmp_path: Path
     with pytest.raises(DataError, match="does not look like a label") as caught:
         kind.strata(table)
     assert "--task regression" in caught.value.fix
+
+
+def test_numbers_with_a_decimal_comma_are_told_the_task_and_the_point(tmp_path: Path) -> None:
+    rows = "".join(f"a text;{number},5\n" for number in range(60))
+    (tmp_path / "a.csv").write_text(f"text;score\n{rows}a text;n/a\n")
+    table, kind = read_for_task(tmp_path / "a.csv", Columns(label="score"))
+    with pytest.raises(DataError, match="does not look like a label") as caught:
+        kind.strata(table)
+    assert "--task regression, once they are written with a point" in caught.value.fix
