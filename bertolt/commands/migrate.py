@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import re
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,8 @@ from bertolt.train.overrides import instead_of_method
 from bertolt.train.trainer import Trainer
 
 _WIDTH = 100
+_Accepted = tuple[set[str], int | None] | None
+"""Names that a call takes, and how many values without one (None: any); None: it is not known."""
 
 
 class Difference(NamedTuple):
@@ -117,10 +120,16 @@ def _instead_of(name: str) -> str:
 
 def _nearest(name: str, choices: Iterable[str]) -> str:
     """The choice that differs by a few letters: a farther one would mean something else."""
-    return next(iter(difflib.get_close_matches(name, sorted(choices), n=1, cutoff=0.75)), "")
+    return _nearest_of(name, tuple(sorted(choices)))
+
+
+@functools.lru_cache(maxsize=4096)  # a program repeats its calls, and each comparison is slow
+def _nearest_of(name: str, choices: tuple[str, ...]) -> str:
+    return next(iter(difflib.get_close_matches(name, choices, n=1, cutoff=0.75)), "")
 
 
 def _differing_calls(program: Program) -> Iterator[Difference]:
+    accepted: dict[str, _Accepted] = {}
     for use in program.uses():
         owner = getattr(bertolt, use.path[0], None) if use.path[0] in bertolt.__all__ else None
         if use.call is None or owner is None or len(use.path) > 2:
@@ -133,7 +142,9 @@ def _differing_calls(program: Program) -> Iterator[Difference]:
                     yield Difference(use.line, shown, _instead_of_method(owner, use.path[1]))
                 continue
             called = getattr(owner, use.path[1])
-        yield from _differing_arguments(use, called, shown)
+        if shown not in accepted:
+            accepted[shown] = _arguments_of(called)
+        yield from _differing_arguments(use, called, shown, accepted[shown])
 
 
 def _is_model(owner: Any) -> bool:
@@ -147,9 +158,10 @@ def _instead_of_method(owner: Any, name: str) -> str:
     return instead or f"it has no {name}; {hint}"
 
 
-def _differing_arguments(use: Use, called: Any, shown: str) -> Iterator[Difference]:
+def _differing_arguments(
+    use: Use, called: Any, shown: str, accepted: _Accepted
+) -> Iterator[Difference]:
     assert use.call is not None
-    accepted = _arguments_of(called)
     if accepted is None:
         return
     names, most = accepted
@@ -164,7 +176,7 @@ def _differing_arguments(use: Use, called: Any, shown: str) -> Iterator[Differen
             yield Difference(line, f"{shown}({keyword.arg}=…)", instead)
 
 
-def _arguments_of(called: Any) -> tuple[set[str], int | None] | None:
+def _arguments_of(called: Any) -> _Accepted:
     """Names that a call takes, and how many values without one; None: any."""
     if called is TrainingArguments:
         return {field.name for field in dataclasses.fields(TrainingArguments)}, 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,12 +67,14 @@ class Program:
         """Parse a file.
 
         Raises:
-            DataError: it cannot be read, is not UTF-8, or is not Python.
+            DataError: it cannot be read, is not UTF-8, is not Python, or is nested too deeply.
         """
         try:
             text = file.read_bytes().decode("utf-8")
             mark = text[: text.startswith("\ufeff")]
             program = cls(text.removeprefix(mark), ast.parse(text.removeprefix(mark)), mark)
+            program._find_imports()
+            _ = program._follower  # which goes as deep as the program does
         except OSError as error:
             raise DataError(
                 error.strerror or str(error), place=str(file), fix="name a file of Python"
@@ -80,7 +83,13 @@ class Program:
             raise DataError(
                 f"it is not UTF-8 at byte {error.start}", place=str(file), fix="save it as UTF-8"
             ) from error
-        except (SyntaxError, ValueError, RecursionError) as error:
+        except RecursionError as error:
+            raise DataError(
+                "an expression or a chain of elif in it is nested too deeply to be followed",
+                place=str(file),
+                fix="part it into several, or name another file",
+            ) from error
+        except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             place = f"{file}, line {line}" if line else str(file)
             raise DataError(
@@ -88,7 +97,6 @@ class Program:
                 place=place,
                 fix="mend that line, or name another file",
             ) from error
-        program._find_imports()
         return program
 
     def _find_imports(self) -> None:
@@ -109,12 +117,17 @@ class Program:
             self.imports.append(node)
             self.modules |= {alias.asname or PEER for alias in ours}
 
-    def uses(self) -> Iterator[Use]:
-        """Every use of a name, and every method called on what came of one, in order."""
+    @cached_property
+    def _follower(self) -> _Follower:
+        """What follows the names, when it has been through the whole program."""
         follower = _Follower(self.names, self.modules)
         follower.visit(self.tree)
+        return follower
+
+    def uses(self) -> Iterator[Use]:
+        """Every use of a name, and every method called on what came of one, in order."""
         seen = set()
-        for use in sorted(follower.uses, key=lambda use: use.line):
+        for use in sorted(self._follower.uses, key=lambda use: use.line):
             key = (use.line, use.path, id(use.call))
             if key not in seen:
                 seen.add(key)
@@ -122,9 +135,7 @@ class Program:
 
     def attributes(self) -> dict[str, int]:
         """Names that are used as attributes of the peer's module, and the first line of each."""
-        follower = _Follower(self.names, self.modules)
-        follower.visit(self.tree)
-        return follower.attributes
+        return self._follower.attributes
 
     def subclasses(self) -> Iterator[Subclass]:
         """Every class over a class of the peer."""
@@ -229,7 +240,12 @@ def _of_peer(module: str | None) -> bool:
 
 
 def _dotted(node: ast.expr) -> str:
-    return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+    """A name and attributes behind it, as they are written; of other expressions nothing."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
 
 
 def _in_peer(node: ast.expr, modules: set[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bertolt.base.errors import DataError
+from bertolt.commands import migrate as module
 from bertolt.commands.migrate import Differences, migrate
 
 
@@ -170,3 +171,35 @@ def test_the_program_never_runs_and_the_command_tells_by_its_exit_code(tmp_path:
     assert done.returncode == 1
     assert json.loads(done.stdout)["differences"][0]["name"] == "GPT2Model"
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "deep",
+    ["x = " + "+".join(["1"] * 900), "if x: pass\n" + "elif x: pass\n" * 900],
+    ids=["operators", "elif"],
+)
+def test_what_is_nested_too_deeply_is_refused(tmp_path: Path, deep: str) -> None:
+    file = tmp_path / "deep.py"
+    file.write_text(f"from transformers import BertModel\n{deep}\n")
+    with pytest.raises(DataError, match="nested too deeply"):
+        migrate(file, write=False)
+
+
+def test_a_name_is_looked_up_once_however_often_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a program of 100,000 lines takes a minute."""
+    looked_up: list[object] = []
+    real = module._arguments_of
+    monkeypatch.setattr(module, "_arguments_of", lambda it: looked_up.append(it) or real(it))
+    file = tmp_path / "long.py"
+    file.write_text("from transformers import BertModel\n" + "BertModel(1, foo=2)\n" * 500)
+    assert len(migrate(file, write=False).differences) >= 500
+    assert len(looked_up) == 1
+
+
+def test_what_a_call_gives_is_not_the_module(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("import transformers\ntransformers.trainer.make(1).part.walk()\n")
+    names = [each.name for each in migrate(file, write=False).differences]
+    assert "transformers.walk" not in names
