@@ -225,14 +225,26 @@ def _zip(path: Path, open_file: Callable[[Path], TableFile]) -> list[Part]:
 def _zip_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (DataError, UsageError):
+    except (DataError, UsageError, MemoryError):
         raise
-    except Exception as error:  # zipfile raises some ten kinds for damage
+    except OSError as error:
+        if error.errno is None:  # zipfile's own
+            raise _damaged(path, error) from error
         raise DataError(
-            f"the ZIP file is damaged ({error})",
+            f"it cannot be unpacked to {tempfile.gettempdir()} ({error.strerror})",
             place=str(path),
-            fix="fetch or pack the file again, or unpack it and name what comes out",
+            fix="make room there, or name another folder in TMPDIR",
         ) from error
+    except Exception as error:  # zipfile raises some ten kinds for damage
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"the ZIP file is damaged ({error})",
+        place=str(path),
+        fix="fetch or pack the file again, or unpack it and name what comes out",
+    )
 
 
 def _tables(package: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
