@@ -17,7 +17,7 @@ from bertolt.data.arrow import pa
 from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
 
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
 
 from bertolt.data.cells import (
     Cell,
+    as_number,
     flags_cell,
     label_cell,
     labels_cell,
@@ -180,3 +182,10 @@ def test_labels_of_spans_are_read_as_labels_are() -> None:
     fault = read([[SPAN | {"label": "O"}]])
     assert isinstance(fault, BadRow)
     assert "in no span" in fault.detail
+
+
+def test_a_long_row_of_digits_is_told_at_once() -> None:
+    """A pattern that tries each of its digits as the last one before the point takes hours."""
+    start = time.process_time()
+    assert as_number("9" * 1_000_000 + "x") is None
+    assert time.process_time() - start < 5
