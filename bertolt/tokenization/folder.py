@@ -131,13 +131,21 @@ def read_tokenizer(
 def write_tokenizer(
     folder: Path, backend: Tokenizer, settings: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Write the three files of a tokenizer; returns the paths of those written."""
+    """Write the three files of a tokenizer; returns the paths of those written.
+
+    Each says all: with `vocab.txt`, the tokens added to it stand in `tokenizer_config.json`.
+    """
     normalizer = backend.normalizer
     config = {key: value for key, value in settings.items() if value not in ([], UNLIMITED)}
     if isinstance(normalizer, BertNormalizer):
         config["do_lower_case"] = normalizer.lowercase
         config["strip_accents"] = normalizer.strip_accents
         config["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
+    # Who reads vocab.txt learns from this which ids the tokens behind its lines have.
+    config["added_tokens_decoder"] = {
+        str(index): _flags_of(token)
+        for index, token in sorted(backend.get_added_tokens_decoder().items())
+    }
     config["tokenizer_class"] = "BertTokenizer" if _is_plain_bert(backend) else _GENERIC_CLASS
     # Not by the backend itself, whose error for a full disk is a bare Exception.
     write_text(folder / TOKENIZER, backend.to_str(pretty=True))
@@ -334,6 +342,12 @@ def _with_flags(value: Mapping[str, Any]) -> AddedToken:
     flags = {k: v for k, v in value.items() if k in ("lstrip", "rstrip", "single_word")}
     normalized = bool(value.get("normalized", not special))
     return AddedToken(value["content"], special=special, normalized=normalized, **flags)
+
+
+def _flags_of(token: AddedToken) -> dict[str, Any]:
+    """An added token as configuration files write it."""
+    flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+    return {flag: getattr(token, flag) for flag in flags}
 
 
 def _unreadable(path: Path, reason: object) -> CheckpointError:

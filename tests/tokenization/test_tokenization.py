@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
@@ -725,3 +726,22 @@ def test_import_brings_no_torch() -> None:
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("lacks", ["tokenizer.json", "vocab.txt"])
+def test_added_tokens_keep_their_ids_for_every_reader(tmp_path: Path, lacks: str) -> None:
+    """Whoever reads `vocab.txt` learns the ids behind its lines from `tokenizer_config.json`."""
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film", "end")
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    tokenizer = BertTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens(["brandneu", "<X>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[E]"]})
+    text = "good brandneu film <X> [E] end"
+    ids = tokenizer(text)["input_ids"]
+    assert ids == [2, 5, 8, 6, 9, 10, 7, 3]
+    tokenizer.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / lacks).unlink()
+    assert transformers.BertTokenizer.from_pretrained(tmp_path / "saved")(text)["input_ids"] == ids
+    again = BertTokenizer.from_pretrained(tmp_path / "saved")
+    assert again(text)["input_ids"] == ids
+    assert again.all_special_tokens == tokenizer.all_special_tokens
