@@ -110,12 +110,19 @@ def instead_of_method(base: type, name: str) -> str | None:
 
 
 def require_called(trainer: object, base: type) -> None:
-    """Refuse a subclass of `base` that defines a method which no run would call.
+    """Refuse a subclass of `base` that defines a method which no run would call, or an inner one.
 
     Raises:
         UsageError: naming the method, and what to write instead.
     """
     for name in dir(type(trainer)):
+        inner = name.startswith("_") and not name.startswith("__") and hasattr(base, name)
+        if inner and getattr(type(trainer), name) is not getattr(base, name):
+            raise UsageError(
+                f"{name} is defined, and it is what Trainer itself works by",
+                place=type(trainer).__name__,
+                fix="call it by another name",
+            )
         if (instead := instead_of_method(base, name)) is not None:
             raise UsageError(
                 f"{name} is defined, and no run calls it here",

@@ -511,3 +511,10 @@ def test_a_forward_without_a_loss_is_refused(
 
     with pytest.raises(UsageError, match=words):
         Trainer(make(Own), arguments(), train_dataset=rows).train()
+
+
+@pytest.mark.parametrize("name", ["_train", "_run", "_parts", "_tell_evaluated"])
+def test_what_the_trainer_works_by_is_not_replaced(make: Any, name: str) -> None:
+    own = type("Own", (Trainer,), {name: lambda self: None})
+    with pytest.raises(UsageError, match=f"Own: {name} is defined, and it is what Trainer"):
+        own(make())
