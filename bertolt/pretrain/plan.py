@@ -244,8 +244,9 @@ def plan(options: PlanOptions) -> Plan:
             "positions",
             fix="give a smaller one, or another --config",
         )
+    tokens = parse_tokens(options.tokens)  # before a minute of measuring
     device, efficiency, source = _machine(config, options)
-    return _compute(config, options, device, efficiency, source)
+    return _compute(config, options, tokens, device, efficiency, source)
 
 
 def _machine(config: BertConfig, options: PlanOptions) -> tuple[Device, float, str]:
@@ -279,9 +280,13 @@ def _machine(config: BertConfig, options: PlanOptions) -> tuple[Device, float, s
 
 
 def _compute(
-    config: BertConfig, options: PlanOptions, device: Device, efficiency: float, source: str
+    config: BertConfig,
+    options: PlanOptions,
+    tokens: int,
+    device: Device,
+    efficiency: float,
+    source: str,
 ) -> Plan:
-    tokens = parse_tokens(options.tokens)
     counts = count_parameters(config)
     each = training_flops(config, options.length, options.masked)
     passing, passes, batch = _cut(options, device)

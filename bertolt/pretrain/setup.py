@@ -188,7 +188,7 @@ def set_up_run(
         raise DataError(
             "the corpus has no text to train on",
             place=str(shards),
-            fix="prepare it with more documents, or with a smaller --held-out",
+            fix="prepare it with more documents, or hold fewer out: bertolt prepare … --held-out",
         )
     model, source, dropout = _model(options, tokenizer, objective, max_length)
     if isinstance(model, BertForPreTraining):
@@ -332,7 +332,7 @@ def _require_same_tokens(folder: Path, tokenizer: BertTokenizer) -> None:
         raise UsageError(
             "the model's tokenizer has another vocabulary than the one that made the corpus",
             place=str(folder),
-            fix=f"prepare the corpus with --tokenizer {folder}",
+            fix=f"prepare the corpus with its own: bertolt prepare … --tokenizer {folder}",
         )
 
 
