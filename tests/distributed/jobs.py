@@ -197,6 +197,22 @@ def an_own_forward() -> Found:
     return trained(Trainer(model(OwnForward), args, train_dataset=rows()), BATCH // 2)
 
 
+def split_arguments() -> TrainingArguments:
+    return arguments(fsdp=True, gradient_accumulation_steps=2)
+
+
+def an_own_loss_split() -> Found:
+    torch.manual_seed(0)
+    same = BertForSequenceClassification(config())
+    return trained(OwnLoss(same, split_arguments(), train_dataset=rows()), BATCH // 2)
+
+
+def an_own_forward_split() -> Found:
+    torch.manual_seed(0)
+    same = OwnForward(config())
+    return trained(Trainer(same, split_arguments(), train_dataset=rows()), BATCH // 2)
+
+
 def a_made_model() -> Found:
     """The same on every process, though their random states differ while they train."""
     kind = BertForSequenceClassification

@@ -28,7 +28,13 @@ TRAINING = (
     "an_own_forward",
     "a_made_model",
 )
-SPLIT = ("classify_split", "classify_split_recomputed", "masked_words_split")
+SPLIT = (
+    "classify_split",
+    "classify_split_recomputed",
+    "masked_words_split",
+    "an_own_loss_split",
+    "an_own_forward_split",
+)
 EVALUATIONS = (
     "evaluation",
     "evaluation_of_few",
