@@ -276,10 +276,16 @@ class DataCollatorForLanguageModeling(Subclassable):
             special |= torch.from_numpy(np.concatenate(tokens["special_tokens_mask"]) != 0)
         if type(self).torch_mask_tokens is not DataCollatorForLanguageModeling.torch_mask_tokens:
             return self._masked_by_subclass(ids, special, lengths)
+        return self._hide(ids, special, lengths, tokens.get("word_ids"))
+
+    def _hide(
+        self, ids: Tensor, special: Tensor, lengths: list[int], words: list[NDArray[Any]] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Ids and labels of rows, end to end, (T,) each; `special` is True where none is chosen."""
         assert self.tokenizer.mask_token_id is not None, "checked when it was made"
         starts = None
         if self.whole_word_mask:
-            starts = self._word_starts(ids, special, lengths, tokens.get("word_ids"))
+            starts = self._word_starts(ids, special, lengths, words)
         if self.seed is not None:
             draws = fixed_draws(ids, lengths, self.seed)
         else:
@@ -318,20 +324,7 @@ class DataCollatorForLanguageModeling(Subclassable):
         special = self._look_up(self._kinds.special, ids)
         if special_tokens_mask is not None:
             special = special_tokens_mask.flatten() != 0
-        assert self.tokenizer.mask_token_id is not None, "checked when it was made"
-        rows = [inputs.shape[1]] * len(inputs)
-        masked, labels = mask_tokens(
-            ids,
-            special,
-            mask_token_id=self.tokenizer.mask_token_id,
-            replacements=self._kinds.replacements,
-            probability=self.mlm_probability,
-            mask_replace_prob=self.mask_replace_prob,
-            random_replace_prob=self.random_replace_prob,
-            word_starts=self._word_starts(ids, special, rows, None)
-            if self.whole_word_mask
-            else None,
-        )
+        masked, labels = self._hide(ids, special, [inputs.shape[1]] * len(inputs), None)
         return masked.view_as(inputs), labels.view_as(inputs)
 
     def _masked_by_subclass(

@@ -549,6 +549,8 @@ def test_a_subclass_may_call_the_masks_of_its_base(tiny_tokenizer: BertTokenizer
         assert learned.any()
         assert not learned[batch["attention_mask"] == 0].any()
     assert Twice.calls == 2
+    fixed = [Twice(tiny_tokenizer, seed=3)(rows)["labels"] for _ in range(2)]
+    assert torch.equal(*fixed)
 
 
 @pytest.mark.parametrize("result", [(1, 2), (torch.zeros(1), torch.zeros(1))], ids=str)
