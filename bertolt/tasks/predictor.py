@@ -181,7 +181,7 @@ class Predictor:
             UsageError: one text instead of several, a text where the model takes pairs, or texts
                 of which some are pairs and others are not.
         """
-        if isinstance(texts, str):
+        if isinstance(texts, str | Mapping):
             raise UsageError("predict takes several texts", fix="give a list: predict([text])")
         return self._predict(_alike(map(self._example, texts)), window)
 
@@ -201,10 +201,15 @@ class Predictor:
         """What is asked, by role."""
         if isinstance(asked, str):
             example: Mapping[str, Any] = {"text": asked}
-        elif isinstance(asked, tuple):
+        elif isinstance(asked, tuple) and len(asked) == 2:
             example = {"text": asked[0], "text_pair": asked[1]}
-        else:
+        elif isinstance(asked, Mapping) and "text" in asked:
             example = asked
+        else:
+            raise UsageError(
+                f"predict got a {type(asked).__name__} as one of its texts",
+                fix='give a text, a pair as (text, second), or an example as {"text": …}',
+            )
         if self.takes_pairs and example.get("text_pair") is None:
             raise UsageError(
                 "the model answers pairs of texts, and there is one",

@@ -100,6 +100,12 @@ def train_step(
     micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
     counts, sizes = _totals(model, micro, world)
     if not any(counts.values()):
+        if all(getattr(batch, name) is None for batch in micro for name in model.targets):
+            raise DataError(
+                f"the rows have none of what the model learns: {', '.join(sorted(model.targets))}",
+                place=f"step {step}",
+                fix='give each row its answer under such a name; "label" is "labels" too',
+            )
         raise DataError(
             "no label of this step takes part in the loss",
             place=f"step {step}",

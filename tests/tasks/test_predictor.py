@@ -413,11 +413,6 @@ def test_two_labels_with_one_name_are_refused(folder: Path, kind: str, labels: l
     assert Predictor.from_pretrained(folder).labels == ["neg", "neg 2"]
 
 
-def test_one_text_is_no_list_of_texts(predictor: Predictor) -> None:
-    with pytest.raises(UsageError, match="several texts"):
-        predictor.predict("two hours")
-
-
 def test_a_tokenizer_that_has_more_tokens_than_the_model(folder: Path) -> None:
     with (folder / "vocab.txt").open("a") as file:
         file.write("".join(f"more{number}\n" for number in range(5)))
@@ -432,3 +427,15 @@ def test_the_answers_are_the_models(predictor: Predictor, tiny_tokenizer: BertTo
         expected = predictor.model(**batch).logits.softmax(-1)[0].tolist()
     (answer,) = predictor.predict([text])
     assert list(answer.probabilities.values()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("texts", ["Two hours", {"text": "x"}], ids=str)
+def test_one_text_is_no_list_of_texts(tuned: Path, texts: Any) -> None:
+    with pytest.raises(UsageError, match="predict takes several texts"):
+        Predictor.from_pretrained(tuned).predict(texts)
+
+
+@pytest.mark.parametrize("asked", [["a", "b"], 1, None, {"label": "x"}, ("a", "b", "c")], ids=str)
+def test_what_is_no_text_is_refused(tuned: Path, asked: Any) -> None:
+    with pytest.raises(UsageError, match="as one of its texts"):
+        list(Predictor.from_pretrained(tuned).predict([asked]))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bertolt import AdamW, train_step
-from bertolt.base.errors import TrainingError
+from bertolt.base.errors import DataError, TrainingError
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.models.precision import choose_precision
 from tests.train.small import assert_same_weights, descent, pack, weights
@@ -147,3 +147,15 @@ def test_what_is_not_finite_stops_before_the_update(
     assert optimizer.state_dict()["state"] == {}
     assert optimizer.param_groups[0]["lr"] == 0.01
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_rows_without_an_answer_name_what_the_model_learns(
+    make_model: Any, rows: list[dict[str, Any]]
+) -> None:
+    model = make_model()
+    misspelt = [{"input_ids": row["input_ids"], "lable": row["label"]} for row in rows[:4]]
+    with pytest.raises(DataError, match="the rows have none of what the model learns: labels"):
+        train_step(model, pack(misspelt), descent(model))
+    ignored = [{**row, "label": IGNORE_INDEX} for row in rows[:4]]
+    with pytest.raises(DataError, match="no label of this step takes part in the loss"):
+        train_step(model, pack(ignored), descent(model))
