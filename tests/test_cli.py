@@ -93,7 +93,7 @@ def test_help_shows_the_defaults_and_the_choices(bertolt: Run) -> None:
         (["finetune", "a.csv", "--num_train_epochs=2"], ["type --epochs"]),
         (["evaluate", "m", "a.csv", "--column", "x"], ["type --text"]),
         (["evaluate", "m", "a.csv", "b.csv"], ["m: this is neither a folder here"]),
-        (["predict", "m", "good", "film"], ["m: this is neither a folder here"]),
+        (["predict", "m", "good", "film"], ["good: there is no such file", "--text good"]),
     ],
 )
 def test_wrong_use_is_one_message_and_2(bertolt: Run, words: list[str], parts: list[str]) -> None:
