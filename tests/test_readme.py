@@ -257,6 +257,7 @@ def help_texts(run, tmp_path_factory: pytest.TempPathFactory) -> str:
         "prepare",
         "pretrain",
         "plan",
+        "migrate",
     )
     command = " && ".join([*(f"bertolt {name} --help" for name in names), "torchrun --help"])
     return run(command, tmp_path_factory.mktemp("help")).stdout
