@@ -213,7 +213,8 @@ def _uncalled_methods(program: Program) -> Iterator[Difference]:
 def with_our_imports(program: Program) -> str:
     """The program's text with what Bertolt has imported from it, and the rest from the peer."""
     lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", program.text)  # as Python counts lines
-    for node in sorted(program.imports, key=lambda node: node.lineno, reverse=True):
+    by_place = sorted(program.imports, key=lambda node: (node.lineno, node.col_offset))
+    for node in reversed(by_place):
         end, column = node.end_lineno or node.lineno, node.end_col_offset or 0
         statements = _changed(node, program)
         first, last = lines[node.lineno - 1], lines[end - 1]

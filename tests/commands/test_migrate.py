@@ -127,6 +127,10 @@ def test_imports_alone_are_changed(tmp_path: Path) -> None:
             "z = '\x85'\r\n",
             "'''中文\x0c\u2028'''\r\nfrom bertolt import Trainer\r\nz = '\x85'\r\n",
         ),
+        (
+            "import a, transformers; from transformers import Trainer; import transformers as t\n",
+            "import a, bertolt as transformers; from bertolt import Trainer; import bertolt as t\n",
+        ),
         ("\ufefffrom transformers import Trainer\n", "\ufefffrom bertolt import Trainer\n"),
         ("from .transformers import Trainer\n", "from .transformers import Trainer\n"),
     ],
