@@ -51,6 +51,30 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise kind(problem, place=str(path), fix=fix) from error
 
 
+@contextlib.contextmanager
+def temporary_errors(what: str) -> Iterator[None]:
+    """Turn what the system says of a temporary file into an error with a fix.
+
+    Args:
+        what: is written to it, in words.
+
+    Raises:
+        DiskFullError: no space left for it.
+        BertoltError: no folder for it, no permission, ….
+    """
+    try:
+        yield
+    except BertoltError:
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (DiskFullError if full else BertoltError)(
+            f"{what} cannot be written ({error.strerror or error})",
+            place=tempfile.tempdir or "TMPDIR",  # not set where no folder will do
+            fix="free some space there, or name another folder: TMPDIR=FOLDER bertolt …",
+        ) from error
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` with a temporary name beside `path`, then rename it into place.
 

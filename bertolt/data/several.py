@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertolt.base.errors import DataError, UsageError
+from bertolt.base.files import temporary_errors
 from bertolt.base.format import plural
 from bertolt.base.paths import FILE, FOLDER, kind_of, real
-from bertolt.data.formats import KINDS, TAGGED, ending
+from bertolt.data.formats import KINDS, PACKED, TAGGED, ending
 from bertolt.data.lines import (
     CHUNK,
     LINE_LIMIT,
@@ -205,36 +206,48 @@ def _content(path: Path, encoding: str) -> str:
 def _zip(path: Path, open_file: Callable[[Path], TableFile]) -> list[Part]:
     """The tables of a ZIP file, each unpacked to a temporary file under a name of our own."""
     require_file(path)
-    folder = tempfile.TemporaryDirectory(prefix="bertolt-")
     parts: list[Part] = []
-    with _zip_errors(path), zipfile.ZipFile(path) as package:
+    with temporary_errors("what a ZIP file holds"):
+        folder = tempfile.TemporaryDirectory(prefix="bertolt-")
+    with _open_package(path) as package:
         entries = _tables(package, path)
-        others = sum(not each.is_dir() for each in package.infolist()) - len(entries)
+        files = [each for each in package.namelist() if not each.endswith("/")]
         for number, entry in enumerate(entries):
-            inside = Path(folder.name) / f"{number}{''.join(Path(entry.filename).suffixes[-2:])}"
-            with package.open(entry) as packed, inside.open("wb") as target:
-                while chunk := packed.read(CHUNK):
+            name = Path(entry.filename)
+            packing = name.suffix if name.suffix.lower() in PACKED else ""
+            inside = Path(folder.name) / f"{number}{ending(name)}{packing}"
+            with temporary_errors("what a ZIP file holds"), inside.open("wb") as target:
+                for chunk in _unpacked(package, entry, path):
                     target.write(chunk)
             parts.append(_unzipped(inside, f"{path}, {entry.filename}", folder, open_file))
+    others = len(files) - len(entries)
     left_out = f"; left out: {plural(others, 'file')}" if others else ""
     parts[0].source.found["files"] = f"{plural(len(parts), 'table')} in {path}{left_out}"
     return parts
 
 
 @contextmanager
+def _open_package(path: Path) -> Iterator[zipfile.ZipFile]:
+    with os_errors(path):
+        file = path.open("rb")
+    with file:
+        with _zip_errors(path):
+            package = zipfile.ZipFile(file)
+        yield package
+
+
+def _unpacked(package: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
+    with _zip_errors(path), package.open(entry) as packed:
+        while chunk := packed.read(CHUNK):
+            yield chunk
+
+
+@contextmanager
 def _zip_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (DataError, UsageError, MemoryError):
+    except MemoryError:
         raise
-    except OSError as error:
-        if error.errno is None:  # zipfile's own
-            raise _damaged(path, error) from error
-        raise DataError(
-            f"it cannot be unpacked to {tempfile.gettempdir()} ({error.strerror})",
-            place=str(path),
-            fix="make room there, or name another folder in TMPDIR",
-        ) from error
     except Exception as error:  # zipfile raises some ten kinds for damage
         raise _damaged(path, error) from error
 

@@ -5,18 +5,17 @@ What is read back is mapped: its pages are in memory while they are read, and ma
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import mmap
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.errors import BertoltError, DiskFullError
+from bertolt.base.files import temporary_errors
 from bertolt.data.arrow import pa
 
 IN_MEMORY = 1 << 24
@@ -133,17 +132,5 @@ def _mapped(file: IO[bytes]) -> mmap.mmap:
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what the system says of the file into an error with a fix."""
-    try:
-        yield
-    except BertoltError:
-        raise
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (DiskFullError if full else BertoltError)(
-            f"rows for which memory is not used cannot be written ({error.strerror or error})",
-            place=tempfile.gettempdir(),
-            fix="free some space there, or name another folder: TMPDIR=FOLDER bertolt …",
-        ) from error
+def _told() -> AbstractContextManager[None]:
+    return temporary_errors("rows for which memory is not used")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.data.delimited import layout_of, separator_of
 from bertolt.data.load import Table, read_table
 from bertolt.data.table_file import Layout
@@ -82,6 +82,37 @@ def test_the_tables_of_a_zip_are_read_and_not_their_paths(tmp_path: Path) -> Non
     assert table.found["files"] == f"2 tables in {path}; left out: 2 files"
     assert table.place(2) == f"{path}, ../../a.csv, row 2 (line 3)"
     assert [each.name for each in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_an_entry_may_have_any_name(tmp_path: Path) -> None:
+    """What is unpacked has a name of our own, however long or strange that of the entry is."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as package:
+        for name in (f"a.{'b' * 300}.csv", "\x1b.csv", "a:b\n.csv"):
+            package.writestr(name, "text,label\none,x\n")
+        package.writestr(zipfile.ZipInfo(""), "nothing")
+    table = read_table(path)
+    assert len(table) == 3
+    assert table.found["files"].endswith("left out: 1 file")
+
+
+def test_damage_of_a_zip_is_not_taken_for_a_disk_without_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as package:
+        package.writestr("a.csv", "text,label\none,x\n")
+    good = path.read_bytes()
+    at = good.index(b"PK\1\2") + 42  # where the list says that the entry begins
+    path.write_bytes(good[:at] + b"\xff\xff\xff\xff" + good[at + 4 :])
+    with pytest.raises(DataError, match="the ZIP file is damaged"):
+        read_table(path)
+    path.write_bytes(good)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "no")])
+    with pytest.raises(BertoltError, match="No usable temporary directory") as refused:
+        read_table(path)
+    assert "TMPDIR=FOLDER" in refused.value.fix
 
 
 @pytest.mark.parametrize(

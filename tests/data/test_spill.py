@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertolt.base.errors import DiskFullError
+from bertolt.base.errors import BertoltError, DiskFullError
 from bertolt.data import spill
 from bertolt.data.encode import encode_texts
 from bertolt.data.load import read_table
@@ -82,4 +82,13 @@ def test_a_temporary_folder_without_room(what: str, monkeypatch: pytest.MonkeyPa
     add: Any = Numbers("i").extend if what == "numbers" else Batches(batch.schema).add
     with pytest.raises(DiskFullError, match="No space left on device") as caught:
         add([1] if what == "numbers" else batch)
+    assert "TMPDIR=FOLDER" in caught.value.fix
+
+
+def test_no_temporary_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "no")])
+    monkeypatch.setattr(spill, "IN_MEMORY", 0)
+    with pytest.raises(BertoltError, match="No usable temporary directory") as caught:
+        Numbers("i").extend([1])
     assert "TMPDIR=FOLDER" in caught.value.fix
