@@ -18,7 +18,7 @@ from bertolt.base.console import info
 from bertolt.base.errors import DataError
 from bertolt.commands.questions import Question
 from bertolt.commands.writers import Writer, as_json
-from bertolt.data.arrow import pa, pq
+from bertolt.data.arrow import as_utf8, pa, pq
 from bertolt.tasks.predictor import Prediction, Predictor
 
 _ROWS = 8192  # in memory at a time, and in a row group
@@ -153,9 +153,9 @@ def _arrow_type(shape: Shape) -> Any:
 
 
 def _as_text(value: Any) -> Any:
-    """A value with half surrogate pairs as their escapes: Parquet holds UTF-8."""
+    """A value whose texts Arrow can hold."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return as_utf8(value)
     if isinstance(value, dict):
         return {_as_text(name): _as_text(inner) for name, inner in value.items()}
     return [_as_text(inner) for inner in value] if isinstance(value, list) else value

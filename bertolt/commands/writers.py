@@ -251,19 +251,29 @@ class Conll(TextWriter):
         """Write the words of one text.
 
         Raises:
-            DataError: a word that such a file cannot hold.
+            DataError: a word or a tag that such a file cannot hold.
         """
         answer = prediction.answer if prediction else None
         for word, tag in self.task.tagged(answer, {"text": question.text}) if answer else ():
-            if not word.strip() or re.search(r"[\t\n\r]", word):
+            fault = _fault_in_conll(word, tag)
+            if fault:
                 raise DataError(
-                    f"the word {word!r} is empty or has a tab or a line break in it, "
-                    "which a CoNLL file cannot hold",
+                    f"{fault}, which a CoNLL file cannot hold",
                     place=question.place or f"row {question.row}",
                     fix="add --format jsonl",
                 )
             self.target.write(f"{word}\t{tag}\n")
         self.target.write("\n")
+
+
+def _fault_in_conll(word: str, tag: str) -> str:
+    """Why a line of a word and its tag would be read as something else; empty if it would not."""
+    for what, text in (("word", word), ("tag", tag)):
+        if not text.strip() or re.search(r"[\t\n\r]", text):
+            return f"the {what} {text!r} is empty or has a tab or a line break in it"
+    if re.match(r"-DOCSTART-|# .* = |\ufeff", f"{word}\t{tag}"):
+        return f"the word {word!r} reads like the head of a document, a comment or a mark"
+    return ""
 
 
 _TEXTS: dict[Style, type[TextWriter]] = {

@@ -6,6 +6,7 @@ Who answers one text needs no tables: their library would take a tenth of the me
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,4 +26,14 @@ else:
 
     pa, pc, pq = _Lazy("pyarrow"), _Lazy("pyarrow.compute"), _Lazy("pyarrow.parquet")
 
-__all__ = ["pa", "pc", "pq"]
+__all__ = ["as_utf8", "numbers_by_name", "pa", "pc", "pq"]
+
+
+def as_utf8(text: str) -> str:
+    """A text with half surrogate pairs as their escapes: Arrow holds UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def numbers_by_name(names: Iterable[str]) -> pa.DataType:
+    """The type of a record with a number of each name."""
+    return pa.struct([(as_utf8(name), pa.float64()) for name in names])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data.arrow import pa
+from bertolt.data.arrow import numbers_by_name, pa
 from bertolt.data.cells import as_flag, flags_cell, labels_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
@@ -217,7 +217,7 @@ class MultiLabelClassification(LabelledTask):
         """Names, and the share of each label."""
         return {
             "labels": pa.list_(pa.string()),
-            "probabilities": pa.struct([(name, pa.float64()) for name in self.labels]),
+            "probabilities": numbers_by_name(self.labels),
         }
 
     def flat_names(self) -> list[str]:

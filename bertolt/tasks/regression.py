@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError
-from bertolt.data.arrow import pa
+from bertolt.data.arrow import numbers_by_name, pa
 from bertolt.data.cells import as_number, numbers_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
@@ -185,7 +185,7 @@ class Regression(Task):
         """A number, or numbers by column."""
         if len(self.columns) == 1:
             return {"value": pa.float64()}
-        return {"values": pa.struct([(column, pa.float64()) for column in self.columns])}
+        return {"values": numbers_by_name(self.columns)}
 
     def flat_names(self) -> list[str]:
         """A column for each number."""

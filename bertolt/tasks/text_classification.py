@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError
-from bertolt.data.arrow import pa
+from bertolt.data.arrow import numbers_by_name, pa
 from bertolt.data.cells import as_number, is_comma_number, label_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map
@@ -151,7 +151,7 @@ class TextClassification(LabelledTask):
         return {
             "label": pa.string(),
             "probability": pa.float64(),
-            "probabilities": pa.struct([(name, pa.float64()) for name in self.labels]),
+            "probabilities": numbers_by_name(self.labels),
         }
 
     def flat_names(self) -> list[str]:

@@ -175,7 +175,7 @@ def test_a_conll_file_holds_no_columns_beside_the_tags(
     assert bertolt(*words, "jsonl").code == 0
 
 
-@pytest.mark.parametrize("word", ["a\tb", "a\nb", "", " "])
+@pytest.mark.parametrize("word", ["a\tb", "a\nb", "", " ", "-DOCSTART-", "# a = b"])
 def test_a_word_that_would_break_a_conll_file(
     word: str, bertolt: Run, trained: Trained, tmp_path: Path
 ) -> None:

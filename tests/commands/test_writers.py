@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,6 +21,9 @@ from bertolt.commands import excel_writer
 from bertolt.commands.outputs import file_writer, format_of
 from bertolt.commands.questions import Question
 from bertolt.data.formats import open_source
+from bertolt.tasks.multi_label_classification import MultiLabelClassification
+from bertolt.tasks.regression import Regression
+from bertolt.tasks.text_classification import TextClassification
 from tests.commands.conftest import ROWS
 
 Trained = Callable[[str], Path]
@@ -224,6 +229,30 @@ def test_a_spreadsheet_runs_nothing_of_a_safe_file(answered: Any, tmp_path: Path
         assert [row["b"] for row in safe] == [row["text"] for row in safe]
         assert (safe[0]["'=own"], safe[0]["label"]) == ("-2", plain[0]["label"])
         assert (tmp_path / f"b{ending}").read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+@pytest.mark.parametrize("label", ["B-a\tb", "B-a\nb", "B-\r"])
+def test_a_tag_that_would_break_a_conll_file(label: str, answered: Any, tmp_path: Path) -> None:
+    predictor, answers = answered("tags")
+    question, prediction = answers[0]
+    words = [[0, 1, "O"], [2, 7, label]]
+    odd = dataclasses.replace(prediction, answer=prediction.answer | {"words": words})
+    with pytest.raises(DataError, match=r"the tag .* which a CoNLL file cannot hold"):
+        write(tmp_path / "a.conll", predictor, [(question, odd)])
+
+
+def test_parquet_names_labels_that_are_no_unicode_by_their_escapes(tmp_path: Path) -> None:
+    labels = ("a", "\ud800")
+    for task in (
+        TextClassification(labels),
+        MultiLabelClassification(labels, thresholds=(0.5, 0.5)),
+        Regression(labels, (0.0, 0.0), (1.0, 1.0)),
+    ):
+        writer = SimpleNamespace(task=task, takes_pairs=False)
+        path = write(tmp_path / "a.parquet", writer, [])
+        schema = pq.read_schema(path)
+        shares = next(field.type for field in schema if str(field.type).startswith("struct"))
+        assert [shares.field(at).name for at in range(2)] == ["a", "\\ud800"]
 
 
 def test_packed_answers_are_the_same_bytes_each_time(answered: Any, tmp_path: Path) -> None:
