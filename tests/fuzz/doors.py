@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,12 +52,16 @@ class Door:
         files: those of its files that are damaged.
         read: reads a folder as a user would.
         mend: makes sums right again after a file was changed, so that what is behind them is tried.
+        damage: changes a file; None: values of JSON, or bytes.
+        alone: a file is read by itself, and the others are not beside it.
     """
 
     folder: Path
     files: tuple[str, ...]
     read: Callable[[Path], object]
     mend: Callable[[Path], None] | None = None
+    damage: Callable[[random.Random, Path], None] | None = None
+    alone: bool = False
 
 
 TABLES: Mapping[str, str] = {
@@ -76,10 +81,11 @@ def every_door(folder: Path, encoder: Path, rows: Path) -> dict[str, Door]:
     """All doors, with their examples below `folder`.
 
     Args:
-        folder: empty.
+        folder: is made.
         encoder: a tiny one with a vocabulary.
         rows: a CSV to fine-tune on.
     """
+    folder.mkdir()
     tables, trained = folder / "tables", folder / "trained"
     _write_tables(tables)
     options = FinetuneOptions(model=str(encoder), out=trained, epochs=1, save_every=3)
@@ -93,24 +99,27 @@ def every_door(folder: Path, encoder: Path, rows: Path) -> dict[str, Door]:
             tables,
             tuple(path.name for path in tables.iterdir()),
             lambda path: _read_tables(path, tokenizer),
+            alone=True,
         ),
-        "model": Door(trained, _files(trained, "json", "safetensors", "txt"), _answer),
-        "inspection": Door(trained, _files(trained, "json"), look_into),
+        "model": Door(trained, files_below(trained, "json", "safetensors", "txt"), _answer),
+        "inspection": Door(trained, files_below(trained, "json"), look_into),
         "facts": Door(trained, ("run.json",), draw_again),
         "result": Door(trained, ("complete.json", "metrics.json"), _complete),
-        "corpus": Door(corpus, _files(corpus, "json", "arrow"), _open_corpus),
+        "corpus": Door(corpus, files_below(corpus, "json", "arrow"), _open_corpus),
         "sealed corpus": Door(corpus, ("manifest.json",), _open_corpus, _sum_manifest),
-        "checkpoint": Door(checkpoint, _files(checkpoint / "checkpoint-3"), _newest),
+        "checkpoint": Door(checkpoint, files_below(checkpoint / "checkpoint-3"), _newest),
         "sealed checkpoint": Door(
             checkpoint,
-            tuple(name for name in _files(checkpoint / "checkpoint-3") if "manifest" not in name),
+            tuple(
+                name for name in files_below(checkpoint / "checkpoint-3") if "manifest" not in name
+            ),
             _newest,
             _seal_again,
         ),
     }
 
 
-def _files(folder: Path, *endings: str) -> tuple[str, ...]:
+def files_below(folder: Path, *endings: str) -> tuple[str, ...]:
     """Files below a folder, by their names within its parent of a checkpoint, or within it."""
     base = folder.parent if folder.name.startswith("checkpoint-") else folder
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
@@ -211,8 +220,8 @@ def _newest(folder: Path) -> None:
 
 
 def copy_for(door: Door, name: str, folder: Path) -> None:
-    """A copy to damage; of tables, the one that is damaged alone."""
-    if door.folder.name == "tables":
+    """A copy to damage; of files that are read by themselves, the one that is damaged."""
+    if door.alone:
         folder.mkdir()
         shutil.copy(door.folder / name, folder / name)
     else:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import re
+import warnings
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -112,3 +116,257 @@ def _changed(choose: random.Random, value: Any) -> Any:
             choose.choice(("", "a", "\ud800", "task", "format")): choose.choice(_VALUES),
         }
     return {**value, key: _changed(choose, value[key])}
+
+
+_NAMES = (
+    *(
+        "../../up.csv",
+        "/etc/a.csv",
+        "a.csv",
+        "",
+        "a/",
+        "\x00.csv",
+        "\x1b[2J.csv",
+        "x" * 300 + ".csv",
+    ),
+    *(
+        ".a.csv",
+        "a.xlsx",
+        "b.zip",
+        "a.csv.gz",
+        "\u202e.csv",
+        "a\nb.csv",
+        "con.csv",
+        "a.conll",
+        "C:\\a.csv",
+    ),
+)
+_XML = (
+    *("", "-1", "0", "1", "9" * 30, "1e999", "NaN", "A0", "A1", "XFD1048576", "ZZZZ9", "A1048577"),
+    *(
+        "s",
+        "n",
+        "b",
+        "d",
+        "e",
+        "str",
+        "inlineStr",
+        "&lt;",
+        "#N/A",
+        "_x0000_",
+        "_xD800_",
+        "TRUE",
+        "x" * 9000,
+    ),
+    *("2026-13-45", "-5e9", "1:1048576", "../../up", "preserve", "=1+1", "rId1", "rId99", "0.1.2"),
+)
+_PART = re.compile(rb'"[^"<>]*"|>[^<>]*<')
+_ELEMENT = re.compile(rb"<(\w+)[ >/][^<]{0,200}(?:<[^<]{0,200}){0,6}?</\1>|<\w+[^<>]*/>")
+
+
+def mutate_zip(choose: random.Random, content: bytes) -> bytes:
+    """Bytes of the package; or a file in it that is changed, renamed, doubled, gone or locked."""
+    if choose.random() < 0.2:
+        return mutate_bytes(choose, content)
+    with zipfile.ZipFile(io.BytesIO(content)) as package:
+        entries = [(entry.filename, package.read(entry)) for entry in package.infolist()]
+    at = choose.randrange(len(entries))
+    name, inside = entries[at]
+    how = choose.random()
+    if how < 0.75:
+        xml = name.endswith((".xml", ".rels")) and choose.random() < 0.8
+        entries[at] = name, (_mutate_xml if xml else mutate_bytes)(choose, inside)
+    elif how < 0.87:
+        entries[at] = choose.choice(_NAMES), inside
+    elif how < 0.93:
+        entries.append((choose.choice((name, *_NAMES)), mutate_bytes(choose, inside)))
+    else:
+        del entries[at]
+    target = io.BytesIO()
+    with (
+        warnings.catch_warnings(action="ignore"),  # names that are there twice
+        zipfile.ZipFile(target, "w", choose.choice((0, 8, 8, 12, 14))) as package,
+    ):
+        for name, inside in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = package.compression
+            package.writestr(entry, inside)
+    changed = bytearray(target.getvalue())
+    if entries and choose.random() < 0.05:  # flags of the first one, among them a password's
+        changed[changed.index(b"PK\x01\x02") + 8] ^= 1 << choose.randrange(8)
+    return bytes(changed)
+
+
+def _mutate_xml(choose: random.Random, content: bytes) -> bytes:
+    """Other values of attributes and texts, elements that are gone or there again; still XML."""
+    for _ in range(choose.randint(1, 3)):
+        element = choose.random() < 0.3
+        pattern = _ELEMENT if element else _PART
+        parts = list(pattern.finditer(content))
+        if not parts:
+            return mutate_bytes(choose, content)
+        part = choose.choice(parts)
+        if element:
+            new = part[0] * choose.choice((0, 2, 40))
+        else:
+            value = choose.choice(_XML).encode()
+            new = part[0][:1] + value + part[0][-1:]
+        content = content[: part.start()] + new + content[part.end() :]
+    return content
+
+
+_WORDS = (
+    *("import transformers", "from transformers import *", "from transformers import A as B, C"),
+    *(
+        "from transformers.models import x",
+        "import transformers.optimization as o",
+        "import a, transformers",
+    ),
+    *(
+        "from . import transformers",
+        "transformers.Trainer.x.y",
+        "Trainer(*a, **b)",
+        "a = b = Trainer()",
+    ),
+    *(
+        "class T(Trainer): ...",
+        "lambda: Trainer",
+        "x: Trainer = Trainer(1, 2, 3, 4, 5, 6, 7)",
+        "(",
+        ")",
+        "\\\n",
+    ),
+    *(
+        ";",
+        "\n",
+        "    ",
+        "\t",
+        "\f",
+        "\r",
+        "# ü\n",
+        '"""',
+        "f'{Trainer}'",
+        "async ",
+        "await ",
+        "match x:\n case _:",
+    ),
+    *(
+        "\u2028",
+        "é; ",
+        "\x00",
+        "if 1: ",
+        "try: from transformers import Trainer\nexcept: pass",
+        "\ufeff",
+        "del ",
+    ),
+    *("[" * 150, "not " * 2000, "-" * 3000 + "1", "x." * 3000 + "y", "a+" * 2000 + "a", "9" * 5000),
+)
+_TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
+
+
+def mutate_program(choose: random.Random, path: Any) -> None:
+    """Lines and words of Python that are gone, doubled, elsewhere or new; at times bytes."""
+    how = choose.random()
+    if how < 0.05:
+        path.write_bytes(mutate_bytes(choose, path.read_bytes()))
+        return
+    text = path.read_bytes().decode("utf-8")
+    parts = text.splitlines(keepends=True) if how < 0.7 else _TOKEN.findall(text)
+    for _ in range(choose.choice((1, 1, 2, 3))):
+        at, other = choose.randrange(len(parts)), choose.randrange(len(parts))
+        indent = parts[at][: len(parts[at]) - len(parts[at].lstrip(" \t"))] if how < 0.7 else ""
+        match choose.randrange(4):
+            case 0:
+                parts[at] = ""
+            case 1:
+                parts[at], parts[other] = parts[other], parts[at]
+            case 2:
+                parts[at] = indent + choose.choice(_WORDS) + choose.choice(("; ", "\n", "\r\n", ""))
+            case _:
+                end = "\n" if how < 0.7 else ""
+                parts.insert(at, indent + choose.choice(_WORDS) + end)
+    path.write_bytes("".join(parts).encode("utf-8"))
+
+
+_HOSTILE = (
+    *(
+        "",
+        " ",
+        "\t",
+        "\n",
+        "\r",
+        "\r\n",
+        '"',
+        '""',
+        "'",
+        ",",
+        ";",
+        "|",
+        "\\",
+        "\\n",
+        "=1+1",
+        "+1",
+        "-1",
+    ),
+    *(
+        "@a",
+        "#N/A",
+        "NA",
+        "null",
+        "TRUE",
+        "007",
+        "1e5",
+        "1,5",
+        "NaN",
+        "\x00",
+        "\x07",
+        "\x1b[2J",
+        "\x7f",
+    ),
+    *(
+        "\x85",
+        "\u2028",
+        "\u200b",
+        "\ufeff",
+        "\ufffe",
+        "\ufffd",
+        "\ud800",
+        "\udcff",
+        "😀",
+        "é",
+        "e\u0301",
+        "中文",
+    ),
+    *(
+        "_x0041_",
+        "_x005F_",
+        "_x000D_",
+        "</si>",
+        "&amp;",
+        "<b>",
+        "]]>",
+        "sep=;",
+        "text",
+        "label",
+        "-DOCSTART-",
+    ),
+    *(
+        "# text = a",
+        "PK\x03\x04",
+        "\x1f\x8b",
+        "[",
+        "{",
+        "x" * 300,
+        "a\tb",
+        "a\nb",
+        "a b",
+        "\x1c",
+        "\x0b",
+        "\x0c",
+    ),
+)
+
+
+def hostile_text(choose: random.Random) -> str:
+    """What formats quote, escape, strip or take for something else."""
+    return "".join(choose.choice((*_HOSTILE, "a", "good film")) for _ in range(choose.randrange(5)))
