@@ -496,7 +496,7 @@ def _discard_output() -> None:
 def _speak_for_all() -> None:
     """Of the processes that torchrun starts, let the first one say what each would say."""
     end_with_torchrun()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # what is no number is told when they meet
         first = os.environ.get("RANK", "0") == "0"
         set_output_role(silent=not first, may_report_error=lambda: first)
 

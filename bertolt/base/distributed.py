@@ -35,7 +35,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from bertolt.base import console
 from bertolt.base.errors import TrainingError, UsageError
-from bertolt.base.process import end_with_torchrun
+from bertolt.base.process import end_with_torchrun, number_of
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -336,14 +336,9 @@ def join() -> World:
     """
     if dist.is_initialized():
         return _speaking(World(rank=dist.get_rank(), size=dist.get_world_size()))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    own_gpu = _place_on_machine()
+    if own_gpu is None:
         return ALONE
-    missing = [name for name in _GIVEN if name not in os.environ]
-    if missing:
-        raise UsageError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and {missing[0]} is not set",
-            fix="start it with torchrun: torchrun --nproc-per-node 2 -m bertolt …",
-        )
     end_with_torchrun()
     on_gpu = torch.cuda.is_available()
     store, rank, size = _rendezvous()
@@ -356,8 +351,32 @@ def join() -> World:
     atexit.register(_leave)
     world = _speaking(World(rank=dist.get_rank(), size=dist.get_world_size()))
     if on_gpu:
-        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+        _take_gpu(own_gpu)
     return world
+
+
+def _place_on_machine() -> int | None:
+    """Which of its machine's processes this is, by the environment; None: it is alone.
+
+    Raises:
+        UsageError: the environment says half of it, or what is no number.
+    """
+    size = number_of("WORLD_SIZE", 1, least=1)
+    if size == 1:
+        return None
+    missing = [name for name in _GIVEN if name not in os.environ]
+    if missing:
+        raise UsageError(
+            f"WORLD_SIZE is {size}, and {missing[0]} is not set",
+            fix="start it with torchrun: torchrun --nproc-per-node 2 -m bertolt …",
+        )
+    number_of("MASTER_PORT", 0)
+    if (rank := number_of("RANK", 0)) >= size:
+        raise UsageError(
+            f"RANK is {rank}, and WORLD_SIZE is {size}",
+            fix="number the processes from 0, or start them with torchrun",
+        )
+    return number_of("LOCAL_RANK", 0)
 
 
 def _rendezvous() -> tuple[Any, int, int]:
@@ -370,7 +389,7 @@ def _rendezvous() -> tuple[Any, int, int]:
     try:
         store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=limit)))
     except dist.DistError as error:
-        raise _not_all_came(int(os.environ["WORLD_SIZE"]), limit) from error
+        raise _not_all_came(number_of("WORLD_SIZE", 1), limit) from error
     return store, rank, size
 
 
@@ -460,7 +479,7 @@ def _not_all_came(size: int, limit: float) -> TrainingError:
 
 def is_restarted() -> bool:
     """Whether torchrun has started the processes again, since one of them had died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return number_of("TORCHELASTIC_RESTART_COUNT", 0) > 0
 
 
 def note_taken(folder: Path) -> None:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from bertolt.base.errors import UsageError
+
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as a shell counts."""
 TERMINATED = 128 + signal.SIGTERM
@@ -67,6 +69,22 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
+def number_of(variable: str, default: int, least: int = 0) -> int:
+    """The number in an environment variable that torchrun sets.
+
+    Raises:
+        UsageError: it holds something else, or less than `least`.
+    """
+    text = os.environ.get(variable, str(default))
+    if text.strip().isdecimal() and int(text) >= least:
+        return int(text)
+    raise UsageError(
+        f"{text!r} is no number of {least} or more",
+        place=f"the environment variable {variable}",
+        fix=f"unset {variable}, or let torchrun set it: torchrun --nproc-per-node 2 PROGRAM",
+    )
+
+
 @functools.cache
 def end_with_torchrun() -> None:
     """Watch the parent if it is torchrun, from a thread; further calls do nothing.
@@ -83,7 +101,7 @@ def end_with_torchrun() -> None:
 def _end_without(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PAUSE)
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # in a thread, where nothing may be raised
         _write(
             "bertolt: error: torchrun is gone, and its processes end with it\n"
             "  fix: start it again; a run with checkpoints goes on with --resume\n"

@@ -31,6 +31,33 @@ def lonely(monkeypatch: pytest.MonkeyPatch) -> int:
     return port
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WORLD_SIZE", "two"),
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", ""),
+        ("RANK", "first"),
+        ("RANK", "-1"),
+        ("LOCAL_RANK", "x"),
+        ("MASTER_PORT", "http"),
+    ],
+)
+def test_what_is_no_number_is_told_before_anybody_waits(
+    lonely: int, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=f"{variable}: '{value}' is no number of") as caught:
+        join()
+    assert f"unset {variable}" in caught.value.fix
+
+
+def test_a_process_beyond_the_last_is_told(lonely: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(UsageError, match="RANK is 2, and WORLD_SIZE is 2"):
+        join()
+
+
 @pytest.mark.parametrize("torchruns", ["True", "False"])
 def test_a_meeting_place_where_nobody_answers(
     lonely: int, torchruns: str, monkeypatch: pytest.MonkeyPatch
