@@ -26,6 +26,10 @@ class UsageError(BertoltError, ValueError):
     """An option or an argument that cannot be honoured; a ValueError too."""
 
 
+class KeywordError(UsageError, TypeError):
+    """An argument that a call does not have; a TypeError too, as Python's own."""
+
+
 class DiskFullError(BertoltError, OSError):
     """A file that did not fit on its disk; an OSError too."""
 

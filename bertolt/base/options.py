@@ -12,14 +12,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from bertolt.base.checks import is_real, is_whole
 from bertolt.base.errors import BertoltError, UsageError
 
-Metadata = dict[str, Any]
-FREE: Metadata = {"decides": False}
+_OURS = frozenset({"decides", "range", "checked", "instead", "alike"})
+
+
+class Metadata(dict[str, Any]):
+    """What is said of a field: found by its key, and not listed where only Bertolt reads it.
+
+    The peer's argument parser hands on to argparse all that the metadata of a field list.
+    """
+
+    def keys(self) -> Any:
+        """What argparse knows too."""
+        return {key: None for key in self if key not in _OURS}.keys()
+
+    def __or__(self, other: Any) -> Self:  # type: ignore[override]
+        return type(self)({**dict(self.items()), **dict(other.items())})
+
+    __ior__ = __or__  # shared by many fields, and never changed
+
+
+FREE = Metadata(decides=False)
 """Metadata of a field that may change when a run is resumed."""
+SWITCH = Metadata(nargs="?", const=True)
+"""Metadata of a field that is None, True or False: an argument parser takes it without a value."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +64,33 @@ class Range:
 
 def at_least(low: int) -> Metadata:
     """Metadata of a field for numbers that are `low` or more."""
-    return {"range": Range(f"{low} or more", low)}
+    return Metadata(range=Range(f"{low} or more", low))
 
 
 def between(low: int, high: int) -> Metadata:
     """Metadata of a field for numbers from `low` to `high`."""
-    return {"range": Range(f"a number from {low} to {high:,}", low, high)}
+    return Metadata(range=Range(f"a number from {low} to {high:,}", low, high))
 
 
 def above(low: int) -> Metadata:
     """Metadata of a field for numbers above `low`."""
-    return {"range": Range(f"a number above {low}", low, low_open=True)}
+    return Metadata(range=Range(f"a number above {low}", low, low_open=True))
 
 
 def share(example: float, *, zero: bool = False, one: bool = False) -> Metadata:
     """Metadata of a field for shares of a whole; `zero` and `one`: that end is allowed too."""
     start, end = "from 0" if zero else "above 0", "to 1" if one else "to below 1"
     words = f"a share {start} {end}, as {example:g}"
-    return {"range": Range(words, 0, 1, low_open=not zero, high_open=not one)}
+    return Metadata(range=Range(words, 0, 1, low_open=not zero, high_open=not one))
 
 
-SEED: Metadata = {"range": Range("0 or more, below 2**63", 0, 2**63, high_open=True)}
+SEED = Metadata(range=Range("0 or more, below 2**63", 0, 2**63, high_open=True))
 """Metadata of a field for what PyTorch's generators can be seeded with."""
 
 
 def seen_in(setting: str) -> Metadata:
     """Metadata of a field that decides by its effect: what is compared has another name."""
-    return {"decides": setting}
+    return Metadata(decides=setting)
 
 
 def decides(option: Field[Any]) -> bool | str:
@@ -112,6 +132,8 @@ def check_options(
     """
     annotations = _annotations(options.__class__)
     for option in fields(options):
+        if not option.metadata.get("checked", True):
+            continue
         value, annotation = getattr(options, option.name), annotations[option.name]
         limits = option.metadata.get("range")
         if not any(_fits(value, kind, limits) for kind in _kinds(annotation)):

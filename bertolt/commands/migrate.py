@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -19,8 +20,9 @@ from bertolt.commands.program import PEER, Program, Use
 from bertolt.commands.replaced_names import OTHER_FAMILIES, REPLACED_NAMES
 from bertolt.models.config import BertConfig
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.train.arguments import REPLACED_ARGUMENTS, TrainingArguments
+from bertolt.train.arguments import TrainingArguments
 from bertolt.train.overrides import instead_of_method
+from bertolt.train.peer_arguments import instead_of_argument
 from bertolt.train.trainer import Trainer
 
 _WIDTH = 100
@@ -170,10 +172,9 @@ def _differing_arguments(
     if most is not None and len(plain) > most - own:
         yield Difference(use.line, f"{shown}(…)", f"takes {most - own} values without a name")
     for keyword in use.call.keywords:
-        if keyword.arg is not None and keyword.arg not in names:
-            line = keyword.value.lineno
-            instead = _instead_of_argument(called, keyword.arg, names)
-            yield Difference(line, f"{shown}({keyword.arg}=…)", instead)
+        instead = None if keyword.arg is None else _instead_of_argument(called, keyword, names)
+        if instead is not None:
+            yield Difference(keyword.value.lineno, f"{shown}({keyword.arg}=…)", instead)
 
 
 def _arguments_of(called: Any) -> _Accepted:
@@ -195,10 +196,18 @@ def _arguments_of(called: Any) -> _Accepted:
     return names, None if many else most
 
 
-def _instead_of_argument(called: Any, name: str, names: set[str]) -> str:
-    if called is TrainingArguments and name in REPLACED_ARGUMENTS:
-        return REPLACED_ARGUMENTS[name]
-    close = _nearest(name, names)
+def _instead_of_argument(called: Any, keyword: ast.keyword, names: set[str]) -> str | None:
+    """What to write instead of a named argument; None: it is the same here."""
+    assert keyword.arg is not None
+    if called is TrainingArguments:
+        value: tuple[object, ...] = ()  # what a program computes may be any
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, RecursionError):
+            value = (ast.literal_eval(keyword.value),)
+        if (instead := instead_of_argument(keyword.arg, *value)) is not None:
+            return instead
+    if keyword.arg in names:
+        return None
+    close = _nearest(keyword.arg, names)
     return f"use {close}" if close else "leave it out"
 
 

@@ -5,14 +5,25 @@ Nothing heavy is imported here, so that reading settings costs nothing.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bertolt.base.errors import UsageError, nearest
-from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
+from bertolt.base.errors import UsageError
+from bertolt.base.options import FREE, SEED, SWITCH, above, at_least, check_options, seen_in, share
 from bertolt.models.config import Precision
+from bertolt.train.peer_arguments import (
+    PeerArguments,
+    is_peers,
+    require_supported,
+    tell_taken,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 # The schedules that need no settings of their own.
 Schedule = Literal[
@@ -26,113 +37,17 @@ Schedule = Literal[
 ]
 
 
-REPLACED_ARGUMENTS = {
-    name: instead
-    for names, instead in (
-        ("evaluation_strategy do_eval", "use eval_strategy"),
-        ("do_train do_predict", "call Trainer.train() and Trainer.predict(); see eval_strategy"),
-        (
-            "group_by_length length_column_name",
-            'use train_sampling_strategy="group_by_length"; lengths are counted',
-        ),
-        (
-            "fp16 fp16_full_eval fp16_opt_level half_precision_backend",
-            "use bf16=True (bfloat16 needs no loss scaling)",
-        ),
-        ("bf16_full_eval tf32", "use bf16 or precision, which hold for the evaluation too"),
-        ("no_cuda use_mps_device", "use use_cpu"),
-        ("warmup_ratio", "use warmup_steps (a value below 1 is a share of all steps)"),
-        ("data_seed full_determinism", "use seed, for the order of the rows and for dropout"),
-        (
-            "per_gpu_train_batch_size auto_find_batch_size",
-            "use per_device_train_batch_size, with gradient_accumulation_steps if it is too large",
-        ),
-        (
-            "per_gpu_eval_batch_size eval_accumulation_steps eval_do_concat_batches "
-            "eval_use_gather_object batch_eval_metrics",
-            "use per_device_eval_batch_size; results leave the device batch by batch",
-        ),
-        ("eval_on_start eval_delay", 'use eval_strategy="steps" with eval_steps'),
-        (
-            "prediction_loss_only include_for_metrics include_inputs_for_metrics",
-            "use compute_metrics, an argument of Trainer; without it only the loss is kept",
-        ),
-        (
-            "optim optim_args optim_target_modules adafactor",
-            "use optimizers, an argument of Trainer; adam_beta1 and so on set its own AdamW",
-        ),
-        (
-            "logging_strategy logging_first_step logging_nan_inf_filter log_level "
-            "log_level_replica log_on_each_node include_num_input_tokens_seen "
-            "include_tokens_per_second",
-            "use logging_steps; Trainer.history has the loss and the tokens of every step",
-        ),
-        (
-            "logging_dir run_name project trackio_space_id trackio_bucket_id "
-            "trackio_static_space_id",
-            'use report_to="none", and callbacks, an argument of Trainer, for a tracker',
-        ),
-        (
-            "overwrite_output_dir save_only_model save_on_each_node save_safetensors "
-            "enable_jit_checkpoint",
-            'use save_strategy="no" with Trainer.save_model() for the model alone; a checkpoint is '
-            "whole, SIGTERM writes one, and none is overwritten",
-        ),
-        (
-            "ignore_data_skip restore_callback_states_from_checkpoint",
-            "use resume_from_checkpoint: the place in the data is found at once, callbacks survive",
-        ),
-        (
-            "push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push "
-            "hub_revision push_to_hub_token push_to_hub_model_id push_to_hub_organization",
-            "use output_dir and Trainer.save_model(), and upload that folder",
-        ),
-        ("label_names remove_unused_columns", "leave it out: data_collator takes what is needed"),
-        (
-            "dataloader_drop_last dataloader_num_workers dataloader_pin_memory "
-            "dataloader_persistent_workers dataloader_prefetch_factor "
-            "dataloader_multiprocessing_context dataloader_in_order",
-            "leave it out: every row is used, in batches of per_device_train_batch_size",
-        ),
-        (
-            "local_rank ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
-            "ddp_static_graph ddp_backend ddp_timeout fsdp_config deepspeed "
-            "accelerator_config parallelism_config average_tokens_across_devices",
-            "leave it out, and start the program with torchrun; fsdp splits the model",
-        ),
-        (
-            "activation_checkpointing activation_checkpointing_kwargs "
-            "gradient_checkpointing_kwargs",
-            "use gradient_checkpointing",
-        ),
-        (
-            "torch_compile torch_compile_backend torch_compile_mode use_liger_kernel "
-            "liger_kernel_config",
-            "leave it out: attention is fused already, and precision chooses the fastest numbers",
-        ),
-        (
-            "label_smoothing_factor neftune_noise_alpha",
-            "use weight_decay, or the model's dropout, against overfitting",
-        ),
-        (
-            "use_cache debug skip_memory_metrics torch_empty_cache_steps past_index",
-            "leave it out: nothing here needs it; logging_steps says how often to tell of a run",
-        ),
-        ("tokenizer", "use processing_class, an argument of Trainer"),
-    )
-    for name in names.split()
-}
-"""Training arguments of the peer that Bertolt does not have, and what to write instead."""
-
-
 @dataclass(kw_only=True)
-class TrainingArguments:
+class TrainingArguments(PeerArguments):
     """Settings of a training run, under the names that the peer's `TrainingArguments` has.
 
     A run that is resumed has to have the same as it began with, but for those that are free.
+    Arguments of the peer that change nothing here are taken, and one line names them; those that
+    would change the result and are not supported are refused, all in one error.
 
     Raises:
-        UsageError: a value out of its range; the message names the argument.
+        KeywordError: names that there are not, with the nearest; a UsageError and TypeError.
+        UsageError: a value that is not supported, or out of its range; the message names it.
     """
 
     output_dir: str = field(default="out", kw_only=False, metadata=FREE)
@@ -161,25 +76,40 @@ class TrainingArguments:
     """Gradients are scaled down to this norm; 0: not clipped."""
     gradient_checkpointing: bool = field(default=False, metadata=FREE)
     """Keep less for the backward pass and compute it again there: less memory, more time."""
-    fsdp: bool = field(default=False, metadata=FREE)
-    """Split weights, gradients and optimizer over the processes that torchrun starts (FSDP2)."""
+    activation_checkpointing: bool | None = field(default=None, metadata=FREE | SWITCH)
+    """The same by its newer name."""
+    fsdp: Literal[True, False] | str | None = field(default=False, metadata=FREE)
+    """Split weights, gradients and optimizer over the processes that torchrun starts (FSDP2);
+    "full_shard" is True."""
     lr_scheduler_type: str = "linear"
     """Shape of the learning rate's course after warmup."""
-    lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Extra settings of that shape."""
+    lr_scheduler_kwargs: dict[str, Any] | str | None = field(default_factory=dict)
+    """Extra settings of that shape; a text is read as JSON."""
     warmup_steps: float = field(default=0, metadata=at_least(0))
     """Steps of linear warmup; a value below 1 is a share of all steps."""
+    label_smoothing_factor: float = field(default=0.0, metadata=share(0.1, zero=True))
+    """Share of each label that is spread over all classes."""
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
     """Order of the training rows."""
     eval_strategy: Literal["no", "epoch", "steps"] = field(default="no", metadata=FREE)
     """When to evaluate while training."""
+    eval_delay: float = field(default=0, metadata=at_least(0) | FREE)
+    """No evaluation before so many steps, or epochs if eval_strategy is "epoch"."""
     eval_steps: int = field(default=500, metadata=at_least(1) | FREE)
     """Steps between evaluations if eval_strategy is "steps"; logging_steps, where that is given."""
     logging_steps: int = field(default=10, metadata=at_least(1) | FREE)
     """Steps between entries of the log."""
+    logging_strategy: Literal["no", "steps", "epoch"] = field(default="steps", metadata=FREE)
+    """When to write an entry: each logging_steps, at the end of each epoch, or never."""
+    logging_first_step: bool = field(default=False, metadata=FREE)
+    """Write one after the first step too."""
     seed: int = field(default=42, metadata=SEED)
     """Seed of the order, of dropout, and of what rows and collators draw from numpy or Python."""
-    bf16: bool | None = field(default=None, metadata=seen_in("precision"))
+    data_seed: int | None = field(default=None, metadata=SEED)
+    """Seed of the order of the rows; None: `seed`."""
+    full_determinism: bool = field(default=False, metadata=FREE)
+    """Let torch refuse operations whose results differ from run to run."""
+    bf16: bool | None = field(default=None, metadata=seen_in("precision") | SWITCH)
     """bfloat16 on or off; None: as `precision` says."""
     precision: Precision = field(default="auto", metadata=seen_in("precision"))
     """"auto" takes bfloat16 where a short measurement finds it faster."""
@@ -187,10 +117,12 @@ class TrainingArguments:
     """Stay on the CPU although a GPU is there."""
     disable_tqdm: bool = field(default=False, metadata=FREE)
     """Show no progress."""
-    report_to: str | list[str] | None = field(default="none", metadata=FREE)
+    # The peer's argument parser takes the type that stands second.
+    report_to: None | str | list[str] = field(default="none", metadata=FREE)  # noqa: RUF036
     """Trackers; only "none" so far."""
-    save_strategy: Literal["no", "steps", "epoch"] = field(default="no", metadata=FREE)
-    """When to write a checkpoint, a folder `checkpoint-STEP` in `output_dir`."""
+    save_strategy: Literal["no", "steps", "epoch", "best"] = field(default="no", metadata=FREE)
+    """When to write a checkpoint, a folder `checkpoint-STEP` in `output_dir`; "best": after each
+    evaluation that is the best so far."""
     save_steps: int = field(default=500, metadata=at_least(1) | FREE)
     """Steps between checkpoints when save_strategy is "steps"."""
     save_total_limit: int | None = field(default=None, metadata=at_least(1) | FREE)
@@ -199,10 +131,19 @@ class TrainingArguments:
     """End with the weights of the best evaluation, whose checkpoint is kept."""
     metric_for_best_model: str | None = None
     """What the best evaluation is chosen by; None: "loss"."""
-    greater_is_better: bool | None = None
+    greater_is_better: bool | None = field(default=None, metadata=SWITCH)
     """Whether more of that is better; None: unless its name ends in "loss"."""
-    resume_from_checkpoint: bool | str | None = field(default=None, metadata=FREE)
+    resume_from_checkpoint: Literal[True, False] | str | None = field(default=None, metadata=FREE)
     """Checkpoint to go on from; True: the last whole one in `output_dir`."""
+    label_names: list[str] | None = field(default=None, metadata=FREE)
+    """Inputs that are labels, of a model of one's own; None: those of `labels`, `start_positions`
+    and `end_positions` that there are."""
+    do_train: bool = field(default=False, metadata=FREE)
+    """For the program to read, as are the two below: the Trainer does what is called."""
+    do_eval: bool = field(default=False, metadata=FREE)
+    """True too with another `eval_strategy` than "no"."""
+    do_predict: bool = field(default=False, metadata=FREE)
+    """Whether the program is to predict."""
 
     _given: ClassVar[frozenset[str]] = frozenset()
 
@@ -211,6 +152,9 @@ class TrainingArguments:
             self.output_dir = os.fspath(self.output_dir)
         if self.is_default("eval_steps") and not self.is_default("logging_steps"):
             self.eval_steps = self.logging_steps
+        self.lr_scheduler_kwargs = _options_of(self.lr_scheduler_kwargs)
+        self.fsdp = _is_split(self.fsdp)
+        self.do_eval = bool(self.do_eval or self.eval_strategy != "no")
         check_options(self, shown=str, place="TrainingArguments")
         measured = self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
         _require(self, "lr_scheduler_type", not measured, "a schedule that goes by the step alone")
@@ -219,26 +163,29 @@ class TrainingArguments:
             for name in ("eval_strategy", "save_strategy"):
                 why = 'other than "no" with load_best_model_at_end'
                 _require(self, name, getattr(self, name) != "no", why)
+        if self.save_strategy == "best":
+            _require(
+                self, "eval_strategy", self.eval_strategy != "no", 'one with save_strategy="best"'
+            )
         if self.bf16 is not None:
             self.precision = "bf16" if self.bf16 else "fp32"
+        self.gradient_checkpointing |= bool(self.activation_checkpointing)
+        tell_taken(self)
 
     def __new__(cls, *output_dir: str, **values: Any) -> TrainingArguments:
-        """Refuse a name that is not supported before `__init__` meets it.
+        """Refuse a name or value that is not supported before `__init__` meets it.
 
         Raises:
-            UsageError: an unknown name, with the nearest that is supported.
+            KeywordError, UsageError: as the class says.
         """
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                close = nearest(name, known)
-                hint = f"use {close}" if close else f"the arguments are {', '.join(known)}"
-                raise UsageError(
-                    f"TrainingArguments has no argument {name!r}",
-                    fix=REPLACED_ARGUMENTS.get(name, hint),
-                )
+        require_supported(cls, values)
         arguments = super().__new__(cls)
-        arguments._given = frozenset(values)  # type: ignore[misc]
+        known = fields(cls)
+        # A parser gives every argument, whether somebody wrote it or not.
+        given = {f.name for f in known if f.name in values}
+        if len(given) == len(known):
+            given = {f.name for f in known if values[f.name] != f.default}
+        arguments._given = frozenset(given)  # type: ignore[misc]
         return arguments
 
     def is_default(self, name: str) -> bool:
@@ -251,9 +198,67 @@ class TrainingArguments:
             return math.ceil(total_steps * self.warmup_steps)
         return int(self.warmup_steps)
 
+    get_warmup_steps = count_warmup
+
+    @property
+    def schedule_options(self) -> dict[str, Any]:
+        """`lr_scheduler_kwargs`, whichever way they were given."""
+        options: dict[str, Any] = _options_of(self.lr_scheduler_kwargs)
+        return options
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        import torch
+
+        return torch.device("cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu")
+
+    @property
+    def n_gpu(self) -> int:
+        """GPUs of this process: one, or none."""
+        return int(self.device.type == "cuda")
+
+    @property
+    def train_batch_size(self) -> int:
+        """Texts in one training step of this process."""
+        return self.per_device_train_batch_size
+
+    @property
+    def eval_batch_size(self) -> int:
+        """As `per_device_eval_batch_size`."""
+        return self.per_device_eval_batch_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The arguments that do something here, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if not is_peers(f)}
+
+    def to_json_string(self) -> str:
+        """The same as JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, default=str)
+
 
 def _require(owner: object, name: str, fine: bool, allowed: str) -> None:
     if not fine:
         raise UsageError(
             f"{name} is {getattr(owner, name)!r}", place=type(owner).__name__, fix=f"give {allowed}"
         )
+
+
+def _options_of(value: Any) -> Any:
+    """Options that an argument parser has left as JSON."""
+    if value is None:
+        return {}
+    if not isinstance(value, str):
+        return value
+    with contextlib.suppress(ValueError):
+        return json.loads(value)
+    return value
+
+
+def _is_split(value: Any) -> Any:
+    """Whether the peer's word for it asks to split the model."""
+    words = {"": False, "false": False, "true": True, "full_shard": True}
+    if value is None or value == []:
+        return False
+    first = value.split(" ")[0].lower() if isinstance(value, str) else value
+    return words.get(first, value) if isinstance(first, str) else value

@@ -338,7 +338,7 @@ class Events:
         evaluations = dict(history.evaluations)
         for log in history.steps:
             self._count(log)
-            if log.step % self._args.logging_steps == 0:
+            if self._logs_at(log.step):
                 self.state.log_history.append(self._numbers(log) | self._place())
                 self._losses.clear()
             if log.step in evaluations:
@@ -356,10 +356,10 @@ class Events:
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """After a step; the log is written if it is time to."""
         self._count(log)
-        self.control.should_log = log.step % self._args.logging_steps == 0
+        self.control.should_log = self._logs_at(log.step)
         self.control.should_evaluate = self._evaluates_at(log.step)
         self.tell("on_step_end")
-        if log.step % self._steps_per_epoch == 0 or log.step == total_steps:
+        if self._ends_epoch(log.step):
             self.tell("on_epoch_end")
         if self.control.should_save and not self._saves:
             raise UsageError(
@@ -412,6 +412,18 @@ class Events:
         known = self.state.best_metric
         if known is None or (value > known if best.greater else value < known):
             self.state.best_metric, self.state.best_global_step = value, self.state.global_step
+
+    def _ends_epoch(self, step: int) -> bool:
+        return step % self._steps_per_epoch == 0 or step == self.state.max_steps
+
+    def _logs_at(self, step: int) -> bool:
+        """Whether the arguments ask for an entry of the log after a step."""
+        args = self._args
+        if step == 1 and args.logging_first_step:
+            return True
+        if args.logging_strategy == "epoch":
+            return self._ends_epoch(step)
+        return args.logging_strategy == "steps" and step % args.logging_steps == 0
 
     def _count(self, log: StepLog) -> None:
         self._losses.append(log.loss)

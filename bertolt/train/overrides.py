@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 from torch import Tensor
 
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import UsageError, nearest
 from bertolt.base.randomness import set_seed
 from bertolt.models.customised import require_unwrapped
 from bertolt.models.pretrained import PreTrainedModel
+from bertolt.train.peer_arguments import refuse_arguments
+
+P = ParamSpec("P")
 
 CALLED = (
     "compute_loss",
@@ -129,6 +133,29 @@ def require_called(trainer: object, base: type) -> None:
                 place=type(trainer).__name__,
                 fix=f"{instead}; a subclass may define {', '.join(CALLED)}",
             )
+
+
+def names_checked(init: Callable[P, None]) -> Callable[P, None]:
+    """Let an `__init__` refuse all names that it does not take at once, with the nearest ones.
+
+    Raises:
+        KeywordError: a UsageError, and a TypeError as Python's own.
+    """
+    known = list(inspect.signature(init).parameters)[1:]
+
+    @functools.wraps(init)
+    def checked(*given: P.args, **named: P.kwargs) -> None:
+        unknown = {
+            name: f"use {close}"
+            if (close := nearest(name, known))
+            else f"the arguments are {', '.join(known)}"
+            for name in named
+            if name not in known
+        }
+        refuse_arguments(type(given[0]).__name__, unknown)
+        init(*given, **named)
+
+    return checked
 
 
 def require_head(model: Any) -> None:

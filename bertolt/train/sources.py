@@ -123,7 +123,7 @@ class RowBatches(_DataSetBatches):
         return BatchSampler(
             num_rows=len(self.data),
             batch_size=self.batch_rows,
-            seed=self.args.seed,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
             strategy=self.args.train_sampling_strategy,
             lengths=self.lengths(self.data) if by_length else None,
         )

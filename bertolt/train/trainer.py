@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ from bertolt.train.loop import (
 from bertolt.train.optim import AdamW, parameter_groups
 from bertolt.train.overrides import (
     made_model,
+    names_checked,
     require_called,
     require_head,
     require_one_each,
@@ -135,6 +134,7 @@ class Trainer(Telling):
 
     loss_is_scaled_for_ga: bool | None = None
 
+    @names_checked
     def __init__(
         self,
         model: PreTrainedModel | None = None,
@@ -143,20 +143,20 @@ class Trainer(Telling):
         train_dataset: Data | None = None,
         eval_dataset: Data | None = None,
         processing_class: Any = None,
+        model_init: Callable[..., PreTrainedModel] | None = None,
+        compute_loss_func: Callable[..., Tensor] | None = None,
         compute_metrics: Callable[[EvalPrediction], Any] | None = None,
         callbacks: Sequence[AnyCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, Any] = (None, None),
-        tokenizer: Any = None,
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor | None], Tensor] | None = None,
         *,
+        tokenizer: Any = None,
         batches: BatchSource | None = None,
         evaluate: Callable[[Trainer], dict[str, float]] | None = None,
         settings: Mapping[str, Any] | None = None,
         store: Store | None = None,
         precision: PrecisionChoice | None = None,
-        compute_loss_func: Callable[..., Tensor] | None = None,
-        model_init: Callable[..., PreTrainedModel] | None = None,
-        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
-        preprocess_logits_for_metrics: Callable[[Tensor, Tensor | None], Tensor] | None = None,
     ) -> None:
         require_called(self, Trainer)
         self.model_init = model_init
@@ -261,7 +261,7 @@ class Trainer(Telling):
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         self.world.require_same(checkpoint, "checkpoint to go on from")
         optimizer, scheduler = self._fresh_optimizer(total)
-        set_seed(self.world.seed(self.args.seed))
+        set_seed(self.world.seed(self.args.seed), deterministic=self.args.full_determinism)
         batches = source.after(step_of(checkpoint) if checkpoint else 0)
         saving = None
         if self.saves or checkpoint:
@@ -274,8 +274,10 @@ class Trainer(Telling):
         every = self.args.eval_steps if self.args.eval_strategy == "steps" else per_epoch
         progress = [] if self.args.disable_tqdm else [Progress(self.args.logging_steps)]
 
+        delay = self.args.eval_delay * (1 if self.args.eval_strategy == "steps" else per_epoch)
+
         def evaluates_at(step: int) -> bool:
-            return evaluates and (step % every == 0 or step == total)
+            return evaluates and ((step % every == 0 and step >= delay) or step == total)
 
         self._events.plan(per_epoch, total, evaluates_at=evaluates_at, saves=saving is not None)
         self.history = fit(
@@ -300,7 +302,7 @@ class Trainer(Telling):
         if saving is not None:
             saving.exit_if_terminated(self.history)
             ended = self.history.step == total or self.history.stopped
-            if ended and saving.best is not None:
+            if ended and self.args.load_best_model_at_end:
                 self.best_step = saving.restore_best(self.history)
                 self.lost_best = saving.lost_best
         # A command that brings a store says it in its report.
@@ -385,7 +387,7 @@ class Trainer(Telling):
         model.save_pretrained(folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
-        text = json.dumps(asdict(self.args), indent=2, ensure_ascii=False) + "\n"
+        text = self.args.to_json_string() + "\n"
         write_text(folder / "training_args.json", text)
 
     def deciding_settings(self) -> dict[str, Any]:
@@ -414,14 +416,15 @@ class Trainer(Telling):
         self, source: BatchSource, optimizer: torch.optim.Optimizer, scheduler: Any
     ) -> Saving:
         args = self.args
-        steps = {"no": 0, "steps": args.save_steps, "epoch": source.steps_per_epoch}
-        every = steps[args.save_strategy]
+        steps = {"steps": args.save_steps, "epoch": source.steps_per_epoch}
+        every = steps.get(args.save_strategy, 0)
+        chooses = args.load_best_model_at_end or args.save_strategy == "best"
         return Saving(
             self.store,
             TrainingState(self.model, optimizer, scheduler),
             settings=self.deciding_settings(),
             every=every,
-            best=Best.of(args) if args.load_best_model_at_end else None,
+            best=Best.of(args) if chooses else None,
             beside=getattr(self.processing_class, "save_pretrained", None),
             callbacks=[*self.callbacks, *self._events.callbacks],
             world=self.world,
@@ -538,7 +541,7 @@ class Trainer(Telling):
                 optimizer or self.create_optimizer(),
                 num_warmup_steps=self.args.count_warmup(num_training_steps),
                 num_training_steps=num_training_steps,
-                scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+                scheduler_specific_kwargs=self.args.schedule_options,
             )
         return self.lr_scheduler
 

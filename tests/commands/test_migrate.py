@@ -59,6 +59,11 @@ def test_a_program_that_only_imports(tmp_path: Path) -> None:
             *(4, "TrainingArguments(evaluation_strategy=…)", "use eval_strategy"),
         ),
         (
+            "from transformers import TrainingArguments\nTrainingArguments('x', fp16=quick(),\n"
+            "    logging_dir='y', optim='adamw_torch', push_to_hub=False)\n",
+            *(2, "TrainingArguments(fp16=…)", "use bf16=True"),
+        ),
+        (
             "from transformers import BertTokenizer\ntok = BertTokenizer.from_pretrained('x')\n"
             "tok('a', verbose=False)\n",
             *(3, "BertTokenizer.__call__(verbose=…)", "leave it out"),

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import json
+import logging
 import math
 import pickle
 import re
@@ -19,11 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import BertConfig, Trainer, TrainingArguments
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.errors import CheckpointError, KeywordError, UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.models import bert, config
 from bertolt.models.shapes import find_config
-from bertolt.train.arguments import REPLACED_ARGUMENTS
+from bertolt.train.peer_arguments import (
+    REPLACED_ARGUMENTS,
+    PeerArguments,
+    instead_of_argument,
+    is_peers,
+)
 
 # ---- BertConfig ----
 
@@ -169,7 +175,7 @@ def test_arguments_have_the_names_and_defaults_of_the_peer() -> None:
     differ = {"output_dir", "eval_steps", "logging_steps", "bf16", "save_strategy", "report_to"}
     differ |= {"lr_scheduler_kwargs"}
     for item in dataclasses.fields(TrainingArguments):
-        if item.name in ours_alone:
+        if item.name in ours_alone or (is_peers(item) and item.name not in theirs):
             continue
         assert item.name in theirs, item.name
         if item.name in differ or item.default is dataclasses.MISSING:
@@ -198,7 +204,6 @@ def test_arguments_can_be_copied_pickled_and_replaced() -> None:
     ("name", "hint"),
     [
         ("evaluation_strategy", "use eval_strategy"),
-        ("fp16", "use bf16=True"),
         ("warmup_ratio", "use warmup_steps"),
         ("learning_rat", "use learning_rate"),
         ("qqq", "the arguments are output_dir"),
@@ -210,34 +215,151 @@ def test_an_unknown_argument_is_refused_with_what_to_type(name: str, hint: str) 
     assert caught.value.fix.startswith(hint)
 
 
-OURS = {item.name for item in dataclasses.fields(TrainingArguments)}
+PEERS = {item.name: item for item in dataclasses.fields(PeerArguments)}
+ACTING = {i.name for i in dataclasses.fields(TrainingArguments)} - PEERS.keys()
 
 
 @pytest.mark.parametrize(
-    "name", [item.name for item in dataclasses.fields(transformers.TrainingArguments)]
+    "name",
+    sorted(PEERS.keys() | {i.name for i in dataclasses.fields(transformers.TrainingArguments)}),
 )
-def test_every_argument_of_the_peer_is_taken_or_refused_with_what_there_is_instead(
-    name: str,
+def test_every_argument_of_the_peer_is_supported_taken_or_refused_with_advice(
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if name in OURS:
-        value = getattr(TrainingArguments(), name)
-        assert getattr(TrainingArguments(**{name: value}), name) == value
+    usual = getattr(TrainingArguments(), name)
+    assert getattr(TrainingArguments(**{name: usual}), name) == usual
+    assert capsys.readouterr().err == "", "it asks for what happens anyway"
+    if name in ACTING:
+        assert name not in PEERS
         return
-    with pytest.raises(UsageError, match=f"TrainingArguments has no argument '{name}'") as caught:
-        TrainingArguments(**{name: None})
-    # Not found by its spelling, which would often mislead, but written down.
-    assert caught.value.fix == REPLACED_ARGUMENTS[name]
+    theirs = {i.name: i.default for i in dataclasses.fields(transformers.TrainingArguments)}
+    if name in theirs and theirs[name] is not dataclasses.MISSING:
+        default = getattr(theirs[name], "value", theirs[name])
+        assert getattr(TrainingArguments(**{name: default}), name) == default
+    other = not usual if isinstance(usual, bool) else "something"
+    instead = PEERS[name].metadata.get("instead")
+    if instead is None:
+        assert getattr(TrainingArguments(**{name: other}), name) == other
+        told = capsys.readouterr().err.splitlines()
+        line = f"TrainingArguments: {name} taken, and without effect here"
+        assert told == ([] if name == "local_rank" else [line])
+        return
+    with pytest.raises(UsageError, match="TrainingArguments does not support") as caught:
+        TrainingArguments(**{name: other})
+    assert f"{name}={other!r}" in str(caught.value)
+    assert caught.value.fix == instead == instead_of_argument(name, other)
 
 
-@pytest.mark.parametrize("name", sorted(REPLACED_ARGUMENTS))
+ADVICE = REPLACED_ARGUMENTS | {
+    name: item.metadata["instead"] for name, item in PEERS.items() if "instead" in item.metadata
+}
+
+
+@pytest.mark.parametrize("name", sorted(ADVICE))
 def test_what_there_is_instead_is_there(name: str) -> None:
     """Each hint names an argument of ours, or of the Trainer's, that exists."""
-    assert name not in OURS
-    trainer = set(inspect.signature(Trainer).parameters) | {f"Trainer.{n}" for n in vars(Trainer)}
-    words = re.findall(r"[\w.]+", REPLACED_ARGUMENTS[name])
-    assert (OURS | trainer) & {word.rstrip(".") for word in words}
-    called = {word for word in words if word.startswith("Trainer.")} - {"Trainer.history"}
-    assert called <= trainer
+    assert name not in ACTING
+    trainer = set(inspect.signature(Trainer).parameters) | {f"Trainer.{n}" for n in dir(Trainer)}
+    words = {word.rstrip(".") for word in re.findall(r"[\w.]+", ADVICE[name])}
+    assert (ACTING | trainer) & words
+    assert {word for word in words if word.startswith("Trainer.")} <= trainer
+
+
+def test_all_that_is_wrong_is_told_at_once_and_all_that_is_taken_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong: dict[str, Any] = {"learning_rat": 1, "fp16": True, "warmup_ratio": 0.1, "deepspeed": "x"}
+    with pytest.raises(TypeError) as caught:
+        TrainingArguments("out", logging_dir="logs", **wrong)
+    assert isinstance(caught.value, KeywordError)
+    assert str(caught.value).splitlines() == [
+        "TrainingArguments cannot take 4 of its arguments: learning_rat, warmup_ratio, fp16=True, "
+        "deepspeed='x'",
+        "  fix: learning_rat: use learning_rate",
+        "       warmup_ratio: use warmup_steps (a value below 1 is a share of all steps)",
+        "       fp16=True: use bf16=True (bfloat16 needs no loss scaling)",
+        "       deepspeed='x': leave it out, and start the program with torchrun; fsdp splits the "
+        "model",
+    ]
+    assert capsys.readouterr().err == ""
+    args = TrainingArguments("out", logging_dir="logs", dataloader_num_workers=4, fp16=False)
+    assert capsys.readouterr().err == (
+        "TrainingArguments: logging_dir, dataloader_num_workers taken, and without effect here\n"
+    )
+    assert (args.logging_dir, args.fp16) == ("logs", False)
+    assert "logging_dir" not in repr(args)
+    assert "logging_dir" not in args.to_dict()
+
+
+# ---- the peer's parser ----
+
+
+@dataclasses.dataclass
+class ProgramArguments:
+    name: str = "here"
+
+
+def parser() -> Any:
+    return transformers.HfArgumentParser((ProgramArguments, TrainingArguments))
+
+
+def parsed(*words: str) -> TrainingArguments:
+    own, args = parser().parse_args_into_dataclasses(args=list(words), look_for_args_file=False)
+    assert own == ProgramArguments()
+    assert isinstance(args, TrainingArguments)
+    return args
+
+
+def test_the_peers_parser_reads_the_arguments() -> None:
+    assert parsed() == TrainingArguments()
+    words = "--output_dir o --do_train --bf16 --learning_rate 3e-5 --num_train_epochs 2 --seed 7"
+    words += " --eval_strategy steps --logging_steps 7 --lr_scheduler_kwargs {} --warmup-steps 0.1"
+    words += " --metric_for_best_model accuracy --greater_is_better --save_total_limit 2"
+    words += " --report_to none --resume_from_checkpoint c --no_dataloader_pin_memory"
+    args = parsed(*words.split(), "--fsdp", "full_shard auto_wrap", "--overwrite_output_dir")
+    assert args == TrainingArguments(
+        output_dir="o", do_train=True, bf16=True, learning_rate=3e-5, num_train_epochs=2.0, seed=7,
+        eval_strategy="steps", logging_steps=7, warmup_steps=0.1, save_total_limit=2, fsdp=True,
+        metric_for_best_model="accuracy", greater_is_better=True, resume_from_checkpoint="c",
+        dataloader_pin_memory=False, overwrite_output_dir=True,
+    )  # fmt: skip
+    assert (args.eval_steps, args.do_eval, args.precision) == (7, True, "bf16")
+    assert parsed("--logging_strategy", "epoch").eval_steps == 500
+    with pytest.raises(UsageError, match="does not support fp16=True"):
+        parsed("--fp16")
+
+
+def test_the_peers_parser_reads_a_dict_and_a_file(tmp_path: Path) -> None:
+    values = {"output_dir": "o", "logging_steps": 10, "lr_scheduler_kwargs": {"num_cycles": 2}}
+    wanted = TrainingArguments("o", logging_steps=10, lr_scheduler_kwargs={"num_cycles": 2})
+    assert wanted.eval_steps == 10
+    assert parser().parse_dict(values) == (ProgramArguments(), wanted)
+    path = tmp_path / "arguments.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert parser().parse_json_file(str(path)) == (ProgramArguments(), wanted)
+
+
+def test_the_peers_parser_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    parser().print_help()
+    assert "--per_device_train_batch_size" in capsys.readouterr().out
+
+
+def test_programs_read_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = TrainingArguments(per_device_train_batch_size=4, use_cpu=True)
+    assert (args.world_size, args.process_index, args.local_process_index) == (1, 0, 0)
+    assert (args.n_gpu, str(args.device), args.should_log, args.should_save) == (
+        0,
+        "cpu",
+        True,
+        True,
+    )
+    assert (args.train_batch_size, args.eval_batch_size) == (4, 8)
+    assert args.get_process_log_level() == logging.INFO
+    with args.main_process_first(desc="reading"):
+        pass
+    monkeypatch.setenv("RANK", "1")
+    assert (args.process_index, args.should_log) == (1, False)
+    assert args.get_process_log_level() == logging.WARNING
 
 
 @pytest.mark.parametrize(
@@ -263,7 +385,7 @@ def test_what_there_is_instead_is_there(name: str) -> None:
         ("eval_strategy", "sometimes", "no or epoch or steps"),
         ("train_sampling_strategy", "sorted", "random or sequential or group_by_length"),
         ("precision", "fp8", "auto or fp32 or bf16"),
-        ("save_strategy", "best", "no or steps or epoch"),
+        ("save_strategy", "worst", "no or steps or epoch or best"),
         ("save_steps", 0, "1 or more"),
         ("save_total_limit", 0, "1 or more"),
         ("report_to", "wandb", "'none'"),
@@ -345,6 +467,8 @@ def test_every_field_says_what_it_is(settings: type) -> None:
     """The line below a field is the help that the command line shows."""
     lines = inspect.getsource(settings).splitlines()
     for item in dataclasses.fields(settings):
+        if is_peers(item):
+            continue
         place = next(n for n, line in enumerate(lines) if line.startswith(f"    {item.name}:"))
         assert lines[place + 1].strip().startswith('"""'), item.name
 

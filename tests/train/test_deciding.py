@@ -11,9 +11,19 @@ import pytest
 from bertolt import BertForSequenceClassification, Trainer, TrainingArguments
 from bertolt.base.errors import UsageError
 from bertolt.base.options import decides
+from bertolt.train.peer_arguments import PeerArguments
 from bertolt.train.saving import plain, require_same_settings
 
 FREE = {
+    "activation_checkpointing",
+    "do_eval",
+    "do_predict",
+    "do_train",
+    "eval_delay",
+    "full_determinism",
+    "label_names",
+    "logging_first_step",
+    "logging_strategy",
     "eval_steps",
     "eval_strategy",
     "disable_tqdm",
@@ -45,6 +55,8 @@ OTHER: dict[str, Any] = {
     "warmup_steps": 3,
     "train_sampling_strategy": "sequential",
     "seed": 7,
+    "data_seed": 7,
+    "label_smoothing_factor": 0.1,
     "load_best_model_at_end": True,
     "metric_for_best_model": "accuracy",
     "greater_is_better": True,
@@ -55,7 +67,10 @@ SEEN = {"precision": "precision", "bf16": "precision"}
 
 
 def test_what_may_change_is_written_down() -> None:
-    options = {option.name: decides(option) for option in fields(TrainingArguments)}
+    everything = {option.name: decides(option) for option in fields(TrainingArguments)}
+    peers = {option.name for option in fields(PeerArguments)}
+    assert not any(everything[name] for name in peers)
+    options = {name: how for name, how in everything.items() if name not in peers}
     assert {name for name, how in options.items() if how is False} == FREE
     assert {name: how for name, how in options.items() if isinstance(how, str)} == SEEN
     assert options.keys() == FREE | OTHER.keys()

@@ -20,7 +20,7 @@ from bertolt import (
     BertForTokenClassification,
     Trainer,
 )
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import KeywordError, UsageError
 from bertolt.base.randomness import set_seed
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.train.overrides import CALLED, PEER_METHODS, REPLACED_METHODS
@@ -303,9 +303,25 @@ def test_what_may_be_defined_is_the_peers(make: Any) -> None:
 # ---- arguments of the peer ----
 
 
-def test_every_argument_of_the_peer_is_one_here() -> None:
-    ours = inspect.signature(Trainer).parameters
-    assert inspect.signature(transformers.Trainer).parameters.keys() <= ours.keys()
+def test_every_argument_of_the_peer_is_one_here_in_the_same_place() -> None:
+    ours = list(inspect.signature(Trainer).parameters)
+    theirs = list(inspect.signature(transformers.Trainer).parameters)
+    assert ours[: len(theirs)] == theirs
+
+
+def test_names_that_the_trainer_does_not_take_are_told_at_once(make: Any) -> None:
+    class Own(Trainer):
+        def __init__(self, *given: Any, mine: int = 0, **named: Any) -> None:
+            super().__init__(*given, **named)
+
+    with pytest.raises(TypeError) as caught:
+        Trainer(modl=make())  # type: ignore[call-arg]
+    assert isinstance(caught.value, UsageError)
+    assert str(caught.value) == "Trainer has no argument 'modl'\n  fix: use model"
+    with pytest.raises(KeywordError) as caught:
+        Own(make(), mine=1, evaldataset=[], train_data=[])
+    assert caught.value.problem == "Own cannot take 2 of its arguments: evaldataset, train_data"
+    assert caught.value.fix.split()[1:3] == ["use", "eval_dataset"]
 
 
 @pytest.mark.parametrize("takes_trial", [False, True])

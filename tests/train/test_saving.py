@@ -278,6 +278,19 @@ def test_the_best_weights_are_loaded_at_the_end(
     assert run.store.steps() == [6, 8], "the newest, and the best"
 
 
+def test_the_best_evaluations_alone_are_saved(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose weights are not taken at the end unless that is asked for too."""
+    losses = iter([0.7, 0.5, 0.6])
+    monkeypatch.setattr(Trainer, "evaluate", lambda run: {"eval_loss": next(losses)})
+    run = trainer([], save_strategy="best", eval_strategy="steps", eval_steps=3)
+    run.train()
+    assert (run.store.steps(), run.best_step) == ([3, 6], None)
+    with pytest.raises(UsageError, match="eval_strategy is 'no'"):
+        TrainingArguments(save_strategy="best")
+
+
 @pytest.mark.parametrize("how", ["gone", "damaged"])
 def test_the_last_weights_stay_where_the_best_are_lost(
     trainer: Callable[..., Trainer],

@@ -304,6 +304,8 @@ def test_evaluation_leaves_training_as_it_was(tiny_config: Any, rows: Rows) -> N
         ({"eval_strategy": "steps", "eval_steps": 3}, [3, 6, 8]),
         ({"eval_strategy": "no"}, []),
         ({"eval_strategy": "epoch", "max_steps": 5}, [4, 5]),
+        ({"eval_strategy": "epoch", "eval_delay": 2}, [8]),
+        ({"eval_strategy": "steps", "eval_steps": 3, "eval_delay": 4}, [6, 8]),
         ({"eval_strategy": "epoch", "gradient_accumulation_steps": 4}, [1, 2]),
     ],
     ids=str,
@@ -314,6 +316,44 @@ def test_evaluations_come_when_they_were_asked_for(
     trainer = Trainer(model, arguments(**changes), train_dataset=rows, eval_dataset=rows)
     trainer.train()
     assert [step for step, _ in trainer.history.evaluations] == steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"logging_steps": 3}, [3, 6]),
+        ({"logging_steps": 3, "logging_first_step": True}, [1, 3, 6]),
+        ({"logging_strategy": "epoch"}, [4, 8]),
+        ({"logging_strategy": "no"}, []),
+    ],
+    ids=str,
+)
+def test_entries_of_the_log_come_when_they_were_asked_for(
+    model: Any, rows: Rows, changes: dict[str, Any], steps: list[int]
+) -> None:
+    trainer = Trainer(model, arguments(**changes), train_dataset=rows)
+    trainer.train()
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == steps
+
+
+def test_the_order_of_the_rows_has_a_seed_of_its_own(tiny_config: Any, rows: Rows) -> None:
+    def losses(**seeds: int) -> list[float]:
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(tiny_config(num_labels=3, **STILL))
+        trainer = Trainer(model, arguments(max_steps=3, **seeds), train_dataset=rows)
+        trainer.train()
+        return [log.loss for log in trainer.history.steps]
+
+    assert losses(seed=1, data_seed=5) == losses(seed=5) == losses(seed=2, data_seed=5)
+    assert losses(seed=1) != losses(seed=5)
+
+
+def test_full_determinism_is_torchs_own(model: Any, rows: Rows) -> None:
+    try:
+        Trainer(model, arguments(max_steps=1, full_determinism=True), train_dataset=rows).train()
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 # ---- data and collators ----
