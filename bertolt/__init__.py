@@ -101,7 +101,15 @@ if TYPE_CHECKING:
     from bertolt.models.pretrained import PreTrainedModel as PreTrainedModel
     from bertolt.tasks.predictor import Predictor as Predictor
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
+    from bertolt.tokenization import BatchEncoding as BatchEncoding
     from bertolt.tokenization import BertTokenizer as BertTokenizer
+    from bertolt.tokenization import BertTokenizerFast as BertTokenizerFast
+    from bertolt.tokenization import PreTrainedTokenizerBase as PreTrainedTokenizerBase
+    from bertolt.tokenization import PreTrainedTokenizerFast as PreTrainedTokenizerFast
+    from bertolt.tokenization import RobertaTokenizer as RobertaTokenizer
+    from bertolt.tokenization import RobertaTokenizerFast as RobertaTokenizerFast
+    from bertolt.tokenization import XLMRobertaTokenizer as XLMRobertaTokenizer
+    from bertolt.tokenization import XLMRobertaTokenizerFast as XLMRobertaTokenizerFast
     from bertolt.train.arguments import TrainingArguments as TrainingArguments
     from bertolt.train.events import EarlyStoppingCallback as EarlyStoppingCallback
     from bertolt.train.events import TrainerCallback as TrainerCallback
@@ -144,6 +152,7 @@ _HOME = {
     "AutoModelForSequenceClassification": "bertolt.models.heads",
     "AutoModelForTokenClassification": "bertolt.models.heads",
     "AutoTokenizer": "bertolt.tokenization",
+    "BatchEncoding": "bertolt.tokenization",
     "BertConfig": "bertolt.models.config",
     "BertForMaskedLM": "bertolt.models.families.bert",
     "BertForMultipleChoice": "bertolt.models.families.bert",
@@ -155,6 +164,7 @@ _HOME = {
     "BertLMHeadModel": "bertolt.models.families.bert",
     "BertModel": "bertolt.models.families.bert",
     "BertTokenizer": "bertolt.tokenization",
+    "BertTokenizerFast": "bertolt.tokenization",
     "BertoltError": "bertolt.base.errors",
     "CheckpointError": "bertolt.base.errors",
     "Corpus": "bertolt.corpus.shards",
@@ -171,6 +181,8 @@ _HOME = {
     "PackedBatch": "bertolt.data.batch",
     "PackingCollator": "bertolt.data.collate",
     "PreTrainedModel": "bertolt.models.pretrained",
+    "PreTrainedTokenizerBase": "bertolt.tokenization",
+    "PreTrainedTokenizerFast": "bertolt.tokenization",
     "Predictor": "bertolt.tasks.predictor",
     "RobertaConfig": "bertolt.models.families.roberta",
     "RobertaForCausalLM": "bertolt.models.families.roberta",
@@ -180,6 +192,8 @@ _HOME = {
     "RobertaForSequenceClassification": "bertolt.models.families.roberta",
     "RobertaForTokenClassification": "bertolt.models.families.roberta",
     "RobertaModel": "bertolt.models.families.roberta",
+    "RobertaTokenizer": "bertolt.tokenization",
+    "RobertaTokenizerFast": "bertolt.tokenization",
     "Trainer": "bertolt.train.trainer",
     "TrainerCallback": "bertolt.train.events",
     "TrainerControl": "bertolt.train.events",
@@ -195,6 +209,8 @@ _HOME = {
     "XLMRobertaForSequenceClassification": "bertolt.models.families.xlm_roberta",
     "XLMRobertaForTokenClassification": "bertolt.models.families.xlm_roberta",
     "XLMRobertaModel": "bertolt.models.families.xlm_roberta",
+    "XLMRobertaTokenizer": "bertolt.tokenization",
+    "XLMRobertaTokenizerFast": "bertolt.tokenization",
     "default_data_collator": "bertolt.data.collate",
     "get_constant_schedule": "bertolt.train.schedules",
     "get_constant_schedule_with_warmup": "bertolt.train.schedules",

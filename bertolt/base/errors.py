@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 
 class BertoltError(Exception):
     """Something a person can mend. The command line prints it without a traceback and exits 2.
@@ -30,6 +32,10 @@ class KeywordError(UsageError, TypeError):
     """An argument that a call does not have; a TypeError too, as Python's own."""
 
 
+class AbsentNameError(BertoltError, AttributeError):
+    """A name that an object does not have; an AttributeError too, so that `hasattr` says no."""
+
+
 class DiskFullError(BertoltError, OSError):
     """A file that did not fit on its disk; an OSError too."""
 
@@ -50,6 +56,36 @@ def meant(name: str, choices: list[str], otherwise: str = "") -> str:
     """A fix that asks whether the choice most like `name` was meant, or `otherwise` without one."""
     close = nearest(name, choices)
     return f"did you mean {close!r}?" if close else otherwise
+
+
+def refuse_unknown(
+    owner: str, names: Iterable[str], known: Iterable[str], instead: Mapping[str, str] | None = None
+) -> None:
+    """Refuse arguments that nothing is done with, all in one error; without any, return.
+
+    Args:
+        owner: what was called, as people write it.
+        names: the arguments.
+        known: those that it takes.
+        instead: what to write for arguments that the peer has and this library has not.
+
+    Raises:
+        UsageError: with the fix for each.
+    """
+    unknown, choices = list(names), list(known)
+    if not unknown:
+        return
+    fixes = []
+    for name in unknown:
+        close = nearest(name, choices)
+        hint = f"use {close}" if close else f"leave it out: it takes {', '.join(choices)}"
+        hint = (instead or {}).get(name, hint)
+        fixes.append(hint if len(unknown) == 1 else f"{name}: {hint}")
+    named = ", ".join(map(repr, unknown))
+    raise UsageError(
+        f"{owner} takes no argument{'s' if len(unknown) > 1 else ''} {named}",
+        fix="; ".join(fixes),
+    )
 
 
 def nearest(name: str, choices: list[str]) -> str:

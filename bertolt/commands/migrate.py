@@ -20,6 +20,8 @@ from bertolt.commands.program import PEER, Program, Use
 from bertolt.commands.replaced_names import OTHER_FAMILIES, REPLACED_NAMES
 from bertolt.models.config import BertConfig
 from bertolt.models.pretrained import PreTrainedModel
+from bertolt.tokenization import BertTokenizer
+from bertolt.tokenization.older import ABSENT, BESIDE, UNUSED
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.overrides import instead_of_method
 from bertolt.train.peer_arguments import instead_of_argument
@@ -155,6 +157,7 @@ def _is_model(owner: Any) -> bool:
 
 def _instead_of_method(owner: Any, name: str) -> str:
     instead = instead_of_method(Trainer, name) if owner is Trainer else None
+    instead = ABSENT.get(name) if owner is BertTokenizer else instead
     close = _nearest(name, [method for method in dir(owner) if not method.startswith("_")])
     hint = f"{close} is the nearest" if close else "leave it out"
     return instead or f"it has no {name}; {hint}"
@@ -186,14 +189,23 @@ def _arguments_of(called: Any) -> _Accepted:
     except (TypeError, ValueError):
         return None
     names = {parameter.name for parameter in parameters}
+    many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    plain = sum(parameter.kind <= parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+    most = None if many else plain
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        if (beside := _beside(called)) is not None:
+            return names.union(UNUSED, beside[0]), most
         # Loading takes changes of the config.
         if getattr(called, "__name__", "") != "from_pretrained":
             return None
         names |= {field.name for field in dataclasses.fields(BertConfig)} | {"num_labels"}
-    many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
-    most = sum(parameter.kind <= parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-    return names, None if many else most
+    return names, most
+
+
+def _beside(called: Any) -> tuple[tuple[str, ...], dict[str, str]] | None:
+    """What a method of the tokenizer takes beside its own arguments, and instead of others."""
+    name = getattr(called, "__name__", "")
+    return BESIDE.get(name) if called == getattr(BertTokenizer, name, None) else None
 
 
 def _instead_of_argument(called: Any, keyword: ast.keyword, names: set[str]) -> str | None:
@@ -207,6 +219,8 @@ def _instead_of_argument(called: Any, keyword: ast.keyword, names: set[str]) -> 
             return instead
     if keyword.arg in names:
         return None
+    if (beside := _beside(called)) is not None and keyword.arg in beside[1]:
+        return beside[1][keyword.arg]
     close = _nearest(keyword.arg, names)
     return f"use {close}" if close else "leave it out"
 

@@ -6,8 +6,7 @@ REPLACED_NAMES = {
     name: instead
     for names, instead in (
         (
-            "BertTokenizerFast BertTokenizerLegacy PreTrainedTokenizer PreTrainedTokenizerFast "
-            "PreTrainedTokenizerBase",
+            "BertTokenizerLegacy PreTrainedTokenizer",
             "use BertTokenizer or AutoTokenizer: there is one tokenizer, and it is the fast one",
         ),
         ("AutoConfig PretrainedConfig PreTrainedConfig", "use BertConfig, or that of the family"),
@@ -35,7 +34,6 @@ REPLACED_NAMES = {
         ),
         ("check_min_version send_example_telemetry require_version", "leave it out"),
         ("TFTrainer TFBertModel TFAutoModel FlaxBertModel", "use the PyTorch class"),
-        ("BatchEncoding", "leave it out: a tokenizer gives a mapping"),
     )
     for name in names.split()
 }

@@ -120,6 +120,16 @@ class BatchEncoding(dict[str, Any]):
         raise KeyError(f"row {item}: this encoding was not made by a tokenizer call; use a name")
 
     @property
+    def data(self) -> BatchEncoding:
+        """This same mapping, as older programs ask for it."""
+        return self
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether it knows words and characters: it came from a call, and not from `pad`."""
+        return self._encodings is not None
+
+    @property
     def encodings(self) -> list[Encoding] | None:
         """The backend's encodings, one for each row, or None if this was not a tokenizer call."""
         return self._encodings

@@ -7,15 +7,17 @@ and padded one by one. So threads may share a tokenizer, its pickle (and the fin
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from itertools import repeat
 from typing import Any, cast
 
 from tokenizers import Encoding
 
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import UsageError, refuse_unknown
 from bertolt.tokenization.batch_encoding import (
     BatchEncoding,
     EncodedPair,
@@ -26,6 +28,7 @@ from bertolt.tokenization.batch_encoding import (
     innermost_kind,
 )
 from bertolt.tokenization.folder import UNLIMITED
+from bertolt.tokenization.older import CALL, CallOptions, newer_call, take_unused
 from bertolt.tokenization.rows import (
     PADDINGS,
     SIDES,
@@ -91,6 +94,7 @@ class TextEncoder(TokenizerBase):
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,
         return_length: bool = False,
+        **older: Any,
     ) -> BatchEncoding:
         """Encode a text, a pair, a batch of texts or a batch of pairs.
 
@@ -116,15 +120,21 @@ class TextEncoder(TokenizerBase):
             return_special_tokens_mask: 1 at special tokens and padding.
             return_offsets_mapping: the characters of each token, as (start, end).
             return_length: the length of each row.
+            older: `pad_to_max_length`, `truncation_strategy` and `is_pretokenized`, which are
+                `padding`, `truncation` and `is_split_into_words` by now.
 
         Returns:
             `BatchEncoding`. A single text has no batch dimension, unless it is returned as tensors
             or with overflow.
 
         Raises:
-            UsageError: arguments that do not go together.
+            UsageError: arguments that do not go together, or that there are not.
             DataError: something is not text, or cannot be cut as asked.
         """
+        if older:
+            padding, truncation, is_split_into_words = self._newer(
+                older, padding, truncation, is_split_into_words, max_length
+            )
         inputs = read_inputs(text, text_pair, is_split_into_words)
         lengths = self._lengths(truncation, padding, max_length, pad_to_multiple_of)
         how = self._truncation(lengths, add_special_tokens, stride, return_overflowing_tokens)
@@ -148,6 +158,16 @@ class TextEncoder(TokenizerBase):
             fields = {k: v[0] if isinstance(v[0], list) else v for k, v in fields.items()}
         batch = BatchEncoding(fields, rows, truncated=truncated)
         return batch.convert_to_tensors(return_tensors)
+
+    def _newer(
+        self, older: dict[str, Any], padding: Any, truncation: Any, words: bool, max_length: Any
+    ) -> CallOptions:
+        """Today's options of a call in which older programs have others; the rest is refused."""
+        options = newer_call(older, CallOptions(padding, truncation, words), max_length)
+        for reason in take_unused(older):
+            self._say(reason, reason)
+        refuse_unknown("a tokenizer", older, _known_options(), CALL)
+        return options
 
     def encode(
         self,
@@ -329,7 +349,7 @@ class TextEncoder(TokenizerBase):
             rows.append(self._backend.post_process(head, tail, add_special_tokens))
         return rows, truncated
 
-    def _account(self, rows: list[Encoding], truncated: Truncated, limit: int | None) -> None:
+    def _account(self, rows: Sequence[Sized], truncated: Truncated, limit: int | None) -> None:
         """Add to the account, and tell, once, of what was cut and of rows the model cannot take."""
         if truncated:
             with self._lock:
@@ -390,6 +410,7 @@ class TextEncoder(TokenizerBase):
         padding_side: Side | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: TensorKind | None = None,
+        **older: Any,
     ) -> BatchEncoding:
         """Pad rows that are encoded already; other fields, such as labels, stay as they are.
 
@@ -402,10 +423,14 @@ class TextEncoder(TokenizerBase):
             padding_side: None is the tokenizer's own.
             return_attention_mask: make one if there is none. None: if in `model_input_names`.
             return_tensors: "pt" or "np"; None keeps the kind that came in.
+            older: `verbose`, which changes nothing.
 
         Raises:
+            UsageError: arguments that there are not.
             DataError: a row lacks a field, or a field cannot become a tensor.
         """
+        if older:
+            self._newer(older, padding, False, False, max_length)
         columns = as_columns(encoded_inputs)
         kind = return_tensors or innermost_kind(columns["input_ids"])
         columns = {name: as_lists(values) for name, values in columns.items()}
@@ -426,6 +451,12 @@ class TextEncoder(TokenizerBase):
         if single:
             columns = {name: values[0] for name, values in columns.items()}
         return BatchEncoding(columns).convert_to_tensors(kind)
+
+
+@functools.cache
+def _known_options() -> list[str]:
+    """The names of a call's options."""
+    return list(inspect.signature(TextEncoder.__call__).parameters)[3:-1]
 
 
 def _with_overflow(rows: list[Encoding]) -> tuple[list[int], list[Encoding]]:

@@ -14,17 +14,20 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.console import info
+from bertolt.base.errors import CheckpointError, UsageError, refuse_unknown
 from bertolt.base.files import write_text
 from bertolt.base.hub import find_folder
 from bertolt.base.json_files import read_json
 from bertolt.base.paths import has_file
 from bertolt.tokenization.config_types import MODEL, SETTINGS, TOKEN, TOKEN_ID, require_types
+from bertolt.tokenization.older import CHANGES, LOADING, take_unused
 from bertolt.tokenization.vocabulary import (
     bert_backend,
     guess_lower_case,
     read_vocab,
     token_text,
+    with_prefix_space,
 )
 
 # `model_max_length` of a tokenizer whose limit no file tells; the value that files use for it.
@@ -128,6 +131,51 @@ def read_tokenizer(
     }
 
 
+def loading_settings(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given to the loading of a tokenizer, as keys of `tokenizer_config.json`.
+
+    What changes nothing is told.
+
+    Raises:
+        UsageError: a name that is none of these.
+        CheckpointError: a value of another type.
+    """
+    rest = {name: value for name, value in changes.items() if value is not None}
+    for reason in take_unused(rest):
+        info(reason)
+    if (longest := rest.pop("max_len", None)) is not None:
+        rest.setdefault("model_max_length", longest)
+    known = [*_SETTINGS.keys() - {"tokenizer_class", "added_tokens_decoder"}, *CHANGES]
+    refuse_unknown("a tokenizer", rest.keys() - set(known), sorted(known), LOADING)
+    settings = {name: _as_written(value) for name, value in rest.items()}
+    require_types(settings, _SETTINGS, "from_pretrained")
+    return settings
+
+
+def _as_written(value: Any) -> Any:
+    """A value as configuration files have it: tokens with flags are objects there."""
+    if isinstance(value, AddedToken):
+        return _flags_of(value)
+    return [*map(_as_written, value)] if isinstance(value, list | tuple) else value
+
+
+def write_vocab(folder: Path, backend: Tokenizer, prefix: str) -> tuple[str, ...]:
+    """Write `vocab.txt`; returns its path.
+
+    Raises:
+        UsageError: such a file could not tell the vocabulary.
+    """
+    lines = _vocab_lines(backend)
+    if lines is None:
+        raise UsageError(
+            f"{VOCAB} could not tell this vocabulary",
+            fix="save_pretrained(folder) writes tokenizer.json, which can",
+        )
+    path = folder / (f"{prefix}-{VOCAB}" if prefix else VOCAB)
+    write_text(path, lines)
+    return (str(path),)
+
+
 def write_tokenizer(
     folder: Path, backend: Tokenizer, settings: Mapping[str, Any]
 ) -> tuple[str, ...]:
@@ -216,6 +264,8 @@ def _from_json(
         backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises bare Exception for a file that it cannot read
         raise _unreadable(path, error) from error
+    if "add_prefix_space" in overrides:
+        backend = with_prefix_space(backend, bool(overrides["add_prefix_space"]))
     casing = _casing(config)
     if "strip_accents" in config:
         casing["strip_accents"] = config["strip_accents"]  # null: as lower-casing is

@@ -11,8 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from bertolt.tokenization.encoder import TextEncoder
-from bertolt.tokenization.folder import UNLIMITED, read_tokenizer, write_tokenizer
+from tokenizers import Tokenizer
+
+from bertolt.base.console import info
+from bertolt.base.errors import UsageError, refuse_unknown
+from bertolt.tokenization.folder import (
+    NAMED_TOKENS,
+    UNLIMITED,
+    loading_settings,
+    read_tokenizer,
+    write_tokenizer,
+    write_vocab,
+)
+from bertolt.tokenization.older import SAVING, take_unused
+from bertolt.tokenization.older_calls import OlderCalls
 from bertolt.tokenization.rows import Side
 from bertolt.tokenization.vocabulary import (
     SPECIAL_TOKENS,
@@ -26,16 +38,55 @@ from bertolt.tokenization.vocabulary import (
 )
 
 
-class BertTokenizer(TextEncoder):
+class BertTokenizer(OlderCalls):
     """Turns texts into ids and back; made by `from_pretrained`, `from_vocab` or `train`.
 
-    The arguments and attributes are `TokenizerBase`'s.
+    The arguments and attributes are `TokenizerBase`'s. Instead of a backend there may be the file
+    of one, as older programs have it.
+
+    Args:
+        backend: a `tokenizers.Tokenizer`.
+        tokenizer_object: the same.
+        vocab_file: a `vocab.txt` to be read.
+        tokenizer_file: a `tokenizer.json` to be read.
+        settings: of `TokenizerBase`; with a file those of `from_pretrained`; and in both special
+            tokens by name, as `unk_token="[UNK]"`.
+
+    Raises:
+        UsageError: neither or several of these, or a setting that there is not.
+        CheckpointError: a file that cannot be read.
     """
+
+    def __init__(
+        self,
+        backend: Tokenizer | None = None,
+        *,
+        tokenizer_object: Tokenizer | None = None,
+        vocab_file: str | os.PathLike[str] | None = None,
+        tokenizer_file: str | os.PathLike[str] | None = None,
+        **settings: Any,
+    ) -> None:
+        file = tokenizer_file if vocab_file is None else vocab_file
+        backends = [each for each in (backend, tokenizer_object) if each is not None]
+        sources = len(backends) + (vocab_file is not None) + (tokenizer_file is not None)
+        if sources != 1:
+            raise UsageError(
+                f"{type(self).__name__} is built from one backend, and here are {sources}",
+                fix="a folder: BertTokenizer.from_pretrained(path); a vocab.txt: "
+                "BertTokenizer.from_vocab(path)",
+            )
+        if file is not None:
+            read, settings = read_tokenizer(file, loading_settings(settings))
+            backends = [read]
+        named = {name: settings.pop(name) for name in NAMED_TOKENS if name in settings}
+        if named:
+            settings["special_tokens"] = {**(settings.get("special_tokens") or {}), **named}
+        super().__init__(backends[0], **settings)
 
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str] | None = None,
         *,
         do_lower_case: bool | None = None,
         strip_accents: bool | None = None,
@@ -46,6 +97,9 @@ class BertTokenizer(TextEncoder):
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        token: str | bool | None = None,
+        force_download: bool = False,
+        **changes: Any,
     ) -> Self:
         """Open a folder with `tokenizer.json` or `vocab.txt`, such a file alone, or a hub id.
 
@@ -64,10 +118,21 @@ class BertTokenizer(TextEncoder):
             revision: a branch, tag or commit on the hub.
             cache_dir: the hub's cache, when not the usual one.
             local_files_only: take only what the cache has.
+            token: of the hub; None is that of the environment.
+            force_download: fetch anew what the cache has.
+            changes: special tokens by name, as `mask_token="<mask>"`; `extra_special_tokens`, also
+                called `additional_special_tokens`; `clean_up_tokenization_spaces`;
+                `split_special_tokens`; `model_input_names`; for byte-level vocabularies
+                `add_prefix_space`, a space before each text or word.
 
         Raises:
             CheckpointError: no such folder or hub id, or a file that is missing or damaged.
+            UsageError: an argument that there is not; those that change nothing are told.
         """
+        name = changes.pop("pretrained_model_name_or_path", None)
+        name_or_path = name if name_or_path is None else name_or_path
+        if name_or_path is None:
+            raise UsageError("from_pretrained got no folder", fix="name a folder, or a hub id")
         overrides = {
             "do_lower_case": do_lower_case,
             "strip_accents": strip_accents,
@@ -78,10 +143,12 @@ class BertTokenizer(TextEncoder):
         }
         backend, settings = read_tokenizer(
             name_or_path,
-            {name: value for name, value in overrides.items() if value is not None},
+            {**loading_settings(changes), **{k: v for k, v in overrides.items() if v is not None}},
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
+            token=token,
+            force_download=force_download,
         )
         return cls(backend, **settings)
 
@@ -173,25 +240,47 @@ class BertTokenizer(TextEncoder):
     def train_new_from_iterator(
         self, texts: Iterable[str] | Iterable[Sequence[str]], vocab_size: int, **options: Any
     ) -> Self:
-        """`train` with this tokenizer's casing, extra tokens and limit; `options` as there."""
+        """`train` with this tokenizer's casing, extra tokens and limit; `options` as there.
+
+        And `new_special_tokens`, beside the extra tokens; `length`, of the texts, changes nothing.
+        """
+        options.pop("length", None)
+        new = several(options.pop("new_special_tokens", None) or ())
         mine: dict[str, Any] = {
             "lowercase": self.do_lower_case,
             "strip_accents": self.strip_accents,
             "tokenize_chinese_chars": self.tokenize_chinese_chars,
-            "extra_special_tokens": self.extra_special_tokens,
+            "extra_special_tokens": [*self.extra_special_tokens, *new],
             "model_max_length": self.model_max_length,
         }
         return self.train(texts, vocab_size, **{**mine, **options})
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    def save_vocabulary(
+        self, save_directory: str | os.PathLike[str], filename_prefix: str | None = None
+    ) -> tuple[str, ...]:
+        """Write `vocab.txt` alone; returns its path. `filename_prefix` and a dash stand before.
+
+        Raises:
+            UsageError: such a file could not tell this vocabulary; see `save_pretrained`.
+            BertoltError: the folder cannot be written to.
+        """
+        return write_vocab(Path(save_directory), self._backend, filename_prefix or "")
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **older: Any) -> tuple[str, ...]:
         """Write `tokenizer.json`, `tokenizer_config.json` and `vocab.txt`; returns their paths.
 
         `vocab.txt` is left out when it could not tell the vocabulary: another model than
-        WordPiece, ids with gaps, a token with a line end in it.
+        WordPiece, ids with gaps, a token with a line end in it. Arguments of the peer that change
+        nothing here are told.
 
         Raises:
+            UsageError: an argument that there is not.
             BertoltError: the folder cannot be written to.
         """
+        for reason in take_unused(older):
+            info(reason)
+        unasked = [name for name, value in older.items() if name in SAVING and not value]
+        refuse_unknown("save_pretrained", older.keys() - set(unasked), ["folder"], SAVING)
         settings = {
             "model_max_length": self.model_max_length,
             "padding_side": self.padding_side,

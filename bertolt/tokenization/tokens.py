@@ -9,9 +9,11 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from bertolt.base.checks import is_whole
 from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.tokenization.batch_encoding import Truncated, as_lists
 from bertolt.tokenization.folder import NAMED_TOKENS, UNLIMITED
+from bertolt.tokenization.older import absent
 from bertolt.tokenization.rows import SIDES, Side, one_of
 from bertolt.tokenization.vocabulary import several, token_text, usual_tokens
 
@@ -26,9 +28,10 @@ def _special(name: str) -> property:
 
 
 def _special_id(name: str) -> property:
-    """`tokenizer.mask_token_id`: the id, None if unset."""
+    """`tokenizer.mask_token_id`: the id, None if unset; assigning takes the token of that id."""
     return property(
         lambda self: self.backend_tokenizer.token_to_id(self.special_tokens_map.get(name, "")),
+        lambda self, index: self.add_special_tokens({name: self.token_of(index)}),
         doc=f"The id of the {name.removesuffix('_token')} token, or None.",
     )
 
@@ -64,6 +67,8 @@ class TokenizerBase:
     mask_token, mask_token_id = _special("mask_token"), _special_id("mask_token")
     pad_token_type_id = 0
     is_fast = True
+    chat_template = None
+    SPECIAL_TOKENS_ATTRIBUTES = NAMED_TOKENS
 
     def __init__(
         self,
@@ -121,6 +126,9 @@ class TokenizerBase:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _backend=Tokenizer.from_str(state["_backend"]))
         self._begin()
+
+    def __getattr__(self, name: str) -> Any:
+        raise absent(self, name)
 
     def __repr__(self) -> str:
         return (
@@ -180,6 +188,30 @@ class TokenizerBase:
     vocab = property(get_vocab)
 
     @property
+    def ids_to_tokens(self) -> dict[int, str]:
+        """Every id and its token."""
+        return {index: token for token, index in self.get_vocab().items()}
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, AddedToken]:
+        """The special tokens and those added later, by id and in its order."""
+        return dict(sorted(self._backend.get_added_tokens_decoder().items()))
+
+    @property
+    def added_tokens_encoder(self) -> dict[str, int]:
+        """The ids of `added_tokens_decoder`, by text."""
+        return {token.content: index for index, token in self.added_tokens_decoder.items()}
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """The special tokens and those added later, with their ids."""
+        return self.added_tokens_encoder
+
+    @property
+    def decoder(self) -> Any:
+        """The backend's decoder: `tokenizer.decoder.decode(tokens)` joins tokens to text."""
+        return self._backend.decoder
+
+    @property
     def all_special_tokens(self) -> list[str]:
         """The special tokens, each once: the named ones, then the extra ones."""
         named = (self.special_tokens_map[n] for n in NAMED_TOKENS if n in self.special_tokens_map)
@@ -190,6 +222,36 @@ class TokenizerBase:
         """The ids of `all_special_tokens`."""
         ids: list[int] = self.convert_tokens_to_ids(self.all_special_tokens)
         return ids
+
+    @property
+    def additional_special_tokens(self) -> list[str]:
+        """`extra_special_tokens`, as older programs call them."""
+        return self.extra_special_tokens
+
+    @additional_special_tokens.setter
+    def additional_special_tokens(self, tokens: Sequence[str | AddedToken]) -> None:
+        self.add_special_tokens({"extra_special_tokens": tokens})
+
+    @property
+    def additional_special_tokens_ids(self) -> list[int]:
+        """The ids of `extra_special_tokens`."""
+        ids: list[int] = self.convert_tokens_to_ids(self.extra_special_tokens)
+        return ids
+
+    @property
+    def max_len(self) -> int:
+        """`model_max_length`, as older programs call it."""
+        return self.model_max_length
+
+    @property
+    def max_len_single_sentence(self) -> int:
+        """Tokens of a text that fit beside the special ones."""
+        return self.model_max_length - self.num_special_tokens_to_add()
+
+    @property
+    def max_len_sentences_pair(self) -> int:
+        """Tokens of a pair that fit beside the special ones."""
+        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
 
     def add_tokens(
         self,
@@ -229,6 +291,8 @@ class TokenizerBase:
         self,
         special_tokens_dict: Mapping[str, Any],
         replace_extra_special_tokens: bool = True,
+        *,
+        replace_additional_special_tokens: bool = True,
     ) -> int:
         """Name special tokens, adding those that the vocabulary lacks; returns how many were new.
 
@@ -236,7 +300,8 @@ class TokenizerBase:
             special_tokens_dict: `cls_token` and its like to a token (text or `AddedToken`);
                 `extra_special_tokens`, also called `additional_special_tokens`, to a list of them,
                 or to one; None takes a name away, and leaves the vocabulary.
-            replace_extra_special_tokens: the list replaces the present one, or lengthens it.
+            replace_extra_special_tokens, replace_additional_special_tokens: the list replaces the
+                present one; False for either: it lengthens it.
 
         Raises:
             UsageError: a name that no special token has.
@@ -244,7 +309,8 @@ class TokenizerBase:
         added: list[str | AddedToken] = []
         for name, value in special_tokens_dict.items():
             if name in ("extra_special_tokens", "additional_special_tokens"):
-                before = [] if replace_extra_special_tokens else self.extra_special_tokens
+                anew = replace_extra_special_tokens and replace_additional_special_tokens
+                before = [] if anew else self.extra_special_tokens
                 tokens = several(value)
                 texts = [*before, *map(token_text, tokens)]
                 self.extra_special_tokens = list(dict.fromkeys(texts))
@@ -283,6 +349,21 @@ class TokenizerBase:
             return [self.convert_tokens_to_ids(token) for token in tokens]
         token_id = self._backend.token_to_id(tokens)
         return self.unk_token_id if token_id is None else token_id
+
+    def token_of(self, index: int) -> str:
+        """The token of an id.
+
+        Raises:
+            UsageError: no token has this id.
+        """
+        token = self._backend.id_to_token(index) if is_whole(index) and index >= 0 else None
+        if token is None:
+            raise UsageError(
+                f"no token has the id {index!r}",
+                place=self.name_or_path,
+                fix=f"give one of the {len(self)} ids, or assign the token itself",
+            )
+        return token
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """The token of an id, or the tokens of ids; None for an id that is not there."""
@@ -341,6 +422,11 @@ class TokenizerBase:
         """Join tokens to text, pieces of a word without a space."""
         text: str = self._backend.decoder.decode(list(tokens))
         return text
+
+    @staticmethod
+    def clean_up_tokenization(text: str) -> str:
+        """A text without spaces before punctuation and in English contractions."""
+        return _clean_up(text)
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """Special tokens put around a text, or around a pair."""

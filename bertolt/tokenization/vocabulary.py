@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
@@ -59,6 +60,31 @@ def usual_tokens(backend: Tokenizer) -> Mapping[str, str]:
         if all(backend.token_to_id(tokens[name]) is not None for name in around):
             return tokens
     return SPECIAL_TOKENS
+
+
+def with_prefix_space(backend: Tokenizer, wanted: bool) -> Tokenizer:
+    """A byte-level backend that puts a space before each text or word, or puts none.
+
+    Raises:
+        UsageError: its words have no space before them at all.
+    """
+    name = "add_prefix_space"
+    pipeline = json.loads(backend.to_str())
+    steps: list[dict[str, Any]] = []
+    for part in ("pre_tokenizer", "post_processor"):
+        step = pipeline[part] or {}
+        steps += [step, *step.get("pretokenizers", ()), *step.get("processors", ())]
+    spaced = [step for step in steps if name in step]
+    if not spaced:
+        if not wanted:
+            return backend
+        raise UsageError(
+            f"{name}=True, and the words of this vocabulary have no space before them",
+            fix=f"leave {name} out",
+        )
+    for step in spaced:
+        step[name] = wanted
+    return Tokenizer.from_str(json.dumps(pipeline))
 
 
 def several(tokens: str | AddedToken | Iterable[str | AddedToken]) -> list[str | AddedToken]:

@@ -65,13 +65,24 @@ def test_a_program_that_only_imports(tmp_path: Path) -> None:
         ),
         (
             "from transformers import BertTokenizer\ntok = BertTokenizer.from_pretrained('x')\n"
-            "tok('a', verbose=False)\n",
-            *(3, "BertTokenizer.__call__(verbose=…)", "leave it out"),
+            "tok('a', verbose=False, pad_to_max_length=True, text_target='b')\n",
+            *(3, "BertTokenizer.__call__(text_target=…)", "in a call of their own"),
         ),
         (
             "from transformers import BertTokenizer\nfor t in [1]:\n"
             "    tok: object = BertTokenizer.from_pretrained('x')\n    tok.frobnicate('a')\n",
             *(4, "BertTokenizer.frobnicate", "it has no frobnicate"),
+        ),
+        (
+            "from transformers import AutoTokenizer as A\nt = A.from_pretrained('x', use_fast=1,\n"
+            "    mask_token='m', proxies={})\n",
+            *(3, "AutoTokenizer.from_pretrained(proxies=…)", "HTTPS_PROXY"),
+        ),
+        (
+            "from transformers import BertTokenizerFast\n"
+            "t = BertTokenizerFast.from_pretrained('x')\n"
+            "t.encode_plus('a', pad_to_max_length=True)\nt.apply_chat_template([])\n",
+            *(4, "BertTokenizerFast.apply_chat_template", "format the messages yourself"),
         ),
         (
             "from transformers import Trainer\nclass T(Trainer):\n    def compute_loss(self): ...\n"
