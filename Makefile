@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test fast bench install clean
+.PHONY: demo test fast docs bench install clean
 
 demo: $(STAMP)  ## fine-tune a real BERT on real sentences, and write a report
 	$(BIN)/bertolt demo --overwrite
@@ -19,6 +19,9 @@ test: $(STAMP)  ## lint, types and all tests
 
 fast: $(STAMP)  ## the tests that take seconds
 	$(BIN)/pytest -n auto -m "not slow"
+
+docs: $(STAMP)  ## build the pages into site/; a broken link ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # BENCH=--quick takes about ten minutes; `make bench BENCH=--list` names what there is.
 bench: $(BENCH_STAMP)  ## measure beside the peers, about two hours; results in benchmarks/results
@@ -39,4 +42,4 @@ $(BENCH_STAMP): $(STAMP)
 	touch $(BENCH_STAMP)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
