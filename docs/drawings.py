@@ -13,6 +13,7 @@ ASSETS = Path(__file__).parent / "assets"
 LENGTHS = (7, 3, 5, 2)  # tokens of the four texts that are drawn
 TEXTS = ("a", "b", "c", "d")  # their classes of colour
 CELL = 22
+WIDTH = 720  # of every drawing, so that letters have one size
 Words = Callable[[str, str], str]  # the English or the Chinese words
 
 
@@ -71,7 +72,7 @@ def packing(words: Words) -> str:
     parts.append(label(x, 76, words("Every place is computed:", "每个位置都要计算："), "small"))
     note = words("padding costs as much as words.", "填充与词同样费时。")
     parts.append(label(x, 94, note, "small"))
-    return drawing(420, 242, words("Padded and packed texts", "填充与打包"), parts)
+    return drawing(WIDTH, 242, words("Padded and packed texts", "填充与打包"), parts)
 
 
 def attention(words: Words) -> str:
@@ -99,7 +100,7 @@ def attention(words: Words) -> str:
     ):
         parts.append(label(x, 30 + row * 26, sentence, "small"))
     title = words("Attention within each text", "注意力只在各文本之内")
-    return drawing(560, total * size + 4, title, parts)
+    return drawing(WIDTH, total * size + 4, title, parts)
 
 
 def resume(words: Words) -> str:
@@ -117,13 +118,13 @@ def resume(words: Words) -> str:
     parts += [box(390, 76, 40, CELL, "c"), label(401, 92, "kill", "small")]
     parts += [arrow(298, 100, 298, 128), label(308, 120, "checkpoint-4", "code")]
     parts += [label(0, 152, "--resume", "code"), *steps(136, 5, 8, "b")]
-    parts += [line(560, 30, 590, 30), line(560, 148, 590, 148), line(590, 30, 590, 148)]
+    parts += [line(556, 27, 580, 27), line(556, 147, 580, 147), line(580, 27, 580, 147)]
     parts += [
-        label(600, 86, words("the same weights,", "权重相同，"), "small"),
-        label(600, 104, words("bit for bit", "逐位一致"), "small"),
+        label(588, 84, words("the same weights,", "权重相同，"), "small"),
+        label(588, 102, words("bit for bit", "逐位一致"), "small"),
     ]
     title = words("A killed run goes on to the same weights", "被杀的训练接着跑，得到相同的权重")
-    return drawing(720, 170, title, parts)
+    return drawing(WIDTH, 170, title, parts)
 
 
 def loading(words: Words) -> str:
@@ -149,7 +150,7 @@ def loading(words: Words) -> str:
         parts.append(label(500, y + 19, said, "small"))
     parts.append(arrow(194, 44, 296, 44))
     title = words("Every tensor is accounted for", "每个张量都有交代")
-    return drawing(720, 190, title, parts)
+    return drawing(WIDTH, 190, title, parts)
 
 
 def path(words: Words) -> str:
@@ -168,13 +169,13 @@ def path(words: Words) -> str:
         parts.append(label(x + 10, 30, room, "code"))
         if number:
             parts.append(arrow(x - 28, 57, x, 57))
-    parts += [arrow(616, 74, 616, 110), box(560, 110, 112, 34, "b")]
+    parts += [arrow(616, 74, 616, 110), box(560, 110, 150, 34, "b")]
     parts.append(label(570, 132, words("loss, train_step", "损失，train_step"), "small"))
     parts += [box(360, 110, 130, 34, "c"), line(616, 92, 425, 92), arrow(425, 92, 425, 110)]
     parts.append(label(370, 132, words("answer, score", "答案，分数"), "small"))
-    parts += [box(150, 110, 150, 34, "d"), line(360, 127, 330, 127)]
-    parts += [line(330, 127, 300, 127), label(160, 132, "run.json → report.html", "small")]
-    return drawing(690, 150, words("From a file to a report", "从文件到报告"), parts)
+    parts += [box(130, 110, 180, 34, "d")]
+    parts += [line(360, 127, 310, 127), label(140, 132, "run.json → report.html", "small")]
+    return drawing(WIDTH, 150, words("From a file to a report", "从文件到报告"), parts)
 
 
 DRAWINGS = (packing, attention, resume, loading, path)

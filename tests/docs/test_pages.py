@@ -76,8 +76,11 @@ def workplace(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ids=name,
 )
 def test_a_page_does_what_it_shows(page: Path, workplace: Path) -> None:
-    for made in set(re.findall(r"--out ([\w.-]+)", page.read_text(encoding="utf-8"))):
-        (workplace / made).unlink(missing_ok=True)
+    for block in blocks(page):
+        for command in commands(block) if block.kind == "console" else ():
+            out = re.search(r" --out ([\w.-]+)", command.text)
+            if out and command.code == 0:
+                (workplace / out[1]).unlink(missing_ok=True)
     perform(page, workplace)
 
 
