@@ -188,7 +188,7 @@ def _answer(
     """What the model's task says of the text, and what has to be known of it; None with a reason
     where there is a task and no answer."""
     model = inspection.model
-    if not model.outputs_have_names:
+    if not (model.outputs_have_names or model.answers_with_ends):
         return None, []
     if model.load_report is not None and model.load_report.initialised:
         return None, ["The head is new, so there is no answer to show."]

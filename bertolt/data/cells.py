@@ -169,6 +169,47 @@ def spans_cell(columns: Sequence[str]) -> Cell:
     return Cell(type=pa.list_(span), read=read, what="list of spans")
 
 
+def answers_cell(columns: Sequence[str]) -> Cell:
+    """Answers that stand in another text, each with its first character, or None if nobody said it.
+
+    One text or several, {"text", "answer_start"} or several, or one that holds a list of each, as
+    the `datasets` library has them. No answer is an empty list, an empty cell or a missing value.
+    """
+
+    def read(values: Sequence[object]) -> object | BadRow | None:
+        answers = []
+        for number, (text, start) in enumerate(_answers_in(values[0]), start=1):
+            where = f"answer {number} in column {columns[0]!r}"
+            if not isinstance(text, str) or is_blank(text):
+                return BadRow("broken answer", f"{where} has {_shown(text)} in the place of a text")
+            if reason := unfit(text):
+                return _unfit(reason, columns[0])
+            if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
+                detail = f"{where} begins at {_shown(start)}, and must begin at a whole number"
+                return BadRow("broken answer", detail)
+            answers.append({"text": text, "start": start})
+        return answers
+
+    answer = pa.struct([("text", pa.string()), ("start", pa.int64())])
+    return Cell(type=pa.list_(answer), read=read, what="text or list of answers")
+
+
+def _answers_in(value: object) -> list[tuple[object, object]]:
+    """The text and the first character of each answer in a cell, unchecked."""
+    if is_missing(value) or (isinstance(value, str) and is_blank(value)):
+        return []
+    if isinstance(value, Mapping):
+        text = value.get("text")
+        start = next((value[name] for name in ("answer_start", "start") if name in value), None)
+        if not isinstance(text, list | tuple):
+            return [(text, start)]
+        starts = start if isinstance(start, list | tuple) else [start] * len(text)
+        return list(zip(text, [*starts, *["missing"] * (len(text) - len(starts))], strict=False))
+    if isinstance(value, list | tuple):
+        return [answer for each in value for answer in _answers_in(each)]
+    return [(value, None)]
+
+
 def as_label(value: object) -> str | None:
     """A label as a text: 1, 1.0 and " 1 " are all "1"; empty if missing; None for the rest."""
     if isinstance(value, str):

@@ -24,12 +24,14 @@ OTHER_NAMES = {
         *("sentiment", "class", "category", "target", "rating", "stars", "y", "polarity"),
         *("intent", "emotion", "score", "类别", "情感"),
         *("tags", "ner_tags", "pos_tags", "spans", "entities"),
+        *("answers", "answer"),
     ),
 }
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
     ("question", "sentence"),
+    ("question", "context"),
     ("text_a", "text_b"),
     ("question1", "question2"),
 )

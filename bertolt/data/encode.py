@@ -84,21 +84,23 @@ class TruncationCount:
     texts_parted: int = 0
 
     def __str__(self) -> str:
+        parted = ""
         if self.texts_parted:
             verb = "is" if self.texts_parted == 1 else "are"
-            return (
+            parted = (
                 f"{self.texts_parted:,} of {self.texts:,} texts {verb} longer than "
-                f"{self.max_length} tokens and read in several windows; nothing is cut"
+                f"{self.max_length} tokens and read in several windows; "
             )
         if not self.texts_cut:
-            return f"none of {self.texts:,} texts is longer than {self.max_length} tokens"
+            none = f"none of {self.texts:,} texts is longer than {self.max_length} tokens"
+            return f"{parted}nothing is cut" if parted else none
         verb = "is" if self.texts_cut == 1 else "are"
         of_all = f"{self.texts_cut:,} of {self.texts:,} texts"
         lost = f"{self.tokens_cut:,} of {self.tokens:,} tokens are cut"
         if len(self.by_text) == 2:
             first, second = self.by_text
             lost += f", {first:,} from first texts and {second:,} from second ones"
-        return f"{of_all} {verb} longer than {self.max_length} tokens; {lost}"
+        return f"{parted}{of_all} {verb} longer than {self.max_length} tokens; {lost}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,7 @@ class EncodedTexts:
         full_lengths: (N,) tokens of each example before cutting.
         max_length: the limit in tokens.
         labels: (W, …) one for each window, or (T,) one for each token, or None.
+        label_names: what rows call their labels; where they are several, (W, …) has one of each.
         segments: (T,) uint8, or None where all are 0.
         places: (T, 2) int32 characters of the example that a token answers for, from start to end;
             -1 for a token that answers for none. None where no token does.
@@ -130,11 +133,12 @@ class EncodedTexts:
     places: NDArray[np.int32] | None = None
     example: NDArray[np.int64] | None = None
     cut: NDArray[np.int64] | None = None
+    label_names: tuple[str, ...] = ("labels",)
 
     @property
     def account(self) -> TruncationCount:
         """What was cut."""
-        longer = int((self.full_lengths > self.max_length).sum())
+        longer = self.full_lengths > self.max_length
         cut = np.zeros((self.examples, 1), np.int64) if self.cut is None else self.cut
         lost = cut.sum(axis=1)
         return TruncationCount(
@@ -144,7 +148,7 @@ class EncodedTexts:
             texts_cut=int((lost > 0).sum()),
             tokens_cut=int(lost.sum()),
             by_text=tuple(map(int, cut.sum(axis=0))),
-            texts_parted=longer if not lost.any() else 0,
+            texts_parted=int((longer & (lost == 0)).sum()),
         )
 
     @property
@@ -184,7 +188,10 @@ class EncodedTexts:
         if self.segments is not None:
             row["token_type_ids"] = self.segments[tokens]
         if self.labels is not None:
-            row["labels"] = self.labels[tokens if self.places is not None else index]
+            # Windows have three tokens and more, so that there are never as many of both.
+            label = self.labels[tokens if len(self.labels) == len(self.ids) else index]
+            several = len(self.label_names) > 1
+            row |= zip(self.label_names, label if several else [label], strict=True)
         return row
 
 

@@ -11,9 +11,11 @@ from typing import Any
 from bertolt.base.errors import DataError
 from bertolt.base.json_files import MOST_BYTES, JsonError, parse_json
 from bertolt.data.lines import Seen, empty_file, require_plain, text_lines
+from bertolt.data.squad import is_nested, questions_of
 from bertolt.data.table_file import BadRow, Row, TableFile, listing
 
-_OF_ONE_RECORD = ("spans", "tags", "labels", "label", "tokens")  # lists that a record may hold
+# Lists that one record may hold.
+_OF_ONE_RECORD = ("spans", "tags", "labels", "label", "tokens", "answers")
 COLUMN_SAMPLE = 1000  # JSON lines that are read to learn the columns
 
 
@@ -116,7 +118,19 @@ def _json_records(path: Path, encoding: str) -> list[dict[str, Any]]:
     for number, record in enumerate(value, start=1):
         if not isinstance(record, dict):
             raise _no_record(record, f"{path}, record {number}")
-    return value
+    return _questions(value, path) if is_nested(value) else value
+
+
+def _questions(articles: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """The questions of a file that nests them in articles."""
+    try:
+        questions = questions_of(articles)
+    except ValueError as error:
+        fix = 'each paragraph has a "context" and "qas", each of these a "question" and "answers"'
+        raise DataError(str(error), place=str(path), fix=fix) from error
+    if not questions:
+        raise empty_file(path)
+    return questions
 
 
 def _whole_text(path: Path, encoding: str) -> str:

@@ -113,7 +113,9 @@ def _unknown_label(table: Table, labels: LabelMap, value: str, unknown: list[int
     )
 
 
-def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers, Integers]:
+def split_rows(
+    labels: Integers, test_size: float, seed: int, groups: Integers | None = None
+) -> tuple[Integers, Integers]:
     """Part rows into training and test rows, each label in the same proportion.
 
     The test part has `test_size` of all rows, rounded, and of each label the nearest number that
@@ -124,6 +126,7 @@ def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers,
         labels: the class of each row, shape (rows,).
         test_size: the share of the test part, between 0 and 1.
         seed: of the choice. The same labels, size and seed give the same parts.
+        groups: shape (rows,), rows that stay together, whatever their labels; None: each by itself.
 
     Returns:
         The places of the training rows and of the test rows, each in ascending order.
@@ -138,6 +141,8 @@ def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers,
             place="--test-size",
             fix="give a share, for instance --test-size 0.2",
         )
+    if groups is not None:
+        return _split_groups(groups, test_size, seed)
     classes, members = np.unique(labels, return_inverse=True)
     counts = np.bincount(members, minlength=len(classes))
     total = round(rows * test_size)
@@ -154,6 +159,22 @@ def split_rows(labels: Integers, test_size: float, seed: int) -> tuple[Integers,
     is_test = np.zeros(rows, dtype=bool)
     for index, count in enumerate(shares):
         is_test[random.permutation(np.flatnonzero(members == index))[:count]] = True
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def _split_groups(groups: Integers, test_size: float, seed: int) -> tuple[Integers, Integers]:
+    """The same with whole groups: as many, at random, as have about that share of the rows."""
+    names, members = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        raise UsageError(
+            f"all {plural(len(groups), 'row')} belong together, and cannot be parted",
+            place="--test-size",
+            fix="give a file of its own with --eval, or --test-size 0 to train on all rows",
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.bincount(members)[order].cumsum()
+    count = int(np.abs(sizes - len(groups) * test_size).argmin()) + 1
+    is_test = np.isin(members, order[: min(count, len(names) - 1)])
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 

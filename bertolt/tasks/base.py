@@ -143,8 +143,8 @@ class Task(abc.ABC):
     """What the page calls the worst answers, and how it leads to them."""
     kinds: ClassVar[Mapping[str, Open]] = {}
     """Further endings of file names that are read when the task is named, and how they are."""
-    tuning: ClassVar[str] = ""
-    """What `tuned` chooses on held-out rows, such as "thresholds"; empty if it chooses nothing."""
+    target_names: ClassVar[tuple[str, ...]] = ("labels",)
+    """What the head calls what `targets` gives; where they are several, it gives one of each."""
 
     # ---- before any data
 
@@ -189,6 +189,11 @@ class Task(abc.ABC):
     def strata(cls, table: Table) -> NDArray[np.int64]:
         """(N,) groups of rows of which a split keeps the shares, one row of each in training."""
         return np.zeros(len(table), dtype=np.int64)
+
+    @classmethod
+    def groups(cls, table: Table) -> NDArray[np.int64] | None:
+        """(N,) rows that know of each other, of which a split parts none; None: there are none."""
+        return None
 
     @classmethod
     def check_row(cls, example: Example) -> BadRow | None:
@@ -263,6 +268,11 @@ class Task(abc.ABC):
     def scorer(self) -> Scorer:
         """A new scorer."""
 
+    @property
+    def tuning(self) -> str:
+        """What `tuned` chooses on held-out rows, such as "thresholds"; empty if nothing."""
+        return ""
+
     def tuned(self, scorer: Scorer) -> Self:
         """The task with what `tuning` names chosen anew, on the rows that were scored."""
         return self
@@ -314,8 +324,12 @@ class Task(abc.ABC):
         """The text of an example as people read it."""
         return str(example["text"])
 
+    def page_texts(self, example: Example) -> tuple[str, str | None]:
+        """The text of an example over which `marks` are drawn, and the other text of a pair."""
+        return self.shown_text(example), example.get("text_pair")
+
     def marks(self, answer: Answer, example: Example) -> list[dict[str, Any]]:
-        """What of an answer is drawn over the text: `start`, `end`, `label`, and as `kind` whether
+        """What of an answer is drawn over that text: `start`, `end`, `label`, and as `kind` whether
         it is "right", "wrong" or "missed"."""
         return []
 

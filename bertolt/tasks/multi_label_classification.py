@@ -49,7 +49,6 @@ class MultiLabelClassification(LabelledTask):
         "Worst answers",
         "Held-out rows with the most labels wrong, by how sure the model was of them.",
     )
-    tuning: ClassVar[str] = "thresholds"
 
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
@@ -198,6 +197,11 @@ class MultiLabelClassification(LabelledTask):
     def scorer(self) -> LabelSetScorer:
         """Counts of each label, and the probabilities that thresholds are chosen by."""
         return LabelSetScorer(self.labels, self.thresholds)
+
+    @property
+    def tuning(self) -> str:
+        """The thresholds."""
+        return "thresholds"
 
     def tuned(self, scorer: Scorer) -> Self:
         """With the thresholds of the best micro F1 on the rows that were scored."""

@@ -11,11 +11,18 @@ from bertolt.models.heads import Head, LanguageModel
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
+from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.text_classification import TextClassification
 from bertolt.tasks.token_classification import TokenClassification
 
-SHIPPED = (TokenClassification, MultiLabelClassification, Regression, TextClassification)
+SHIPPED = (
+    QuestionAnswering,
+    TokenClassification,
+    MultiLabelClassification,
+    Regression,
+    TextClassification,
+)
 """In the order in which they are asked whether a file is theirs."""
 USUAL = TextClassification
 """The task of a file that is surely no other's, and of a model without a head."""

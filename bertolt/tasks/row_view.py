@@ -111,7 +111,8 @@ class RowView:
 
     def _has_names(self) -> bool:
         kind = self._kind.value_type if self.several else self._kind
-        return bool(pa.types.is_string(kind) or pa.types.is_struct(kind))
+        spans = pa.types.is_struct(kind) and kind.get_field_index("label") >= 0
+        return bool(pa.types.is_string(kind) or spans)
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of each row."""

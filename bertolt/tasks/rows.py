@@ -162,7 +162,8 @@ def encode_rows(
             key=task.encoding,
         )
     targets = task.targets(table, index, encoded)
-    return TaskRows(table=table, index=index, encoded=replace(encoded, labels=targets)), origin
+    encoded = replace(encoded, labels=targets, label_names=task.target_names)
+    return TaskRows(table=table, index=index, encoded=encoded), origin
 
 
 def require_pair(table: Table, trained_on_pairs: bool | None) -> None:

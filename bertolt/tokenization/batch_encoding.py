@@ -69,6 +69,30 @@ class EncodedWords(NamedTuple):
     words: list[int | None]
 
 
+class PairFrame(NamedTuple):
+    """The special tokens around two texts in one row, and the segments of all tokens.
+
+    Attributes:
+        before, between, after: ids before the first text, between both, and behind the second.
+        segments: of the tokens before the first text, of the first text, between both, and so on.
+    """
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    segments: tuple[list[int], int, list[int], int, list[int]]
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def around(self, first: list[int], second: list[int]) -> tuple[list[int], list[int]]:
+        """The ids of a row that holds both texts, and their segments."""
+        ids = [*self.before, *first, *self.between, *second, *self.after]
+        head, one, middle, other, tail = self.segments
+        segments = [*head, *[one] * len(first), *middle, *[other] * len(second), *tail]
+        return ids, segments
+
+
 class Span(NamedTuple):
     """A half-open range of characters or of tokens: `start` is in it, `end` is not."""
 

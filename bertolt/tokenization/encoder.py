@@ -22,6 +22,7 @@ from bertolt.tokenization.batch_encoding import (
     BatchEncoding,
     EncodedPair,
     EncodedWords,
+    PairFrame,
     TensorKind,
     Truncated,
     as_lists,
@@ -242,6 +243,18 @@ class TextEncoder(TokenizerBase):
             for text, row in zip(texts, self._in_chunks(texts, encode), strict=True)
             for places in [with_marks(text, row.offsets)]
         ]
+
+    def pair_frame(self) -> PairFrame:
+        """What stands around two texts in one row."""
+        first, second = self._bare().encode_batch_fast(["a", "b"])
+        ends = len(first), len(second)
+        row = self._backend.post_process(first, second)
+        ids, kinds = row.ids, row.type_ids
+        text = [place for place, special in enumerate(row.special_tokens_mask) if not special]
+        start, after = text[0], text[-1] + 1
+        stop, begin = start + ends[0], after - ends[1]
+        parts = kinds[:start], kinds[start], kinds[stop:begin], kinds[begin], kinds[after:]
+        return PairFrame(ids[:start], ids[stop:begin], ids[after:], parts)
 
     def _in_chunks(
         self, texts: Sequence[str], encode: Callable[[list[str]], list[Encoding]]

@@ -123,8 +123,12 @@ def _part(
     if not options.evaluates:
         nothing = everything[:0]
         return kind.infer(table, everything, reading), everything, nothing, table, "all rows train"
-    strata = kind.strata(table)
-    train, held_out = split_rows(strata, options.test_size, options.split_seed)
+    strata, groups = kind.strata(table), kind.groups(table)
+    train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)
+    if groups is not None:
+        whole = f", all questions on one text in one part ({len(np.unique(groups)):,} texts)"
+        words = f"{len(held_out) / len(table):.0%} held out{whole}, seed {options.split_seed}"
+        return kind.infer(table, train, reading), train, held_out, table, words
     shares = ", each label in its share" if len(np.unique(strata)) > 1 else ""
     words = f"{options.test_size:.0%} held out{shares}, seed {options.split_seed}"
     return kind.infer(table, train, reading), train, held_out, table, words

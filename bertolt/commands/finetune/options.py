@@ -27,8 +27,8 @@ class FinetuneOptions:
     model: str | None = field(default=None, metadata=seen_in("weights of --model"))
     """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
     task: str | None = field(default=None, metadata=seen_in("task"))
-    """What to learn: text-classification, multi-label-classification, regression or
-    token-classification. Default: as the columns say."""
+    """What to learn: text-classification, multi-label-classification, regression,
+    question-answering or token-classification. Default: as the columns say."""
     text: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the texts. Default: found by its name."""
     text_pair: str | None = field(default=None, metadata=seen_in("training rows"))

@@ -118,8 +118,7 @@ def _mistakes(scores: Scores, examples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _mistake(task: Task, answer: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    text = task.shown_text(example)
-    pair = example.get("text_pair")
+    text, pair = task.page_texts(example)
     return {
         "text": text[:_SHOWN_TEXT],
         "characters": len(text) if len(text) > _SHOWN_TEXT else None,

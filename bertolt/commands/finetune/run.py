@@ -315,7 +315,7 @@ def settings_of(
     return deciding(options) | {
         "--keep": "best" if options.keep == "best" else "a number",
         "task": data.task.name,
-        "labels": [str(name) for name in data.task.config_changes()["id2label"].values()],
+        "labels": [str(name) for name in data.task.config_changes().get("id2label", {}).values()],
         "training rows": _fingerprint(data.train.encoded),
         "evaluation rows": _fingerprint(data.eval.encoded) if data.eval else "no rows",
         "weights of --model": hashlib.sha256(str(weights).encode()).hexdigest()[:12],
