@@ -77,9 +77,10 @@ def ambiguous(example: Mapping[str, Any]) -> bool:
 def windows_of(
     question: EncodedWords, context: EncodedWords, frame: PairFrame, limit: int
 ) -> EncodedExample:
-    """The question with each stretch of the text; a question over half of the room is cut."""
+    """The question with each stretch of the text; a question takes half of the room at most, or
+    what the text leaves."""
     room = limit - len(frame)
-    asked = question.ids[: max(1, room // 2)]
+    asked = question.ids[: max(1, room // 2, room - len(context.ids))]
     stretch = max(1, room - len(asked))
     step = stretch - min(OVERLAP, stretch // 2)
     places = [

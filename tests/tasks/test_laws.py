@@ -60,6 +60,20 @@ def _marked(choose: random.Random, text: str) -> dict[str, Any]:
     return {"text": text, "spans": [span]}
 
 
+def _asked(choose: random.Random, text: str) -> dict[str, Any]:
+    words = text.split()
+    first = choose.randrange(len(words))
+    start = sum(len(word) + 1 for word in words[:first])
+    answer = " ".join(words[first : first + choose.randrange(1, 4)])
+    there = {"text": [answer], "answer_start": [start]}
+    none: dict[str, Any] = {"text": [], "answer_start": []}
+    return {
+        "question": choose.choice(WORDS),
+        "context": text,
+        "answers": there if choose.random() < 0.7 else none,
+    }
+
+
 CASES = {
     "labels": Case(
         "text-classification",
@@ -94,6 +108,7 @@ CASES = {
         _marked,
         {"text": "good film", "spans": [{"start": 0, "end": 4, "label": "ODD"}]},
     ),
+    "questions": Case("question-answering", _asked, None),
 }
 
 
@@ -157,7 +172,11 @@ def perfect(given: Given) -> list[Output]:
     encoded, classes = given.rows.encoded, len(given.predictor.labels)
     labels = np.asarray(encoded.labels)
     outputs = labels
-    if labels.dtype.kind == "i":
+    ends = len(encoded.label_names) > 1
+    if ends:
+        outputs = np.zeros((len(encoded.ids), 2))
+        outputs[encoded.offsets[:-1, None] + labels, [0, 1]] = 50.0
+    elif labels.dtype.kind == "i":
         outputs = np.zeros((len(labels), classes))
         known = labels >= 0
         outputs[known] = np.eye(classes)[labels[known]]
