@@ -143,6 +143,8 @@ class Task(abc.ABC):
     """What the page calls the worst answers, and how it leads to them."""
     kinds: ClassVar[Mapping[str, Open]] = {}
     """Further endings of file names that are read when the task is named, and how they are."""
+    needs_pair: ClassVar[bool] = False
+    """Whether every example has two texts."""
     target_names: ClassVar[tuple[str, ...]] = ("labels",)
     """What the head calls what `targets` gives; where they are several, it gives one of each."""
 

@@ -166,6 +166,8 @@ class Predictor:
     @property
     def trained_on_pairs(self) -> bool | None:
         """The same; None where another library wrote the model and nobody knows."""
+        if self.task.needs_pair:
+            return True
         return None if self.contract is None else "text_pair" in self.contract.columns
 
     def predict(self, texts: Iterable[Asked], *, window: int | None = None) -> Iterator[Prediction]:

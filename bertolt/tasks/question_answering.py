@@ -49,6 +49,7 @@ class QuestionAnswering(Task):
     name: ClassVar[str] = "question-answering"
     primary: ClassVar[Primary] = Primary(name="f1", title="F1 of answers")
     head: ClassVar[Any] = heads.QuestionAnswering
+    needs_pair: ClassVar[bool] = True
     target_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     worst: ClassVar[tuple[str, str]] = (
         "Most confident mistakes",

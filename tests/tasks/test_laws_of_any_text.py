@@ -17,6 +17,7 @@ from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 from bertolt.tasks.base import TASKS, Output, Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
+from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.registry import SHIPPED
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
@@ -29,8 +30,9 @@ EXAMPLES: dict[str, Task] = {
     "multi-label-classification": MultiLabelClassification(("a", "b"), (0.3, 0.6), ("a",)),
     "regression": Regression(("warmth", "price"), (5.0, -100.0), (2.0, 30.0)),
     "token-classification": TokenClassification(("O", "B-LOC", "I-LOC", "B-PER", "I-PER")),
+    "question-answering": QuestionAnswering(may_be_none=True, threshold=0.2, longest=9),
 }
-CASES = [(name, False) for name in EXAMPLES] + [
+CASES = [(name, False) for name, task in EXAMPLES.items() if not task.needs_pair] + [
     (name, True) for name in EXAMPLES if name != "token-classification"
 ]
 # Latin with marks, Greek, Arabic with marks, Hebrew, Devanagari, kana, Chinese, full width, Hangul,
@@ -132,7 +134,7 @@ def test_pairs_and_single_texts_together_are_refused(
 def test_every_script_has_an_answer_that_names_its_own_characters(
     predictors: dict[str, Predictor], name: str, text: str
 ) -> None:
-    (answer,) = answers(predictors[name], [text])
+    (answer,) = answers(predictors[name], asked([text], EXAMPLES[name].needs_pair))
     public = predictors[name].task.public(answer)
     json.dumps(answer, allow_nan=False)  # every number is finite
     assert json.loads(json.dumps(public, allow_nan=False)) == public
@@ -225,14 +227,17 @@ def test_scores_merge_through_json_and_a_part_may_be_empty(name: str) -> None:
         "multi-label-classification": ["b"],
         "regression": [4.0, -90.0],
         "token-classification": ["B-PER", "O"],
+        "question-answering": [{"text": "江", "start": 2}],
     }[name]
-    width = 5 if name == "token-classification" else len(task.config_changes()["id2label"])
-    example = {"text": ["é", "江"] if width == 5 else "é", "label": label}
+    tokens = {"token-classification": 5, "question-answering": 2}.get(name)
+    width = tokens or len(task.config_changes()["id2label"])
+    text = ["é", "江"] if name == "token-classification" else "é"
+    example = {"text": text, "text_pair": "é 江", "label": label}
     choose = np.random.default_rng(0)
     whole, parts = task.scorer(), [task.scorer() for _ in range(3)]
     for number in range(12):
-        shares = choose.random((2, width) if width == 5 else width)
-        places = [np.array([[0, 1], [2, 3]], np.int32)] if width == 5 else []
+        shares = choose.random((2, width) if tokens else width)
+        places = [np.array([[0, 1], [2, 3]], np.int32)] if tokens else []
         answer = task.decode(Output([shares], places), example)
         for scorer in (whole, parts[number % 2]):
             scorer.add(answer, example)
@@ -268,6 +273,7 @@ def test_a_label_space_of_any_names_comes_back(
         MultiLabelClassification(tuple(names), tuple(shares[:width]), (names[0],), "|"),
         Regression(tuple(names), tuple(shares[:width]), tuple(1 + s for s in shares[:width])),
         TokenClassification(tags),
+        QuestionAnswering(may_be_none=width > 2, threshold=9 * shares[0], longest=width),
     ]
     folder = tmp_path_factory.mktemp("config")
     for task in tasks:
@@ -343,7 +349,11 @@ def test_what_training_never_had_is_named_by_file_row_and_column(
 def test_a_file_with_nothing_or_one_row_is_refused_and_leaves_no_folder(
     tmp_path: Path, tiny_folder: Path, name: str, count: int
 ) -> None:
-    row = ROWS[name][0] if name in ROWS else {"text": "x", "rating": 1.5}
+    others = {
+        "regression": {"text": "x", "rating": 1.5},
+        "question-answering": {"question": "x", "context": "x", "answers": ["x"]},
+    }
+    row = ROWS[name][0] if name in ROWS else others[name]
     path = file_of(tmp_path, [row] * count)
     options = FinetuneOptions(model=str(tiny_folder), out=tmp_path / "out", task=name)
     with pytest.raises(BertoltError) as refused:

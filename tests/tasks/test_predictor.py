@@ -18,7 +18,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertolt import BertForSequenceClassification, BertTokenizer, Predictor
+from bertolt import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertTokenizer,
+    Predictor,
+)
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.checkpoint.contract import Contract
 
@@ -329,13 +334,31 @@ def test_without_a_contract_the_problem_type_names_the_task(
     assert prediction.answer.keys() == answers
 
 
-@pytest.mark.parametrize("head", ["BertForQuestionAnswering", "BertForMultipleChoice"])
-def test_a_folder_of_another_head_is_refused(folder: Path, head: str) -> None:
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("BertForQuestionAnswering", "never been trained for question-answering"),
+        ("BertForMultipleChoice", "is a BertForMultipleChoice"),
+    ],
+)
+def test_a_folder_of_another_head_is_refused(folder: Path, head: str, words: str) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"architectures": [head]}))
-    with pytest.raises(CheckpointError, match=head):
+    with pytest.raises(CheckpointError, match=words):
         Predictor.from_pretrained(folder)
+
+
+def test_a_model_of_questions_asks_for_their_texts(
+    tiny_config: Any, tiny_tokenizer: Any, randomised: Any
+) -> None:
+    model = randomised(BertForQuestionAnswering(tiny_config()))
+    predictor = Predictor(model, tiny_tokenizer, precision="fp32")
+    assert predictor.takes_pairs
+    with pytest.raises(UsageError, match="answers pairs of texts"):
+        list(predictor.predict(["who"]))
+    (prediction,) = predictor.predict([("who", "good film")])
+    assert prediction.answer["answer"] in "good film"
 
 
 @pytest.fixture
