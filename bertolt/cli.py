@@ -129,6 +129,7 @@ def evaluate(
     text_pair: str | None = None,
     label: str | None = None,
     label_separator: str | None = None,
+    by: str | None = None,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "drop",
     encoding: str = "utf-8",
@@ -148,6 +149,8 @@ def evaluate(
         label: Column of the labels, or several with commas between them. Default: as in training,
             or found by its name.
         label_separator: What parts several labels in one cell. Default: as in training.
+        by: Columns whose values part the rows, with commas between them, each part with scores of
+            its own; length parts them by their tokens.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
@@ -171,7 +174,8 @@ def evaluate(
         on_bad_row=on_bad_row,
         layout=layout_of(sep, no_header, sheet),
     )
-    scores = evaluate_file(model, [file, *more], columns, precision=precision)
+    parts = [name for each in (by or "").split(",") if (name := each.strip())]
+    scores = evaluate_file(model, [file, *more], columns, by=parts, precision=precision)
     _print(scores, json)
 
 

@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from bertolt.base.console import counting, info
+from bertolt.base.errors import DataError
 from bertolt.commands.arguments import require_model_first, tell_missing_contract
+from bertolt.commands.wording import options_called
+from bertolt.data.columns import by_number
 from bertolt.data.describe import describe_rows, describe_table
+from bertolt.data.load import Table
+from bertolt.data.table_file import listing
 from bertolt.tasks.base import Reading
 from bertolt.tasks.cautions import cautions_of, tell_cautions
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
-from bertolt.tasks.rows import (
-    Columns,
-    encode_rows,
-    read_for_task,
-    require_pair,
-)
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task, require_pair
+from bertolt.tasks.slices import LENGTH, Slices
+
+# The columns that part the rows are kept as those of `predict` are.
+_CALLED = {" to keep; there are": "; there are", ", or --keep all": "", "--keep": "--by"}
 
 
 def evaluate_file(
@@ -28,6 +32,7 @@ def evaluate_file(
     file: Path | Sequence[Path],
     columns: Columns | None = None,
     *,
+    by: Sequence[str] = (),
     precision: str = "auto",
 ) -> Scores:
     """Measure a fine-tuned model on a file whose answers are known.
@@ -36,6 +41,8 @@ def evaluate_file(
         model: folder of the model, or an id on the hub.
         file: texts and labels; or several files.
         columns: as the user names them; others as in training if they are there, else found.
+        by: columns whose values part the rows, each part with its own scores; "length" parts them
+            by their tokens.
         precision: number format.
 
     Raises:
@@ -47,12 +54,15 @@ def evaluate_file(
     require_model_first("evaluate", model, str(files[0]))
     predictor = Predictor.from_pretrained(model, precision=precision)
     tell_missing_contract(predictor, model)
-    table, _ = read_for_task(
-        files,
-        as_trained(columns or Columns(), predictor),
-        task=type(predictor.task),
-        prefer=trained_columns(predictor),
-    )
+    columns = replace(columns or Columns(), keep=[name for name in by if name != LENGTH])
+    with options_called(_CALLED):
+        table, _ = read_for_task(
+            files,
+            as_trained(columns, predictor),
+            task=type(predictor.task),
+            prefer=trained_columns(predictor),
+        )
+    by = _parting(by, table)
     describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
     everything = np.arange(len(table))
@@ -62,6 +72,7 @@ def evaluate_file(
     describe_rows("Evaluation", rows.encoded, task.counts(table, everything))
     tell_cautions(cautions_of(task, {"Evaluation": rows}, predictor.tokenizer))
     info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
+    lengths = rows.encoded.full_lengths if LENGTH in by else None
     with counting("Evaluating", len(rows.encoded)) as show:
         return evaluate(
             predictor.model,
@@ -71,7 +82,21 @@ def evaluate_file(
             frozen=predictor.frozen,
             progress=show,
             require_finite=True,
+            slices=Slices(task, by, lengths) if by else None,
         )
+
+
+def _parting(by: Sequence[str], table: Table) -> list[str]:
+    """The columns that part the rows, by their own names; `all` keeps all, and is none."""
+    names = [by_number(name, table.columns) for name in by]
+    for name in names:
+        if name != LENGTH and name not in table.columns:
+            raise DataError(
+                f"there is no column {name!r}; there are {listing(table.columns)}",
+                place=table.path,
+                fix="name some of them with --by, with commas between them",
+            )
+    return names
 
 
 def trained_columns(predictor: Predictor) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from bertolt.models.frozen import FrozenModel
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Output, Scorer, Task, not_finite
+from bertolt.tasks.slices import Slices
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32_768}
@@ -74,6 +75,7 @@ class Scores:
         loss: mean over the targets.
         mistakes: the worst ones first.
         tuned: whether something was chosen on these rows.
+        slices: the scores of parts of the rows, if they were asked for.
     """
 
     task: Task
@@ -81,11 +83,13 @@ class Scores:
     loss: float
     mistakes: list[WrongRow]
     tuned: bool = False
+    slices: Slices | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values."""
         loss = self.loss if math.isfinite(self.loss) else None
-        return {"primary": self.task.primary.name, **self.scorer.values(), "loss": loss}
+        values = {"primary": self.task.primary.name, **self.scorer.values(), "loss": loss}
+        return values | ({"slices": self.slices.to_dict()} if self.slices else {})
 
     def metrics(self) -> dict[str, float]:
         """The loss, and what is told after each evaluation while training."""
@@ -98,7 +102,7 @@ class Scores:
         if self.tuned:
             what = self.task.tuning
             lines.append(f"The {what} were chosen on these very rows, which flatters the scores.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(self.slices.lines() if self.slices else ())])
 
 
 def evaluate(
@@ -113,6 +117,7 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     require_finite: bool = False,
     world: World = ALONE,
+    slices: Slices | None = None,
 ) -> Scores:
     """Answer rows and score the answers.
 
@@ -127,6 +132,7 @@ def evaluate(
         progress: called with the number of windows done here.
         require_finite: refuse outputs that are not finite; training may go on behind them.
         world: the processes that evaluate together; all get the scores of all rows.
+        slices: to count the answers in too; for one process.
 
     Raises:
         CheckpointError: with `require_finite`, at the first such row that is met.
@@ -141,13 +147,14 @@ def evaluate(
         untuned = _score(task, rows, iter(held), 0)[0]
         task = task.tuned(_merged(task, untuned, world))
         outputs = iter(held)
-    scorer, mistakes = _score(task, rows, outputs, keep_mistakes)
+    scorer, mistakes = _score(task, rows, outputs, keep_mistakes, slices)
     return Scores(
         task=task,
         scorer=_merged(task, scorer, world),
         loss=loss.summed(model.targets, world).mean() or 0.0,
         mistakes=heapq.nlargest(keep_mistakes, _from_all(mistakes, world)),
         tuned=tuned,
+        slices=slices,
     )
 
 
@@ -261,7 +268,11 @@ class Gathered:
 
 
 def _score(
-    task: Task, rows: TaskRows, outputs: Iterator[Numbered], keep: int
+    task: Task,
+    rows: TaskRows,
+    outputs: Iterator[Numbered],
+    keep: int,
+    slices: Slices | None = None,
 ) -> tuple[Scorer, list[WrongRow]]:
     """Decode and count outputs; the scorer and the worst answers."""
     scorer = task.scorer()
@@ -272,6 +283,8 @@ def _score(
         for number, output, example in zip(numbers, parts, rows.examples(numbers), strict=True):
             answer = task.decode(output, example)
             weight = scorer.add(answer, example)
+            if slices is not None:
+                slices.add(number, answer, example)
             if weight > 0 and keep:
                 mistakes.append(WrongRow(weight, number, answer))
         mistakes = heapq.nlargest(keep, mistakes)

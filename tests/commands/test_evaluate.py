@@ -141,3 +141,19 @@ def test_an_odd_learning_rate_deserves_a_word(
     said = bertolt("finetune", path, *options, "--lr", rate)
     assert words in said.err
     assert ("--lr" in said.err.partition("error:")[0]) == bool(words)
+
+
+def test_scores_of_parts_of_the_rows_add_up(bertolt: Run, trained: Trained, tmp_path: Path) -> None:
+    rows = [{**row, "source": ("web", "paper")[n % 2]} for n, row in enumerate(ROWS["labels"])]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    said = bertolt("evaluate", trained("labels"), path, "--by", "source,length", "--json")
+    values = json.loads(said.out)
+    for parts in values["slices"].values():
+        assert sum(part["rows"] for part in parts.values()) == values["rows"] == len(rows)
+    said = bertolt("evaluate", trained("labels"), path, "--by", "source")
+    assert "paper" in said.out
+    for name in ("sauce", "all"):
+        said = bertolt("evaluate", trained("labels"), path, "--by", name)
+        assert (said.code, f"no column {name!r}" in said.err) == (2, True)
+        assert "--by" in said.err
+        assert "--keep" not in said.err

@@ -1,0 +1,100 @@
+"""Scores of parts of the rows: those of one value in a column, or of similar length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.base.errors import UsageError
+from bertolt.base.format import columns as wide
+from bertolt.base.format import padded, plural
+from bertolt.data.load import KEPT
+from bertolt.tasks.base import Answer, Example, Scorer, Task
+from bertolt.tasks.table import interval_words, shown
+
+LENGTH = "length"
+"""What parts rows by their tokens, in quarters, and is no column."""
+MOST = 200
+_SHOWN = 20
+_NO_VALUE = "(empty)"
+
+
+class Slices:
+    """A scorer for each value of some columns.
+
+    Args:
+        task: of the rows.
+        by: columns that the rows keep, or `LENGTH`.
+        lengths: (N,) tokens of each row, or None where no slice is by length.
+    """
+
+    def __init__(
+        self, task: Task, by: Sequence[str], lengths: NDArray[np.int64] | None = None
+    ) -> None:
+        self._task, self._lengths = task, lengths
+        self._parts: dict[str, dict[str, Scorer]] = {name: {} for name in by}
+        self._bounds = _quarters(np.ones(1, np.int64) if lengths is None else lengths)
+
+    def add(self, number: int, answer: Answer, example: Example) -> None:
+        """Count one answer in the slice of each column.
+
+        Raises:
+            UsageError: a column has so many values that it parts nothing.
+        """
+        kept = json.loads(example[KEPT]) if example.get(KEPT) else {}
+        for name, parts in self._parts.items():
+            value = kept.get(name)
+            if name == LENGTH and self._lengths is not None:
+                value = self._length_words(int(self._lengths[number]))
+            key = _NO_VALUE if value is None or value == "" else str(value)
+            if key not in parts and len(parts) == MOST:
+                raise UsageError(
+                    f"the column {name!r} has more than {MOST} values",
+                    place="--by",
+                    fix="name a column that has fewer, such as a source or a category",
+                )
+            parts.setdefault(key, self._task.scorer()).add(answer, example)
+
+    def _length_words(self, tokens: int) -> str:
+        place = int(np.searchsorted(self._bounds, tokens, side="left"))
+        low = int(self._bounds[place - 1]) + 1 if place else 1
+        return f"{low:,} to {int(self._bounds[place]):,} tokens"
+
+    def to_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The scores of each slice, by column and value, the largest slices first."""
+        return {name: dict(self._ordered(name)) for name in self._parts}
+
+    def _ordered(self, name: str) -> list[tuple[str, dict[str, Any]]]:
+        scores = [(key, scorer.values()) for key, scorer in self._parts[name].items()]
+        if name == LENGTH:
+            return sorted(scores, key=lambda each: int(each[0].split()[0].replace(",", "")))
+        return sorted(scores, key=lambda each: (-each[1]["rows"], each[0]))
+
+    def lines(self) -> Iterator[str]:
+        """A table for each column: the primary score of each value with its interval."""
+        primary = self._task.primary
+        for name in self._parts:
+            ordered = self._ordered(name)
+            names = [shown(key) for key, _ in ordered[:_SHOWN]]
+            width = max(map(wide, [name, *names]), default=0)
+            yield ""
+            yield f"{padded(name, width)}  {primary.title + ' (95%)':<28}  rows"
+            for key, (_, values) in zip(names, ordered, strict=False):
+                ends = values.get(f"{primary.name}_interval")
+                score = interval_words(values[primary.name], ends)
+                yield f"{padded(key, width)}  {score:<28}  {values['rows']:,}"
+            if len(ordered) > len(names):
+                yield f"… and {plural(len(ordered) - len(names), 'more value')}"
+
+
+def _quarters(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The longest of each quarter of the rows, each bound once."""
+    if not len(lengths):
+        return np.zeros(1, np.int64)
+    return np.unique(
+        np.quantile(lengths, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf").astype(np.int64)
+    )
