@@ -135,6 +135,7 @@ def evaluate(
     encoding: str = "utf-8",
     sep: str | None = None,
     no_header: bool = False,
+    skip_rows: int = 0,
     sheet: str | None = None,
     json: bool = False,
 ) -> None:
@@ -157,6 +158,7 @@ def evaluate(
         encoding: Encoding of the text files; auto finds it by their bytes, and says it.
         sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
         no_header: The first line is a row: columns are called by their numbers, as --text 2.
+        skip_rows: Rows above the column names, such as a title, which are left out.
         sheet: Sheet of an Excel file. Default: the first.
         json: Print JSON instead of a table.
     """
@@ -172,7 +174,7 @@ def evaluate(
         reading=Reading(label_separator=label_separator),
         encoding=encoding,
         on_bad_row=on_bad_row,
-        layout=layout_of(sep, no_header, sheet),
+        layout=layout_of(sep, no_header, sheet, skip_rows),
     )
     parts = [name for each in (by or "").split(",") if (name := each.strip())]
     scores = evaluate_file(model, [file, *more], columns, by=parts, precision=precision)
@@ -200,10 +202,11 @@ def predict(
     out: Path | None = None,
     overwrite: bool = False,
     precision: AnswerPrecision = "auto",
-    on_bad_row: Literal["answer", "drop", "error"] = "answer",
+    on_bad_row: Literal["answer", "answer-all", "drop", "error"] = "answer",
     encoding: str = "utf-8",
     sep: str | None = None,
     no_header: bool = False,
+    skip_rows: int = 0,
     sheet: str | None = None,
 ) -> None:
     """Answer texts, in their order, with labels and probabilities.
@@ -229,10 +232,12 @@ def predict(
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used. With answer, an empty text has an
             empty answer with the reason, so that answers are as many as rows, and any other is an
-            error.
+            error; with answer-all each of them has such an answer. A table of answers has a column
+            for the reasons if there are any, and always for standard input.
         encoding: Encoding of the texts; auto finds that of a file by its bytes, and says it.
         sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
         no_header: The first line is a row: columns are called by their numbers, as --column 2.
+        skip_rows: Rows above the column names, such as a title, which are left out.
         sheet: Sheet of an Excel file. Default: the first.
     """
     from bertolt.commands.predict import predict_texts
@@ -244,7 +249,7 @@ def predict(
         text_pair=pair_column,
         encoding=encoding,
         on_bad_row=on_bad_row,
-        layout=layout_of(sep, no_header, sheet),
+        layout=layout_of(sep, no_header, sheet, skip_rows),
         keep=[name.strip() for name in keep.split(",")] if keep else (),
     )
     predict_texts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import time
@@ -43,11 +44,15 @@ _WARMUP_STEPS, _TRIAL, _FIRST = 3, 4 * BATCH, 5
 _LOG_LENGTH, _LOG_SPREAD, _LONGEST = 3.1, 0.5, 400
 
 # Of the options that tell how a table is read, there is one for the column of its texts alone.
-_CALLED = {
+_CALLED: dict[str | re.Pattern[str], str] = {
     "whether --text and --label name the right columns": "whether --column names the right one",
     "name the encoding that the file was written in, for instance": "save it as UTF-8; finetune "
     "and predict take",
     ", or name its encoding, for instance --encoding utf-16-le": "",
+    re.compile(r"if a title .* --skip-rows \d+; else"): "if a title stands above the column names, "
+    "take it out; else",
+    re.compile(r" \(where a file .*?\)"): "",
+    "if that is a row already, add --no-header; else ": "",
     "--text": "--column",
 }
 

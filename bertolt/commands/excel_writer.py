@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.commands.questions import Question
-from bertolt.commands.writers import Writer, rounded
+from bertolt.commands.writers import Format, Writer, rounded
 from bertolt.tasks.predictor import Prediction, Predictor
 
 ROWS, COLUMNS, CHARACTERS = 1 << 20, 1 << 14, 32_767
@@ -38,11 +38,11 @@ def require_excel() -> None:
 class Excel(Writer):
     """One sheet: the column names, and a row for each answer. Texts are never formulas."""
 
-    def __init__(self, path: Path, predictor: Predictor) -> None:
+    def __init__(self, path: Path, predictor: Predictor, form: Format) -> None:
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
 
-        super().__init__(predictor)
+        super().__init__(predictor, form)
         self.path = path
         self.book = Workbook(write_only=True)
         self.sheet = self.book.create_sheet("answers")
@@ -51,9 +51,9 @@ class Excel(Writer):
 
     @classmethod
     @contextmanager
-    def to(cls, path: Path, predictor: Predictor) -> Iterator[Self]:
+    def to(cls, path: Path, predictor: Predictor, form: Format) -> Iterator[Self]:
         """A writer to a file; where it does not come to its end, nothing is left open."""
-        writer = cls(path, predictor)
+        writer = cls(path, predictor, form)
         try:
             yield writer
         finally:

@@ -78,10 +78,10 @@ def format_of(
 def file_writer(path: Path, predictor: Predictor, form: Format) -> Iterator[Writer]:
     """A writer to a file, which is whole once the writer has ended and the block too."""
     if form.style == "parquet":
-        with Parquet.to(path, predictor) as writer:
+        with Parquet.to(path, predictor, form) as writer:
             yield writer
     elif form.style == "xlsx":
-        with Excel.to(path, predictor) as writer:
+        with Excel.to(path, predictor, form) as writer:
             yield writer
     else:
         with _text_file(path, form.packing) as target:

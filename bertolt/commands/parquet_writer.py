@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 from bertolt.base.console import info
 from bertolt.base.errors import DataError
 from bertolt.commands.questions import Question
-from bertolt.commands.writers import Writer, as_json
+from bertolt.commands.writers import Format, Writer, as_json
 from bertolt.data.arrow import as_utf8, pa, pq
 from bertolt.tasks.predictor import Prediction, Predictor
 
@@ -33,18 +33,18 @@ Shape = str | None | tuple[str, Any]
 class Parquet(Writer):
     """A table with a column for each part of an answer."""
 
-    def __init__(self, path: Path, predictor: Predictor, gathered: IO[str]) -> None:
-        super().__init__(predictor)
+    def __init__(self, path: Path, predictor: Predictor, form: Format, gathered: IO[str]) -> None:
+        super().__init__(predictor, form)
         self.path = path
         self.gathered = gathered
         self.shapes: dict[str, Shape] = {}
 
     @classmethod
     @contextmanager
-    def to(cls, path: Path, predictor: Predictor) -> Iterator[Self]:
+    def to(cls, path: Path, predictor: Predictor, form: Format) -> Iterator[Self]:
         """A writer to a file, with what it gathers beside it."""
         with tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as gathered:
-            yield cls(path, predictor, gathered)
+            yield cls(path, predictor, form, gathered)
 
     def write(self, question: Question, prediction: Prediction | None) -> None:
         """Gather an answer, and learn the types of what is in it."""

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from bertolt.commands.arguments import (
     tell_missing_contract,
 )
 from bertolt.commands.outputs import file_writer, format_of
-from bertolt.commands.questions import Question, lines_of_input, rows_of_table, typed_questions
+from bertolt.commands.questions import (
+    Question,
+    Questions,
+    lines_of_input,
+    rows_of_table,
+    typed_questions,
+)
 from bertolt.commands.writers import Format, Style, Writer, text_writer
 from bertolt.data.table_file import AS_FOUND
 from bertolt.models.config import AnswerPrecision
@@ -77,8 +84,9 @@ def predict_texts(
         info("Reading one text a line from the terminal; end with Ctrl-D")
     predictor = Predictor.from_pretrained(model, precision=precision)
     tell_missing_contract(predictor, model)
-    questions = _questions(predictor, files, texts, pairs, columns)
-    answering = _Answering(predictor, questions, at_once=typed)
+    questions = _questions(model, predictor, files, texts, pairs, columns)
+    form = replace(form, reasons=questions.unanswered)
+    answering = _Answering(predictor, questions.rows, at_once=typed)
     if out is None:
         answering.write(text_writer(sys.stdout, predictor, form))
         return
@@ -92,14 +100,15 @@ def predict_texts(
 
 
 def _questions(
+    model: str,
     predictor: Predictor,
     files: list[str],
     texts: list[str] | None,
     pairs: list[str] | None,
     columns: Columns,
-) -> Iterator[Question]:
+) -> Questions:
     if files != ["-"]:
-        return rows_of_table(files, predictor, columns)
+        return rows_of_table(model, files, predictor, columns)
     if texts:
         return typed_questions(texts, pairs, predictor, columns.on_bad_row)
     return lines_of_input(columns.encoding, predictor.takes_pairs, columns.on_bad_row)
@@ -130,7 +139,8 @@ def _check_use(
     named = {"--column": columns.text, "--pair-column": columns.text_pair, "--keep": columns.keep}
     if columns.layout != AS_FOUND:
         raise UsageError(
-            "--sep, --no-header and --sheet say how a file is laid out, and no file was given",
+            "--sep, --no-header, --skip-rows and --sheet say how a file is laid out, and no file "
+            "was given",
             fix="give the file after the model, or leave them out",
         )
     for flag, value in named.items():

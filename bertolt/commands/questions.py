@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
@@ -18,8 +20,9 @@ from bertolt.commands.evaluate import trained_columns
 from bertolt.commands.wording import options_called
 from bertolt.data.describe import describe_table
 from bertolt.data.encodings import AUTO
+from bertolt.data.formats import TEXTS, ending
 from bertolt.data.lines import LINE_LIMIT
-from bertolt.data.load import KEPT, OnBadRow
+from bertolt.data.load import ANSWERED_TOO, KEPT, OnBadRow, Table
 from bertolt.data.table_file import is_blank
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import Columns, read_for_task, require_pair
@@ -30,6 +33,10 @@ _CALLED = {
     "whether --text and --label name the right columns": "whether --column names the right one",
     "--text": "--column",
 }
+
+
+_NO_PAIR = "line that is no pair"
+_UNPACKED_BY = {".gz": "gzip -dc", ".zst": "zstd -dc"}
 
 
 class Question(NamedTuple):
@@ -52,9 +59,21 @@ class Question(NamedTuple):
     reason: str = ""
 
 
+class Questions(NamedTuple):
+    """What to answer, one after the other.
+
+    Attributes:
+        rows: read as the answers need them, so an endless stream can be answered.
+        unanswered: whether there are some without an answer; of a stream, whether there may be.
+    """
+
+    rows: Iterator[Question]
+    unanswered: bool
+
+
 def typed_questions(
     texts: list[str], pairs: list[str] | None, predictor: Predictor, on_bad_row: OnBadRow
-) -> Iterator[Question]:
+) -> Questions:
     """The texts of the command line.
 
     Raises:
@@ -70,14 +89,15 @@ def typed_questions(
         raise UsageError(
             "the model answers single texts, and --pair gives a second one", fix="leave --pair out"
         )
-    rows = enumerate(zip_longest(texts, pairs or ()), start=1)
-    questions = (Question(row, text, pair) for row, (text, pair) in rows)
+    numbered = enumerate(zip_longest(texts, pairs or ()), start=1)
+    questions = (Question(row, text, pair) for row, (text, pair) in numbered)
     # Who types a text means to have it answered.
     strict: OnBadRow = "error" if on_bad_row == "answer" else on_bad_row
-    return _usable(questions, "--text {}", strict, "give it in UTF-8")
+    rows = _usable(questions, "--text {}", strict, "give it in UTF-8")
+    return Questions(rows, strict == "answer-all")
 
 
-def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Iterator[Question]:
+def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Questions:
     """The lines of standard input: a text each, or two with a tab between them.
 
     Raises:
@@ -85,7 +105,8 @@ def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Itera
         DataError: a line is empty, in another encoding, or no pair where there must be one.
     """
     fix = "name its encoding, for instance --encoding gb18030"
-    return _usable(_lines(encoding, in_pairs), "standard input, line {}", on_bad_row, fix)
+    rows = _usable(_lines(encoding, in_pairs), "standard input, line {}", on_bad_row, fix)
+    return Questions(rows, on_bad_row.startswith("answer"))
 
 
 def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
@@ -119,24 +140,23 @@ def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
             yield Question(row, line)
             continue
         parts = line.split("\t")
-        if len(parts) != 2 and line.strip():
-            raise DataError(
-                f"the model answers pairs of texts, and the line has {len(parts)}",
-                place=f"standard input, line {row}",
-                fix="part the two texts by one tab, or give a file with a column for each",
-            )
-        yield Question(row, parts[0], parts[-1])
+        if len(parts) == 2 or not line.strip():
+            yield Question(row, parts[0], parts[-1])
+        else:
+            yield Question(row, line, str(len(parts)), reason=_NO_PAIR)
 
 
 def rows_of_table(
-    files: Sequence[str], predictor: Predictor, columns: Columns
-) -> Iterator[Question]:
+    model: str, files: Sequence[str], predictor: Predictor, columns: Columns
+) -> Questions:
     """The rows of a table; of several, their own columns begin with the `file`.
 
     Raises:
-        DataError: the file, a column or a row cannot be used.
+        DataError: the file, a column or a row cannot be used; a file without columns has a command
+            as its fix.
         UsageError: single texts for a model of pairs, or pairs for one of single texts.
     """
+    _require_tables(model, files, predictor)
     with options_called(_CALLED):
         table, _ = read_for_task(
             list(map(Path, files)),
@@ -147,15 +167,42 @@ def rows_of_table(
         )
         describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
         require_pair(table, predictor.trained_on_pairs)
+    return Questions(_rows(table), bool(table.unanswered))
+
+
+def _require_tables(model: str, files: Sequence[str], predictor: Predictor) -> None:
+    """Refuse files of plain text, which only standard input takes."""
+    plain = [file for file in files if ending(Path(file)) in set(TEXTS) - set(predictor.task.kinds)]
+    if not plain or not all(map(os.path.isfile, files)):
+        return
+    words, packed = shlex.join(files), Path(plain[0]).suffix.lower()
+    fix = f"bertolt predict {shlex.quote(model)} -"
+    if packed in _UNPACKED_BY:
+        fix = f"{_UNPACKED_BY[packed]} {words} | {fix}"
+    else:
+        fix = f"{fix} < {words}" if len(files) == 1 else f"cat {words} | {fix}"
+    several = len(plain) < len(files)
+    raise DataError(
+        "a file of plain text has no columns",
+        place=plain[0],
+        fix="answer it by itself: standard input takes one text a line"
+        if several
+        else f"if there is one text a line: {fix}",
+    )
+
+
+def _rows(table: Table) -> Iterator[Question]:
+    """All rows in their order, those without an answer too."""
     answered = ((row["row"], row, row.get(KEPT), "") for row in table.examples())
     unanswered = ((n, each.texts, each.kept, each.reason) for n, each in table.unanswered.items())
     for number, texts, kept, reason in heapq.merge(answered, unanswered, key=lambda each: each[0]):
         if table.parts:
             kept = _with_file(table.origin(number)[0], kept)
+        empty = _is_empty(reason)  # of a row that is broken otherwise no cell is sure
         yield Question(
             table.origin(number)[1],
-            texts["text"] or "" if reason else texts["text"],
-            texts.get("text_pair"),
+            (texts["text"] or "" if empty else "") if reason else texts["text"],
+            texts.get("text_pair") if empty or not reason else None,
             kept,
             table.place(number),
             reason,
@@ -182,40 +229,53 @@ def _usable(
         questions: texts with their numbers.
         place: what to call the place of a text, with its number for {}.
         on_bad_row: whether to leave out texts that are empty or hold a NUL, or to pass on those
-            that are empty, with the reason.
+            that are empty, or all of them, with the reason.
         fix: what to do where bytes are not text.
     """
-    dropped: dict[str, list[int]] = {}
-    empty: list[int] = []
+    unused: dict[str, list[int]] = {}
     for question in questions:
         where = place.format(question.row)
-        fault, reason = _fault(question)
-        if fault and on_bad_row == "answer" and reason.startswith("empty "):
-            empty.append(question.row)
-            yield question._replace(place=where, reason=reason)
-            continue
-        if fault and on_bad_row != "drop":
-            raise DataError(fault, place=where, fix="leave such texts out with --on-bad-row drop")
+        fault, reason, mend = _fault(question)
+        empty = _is_empty(reason)
+        answers = on_bad_row == "answer-all" or (on_bad_row == "answer" and empty)
+        if fault and not answers and on_bad_row != "drop":
+            leave_out = "leave such texts out with --on-bad-row drop"
+            more = "" if on_bad_row == "error" else ANSWERED_TOO
+            raise DataError(fault, place=where, fix=f"{mend or leave_out}{more}")
         if fault:
-            dropped.setdefault(reason, []).append(question.row)
+            unused.setdefault(reason, []).append(question.row)
+            if answers:
+                known = question if empty else Question(question.row, "", question.pair and "")
+                yield known._replace(place=where, reason=reason)
             continue
         for text in filter(None, (question.text, question.pair)):
             require_text(text, where, fix)
         yield question
-    if empty:
-        info(f"no answer to {plural(len(empty), 'empty text')} (first: {place.format(empty[0])})")
-    for reason, rows in dropped.items():
-        info(f"dropped {plural(len(rows), reason)} (first: {place.format(rows[0])})")
+    what = "dropped" if on_bad_row == "drop" else "no answer to"
+    for reason, rows in unused.items():
+        info(f"{what} {plural(len(rows), reason)} (first: {place.format(rows[0])})")
 
 
-def _fault(question: Question) -> tuple[str, str]:
-    """What is wrong with a text, and what such texts are counted as; both empty if nothing is."""
+def _is_empty(reason: str) -> bool:
+    return reason.startswith("empty ")
+
+
+def _fault(question: Question) -> tuple[str, str, str]:
+    """What is wrong with a text, what such texts are counted as, and what to do; empty if nothing
+    is."""
+    if question.reason == _NO_PAIR:
+        fault = f"the model answers pairs of texts, and the line has {question.pair}"
+        return (
+            fault,
+            _NO_PAIR,
+            "part the two texts by one tab, or give a file with a column for each",
+        )
     for name, text in (("text", question.text), ("second text", question.pair)):
         if text is not None and "\0" in text:
-            return f"a NUL byte at character {text.index(chr(0)) + 1} of the {name}", "NUL byte"
+            return f"a NUL byte at character {text.index(chr(0)) + 1} of the {name}", "NUL byte", ""
         if text is not None and is_blank(text):
-            return f"the {name} is empty", "empty text"
-    return "", ""
+            return f"the {name} is empty", "empty text", ""
+    return "", "", ""
 
 
 def require_text(text: str, place: str, fix: str) -> None:

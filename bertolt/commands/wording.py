@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from bertolt.base.errors import BertoltError
 
+Names = dict[str, str] | dict[str | re.Pattern[str], str]
+"""Options, phrases and patterns in messages, and what stands there instead."""
+
 
 @contextlib.contextmanager
-def options_called(names: Mapping[str, str]) -> Iterator[None]:
+def options_called(names: Names) -> Iterator[None]:
     """Let errors name the options of this command.
 
     Reading a table names columns by `--text` and its like; a command in which `--text` is a text
     calls the option for the column otherwise.
 
     Args:
-        names: an option as errors name it, and as it is called here.
+        names: an option or a phrase as errors have it, or a pattern, and as it is called here.
 
     Raises:
         BertoltError: the error of the block, in the words of this command.
@@ -31,7 +34,8 @@ def options_called(names: Mapping[str, str]) -> Iterator[None]:
         raise type(error)(problem, place=place, fix=fix) from error
 
 
-def _renamed(words: str, names: Mapping[str, str]) -> str:
+def _renamed(words: str, names: Names) -> str:
     for name, called in names.items():
-        words = re.sub(rf"{re.escape(name)}(?![\w-])", called, words)
+        pattern = rf"{re.escape(name)}(?![\w-])" if isinstance(name, str) else name
+        words = re.sub(pattern, called, words)
     return words

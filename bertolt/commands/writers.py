@@ -27,12 +27,14 @@ class Format:
         packing: ".gz" or ".zst" for a file that is packed, else empty.
         bom: begin CSV and TSV with a byte order mark, by which Excel knows UTF-8.
         safe: put a quote mark before texts in CSV and TSV that a spreadsheet takes for a formula.
+        reasons: tables have a column for the reason why there is no answer, empty where there is.
     """
 
     style: Style
     packing: str = ""
     bom: bool = False
     safe: bool = False
+    reasons: bool = False
 
 
 class Writer(abc.ABC):
@@ -40,9 +42,11 @@ class Writer(abc.ABC):
 
     Args:
         predictor: whose answers they are.
+        form: how they are written.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, form: Format) -> None:
+        self.form = form
         self.task = predictor.task
         self.pairs = predictor.takes_pairs
         self._names: dict[str, str] | None = None  # of the user's own columns, as they are written
@@ -85,6 +89,8 @@ class Writer(abc.ABC):
         text = self.task.shown_text({"text": question.text})
         answer = [text, *second, *(self.task.flat(prediction.answer) if prediction else ())]
         answer += [None] * (len(names) - len(answer))
+        if self.form.reasons and question.reason:
+            answer[-1] = question.reason
         return {
             "row": question.row,
             **{name: _as_cell(value) for name, value in kept.items()},
@@ -94,8 +100,9 @@ class Writer(abc.ABC):
     def answer_names(self) -> list[str]:
         """The columns of a table of answers, behind the row and the user's own ones."""
         texts = ["text", "text_pair"] if self.pairs else ["text"]
-        names = renamed(self.task.flat_names(), {"row", *texts}, "answer_")
-        return [*texts, *names.values()]
+        reason = ["reason"] if self.form.reasons else []
+        names = renamed(self.task.flat_names(), {"row", *texts, *reason}, "answer_")
+        return [*texts, *names.values(), *reason]
 
     def _own_columns(self, question: Question, taken: Collection[str]) -> dict[str, Any]:
         """The user's own columns, by names that are not `taken`; the first time it says which."""
@@ -161,9 +168,8 @@ class TextWriter(Writer):
     """
 
     def __init__(self, target: TextIO, predictor: Predictor, form: Format) -> None:
-        super().__init__(predictor)
+        super().__init__(predictor, form)
         self.target = target
-        self.form = form
 
     def flush(self) -> None:
         """Write what is gathered."""

@@ -17,7 +17,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from bertolt.data.columns import choose_columns
 from bertolt.data.encodings import AUTO
 from bertolt.data.formats import KINDS, ending, open_source
 from bertolt.data.lines import EncodingError, encoding_of, require_path, text_lines
-from bertolt.data.table_file import BadRow, as_text, is_blank, row_words, unfit
+from bertolt.data.table_file import BadRow, as_text, counted_reason, is_blank, row_words, unfit
 
 PIECE = 1 << 20  # characters of a document that are held at once
 
@@ -390,7 +390,13 @@ class Reader:
         """The texts of a table, from the column that is named or found."""
         source = open_source(path, self._options.encoding, seen)
         choice = choose_columns(
-            source, path, text=self._options.text, label=None, need_label=False, prefer={}
+            replace(source, title=0),
+            path,
+            text=self._options.text,
+            label=None,
+            need_label=False,
+            prefer={},
+            layout=False,
         )
         columns = [f"column {choice.text!r}, {why}"] if (why := choice.found.get("text")) else []
         notes = ("encoding", "quotes")
@@ -423,7 +429,7 @@ class Reader:
             raise DataError(
                 detail, place=place, fix="mend it, or leave such out with --on-bad-row drop"
             )
-        self.summary.dropped[reason] += 1
+        self.summary.dropped[counted_reason(reason, self.summary.dropped)] += 1
 
 
 def describe_reading(summary: ReadSummary) -> None:

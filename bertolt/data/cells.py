@@ -108,7 +108,9 @@ def numbers_cell(columns: Sequence[str]) -> Cell:
                 detail = f"column {column!r} holds {_shown(value)}"
                 if isinstance(value, str) and is_comma_number(value):
                     reason = "number with a comma"
-                    detail += f", and numbers are written as {value.strip().replace(',', '.')}"
+                    written = value.strip().replace(",", ".")
+                    fix = f"write its numbers with a point, as {written}, or export it with points"
+                    return BadRow(reason, f"{detail}, and numbers are written as {written}", fix)
                 return BadRow(reason, detail)
         return numbers
 

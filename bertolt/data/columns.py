@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
-from bertolt.data.table_file import BadRow, TableFile, listing, numbered_columns
+from bertolt.data.table_file import BadRow, TableFile, listing, numbered_columns, title_fix
 
 # The plain names of a role come before its other names: `text` is the text though there is a
 # `title`, `label` the label though there is a `rating`.
@@ -42,6 +42,9 @@ SAMPLE = 1000  # rows looked at to tell labels from texts
 FEW_LABELS = 50  # no more different values than this are labels by themselves
 
 
+_BELOW_TITLE = 20  # lines that are looked at for column names
+
+
 class NoColumnError(DataError):
     """A role that no column of a file, or more than one, could play."""
 
@@ -67,11 +70,13 @@ def choose_columns(
     need_label: bool,
     text_pair: str | None = None,
     prefer: Mapping[str, Sequence[str]],
+    layout: bool = True,
 ) -> Choice:
     """Take the columns that are named; find the others by their names, then by what they hold.
 
     Columns that `prefer` gives for a role are taken before any search, if all are there. Labels may
-    be in several columns, named with commas between them.
+    be in several columns, named with commas between them. `layout` says whether the command has
+    options for the layout of a table, which a fix may name.
 
     Raises:
         DataError: a column that is named is not there, or one that is not named could be several
@@ -87,7 +92,7 @@ def choose_columns(
     chosen = {
         role: [by_number(name, source.columns) for name in names] for role, names in chosen.items()
     }
-    _check_named(chosen, source.columns, path)
+    _check_named(chosen, source, path)
     roles = ["text", "label"] if need_label or label is not None else ["text"]
     reasons = dict(source.found)
     for role in [*roles, *(["text_pair"] if "text_pair" in prefer else [])]:
@@ -102,8 +107,39 @@ def choose_columns(
                 chosen[role], reasons[role] = [hit[0]], hit[1]
     for role in roles:
         if role not in chosen:
-            raise _none_found(role, source.columns, path)
+            raise _none_found(role, source, path, layout)
     return Choice({role: chosen[role] for role in FLAGS if role in chosen}, reasons)
+
+
+def rows_of_title(header: Sequence[object], below: Iterable[tuple[int, Sequence[object]]]) -> int:
+    """How many lines are above what could be the column names, where a title may stand above them.
+
+    A title is the first cell and the only one with something in it, and no usual name of a column;
+    a line with several different names is somewhere below. What parts cells may stand in the title
+    too; then the names are more than its pieces, and one of them is a usual one.
+
+    Args:
+        header: the first line.
+        below: the lines that follow, with their numbers from 1.
+    """
+    title = _filled(header)
+    if not title or not str(header[0]).strip() or _has_usual(title):
+        return 0
+    for number, cells in itertools.islice(below, _BELOW_TITLE):
+        names = _filled(cells)
+        more = len(names) > len(title) and len(set(names)) == len(names)
+        if more and (len(title) == 1 or _has_usual(names)):
+            return number - 1
+    return 0
+
+
+def _filled(cells: Sequence[object]) -> list[str]:
+    return [name for cell in cells if (name := str(cell).strip())]
+
+
+def _has_usual(names: Sequence[str]) -> bool:
+    usual = {*itertools.chain(*PLAIN_NAMES.values(), *OTHER_NAMES.values(), *PAIR_NAMES)}
+    return any(name.lower() in usual for name in names)
 
 
 def _parted(names: str, columns: Sequence[str]) -> list[str]:
@@ -121,7 +157,8 @@ def by_number(name: str, columns: Sequence[str]) -> str:
     return named if numbered and name not in columns and named in columns else name
 
 
-def _check_named(chosen: Mapping[str, Sequence[str]], columns: list[str], path: Path) -> None:
+def _check_named(chosen: Mapping[str, Sequence[str]], source: TableFile, path: Path) -> None:
+    columns = source.columns
     for role, names in chosen.items():
         for name in names:
             if name not in columns:
@@ -130,13 +167,18 @@ def _check_named(chosen: Mapping[str, Sequence[str]], columns: list[str], path: 
                     raise DataError(
                         f"there is no column {name!r}; the first line has {listing(columns)}",
                         place=str(path),
-                        fix="if that is a row already, add --no-header; "
-                        f"else name a column with {flag}",
+                        fix=title_fix(
+                            source.title,
+                            "if that is a row already, add --no-header; "
+                            f"else name a column with {flag}",
+                        ),
                     )
                 raise DataError(
                     f"there is no column {name!r}; there are {listing(columns)}",
                     place=str(path),
-                    fix=f"{flag} {near!r}, perhaps" if near else f"name one of them with {flag}",
+                    fix=f"{flag} {near!r}, perhaps"
+                    if near
+                    else title_fix(source.title, f"name one of them with {flag}"),
                 )
     for (role, names), (other, others) in itertools.combinations(chosen.items(), 2):
         for name in names:
@@ -218,13 +260,17 @@ def _by_content(
     return (free[0], reason) if fits else None
 
 
-def _none_found(role: str, columns: list[str], path: Path) -> DataError:
-    fix = (
-        "name it by its number, as --text 2 --label 1"
-        if columns[:1] == numbered_columns(1)
-        else f"name one of them with --{role} (where a file does not begin with a line of column "
-        "names, add --no-header, and name columns by number, as --text 2)"
-    )
+def _none_found(role: str, source: TableFile, path: Path, layout: bool) -> DataError:
+    columns = source.columns
+    fix = f"name one of them with --{role}"
+    if columns[:1] == numbered_columns(1):
+        fix = "name it by its number, as --text 2 --label 1"
+    elif layout:
+        without = (
+            f"{fix} (where a file does not begin with a line of column names, add --no-header, "
+            "and name columns by number, as --text 2)"
+        )
+        fix = title_fix(source.title, without)
     return NoColumnError(
         f"no column is surely the {role}; there are {listing(columns) or 'none'}",
         place=str(path),

@@ -17,21 +17,26 @@ from typing import Any, NamedTuple
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
+from bertolt.data.columns import rows_of_title
 from bertolt.data.lines import LINE_LIMIT, Seen, empty_file, require_plain, text_lines
 from bertolt.data.table_file import (
     AS_FOUND,
+    MEND,
     BadRow,
     Layout,
     Row,
     TableFile,
+    nothing_below,
     numbered_columns,
     require_distinct,
+    title_fix,
 )
 
 FIELD_LIMIT = LINE_LIMIT  # characters in one CSV cell; a longer one is a quote left open
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _ANNOUNCED = re.compile('\ufeff?sep=([^\r\n"\0])\r?\n?', re.IGNORECASE)  # Excel reads such a line
 HEADER_LIMIT = 1 << 22  # characters in the line of column names
+_NAMES_LIMIT = 1 << 12  # and in one that is looked at below a title
 
 
 def open_csv(path: Path, encoding: str, seen: Seen = None, layout: Layout = AS_FOUND) -> TableFile:
@@ -44,14 +49,18 @@ def open_tsv(path: Path, encoding: str, seen: Seen = None, layout: Layout = AS_F
     return _csv_source(path, encoding, "\t", layout)
 
 
-def layout_of(separator: str | None, no_header: bool, sheet: str | None) -> Layout:
+def layout_of(
+    separator: str | None, no_header: bool, sheet: str | None, skip_rows: int = 0
+) -> Layout:
     """A layout, as the user writes it.
 
     Raises:
-        UsageError: the separator cannot part cells.
+        UsageError: the separator cannot part cells, or fewer than no rows are to be skipped.
     """
+    if skip_rows < 0:
+        raise UsageError(f"--skip-rows is {skip_rows}", fix="give 0 or more")
     known = None if separator is None else separator_of(separator)
-    return Layout(separator=known, header=not no_header, sheet=sheet)
+    return Layout(separator=known, header=not no_header, sheet=sheet, skip=skip_rows)
 
 
 def separator_of(name: str) -> str:
@@ -71,19 +80,17 @@ def separator_of(name: str) -> str:
 
 
 class _Style(NamedTuple):
-    """How lines become cells; without `quoted`, a quote is a character like another. With
-    `announced`, the first line says what parts cells, and is none of them."""
+    """How lines become cells; without `quoted`, a quote is a character like another. So many lines
+    `above` the table are no rows: a title, or what announces the separator."""
 
     delimiter: str
     quoted: bool = True
-    announced: bool = False
+    above: int = 0
 
     def lines(self, path: Path, encoding: str) -> Iterator[str]:
-        """The lines of a file; an empty one in place of what announces the separator."""
+        """The lines of a file; empty ones in place of those above the table."""
         lines = text_lines(path, encoding)
-        return (
-            itertools.chain(["\n"], itertools.islice(lines, 1, None)) if self.announced else lines
-        )
+        return itertools.chain(["\n"] * self.above, itertools.islice(lines, self.above, None))
 
     def reader(self, lines: Iterable[str]) -> Any:
         """A reader of the `csv` module."""
@@ -98,14 +105,7 @@ class _Style(NamedTuple):
 
 
 def _csv_source(path: Path, encoding: str, usual: str, layout: Layout) -> TableFile:
-    lines = text_lines(path, encoding, limit=HEADER_LIMIT)
-    first = next(lines, "")
-    announced = match.group(1) if (match := _ANNOUNCED.fullmatch(first)) else None
-    if announced or not first.strip("\r\n"):
-        first = next((line for line in lines if line.strip("\r\n")), "")
-    if not first:
-        raise empty_file(path)
-    require_plain(first, path, "the header")
+    first, announced = _first_line(path, encoding, layout)
     delimiter, why = layout.separator or announced or _delimiter(first, usual), "the header has it"
     if layout.separator:
         why = "--sep says so"
@@ -114,12 +114,13 @@ def _csv_source(path: Path, encoding: str, usual: str, layout: Layout) -> TableF
     elif not layout.header:
         why = "the first line has it"
     notes = {} if delimiter == usual else {"delimiter": f"{delimiter!r}, for {why}"}
-    style = _Style(delimiter, announced=announced is not None)
+    style = _Style(delimiter, above=layout.skip + (announced is not None))
     if delimiter == "\t" and (usual == "\t" or layout.separator):
         quoted, words = _QuoteScan(first).decide(style.lines(path, encoding))
         style = style._replace(quoted=quoted)
         notes |= {"quotes": words} if words else {}
-    line, header = next(_csv_records(path, encoding, style))
+    records = _csv_records(path, encoding, style)
+    line, header = next((line, cells) for line, cells in records if cells)
     if isinstance(header, BadRow):
         raise DataError(header.detail, place=f"{path}, line {line}", fix="mend the header")
     columns = (
@@ -127,8 +128,31 @@ def _csv_source(path: Path, encoding: str, usual: str, layout: Layout) -> TableF
         if layout.header
         else numbered_columns(len(header))
     )
-    rows = partial(_csv_rows, path, encoding, style, columns, layout.header)
-    return TableFile(columns=columns, rows=rows, found=notes)
+    title = rows_of_title(header, _below(path, encoding, line, usual)) if layout.header else 0
+    rows = partial(_csv_rows, path, encoding, style, columns, layout.header, title)
+    return TableFile(columns=columns, rows=rows, found=notes, title=title)
+
+
+def _first_line(path: Path, encoding: str, layout: Layout) -> tuple[str, str | None]:
+    """The first line of the table; and the separator that the line above it announces, or None."""
+    lines = text_lines(path, encoding, limit=HEADER_LIMIT)
+    first = next(itertools.islice(lines, layout.skip, None), "")
+    announced = match.group(1) if (match := _ANNOUNCED.fullmatch(first)) else None
+    if announced or not first.strip("\r\n"):
+        first = next((line for line in lines if line.strip("\r\n")), "")
+    if not first:
+        raise nothing_below(path, layout.skip) if layout.skip else empty_file(path)
+    require_plain(first, path, "the header")
+    return first, announced
+
+
+def _below(
+    path: Path, encoding: str, header: int, usual: str
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """The lines below the header as cells, each by what parts it, with their numbers."""
+    for number, line in enumerate(text_lines(path, encoding), start=1):
+        if number > header and len(line) <= _NAMES_LIMIT and (text := line.strip("\r\n")):
+            yield number, next(csv.reader([text], delimiter=_delimiter(text, usual)), [])
 
 
 def _delimiter(header: str, usual: str) -> str:
@@ -215,10 +239,8 @@ def _quoted_words(seen: bool, long: Sequence[int]) -> str:
 def _csv_records(
     path: Path, encoding: str, style: _Style
 ) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Records with the line each begins on, the header first. Empty lines are no records, nor
-    are lines of white space beside rows of several cells."""
+    """Records with the line each begins on, the header first; those of empty lines are empty."""
     reader = style.reader(style.lines(path, encoding))
-    width = 1
     while True:
         start = reader.line_num + 1
         try:
@@ -228,8 +250,7 @@ def _csv_records(
         except csv.Error as error:
             yield start, _broken_quotes(error, path, start, reader.line_num)
             continue
-        if fields and not (len(fields) == 1 < width and fields[0].isspace()):
-            width = max(width, len(fields))
+        if start > style.above:
             yield start, fields
 
 
@@ -252,16 +273,35 @@ def _csv_rows(
     style: _Style,
     columns: list[str],
     header: bool,
+    title: int,
     names: Sequence[str],
 ) -> Iterator[Row]:
     picked = [columns.index(name) for name in names]
     width = len(columns)
-    for line, fields in itertools.islice(_csv_records(path, encoding, style), int(header), None):
+    records = itertools.dropwhile(lambda record: not record[1], _csv_records(path, encoding, style))
+    for line, fields in _rows_among(itertools.islice(records, int(header), None), width):
         if isinstance(fields, BadRow):
             yield line, fields
         elif len(fields) != width:
             first = "the header" if header else "the first row"
             detail = f"{plural(len(fields), 'cell')} where {first} has {width}"
-            yield line, BadRow("ragged row", detail)
+            yield line, BadRow("ragged row", detail, title_fix(title, MEND))
         else:
             yield line, tuple([fields[index] for index in picked])
+
+
+def _rows_among(
+    records: Iterable[tuple[int, list[str] | BadRow]], width: int
+) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """The rows of a table. Empty lines are none, nor are lines of white space where rows have
+    several cells; but in a table of one column, an empty line above another row is an empty cell.
+    """
+    empty = 0  # lines without a row under them yet
+    for line, fields in records:
+        white = len(fields) == 1 < width and not isinstance(fields, BadRow) and fields[0].isspace()
+        if not fields or white:
+            empty += width == 1
+            continue
+        yield from ((number, [""]) for number in range(line - empty, line))
+        empty = 0
+        yield line, fields

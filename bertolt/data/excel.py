@@ -11,24 +11,35 @@ import datetime
 import itertools
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
-from bertolt.data.lines import CHUNK, Seen, empty_file, unpacked_limit, unpacks_too_large
+from bertolt.data.columns import rows_of_title
+from bertolt.data.lines import (
+    CHUNK,
+    Seen,
+    empty_file,
+    os_errors,
+    unpacked_limit,
+    unpacks_too_large,
+)
 from bertolt.data.table_file import (
     AS_FOUND,
+    MEND,
     BadRow,
     Layout,
     Row,
     TableFile,
     listing,
+    nothing_below,
     numbered_columns,
     require_distinct,
+    title_fix,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +47,7 @@ if TYPE_CHECKING:
 
 _OLE = b"\xd0\xcf\x11\xe0"  # how .xls files and packages with a password begin
 _MOST_ROWS = 1 << 20  # that a sheet can have
+_MOST_NAMES = 1 << 8  # in a row that is looked at below a title
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")  # of a character that XML cannot hold
 _MERGED = re.compile(rb'<mergeCell [^>]*ref="([A-Z0-9:]{1,40})"')
 
@@ -54,11 +66,13 @@ def open_excel(
     formulas, merged = _look_through(path)
     with _workbook(path) as book:
         sheet, others = _choose_sheet(book, layout.sheet, path)
-    rows = partial(_records, path, sheet, formulas)
-    first = next((cells for _, cells in rows()), None)
+    records = partial(_records, path, sheet, formulas, layout.skip)
+    filled = (record for record in records() if record.width)
+    first = next(filled, None)
     if first is None:
-        raise empty_file(path)
+        raise nothing_below(path, layout.skip) if layout.skip else empty_file(path)
     columns = _columns(first, layout, path)
+    title = rows_of_title(columns, _below(filled)) if layout.header else 0
     found = {}
     if others:
         found["sheet"] = f"{sheet!r} is read, and not {listing(others)} (--sheet names one)"
@@ -69,9 +83,10 @@ def open_excel(
         )
     return TableFile(
         columns=require_distinct(columns, path),
-        rows=partial(_rows, rows, columns, layout.header),
+        rows=partial(_rows, records, columns, layout.header, title),
         found=found,
         part=f"sheet {sheet!r}",
+        title=title,
     )
 
 
@@ -88,11 +103,8 @@ def _require_package(path: Path) -> None:
                 else ("it is a workbook of the old kind, .xls", "save it as .xlsx in Excel")
             )
             raise DataError(what, place=str(path), fix=f"{fix}, or export the sheet as CSV")
-    try:
-        with zipfile.ZipFile(path) as package:
-            size = sum(entry.file_size for entry in package.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise _damaged(path, error) from error
+    with _errors(path), zipfile.ZipFile(path) as package:
+        size = sum(entry.file_size for entry in package.infolist())
     if size > unpacked_limit(path.stat().st_size):
         raise unpacks_too_large(path, "export the sheet as CSV")
 
@@ -141,8 +153,13 @@ def _errors(path: Path) -> Iterator[None]:
     """Whatever a damaged file makes its reader raise, as an error of ours."""
     try:
         yield
-    except (DataError, UsageError):
+    except (DataError, UsageError, MemoryError):
         raise
+    except OSError as error:
+        if error.errno is None:  # the reader's own
+            raise _damaged(path, error) from error
+        with os_errors(path):
+            raise
     except Exception as error:
         raise _damaged(path, error) from error
 
@@ -174,15 +191,48 @@ def _choose_sheet(book: Workbook, name: str | None, path: Path) -> tuple[str, li
     return name, []
 
 
-def _records(path: Path, sheet: str, formulas: bool) -> Iterator[tuple[int, list[str | BadRow]]]:
-    """The rows with something in them, by their numbers in the sheet."""
+class _Record(NamedTuple):
+    """A row of a sheet.
+
+    Attributes:
+        number: in the sheet, from 1.
+        cells: as they are in the file.
+        formulas: the same row with its formulas in place of their values, where there are any.
+        width: cells up to the last one with something in it.
+    """
+
+    number: int
+    cells: Sequence[Any]
+    formulas: Sequence[Any]
+    width: int
+
+    def value(self, index: int) -> str | BadRow:
+        """A cell as a text; an empty one is an empty text."""
+        if index >= self.width:
+            return ""
+        cell = self.cells[index]
+        return _fault(cell, self._formula(index), self.number) or _as_text(cell.value)
+
+    def _formula(self, index: int) -> object:
+        return self.formulas[index].value if index < len(self.formulas) else None
+
+    @classmethod
+    def of(cls, number: int, cells: Sequence[Any], formulas: Sequence[Any]) -> _Record:
+        """A row, with its width."""
+        record = cls(number, cells, formulas, len(cells))
+        last = next((at for at in reversed(range(len(cells))) if record.value(at)), -1)
+        return record._replace(width=last + 1)
+
+
+def _records(path: Path, sheet: str, formulas: bool, skip: int) -> Iterator[_Record]:
+    """All rows, behind those that are skipped; only the cells that are asked for become texts."""
     with _workbook(path) as book:
         lines = enumerate(_cells(book, sheet), start=1)
         if not formulas:
-            yield from _texts(lines, None)
+            yield from _behind(lines, None, skip)
             return
         with _workbook(path, values=False) as written:
-            yield from _texts(lines, _cells(written, sheet))
+            yield from _behind(lines, _cells(written, sheet), skip)
 
 
 def _cells(book: Workbook, name: str) -> Iterator[tuple[Any, ...]]:
@@ -191,21 +241,24 @@ def _cells(book: Workbook, name: str) -> Iterator[tuple[Any, ...]]:
     return iter(sheet.iter_rows())
 
 
-def _texts(
-    lines: Iterator[tuple[int, tuple[Any, ...]]], formulas: Iterator[tuple[Any, ...]] | None
-) -> Iterator[tuple[int, list[str | BadRow]]]:
+def _behind(
+    lines: Iterator[tuple[int, tuple[Any, ...]]],
+    formulas: Iterator[tuple[Any, ...]] | None,
+    skip: int,
+) -> Iterator[_Record]:
     for number, cells in lines:
         written = next(formulas, ()) if formulas is not None else ()
         if number > _MOST_ROWS:
             raise ValueError(f"a row has a number above {_MOST_ROWS:,}")
-        values: list[str | BadRow] = []
-        for index, cell in enumerate(cells):
-            formula = written[index].value if index < len(written) else None
-            values.append(_fault(cell, formula, number) or _as_text(cell.value))
-        while values and not values[-1]:
-            values.pop()
-        if values:
-            yield number, values
+        if number > skip:
+            yield _Record.of(number, cells, written)
+
+
+def _below(records: Iterator[_Record]) -> Iterator[tuple[int, list[str | BadRow]]]:
+    """The rows as texts, with their numbers."""
+    for record in records:
+        if record.width <= _MOST_NAMES:
+            yield record.number, [record.value(index) for index in range(record.width)]
 
 
 def _fault(cell: Any, formula: object, number: int) -> BadRow | None:
@@ -239,21 +292,37 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-def _columns(first: Sequence[str | BadRow], layout: Layout, path: Path) -> list[str]:
+def _columns(first: _Record, layout: Layout, path: Path) -> list[str]:
     if not layout.header:
-        return numbered_columns(len(first))
-    for name in first:
+        return numbered_columns(first.width)
+    names = [first.value(index) for index in range(first.width)]
+    for name in names:
         if isinstance(name, BadRow):
             raise DataError(name.detail, place=f"{path}, the header", fix="write the name itself")
-    return [str(name).strip() for name in first]
+    return [str(name).strip() for name in names]
 
 
-def _rows(rows: Any, columns: Sequence[str], header: bool, names: Sequence[str]) -> Iterator[Row]:
+def _rows(
+    records: Callable[[], Iterator[_Record]],
+    columns: Sequence[str],
+    header: bool,
+    title: int,
+    names: Sequence[str],
+) -> Iterator[Row]:
+    """The rows of a table; empty ones are none, but where it has one column, above another one."""
     picked = [columns.index(name) for name in names]
-    for number, cells in itertools.islice(rows(), int(header), None):
-        values = [cells[at] if at < len(cells) else "" for at in picked]
-        bad = next((value for value in values if isinstance(value, BadRow)), None)
-        if len(cells) > len(columns):
-            detail = f"{len(cells)} cells where the header has {len(columns)}"
-            bad = BadRow("ragged row", detail)
-        yield number, bad or tuple(values)
+    below = itertools.dropwhile(lambda record: not record.width, records())
+    empty = 0  # rows without one under them yet
+    for record in itertools.islice(below, int(header), None):
+        if not record.width:
+            empty += len(columns) == 1
+            continue
+        number = record.number
+        yield from ((each, ("",) * len(picked)) for each in range(number - empty, number))
+        empty = 0
+        if record.width > len(columns):
+            detail = f"{record.width} cells where the header has {len(columns)}"
+            yield number, BadRow("ragged row", detail, title_fix(title, MEND))
+            continue
+        values = tuple([record.value(at) for at in picked])
+        yield number, next((value for value in values if isinstance(value, BadRow)), values)

@@ -44,6 +44,8 @@ TAGGED: dict[str, Open] = dict.fromkeys(
 )
 """Kinds of files with one word a line."""
 PACKED = (".gz", ".zst")
+TEXTS = (".txt", ".text")
+"""Kinds that have no columns."""
 _BINARY = (".parquet", ".xlsx")  # kinds with an encoding of their own
 
 
@@ -72,14 +74,7 @@ def open_source(
     suffix = ending(path)
     opener = (KINDS | TAGGED | dict(kinds or {})).get(suffix)
     if opener is None:
-        raise DataError(
-            f"files ending in {suffix!r} are not read" if suffix else "the name has no ending",
-            place=str(path),
-            fix="save it as .xlsx in Excel, or export the sheet as CSV"
-            if suffix in (".xls", ".xlsb", ".xlsm", ".ods")
-            else f"give a file that ends in {', '.join(KINDS | TAGGED)}, or one of the text kinds "
-            "with .gz or .zst",
-        )
+        raise _not_read(path, suffix)
     actual = encoding if suffix in _BINARY else encoding_of(path, encoding)
     if layout == AS_FOUND:
         source = opener(path, actual, seen)
@@ -89,6 +84,23 @@ def open_source(
     if encoding != AUTO or suffix in _BINARY:
         return source
     return replace(source, found={**source.found, "encoding": f"{actual}, by its bytes"})
+
+
+def _not_read(path: Path, suffix: str) -> DataError:
+    """The error for a file of another kind."""
+    fix = (
+        f"give a file that ends in {', '.join(KINDS | TAGGED)}, or one of the text kinds with .gz "
+        "or .zst"
+    )
+    if suffix in (".xls", ".xlsb", ".xlsm", ".ods"):
+        fix = "save it as .xlsx in Excel, or export the sheet as CSV"
+    elif suffix in TEXTS:
+        fix = f"{fix}; .txt files are read in a folder with a folder for each class"
+    return DataError(
+        f"files ending in {suffix!r} are not read" if suffix else "the name has no ending",
+        place=str(path),
+        fix=fix,
+    )
 
 
 def _require_laid_out(path: Path, suffix: str, layout: Layout) -> None:
@@ -102,6 +114,7 @@ def _require_laid_out(path: Path, suffix: str, layout: Layout) -> None:
         "--no-header": (not layout.header, suffix in _CELLS),
         "--sep": (layout.separator is not None, suffix in _CELLS and not book),
         "--sheet": (layout.sheet is not None, book),
+        "--skip-rows": (layout.skip > 0, suffix in _CELLS),
     }
     for option, (is_given, fits) in given.items():
         if is_given and not fits:

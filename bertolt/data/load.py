@@ -34,21 +34,33 @@ from bertolt.data.columns import FLAGS, SAMPLE, by_number, choose_columns
 from bertolt.data.formats import Open, ending, open_source
 from bertolt.data.several import Part, joined, open_parts, require_columns
 from bertolt.data.spill import Batches
-from bertolt.data.table_file import AS_FOUND, BadRow, Layout, TableFile, listing, row_words
+from bertolt.data.table_file import (
+    AS_FOUND,
+    MEND,
+    BadRow,
+    Layout,
+    TableFile,
+    counted_reason,
+    listing,
+    row_words,
+)
 
-OnBadRow = Literal["drop", "error", "answer"]
-"""Leave out and count; raise; or keep apart where the text is empty, and raise for all else."""
+OnBadRow = Literal["drop", "error", "answer", "answer-all"]
+"""Leave out and count; raise; keep apart where the text is empty, and raise for all else; or keep
+apart whatever is wrong."""
 
 BATCH_ROWS = 10_000  # rows, and characters, that are gathered before they go to Arrow
 BATCH_CHARACTERS = 1 << 24
 _NAMED = 3  # files by whose names a table of several is called
+ANSWERED_TOO = ", or give them an empty answer too with --on-bad-row answer-all"
+"""How the fix for a row goes on where rows may have an empty answer."""
 EXAMPLES = 2048  # rows that become Python values at a time
 KEPT = "kept"
 """The Arrow column of the user's own columns, as one JSON text a row."""
 
 
 class Unanswered(NamedTuple):
-    """A row without a text, or with one half of a pair.
+    """A row without a text, or with one half of a pair; or that is broken otherwise.
 
     Attributes:
         reason: that it is counted under.
@@ -101,8 +113,8 @@ class Table:
             of this kind have no lines.
         parts: where several files are read as one table, the name of each and how many rows are
             before it; rows are counted over all of them.
-        unanswered: rows without a text by their numbers, where they were asked for; they are among
-            the dropped ones too.
+        unanswered: rows without a text, or all that cannot be used, by their numbers, where they
+            were asked for; they are among the dropped ones too.
     """
 
     path: str
@@ -211,7 +223,7 @@ def read_table(
         encoding: of the text kinds.
         on_bad_row: what to do with a row that cannot be used (ragged, broken quotes or JSON, a NUL
             byte, half a surrogate pair, an empty text or label): leave it out and count it, or
-            raise, or keep those without a text apart and raise for the others.
+            raise, or keep those without a text apart and raise for the others, or keep all apart.
         cells: how the cells of each role are read, given a sample; None: a text, and one label.
         check_row: says what is wrong with a row whose cells are fine each by itself.
         kinds: more endings of names, and how such files are opened.
@@ -261,7 +273,8 @@ def read_table(
 
 def _name_of_all(names: Sequence[str]) -> str:
     """The name of one file, or of several."""
-    return ", ".join(names) if len(names) <= _NAMED else f"{names[0]} and {len(names) - 1} more"
+    between = "; " if any(", " in name for name in names) else ", "
+    return between.join(names) if len(names) <= _NAMED else f"{names[0]} and {len(names) - 1} more"
 
 
 def _usual_cells(sample: Sample) -> Cells:
@@ -327,6 +340,7 @@ class _RowCollector:
         self._cells = cells
         self._kept = list(kept)
         self._example = ""  # what was wrong with the first row that was dropped
+        self._fix = ""  # of the first one for which there is more to do than to mend it
         fields = [("row", pa.int64()), *((role, cells[role].type) for role in roles)]
         self._schema = pa.schema([*fields, *([(KEPT, pa.string())] if kept else [])])
         self._batches = Batches(self._schema)
@@ -356,7 +370,7 @@ class _RowCollector:
         if check is not None and not isinstance(cells, BadRow):
             cells = check(dict(zip(self._roles, cells, strict=False))) or cells
         if isinstance(cells, BadRow):
-            if self.on_bad_row == "answer" and not isinstance(values, BadRow):
+            if self.on_bad_row.startswith("answer"):
                 self._keep_apart(cells, values)
             self._drop(cells)
             return
@@ -380,7 +394,8 @@ class _RowCollector:
                 f"none of its {plural(self.rows_read, 'row')} can be used ({counts}); "
                 f"{self._example}",
                 place=str(self.path),
-                fix="look at the rows, and whether --text and --label name the right columns",
+                fix=self._fix
+                or "look at the rows, and whether --text and --label name the right columns",
             )
         return self._batches.table()
 
@@ -402,23 +417,31 @@ class _RowCollector:
         name, before = self.parts[-1]
         return f"{name}, {row_words(self.rows_read - before, self.lines[-1] or None)}"
 
-    def _keep_apart(self, bad: BadRow, values: tuple[object, ...]) -> None:
-        if bad.reason.startswith("empty "):
-            roles = [role for role, columns in self._roles.items() for _ in columns]
-            texts = dict(zip(roles, values, strict=False))
-            kept = dict(zip(self._kept, values[len(roles) :], strict=True))
-            words = _as_json(kept) if self._kept else None
-            self.unanswered[self.rows_read] = Unanswered(bad.reason, texts, words)
+    def _keep_apart(self, bad: BadRow, values: tuple[object, ...] | BadRow) -> None:
+        """Keep a row for an empty answer; of one that could not be read nothing is known."""
+        if self.on_bad_row == "answer" and not bad.reason.startswith("empty "):
+            return
+        roles = [role for role, columns in self._roles.items() for _ in columns]
+        if isinstance(values, BadRow):
+            values = (None,) * (len(roles) + len(self._kept))
+        texts = dict(zip(roles, values, strict=False))
+        kept = dict(zip(self._kept, values[len(roles) :], strict=True))
+        words = _as_json(kept) if self._kept else None
+        self.unanswered[self.rows_read] = Unanswered(bad.reason, texts, words)
 
     def _drop(self, bad: BadRow) -> None:
         if self.on_bad_row != "drop" and self.rows_read not in self.unanswered:
+            others = "" if self.on_bad_row == "error" else ANSWERED_TOO
             raise DataError(
                 bad.detail,
                 place=self._place(),
-                fix="mend the row, or leave such rows out with --on-bad-row drop",
+                fix=f"{bad.fix}, or leave such rows out with --on-bad-row drop" + others,
             )
         self._example = self._example or f"the first is {self._row_words()}: {bad.detail}"
-        self.dropped.setdefault(bad.reason, []).append(self.rows_read)
+        if not self._fix and bad.fix != MEND:
+            self._fix = bad.fix
+        reason = counted_reason(bad.reason, self.dropped)
+        self.dropped.setdefault(reason, []).append(self.rows_read)
 
     def _read(self, values: tuple[object, ...]) -> list[object] | BadRow:
         cells: list[object] = []

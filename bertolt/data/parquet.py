@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bertolt.base.errors import DataError
 from bertolt.data.arrow import pa, pc, pq
-from bertolt.data.lines import Seen, unpacked_limit, unpacks_too_large
+from bertolt.data.lines import Seen, os_errors, unpacked_limit, unpacks_too_large
 from bertolt.data.table_file import Row, TableFile, require_distinct
 
 PARQUET_BATCH = 8192  # rows of a Parquet file in memory at a time,
@@ -32,7 +32,12 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
         # One long value that a page names a million times stays one value.
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             yield file
+    except MemoryError:  # Arrow's own too
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's
+            with os_errors(path):
+                raise
         raise DataError(
             f"the Parquet file is damaged, or is none ({error})",
             place=str(path),

@@ -12,6 +12,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import temporary_errors
 from bertolt.base.format import plural
 from bertolt.base.paths import FILE, FOLDER, kind_of, real
-from bertolt.data.formats import KINDS, PACKED, TAGGED, ending
+from bertolt.data.formats import KINDS, PACKED, TAGGED, TEXTS, ending
 from bertolt.data.lines import (
     CHUNK,
     LINE_LIMIT,
@@ -31,8 +32,6 @@ from bertolt.data.lines import (
     unpacks_too_large,
 )
 from bertolt.data.table_file import Row, TableFile, listing
-
-_TEXTS = (".txt", ".text")
 
 
 class Part(NamedTuple):
@@ -95,7 +94,7 @@ def joined(parts: Sequence[Part]) -> TableFile:
             require_columns(part, names, parts[0].name)
             yield from part.source.rows(names)
 
-    return TableFile(columns=first.columns, rows=rows, found=found, usual=first.usual)
+    return replace(first, rows=rows, found=found, part="")
 
 
 def require_columns(part: Part, names: Sequence[str], first: str) -> None:
@@ -156,7 +155,7 @@ def _texts(folder: Path, left_out: Counter[str], *, folders: bool = True) -> lis
             left_out["hidden file"] += 1
         elif kind_of(path) == FOLDER:
             left_out["inner folder"] += folders
-        elif path.suffix.lower() in _TEXTS and kind_of(path) == FILE:
+        elif path.suffix.lower() in TEXTS and kind_of(path) == FILE:
             texts.append(path)
         else:
             left_out["file of another kind"] += 1
@@ -219,7 +218,7 @@ def _zip(path: Path, open_file: Callable[[Path], TableFile]) -> list[Part]:
             with temporary_errors("what a ZIP file holds"), inside.open("wb") as target:
                 for chunk in _unpacked(package, entry, path):
                     target.write(chunk)
-            parts.append(_unzipped(inside, f"{path}, {entry.filename}", folder, open_file))
+            parts.append(_unzipped(inside, f"{path}/{entry.filename}", folder, open_file))
     others = len(files) - len(entries)
     left_out = f"; left out: {plural(others, 'file')}" if others else ""
     parts[0].source.found["files"] = f"{plural(len(parts), 'table')} in {path}{left_out}"
@@ -298,10 +297,7 @@ def _unzipped(
         with _named(inside, name):
             yield from source.rows(names)
 
-    table = TableFile(
-        columns=source.columns, rows=rows, found=source.found, usual=source.usual, part=source.part
-    )
-    return Part(f"{name}, {source.part}" if source.part else name, table)
+    return Part(f"{name}, {source.part}" if source.part else name, replace(source, rows=rows))
 
 
 @contextmanager

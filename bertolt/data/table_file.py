@@ -1,8 +1,9 @@
 """What a file of rows is to its readers: `TableFile`, its rows, and cells that cannot be used.
 
 A row's number is its place among the records of the file, from 1, whatever kind the file is: the
-header, empty lines and comments are no records, and broken rows are. A reader gives every record
-once, in order, and whoever reads it counts. With each comes the line on which it begins, for
+header, empty lines and comments are no records, and broken rows are. Where a table of cells has one
+column alone, an empty line above another row is a record with an empty cell. A reader gives every
+record once, in order, and whoever reads it counts. With each comes the line on which it begins, for
 messages, where such files have lines that a person can look up. A row that is broken by itself
 comes back as a `BadRow`; damage that makes the rows after it doubtful raises `DataError`.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,24 @@ from unicodedata import category
 
 from bertolt.base.errors import DataError
 
+_MOST_REASONS = 30  # by which rows that are left out are counted
+
+
+MEND = "mend the row"
+
 
 class BadRow(NamedTuple):
-    """A row that cannot be used: the reason it is counted under, and what is wrong with it."""
+    """A row that cannot be used.
+
+    Attributes:
+        reason: it is counted under.
+        detail: what is wrong with it.
+        fix: what to do about such rows.
+    """
 
     reason: str
     detail: str
+    fix: str = MEND
 
 
 Row = tuple[int | None, tuple[object, ...] | BadRow]
@@ -37,7 +50,8 @@ class TableFile:
     """A file that can be read: its columns in order, and `rows(names)` to read some of them.
 
     `found` has what else was seen of the file, in words; `usual` the column that plays a role in
-    every file of this kind, and why; `part` names what of the file is read, where that is not all.
+    every file of this kind, and why; `part` names what of the file is read, where that is not all;
+    `title` counts the rows above what could be the column names, where a title may stand there.
     """
 
     columns: list[str]
@@ -45,6 +59,7 @@ class TableFile:
     found: dict[str, str] = field(default_factory=dict)
     usual: dict[str, tuple[str, str]] = field(default_factory=dict)
     part: str = ""
+    title: int = 0
 
 
 class Layout(NamedTuple):
@@ -54,11 +69,13 @@ class Layout(NamedTuple):
         separator: between cells; None: found.
         header: whether the first row has the names of the columns.
         sheet: of a workbook; None: the first.
+        skip: rows above the table, such as a title.
     """
 
     separator: str | None = None
     header: bool = True
     sheet: str | None = None
+    skip: int = 0
 
 
 AS_FOUND = Layout()
@@ -68,6 +85,27 @@ AS_FOUND = Layout()
 def numbered_columns(count: int) -> list[str]:
     """Names for the columns of a table without a header: column1, column2, …"""
     return [f"column{number}" for number in range(1, count + 1)]
+
+
+def title_fix(rows: int, otherwise: str) -> str:
+    """A fix, behind what to do where so many rows of a title may stand above the column names."""
+    if not rows:
+        return otherwise
+    return f"if a title stands above the column names, add --skip-rows {rows}; else {otherwise}"
+
+
+def nothing_below(path: Path, rows: int) -> DataError:
+    """The error for a table of which all is skipped."""
+    return DataError(
+        f"there is nothing below the first {rows:,} rows",
+        place=f"--skip-rows {rows}, {path}",
+        fix="skip only the rows above the column names",
+    )
+
+
+def counted_reason(reason: str, known: Collection[str]) -> str:
+    """The reason that a row is counted under: beyond so many different ones, all are one."""
+    return reason if reason in known or len(known) < _MOST_REASONS else "other reasons"
 
 
 def row_words(row: int, line: int | None) -> str:

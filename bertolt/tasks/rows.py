@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data.formats import ending
+from bertolt.data.formats import TEXTS, ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
 from bertolt.data.table_file import AS_FOUND, Layout, listing
 from bertolt.data.tokens import encode_once
@@ -117,7 +117,8 @@ def _require_told(path: Path) -> None:
             raise DataError(
                 f"files ending in {ending(path)!r} are read for {task.name} alone",
                 place=str(path),
-                fix=f"say that it is one: --task {task.name}",
+                fix=f"say that it is one: --task {task.name}"
+                + "; else give a table, as CSV" * (ending(path) in TEXTS),
             )
 
 

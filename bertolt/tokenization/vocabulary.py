@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from bertolt.base.errors import CheckpointError, DataError, UsageError
+from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 
 # Names and texts as published with BERT; a trained vocabulary has them first, in this order.
 SPECIAL_TOKENS = {
@@ -286,6 +286,8 @@ def _counted(texts: Iterator[str | Sequence[str]], normalizer: BertNormalizer) -
     backend.pre_tokenizer = BertPreTokenizer()
     try:
         backend.train_from_iterator(texts, counter)
+    except BertoltError:  # of whoever reads the texts
+        raise
     except (TypeError, ValueError) as error:
         raise DataError(
             f"something to learn from is not text ({error})",

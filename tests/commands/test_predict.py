@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from bertolt import BertTokenizer
 from bertolt.commands.writers import _as_decimal, rounded
+from bertolt.data.formats import open_source
 from tests.commands.conftest import ROWS, write_rows
 
 Run = Callable[..., Any]
@@ -411,3 +412,82 @@ def test_a_name_of_a_format_that_is_not_written_is_refused(
     assert not out.exists()
     assert bertolt(*words, "--format", "jsonl").code == 0
     assert lines(out.read_text())[0]["row"] == 1
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "xlsx"])
+def test_a_table_of_answers_says_why_one_is_empty(
+    ending: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    rows, out = tmp_path / "rows.csv", tmp_path / f"out.{ending}"
+    rows.write_text("reason,text\nr1,good film\nr2,\n")
+    words = ["predict", trained("labels"), rows, "--out", out]
+    assert bertolt(*words, "--keep", "reason").code == 0
+    source = open_source(out)
+    assert source.columns[-1] == "reason"
+    names = ["row", "kept_reason", "text", "label", "reason"]
+    (_, first), (_, second) = source.rows(names)
+    assert (first[1], first[4]) == ("r1", "")
+    assert second == ("2", "r2", "", "", "empty text")
+    # Where every row of a file has an answer there is nothing to say.
+    rows.write_text("reason,text\nr1,good film\n")
+    assert bertolt(*words, "--overwrite").code == 0
+    assert "reason" not in open_source(out).columns
+
+
+def test_standard_input_has_the_column_before_it_is_needed(bertolt: Run, trained: Trained) -> None:
+    words = ["predict", trained("labels"), "-", "--format", "csv"]
+    for text, more in (("good film\n", []), ("good film\n", ["--on-bad-row", "answer-all"])):
+        header, answer = bertolt(*words, *more, stdin=text.encode()).out.splitlines()
+        assert header.endswith(",reason")
+        assert answer.endswith(",")
+    said = bertolt(*words, "--on-bad-row", "error", stdin=b"good film\n")
+    assert "reason" not in said.out
+
+
+def test_every_row_may_have_an_answer_whatever_is_wrong_with_it(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id,text\n1,good film\n2,\n3,bad,film\n4,fi\0lm\n5,bad film\n")
+    words = ["predict", trained("labels"), path]
+    refused(bertolt(*words), "row 3 (line 4): 3 cells", "--on-bad-row answer-all", "mend the row")
+    said = bertolt(*words, "--keep", "id", "--on-bad-row", "answer-all")
+    assert said.code == 0
+    answers = lines(said.out)
+    assert [each["row"] for each in answers] == [1, 2, 3, 4, 5]
+    assert [each["id"] for each in answers] == ["1", "2", None, "4", "5"]
+    reasons = [None, "empty text", "ragged row", "NUL byte", None]
+    assert [each.get("reason") for each in answers] == reasons
+    for reason, row in (("empty text", 2), ("ragged row", 3), ("NUL byte", 4)):
+        assert f"no answer to 1 row: {reason} (row {row}; line {row + 1})" in said.err
+    stdin = b"good film\n\nfi\0lm\nbad film\n"
+    said = bertolt(*words[:2], "--on-bad-row", "answer-all", stdin=stdin)
+    assert [each.get("reason") for each in lines(said.out)] == [
+        *(None, "empty text", "NUL byte", None),
+    ]
+    said = bertolt("predict", trained("pairs"), "--on-bad-row", "answer-all", stdin=b"a\tb\none\n")
+    assert [each.get("reason") for each in lines(said.out)] == [None, "line that is no pair"]
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (["a.txt"], "bertolt predict {model} - < a.txt"),
+        (["a.txt.gz"], "gzip -dc a.txt.gz | bertolt predict {model} -"),
+        (["a.text", "b.txt"], "cat a.text b.txt | bertolt predict {model} -"),
+        (["a.txt", "b.csv"], "by itself"),
+    ],
+)
+def test_plain_text_is_sent_to_standard_input(
+    names: list[str],
+    command: str,
+    bertolt: Run,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        Path(name).write_text("text\ngood film\n")
+    model = trained("labels")
+    refused(bertolt("predict", model, *names), names[0], command.format(model=model))

@@ -82,3 +82,18 @@ def test_an_output_that_is_in_use(corpus: Path, bertolt: Run, tmp_path: Path) ->
     assert bertolt(*command).code == 0
     assert "not empty" in bertolt(*command).err
     assert bertolt(*command, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize("command", ["tokenizer", "prepare"])
+def test_a_table_without_texts_is_told_as_such(
+    command: str, bertolt: Run, tmp_path: Path, tiny_folder: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("id,score\n1,2\n")
+    more = ["--tokenizer", tiny_folder] if command == "prepare" else []
+    said = bertolt(command, tmp_path / "a.csv", "--out", tmp_path / "o", *more)
+    assert said.code == 2
+    error = said.err[said.err.index("bertolt: error: ") :]
+    assert error == (
+        f"bertolt: error: {tmp_path / 'a.csv'}: no column is surely the text; there are 'id', "
+        "'score'\n  fix: name one of them with --text\n"
+    )

@@ -86,6 +86,7 @@ def test_a_decimal_comma_is_told_with_the_number_that_is_meant() -> None:
     assert isinstance(read, BadRow)
     assert read.reason == "number with a comma"
     assert "-1.5" in read.detail
+    assert "with a point, as -1.5" in read.fix
 
 
 @pytest.mark.parametrize("value", ["1,5,0", "x", math.inf, "nan", True, [1], 10**400])

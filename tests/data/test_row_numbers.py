@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertolt.base.errors import DataError
 from bertolt.data.cells import words_cell
 from bertolt.data.describe import describe_table
 from bertolt.data.formats import KINDS, TAGGED
 from bertolt.data.load import Table, read_table
+from bertolt.data.table_file import Layout
 
 # Five records, of which the third has no text; empty lines, comments and a cell of two lines are
 # where a kind can have them.
@@ -108,3 +110,81 @@ def test_dropped_rows_are_told_with_their_lines(
     path.with_suffix(".json").write_text('[{"text": ""}, {"text": "a"}, {"text": null}]')
     describe_table(read_table(path.with_suffix(".json"), need_label=False))
     assert "dropped 2 rows: empty text (rows 1, 3)\n" in capsys.readouterr().err
+
+
+def one_column(path: Path) -> None:
+    """Five texts in a column of their own, of which some are empty; empty lines end the file."""
+    texts = ["text", "", "one", "", "", "two", "", ""]
+    if path.suffix == ".xlsx":
+        from openpyxl import Workbook
+
+        book = Workbook()
+        for row, text in enumerate(texts, start=1):
+            book.active.cell(row, 1).value = text or None
+        book.save(path)
+    else:
+        path.write_text("\n".join(texts) + "\n")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".xlsx"])
+@pytest.mark.parametrize("header", [True, False])
+def test_an_empty_line_of_one_column_is_an_empty_cell(
+    tmp_path: Path, ending: str, header: bool
+) -> None:
+    path = tmp_path / f"a{ending}"
+    one_column(path)
+    table = read_table(path, need_label=False, layout=Layout(header=header))
+    assert table.texts == ["one", "two"] if header else ["text", "one", "two"]
+    assert table.data["row"].to_pylist() == ([2, 5] if header else [1, 3, 6])
+    assert table.dropped == {"empty text": [1, 3, 4] if header else [2, 4, 5]}
+    assert table.place(3).endswith("row 3 (line 4)" if header else "row 3")
+
+
+# Above each table a title of its own length, and whether its first line has one cell.
+TITLES = {
+    "commas.csv": ("My report,,\ntext,label,n\n", 1),
+    "alone.csv": ("Films of 2024\n\nby us\ntext,label,n\n", 3),
+    "semicolons.csv": ("Films, all of them\ntext;label;n\n", 1),
+    "tabs.tsv": ("Films of 2024\ntext\tlabel\tn\n", 1),
+}
+
+
+@pytest.mark.parametrize("name", [*TITLES, "book.xlsx"])
+def test_a_title_above_the_column_names_is_told_and_can_be_skipped(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    if name == "book.xlsx":
+        from openpyxl import Workbook
+
+        book, above = Workbook(), 2
+        for row in [["Films"], [], ["text", "label", "n"], ["good", "a", 1], ["bad", "b", 2]]:
+            book.active.append(row)
+        book.save(path)
+    else:
+        title, above = TITLES[name]
+        between = next(each for each in ";\t," if each in title.splitlines()[-1])
+        rows = ["good,a,1", "bad,b,2"]
+        path.write_text(title + "\n".join(rows).replace(",", between))
+    fix = f"if a title stands above the column names, add --skip-rows {above}; else"
+    for options in ({}, {"label": "label"}, {"text": path.stem, "need_label": False}):
+        with pytest.raises(DataError) as refused:
+            read_table(path, on_bad_row="error", **options)
+        assert fix in refused.value.fix
+    table = read_table(path, layout=Layout(skip=above))
+    assert table.texts == ["good", "bad"]
+    assert table.labels == ["a", "b"]
+    assert list(table.lines) == [above + 2, above + 3]
+    with pytest.raises(DataError, match=r"--skip-rows 9, .*: there is nothing below the first 9"):
+        read_table(path, layout=Layout(skip=9))
+
+
+@pytest.mark.parametrize(
+    "content", ["text\nOh, well\n", ",text\n1,a,b\n", "Films\nall\nof\nthem\n"]
+)
+def test_what_is_no_title_is_not_called_one(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(DataError) as refused:
+        read_table(path, on_bad_row="error", label="label", need_label=False)
+    assert "title" not in refused.value.fix

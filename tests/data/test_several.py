@@ -80,7 +80,7 @@ def test_the_tables_of_a_zip_are_read_and_not_their_paths(tmp_path: Path) -> Non
     table = read_table(path)
     assert pairs(table) == [("one", "x"), ("three", "y")]
     assert table.found["files"] == f"2 tables in {path}; left out: 2 files"
-    assert table.place(2) == f"{path}, ../../a.csv, row 2 (line 3)"
+    assert table.place(2) == f"{path}/../../a.csv, row 2 (line 3)"
     assert [each.name for each in tmp_path.iterdir()] == ["a.zip"]
 
 
@@ -121,7 +121,7 @@ def test_damage_of_a_zip_is_not_taken_for_a_disk_without_room(
         ({"a.png": b"x"}, "there is no table in it; there are 'a.png'"),
         ({}, "there are no files"),
         ({"a.csv": bytes(1 << 27)}, "more than 67 MB come out of its 0.1"),
-        ({"a.csv": b"text,text\na,b\n"}, r"a\.zip, a\.csv: several columns"),
+        ({"a.csv": b"text,text\na,b\n"}, r"a\.zip/a\.csv: several columns"),
         (None, "the ZIP file is damaged"),
     ],
 )

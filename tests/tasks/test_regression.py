@@ -187,3 +187,6 @@ def test_numbers_with_a_decimal_comma_are_told_the_task_and_the_point(tmp_path: 
     with pytest.raises(DataError, match="does not look like a label") as caught:
         kind.strata(table)
     assert "--task regression, once they are written with a point" in caught.value.fix
+    with pytest.raises(DataError, match="none of its 61 rows") as caught:
+        read_for_task(tmp_path / "a.csv", Columns(label="score"), task="regression")
+    assert "write its numbers with a point, as 0.5" in caught.value.fix

@@ -104,7 +104,7 @@ def _columns(options: FinetuneOptions) -> Columns:
         reading=Reading(label_separator=options.label_separator),
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
-        layout=layout_of(options.sep, options.no_header, options.sheet),
+        layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
     )
 
 

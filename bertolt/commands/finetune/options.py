@@ -73,6 +73,8 @@ class FinetuneOptions:
     """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
     no_header: bool = field(default=False, metadata=seen_in("training rows"))
     """The first line is a row: columns are called by their numbers, as --text 2 --label 1."""
+    skip_rows: int = field(default=0, metadata=at_least(0) | seen_in("training rows"))
+    """Rows above the column names, such as a title, which are left out."""
     sheet: str | None = field(default=None, metadata=seen_in("training rows"))
     """Sheet of an Excel file. Default: the first."""
     out: Path = field(default=Path("out"), metadata=FREE)

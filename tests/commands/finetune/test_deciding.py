@@ -43,7 +43,7 @@ OTHER: dict[str, Any] = {
 }
 # Their effect is which rows there are: "error" trains on no others, and where another layout parts
 # the same rows otherwise, the columns that are named are not there.
-NEVER = {"on_bad_row", "sep", "no_header", "sheet"}
+NEVER = {"on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
 
 
 def test_what_may_change_is_written_down() -> None:
