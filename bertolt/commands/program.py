@@ -83,7 +83,7 @@ class Program:
             raise DataError(
                 f"it is not UTF-8 at byte {error.start}", place=str(file), fix="save it as UTF-8"
             ) from error
-        except RecursionError as error:
+        except (RecursionError, MemoryError) as error:  # the parser's stack has a size of its own
             raise DataError(
                 "an expression or a chain of elif in it is nested too deeply to be followed",
                 place=str(file),

@@ -5,18 +5,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.base.chunks import characters_of, chunks
 from bertolt.base.errors import UsageError
 from bertolt.data.spill import Numbers
 
 SHORTEST = 3
 """Least limit: a token between the two special ones."""
-_CHUNK = 2048
+_CHUNK, _CHARACTERS = 2048, 1 << 22  # examples, and characters of them, that are encoded at a time
 
 
 class Encoder(Protocol):
@@ -254,8 +255,7 @@ def encode_examples(
     if max_length < SHORTEST:
         raise UsageError(f"a maximum length of {max_length} leaves no room for text", fix="use 3+")
     flat = _Flat()
-    source = iter(examples)
-    while chunk := list(islice(source, _CHUNK)):
+    for chunk in chunks(examples, _CHUNK, _CHARACTERS, characters_of):
         for encoded in encode(chunk):
             flat.add(encoded)
         if progress is not None:

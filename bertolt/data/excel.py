@@ -10,9 +10,10 @@ from __future__ import annotations
 import datetime
 import itertools
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,7 +67,7 @@ def open_excel(
     formulas, merged = _look_through(path)
     with _workbook(path) as book:
         sheet, others = _choose_sheet(book, layout.sheet, path)
-    records = partial(_records, path, sheet, formulas, layout.skip)
+    records = _Records(path, sheet, formulas, layout.skip)
     filled = (record for record in records() if record.width)
     first = next(filled, None)
     if first is None:
@@ -140,6 +141,8 @@ def _workbook(path: Path, *, values: bool = True) -> Iterator[Workbook]:
             place=str(path),
             fix="pip install 'bertolt[excel]', or save the sheet as CSV",
         ) from error
+    # It warns of rules of forms that it leaves out; a value that it cannot read is an error cell.
+    warnings.filterwarnings("ignore", module="openpyxl")
     with _errors(path), path.open("rb") as file:
         book = load_workbook(file, read_only=True, data_only=values, keep_links=False)
         try:
@@ -176,6 +179,8 @@ def _choose_sheet(book: Workbook, name: str | None, path: Path) -> tuple[str, li
     """The sheet to read, and the other ones where nobody named it."""
     names = [sheet.title for sheet in book.worksheets]
     if name is None:
+        # What nobody sees in Excel is a list for its forms, or what was there before.
+        names.sort(key=lambda each: book[each].sheet_state != "visible")
         if not names:
             raise DataError(
                 "it has no sheet with cells", place=str(path), fix="give a file with a table in it"
@@ -224,21 +229,36 @@ class _Record(NamedTuple):
         return record._replace(width=last + 1)
 
 
-def _records(path: Path, sheet: str, formulas: bool, skip: int) -> Iterator[_Record]:
-    """All rows, behind those that are skipped; only the cells that are asked for become texts."""
-    with _workbook(path) as book:
-        lines = enumerate(_cells(book, sheet), start=1)
-        if not formulas:
-            yield from _behind(lines, None, skip)
-            return
-        with _workbook(path, values=False) as written:
-            yield from _behind(lines, _cells(written, sheet), skip)
+class _Records:
+    """All rows of a sheet behind those that are skipped, each time it is called.
 
+    A sheet may have a million empty rows behind them, which are gone through once.
+    """
 
-def _cells(book: Workbook, name: str) -> Iterator[tuple[Any, ...]]:
-    sheet = book[name]
-    sheet.reset_dimensions()  # what the file says of its size need not be so
-    return iter(sheet.iter_rows())
+    def __init__(self, path: Path, sheet: str, formulas: bool, skip: int) -> None:
+        self._path = path
+        self._sheet = sheet
+        self._formulas = formulas
+        self._skip = skip
+        self._last: int | None = None  # of the rows with something in them, once all were read
+
+    def __call__(self) -> Iterator[_Record]:
+        last = 0
+        with _workbook(self._path) as book, ExitStack() as stack:
+            lines = enumerate(self._cells(book), start=1)
+            written = None
+            if self._formulas:
+                other = stack.enter_context(_workbook(self._path, values=False))
+                written = self._cells(other)
+            for record in _behind(lines, written, self._skip):
+                last = record.number if record.width else last
+                yield record
+        self._last = last
+
+    def _cells(self, book: Workbook) -> Iterator[tuple[Any, ...]]:
+        sheet = book[self._sheet]
+        sheet.reset_dimensions()  # what the file says of its size need not be so
+        return iter(sheet.iter_rows(max_row=self._last))
 
 
 def _behind(

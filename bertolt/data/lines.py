@@ -352,6 +352,8 @@ def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> EncodingErro
     names = [name for name in ("utf-8", "utf-16", "gb18030") if _could_be(name, bad.sample)]
     names += filter(None, [_western(bad.sample)])
     wide = _unmarked(bad.sample)
+    if "utf-16" in names:
+        names = ["utf-16"]  # its mark is no other text's
     likely = (wide,) if wide else names
     others = tuple(name for name in likely if name != encoding) or (AUTO,)
     flags = " or ".join(f"--encoding {name}" for name in others)

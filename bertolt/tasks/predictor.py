@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bertolt.base.chunks import characters_of, chunks
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
@@ -31,7 +31,8 @@ from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import predict_batches
 
 WINDOW = 8192
-"""Examples that are read and sorted by length at a time."""
+WINDOW_CHARACTERS = 1 << 24
+"""Examples, and characters of them, that are read and sorted by length at a time."""
 
 Asked = str | tuple[str, str] | Mapping[str, Any]
 """A text, a pair of texts, or an example by role."""
@@ -188,7 +189,7 @@ class Predictor:
         return self._predict(_alike(map(self._example, texts)), window)
 
     def _predict(self, examples: Iterator[Example], window: int | None) -> Iterator[Prediction]:
-        parts = iter(lambda: list(islice(examples, window or WINDOW)), [])
+        parts = chunks(examples, window or WINDOW, WINDOW_CHARACTERS, characters_of)
         ahead = window is None and self.device.type == "cuda"
         encoding = (
             prefetched(self._encode, parts) if ahead else nullcontext(map(self._encode, parts))

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from tokenizers import Encoding
 
+from bertolt.base.chunks import characters_of, chunks
 from bertolt.base.errors import UsageError, refuse_unknown
 from bertolt.tokenization.batch_encoding import (
     BatchEncoding,
@@ -53,8 +54,9 @@ from bertolt.tokenization.rows import (
 )
 from bertolt.tokenization.tokens import TokenizerBase
 
-# Texts that `encode_ids` gives the backend at once: keeps its threads busy and bounds the memory.
-_CHUNK = 4096
+# Texts, and characters of them, that the backend gets at once: keeps its threads busy and bounds
+# the memory, for a token takes some hundred bytes there.
+_CHUNK, _CHARACTERS = 4096, 1 << 20
 
 # What `pad` lengthens beside the ids, and with what.
 _FILL = {"token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1}
@@ -262,13 +264,14 @@ class TextEncoder(TokenizerBase):
         """The rows of texts, encoded many at once; the first that is no text is named."""
         if isinstance(texts, str):
             raise UsageError("many texts are encoded here, and this is one", fix="give [text]")
-        for start in range(0, len(texts), _CHUNK):
-            chunk = list(texts[start : start + _CHUNK])
+        start = 0
+        for chunk in chunks(texts, _CHUNK, _CHARACTERS, characters_of):
             try:
                 rows = encode(chunk)
             except (TypeError, UnicodeError) as error:
                 inputs = Inputs(chunk, [None] * len(chunk), batched=True)
                 raise explain_refusal(inputs, error, start) from error
+            start += len(chunk)
             yield from rows
 
     def tokenize(

@@ -195,8 +195,8 @@ def test_the_program_never_runs_and_the_command_tells_by_its_exit_code(tmp_path:
 
 @pytest.mark.parametrize(
     "deep",
-    ["x = " + "+".join(["1"] * 900), "if x: pass\n" + "elif x: pass\n" * 900],
-    ids=["operators", "elif"],
+    ["x = " + "+".join(["1"] * 900), "if x: pass\n" + "elif x: pass\n" * 900, "-" * 9000 + "1"],
+    ids=["operators", "elif", "signs"],
 )
 def test_what_is_nested_too_deeply_is_refused(tmp_path: Path, deep: str) -> None:
     file = tmp_path / "deep.py"

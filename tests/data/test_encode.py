@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from bertolt import BertTokenizer
 from bertolt.base.errors import UsageError
-from bertolt.data.encode import EncodedTexts, encode_texts
+from bertolt.data import encode
+from bertolt.data.encode import (
+    EncodedExample,
+    EncodedTexts,
+    Window,
+    encode_examples,
+    encode_texts,
+)
 
 WORDS = ["good", "film", "zzz", "the", "Cat", ".", "…", "好", ""]
 texts_of_words = st.lists(st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), max_size=12)
@@ -119,3 +126,17 @@ def test_a_limit_without_room_for_a_token_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=f"length of {max_length} leaves no room"):
         encode_texts(tiny_tokenizer, ["a"], max_length)
+
+
+def test_long_texts_are_encoded_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the memory would grow with how long texts are."""
+    monkeypatch.setattr(encode, "_CHARACTERS", 10)
+    sizes = []
+
+    def count(texts: list[str]) -> Iterator[EncodedExample]:
+        sizes.append(len(texts))
+        yield from (EncodedExample([Window([1, 2, 3])], 3) for _ in texts)
+
+    rows = encode_examples(count, ["a" * 6, "a" * 6, "a" * 30, *"abc"], 3)
+    assert sizes == [2, 1, 3]
+    assert rows.examples == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import datetime
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from openpyxl import Workbook
 
 from bertolt.base.errors import DataError, UsageError
+from bertolt.data import excel
 from bertolt.data.formats import open_source
 from bertolt.data.load import read_table
 from bertolt.data.table_file import Layout
@@ -42,6 +44,65 @@ def test_cells_are_what_excel_would_export(tmp_path: Path) -> None:
         *((7, ("e", "2026-01-31")), (8, ("f", "2026-01-31 10:30:00")), (9, ("g", "10:30:00"))),
         *((10, ("7", "01")), (11, ("h", ""))),
     ]
+
+
+def test_the_first_sheet_is_the_first_that_is_seen(tmp_path: Path) -> None:
+    workbook = Workbook()
+    workbook.active.title = "Lists"
+    workbook.active.sheet_state = "hidden"
+    workbook.active.append(["pos", "neg"])
+    reviews = workbook.create_sheet("Reviews")
+    for row in (["text", "label"], ["a", "x"]):
+        reviews.append(row)
+    workbook.active = 1
+    workbook.save(tmp_path / "a.xlsx")
+    table = read_table(tmp_path / "a.xlsx")
+    assert table.texts == ["a"]
+    assert table.found["sheet"] == "'Reviews' is read, and not 'Lists' (--sheet names one)"
+
+
+def test_empty_rows_are_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sheet may have a million of them, with a format each."""
+    workbook = Workbook()
+    for row in (["text", "label"], ["a", "x"], ["b", "y"]):
+        workbook.active.append(row)
+    workbook.active["A2000"].number_format = "0.00"
+    workbook.save(tmp_path / "a.xlsx")
+    counts = []
+    behind = excel._behind
+
+    def counted(lines: Any, formulas: Any, skip: int) -> Any:
+        counts.append(0)
+
+        def count() -> Any:
+            for line in lines:
+                counts[-1] += 1
+                yield line
+
+        return behind(count(), formulas, skip)
+
+    monkeypatch.setattr(excel, "_behind", counted)
+    source = open_source(tmp_path / "a.xlsx")
+    for _ in range(3):
+        assert [number for number, _ in source.rows(["text"])] == [2, 3]
+    assert counts == [1, 2000, 3, 3]
+
+
+def test_what_openpyxl_leaves_out_is_no_warning(tmp_path: Path) -> None:
+    """Rules of forms, say; the number that is no date is told as an error where it is read."""
+    rows = [["text", "label"], ["a", datetime.date(2026, 1, 31)], ["b", "x"]]
+    path = book(tmp_path / "a.xlsx", rows)
+    with zipfile.ZipFile(path) as package:
+        parts = {name: package.read(name) for name in package.namelist()}
+    sheet = parts["xl/worksheets/sheet1.xml"]
+    parts["xl/worksheets/sheet1.xml"] = sheet.replace(b"<v>46053</v>", b"<v>99999999999</v>")
+    with zipfile.ZipFile(path, "w") as package:
+        for name, content in parts.items():
+            package.writestr(name, content)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read_table(path).dropped == {"cell with an error": [1]}
+    assert not caught
 
 
 def test_what_is_read_of_a_workbook_is_said(tmp_path: Path) -> None:

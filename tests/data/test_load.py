@@ -370,6 +370,7 @@ def test_a_byte_that_is_not_in_the_encoding(
     message = complaint(path)
     assert f"line {line}, byte offset {offset}: the byte 0x{content[offset]:02x}" in message
     assert f"--encoding {flag}" in message
+    assert ("--encoding latin-1" in message) == (flag == "latin-1" or flag == "gb18030")
 
 
 def test_utf_16_without_its_mark_and_the_way_back_to_utf_8(tmp_path: Path) -> None:

@@ -32,7 +32,11 @@ NAMES = (
     *("corpus", "sealed corpus", "checkpoint", "sealed checkpoint"),
     *("excel", "zip", "class folder", "several files", "encodings", "programs", "answers"),
 )
-MANY = {"table": 5000, "corpus": 2000, "sealed corpus": 2000, "facts": 60, "model": 800}
+MANY = {
+    **{"table": 5000, "corpus": 2000, "sealed corpus": 1500, "facts": 60, "model": 600},
+    **{"inspection": 700, "sealed checkpoint": 600, "excel": 600, "zip": 800, "class folder": 900},
+    **{"answers": 1500, "programs": 1500, "encodings": 1500},
+}
 """Inputs of the slow run: fewer where each takes long (a page is drawn); of other doors 1,100."""
 USUAL = 1100
 FEW = {"facts": 3}
