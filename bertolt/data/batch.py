@@ -38,6 +38,7 @@ class Targets(TypedDict, total=False):
     start_positions: Tensor | None
     end_positions: Tensor | None
     num_choices: int
+    inputs_embeds: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ class PackedBatch:
         start_positions, end_positions: (B,) first and last token of an answer, counted within its
             own sequence; `IGNORE_INDEX` where there is none to learn.
         num_choices: sequences that make one example of multiple choice.
+        inputs_embeds: (T, H) in place of the table's rows of `input_ids`, or None.
         loss_counts: labels of each target in all the batches that act as one with this, which the
             losses are then divided by; None: those of this batch.
         empty_sequences: how many at the end hold no token, and are there to make a shape recur.
         is_placeholder: it is there for a process that has no rows of its own, and counts nothing.
-        known: filled in where the batch is moved.
+        host: filled in where the batch is moved.
     """
 
     input_ids: Tensor
@@ -91,6 +93,7 @@ class PackedBatch:
     start_positions: Tensor | None = None
     end_positions: Tensor | None = None
     num_choices: int = 1
+    inputs_embeds: Tensor | None = None
     loss_counts: Mapping[str, int] | None = None
     empty_sequences: int = 0
     is_placeholder: bool = False
@@ -149,14 +152,17 @@ class PackedBatch:
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids` and `position_ids` of (B, L), of
             (examples, choices, L) for multiple choice, and the targets that there are; labels of
-            tokens are (B, L), `IGNORE_INDEX` at the padding.
+            tokens are (B, L), `IGNORE_INDEX` at the padding. With `inputs_embeds`, (B, L, H), there
+            are no `input_ids`.
         """
         count, length = self.num_sequences, int(self.lengths.max())
 
         def laid_out(values: Tensor, filler: int) -> Tensor:
-            table = values.new_full((count, length), filler)
-            table[self.sequence, self.column] = values[: self.num_tokens]
-            return table.view(-1, self.num_choices, length) if self.num_choices > 1 else table
+            table = values.new_full((count, length, *values.shape[1:]), filler)
+            where = (self.sequence, self.column)
+            table = table.index_put(where, values[: self.num_tokens])
+            inner = (length, *values.shape[1:])
+            return table.view(-1, self.num_choices, *inner) if self.num_choices > 1 else table
 
         tensors = {
             "input_ids": laid_out(self.input_ids, pad_token_id),
@@ -164,6 +170,9 @@ class PackedBatch:
             "token_type_ids": laid_out(self.token_type_ids, 0),
             "position_ids": laid_out(self.position_ids, 0),
         }
+        if self.inputs_embeds is not None:
+            del tensors["input_ids"]
+            tensors["inputs_embeds"] = laid_out(self.inputs_embeds, 0)
         targets = {name: getattr(self, name) for name in TARGETS}
         tensors |= {name: value for name, value in targets.items() if value is not None}
         if self.labels is not None and self.labels.shape == self.input_ids.shape:
@@ -286,12 +295,13 @@ class PackedBatch:
     @classmethod
     def from_padded(
         cls,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
         *,
+        inputs_embeds: Tensor | None = None,
         labels_per_token: bool = False,
         next_sentence_label: Tensor | None = None,
         start_positions: Tensor | None = None,
@@ -303,12 +313,16 @@ class PackedBatch:
 
         Positions default to the column, counted from the row's first real token, so that padding
         on the left and on the right give the same result. With `labels_per_token`, labels are
-        (B, L) too. Start and end positions are columns; one at the padding is ignored.
+        (B, L) too. Start and end positions are columns; one at the padding is ignored. There are
+        `input_ids`, or (B, L, H) `inputs_embeds`.
 
         Raises:
             DataError: not of shape (B, L), a mask or labels of another shape, or a row without a
                 token.
         """
+        if inputs_embeds is not None:
+            input_ids = _in_place_of_ids(inputs_embeds)
+        assert input_ids is not None
         _require_padded(input_ids, attention_mask, token_type_ids, position_ids)
         size, length = input_ids.shape
         mask = (
@@ -320,6 +334,7 @@ class PackedBatch:
             row = int((~mask.any(dim=1)).nonzero()[0])
             raise DataError(f"row {row} of attention_mask has no token", fix="leave the row out")
         where = mask.flatten().nonzero().squeeze(1)
+        padded = PaddedLayout(size, length, where, padded_rows(len(where), row_multiple))
         if position_ids is None:
             first = mask.int().argmax(dim=1, keepdim=True)
             position_ids = (torch.arange(length, device=input_ids.device) - first).clamp_(min=0)
@@ -342,9 +357,10 @@ class PackedBatch:
             start_positions=_places(start_positions, mask),
             end_positions=_places(end_positions, mask),
             num_choices=num_choices,
+            inputs_embeds=None if inputs_embeds is None else padded.pack(inputs_embeds),
             row_multiple=row_multiple,
         )
-        return batch, PaddedLayout(size, length, where)
+        return batch, padded
 
 
 @dataclass(frozen=True)
@@ -355,30 +371,39 @@ class PaddedLayout:
         size: B.
         length: L.
         where: (num_tokens,) flat index into B·L of each packed token.
+        rows: T.
     """
 
     size: int
     length: int
     where: Tensor
+    rows: int
 
     def unpack(self, packed: Tensor, filler: float = 0.0) -> Tensor:
         """Lay (T, …) out as (B, L, …), with the filler at the padding."""
-        flat = packed.new_full((self.size * self.length, *packed.shape[1:]), filler)
-        flat = flat.index_copy(0, self.where, packed[: self.where.numel()])
-        return flat.view(self.size, self.length, *packed.shape[1:])
+        packed = packed[: self.where.numel()]
+        places, inner = self.size * self.length, packed.shape[1:]
+        if len(packed) < places:
+            packed = packed.new_full((places, *inner), filler).index_copy(0, self.where, packed)
+        return packed.view(self.size, self.length, *inner)
 
-    def unpack_maps(self, maps: Tensor, *, keys: bool) -> Tensor:
-        """Lay attention maps (B, N, S, K) out as (B, N, L, K), or with `keys` as (B, N, L, L)."""
-        out = maps.new_zeros(*maps.shape[:2], self.length, self.length if keys else maps.shape[-1])
-        sequence, column = self.where // self.length, self.where % self.length
-        for row in range(self.size):
-            places = column[sequence == row]
-            block = maps[row, :, : len(places)]
-            if keys:
-                out[row, :, places[:, None], places] = block[..., : len(places)]
-            else:
-                out[row, :, places] = block
-        return out
+    def pack(self, padded: Tensor, rows: int | None = None) -> Tensor:
+        """The tokens of (B, L, …) as (T, …), or as so many rows: zeros behind the last token."""
+        tokens = padded.flatten(0, 1).index_select(0, self.where)
+        filler = (self.rows if rows is None else rows) - len(tokens)
+        return F.pad(tokens, (*[0] * (2 * tokens.dim() - 1), filler))
+
+
+def _in_place_of_ids(inputs_embeds: Tensor) -> Tensor:
+    """Ids (B, L) of a padded batch that has embeddings: nobody reads them."""
+    if inputs_embeds.dim() != 3 or not inputs_embeds.is_floating_point():
+        raise DataError(
+            f"inputs_embeds are {inputs_embeds.dtype} of the shape {tuple(inputs_embeds.shape)}, "
+            "and floats (B, L, H) are needed",
+            fix="give what model.get_input_embeddings()(input_ids) gives",
+        )
+    shape = inputs_embeds.shape[:2]
+    return torch.zeros(shape, dtype=torch.long, device=inputs_embeds.device)
 
 
 def _places(positions: Tensor | None, mask: Tensor) -> Tensor | None:

@@ -24,6 +24,13 @@ def is_customised(module: nn.Module) -> bool:
     )
 
 
+def is_watched(module: nn.Module) -> bool:
+    """Whether this module, or one inside it, is customised."""
+    if is_customised(module):
+        return True
+    return any(child is not None and is_watched(child) for child in module._modules.values())
+
+
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether calling a module is no more than what the class `kind` says."""
     return type(module) is kind and not is_customised(module)

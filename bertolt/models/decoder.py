@@ -17,19 +17,21 @@ from bertolt.base.checks import is_whole
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
 from bertolt.models.config import BertConfig
+from bertolt.models.doors import FIRST_INPUTS, PaddedInputs, WhichLogits
 from bertolt.models.evaluating import evaluating
 from bertolt.models.forward_pass import ForwardPass
-from bertolt.models.heads import LanguageModel
+from bertolt.models.heads import LanguageModel, Words
 from bertolt.models.layer_attention import (
+    AttentionMaps,
     CrossAttention,
     KeysValues,
     LayerAttention,
     PaddedAttention,
+    Slots,
     seen_within,
 )
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
-from bertolt.models.pretrained import PaddedInputs
 from bertolt.models.sampling import Sampling
 
 
@@ -129,10 +131,16 @@ class EncoderAttention(PaddedAttention):
 
 @dataclass(frozen=True)
 class EncoderStates:
-    """What a decoder looks at: an encoder's hidden states (T, H) and the batch that they are of."""
+    """What a decoder looks at: an encoder's hidden states (T, H) and the batch that they are of.
+
+    Attributes:
+        hidden, batch: see above.
+        padded: where the user's (B, S) has its tokens.
+    """
 
     hidden: Tensor
     batch: PackedBatch
+    padded: PaddedLayout
 
 
 @dataclass
@@ -140,21 +148,23 @@ class DecoderPass(ForwardPass):
     """A forward pass that knows more than its new tokens.
 
     Attributes:
-        cross_attentions: a list to collect (B, N, S, K) maps in, one a layer.
+        cross_attentions: to collect maps in, one a layer.
         cache: earlier tokens.
         source: an encoder's.
     """
 
-    cross_attentions: list[Tensor] | None = None
+    cross_attentions: AttentionMaps | None = None
     cache: KeyValueCache | None = None
     source: EncoderStates | None = None
 
-    def attend(self, batch: PackedBatch, *, causal: bool) -> LayerAttention | None:
+    def attend(
+        self, batch: PackedBatch, *, causal: bool, shown: PaddedLayout | None
+    ) -> LayerAttention | None:
         """Within each sequence, behind what the cache remembers of it."""
         if self.cache is None:
-            return super().attend(batch, causal=causal)
+            return super().attend(batch, causal=causal, shown=shown)
         allowed = seen_within(batch, causal=causal, before=self.cache.lengths)
-        return CachedAttend(batch, batch, allowed, self.attentions, cache=self.cache)
+        return CachedAttend(batch, batch, allowed, self.attentions, shown, cache=self.cache)
 
     def across(self, batch: PackedBatch) -> CrossAttention | None:
         """To the source, if there is one."""
@@ -177,6 +187,14 @@ class CausalLM(LanguageModel):
     """
 
     targets = frozenset({"labels"})
+    call_order = (
+        *FIRST_INPUTS,
+        "encoder_hidden_states",
+        "encoder_attention_mask",
+        "labels",
+        "past_key_values",
+        "use_cache",
+    )
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config.changed(is_decoder=True))
@@ -184,25 +202,27 @@ class CausalLM(LanguageModel):
     def forward(
         self,
         batch: PackedBatch | Tensor | None = None,
-        *,
+        *more: Any,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         past_key_values: KeyValueCache | None = None,
-        use_cache: bool = False,
+        use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        return_dict: bool = True,
+        return_dict: bool | None = None,
+        logits: WhichLogits | None = None,
+        forward_pass: ForwardPass | None = None,
         **inputs: Unpack[PaddedInputs],
     ) -> Any:
         """As `PreTrainedModel.forward`, and what a decoder knows beside its new tokens.
 
         Args:
-            batch: as there.
+            batch, more: as there.
             encoder_hidden_states: (B, S, H); with a cache, the states it began with or None.
             encoder_attention_mask: (B, S).
             past_key_values: earlier tokens, from an output; it is extended in place.
             use_cache: return the cache.
-            output_hidden_states, output_attentions, return_dict: as there.
+            output_hidden_states, output_attentions, return_dict, logits, forward_pass: as there.
             inputs: as there. With a cache, `attention_mask` may span the earlier tokens too,
                 (B, past + L), and positions go on from them. `labels` are the tokens themselves,
                 (B, L) or (T,); the loss compares each with the logits of the token before it.
@@ -212,43 +232,53 @@ class CausalLM(LanguageModel):
                 another model, of other sequences or of other encoder states.
             DataError: as there; encoder states or a mask that do not fit.
         """
-        cache = past_key_values
+        own = {
+            "encoder_hidden_states": encoder_hidden_states,
+            "encoder_attention_mask": encoder_attention_mask,
+            "past_key_values": past_key_values,
+            "use_cache": use_cache,
+        }
+        given = {name: value for name, value in own.items() if value is not None}
+        named: Any = self.by_place(more, {**inputs, **given})
+        hidden, encoder_mask, cache, use_cache = (named.pop(name, None) for name in own)
         if cache is not None:
             self._require_own_cache(cache)
-            new = batch if isinstance(batch, Tensor) else inputs.get("input_ids")
-            mask = inputs.get("attention_mask")
+            new = batch if isinstance(batch, Tensor) else named.get("input_ids")
+            mask = named.get("attention_mask")
             if isinstance(new, Tensor) and isinstance(mask, Tensor):
-                inputs["attention_mask"], inputs["position_ids"] = self._new_part(
-                    cache, new, mask, inputs.get("position_ids")
+                named["attention_mask"], named["position_ids"] = self._new_part(
+                    cache, new, mask, named.get("position_ids")
                 )
-        packed, padded = self.enter(self.inputs_of(batch, **inputs))
+        packed, padded = self.enter(self.inputs_of(batch, **named))
         if use_cache and cache is None:
             cache = KeyValueCache(packed.num_sequences, self.device)
         if cache is not None:
             self._require_no_recomputing()
-            given = inputs.get("position_ids") is not None
-            packed = _behind(cache, packed, given_positions=given)
+            placed = named.get("position_ids") is not None
+            packed = _behind(cache, packed, given_positions=placed)
             self._require_positions(int(packed.position_ids[: packed.num_tokens].max()) + 1)
-        source = self._source(encoder_hidden_states, encoder_attention_mask, packed, cache)
-        asked = self.forward_pass(output_hidden_states, output_attentions)
-        forward_pass = DecoderPass(
-            hidden_states=asked.hidden_states,
-            attentions=asked.attentions,
-            cross_attentions=None if asked.attentions is None else [],
-            cache=cache,
-            source=source,
-        )
-        output = self.leave(self.run(packed, forward_pass), packed, padded, forward_pass)
-        return output if return_dict else output.to_tuple()
+        source = self._source(hidden, encoder_mask, packed, cache)
+        asked = self.forward_pass(packed, padded, output_hidden_states, output_attentions, logits)
+        decoding = DecoderPass(**vars(asked), cache=cache, source=source)
+        if (maps := decoding.attentions) is not None:
+            slots = None if source is None else Slots.of(source.batch, source.padded)
+            decoding.cross_attentions = AttentionMaps(maps.queries, slots)
+            if cache is not None and cache.shape is not None:
+                maps.keys = None  # keys that the cache had are no columns of this batch
+        output = self.leave(self.run(packed, decoding), packed, decoding)
+        return output.to_tuple() if return_dict is False else output
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> CausalLMOutput:
-        """`logits` (num_tokens, V); with labels (T,), of the tokens with a labelled successor."""
+        """`logits` (num_tokens, V), or of tokens with a labelled successor alone; labels (T,)."""
         hidden, cache = self._read(batch, forward_pass)
-        labels, words = self.labels_for(batch), hidden[: batch.num_tokens]
-        if labels is not None:
+        words = Words(hidden[: batch.num_tokens], None)
+        if (labels := self.labels_for(batch)) is not None:
             labelled = (labels != IGNORE_INDEX).nonzero().squeeze(1)
-            labels, words = labels[labelled], hidden.index_select(0, labelled)
-        logits, terms = self.predict_tokens(words, labels)
+            words = Words(words.states, labels[labelled], labelled)
+            if forward_pass.labelled_only:
+                words = Words(hidden.index_select(0, labelled), labels[labelled])
+        logits = self.predict_words(words, forward_pass)
+        terms = self.loss_of_words(words, logits, forward_pass)
         return CausalLMOutput(loss_terms=terms, logits=logits, past_key_values=cache)
 
     def _read(
@@ -266,25 +296,14 @@ class CausalLM(LanguageModel):
         return None if batch.labels is None else next_token_labels(batch.labels, batch)
 
     def leave(
-        self,
-        output: ModelOutput,
-        batch: PackedBatch,
-        padded: PaddedLayout | None,
-        forward_pass: ForwardPass,
+        self, output: ModelOutput, batch: PackedBatch, forward_pass: ForwardPass
     ) -> ModelOutput:
-        """As every model, with the maps of cross-attention; behind a cache, maps of all tokens."""
+        """As every model, with the maps of cross-attention."""
         assert isinstance(output, CausalLMOutput)
         maps = forward_pass.cross_attentions if isinstance(forward_pass, DecoderPass) else None
-        if maps:
-            output.cross_attentions = tuple(
-                each if padded is None else padded.unpack_maps(each, keys=False) for each in maps
-            )
-        super().leave(output, batch, padded, forward_pass)
-        own = forward_pass.attentions
-        if own and padded is not None and own[0].shape[-1] > batch.max_seqlen:
-            # Keys that the cache had are no columns of this batch.
-            output.attentions = tuple(padded.unpack_maps(each, keys=False) for each in own)
-        return output
+        if maps is not None and maps.tensors:
+            output.cross_attentions = tuple(maps.tensors)
+        return super().leave(output, batch, forward_pass)
 
     def _new_part(
         self, cache: KeyValueCache, input_ids: Tensor, mask: Tensor, position_ids: Tensor | None
@@ -367,9 +386,9 @@ class CausalLM(LanguageModel):
         mask = self._encoder_mask(hidden, mask, batch.num_sequences)
         packed, padded = PackedBatch.from_padded(mask.long(), mask)
         table = self.base_model.embeddings.word_embeddings.weight
-        source = EncoderStates(
-            hidden.to(table.dtype).flatten(0, 1).index_select(0, padded.where), packed
-        )
+        # Without filler rows: nobody computes on all of them at once.
+        states = hidden.to(table.dtype).flatten(0, 1).index_select(0, padded.where)
+        source = EncoderStates(states, packed, padded)
         if cache is None:
             return source
         if cache.shape is None:

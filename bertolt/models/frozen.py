@@ -348,6 +348,8 @@ def _why_not(model: nn.Module) -> str:
 
 
 def _why_not_base(base: Backbone) -> str:
+    if is_customised(base):
+        return "its encoder has hooks, is compiled or has another forward"
     if base.device.type != "cpu":
         return f"it is on {base.device.type}"
     if base.config.is_decoder:

@@ -10,7 +10,7 @@ Shapes: B sequences, T packed tokens, H hidden, V vocabulary, C classes, M label
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import PackedBatch, PaddedLayout, padded_rows
 from bertolt.models.config import BertConfig
+from bertolt.models.doors import FIRST_INPUTS, INPUTS
 from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import family_of
 from bertolt.models.forward_pass import ForwardPass, OutputRows
@@ -31,7 +32,7 @@ from bertolt.models.losses import (
     token_loss,
 )
 from bertolt.models.outputs import QuestionAnsweringOutput, SequenceOutput, TokenOutput
-from bertolt.models.pretrained import INPUTS, PreTrainedModel
+from bertolt.models.pretrained import PreTrainedModel
 
 
 def classifier_dropout(config: BertConfig) -> Dropout:
@@ -54,6 +55,7 @@ class SequenceHead(Head):
 
     targets = frozenset({"labels"})
     replayable = True
+    call_order = (*FIRST_INPUTS, "labels")
 
     @abc.abstractmethod
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
@@ -129,14 +131,16 @@ class MultipleChoice(SequenceHead):
             return super().enter(inputs)
         tensors = {name: inputs[name] for name in INPUTS if name in inputs}
         for name, value in tensors.items():
-            if not isinstance(value, Tensor) or value.dim() != 3:
+            dim = 4 if name == "inputs_embeds" else 3
+            if not isinstance(value, Tensor) or value.dim() != dim:
                 found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise DataError(
                     f"{name}: {found}, and a tensor of (B, choices, L) is needed",
                     fix="stack the choices of each example in the second dimension",
                 )
         flat = {name: value.flatten(0, 1) for name, value in tensors.items()}
-        return super().enter({**inputs, **flat}, num_choices=inputs["input_ids"].shape[1])
+        words = inputs["inputs_embeds" if "inputs_embeds" in inputs else "input_ids"]
+        return super().enter({**inputs, **flat}, num_choices=words.shape[1])
 
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """The logit of each choice: (B / num_choices, num_choices).
@@ -163,6 +167,7 @@ class TokenClassification(Head):
     outputs_have_names = True
     labels_per_token = True
     logits_per_token = True
+    call_order = (*FIRST_INPUTS, "labels")
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -174,8 +179,12 @@ class TokenClassification(Head):
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> TokenOutput:
         """`logits` (num_tokens, C); labels (T,)."""
         hidden = self.base_model.encode(batch, forward_pass)
-        logits = self.classifier(self.dropout(hidden)).float()
-        terms = {} if batch.labels is None else {"labels": token_loss(logits, batch.labels)}
+        hidden = forward_pass.call(self.dropout, hidden)
+        logits = forward_pass.call(self.classifier, hidden).float()
+        terms = {}
+        if batch.labels is not None:
+            judged = forward_pass.hand_out("logits", logits)
+            terms["labels"] = token_loss(judged, batch.labels[: len(judged)])
         return TokenOutput(loss_terms=terms, logits=logits[: batch.num_tokens])
 
 
@@ -185,6 +194,7 @@ class QuestionAnswering(Head):
     targets = frozenset({"start_positions", "end_positions"})
     logits_per_token = True
     answers_with_ends = True
+    call_order = (*FIRST_INPUTS, "start_positions", "end_positions")
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -199,13 +209,18 @@ class QuestionAnswering(Head):
         part in it.
         """
         hidden = self.base_model.encode(batch, forward_pass)
-        ends = self.qa_outputs(hidden).float()[: batch.num_tokens]
+        ends = forward_pass.call(self.qa_outputs, hidden).float()[: batch.num_tokens]
         start, end = ends.unbind(-1)
-        terms = {}
+        output = QuestionAnsweringOutput(start_logits=start, end_logits=end)
         if batch.start_positions is not None and batch.end_positions is not None:
-            terms["start_positions"] = span_loss(start, batch.start_positions, batch).scaled(0.5)
-            terms["end_positions"] = span_loss(end, batch.end_positions, batch).scaled(0.5)
-        return QuestionAnsweringOutput(loss_terms=terms, start_logits=start, end_logits=end)
+            filler = output.at_padding(ends.dtype)
+            start = forward_pass.hand_out("start_logits", start, filler=filler)
+            end = forward_pass.hand_out("end_logits", end, filler=filler)
+            output.loss_terms = {
+                "start_positions": span_loss(start, batch.start_positions, batch).scaled(0.5),
+                "end_positions": span_loss(end, batch.end_positions, batch).scaled(0.5),
+            }
+        return output
 
     def count_targets(self, batch: PackedBatch) -> dict[str, int]:
         """Each end by itself."""
@@ -236,6 +251,20 @@ class QuestionAnswering(Head):
         return torch.stack([batch.start_positions, batch.end_positions], dim=-1)
 
 
+class Words(NamedTuple):
+    """What a head over the vocabulary reads.
+
+    Attributes:
+        states: (M, H) of the labelled tokens, or (num_tokens, H) of all.
+        labels: (M,) of the labelled tokens; None: there are none.
+        labelled: (M,) rows of `states` that have the labels; None: all.
+    """
+
+    states: Tensor
+    labels: Tensor | None
+    labelled: Tensor | None = None
+
+
 class LanguageModel(Head):
     """A head over the vocabulary: its ties, and a decoder that reads labelled tokens alone.
 
@@ -245,6 +274,9 @@ class LanguageModel(Head):
 
     labels_per_token = True
     logits_per_token = True
+    chooses_logits = True
+    words_name: ClassVar[str] = "logits"
+    """Of the output's field that has the logits over the vocabulary."""
 
     def __init__(self, config: BertConfig, *, pooler: bool = False) -> None:
         super().__init__(config)
@@ -259,12 +291,11 @@ class LanguageModel(Head):
     @property
     @abc.abstractmethod
     def words_head(self) -> Any:
-        """The module from hidden states (M, H) to logits (M, V); `decoder` is its last layer."""
+        """The module from hidden states (…, H) to logits (…, V)."""
 
+    @abc.abstractmethod
     def get_output_embeddings(self) -> nn.Linear:
         """The layer from hidden states to the vocabulary."""
-        decoder: nn.Linear = self.words_head.decoder
-        return decoder
 
     def tied_weights(self) -> dict[str, str]:
         """The decoder's bias has two names in any case, its weight is tied by the config."""
@@ -279,7 +310,7 @@ class LanguageModel(Head):
 
     def encode_words(
         self, batch: PackedBatch, forward_pass: ForwardPass, *beside: Tensor
-    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    ) -> tuple[Words, list[Tensor]]:
         """The hidden states that the heads read; the last layer computes no others.
 
         Args:
@@ -288,32 +319,38 @@ class LanguageModel(Head):
             beside: (R,) more rows that are read.
 
         Returns:
-            Without labels the states of all tokens, (num_tokens, H), and None. With labels the
-            states of the labelled tokens (M, H), and their labels (M,). And the (R, H) of `beside`.
+            The words, and the (R, H) of `beside`.
         """
         labelled = batch.labelled_rows
-        if labelled is None:
+        labels = None if labelled is None else batch.labels[labelled]  # type: ignore[index]
+        if labelled is None or not forward_pass.labelled_only:
             hidden = self.base_model.encode(batch, forward_pass)
             others = [hidden.index_select(0, each) for each in beside]
-            return hidden[: batch.num_tokens], None, others
-        assert batch.labels is not None
+            return Words(hidden[: batch.num_tokens], labels, labelled), others
         counts = [len(labelled), *map(len, beside)]
         rows = torch.cat([labelled, *beside])
         # Their number differs from batch to batch, and kernels want few shapes.
         rows = nn.functional.pad(rows, (0, padded_rows(len(rows)) - len(rows)))
         hidden = self.base_model.encode(batch, forward_pass, only=OutputRows(rows))
         words, *others = torch.split(hidden[: sum(counts)], counts)
-        return words, batch.labels[labelled], others
+        return Words(words, labels), others
 
-    def predict_tokens(
-        self, words: Tensor, labels: Tensor | None
-    ) -> tuple[Tensor, dict[str, LossTerm]]:
-        """Logits over the vocabulary (M, V) of hidden states (M, H), and their loss given labels.
+    def predict_words(self, words: Words, forward_pass: ForwardPass) -> Tensor:
+        """Logits over the vocabulary, (M, V) or (num_tokens, V)."""
+        if forward_pass.labelled_only and words.labels is not None:
+            logits: Tensor = self.words_head(words.states)
+            return logits
+        return forward_pass.call(self.words_head, words.states)
 
-        With labels, the widest product of the model is computed for a few of the tokens.
-        """
-        logits = self.words_head(words)
-        return logits, {} if labels is None else {"labels": token_loss(logits, labels)}
+    def loss_of_words(
+        self, words: Words, logits: Tensor, forward_pass: ForwardPass
+    ) -> dict[str, LossTerm]:
+        """The loss of the labelled words; none without labels."""
+        if words.labels is None:
+            return {}
+        if words.labelled is not None:
+            logits = forward_pass.hand_out(self.words_name, logits, words.labelled)
+        return {"labels": token_loss(logits, words.labels)}
 
 
 class MaskedLM(LanguageModel):
@@ -321,11 +358,14 @@ class MaskedLM(LanguageModel):
 
     targets = frozenset({"labels"})
     replayable = True
+    # The peer has the states of an encoder before the labels; they are refused by their name.
+    call_order = (*FIRST_INPUTS, "encoder_hidden_states", "encoder_attention_mask", "labels")
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> TokenOutput:
-        """`logits` (num_tokens, V); with labels (T,), the logits of the labelled tokens (M, V)."""
-        words, labels, _ = self.encode_words(batch, forward_pass)
-        logits, terms = self.predict_tokens(words, labels)
+        """`logits` (num_tokens, V), or of the labelled tokens alone (M, V); labels (T,)."""
+        words, _ = self.encode_words(batch, forward_pass)
+        logits = self.predict_words(words, forward_pass)
+        terms = self.loss_of_words(words, logits, forward_pass)
         return TokenOutput(loss_terms=terms, logits=logits)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from bertolt.models.losses import LossTerm
@@ -36,6 +37,10 @@ class ModelOutput:
     attentions: tuple[Tensor, ...] | None = None
     loss_terms: Mapping[str, LossTerm] = field(default_factory=dict, repr=False)
     """What `loss` is made of, by the name of the target; none of the output's own fields."""
+
+    def at_padding(self, dtype: torch.dtype) -> float:
+        """What fields of tokens hold where there is none."""
+        return torch.finfo(dtype).min if self.lowest_at_padding else 0.0
 
     def keys(self) -> list[str]:
         """Names of the fields that are there, what was collected behind what was computed."""
@@ -99,7 +104,11 @@ class BackboneOutput(ModelOutput):
 
 @dataclass(kw_only=True)
 class BertForPreTrainingOutput(ModelOutput):
-    """Of pretraining: both losses added; logits (B, L, V), or (M, V) with labels; and (B, 2)."""
+    """Of pretraining: both losses added; logits (B, L, V), and (B, 2).
+
+    A packed batch with labels gets the logits of its labelled tokens alone, (M, V), as any call
+    does that asks for `logits="labelled"`.
+    """
 
     per_token: ClassVar[tuple[str, ...]] = ("prediction_logits",)
 
@@ -130,7 +139,8 @@ class SequenceOutput(LogitsOutput):
 class TokenOutput(LogitsOutput):
     """Of a head over tokens: logits (B, L, C), or of language models (B, L, V).
 
-    With labels, language models give the logits of the labelled tokens alone, (M, V).
+    Language models give a packed batch with labels the logits of its labelled tokens alone, (M, V),
+    and so any call that asks for `logits="labelled"`.
     """
 
     per_token = ("logits",)

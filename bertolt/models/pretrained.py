@@ -1,55 +1,29 @@
-"""What every model class shares: the two doors, initialisation, loading and saving."""
+"""What every model class shares: initialisation, ties, devices, loading and saving."""
 
 from __future__ import annotations
 
-import abc
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypedDict, Unpack, cast
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, ClassVar, Self, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError, DataError, UsageError, meant
+from bertolt.base.errors import CheckpointError
 from bertolt.checkpoint import huggingface
-from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import LoadReport
-from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
+from bertolt.data.batch import PackedBatch
 from bertolt.models import initialize
 from bertolt.models.attention import AttentionLayout, BackendChoice, choose_backend, prepare_layout
 from bertolt.models.config import BertConfig
+from bertolt.models.doors import TwoDoors
 from bertolt.models.families.base import family_of, read_config
-from bertolt.models.forward_pass import EncoderLayers, ForwardPass
-from bertolt.models.losses import count_labels, mean_loss
-from bertolt.models.outputs import ModelOutput
 from bertolt.models.precision import weights_format
 from bertolt.models.resize import follow_table, resize_vocabulary
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
-
-class PaddedInputs(TypedDict, total=False):
-    """The tensors of a padded call, and the targets that its loss compares with.
-
-    Attributes:
-        input_ids, attention_mask, token_type_ids: (B, L).
-        position_ids: (B, L) rows of the position table; by default, each token's is its column's.
-        labels, next_sentence_label, start_positions, end_positions: as far as the model has such a
-            target; see `PackedBatch`.
-    """
-
-    input_ids: Tensor | None
-    attention_mask: Tensor | None
-    token_type_ids: Tensor | None
-    position_ids: Tensor | None
-    labels: Tensor | None
-    next_sentence_label: Tensor | None
-    start_positions: Tensor | None
-    end_positions: Tensor | None
-
-
-class PreTrainedModel(Loadable):
+class PreTrainedModel(TwoDoors):
     """Base of all models. A subclass builds its modules and then calls `init_weights`.
 
     Attributes:
@@ -59,22 +33,8 @@ class PreTrainedModel(Loadable):
         attention_backend: the chosen backend and the reason.
     """
 
-    config: BertConfig
     config_class: ClassVar[type[BertConfig] | None] = None
     """The config of the family that the class is of; None for a head as all families have it."""
-    targets: ClassVar[frozenset[str]] = frozenset()
-    """Arguments of a call that the loss compares with."""
-    outputs_have_names: ClassVar[bool] = False
-    """Whether `id2label` of the config names what comes out."""
-    labels_per_token: ClassVar[bool] = False
-    """Whether `labels` has an entry for each token, (B, L) or (T,)."""
-    logits_per_token: ClassVar[bool] = False
-    """Whether `logits_of` gives an entry for each token."""
-    answers_with_ends: ClassVar[bool] = False
-    """Whether `logits_of` and `labels_for` have two last columns, an answer's start and its end."""
-    replayable: ClassVar[bool] = False
-    """Whether the loss of a batch goes by the shapes of its tensors, and asks nothing else of the
-    host: then steps on a GPU can be captured."""
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
     """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
 
@@ -274,159 +234,6 @@ class PreTrainedModel(Loadable):
             backend=self.attention_backend.name,
         )
 
-    def forward(
-        self,
-        batch: PackedBatch | Tensor | None = None,
-        *,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        return_dict: bool = True,
-        **inputs: Unpack[PaddedInputs],
-    ) -> Any:
-        """Run the model on a packed batch, or on a padded one of shape (B, L).
-
-        Args:
-            batch: packed, with its targets; or `input_ids`.
-            output_hidden_states, output_attentions: put them into the output too; None: as the
-                config says.
-            return_dict: False for a plain tuple.
-            inputs: `input_ids`, `attention_mask`, `labels` and what else `PaddedInputs` has, for
-                the padded door.
-
-        Returns:
-            The output of this class's `run`; for a padded batch, what there is for each token is
-            laid out as (B, L, …), with zeros at the padding; logits of spans are the lowest there.
-
-        Raises:
-            UsageError: neither door or both, a target that this model does not have, or a text
-                longer than the position table.
-            DataError: ids or labels that do not fit the model.
-        """
-        packed, padded = self.enter(self.inputs_of(batch, **inputs))
-        forward_pass = self.forward_pass(output_hidden_states, output_attentions)
-        output = self.leave(self.run(packed, forward_pass), packed, padded, forward_pass)
-        return output if return_dict else output.to_tuple()
-
-    def answer(self, batch: PackedBatch, encoder: EncoderLayers) -> ModelOutput:
-        """As a call with a packed batch; frozen layers stand in for the encoder's own.
-
-        Args:
-            batch: of B sequences, with or without targets.
-            encoder: layers of this very model, from `bertolt.models.frozen`; for `inference_mode`.
-        """
-        packed, _ = self.enter(batch)
-        forward_pass = ForwardPass(encoder=encoder)
-        return self.leave(self.run(packed, forward_pass), packed, None, forward_pass)
-
-    def forward_pass(self, hidden_states: bool | None, attentions: bool | None) -> ForwardPass:
-        """Collecting on its way what is asked for, else what the config says."""
-        config = self.config
-        states = config.output_hidden_states if hidden_states is None else hidden_states
-        maps = config.output_attentions if attentions is None else attentions
-        return ForwardPass(hidden_states=[] if states else None, attentions=[] if maps else None)
-
-    @abc.abstractmethod
-    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> ModelOutput:
-        """Outputs and loss of a packed batch; `forward_pass` collects what else was asked for."""
-
-    def inputs_of(
-        self, batch: PackedBatch | Tensor | None, /, **inputs: Unpack[PaddedInputs]
-    ) -> PackedBatch | dict[str, Any]:
-        """What a call brings, by one of the model's two doors.
-
-        Returns:
-            The packed batch, or the tensors of the padded one by name, without those that are None.
-
-        Raises:
-            UsageError: neither door or both, or a name that `PaddedInputs` does not have.
-        """
-        names = list(PaddedInputs.__annotations__)
-        for name in inputs:
-            if name not in names:
-                raise UsageError(
-                    f"{type(self).__name__} takes no {name!r}",
-                    fix=meant(name, names, f"it takes {', '.join(names)}"),
-                )
-        present = {name: value for name, value in inputs.items() if value is not None}
-        if isinstance(batch, PackedBatch) and "input_ids" not in present:
-            for name in present:
-                raise UsageError(
-                    f"{name} was given beside a PackedBatch", fix="put it into the batch"
-                )
-            return batch
-        if (batch is None) == ("input_ids" not in present):
-            raise UsageError(
-                f"{type(self).__name__} takes a PackedBatch or input_ids, one of the two"
-            )
-        return present if batch is None else {"input_ids": batch, **present}
-
-    def enter(
-        self, inputs: PackedBatch | dict[str, Any], *, num_choices: int = 1
-    ) -> tuple[PackedBatch, PaddedLayout | None]:
-        """Take a packed batch as it is, or pack a padded one of `num_choices` for each example.
-
-        Raises:
-            UsageError, DataError: as in `forward`.
-        """
-        follow_table(self)
-        if isinstance(inputs, PackedBatch):
-            batch, padded = inputs, None
-        else:
-            self._require_own(inputs.keys() - set(INPUTS))
-            if "position_ids" in inputs and self.config.position_offset:
-                # Given as rows of the table, and packed as places within each sequence.
-                places = inputs["position_ids"] - self.config.position_offset
-                inputs = {**inputs, "position_ids": places}
-            batch, padded = PackedBatch.from_padded(
-                **inputs, labels_per_token=self.labels_per_token, num_choices=num_choices
-            )
-        self.check_targets(batch)
-        if batch.max_seqlen > self.config.max_tokens:
-            raise UsageError(
-                f"a text of {batch.max_seqlen} tokens is longer than the position table of "
-                f"{self.config.max_tokens}",
-                fix="truncate it: tokenizer(..., truncation=True)",
-            )
-        return batch, padded
-
-    def check_targets(self, batch: PackedBatch) -> None:
-        """Refuse targets that this model does not have, or of another shape.
-
-        Raises:
-            UsageError: a target of another model.
-            DataError: not one for each sequence, example or token.
-        """
-        given = {name: getattr(batch, name) for name in TARGETS}
-        given = {name: value for name, value in given.items() if value is not None}
-        if not self.targets:
-            return  # an encoder without a head takes any batch, and leaves its labels alone
-        self._require_own(given.keys())
-        for name, value in given.items():
-            whole = name == "labels" and self.labels_per_token
-            rows, what = batch.num_sequences // batch.num_choices, "example"
-            if whole:
-                rows, what = batch.input_ids.shape[0], "packed row"
-            if value.dim() == 0 or value.shape[0] != rows or (whole and value.dim() != 1):
-                raise DataError(
-                    f"{name} have the shape {tuple(value.shape)}, and one for each {what} is "
-                    f"needed: {rows:,}",
-                    fix="labels of tokens: PackingCollator(token_labels=True)"
-                    if self.labels_per_token
-                    else "give each text its own",
-                )
-
-    def _require_own(self, names: Iterable[str]) -> None:
-        if foreign := sorted(set(names) - self.targets):
-            raise UsageError(
-                f"{type(self).__name__} has no {foreign[0]} to learn from",
-                fix=f"it takes {', '.join(sorted(self.targets)) or 'no targets at all'}",
-            )
-
-    def count_targets(self, batch: PackedBatch) -> dict[str, int]:
-        """How many labels each term of the loss is a mean of."""
-        labels = self.labels_for(batch)
-        return {} if labels is None else {"labels": count_labels(labels)}
-
     def require_trained(self, purpose: str) -> None:
         """Refuse weights that no training has touched; a forward pass to learn from counts as one.
 
@@ -435,48 +242,6 @@ class PreTrainedModel(Loadable):
         """
         if self.load_report is not None and not self.has_learned:
             self.load_report.require_trained(purpose)
-
-    def leave(
-        self,
-        output: ModelOutput,
-        batch: PackedBatch,
-        padded: PaddedLayout | None,
-        forward_pass: ForwardPass,
-    ) -> ModelOutput:
-        """Put loss and what was collected into the output; lay all out as the batch came in."""
-        if output.loss_terms:
-            output.loss = mean_loss(output.loss_terms, batch.loss_counts)  # type: ignore[attr-defined]
-            self.has_learned |= self.training and torch.is_grad_enabled()
-        states, maps = forward_pass.hidden_states, forward_pass.attentions
-        if states is not None:
-            output.hidden_states = tuple(state.narrow(0, 0, batch.num_tokens) for state in states)
-        if maps is not None:
-            output.attentions = tuple(maps)
-        if padded is None:
-            return output
-        for name in output.per_token:
-            value = getattr(output, name)
-            if value is not None and not self.labelled_only(batch):
-                lowest = torch.finfo(value.dtype).min if output.lowest_at_padding else 0.0
-                setattr(output, name, padded.unpack(value, lowest))
-        if output.hidden_states is not None:
-            output.hidden_states = tuple(padded.unpack(state) for state in output.hidden_states)
-        if maps is not None:
-            output.attentions = tuple(padded.unpack_maps(each, keys=True) for each in maps)
-        return output
-
-    def labelled_only(self, batch: PackedBatch) -> bool:
-        """Whether there are outputs for the labelled tokens alone."""
-        return False
-
-    def logits_of(self, output: Any) -> Tensor:
-        """What a prediction is made from: (B, …), or (num_tokens, …) for outputs of tokens."""
-        logits: Tensor = output.logits
-        return logits
-
-    def labels_for(self, batch: PackedBatch) -> Tensor | None:
-        """What these logits are compared with: (B, …), or (T,) for labels of tokens."""
-        return batch.labels
 
     @classmethod
     def from_pretrained(

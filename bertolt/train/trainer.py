@@ -503,7 +503,9 @@ class Trainer(Telling):
             The loss, a scalar; with `return_outputs` (loss, outputs).
         """
         if self.compute_loss_func is None:
-            outputs = model(**inputs)
+            unread = not return_outputs and not has_own_forward(model)
+            less = {"logits": "labelled"} if unread and model.chooses_logits else {}
+            outputs = model(**inputs, **less)
             loss = loss_in(outputs)
         else:
             labels = inputs.pop("labels", None)

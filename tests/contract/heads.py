@@ -92,7 +92,8 @@ class Head:
         family: what the names of its config and of its other classes begin with.
         targets: makes what it learns from, for a padded batch; None for a head without a loss.
         config: fields of the config that it needs.
-        labelled_only: with labels, `logits` are those of the labelled tokens; `shift` to the left.
+        labelled_only: a packed call with labels gives the logits of the labelled tokens alone, as
+            any call that asks for them; `shift` to the left.
         choices: sequences of one example.
         case: tells rows of the same class apart.
     """
@@ -165,14 +166,14 @@ class Head:
             where = labels != IGNORE_INDEX
         return where is None or bool(where.any())
 
-    def expected(self, out: Any, batch: Batch) -> dict[str, Any]:
+    def expected(self, out: Any, batch: Batch, *, labelled: bool = False) -> dict[str, Any]:
         """The peer's answer, brought to what is promised here.
 
-        With labels, of the labelled tokens alone. The loss of question answering compares a place
+        On request, of the labelled tokens alone. The loss of question answering compares a place
         with those of its sequence; the peer's also with the padding, which is hidden from it here.
         """
         found = dict(out.items())
-        where = self.labelled(batch)
+        where = self.labelled(batch) if labelled else None
         for name in ("logits", "prediction_logits"):
             if where is not None and name in found:
                 found[name] = found[name][where]
@@ -284,9 +285,11 @@ class Bench:
 
     def packed(self, batch: Batch, **options: Any) -> dict[str, Any]:
         """The outputs of the packed door, laid out as the padded door lays them out."""
+        logits = options.pop("logits", None)
         packed, layout = self.pack(batch, **options)
-        out = self.model(packed)
-        laid_out = () if self.model.labelled_only(packed) else out.per_token
+        out = self.model(packed) if logits is None else self.model(packed, logits=logits)
+        labelled = logits != "all" and self.model.labelled_only(packed)
+        laid_out = () if labelled else out.per_token
         return {
             name: layout.unpack(value) if name in laid_out else value for name, value in out.items()
         }
@@ -327,7 +330,8 @@ def tensors(out: Any) -> list[str]:
 def real(bench: Bench, name: str, value: Tensor, batch: Batch) -> Tensor:
     """An output without what stands at the padding."""
     per_token = name in PER_TOKEN or (name == "logits" and bench.model.labels_per_token)
-    if not per_token or bench.head.labelled(batch) is not None:
+    alone = bench.head.labelled(batch) is not None and value.dim() == 2
+    if not per_token or alone:
         return value
     return value[batch["attention_mask"].bool()]
 

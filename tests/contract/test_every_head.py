@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -91,9 +93,14 @@ def test_equals_the_peer_forward_and_in_every_gradient(
     head.join_biases(peer)
     batch = bench.batch(lengths, wider_by=wider_by, seed=seed)
     assume(head.has_something_to_learn(batch))
-    wanted = head.expected(head.call(peer, batch), batch)
-    for run in (lambda: bench.call(batch), lambda: bench.packed(batch)):
-        found = run()
+    answer = head.call(peer, batch)
+    labelled = {"logits": "labelled"} if head.labelled_only else {}
+    for run, alone in (
+        (lambda: bench.call(batch), False),
+        (lambda: bench.packed(batch), True),
+        *([(lambda: bench.call(batch, **labelled), True)] if labelled else []),
+    ):
+        found, wanted = run(), head.expected(answer, batch, labelled=alone)
         assert_same(bench, found, wanted, batch)
         bench.model.zero_grad()
         peer.zero_grad()
@@ -618,6 +625,148 @@ def test_hidden_states_and_attention_maps_of_a_packed_batch(bench: Bench) -> Non
             torch.testing.assert_close(
                 have[row, :, :length, :length], want[row, :, -length:, -length:], atol=0, rtol=0
             )
+
+
+def watched(bench: Bench, model: Any, batch: Batch) -> tuple[Any, Batch, Tensor]:
+    """An answer whose tensors keep their gradients, a loss over all that is real, and the words."""
+    embeds = model.get_input_embeddings()(batch["input_ids"]).detach().requires_grad_()
+    places = torch.arange(embeds.shape[1]) + bench.config.position_offset
+    choices = bench.head.choices
+    words = embeds if choices == 1 else embeds.unflatten(0, (-1, choices))
+    inputs = {**batch, "inputs_embeds": words, "position_ids": places.expand(embeds.shape[:2])}
+    del inputs["input_ids"]
+    out = bench.head.call(model, inputs, output_hidden_states=True, output_attentions=True)
+    own = {name: out[name] for name in tensors(out)}
+    for value in (*out.hidden_states, *out.attentions, *own.values()):
+        value.retain_grad()
+    loss = torch.zeros(())
+    for name, value in own.items():
+        taken = real(bench, name, value, batch)
+        loss = loss + (taken * torch.cos(torch.arange(taken.numel())).view(taken.shape)).mean()
+    loss = loss + out.loss if "loss" in out and "start_positions" not in batch else loss
+    loss.backward()
+    return out, embeds.grad, loss.detach()
+
+
+@every_head
+@pytest.mark.parametrize("wider_by", [0, 3])
+def test_what_is_handed_out_is_part_of_the_graph_as_the_peers_is(
+    bench: Bench, wider_by: int
+) -> None:
+    """`retain_grad`, gradients by a hidden state and by `inputs_embeds`, as attribution reads."""
+    peer = bench.head.build_peer(bench.config).eval()
+    peer.load_state_dict(bench.model.state_dict())
+    batch = bench.batch([5, 3, 9, 9, 2, 4], wider_by=wider_by)
+    mask = batch["attention_mask"].bool()
+    (found, words, loss), (wanted, peer_words, peer_loss) = (
+        watched(bench, model, batch) for model in (bench.model, peer)
+    )
+    same = functools.partial(torch.testing.assert_close, atol=2e-5, rtol=1e-4)
+    same(loss, peer_loss)
+    same(words[mask], peer_words[mask])
+    for have, want in zip(found.hidden_states, wanted.hidden_states, strict=True):
+        same(have[mask], want[mask])
+        same(have.grad[mask], want.grad[mask])
+    pairs = mask[:, None, :, None] & mask[:, None, None, :]
+    for have, want in zip(found.attentions, wanted.attentions, strict=True):
+        same(have.grad * pairs, want.grad * pairs)
+    for name in tensors(found):
+        assert found[name].shape == wanted[name].shape
+        assert found[name].grad is not None
+
+
+@every_head
+def test_hidden_states_and_maps_of_a_packed_batch_are_part_of_its_graph(bench: Bench) -> None:
+    batch = bench.batch()
+    out = bench.model(bench.pack(batch)[0], output_hidden_states=True, output_attentions=True)
+    for value in (*out.hidden_states, *out.attentions):
+        value.retain_grad()
+    loss = out.loss if "loss" in out else out.last_hidden_state.square().sum()
+    loss.backward()
+    assert all(value.grad.any() for value in out.hidden_states[:-1])
+    assert all(value.grad.any() for value in out.attentions)
+
+
+@every_head
+@pytest.mark.parametrize("collecting", [False, True])
+def test_hooks_see_what_those_of_the_peer_see(bench: Bench, collecting: bool) -> None:
+    """Of every module but the pooler, which gets the first tokens alone: (B, L, …), and answers."""
+    peer = bench.head.build_peer(bench.config).eval()
+    peer.load_state_dict(bench.model.state_dict())
+    batch = bench.batch([5, 3, 9, 9, 2, 4], wider_by=2)
+    ask = {"output_attentions": True} if collecting else {}
+    with torch.no_grad():
+        plain = bench.call(batch, **ask)
+        seen: list[dict[str, Tensor]] = [{}, {}]
+        for notes, model in zip(seen, (bench.model, peer), strict=True):
+            for name, module in model.named_modules():
+                module.register_forward_hook(
+                    lambda _, __, out, name=name, notes=notes: notes.__setitem__(name, out)
+                )
+        out = bench.call(batch, **ask)
+        bench.head.call(peer, batch, **ask)
+    assert_same(bench, out, plain, batch, atol=1e-6)
+    mask = batch["attention_mask"].bool()
+    assert all(name.endswith(("act_fn", "activation")) for name in seen[1].keys() - seen[0].keys())
+    for name, have in seen[0].items():
+        if not name or name.endswith("position_embeddings"):  # its own are one row for all
+            continue
+        have, want = (
+            value if isinstance(value, Tensor) else value[0] for value in (have, seen[1][name])
+        )
+        assert have.shape == want.shape, name
+        if have.shape[:2] == mask.shape:
+            have, want = have[mask], want[mask]
+        torch.testing.assert_close(have, want, atol=2e-5, rtol=0, msg=name)
+
+
+@every_head
+def test_a_hook_may_change_what_goes_on(bench: Bench) -> None:
+    batch = bench.inputs()
+    backbone = bench.model.base_model
+    with torch.no_grad():
+        before = bench.call(batch)
+        for part in (backbone.embeddings, backbone.encoder.layer[-1], backbone):
+            handle = part.register_forward_hook(doubled)
+            after = bench.call(batch)
+            handle.remove()
+            name = tensors(before)[0]
+            assert not torch.allclose(after[name], before[name])
+        assert_same(bench, bench.call(batch), before, batch, atol=0)
+
+
+def doubled(_: Any, __: Any, out: Any) -> Any:
+    """A hook that doubles what comes out."""
+    if isinstance(out, Tensor):
+        return out * 2
+    out.last_hidden_state = out.last_hidden_state * 2
+    if out.pooler_output is not None:
+        out.pooler_output = out.pooler_output * 2
+    return out
+
+
+@every_head
+def test_inputs_may_come_by_their_places_in_the_peers_order(bench: Bench) -> None:
+    peer = getattr(transformers, bench.head.ours)
+    order = list(inspect.signature(peer.forward).parameters)[1:-1]
+    order = order[: order.index("logits_to_keep")] if "logits_to_keep" in order else order
+    without = {"encoder_hidden_states", "encoder_attention_mask", "past_key_values", "use_cache"}
+    ours = list(bench.model.call_order)
+    assert ["input_ids", *ours] == order or set(order[len(ours) + 1 :]) <= without
+    batch = bench.batch()
+    shaped = {
+        name: value.unflatten(0, (-1, bench.head.choices))
+        if bench.head.choices > 1 and value.dim() == 2
+        else value
+        for name, value in batch.items()
+    }
+    with torch.no_grad():
+        found = bench.model(*[shaped.get(name) for name in ["input_ids", *ours]])
+    assert_same(bench, found, bench.call(batch), batch, atol=0)
+    with pytest.raises(UsageError, match="by its place and by its name"):
+        bench.model(shaped["input_ids"], shaped[ours[0]], **{ours[0]: shaped[ours[0]]})
+    with pytest.raises(UsageError, match="takes"):
+        bench.model(*[shaped.get(name) for name in ["input_ids", *ours]], None, None)
 
 
 # ---- ways to run ----

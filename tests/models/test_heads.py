@@ -149,13 +149,14 @@ def test_the_last_layer_computes_what_the_head_reads_and_no_more(
     ids = torch.randint(5, model.config.vocab_size, (3, 11))
     labels = torch.full_like(ids, -100)
     labels[0, 2], labels[2, 10], labels[2, 0] = 8, 9, 10
+    batch = PackedBatch.from_padded(ids, labels=labels, labels_per_token=True)[0]
     seen: list[int] = []
     last = model.bert.encoder.layer[-1]
     last.register_forward_hook(lambda _, __, out: seen.append(out.shape[0]))
     gradients = []
     for watched in (False, True):
         model.zero_grad()
-        output = model(input_ids=ids, labels=labels, output_hidden_states=watched)
+        output = model(batch, output_hidden_states=watched)
         output.loss.backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert seen == [padded_rows(3 if kind is BertForMaskedLM else 3 + 3), padded_rows(33)]

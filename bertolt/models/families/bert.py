@@ -16,7 +16,9 @@ from bertolt.data.batch import PackedBatch
 from bertolt.models import heads
 from bertolt.models.bert import ACTIVATIONS, Backbone
 from bertolt.models.config import BertConfig
+from bertolt.models.customised import is_watched
 from bertolt.models.decoder import CausalLM
+from bertolt.models.doors import FIRST_INPUTS
 from bertolt.models.families.base import Family
 from bertolt.models.forward_pass import ForwardPass
 from bertolt.models.losses import count_labels, token_loss
@@ -71,8 +73,7 @@ class BertForNextSentencePrediction(heads.SequenceHead):
 
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """Two logits for each pair: (B, 2)."""
-        pooled = self.bert.pool_first(batch, forward_pass)
-        logits: Tensor = self.cls.seq_relationship(pooled)
+        logits: Tensor = self.cls(self.bert.pool_first(batch, forward_pass))
         return logits
 
 
@@ -85,9 +86,9 @@ class BertPredictionHeadTransform(nn.Module):
         self.activation = ACTIVATIONS[config.hidden_act]
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(M, H) to (M, H)."""
-        normed: Tensor = self.LayerNorm(self.activation(self.dense(hidden)))
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(…, H) to (…, H)."""
+        normed: Tensor = self.LayerNorm(self.activation(self.dense(hidden_states)))
         return normed
 
 
@@ -100,9 +101,9 @@ class BertLMPredictionHead(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         self.bias = self.decoder.bias
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(M, H) to (M, V)."""
-        logits: Tensor = self.decoder(self.transform(hidden))
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(…, H) to (…, V)."""
+        logits: Tensor = self.decoder(self.transform(hidden_states))
         return logits
 
 
@@ -113,6 +114,11 @@ class BertOnlyMLMHead(nn.Module):
         super().__init__()
         self.predictions = BertLMPredictionHead(config)
 
+    def forward(self, sequence_output: Tensor) -> Tensor:
+        """(…, H) to (…, V)."""
+        logits: Tensor = self.predictions(sequence_output)
+        return logits
+
 
 class BertOnlyNSPHead(nn.Module):
     """The head of next sentence prediction."""
@@ -120,6 +126,11 @@ class BertOnlyNSPHead(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, pooled_output: Tensor) -> Tensor:
+        """(B, H) to (B, 2)."""
+        logits: Tensor = self.seq_relationship(pooled_output)
+        return logits
 
 
 class BertPreTrainingHeads(nn.Module):
@@ -129,6 +140,10 @@ class BertPreTrainingHeads(nn.Module):
         super().__init__()
         self.predictions = BertLMPredictionHead(config)
         self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, sequence_output: Tensor, pooled_output: Tensor) -> tuple[Tensor, Tensor]:
+        """(…, H) and (B, H) to (…, V) and (B, 2)."""
+        return self.predictions(sequence_output), self.seq_relationship(pooled_output)
 
 
 class BertLanguageModel(heads.LanguageModel):
@@ -149,7 +164,12 @@ class BertLanguageModel(heads.LanguageModel):
     @property
     def words_head(self) -> Any:
         """Hidden states to the vocabulary."""
-        return self.cls.predictions
+        return self.cls
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The layer from hidden states to the vocabulary."""
+        decoder: nn.Linear = self.cls.predictions.decoder
+        return decoder
 
 
 class BertForMaskedLM(BertLanguageModel, heads.MaskedLM):
@@ -172,6 +192,8 @@ class BertForPreTraining(BertLanguageModel):
 
     targets = frozenset({"labels", "next_sentence_label"})
     replayable = True
+    words_name = "prediction_logits"
+    call_order = (*FIRST_INPUTS, "labels", "next_sentence_label")
     next_sentence_weight: float = 1.0
 
     def __init__(self, config: BertConfig) -> None:
@@ -187,9 +209,15 @@ class BertForPreTraining(BertLanguageModel):
         The loss is the sum of those that have their labels.
         """
         assert self.bert.pooler is not None
-        words, labels, (first,) = self.encode_words(batch, forward_pass, batch.first_rows)
-        logits, terms = self.predict_tokens(words, labels)
-        relationship = self.cls.seq_relationship(self.bert.pooler(first)).float()
+        words, (first,) = self.encode_words(batch, forward_pass, batch.first_rows)
+        pooled, padded = self.bert.pooler(first), forward_pass.padded
+        if padded is None or forward_pass.labelled_only or not is_watched(self.cls):
+            logits, relationship = self.cls(words.states, pooled)
+        else:
+            shown, relationship = self.cls(padded.unpack(words.states), pooled)
+            logits = padded.pack(shown, len(words.states))
+        terms = self.loss_of_words(words, logits, forward_pass)
+        relationship = relationship.float()
         if batch.next_sentence_label is not None:
             term = token_loss(relationship, batch.next_sentence_label)
             weight = self.next_sentence_weight if self.training else 1.0

@@ -63,8 +63,9 @@ class RobertaClassificationHead(nn.Module):
         self.dropout = heads.classifier_dropout(config)
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
-    def forward(self, first: Tensor) -> Tensor:
-        """First tokens (B, H) to (B, C)."""
+    def forward(self, features: Tensor) -> Tensor:
+        """First tokens (B, H) to (B, C); of (B, L, H), the first column is read."""
+        first = features[:, 0] if features.dim() == 3 else features
         hidden = torch.tanh(self.dense(self.dropout(first)))
         logits: Tensor = self.out_proj(self.dropout(hidden))
         return logits
@@ -106,6 +107,8 @@ class RobertaForMultipleChoice(heads.MultipleChoice):
 
     config_class = RobertaConfig
     roberta: RobertaModel
+    # As the peer has it, for this head alone.
+    call_order = ("token_type_ids", "attention_mask", "labels", "position_ids", "inputs_embeds")
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -122,9 +125,11 @@ class RobertaLMHead(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         self.bias = self.decoder.bias
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(M, H) to (M, V)."""
-        logits: Tensor = self.decoder(self.layer_norm(ACTIVATIONS["gelu"](self.dense(hidden))))
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(…, H) to (…, V)."""
+        logits: Tensor = self.decoder(
+            self.layer_norm(ACTIVATIONS["gelu"](self.dense(hidden_states)))
+        )
         return logits
 
 
@@ -146,6 +151,10 @@ class RobertaLanguageModel(heads.LanguageModel):
     def words_head(self) -> Any:
         """Hidden states to the vocabulary."""
         return self.lm_head
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The layer from hidden states to the vocabulary."""
+        return self.lm_head.decoder
 
 
 class RobertaForMaskedLM(RobertaLanguageModel, heads.MaskedLM):
