@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from bertolt.base.json_files import read_json
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.loop import History
 from bertolt.train.saving import Best
+from bertolt.train.speed import flos, speed
 from bertolt.train.step import StepLog
 
 
@@ -36,6 +38,7 @@ class TrainerState:
         logging_steps, eval_steps, save_steps: of the arguments.
         train_batch_size: rows of a batch, for each process.
         num_input_tokens_seen: real tokens so far.
+        total_flos: floating-point operations of the whole run, when it has ended.
         log_history: what was logged: numbers by name, with "step" and "epoch".
         best_metric, best_global_step, best_model_checkpoint: of the best evaluation so far.
         is_local_process_zero, is_world_process_zero: whether this is the first process.
@@ -50,6 +53,7 @@ class TrainerState:
     save_steps: int = 500
     train_batch_size: int | None = None
     num_input_tokens_seen: int = 0
+    total_flos: float = 0.0
     log_history: list[dict[str, Any]] = field(default_factory=list)
     best_metric: float | None = None
     best_global_step: int | None = None
@@ -209,12 +213,10 @@ class EarlyStoppingCallback(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Count evaluations without an improvement.
-
-        Raises:
-            UsageError: the evaluation gives no such metric.
-        """
+        """Count evaluations without an improvement; one of several rows may lack the metric."""
         best = Best.of(args)
+        if best.metric not in kwargs["metrics"]:
+            return
         value = best.value(kwargs["metrics"])
         gain = math.inf
         if state.best_metric is not None:
@@ -293,6 +295,7 @@ class Events:
         self.state, self.control = TrainerState(), TrainerControl()
         self._args, self._parts, self._log, self._world = args, parts, log, world
         self._losses: list[float] = []
+        self._started, self._begun, self._totals = 0.0, 0, dict[str, Any]()
         self._steps_per_epoch, self._saves = 1, False
         self._evaluates_at: Callable[[int], bool] = lambda step: False
 
@@ -335,6 +338,7 @@ class Events:
 
     def on_begin(self, history: History) -> None:
         """Go on from what the history has, and tell that the run begins."""
+        self._started, self._begun = time.perf_counter(), len(history.steps)
         evaluations = dict(history.evaluations)
         for log in history.steps:
             self._count(log)
@@ -381,8 +385,26 @@ class Events:
         self.tell("on_save")
 
     def on_end(self, history: History) -> None:
-        """Tell that the run has ended, however it did."""
+        """Log what the run came to unless an error ended it, and tell that it has ended."""
+        self._totals = self._totalled(history)
+        asked = history.stopped or history.interrupted or history.terminated
+        if history.step == self.state.max_steps or asked:
+            self._log(dict(self._totals))
         self.tell("on_train_end")
+
+    def totals(self, history: History) -> dict[str, Any]:
+        """The whole run in numbers, under names that begin with "train_"."""
+        numbers = {f"train_{name}": value for name, value in history.summary().items()}
+        return {**numbers, **self._totals}
+
+    def _totalled(self, history: History) -> dict[str, Any]:
+        """What the peer tells at the end of a run."""
+        made = history.steps[self._begun :]
+        seconds = time.perf_counter() - self._started
+        numbers = speed("train", seconds, sum(log.sequences for log in made), len(made))
+        self.state.total_flos = flos(self._parts()["model"], history.steps)
+        about = {"total_flos": self.state.total_flos, "train_loss": history.mean_loss}
+        return {**numbers, **about, "epoch": self.state.epoch}
 
     def asks(self) -> tuple[bool, bool]:
         """Whether to evaluate now and whether to save, on every process if it is so on one."""

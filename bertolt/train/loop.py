@@ -114,7 +114,7 @@ def predict_batches(
     precision: PrecisionChoice = FP32,
     frozen: FrozenModel | None = None,
     world: World = ALONE,
-    loss_of: Callable[[PackedBatch], Tensor] | None = None,
+    loss_of: Callable[[PackedBatch, Any], Tensor] | None = None,
 ) -> Iterator[EvaluatedBatch]:
     """Run the model over all rows, batched by length under a token budget, each row once.
 
@@ -131,7 +131,8 @@ def predict_batches(
         frozen: `model` as it was frozen before, to answer with those weights; None: it is frozen
             now, for these rows alone.
         world: the processes that share the rows.
-        loss_of: the mean loss of a batch that has labels, in place of the model's own.
+        loss_of: the mean loss of a batch that has labels, from it and the model's outputs, in place
+            of the model's own.
 
     Raises:
         Stopped: by SIGTERM, in an evaluation while training.
@@ -150,7 +151,9 @@ def predict_batches(
                 output = frozen(moved)
                 # A mean of no label is not a number.
                 if loss_of is not None and (count := sum(model.count_targets(batch).values())):
-                    term = LossTerm(loss_of(moved) * count, torch.tensor(count, device=device))
+                    term = LossTerm(
+                        loss_of(moved, output) * count, torch.tensor(count, device=device)
+                    )
                     output.loss_terms = {min(model.targets): term}
                 answered = _Answered(model, numbers, batch, output) if own else None
             if uses_background(device):
@@ -259,6 +262,11 @@ class History:
     def changed_nothing(self) -> bool:
         """Whether no step had a learning rate above 0: warmup begins at 0, and may be all of it."""
         return bool(self.steps) and not any(log.learning_rate for log in self.steps)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean of the losses of all steps."""
+        return sum(log.loss for log in self.steps) / max(1, len(self.steps))
 
     def summary(self) -> dict[str, float | int]:
         """Loss and rates of the whole run, evaluations left out."""

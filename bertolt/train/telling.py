@@ -89,7 +89,8 @@ class Telling:
         self._events.record(logs)
 
     def _tell_evaluated(self, metrics: dict[str, float]) -> None:
-        metrics = {**metrics, "epoch": self.state.epoch or 0.0}
+        if self.state.global_step:
+            metrics["epoch"] = self.state.epoch or 0.0
         self.log(metrics)
         self._events.tell("on_evaluate", metrics=metrics)
         self._events.note_best(metrics)

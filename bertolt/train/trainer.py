@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,8 +21,6 @@ from bertolt.base.options import deciding
 from bertolt.base.randomness import set_seed
 from bertolt.checkpoint.state import TrainingState, read_run_facts
 from bertolt.checkpoint.store import Store, require_whole, step_of
-from bertolt.data.batch import PackedBatch
-from bertolt.models.own_forward import has_own_forward, loss_in
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.arguments import TrainingArguments
@@ -33,14 +32,13 @@ from bertolt.train.loop import (
     fit,
     predict_batches,
 )
-from bertolt.train.optim import AdamW, parameter_groups
+from bertolt.train.methods import Methods
 from bertolt.train.overrides import (
     made_model,
     names_checked,
     require_called,
     require_head,
     require_one_each,
-    scalar_loss,
 )
 from bertolt.train.packing import Collator, packing
 from bertolt.train.results import (
@@ -48,11 +46,11 @@ from bertolt.train.results import (
     PredictionOutput,
     Results,
     TrainOutput,
+    Values,
     metrics_by_name,
     prefixed,
 )
 from bertolt.train.saving import Best, Saving
-from bertolt.train.schedules import get_scheduler
 from bertolt.train.sources import (
     FULL_LENGTH,
     BatchSource,
@@ -64,10 +62,11 @@ from bertolt.train.sources import (
     require_rows,
     windows,
 )
-from bertolt.train.telling import AnyCallback, Telling
+from bertolt.train.speed import speed, without_times
+from bertolt.train.telling import AnyCallback
 
 
-class Trainer(Telling):
+class Trainer(Methods):
     """Train, evaluate and predict, under the names that the peer's Trainer has.
 
     Started by torchrun, each process takes its share of every batch and of every evaluation.
@@ -86,7 +85,7 @@ class Trainer(Telling):
         train_dataset: rows with `input_ids` and `label` or `labels`, or whatever `data_collator`
             takes: a list, a `torch` or `datasets` data set, or an iterable one of either, which
             needs `max_steps` and is read in its own order.
-        eval_dataset: the same, held out.
+        eval_dataset: the same, held out; or several by name.
         processing_class: the tokenizer, saved with the model.
         compute_metrics: gets `(logits, labels)` of the whole evaluation, returns numbers by name;
             other values that JSON can hold are kept too, and the rest is left out with a message.
@@ -132,8 +131,6 @@ class Trainer(Telling):
         global_batch_size: rows of a batch, over all processes.
     """
 
-    loss_is_scaled_for_ga: bool | None = None
-
     @names_checked
     def __init__(
         self,
@@ -141,7 +138,7 @@ class Trainer(Telling):
         args: TrainingArguments | None = None,
         data_collator: Collator | None = None,
         train_dataset: Data | None = None,
-        eval_dataset: Data | None = None,
+        eval_dataset: Data | Mapping[str, Data] | None = None,
         processing_class: Any = None,
         model_init: Callable[..., PreTrainedModel] | None = None,
         compute_loss_func: Callable[..., Tensor] | None = None,
@@ -181,6 +178,7 @@ class Trainer(Telling):
             self.processing_class.check_fits(self.model.config.vocab_size)
         self.compute_metrics = compute_metrics
         self.compute_loss_func = compute_loss_func
+        self.label_smoother = self._takes_smoothing()
         self.callbacks = []
         self._events = Events(self.args, self._parts, self.log, self.world)
         for callback in callbacks or ():
@@ -251,7 +249,7 @@ class Trainer(Telling):
             self._take_model(made_model(self.model_init, self.args.seed))
         source, evaluates = self._source(), self.args.eval_strategy != "no"
         if evaluates and self._evaluate is None:
-            require_rows(self.eval_dataset, "eval_dataset")
+            self._require_evaluation_rows()
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
         # A class of the user's own may leave out what it likes.
@@ -294,7 +292,7 @@ class Trainer(Telling):
             saver=saving,
             history=saving.load(checkpoint) if saving and checkpoint else None,
             world=self.world,
-            loss_of=self._part_of_loss if self._has_own_loss() else None,
+            loss_of=self._part_of_loss if self._has_other_loss() else None,
             steering=self._events,
         )
         if self.history.failure is not None:
@@ -314,42 +312,76 @@ class Trainer(Telling):
         steps = self.history.steps
         return TrainOutput(
             global_step=len(steps),
-            training_loss=sum(log.loss for log in steps) / max(1, len(steps)),
-            metrics={f"train_{name}": value for name, value in self.history.summary().items()},
+            training_loss=self.history.mean_loss,
+            metrics=self._events.totals(self.history),
         )
 
     def evaluate(
         self,
-        eval_dataset: Data | None = None,
+        eval_dataset: Data | str | Mapping[str, Data] | None = None,
         ignore_keys: Sequence[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Loss over the evaluation rows, and what `compute_metrics` makes of their logits.
 
-        Without `compute_metrics` no logits are kept: memory does not grow with the rows.
+        Without `compute_metrics` no logits are kept: memory does not grow with the rows. Beside the
+        numbers stands how long it took: "eval_runtime" in seconds, "eval_samples_per_second",
+        "eval_steps_per_second", and once the model was trained "epoch".
 
         Args:
-            eval_dataset: rows; None: those of the Trainer.
+            eval_dataset: rows; several by name, whose metrics are called "eval_NAME_loss" and so
+                on; the name of one of the Trainer's; None: all that the Trainer has.
             ignore_keys: outputs of the model to leave out; all but the logits are left out anyway.
             metric_key_prefix: what the names of the metrics begin with, before "_".
 
         Raises:
             CheckpointError: the checkpoint lacked weights, and they were not trained since.
         """
+        known = eval_dataset is None
+        data = self.eval_dataset if known else eval_dataset
+        if isinstance(data, Mapping):
+            metrics: dict[str, float] = {}
+            for name, part in data.items():
+                start = f"{metric_key_prefix}_{name}"
+                metrics |= self.evaluate(name if known else part, ignore_keys, start)
+            return metrics
         self.model.require_trained("evaluation")
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        rows = require_rows(rows, "eval_dataset")
-        output = self._run(rows, keep=self.compute_metrics is not None)
-        metrics = prefixed(output.metrics, metric_key_prefix)
-        self._tell_evaluated(metrics)
-        return metrics
+        rows = require_rows(self._evaluation_rows(data), "eval_dataset")
+        output = self._run(rows, metric_key_prefix, keep=self.compute_metrics is not None)
+        self._tell_evaluated(output.metrics)
+        return output.metrics
+
+    def _require_evaluation_rows(self) -> None:
+        """Refuse an `eval_dataset` that is missing, or one of several that is empty."""
+        if not isinstance(self.eval_dataset, Mapping) or not self.eval_dataset:
+            require_rows(self.eval_dataset, "eval_dataset")
+            return
+        for name, rows in self.eval_dataset.items():
+            require_rows(rows, f"eval_dataset[{name!r}]")
+
+    def _evaluation_rows(self, data: Any) -> Any:
+        """Rows, or those of the `eval_dataset` that have this name."""
+        if not isinstance(data, str):
+            return data
+        sets = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {}
+        if data not in sets:
+            raise UsageError(
+                f"the eval_dataset has no {data!r}",
+                fix=f"name one of {', '.join(map(str, sets))}" if sets else "give it the rows",
+            )
+        return sets[data]
 
     def _evaluated(self) -> dict[str, float]:
         """The numbers of an evaluation while training."""
-        if self._evaluate is None:
-            return self.evaluate()
-        metrics = self._evaluate(self)
-        self._tell_evaluated(metrics)
+        if self._evaluate is not None:
+            metrics = self._evaluate(self)
+            self._tell_evaluated(metrics)
+            return metrics
+        names = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else ()
+        # What is kept of a run is the same however long it took.
+        metrics = without_times(self.evaluate(), ("eval", *(f"eval_{name}" for name in names)))
+        if self.args.metric_for_best_model or self.args.load_best_model_at_end:
+            Best.of(self.args).value(metrics)
         return metrics
 
     def predict(
@@ -370,10 +402,9 @@ class Trainer(Telling):
             CheckpointError: as in `evaluate`.
         """
         self.model.require_trained("prediction")
-        output = self._run(require_rows(test_dataset, "test_dataset"), keep=True)
-        metrics = prefixed(output.metrics, metric_key_prefix)
-        self._events.tell("on_predict", metrics=metrics)
-        return output._replace(metrics=metrics)
+        output = self._run(require_rows(test_dataset, "test_dataset"), metric_key_prefix, keep=True)
+        self._events.tell("on_predict", metrics=output.metrics)
+        return output
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
         """Write the model, the tokenizer if there is one, and the arguments.
@@ -449,9 +480,11 @@ class Trainer(Telling):
             info(f"Precision {before}: {self.precision.reason}")
         return checkpoint
 
-    def _run(self, data: Data, keep: bool) -> PredictionOutput:
+    def _run(self, data: Data, prefix: str, keep: bool) -> PredictionOutput:
+        """Answer all rows: their results if they are kept, the metrics, and how long it took."""
+        begun = time.perf_counter()
         results = Results(self.model, self.preprocess_logits_for_metrics)
-        loss, start = RunningLoss(), 0
+        loss, start, batches = RunningLoss(), 0, 0
         for rows in windows(data):
             for batch in predict_batches(
                 self.model,
@@ -461,138 +494,22 @@ class Trainer(Telling):
                 token_budget=self.args.per_device_eval_batch_size * FULL_LENGTH,
                 precision=self.precision,
                 world=self.world,
-                loss_of=self._mean_loss if self._has_own_loss() else None,
+                loss_of=self._mean_loss if self._has_other_loss() else None,
             ):
                 loss.add(batch)
+                batches += 1
                 if keep:
                     results.add(start, batch)
             start += len(rows)
         mean = loss.summed(self.model.targets, self.world).mean()
         metrics: dict[str, Any] = {} if mean is None else {"loss": mean}
-        if not keep:
-            return PredictionOutput(np.zeros(0), None, metrics)
-        results.gather(self.world)
-        logits, labels = results.in_order()
-        if self.compute_metrics is not None and labels is not None:
-            metrics |= metrics_by_name(self.compute_metrics(EvalPrediction(logits, labels)))
-        return PredictionOutput(logits, labels, metrics)
-
-    def compute_loss(
-        self,
-        model: PreTrainedModel,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: int | None = None,
-    ) -> Any:
-        """The loss of a batch, for a subclass to define; evaluations report it too.
-
-        A loss of a subclass is a mean over the labels of its batch. The Trainer weights it by the
-        batch's share of all labels of the step, so that several batches and processes give the
-        mean over all their labels, as one large batch would. With `loss_is_scaled_for_ga = True`
-        in the class it gets `num_items_in_batch`, the labels of the whole step, to divide a sum
-        by; such losses, and those of `compute_loss_func`, are added up as they are. An evaluation
-        gives None, and expects a mean.
-
-        Args:
-            model: to call: `model(**inputs)`.
-            inputs: a padded batch by name, `labels` or other targets included.
-            return_outputs: whether to return the model's outputs too.
-            num_items_in_batch: labels of all batches of the step, over all processes, or None.
-
-        Returns:
-            The loss, a scalar; with `return_outputs` (loss, outputs).
-        """
-        if self.compute_loss_func is None:
-            unread = not return_outputs and not has_own_forward(model)
-            less = {"logits": "labelled"} if unread and model.chooses_logits else {}
-            outputs = model(**inputs, **less)
-            loss = loss_in(outputs)
-        else:
-            labels = inputs.pop("labels", None)
-            outputs = model(**inputs)
-            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
-
-    def create_optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the caller, or AdamW by the arguments; kept as `optimizer`."""
-        args = self.args
-        if self.optimizer is None and self.optimizer_cls_and_kwargs is not None:
-            kind, options = self.optimizer_cls_and_kwargs
-            self.optimizer = kind(parameter_groups(self.model, args.weight_decay), **options)
-        if self.optimizer is None:
-            self.optimizer = AdamW(
-                parameter_groups(self.model, args.weight_decay),
-                lr=args.learning_rate,
-                betas=(args.adam_beta1, args.adam_beta2),
-                eps=args.adam_epsilon,
-            )
-        return self.optimizer
-
-    def create_scheduler(
-        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> Any:
-        """The scheduler of the caller, or the one that the arguments name; kept as `lr_scheduler`.
-
-        Args:
-            num_training_steps: of the whole run.
-            optimizer: whose rates it sets; None: `self.optimizer`.
-        """
-        if self.lr_scheduler is None:
-            self.lr_scheduler = get_scheduler(
-                self.args.lr_scheduler_type,
-                optimizer or self.create_optimizer(),
-                num_warmup_steps=self.args.count_warmup(num_training_steps),
-                num_training_steps=num_training_steps,
-                scheduler_specific_kwargs=self.args.schedule_options,
-            )
-        return self.lr_scheduler
-
-    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
-        """Set `optimizer` and `lr_scheduler` for a run of so many steps."""
-        self.optimizer = self.create_optimizer() or self.optimizer
-        scheduler = self.create_scheduler(num_training_steps, optimizer=self.optimizer)
-        self.lr_scheduler = scheduler or self.lr_scheduler
-
-    def _has_own_loss(self) -> bool:
-        """Whether the loss is another one than that of Bertolt's heads."""
-        overridden = type(self).compute_loss is not Trainer.compute_loss
-        own = has_own_forward(self.model)
-        return overridden or own or self.compute_loss_func is not None
-
-    def _part_of_loss(self, model: PreTrainedModel, batch: PackedBatch) -> Tensor:
-        """The part of a step's loss that one of its batches has, by `compute_loss`."""
-        assert batch.loss_counts is not None
-        items = sum(batch.loss_counts.values())
-        scaled = self.loss_is_scaled_for_ga
-        if scaled is None:
-            overridden = type(self).compute_loss is not Trainer.compute_loss
-            scaled = self.compute_loss_func is not None and not overridden
-        inputs = batch.padded(pad_token_id=model.config.pad_token_id)
-        if scaled:
-            return scalar_loss(self.compute_loss(model, inputs, num_items_in_batch=items))
-        count = sum(model.count_targets(batch).values())
-        if not count:  # a mean of no label is not a number, and the model's own loss is 0
-            return scalar_loss(model(batch).loss) * 0.0
-        return scalar_loss(self.compute_loss(model, inputs)) * (count / items)
-
-    def _mean_loss(self, batch: PackedBatch) -> Tensor:
-        inputs = batch.padded(pad_token_id=self.model.config.pad_token_id)
-        return scalar_loss(self.compute_loss(self.model, inputs))
-
-    def _fresh_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
-        """The optimizer and scheduler of the caller, or new ones for each `train`."""
-        self.optimizer, self.lr_scheduler = self._given_optimizers
-        if self.optimizer is not None and self.world.sharded:
-            raise UsageError(
-                "fsdp splits the parameters, and the optimizer given was made for whole ones",
-                place="Trainer",
-                fix="leave optimizers out, or fsdp",
-            )
-        self.create_optimizer_and_scheduler(total_steps)
-        if self.optimizer is None:
-            raise UsageError(
-                "create_optimizer made no optimizer",
-                place=type(self).__name__,
-                fix="return one, or set self.optimizer",
-            )
-        return self.optimizer, self.lr_scheduler
+        logits: Values = np.zeros(0)
+        labels: Values | None = None
+        if keep:
+            results.gather(self.world)
+            logits, labels = results.in_order()
+            if self.compute_metrics is not None and labels is not None:
+                metrics |= metrics_by_name(self.compute_metrics(EvalPrediction(logits, labels)))
+        seconds = time.perf_counter() - begun
+        times = speed(prefix, seconds, start, int(self.world.sum([batches])[0]))
+        return PredictionOutput(logits, labels, prefixed(metrics, prefix) | times)

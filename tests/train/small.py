@@ -35,6 +35,12 @@ def arguments(**changes: Any) -> TrainingArguments:
     return TrainingArguments(**{**usual, "precision": "fp32", "disable_tqdm": True, **changes})
 
 
+def untimed(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics without how long it took to measure them, and when."""
+    times = ("_runtime", "_samples_per_second", "_steps_per_second")
+    return {k: v for k, v in metrics.items() if not k.endswith(times) and k != "epoch"}
+
+
 def pack(rows: list[dict[str, Any]]) -> PackedBatch:
     return PackingCollator()(rows)
 
