@@ -99,6 +99,13 @@ if TYPE_CHECKING:
         AutoModelForTokenClassification as AutoModelForTokenClassification,
     )
     from bertolt.models.pretrained import PreTrainedModel as PreTrainedModel
+    from bertolt.tasks.pipelines import FeatureExtractionPipeline as FeatureExtractionPipeline
+    from bertolt.tasks.pipelines import FillMaskPipeline as FillMaskPipeline
+    from bertolt.tasks.pipelines import Pipeline as Pipeline
+    from bertolt.tasks.pipelines import QuestionAnsweringPipeline as QuestionAnsweringPipeline
+    from bertolt.tasks.pipelines import TextClassificationPipeline as TextClassificationPipeline
+    from bertolt.tasks.pipelines import TokenClassificationPipeline as TokenClassificationPipeline
+    from bertolt.tasks.pipelines import pipeline as pipeline
     from bertolt.tasks.predictor import Predictor as Predictor
     from bertolt.tokenization import AutoTokenizer as AutoTokenizer
     from bertolt.tokenization import BatchEncoding as BatchEncoding
@@ -176,14 +183,18 @@ _HOME = {
     "DataError": "bertolt.base.errors",
     "EarlyStoppingCallback": "bertolt.train.events",
     "EvalPrediction": "bertolt.train.results",
+    "FeatureExtractionPipeline": "bertolt.tasks.pipelines",
+    "FillMaskPipeline": "bertolt.tasks.pipelines",
     "KeyValueCache": "bertolt.models.decoder",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",
     "PackingCollator": "bertolt.data.collate",
+    "Pipeline": "bertolt.tasks.pipelines",
     "PreTrainedModel": "bertolt.models.pretrained",
     "PreTrainedTokenizerBase": "bertolt.tokenization",
     "PreTrainedTokenizerFast": "bertolt.tokenization",
     "Predictor": "bertolt.tasks.predictor",
+    "QuestionAnsweringPipeline": "bertolt.tasks.pipelines",
     "RobertaConfig": "bertolt.models.families.roberta",
     "RobertaForCausalLM": "bertolt.models.families.roberta",
     "RobertaForMaskedLM": "bertolt.models.families.roberta",
@@ -194,6 +205,8 @@ _HOME = {
     "RobertaModel": "bertolt.models.families.roberta",
     "RobertaTokenizer": "bertolt.tokenization",
     "RobertaTokenizerFast": "bertolt.tokenization",
+    "TextClassificationPipeline": "bertolt.tasks.pipelines",
+    "TokenClassificationPipeline": "bertolt.tasks.pipelines",
     "Trainer": "bertolt.train.trainer",
     "TrainerCallback": "bertolt.train.events",
     "TrainerControl": "bertolt.train.events",
@@ -222,6 +235,7 @@ _HOME = {
     "get_scheduler": "bertolt.train.schedules",
     "load_metric": "bertolt.metrics",
     "parameter_groups": "bertolt.train.optim",
+    "pipeline": "bertolt.tasks.pipelines",
     "set_seed": "bertolt.base.randomness",
     "train_step": "bertolt.train.step",
 }

@@ -72,15 +72,20 @@ def refuse_unknown(
     Raises:
         UsageError: with the fix for each.
     """
-    unknown, choices = list(names), list(known)
+    choices = list(known)
+    unknown = [name for name in names if name not in choices]
     if not unknown:
         return
-    fixes = []
+    fixes, listed = [], False
     for name in unknown:
-        close = nearest(name, choices)
-        hint = f"use {close}" if close else f"leave it out: it takes {', '.join(choices)}"
-        hint = (instead or {}).get(name, hint)
+        hint = (instead or {}).get(name)
+        if hint is None and (close := nearest(name, choices)):
+            hint = f"use {close}"
+        listed |= hint is None
+        hint = hint or "leave it out"
         fixes.append(hint if len(unknown) == 1 else f"{name}: {hint}")
+    if listed:
+        fixes.append(f"it takes {', '.join(choices)}")
     named = ", ".join(map(repr, unknown))
     raise UsageError(
         f"{owner} takes no argument{'s' if len(unknown) > 1 else ''} {named}",

@@ -12,10 +12,10 @@ REPLACED_NAMES = {
         ("AutoConfig PretrainedConfig PreTrainedConfig", "use BertConfig, or that of the family"),
         ("BertPreTrainedModel RobertaPreTrainedModel", "use PreTrainedModel"),
         (
-            "pipeline TextClassificationPipeline TokenClassificationPipeline Pipeline",
-            "use Predictor.from_pretrained(folder).predict(texts)",
+            "ZeroShotClassificationPipeline TextGenerationPipeline",
+            "keep it with the peer: pipelines here are for encoders with a head",
         ),
-        ("FeatureExtractionPipeline FillMaskPipeline", "call the model: model(**tokenizer(texts))"),
+        ("NerPipeline", "use TokenClassificationPipeline"),
         (
             "ProgressCallback PrinterCallback DefaultFlowCallback",
             "leave it out: the Trainer shows its progress, and disable_tqdm=True silences it",

@@ -146,7 +146,7 @@ def loading_settings(changes: Mapping[str, Any]) -> dict[str, Any]:
     if (longest := rest.pop("max_len", None)) is not None:
         rest.setdefault("model_max_length", longest)
     known = [*_SETTINGS.keys() - {"tokenizer_class", "added_tokens_decoder"}, *CHANGES]
-    refuse_unknown("a tokenizer", rest.keys() - set(known), sorted(known), LOADING)
+    refuse_unknown("a tokenizer", rest, sorted(known), LOADING)
     settings = {name: _as_written(value) for name, value in rest.items()}
     require_types(settings, _SETTINGS, "from_pretrained")
     return settings

@@ -279,8 +279,8 @@ class BertTokenizer(OlderCalls):
         """
         for reason in take_unused(older):
             info(reason)
-        unasked = [name for name, value in older.items() if name in SAVING and not value]
-        refuse_unknown("save_pretrained", older.keys() - set(unasked), ["folder"], SAVING)
+        asked = [name for name, value in older.items() if value or name not in SAVING]
+        refuse_unknown("save_pretrained", asked, ["folder"], SAVING)
         settings = {
             "model_max_length": self.model_max_length,
             "padding_side": self.padding_side,

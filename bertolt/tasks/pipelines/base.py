@@ -1,0 +1,274 @@
+"""What all pipelines share: their arguments, and how windows run through a model.
+
+Shapes: B windows, L tokens of a window, C classes.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bertolt.base.console import info
+from bertolt.base.errors import BertoltError, UsageError, refuse_unknown
+from bertolt.data.batch import PackedBatch
+from bertolt.data.collate import PackingCollator
+from bertolt.models.bert import Backbone
+from bertolt.models.customised import require_unwrapped
+from bertolt.models.evaluating import evaluating
+from bertolt.models.frozen import FrozenModel, freeze
+from bertolt.models.own_forward import has_own_forward
+from bertolt.models.pretrained import PreTrainedModel
+from bertolt.tasks.evaluation import token_budget
+from bertolt.tokenization import BertTokenizer
+from bertolt.tokenization.rows import one_of, require_whole
+
+_STREAMED = 64
+_LISTED = 2048
+# Settings that change no answer here, and why.
+_UNUSED = {
+    "num_workers": "texts are tokenized by the threads of the tokenizer",
+    "binary_output": "answers are plain values",
+    "framework": "models are PyTorch's",
+}
+
+
+class Window(NamedTuple):
+    """What the model sees of an example at once.
+
+    Attributes:
+        row: for the collator: `input_ids` and what goes with them.
+        about: what the decoding needs to know of it.
+    """
+
+    row: Mapping[str, Any]
+    about: Any = None
+
+
+class Pipeline(abc.ABC):
+    """A model, its tokenizer, and the settings of its answers.
+
+    Settings are given when it is built, and for one call when it is called.
+
+    Args:
+        model: with the head of the task. It answers with the weights that it has when it is asked.
+        tokenizer: that fits it.
+        device: to move the model to; None: where it is.
+        batch_size: windows that run at once, at most; no answer depends on it.
+        settings: of this task, see `defaults`.
+
+    Raises:
+        UsageError: another model, or a setting that there is not.
+        CheckpointError: a head that was never trained, or a tokenizer of another model.
+    """
+
+    task: ClassVar[str]
+    head: ClassVar[type[PreTrainedModel]]
+    defaults: ClassVar[Mapping[str, Any]]
+    """Settings with the values that they have when nobody gives others."""
+    unused: ClassVar[Mapping[str, str]] = {}
+    """Settings of the peer that change no answer here, and why."""
+    instead: ClassVar[Mapping[str, str]] = {}
+    """Settings that the peer has and this has not, with what to write instead."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: BertTokenizer,
+        *,
+        device: torch.device | None = None,
+        batch_size: int | None = None,
+        **settings: Any,
+    ) -> None:
+        require_unwrapped(model, "pipeline")
+        if not isinstance(model, self.head):
+            raise UsageError(
+                f"{self.task} needs a model with another head than a {type(model).__name__} has",
+                fix=f"open it with AutoModelFor{self.head.__name__}.from_pretrained"
+                if self.head is not PreTrainedModel
+                else "give a model of Bertolt's, as AutoModel.from_pretrained opens",
+            )
+        model.require_trained(self.task)
+        tokenizer.check_fits(model.config.vocab_size)
+        require_whole("batch_size", batch_size, least=1)
+        self.model = model if device is None else model.move(device)
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self._answers_with = FrozenModel(model, None, "", has_own_forward(model))
+        self._given = self._known(settings)
+        self.checked({**self.defaults, **self._given})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def freeze(self) -> None:
+        """Answer from now on by copies of the encoder's layers, made ready once, where that can be.
+
+        After a change of `model` call it again.
+        """
+        self._answers_with = freeze(self.model, "fp32")
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and the tokenizer, to be opened by `pipeline(task, folder)`."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def __call__(self, inputs: Any, *, batch_size: int | None = None, **settings: Any) -> Any:
+        """The answer to one input; a list of answers to a list; an iterator over them to a stream.
+
+        A stream is a generator or a data set; of a generator up to 64 inputs, or `batch_size`, are
+        read before the first is answered.
+
+        Raises:
+            UsageError: a setting that there is not, or a text that is longer than the model takes.
+            DataError: what is no text.
+        """
+        require_whole("batch_size", batch_size, least=1)
+        size = batch_size or self.batch_size
+        chosen = self.checked({**self.defaults, **self._given, **self._known(settings)})
+        if isinstance(inputs, list):
+            return list(self._answers(inputs, chosen, size, _LISTED))
+        if not isinstance(inputs, str | bytes | Mapping | tuple):
+            if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):
+                rows = (inputs[number] for number in range(len(inputs)))
+                return self._answers(rows, chosen, size, _LISTED)
+            if isinstance(inputs, Iterable):
+                return self._answers(inputs, chosen, size, size or _STREAMED)
+        return next(self._answers([inputs], chosen, size, 1))
+
+    def predict(self, inputs: Any, **settings: Any) -> Any:
+        """As a call."""
+        return self(inputs, **settings)
+
+    transform = predict
+
+    def _known(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings without those that change nothing, which are told."""
+        unused = {**_UNUSED, **self.unused}
+        for name in [name for name in settings if name in unused]:
+            if (value := settings.pop(name)) is not None:
+                info(f"{name}={value!r} changes nothing here: {unused[name]}")
+        refuse_unknown(self.task, settings, self.names(), self.instead)
+        return settings
+
+    def names(self) -> list[str]:
+        """The settings that there are."""
+        return list(self.defaults)
+
+    def checked(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings as they are worked with.
+
+        Raises:
+            UsageError: a value that cannot be.
+        """
+        return settings
+
+    @abc.abstractmethod
+    def encode(
+        self, examples: Sequence[Any], settings: Mapping[str, Any]
+    ) -> Iterable[Sequence[Window]]:
+        """The windows of each example."""
+
+    @abc.abstractmethod
+    def decode(
+        self,
+        example: Any,
+        windows: Sequence[Window],
+        outputs: Sequence[Tensor],
+        settings: Mapping[str, Any],
+    ) -> Any:
+        """The answer to an example; `outputs` are on the CPU, one for each window."""
+
+    def _answers(
+        self, inputs: Iterable[Any], settings: Mapping[str, Any], size: int | None, ahead: int
+    ) -> Iterator[Any]:
+        stream = iter(inputs)
+        before = 0
+        while examples := list(islice(stream, ahead)):
+            encoded = [list(windows) for windows in self.encode(examples, settings)]
+            for number, windows in enumerate(encoded, start=before):
+                self._require_room(number, windows)
+            outputs = iter(self._run([w for windows in encoded for w in windows], size))
+            for example, windows in zip(examples, encoded, strict=True):
+                own = [next(outputs) for _ in windows]
+                yield self.decode(example, windows, own, settings)
+            before += len(examples)
+
+    def _require_room(self, number: int, windows: Sequence[Window]) -> None:
+        limit = self.model.config.max_tokens
+        longest = max((len(window.row["input_ids"]) for window in windows), default=0)
+        if longest > limit:
+            raise UsageError(
+                f"it has {longest} tokens, and the model takes {limit}",
+                place=f"text {number}",
+                fix=self.fix_of_length(limit),
+            )
+
+    def fix_of_length(self, limit: int) -> str:
+        """What to do about a text that is too long."""
+        return f"cut it: truncation=True, max_length={limit}"
+
+    def _run(self, windows: Sequence[Window], size: int | None) -> list[Tensor]:
+        """The model's outputs on the CPU for each window, in their order."""
+        outputs: dict[int, Tensor] = {}
+        collate = PackingCollator(
+            pad_token_id=self.model.config.pad_token_id,
+            token_labels=self.model.labels_per_token,
+        )
+        with evaluating(self.model), torch.inference_mode():
+            for numbers in self._batches(windows, size):
+                batch = collate([windows[number].row for number in numbers])
+                values = self._outputs(batch.to(self.device))
+                outputs.update(zip(numbers, values, strict=True))
+        return [outputs[number] for number in range(len(windows))]
+
+    def _batches(self, windows: Sequence[Window], size: int | None) -> Iterator[list[int]]:
+        """Numbers of windows in batches under the token budget, the longest first."""
+        lengths = [len(window.row["input_ids"]) for window in windows]
+        budget, tokens = token_budget(self.device), 0
+        batch: list[int] = []
+        for number in sorted(range(len(windows)), key=lambda n: -lengths[n]):
+            if batch and (tokens + lengths[number] > budget or len(batch) == size):
+                yield batch
+                batch, tokens = [], 0
+            batch.append(number)
+            tokens += lengths[number]
+        if batch:
+            yield batch
+
+    def _outputs(self, batch: PackedBatch) -> list[Tensor]:
+        """The outputs of each window of a batch: (L, …), or (…) of a head over whole texts."""
+        model, output = self.model, self._answers_with(batch)
+        if isinstance(model, Backbone):
+            values, per_token = output["last_hidden_state"], True
+        else:
+            values, per_token = model.logits_of(output), model.logits_per_token
+        values = values.float().cpu()
+        if not bool(values.isfinite().all()):
+            raise BertoltError(
+                "the model's outputs are not finite",
+                fix="look for weights that are not finite, or open it with dtype='float32'",
+            )
+        return self.split(values, batch) if per_token else list(values)
+
+    def split(self, values: Tensor, batch: PackedBatch) -> list[Tensor]:
+        """Outputs of tokens (T, …) by window."""
+        return list(torch.split(values, batch.lengths.tolist()))
+
+
+def one_of_names(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """A setting that is one of some words, in any case; an enumeration's value too.
+
+    Raises:
+        UsageError: another value.
+    """
+    text = str(getattr(value, "value", value)).lower()
+    word: str = one_of(name, text, allowed)
+    return word
