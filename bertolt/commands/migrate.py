@@ -198,7 +198,8 @@ def _arguments_of(called: Any) -> _Accepted:
         # Loading takes changes of the config.
         if getattr(called, "__name__", "") != "from_pretrained":
             return None
-        names |= {field.name for field in dataclasses.fields(BertConfig)} | {"num_labels"}
+        names |= {field.name for field in dataclasses.fields(BertConfig)}
+        names |= {"label2id", "num_labels"}
     return names, most
 
 

@@ -160,6 +160,7 @@ class _Follower(ast.NodeVisitor):
         self._names, self._modules = dict(names), modules
         self._made: dict[str, str] = {}
         self._derived: dict[str, str] = {}
+        self._own: dict[str, set[str]] = {}
         self.uses: list[Use] = []
         self.attributes: dict[str, int] = {}
 
@@ -178,34 +179,42 @@ class _Follower(ast.NodeVisitor):
         return None
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """A class over one of the peer's is made and used like it."""
-        for path in map(self.path, node.bases):
+        """A class over one of the peer's is made and used like it, but for what it defines."""
+        for base in node.bases:
+            path = self.path(base)
             if path and len(path) == 1:
                 self._derived[node.name] = path[0]
+                self._own[node.name] = _defined(node) | self._own.get(_dotted(base), set())
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self.generic_visit(node)
-        made = self._class_of(node.value)
         for target in node.targets:
             if isinstance(target, ast.Name):
-                self._made.pop(target.id, None)
-                if made:
-                    self._made[target.id] = made
+                self._bind(target.id, node.value)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self.generic_visit(node)
-        made = self._class_of(node.value) if node.value else None
-        if made and isinstance(node.target, ast.Name):
-            self._made[node.target.id] = made
+        if node.value and isinstance(node.target, ast.Name):
+            self._bind(node.target.id, node.value)
+
+    def _bind(self, name: str, value: ast.expr) -> None:
+        """Know from here on what object a name stands for, or no longer."""
+        self._made.pop(name, None)
+        if isinstance(value, ast.Call) and (made := self._class_of(value)):
+            self._made[name] = made
+            self._own[name] = self._own.get(_dotted(value.func).split(".")[0], set())
 
     def visit_Call(self, node: ast.Call) -> None:
         path = self.path(node.func)
         if path:
-            # An object is called by the method of that name.
-            if isinstance(node.func, ast.Name) and node.func.id in self._made:
+            # An object is called by the method of that name, a class by another.
+            if _dotted(node.func) in self._made:
                 path = (*path, "__call__")
-            self.uses.append(Use(node.lineno, path, node))
+            first, *behind = _dotted(node.func).split(".")
+            method = behind[0] if behind else path[1] if len(path) > 1 else "__init__"
+            own = method in self._own.get(first, ())
+            self.uses.append(Use(node.lineno, path[:1] if own else path, None if own else node))
             for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
                 self.visit(argument)
             return
@@ -224,15 +233,18 @@ class _Follower(ast.NodeVisitor):
             return
         self.generic_visit(node)
 
-    def _class_of(self, value: ast.expr) -> str | None:
+    def _class_of(self, value: ast.Call) -> str | None:
         """The class whose object a call gives: of `X(…)`, `X.from_pretrained(…)` and the like."""
-        if not isinstance(value, ast.Call):
-            return None
         path = self.path(value.func)
-        if not path or not path[0][:1].isupper():
+        if not path or _dotted(value.func) in self._made or not path[0][:1].isupper():
             return None
         maker = len(path) == 1 or path[1] in ("from_pretrained", "from_config", "from_dict")
         return path[0] if maker else None
+
+
+def _defined(node: ast.ClassDef) -> set[str]:
+    """Names of the methods that a class defines."""
+    return {x.name for x in node.body if isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def _of_peer(module: str | None) -> bool:

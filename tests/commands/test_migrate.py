@@ -115,6 +115,23 @@ def test_what_was_made_by_others_is_left_alone(tmp_path: Path) -> None:
     assert differences(tmp_path, text).differences == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from transformers import TrainerCallback\nclass Stop(TrainerCallback):\n"
+        "    def __init__(self, step): ...\n    def tell(self, loud): ...\n"
+        "class Later(Stop): ...\nlater = Later(3)\nlater.tell(loud=1)\n",
+        "from transformers import AutoTokenizer\ntok = AutoTokenizer.from_pretrained('x')\n"
+        "rows = tok(['a'])\nrows.items()\n",
+        "from transformers import AutoModelForTokenClassification as M\n"
+        "M.from_pretrained('x', id2label={0: 'a'}, label2id={'a': 0})\n",
+    ],
+    ids=["what a class of its own defines", "what an object gives", "labels by name"],
+)
+def test_what_is_the_same_is_not_listed(tmp_path: Path, text: str) -> None:
+    assert differences(tmp_path, text).differences == []
+
+
 def test_imports_alone_are_changed(tmp_path: Path) -> None:
     assert changed(tmp_path, SAME) == SAME.replace("from transformers", "from bertolt")
 

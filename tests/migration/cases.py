@@ -1,0 +1,86 @@
+"""The programs, and what has to be known of each to compare two runs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A program of `programs/`.
+
+    Attributes:
+        tolerance: by which printed fractions may differ, of their size where that is over 1; whole
+            numbers and words have to be the same.
+        why: the reason of a tolerance above the usual one.
+        words: its command line.
+        today: what today's `transformers` no longer has, and what stands there for its run.
+        waits: why it does not run with Bertolt yet, or None.
+    """
+
+    tolerance: float = 2e-4
+    why: str = ""
+    words: tuple[str, ...] = ()
+    today: Mapping[str, str] = field(default_factory=dict)
+    waits: str | None = None
+
+
+_GLUE = (
+    "--model_name_or_path tiny-bert-reviews --train_file reviews.csv --output_dir glue --do_train "
+    "--do_eval --do_predict --max_seq_length 48 --per_device_train_batch_size 16 "
+    "--learning_rate 1e-3 --num_train_epochs 3 --report_to none"
+)
+_PIPELINE = "there is no pipeline yet"
+
+CASES = {
+    "added_tokens": Case(),
+    "callbacks_early_stopping": Case(),
+    "checkpoint_resume": Case(),
+    "config_and_saving": Case(waits="there is no AutoConfig yet"),
+    "custom_module": Case(),
+    "custom_module_trainer": Case(waits="the Trainer takes no nn.Module of one's own yet"),
+    "frozen_layers_rates": Case(waits="num_parameters takes no only_trainable yet"),
+    "generate_text": Case(waits="generate has no beams, penalties and use_cache yet"),
+    "glue_arguments": Case(
+        words=tuple(_GLUE.split()), waits="there are no AutoConfig and no HfArgumentParser yet"
+    ),
+    "hidden_state_probes": Case(waits="from_pretrained takes no attn_implementation yet"),
+    "label_smoothing": Case(waits="TrainingArguments has no label_smoothing_factor yet"),
+    "loop_accelerate": Case(waits="AutoTokenizer takes no use_fast yet"),
+    "loop_accumulation_bf16": Case(
+        tolerance=1e-2, why="products in bfloat16 are rounded to 8 bits, in another order"
+    ),
+    "loop_by_hand": Case(),
+    "masked_lm_perplexity": Case(),
+    "model_init_search": Case(),
+    "multi_label_bce": Case(),
+    "multiple_choice": Case(),
+    "next_sentence": Case(),
+    "pipeline_classification": Case(waits=_PIPELINE),
+    "pipeline_features": Case(waits=_PIPELINE),
+    "pipeline_fill_mask": Case(waits=_PIPELINE),
+    "pipeline_tags": Case(waits=_PIPELINE),
+    "pretrained_subclass": Case(waits="there is no BertPreTrainedModel yet"),
+    "questions_one_text": Case(),
+    "questions_squad": Case(
+        tolerance=0.25,
+        why="a span's loss is over the tokens of its window here, and over the padding too there",
+    ),
+    "regression_pearson": Case(waits="TrainingArguments has no logging_strategy yet"),
+    "sentence_embeddings": Case(),
+    "several_eval_sets": Case(waits="eval_dataset takes no sets by name yet"),
+    "style_2019": Case(
+        today={".encode_plus(": "(", "pad_to_max_length=True": 'padding="max_length"'},
+        waits="the tokenizer has no encode_plus yet",
+    ),
+    "tags_seqeval": Case(),
+    "trainer_datasets_map": Case(),
+    "trainer_predict": Case(),
+    "trainer_torch_dataset": Case(waits="there is no BertTokenizerFast yet"),
+    "trainer_weighted_loss": Case(),
+    "whole_word_mask": Case(waits="there is no BertTokenizerFast yet"),
+}
