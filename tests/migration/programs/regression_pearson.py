@@ -51,4 +51,3 @@ for entry in trainer.state.log_history:
     if "eval_pearson" in entry:
         print(f"{entry['epoch']:.0f}: mse {entry['eval_mse']:.4f}", end=" ")
         print(f"pearson {entry['eval_pearson']:.4f} spearman {entry['eval_spearmanr']:.4f}")
-print("problem", model.config.problem_type)
