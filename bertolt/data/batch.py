@@ -407,9 +407,11 @@ def _in_place_of_ids(inputs_embeds: Tensor) -> Tensor:
 
 
 def _places(positions: Tensor | None, mask: Tensor) -> Tensor | None:
-    """Columns (B,) of a padded batch as places within each sequence; `IGNORE_INDEX` at padding."""
+    """Columns (B,) or (B, 1) of a padded batch as places in each sequence, or `IGNORE_INDEX`."""
     if positions is None:
         return None
+    if positions.shape == (len(mask), 1):
+        positions = positions.squeeze(1)
     if positions.shape != mask.shape[:1] or positions.is_floating_point():
         raise DataError(
             f"positions of an answer have the shape {tuple(positions.shape)} and are "

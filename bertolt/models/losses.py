@@ -95,11 +95,13 @@ def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:
 
     Args:
         logits: (M, C).
-        labels: (M,) class ids; those equal to `IGNORE_INDEX` do not count.
+        labels: (M,) or (M, 1) class ids; those equal to `IGNORE_INDEX` do not count.
 
     Raises:
         DataError: a label is not among the classes, or there are not as many as logits.
     """
+    if labels.shape == (len(logits), 1):
+        labels = labels.squeeze(1)
     if labels.shape != logits.shape[:1]:
         raise DataError(
             f"labels of shape {tuple(labels.shape)} for logits of {tuple(logits.shape)}",

@@ -6,9 +6,11 @@ Nothing heavy is imported here, so that reading settings costs nothing.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -175,18 +177,26 @@ class TrainingArguments(PeerArguments):
     def __new__(cls, *output_dir: str, **values: Any) -> TrainingArguments:
         """Refuse a name or value that is not supported before `__init__` meets it.
 
+        A subclass with an `__init__` of its own has names of its own: what that hands on is looked
+        at then.
+
         Raises:
             KeywordError, UsageError: as the class says.
         """
-        require_supported(cls, values)
         arguments = super().__new__(cls)
-        known = fields(cls)
+        if _made_by_dataclass(cls):
+            arguments._take(values)
+        return arguments
+
+    def _take(self, values: Mapping[str, Any]) -> None:
+        """Check what was written, and remember its names."""
+        require_supported(type(self), values)
+        known = fields(self)
         # A parser gives every argument, whether somebody wrote it or not.
         given = {f.name for f in known if f.name in values}
         if len(given) == len(known):
             given = {f.name for f in known if values[f.name] != f.default}
-        arguments._given = frozenset(given)  # type: ignore[misc]
-        return arguments
+        self._given = frozenset(given)  # type: ignore[misc]
 
     def is_default(self, name: str) -> bool:
         """Whether an argument was left out when the object was made."""
@@ -235,6 +245,27 @@ class TrainingArguments(PeerArguments):
     def to_json_string(self) -> str:
         """The same as JSON."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, default=str)
+
+
+def _made_by_dataclass(kind: type) -> bool:
+    """Whether the `__init__` of a class takes its fields and nothing else."""
+    owner = next(each for each in kind.__mro__ if "__init__" in vars(each))
+    return owner is TrainingArguments or "__dataclass_fields__" in vars(owner)
+
+
+def _checking(init: Callable[..., None]) -> Callable[..., None]:
+    """Let the fields' `__init__` check what a subclass with its own hands on to it."""
+
+    @functools.wraps(init)
+    def checked(self: TrainingArguments, *output_dir: str, **values: Any) -> None:
+        if not _made_by_dataclass(type(self)):
+            self._take(values)
+        init(self, *output_dir, **values)
+
+    return checked
+
+
+TrainingArguments.__init__ = _checking(TrainingArguments.__init__)  # type: ignore[method-assign]
 
 
 def _require(owner: object, name: str, fine: bool, allowed: str) -> None:

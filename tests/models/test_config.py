@@ -193,6 +193,24 @@ def test_the_folder_may_come_first() -> None:
         TrainingArguments("trial", 3)
 
 
+class WithTemperature(TrainingArguments):
+    """Arguments with one more, as programs for distillation have them."""
+
+    def __init__(self, *args: Any, temperature: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.temperature = temperature
+
+
+def test_a_subclass_of_the_arguments_may_have_an_init_of_its_own() -> None:
+    args = WithTemperature("trial", temperature=3.0, logging_steps=7)
+    assert (args.temperature, args.output_dir, args.eval_steps) == (3.0, "trial", 7)
+    assert not args.is_default("logging_steps")
+    assert args.is_default("seed")
+    assert copy.copy(args).temperature == 3.0
+    with pytest.raises(UsageError, match="no argument 'lerning_rate'"):
+        WithTemperature("trial", lerning_rate=1.0)
+
+
 def test_arguments_can_be_copied_pickled_and_replaced() -> None:
     args = TrainingArguments("trial", seed=3, bf16=True)
     assert copy.deepcopy(args) == args

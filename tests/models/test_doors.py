@@ -33,6 +33,14 @@ CONFIG = BertConfig(
 TOKENIZER = BertTokenizer.train(["some words to learn from"], vocab_size=50)
 
 
+def test_ends_of_spans_may_come_flat_or_as_a_column() -> None:
+    model = BertForQuestionAnswering(CONFIG).eval()
+    ids, starts, ends = torch.randint(5, 50, (2, 6)), torch.tensor([1, 2]), torch.tensor([3, 9])
+    flat = model(ids, start_positions=starts, end_positions=ends).loss
+    column = model(ids, start_positions=starts[:, None], end_positions=ends[:, None]).loss
+    assert torch.equal(flat, column)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_a_padded_place_is_never_the_best_end_of_a_span(half: bool) -> None:
     model = BertForQuestionAnswering(CONFIG).eval()

@@ -12,7 +12,7 @@ from bertolt.base.errors import DataError
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.models import losses
 from bertolt.models.config import BertConfig
-from bertolt.models.losses import problem_type
+from bertolt.models.losses import problem_type, token_loss
 
 LOGITS = torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.0, -0.5], [0.1, 0.2, 0.3], [3.0, -3.0, 0.0]])
 
@@ -49,6 +49,13 @@ def test_single_label_is_the_mean_cross_entropy() -> None:
     torch.testing.assert_close(
         sequence_loss(LOGITS, labels[:, None], "single_label_classification"), by_hand
     )
+
+
+def test_class_ids_may_come_flat_or_as_a_column() -> None:
+    logits, labels = torch.randn(4, 2), torch.tensor([0, 1, IGNORE_INDEX, 1])
+    flat, column = token_loss(logits, labels), token_loss(logits, labels[:, None])
+    assert torch.equal(flat.total, column.total)
+    assert torch.equal(flat.count, column.count)
 
 
 def test_ignored_labels_take_no_part() -> None:
