@@ -1,4 +1,4 @@
-"""The pages of docs/ show what happens: their commands and programs run here as they are written.
+"""README and docs/ show what happens: their commands and programs run here as they are written.
 
 The pages of both languages have the same blocks, so the English ones run, and the Chinese ones are
 compared with them. The notes run in `test_notes.py`.
@@ -21,13 +21,15 @@ from tests.docs.pages import (
     commands,
     nothing_changed,
     perform,
+    require_shown,
     run_command,
     write_files,
 )
 
 ENGLISH = sorted((DOCS / "en").rglob("*.md"))
-PAGES = [page for page in ENGLISH if page.parent.name != "notes"]
-READMES = (ROOT / "README.md", ROOT / "README.zh.md")
+README = ROOT / "README.md"
+PAGES = [README, *(page for page in ENGLISH if page.parent.name != "notes")]
+READMES = (README, ROOT / "README.zh.md")
 MISTYPED = {"--fromat", "--learning-rate"}  # options that a page says are none
 EVERY = [*READMES, *sorted(DOCS.rglob("*.md"))]
 
@@ -37,7 +39,7 @@ def name(page: Path) -> str:
 
 
 def in_chinese(page: Path) -> Path:
-    return DOCS / "zh" / page.relative_to(DOCS / "en")
+    return READMES[1] if page == README else DOCS / "zh" / page.relative_to(DOCS / "en")
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +51,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(files: Path) -> Path:
-    """A folder with the models that pages speak of and other pages train, from slices."""
+def demo(files: Path) -> str:
+    """What `make demo` prints, from a slice; its model lies beside the files."""
     with pytest.MonkeyPatch.context() as patch, nothing_changed(patch, files):
         columns = "--text opinion --label verdict"
-        for out, settings in (("demo-out", "--lr 1e-4"), ("my-model", "")):
-            command = f"bertolt finetune reviews.csv {columns} {settings} --out {out}"
-            code, printed = run_command(command, files)
-            assert code == 0, printed
+        command = f"bertolt finetune reviews.csv {columns} --lr 1e-4 --out demo-out"
+        code, printed = run_command(command, files)
+    assert code == 0, printed
+    return printed
+
+
+@pytest.fixture(scope="module")
+def models(files: Path, demo: str) -> Path:
+    """A folder with the models that pages speak of and other pages train, from slices."""
+    with pytest.MonkeyPatch.context() as patch, nothing_changed(patch, files):
+        command = "bertolt finetune reviews.csv --text opinion --label verdict --out my-model"
+        code, printed = run_command(command, files)
+    assert code == 0, printed
     return files
 
 
@@ -85,6 +96,20 @@ def test_a_page_does_what_it_shows(page: Path, workplace: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("page", [README, DOCS / "en/start.md"], ids=name)
+def test_the_demo_prints_what_the_page_shows(page: Path, demo: str) -> None:
+    said = [
+        command.shown
+        for block in blocks(page)
+        if block.kind == "console"
+        for command in commands(block)
+        if command.text == "make demo"
+    ]
+    assert len(said) == 1
+    require_shown(said[0], demo, "the demo")
+
+
+@pytest.mark.slow
 def test_the_files_that_a_page_lists_are_those_of_a_model(models: Path) -> None:
     text = (DOCS / "en/report.md").read_text(encoding="utf-8")
     rows = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
@@ -92,7 +117,7 @@ def test_the_files_that_a_page_lists_are_those_of_a_model(models: Path) -> None:
     assert {path.name for path in (models / "my-model").iterdir()} == listed
 
 
-@pytest.mark.parametrize("page", ENGLISH, ids=name)
+@pytest.mark.parametrize("page", [README, *ENGLISH], ids=name)
 def test_both_languages_have_the_same_blocks(page: Path) -> None:
     def parts(page: Path) -> list[tuple[str, str]]:
         return [
@@ -108,7 +133,7 @@ def test_every_page_is_in_both_languages() -> None:
     assert chinese == [in_chinese(page) for page in ENGLISH]
 
 
-@pytest.mark.parametrize("page", ENGLISH, ids=name)
+@pytest.mark.parametrize("page", [README, *ENGLISH], ids=name)
 def test_both_languages_have_the_same_parts(page: Path) -> None:
     def counts(page: Path) -> list[int]:
         text = page.read_text(encoding="utf-8")
