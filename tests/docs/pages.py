@@ -101,7 +101,7 @@ def plain(line: str) -> str:
     line = re.sub(r'"(labels|spans)": \[.*?\]', r'"\1": []', line)
     labels = "|".join([*LABELS, *LABELS.values(), "first", "second"])
     line = re.sub(rf"\b({labels}|[BI]-[A-Z]{{3}}|O|bf16|fp32)\b", "@", line)
-    line = " ".join(re.sub(r"\d[\d,.]*(e-?\d+)?", "#", line).split())
+    line = " ".join(re.sub(r"\d+([.,]\d+)*(e[-+]?\d+)?", "#", line).split())
     line = re.sub(r"# min # s\b", "# s", line)
     return re.sub(r"# \(#-#\)|\bn/a\b", "#", line)
 

@@ -23,10 +23,11 @@ class Size(NamedTuple):
 
 def docstrings(tree: ast.AST) -> int:
     """Lines of all texts that stand for themselves."""
+    bodies = [body for node in ast.walk(tree) if isinstance(body := getattr(node, "body", 0), list)]
     return sum(
         (statement.end_lineno or 0) - statement.lineno + 1
-        for node in ast.walk(tree)
-        for statement in getattr(node, "body", None) or ()
+        for body in bodies
+        for statement in body
         if isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
