@@ -30,12 +30,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from bertolt.base import console
 from bertolt.base.errors import TrainingError, UsageError
 from bertolt.base.process import end_with_torchrun, number_of
+from bertolt.base.torch_private import default_store
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -537,8 +538,8 @@ def _claim(world: World) -> bool:
     if not world.first:
         time.sleep(_PATIENCE)
     try:
-        store: Any = dist.distributed_c10d._get_default_store()
-        return bool(store.add("bertolt/complained", 1) == 1)
+        store = default_store()
+        return store is None or bool(store.add("bertolt/complained", 1) == 1)
     except (RuntimeError, ValueError):  # whoever kept the store is gone, and has spoken
         return False
 

@@ -6,11 +6,12 @@ import abc
 from collections.abc import Container, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
+from bertolt.base.torch_private import MovedModule
 
-class Loadable(nn.Module):
+
+class Loadable(MovedModule):
     """A model whose weights are read from a folder, written to one, and resized.
 
     Attributes:
@@ -24,11 +25,6 @@ class Loadable(nn.Module):
     _keys_to_ignore_on_load_unexpected: Sequence[str] = ()
     config: Any
     has_learned: bool
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
 
     @abc.abstractmethod
     def get_input_embeddings(self) -> nn.Embedding:

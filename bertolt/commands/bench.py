@@ -6,7 +6,7 @@ import re
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bertolt.base import torch_private
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.base.format import gibibytes, millions, number, percent, plural
@@ -87,6 +88,7 @@ class BenchResult:
         milliseconds: median time of one text at a time.
         milliseconds_95: which 95% of them do not exceed.
         peak_memory: bytes, of the whole process, or of the GPU; None where nobody tells.
+        slower_with: shortcuts through PyTorch that could not be taken, and why.
     """
 
     machine: str
@@ -99,6 +101,7 @@ class BenchResult:
     milliseconds: float
     milliseconds_95: float
     peak_memory: int | None
+    slower_with: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values."""
@@ -115,6 +118,7 @@ class BenchResult:
                 f"{self.milliseconds:.1f} ms, 95% within {self.milliseconds_95:.1f} ms",
             ),
             ("peak memory", gibibytes(self.peak_memory)),
+            *(("slower", each) for each in self.slower_with),
         ]
         head = f"{self.machine}\n{self.model}\n{self.texts}\nprecision {self.precision}\n\n"
         return head + "\n".join(f"{name:<20}{value}" for name, value in rows)
@@ -186,6 +190,7 @@ def bench(
         milliseconds=1000 * statistics.median(latencies),
         milliseconds_95=1000 * float(np.percentile(latencies, 95)),
         peak_memory=peak_memory(device),
+        slower_with=torch_private.off(),
     )
 
 

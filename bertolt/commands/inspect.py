@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bertolt.base import torch_private
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.format import percent, plural
@@ -70,6 +71,7 @@ class Inspection:
         if isinstance(measured, dict):
             yield from _measured_words(measured)
         yield from _load_table(self.model)
+        yield from (f"  slower with this PyTorch: {each}" for each in torch_private.off())
 
 
 def _columns_words(contract: Contract) -> str:

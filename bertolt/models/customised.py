@@ -5,23 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bertolt.base.errors import UsageError
-
-
-def is_customised(module: nn.Module) -> bool:
-    """Whether calling this module does more, or other things, than its class says.
-
-    It has hooks, is compiled, or has another `forward`. Captured steps ask every module of a model
-    before each replay, so it is one look into its attributes.
-    """
-    own = vars(module)
-    return bool(
-        own["_forward_hooks"]
-        or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
-        or "forward" in own
-        or own.get("_compiled_call_impl") is not None
-    )
+from bertolt.base.torch_private import COMPILED_INSIDE, is_customised
 
 
 def is_watched(module: nn.Module) -> bool:
@@ -42,11 +26,12 @@ def require_unwrapped(model: object, taker: str) -> None:
     Raises:
         UsageError: with the attribute that has the model.
     """
-    for name in ("module", "_orig_mod"):
-        if isinstance(model, nn.Module) and isinstance(model._modules.get(name), nn.Module):
+    inside = dict(model.named_children()) if isinstance(model, nn.Module) else {}
+    for name in ("module", COMPILED_INSIDE):
+        if name in inside:
             raise UsageError(
                 f"{taker} got a {type(model).__name__}, which is a wrapper around a "
-                f"{type(model._modules[name]).__name__}",
+                f"{type(inside[name]).__name__}",
                 fix=f"give the model inside: model.{name}; Bertolt trains on several devices by "
                 "torchrun, and needs no wrapper",
             )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from bertolt.base.torch_private import every_module
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -15,10 +17,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     A model that is in it already, as for one prediction after the other, is only looked at: setting
     it anew and back takes many times as long, and so does `model.modules()`.
     """
-    modules = [model]
-    for module in modules:  # which grows
-        modules.extend(filter(None, module._modules.values()))
-    training = [module for module in modules if module.training]
+    training = [module for module in every_module(model) if module.training]
     if training:
         model.eval()
     try:

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bertolt.base import torch_private
 from bertolt.base.errors import UsageError
+from bertolt.base.torch_private import is_customised
 from bertolt.data.batch import PackedBatch
 from bertolt.models.attention import AttentionLayout, attention_of
 from bertolt.models.bert import (
@@ -32,7 +34,6 @@ from bertolt.models.bert import (
     BertSelfAttention,
     BertSelfOutput,
 )
-from bertolt.models.customised import is_customised
 from bertolt.models.dropout import Dropout
 from bertolt.models.forward_pass import OutputRows
 from bertolt.models.outputs import ModelOutput
@@ -72,12 +73,10 @@ class FusedProduct(Product):
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: str) -> None:
         self.bias, self.dtype = bias.to(dtype, copy=True), dtype
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous())
+        reorder, self.multiply, self.multiply_add = torch_private.fused_linear()
+        self.weight = reorder(weight.to(dtype).contiguous())
         name, form = _FUSED.get(activation, ("none", ""))
         self.activation: tuple[str, list[object], str] = (name, [], form)
-        # Looked up once: for a single text that takes as long as a small operation.
-        self.multiply = torch.ops.mkldnn._linear_pointwise.default
-        self.multiply_add = torch.ops.mkldnn._linear_pointwise.binary
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `Product`, with the activation."""
@@ -96,7 +95,8 @@ class Int8Product:
     def __init__(self, weight: Tensor, bias: Tensor, activation: str) -> None:
         scale = (weight.float().abs().amax(1) / 127).clamp(min=1e-12)
         levels = (weight.float() / scale[:, None]).round().to(torch.int8)
-        self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
+        prepack, self.multiply = torch_private.int8_linear()
+        self.packed = prepack(levels, None)
         self.scale, self.zero = scale, torch.zeros(len(scale), dtype=torch.int32)
         self.bias = bias.to(torch.float32, copy=True)
         self.activation = _FUSED.get(activation, ("none", ""))
@@ -107,7 +107,7 @@ class Int8Product:
         if not math.isfinite(high - low):
             return torch.full((len(x), len(self.scale)), math.nan, dtype=torch.bfloat16)
         step, zero = _step_and_zero(low, high)
-        out: Tensor = torch.ops.onednn.qlinear_pointwise(
+        out: Tensor = self.multiply(
             _levels(x, 1 / step, zero),
             step,
             zero,
@@ -156,16 +156,9 @@ def product_maker(precision: str) -> MakeProduct:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if precision == "int8":
         return Int8Product
-    if _has_fused(dtype):
+    if torch_private.has_fused_products(dtype):
         return lambda weight, bias, activation: FusedProduct(weight, bias, dtype, activation)
     return lambda weight, bias, activation: Product(weight, bias, dtype)
-
-
-def _has_fused(dtype: torch.dtype) -> bool:
-    ops = torch.ops.mkldnn
-    if not torch._C._has_mkldnn or not hasattr(ops, "_linear_pointwise"):
-        return False
-    return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
 
 
 class Norm:
@@ -368,7 +361,7 @@ def _why_not_layers(base: Backbone) -> str:
             return f"encoder.{name} is a {type(module).__name__}"
         if is_customised(module):
             return f"encoder.{name} has hooks, is compiled or has another forward"
-        if missing := [part for part, each in module._parameters.items() if each is None]:
+        if missing := [part for part in ("weight", "bias") if getattr(module, part, 0) is None]:
             return f"encoder.{name} has no {missing[0]}"
         if getattr(module, "activation", activation) is not activation:
             return f"encoder.{name} has another activation"

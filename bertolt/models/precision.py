@@ -12,6 +12,7 @@ import torch
 
 from bertolt.base.distributed import World
 from bertolt.base.errors import UsageError
+from bertolt.base.torch_private import INT8_PRODUCTS
 from bertolt.models.config import BertConfig
 
 _FASTER_BY = 1.2
@@ -87,8 +88,8 @@ def _require_int8(device: torch.device, answering: bool) -> None:
     against = "" if answering else "int8 is for answering alone, and this trains"
     if answering and device.type != "cpu":
         against = f"int8 products run on a CPU, and this is {device.type}"
-    if answering and not hasattr(torch.ops.onednn, "qlinear_pointwise"):
-        against = "this build of PyTorch has no int8 products (oneDNN)"
+    if answering and not against and not INT8_PRODUCTS.on:
+        against = f"this build of PyTorch has no int8 products: {INT8_PRODUCTS.why_not}"
     if against:
         raise UsageError(against, fix="use auto, fp32 or bf16")
 

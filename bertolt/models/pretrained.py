@@ -193,13 +193,10 @@ class PreTrainedModel(TwoDoors):
         self._choose_attention(dtype)
         return self
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Behind `to`, `cuda` and `cpu`: another device may have another way to attend."""
-        before = self.device
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+    def after_move(self, before: torch.device) -> None:
+        """Choose again how to attend: another device may have another way."""
         if self.device != before:
             self._choose_attention()
-        return self
 
     def _choose_attention(self, dtype: torch.dtype | None = None) -> None:
         asked = self.attention_backend

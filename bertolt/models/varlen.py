@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bertolt.base import torch_private
 from bertolt.data.batch import PackedBatch
 
 DTYPES: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)
@@ -23,19 +24,6 @@ _HEAD_MULTIPLE = 8
 _HOPPER = 9
 _BLOCK_ROWS = 8192
 _BLOCK_LENGTH = 128
-_ARGUMENTS = (
-    "query",
-    "key",
-    "value",
-    "cum_seq_q",
-    "cum_seq_k",
-    "max_q",
-    "max_k",
-    "dropout_p",
-    "is_causal",
-    "return_debug_mask",
-)
-_RESULTS = 5
 
 
 def flash(
@@ -63,10 +51,7 @@ def flash(
     Returns:
         (Q, N, D).
     """
-    out: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, cu_q, cu_k, max_q, max_k, dropout_p, causal, False
-    )[0]
-    return out
+    return torch_private.flash_attention(q, k, v, cu_q, cu_k, max_q, max_k, dropout_p, causal)
 
 
 def takes_blocks(q: Tensor, batch: PackedBatch, causal: bool) -> bool:
@@ -82,6 +67,7 @@ def takes_blocks(q: Tensor, batch: PackedBatch, causal: bool) -> bool:
         # All rows are tokens, and as many as if each sequence were as long as the longest may be.
         and q.shape[0] == batch.num_tokens == batch.num_sequences * batch.max_seqlen
         and batch.max_seqlen >= _BLOCK_LENGTH
+        and torch_private.CUDNN_ATTENTION.on
         and torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
         and torch.cuda.get_device_capability(q.device)[0] == _HOPPER
     )
@@ -92,10 +78,8 @@ def flash_of_blocks(q: Tensor, k: Tensor, v: Tensor, length: int, dropout_p: flo
 
     Forward and backward together they are faster there than the packed kernels are.
     """
-    blocks = (x.view(-1, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
-    out: Tensor = torch.ops.aten._scaled_dot_product_cudnn_attention(
-        *blocks, None, True, dropout_p, False, False
-    )[0]
+    query, key, value = (x.view(-1, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+    out = torch_private.cudnn_attention(query, key, value, dropout_p)
     return out.transpose(1, 2).reshape(q.shape)
 
 
@@ -111,8 +95,10 @@ def why_not(device: torch.device, head_size: int, dtype: torch.dtype | None = No
         return f"variable-length flash attention runs on CUDA, and this is {device.type}"
     if torch.version.cuda is None:
         return "variable-length flash attention is tried on NVIDIA's GPUs alone"
-    if not _has_kernel():
+    if not torch.backends.cuda.is_flash_attention_available():
         return f"torch {torch.__version__} has no variable-length flash attention built in"
+    if not torch_private.FLASH_ATTENTION.on:
+        return f"no variable-length flash attention: {torch_private.FLASH_ATTENTION.why_not}"
     capability = torch.cuda.get_device_capability(device)
     if capability < _CAPABILITY:
         return (
@@ -128,15 +114,6 @@ def why_not(device: torch.device, head_size: int, dtype: torch.dtype | None = No
         name = str(dtype).removeprefix("torch.")
         return f"flash attention takes bfloat16 and float16, and this is {name}"
     return None
-
-
-def _has_kernel() -> bool:
-    """Whether this torch has the kernel, with the arguments that `flash` gives it."""
-    if not torch.backends.cuda.is_flash_attention_available():
-        return False
-    schema = torch.ops.aten._flash_attention_forward.default._schema
-    names = tuple(argument.name for argument in schema.arguments)
-    return names[: len(_ARGUMENTS)] == _ARGUMENTS and len(schema.returns) == _RESULTS
 
 
 def _dotted(version: tuple[int, int]) -> str:

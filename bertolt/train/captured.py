@@ -26,11 +26,18 @@ import torch
 from torch import Tensor, nn
 
 from bertolt.base.distributed import World
+from bertolt.base.torch_private import (
+    can_capture,
+    gradients_have_hooks,
+    is_customised,
+    modules_inside,
+    optimizer_has_hooks,
+    parameters_inside,
+)
 from bertolt.data.batch import PackedBatch
 from bertolt.data.buckets import bucket_bounds, pad_to_bucket
 from bertolt.data.prefetch import ToHost
 from bertolt.models import fused
-from bertolt.models.customised import is_customised
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.gradients import gradient_norm, update_if_finite
@@ -107,13 +114,13 @@ class CapturedSteps:
         groups = self.optimizer.param_groups
         self._rates = [torch.zeros((), device=self.model.device) for _ in groups]
         # Read once: the GPU would wait while the host walks through all modules.
-        self._modules = modules = list(self.model.modules())
-        self._children = [module._modules for module in modules if module._modules]
-        self._weights = [module._parameters for module in modules if module._parameters]
+        self._all_modules = modules = list(self.model.modules())
+        self._children = [own for own in map(modules_inside, modules) if own]
+        self._weights = [own for own in map(parameters_inside, modules) if own]
         self._numbers = [own for own in map(vars, modules) if _TAKEN_IN & own.keys()]
         self._encoders = [own for own in map(vars, modules) if "gradient_checkpointing" in own]
         self._known = all(type(module).__module__.startswith(_KNOWN) for module in modules)
-        self._parameters = [p for group in groups for p in group["params"]]
+        self._trained = [p for group in groups for p in group["params"]]
 
     def belongs_to(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, max_grad_norm: float
@@ -188,11 +195,10 @@ class CapturedSteps:
             not self._known
             or self._watched()
             or not _current(self.model.device)
-            or optimizer._optimizer_step_pre_hooks
-            or optimizer._optimizer_step_post_hooks
-            or any(map(is_customised, self._modules))
+            or optimizer_has_hooks(optimizer)
+            or any(map(is_customised, self._all_modules))
             or any(own["gradient_checkpointing"] for own in self._encoders)
-            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._each_weight())
+            or gradients_have_hooks(self._each_weight())
         )
 
     def _each_weight(self) -> Iterator[nn.Parameter]:
@@ -203,9 +209,9 @@ class CapturedSteps:
         state = self.optimizer.state
         return (
             [(p.data_ptr(), p.requires_grad) for p in self._each_weight()],
-            [_address(state.get(p)) for p in self._parameters],
+            [_address(state.get(p)) for p in self._trained],
             [id(child) for children in self._children for child in children.values()],
-            [module.training for module in self._modules],
+            [module.training for module in self._all_modules],
             [own.get(name) for own in self._numbers for name in _TAKEN_IN],
             [
                 [len(group["params"]), *(group.get(name) for name in _SETTINGS)]
@@ -233,12 +239,12 @@ class CapturedSteps:
                     with self.precision.autocast(device):
                         loss = self.model(inside).loss
                     loss.backward()
-                    norm = gradient_norm(self._parameters)
+                    norm = gradient_norm(self._trained)
                     checked = torch.stack([loss.detach().double(), norm.double()])
                 del loss
                 with self._into(update):
                     limit = self.max_grad_norm
-                    update_if_finite(self.optimizer, self._parameters, checked, norm, limit)
+                    update_if_finite(self.optimizer, self._trained, checked, norm, limit)
                     self.model.zero_grad(set_to_none=True)
         finally:
             self.model.zero_grad(set_to_none=True)
@@ -327,6 +333,7 @@ def captured_steps(
     """
     possible = (
         world.alone
+        and can_capture()
         and model.device.type == "cuda"
         and _current(model.device)
         and model.replayable

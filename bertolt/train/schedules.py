@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, SupportsFloat
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from bertolt.base.errors import UsageError, meant
@@ -258,7 +259,10 @@ class GreedyLR(ReduceLROnPlateau):
         elif self.num_bad_epochs > self.patience:
             self._lower_rate()
             self.num_bad_epochs, self.cooldown_counter = 0, self.cooldown
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def get_last_lr(self) -> list[float | Tensor]:
+        """The rate of each group, as the optimizer has it."""
+        return [group["lr"] for group in self.optimizer.param_groups]
 
     def _improves(self, value: float) -> bool:
         sign = -1.0 if self.mode == "min" else 1.0

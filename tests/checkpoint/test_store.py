@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,7 +257,7 @@ def test_other_names_are_no_checkpoints(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_for_the_part_of_another_process(tmp_path: Path) -> None:
     """torch raises what is no `Exception`; the first failure behind it is told, with the place."""
-    from torch.distributed.checkpoint.api import CheckpointException, _wrap_exception
+    from torch.distributed.checkpoint import CheckpointException
 
     class Second:
         first = False
@@ -266,8 +267,8 @@ def test_a_disk_that_is_full_for_the_part_of_another_process(tmp_path: Path) -> 
 
     def fill(folder: Path) -> None:
         with sharded._plainly():
-            failure = _wrap_exception(OSError(errno.ENOSPC, "No space left on device"))
-            raise CheckpointException("save", {1: failure})
+            failure = OSError(errno.ENOSPC, "No space left on device")
+            raise CheckpointException("save", {1: (failure, traceback.extract_stack())})
 
     with pytest.raises(DiskFullError, match="checkpoint-3: cannot be written"):
         Store(tmp_path).write(3, fill, world=Second())  # type: ignore[arg-type]

@@ -797,7 +797,7 @@ def test_gradient_checkpointing_changes_no_gradient(bench: Bench) -> None:
 def test_a_compiled_model_answers_and_learns_the_same(bench: Bench) -> None:
     batch = bench.batch()
     wanted, gradients = bench.call(batch), bench.gradients(lambda: bench.call(batch), batch)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = torch.compile(bench.model, backend="aot_eager")
     run = lambda: bench.head.call(compiled, batch)  # noqa: E731
     assert_same(bench, run(), wanted, batch)

@@ -17,6 +17,7 @@ from torch import nn
 
 import bertolt
 from bertolt import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
+from bertolt.base import torch_private
 from bertolt.base.errors import UsageError
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.data.batch import PackedBatch
@@ -214,7 +215,7 @@ def test_frozen_layers_answer_as_they_were_whatever_is_written_into_the_model(
     precision: str, tiny_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "without" in precision:
-        monkeypatch.setattr(frozen, "_has_fused", lambda dtype: False)
+        monkeypatch.setattr(torch_private, "has_fused_products", lambda dtype: False)
     name = precision.split()[0]
     model = random_model(tiny_config)
     batch = batch_of([9, 2, 17], model.config.vocab_size)
