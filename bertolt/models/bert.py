@@ -20,11 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
+from bertolt.base.torch_private import is_customised
 from bertolt.data.batch import PackedBatch, PaddedLayout
 from bertolt.models import fused
 from bertolt.models.attention import AttentionLayout
 from bertolt.models.config import BertConfig
-from bertolt.models.customised import is_customised, is_plain, is_watched
+from bertolt.models.customised import is_plain, is_watched
 from bertolt.models.dropout import Dropout, dropout_add
 from bertolt.models.forward_pass import ForwardPass, HiddenStates, OutputRows
 from bertolt.models.layer_attention import (
