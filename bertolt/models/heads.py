@@ -23,6 +23,7 @@ from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import family_of
 from bertolt.models.forward_pass import ForwardPass, OutputRows
 from bertolt.models.losses import (
+    Criterion,
     LossTerm,
     count_labels,
     inside,
@@ -51,11 +52,16 @@ class Head(PreTrainedModel):
 
 
 class SequenceHead(Head):
-    """Logits for each sequence, from its first token."""
+    """Logits for each sequence, from its first token.
+
+    Attributes:
+        criterion: of training, in place of plain cross-entropy over classes; None: that.
+    """
 
     targets = frozenset({"labels"})
     replayable = True
     call_order = (*FIRST_INPUTS, "labels")
+    criterion: Criterion | None = None
 
     @abc.abstractmethod
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
@@ -104,6 +110,8 @@ class SequenceClassification(SequenceHead):
         Raises:
             DataError: labels that the declared problem type does not fit.
         """
+        if self.criterion is not None:
+            return self.criterion(logits, labels)
         return sequence_loss(logits, labels, problem_type(self.config))
 
     def count_targets(self, batch: PackedBatch) -> dict[str, int]:
@@ -160,7 +168,13 @@ class MultipleChoice(SequenceHead):
 
 
 class TokenClassification(Head):
-    """One label for each token."""
+    """One label for each token.
+
+    Attributes:
+        criterion: of training, in place of plain cross-entropy; None: that.
+    """
+
+    criterion: Criterion | None = None
 
     targets = frozenset({"labels"})
     replayable = True
@@ -184,7 +198,8 @@ class TokenClassification(Head):
         terms = {}
         if batch.labels is not None:
             judged = forward_pass.hand_out("logits", logits)
-            terms["labels"] = token_loss(judged, batch.labels[: len(judged)])
+            loss = token_loss if self.criterion is None else self.criterion
+            terms["labels"] = loss(judged, batch.labels[: len(judged)])
         return TokenOutput(loss_terms=terms, logits=logits[: batch.num_tokens])
 
 

@@ -117,6 +117,41 @@ def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:
     return LossTerm(total, (labels != IGNORE_INDEX).sum())
 
 
+@dataclass(frozen=True)
+class Criterion:
+    """Cross-entropy over classes in another form than the plain one, for a head's `criterion`.
+
+    Attributes:
+        weights: (C,) of each class, on the labels that are that class; None: all 1.
+        focal: exponent g of (1 - p)^g, p being the probability of the true class, by which each
+            term is multiplied; 0: none. Source: T.-Y. Lin et al., "Focal loss for dense object
+            detection", ICCV 2017.
+        smoothing: share of each label that is spread over all classes.
+    """
+
+    weights: Tensor | None = None
+    focal: float = 0.0
+    smoothing: float = 0.0
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
+        """The loss of logits (M, C) with labels (M,); its count is that of the labels."""
+        logits, labels = logits.float(), labels.reshape(-1).long()
+        weights = None if self.weights is None else self.weights.to(logits)
+        terms = F.cross_entropy(
+            logits,
+            labels,
+            weights,
+            ignore_index=IGNORE_INDEX,
+            reduction="none",
+            label_smoothing=self.smoothing,
+        )
+        if self.focal:
+            known = labels.clamp(min=0)[:, None]
+            right = logits.log_softmax(-1).gather(1, known)[:, 0].exp()
+            terms = terms * (1 - right) ** self.focal
+        return LossTerm(terms.sum(), (labels != IGNORE_INDEX).sum())
+
+
 def span_loss(logits: Tensor, positions: Tensor, batch: PackedBatch) -> LossTerm:
     """Cross-entropy of one end of an answer, over the tokens of its own sequence.
 

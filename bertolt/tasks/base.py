@@ -28,8 +28,10 @@ from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import BadRow
 from bertolt.models.config import BertConfig
+from bertolt.models.losses import Criterion
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.answers import TOLERANCE, difference
+from bertolt.tasks.criterion import LossChoices, refuse
 from bertolt.tasks.texts import encode_in_one_window
 from bertolt.tokenization import BertTokenizer
 
@@ -101,6 +103,8 @@ class Scorer(abc.ABC):
 
     shown: ClassVar[tuple[str, ...]] = ()
     """Values that are told after each evaluation while training."""
+    errors: ClassVar[tuple[str, ...]] = ()
+    """Those of them of which less is better."""
 
     @abc.abstractmethod
     def add(self, answer: Answer, example: Example) -> float:
@@ -224,6 +228,16 @@ class Task(abc.ABC):
         Raises:
             DataError: a row has what training never had; names file, row and column.
         """
+
+    def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
+        """The loss in another form than the head's own, for the training `targets`; None: that.
+
+        Raises:
+            UsageError: the task has no such forms.
+            DataError: weights that cannot be used.
+        """
+        refuse(choices, self.name)
+        return None
 
     def check(self, table: Table) -> None:  # noqa: B027 - a task may have nothing to refuse
         """Refuse, before anything is tokenised, rows that `targets` would refuse.

@@ -18,9 +18,11 @@ from bertolt.data.labels import LabelMap, encode_labels, label_map
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
+from bertolt.models.losses import Criterion
 from bertolt.tasks import page
 from bertolt.tasks.answers import mean_window
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
+from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.labels import LabelledTask, names_of, require_one_label
 from bertolt.tasks.scorers.classes import ClassScorer
 from bertolt.tasks.texts import text_cells
@@ -112,6 +114,10 @@ class TextClassification(LabelledTask):
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(W,) class of each row."""
         return encode_labels(table, LabelMap(self.labels))[index][rows.window_examples]
+
+    def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
+        """Weights of labels, focus and smoothing."""
+        return criterion_of(choices, self.labels, targets)
 
     def count_labels(
         self, table: Table, index: NDArray[np.int64]

@@ -23,8 +23,10 @@ from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import BadRow, is_missing, listing
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
+from bertolt.models.losses import Criterion
 from bertolt.tasks import page, spans
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
+from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.labels import LabelledTask, names_of, rarest, require_one_label
 from bertolt.tasks.scorers.spans import SpanScorer
 from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
@@ -145,6 +147,10 @@ class TokenClassification(LabelledTask):
             labels = unit_labels(places.tolist(), marks_of(example, self.scheme), self.scheme)
             targets[tokens] = [number.get(label, IGNORE_INDEX) for label in labels]
         return targets
+
+    def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
+        """Weights of labels, focus and smoothing."""
+        return criterion_of(choices, self.labels, targets)
 
     def cautions(
         self, table: Table, index: NDArray[np.int64], rows: EncodedTexts

@@ -68,6 +68,8 @@ class TrainingArguments(PeerArguments):
     """Peak learning rate of AdamW."""
     weight_decay: float = field(default=0.0, metadata=at_least(0))
     """Decay of all weights but biases and layer norms."""
+    layer_decay: float = field(default=1.0, metadata=share(0.9, one=True))
+    """Rate of each layer as a share of the rate of the one above it; the head has the peak rate."""
     adam_beta1: float = field(default=0.9, metadata=share(0.9, zero=True))
     """First moment's decay."""
     adam_beta2: float = field(default=0.999, metadata=share(0.999, zero=True))

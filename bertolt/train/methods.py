@@ -14,7 +14,7 @@ from bertolt.data.batch import PackedBatch
 from bertolt.models.losses import problem_type
 from bertolt.models.own_forward import has_own_forward, loss_in
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.train.optim import AdamW, parameter_groups
+from bertolt.train.optim import AdamW, layered_groups, parameter_groups
 from bertolt.train.overrides import scalar_loss
 from bertolt.train.schedules import get_scheduler
 from bertolt.train.smoothing import LabelSmoother, smoothed_loss
@@ -84,8 +84,15 @@ class Methods(Telling):
             kind, options = self.optimizer_cls_and_kwargs
             self.optimizer = kind(parameter_groups(self.model, args.weight_decay), **options)
         if self.optimizer is None:
+            groups = (
+                parameter_groups(self.model, args.weight_decay)
+                if args.layer_decay == 1
+                else layered_groups(
+                    self.model, args.weight_decay, args.learning_rate, args.layer_decay
+                )
+            )
             self.optimizer = AdamW(
-                parameter_groups(self.model, args.weight_decay),
+                groups,
                 lr=args.learning_rate,
                 betas=(args.adam_beta1, args.adam_beta2),
                 eps=args.adam_epsilon,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,6 +16,45 @@ from bertolt.base.errors import UsageError
 
 _CLIP_MARGIN = 1e-6  # as in torch's own clipping
 _STEP = inspect.unwrap(torch.optim.AdamW.step)
+
+
+_LAYER = re.compile(r"(?:^|\.)encoder\.layer\.([0-9]+)\.")
+
+
+def layered_groups(
+    model: nn.Module, weight_decay: float, rate: float, decay: float
+) -> list[dict[str, Any]]:
+    """The groups of `parameter_groups` for each layer, with a rate of its own.
+
+    The head, and what else stands above the encoder, learns at `rate`, the uppermost layer at
+    `rate * decay`, each layer below at `decay` times the rate of the one above it, and the
+    embeddings below the lowest. The groups of the head come first. Source: C. Sun, X. Qiu, Y. Xu,
+    X. Huang, "How to fine-tune BERT for text classification?", CCL 2019.
+
+    Args:
+        model: whose encoder's layers are called `encoder.layer.N`.
+        weight_decay: as in `parameter_groups`.
+        rate: of the head.
+        decay: above 0, to 1.
+
+    Raises:
+        UsageError: as `parameter_groups`.
+    """
+    numbers = [
+        int(match[1]) for name, _ in model.named_parameters() if (match := _LAYER.search(name))
+    ]
+    above = max(numbers, default=-1) + 2
+    depths = {}
+    for name, parameter in model.named_parameters():
+        match = _LAYER.search(name)
+        below = "embeddings." in name
+        depths[id(parameter)] = int(match[1]) + 1 if match else 0 if below else above
+    groups = []
+    for group in parameter_groups(model, weight_decay):
+        for depth in sorted({depths[id(p)] for p in group["params"]}, reverse=True):
+            parameters = [p for p in group["params"] if depths[id(p)] == depth]
+            groups.append({**group, "params": parameters, "lr": rate * decay ** (above - depth)})
+    return sorted(groups, key=lambda group: -group["lr"])
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ OTHER: dict[str, Any] = {
     "gradient_accumulation_steps": 2,
     "learning_rate": 1e-3,
     "weight_decay": 0.1,
+    "layer_decay": 0.5,
     "adam_beta1": 0.8,
     "adam_beta2": 0.9,
     "adam_epsilon": 1e-3,

@@ -49,6 +49,18 @@ class FinetuneOptions:
     """Peak learning rate."""
     weight_decay: float = field(default=0.01, metadata=at_least(0))
     """Decay of all weights but biases and layer norms."""
+    accumulate: int = field(default=1, metadata=at_least(1))
+    """Batches of --batch-size whose gradients make one step together, as one large batch would."""
+    layer_decay: float = field(default=1.0, metadata=share(0.9, one=True))
+    """Rate of each layer as a share of the rate of the one above it; the head has --lr."""
+    freeze: int | Literal["all"] | None = field(default=None, metadata=at_least(0))
+    """Lowest layers that stay as they are, with the embeddings; all: the head alone learns."""
+    class_weights: str | None = field(default=None, metadata=seen_in("weights of labels"))
+    """Weights of labels in the loss: auto lets all weigh alike; or a JSON file, {"label": 2.5}."""
+    focal: float = field(default=0.0, metadata=at_least(0))
+    """Exponent of focal loss, as 2: rows that are answered right weigh less; 0: plain loss."""
+    label_smoothing: float = field(default=0.0, metadata=share(0.1, zero=True))
+    """Share of each label that is spread over all labels."""
     warmup: float = field(default=0.1, metadata=at_least(0))
     """Warmup: a share of all steps if below 1, else steps."""
     schedule: Schedule = "linear"
@@ -86,6 +98,10 @@ class FinetuneOptions:
     """Steps between checkpoints, folders in --out. SIGTERM always writes one."""
     keep: int | Literal["best"] = field(default=2, metadata=at_least(1) | seen_in("--keep"))
     """Newest checkpoints to keep; best: one, and the one of lowest loss, which is the result."""
+    metric: str | None = None
+    """What --keep best and --patience go by, such as f1_macro. Default: the loss."""
+    patience: int | None = field(default=None, metadata=at_least(1))
+    """End after so many evaluations without a better one; the best one is the result."""
     resume: bool = field(default=False, metadata=FREE)
     """Go on from the last whole checkpoint, or from the start before there is one."""
     keep_checkpoints: bool = field(default=False, metadata=FREE)
@@ -93,12 +109,24 @@ class FinetuneOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.keep == "best" and not self.evaluates:
+        if self.keeps_best and not self.evaluates:
+            option = "--keep best" if self.keep == "best" else "--patience"
             raise UsageError(
-                "--keep best needs an evaluation to choose by, and --test-size 0 holds no rows out",
-                place="--keep",
+                f"{option} needs an evaluation to choose by, and --test-size 0 holds no rows out",
+                place=option.split()[0],
                 fix="name rows to evaluate on with --eval, or leave out one of the two",
             )
+        if self.metric is not None and not self.keeps_best:
+            raise UsageError(
+                "it says what the best evaluation is chosen by, and none is chosen",
+                place="--metric",
+                fix="add --keep best, or --patience 3",
+            )
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best evaluation are the result."""
+        return self.keep == "best" or self.patience is not None
 
     @property
     def evaluates(self) -> bool:
@@ -118,13 +146,15 @@ class FinetuneOptions:
 
     def training_arguments(self) -> TrainingArguments:
         """The same, as the Trainer takes it."""
-        best = self.keep == "best"
+        best = self.keeps_best
         save_strategy: Literal["no", "steps", "epoch"] = "epoch" if best else "no"
         return TrainingArguments(
             output_dir=str(self.out),
             num_train_epochs=self.epochs,
             per_device_train_batch_size=self.batch_size,
+            gradient_accumulation_steps=self.accumulate,
             learning_rate=self.lr,
+            layer_decay=self.layer_decay,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup,
             lr_scheduler_type=self.schedule,
@@ -137,4 +167,5 @@ class FinetuneOptions:
             save_steps=self.save_every or 500,
             save_total_limit=1 if self.keep == "best" else self.keep,
             load_best_model_at_end=best,
+            metric_for_best_model=self.metric,
         )

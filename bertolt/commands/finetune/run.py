@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bertolt.base.console import info
-from bertolt.base.errors import TrainingError
+from bertolt.base.errors import TrainingError, UsageError, meant
 from bertolt.base.format import duration, plural
 from bertolt.base.options import deciding
 from bertolt.base.version import __version__
@@ -29,11 +29,14 @@ from bertolt.commands.finetune.record import run_facts
 from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
 from bertolt.models.families.base import read_config
+from bertolt.models.freezing import freeze_layers
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.base import NotFiniteError
+from bertolt.tasks.base import NotFiniteError, Task
+from bertolt.tasks.criterion import LossChoices
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
+from bertolt.train.events import EarlyStoppingCallback
 from bertolt.train.job import Measured, RunResult, Start, run_job
 from bertolt.train.last_finite_weights import LastFiniteWeights
 from bertolt.train.loop import Callback, History
@@ -128,12 +131,28 @@ class _Finetuning:
         model = data.task.head.from_pretrained(
             self.source, seed=options.seed, **data.task.config_changes()
         )
+        assert data.train.encoded.labels is not None
+        choices = LossChoices(
+            class_weights=options.class_weights,
+            focal=options.focal,
+            label_smoothing=options.label_smoothing,
+        )
+        criterion = data.task.criterion(choices, data.train.encoded.labels)
+        if criterion is not None:
+            model.criterion = criterion
+        if options.freeze is not None:
+            count = freeze_layers(model, options.freeze)
+            info(f"Frozen: {count:,} of {model.num_parameters():,} parameters")
+        settings.greater_is_better = _greater(options.metric, data.task)
         self.trainer = trainer = Trainer(
             model,
             settings,
             train_dataset=data.train.encoded,
             processing_class=tokenizer,
-            callbacks=self.callbacks,
+            callbacks=[
+                *self.callbacks,
+                *([EarlyStoppingCallback(options.patience)] if options.patience else []),
+            ],
             evaluate=self._evaluate if data.eval else None,
             settings=settings_of(options, data, model),
             store=start.store,
@@ -313,13 +332,37 @@ def settings_of(
     # Sums of the bits: enough to tell one model from another, and fast.
     weights = [int(v.float().view(torch.int32).sum()) for v in model.state_dict().values()]
     return deciding(options) | {
-        "--keep": "best" if options.keep == "best" else "a number",
+        "--keep": "best" if options.keeps_best else "a number",
         "task": data.task.name,
         "labels": [str(name) for name in data.task.config_changes().get("id2label", {}).values()],
+        "weights of labels": _weights_of(model),
         "training rows": _fingerprint(data.train.encoded),
         "evaluation rows": _fingerprint(data.eval.encoded) if data.eval else "no rows",
         "weights of --model": hashlib.sha256(str(weights).encode()).hexdigest()[:12],
     }
+
+
+def _weights_of(model: PreTrainedModel) -> list[float] | None:
+    criterion = getattr(model, "criterion", None)
+    return None if criterion is None or criterion.weights is None else criterion.weights.tolist()
+
+
+def _greater(metric: str | None, task: Task) -> bool:
+    """Whether more of the metric that decides is better.
+
+    Raises:
+        UsageError: no evaluation of this task gives it.
+    """
+    scorer = task.scorer()
+    name = (metric or "loss").removeprefix("eval_")
+    names = ("loss", *scorer.shown)
+    if name not in names:
+        raise UsageError(
+            f"evaluations of {task.name} give no {name!r}; they give {', '.join(names)}",
+            place="--metric",
+            fix=meant(name, list(names), "name one of these"),
+        )
+    return name != "loss" and name not in scorer.errors
 
 
 def _fingerprint(rows: EncodedTexts) -> str:

@@ -35,6 +35,7 @@ class NumberScorer(Scorer):
     """
 
     shown = ("rmse", "mae", "pearson", "spearman")
+    errors = ("rmse", "mae")
 
     def __init__(self, columns: Sequence[str], scales: Sequence[float]) -> None:
         self.columns, self.scales = columns, scales

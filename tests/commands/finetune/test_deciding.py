@@ -40,10 +40,18 @@ OTHER: dict[str, Any] = {
     "split_seed": 7,
     "precision": "bf16",
     "keep": "best",
+    "accumulate": 2,
+    "layer_decay": 0.5,
+    "freeze": 1,
+    "class_weights": "auto",
+    "focal": 2.0,
+    "label_smoothing": 0.1,
+    "patience": 5,
 }
-# Their effect is which rows there are: "error" trains on no others, and where another layout parts
-# the same rows otherwise, the columns that are named are not there.
-NEVER = {"on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
+# A metric is refused without --keep best or --patience. The effect of the others is which rows there
+# are: "error" trains on no others, and where another layout parts the same rows otherwise, the
+# columns that are named are not there.
+NEVER = {"metric", "on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
 
 
 def test_what_may_change_is_written_down() -> None:
