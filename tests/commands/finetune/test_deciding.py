@@ -48,9 +48,8 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.1,
     "patience": 5,
 }
-# A metric is refused without --keep best or --patience. The effect of the others is which rows there
-# are: "error" trains on no others, and where another layout parts the same rows otherwise, the
-# columns that are named are not there.
+# A metric alone is refused. The effect of the others is which rows there are: "error" trains on no
+# others, and where another layout parts the same rows otherwise, the columns named are not there.
 NEVER = {"metric", "on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
 
 
