@@ -17,6 +17,23 @@ class JsonError(ValueError):
     """A text that is not JSON, or not any that a file of ours could hold."""
 
 
+class DuplicateKeyError(JsonError):
+    """An object in which a key stands twice, so that one of its values would be lost.
+
+    Attributes:
+        key: the first 40 characters of it.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"the key {key!r} stands twice in one object")
+
+
+def duplicate_key(key: str) -> DuplicateKeyError:
+    """The error for a key that stands twice."""
+    return DuplicateKeyError(key if len(key) <= 40 else f"{key[:39]}…")
+
+
 def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
     """The value of a text.
 
@@ -25,8 +42,8 @@ def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
         constant: what stands for NaN and Infinity, which are not JSON; by default, floats.
 
     Raises:
-        JsonError: it is not JSON, nested too deeply, has a number of too many digits, or an object
-            in which a key stands twice, so that one of its values would be lost.
+        JsonError: it is not JSON, nested too deeply, or has a number of too many digits.
+        DuplicateKeyError: an object has a key that stands twice.
     """
     try:
         return json.loads(text, parse_constant=constant, object_pairs_hook=_object)
@@ -44,10 +61,13 @@ def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        shown = twice if len(twice) <= 40 else f"{twice[:39]}…"
-        raise JsonError(f"the key {shown!r} stands twice in one object")
+        raise duplicate_key(key_twice(pairs))
     return values
+
+
+def key_twice(pairs: list[tuple[str, Any]]) -> str:
+    """The first key that stands more than once."""
+    return next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
 
 
 def read_json(

@@ -1,7 +1,7 @@
 """The kinds of files that are read as rows, by the endings of their names.
 
 A kind is one file, which has a function of the type `Open`, and a row of a table here. All kinds
-but JSON take a bounded amount of memory however large the file is.
+take a bounded amount of memory however large the file is.
 """
 
 from __future__ import annotations

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertolt.base.errors import DataError
-from bertolt.base.json_files import MOST_BYTES, JsonError, parse_json
-from bertolt.data.lines import Seen, empty_file, require_plain, text_lines
-from bertolt.data.squad import is_nested, questions_of
+from bertolt.base.json_files import DuplicateKeyError, JsonError, duplicate_key, parse_json
+from bertolt.data.json_stream import CONTAINERS, JsonStream, require_few
+from bertolt.data.lines import (
+    LongLineError,
+    Seen,
+    empty_file,
+    require_plain,
+    text_lines,
+    text_pieces,
+)
+from bertolt.data.squad import COLUMNS, is_article, questions_of
 from bertolt.data.table_file import BadRow, Row, TableFile, listing
 
 # Lists that one record may hold.
@@ -21,31 +31,40 @@ COLUMN_SAMPLE = 1000  # JSON lines that are read to learn the columns
 
 def open_json(path: Path, encoding: str, seen: Seen = None) -> TableFile:
     """Records of one array; lines if the first line is a whole object and others follow."""
-    first, second = _first_two_lines(path, encoding)
-    if second and not _is_array(first) and isinstance(_parse_json(first), dict):
+    if _begins_with(path, encoding) == "{" and _is_lines(path, encoding):
         return _lines_source(path, encoding, seen)
     return _records_source(path, encoding)
 
 
 def open_json_lines(path: Path, encoding: str, seen: Seen = None) -> TableFile:
     """Lines; the records of one array if that is what is in it."""
-    if _is_array(_first_two_lines(path, encoding)[0]):
+    if _begins_with(path, encoding) == "[":
         return _records_source(path, encoding)
     return _lines_source(path, encoding, seen)
 
 
-def _first_two_lines(path: Path, encoding: str) -> tuple[str, str]:
-    """The first lines that are not blank; the second is empty where there is one alone."""
-    filled = (line for line in text_lines(path, encoding, limit=MOST_BYTES) if line.strip())
-    first, second = next(filled, ""), next(filled, "")
+def _begins_with(path: Path, encoding: str) -> str:
+    """The first character of a file that is no white space."""
+    first = next((text for each in text_pieces(path, encoding) if (text := each.lstrip())), "")
     if not first:
         raise empty_file(path)
     require_plain(first[:4], path)
-    return first, second
+    return first[0]
 
 
-def _is_array(first_line: str) -> bool:
-    return first_line.lstrip().startswith("[")
+def _records_source(path: Path, encoding: str) -> TableFile:
+    records = _Records(path, encoding)
+    return TableFile(columns=list(records.columns), rows=records.rows)
+
+
+def _is_lines(path: Path, encoding: str) -> bool:
+    """Whether the first line is a whole object, and others follow."""
+    filled = (line for line in text_lines(path, encoding) if line.strip())
+    try:
+        first, second = next(filled, ""), next(filled, "")
+    except LongLineError:
+        return False
+    return bool(second) and isinstance(_parse_json(first), dict)
 
 
 def _lines_source(path: Path, encoding: str, seen: Seen) -> TableFile:
@@ -53,17 +72,19 @@ def _lines_source(path: Path, encoding: str, seen: Seen) -> TableFile:
     return TableFile(columns=columns, rows=partial(_json_line_rows, path, encoding, seen))
 
 
-def _records_source(path: Path, encoding: str) -> TableFile:
-    records = _json_records(path, encoding)
-    return TableFile(columns=_all_names(records), rows=partial(_json_rows, records))
-
-
 def _parse_json(text: str) -> Any:
     """The value, or a `BadRow` that says where the text stops being JSON."""
     try:
+        require_few(text)
         return parse_json(text)
+    except DuplicateKeyError as error:
+        return _duplicate(error)
     except JsonError as error:
         return BadRow("broken JSON", f"broken JSON: {error}")
+
+
+def _duplicate(error: DuplicateKeyError) -> BadRow:
+    return BadRow(f"duplicate key {error.key!r}", str(error), "leave one of the two out")
 
 
 def _json_line_rows(path: Path, encoding: str, seen: Seen, names: Sequence[str]) -> Iterator[Row]:
@@ -104,60 +125,161 @@ def _all_names(records: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record))
 
 
-def _json_records(path: Path, encoding: str) -> list[dict[str, Any]]:
-    """The records of a whole JSON file: an array, or the one list that its object holds."""
-    value = _parse_json(_whole_text(path, encoding))
-    if isinstance(value, BadRow):
-        raise DataError(value.detail, place=str(path), fix="mend the file")
-    if isinstance(value, dict):
-        value = _inner_list(value, path)
-    if not isinstance(value, list):
-        raise _no_record(value, str(path))
-    if not value:
-        raise empty_file(path)
-    for number, record in enumerate(value, start=1):
-        if not isinstance(record, dict):
-            raise _no_record(record, f"{path}, record {number}")
-    return _questions(value, path) if is_nested(value) else value
+class _Survey(NamedTuple):
+    """What the records of a list are.
+
+    Attributes:
+        names: their keys.
+        fault: why they are no records; None: they are.
+        nested: whether they are articles, with the records inside.
+    """
+
+    names: dict[str, None]
+    fault: DataError | None
+    nested: bool
 
 
-def _questions(articles: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
-    """The questions of a file that nests them in articles."""
-    try:
-        questions = questions_of(articles)
-    except ValueError as error:
-        fix = 'each paragraph has a "context" and "qas", each of these a "question" and "answers"'
-        raise DataError(str(error), place=str(path), fix=fix) from error
-    if not questions:
-        raise empty_file(path)
-    return questions
+class _Records:
+    """The records of a JSON file: of its array, or of the one list that its object holds.
 
+    They are read anew each time, and never all in memory.
+    """
 
-def _whole_text(path: Path, encoding: str) -> str:
-    lines: list[str] = []
-    size = 0
-    for line in text_lines(path, encoding, limit=MOST_BYTES):
-        lines.append(line)
-        size += len(line)
-        if size > MOST_BYTES:
+    def __init__(self, path: Path, encoding: str) -> None:
+        self.path, self.encoding = path, encoding
+        self.columns: dict[str, None] = {}
+        self._list: str | None = None  # its key, where an object holds it
+        self._nested = False  # the list is one of articles, and they hold the records
+        self._alone: dict[str, Any] | None = None  # an object that is one record
+        with self._errors():
+            stream = self._open()
+            if stream.peek() == "[":
+                self._take(self._survey(stream))
+            elif stream.peek() == "{":
+                self._look_inside(stream)
+            else:
+                raise _no_record(stream.value(), str(path))
+            stream.require_end()
+
+    def _take(self, survey: _Survey) -> None:
+        """Read the records of this list.
+
+        Raises:
+            DataError: they are none.
+        """
+        if survey.fault is not None:
+            raise survey.fault
+        self.columns, self._nested = survey.names, survey.nested
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row]:
+        """Some of the columns of every record."""
+        for record in [self._alone] if self._alone is not None else self._records():
+            if isinstance(record, BadRow):
+                yield None, record
+            else:
+                yield None, tuple([record.get(name) for name in names])
+
+    def _open(self) -> JsonStream:
+        return JsonStream(text_pieces(self.path, self.encoding))
+
+    def _records(self) -> Iterator[dict[str, Any] | BadRow]:
+        with self._errors():
+            stream = self._open()
+            if self._list is not None:
+                for name in stream.names():
+                    if name == self._list:
+                        break
+                    deque(stream.items() if stream.peek() == "[" else [stream.value()], maxlen=0)
+            for record in stream.items():
+                if stream.twice is not None:
+                    yield _duplicate(duplicate_key(stream.twice))
+                elif self._nested:
+                    yield from questions_of(record)
+                else:
+                    yield record
+
+    def _survey(self, stream: JsonStream) -> _Survey:
+        """The keys of all records in the list that follows, or why they are none."""
+        names, number, questions = dict[str, None](), 0, 0
+        fault: DataError | None = None
+        nested = True
+        for number, record in enumerate(stream.items(), start=1):
+            place = f"{self.path}, record {number}"
+            nested = nested and is_article(record)
+            if fault is not None:
+                continue
+            if not isinstance(record, dict):
+                fault = _no_record(record, place)
+            elif nested:
+                try:
+                    questions += sum(1 for _ in questions_of(record))
+                except ValueError as error:
+                    fault = _no_questions(error, place)
+            if fault is None and not record.keys() <= names.keys():
+                names |= dict.fromkeys(record)
+                if len(names) > CONTAINERS:
+                    fault = _too_many_keys(place)
+        if nested and number:
+            fault = fault or (None if questions else empty_file(self.path))
+            return _Survey(dict.fromkeys(COLUMNS), fault, True)
+        return _Survey(names, fault if number else empty_file(self.path), False)
+
+    def _look_inside(self, stream: JsonStream) -> None:
+        """Find the one list of an object; or else the object is a record itself, or nobody knows.
+
+        Whether its texts make it a record is known behind the last of them, so that what is wrong
+        with a list waits until then.
+        """
+        lists: dict[str, _Survey] = {}
+        kinds = set[type]()  # of the other values
+        for name in stream.names():
+            if stream.peek() == "[":
+                lists[name] = self._survey(stream)
+            else:
+                kinds.add(type(stream.value()))
+            if stream.twice is not None:
+                raise duplicate_key(stream.twice)
+        name, has_text = next(iter(lists), ""), str in kinds
+        if len(lists) == 1 and not (has_text and name in _OF_ONE_RECORD):
+            self._list = name
+            self._take(lists[name])
+        elif has_text or not (lists or dict in kinds):
+            self._alone = self._open().value()  # JSON lines of one line
+            assert self._alone is not None
+            self.columns = dict.fromkeys(self._alone)
+        else:
+            raise _no_list(list(lists), self.path)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Where the text stops being JSON, as an error of ours."""
+        try:
+            yield
+        except JsonError as error:
+            twice = isinstance(error, DuplicateKeyError)
             raise DataError(
-                f"JSON is read whole, and it has more than {MOST_BYTES:,} characters",
-                place=str(path),
-                fix="write an object a line in a file that ends in .jsonl, which has no limit",
-            )
-    return "".join(lines)
+                str(error) if twice else f"broken JSON: {error}",
+                place=str(self.path),
+                fix="leave one of the two out" if twice else "mend the file",
+            ) from error
 
 
-def _inner_list(value: dict[str, Any], path: Path) -> list[Any]:
-    lists = [name for name, inner in value.items() if isinstance(inner, list)]
-    has_text = any(isinstance(inner, str) for inner in value.values())
-    if len(lists) == 1 and not (has_text and lists[0] in _OF_ONE_RECORD):
-        inner: list[Any] = value[lists[0]]
-        return inner
-    if has_text or (not lists and not any(isinstance(each, dict) for each in value.values())):
-        return [value]  # JSON lines of one line
+def _no_questions(error: ValueError, place: str) -> DataError:
+    fix = 'each paragraph has a "context" and "qas", and each of these a "question" and "answers"'
+    return DataError(str(error), place=place, fix=fix)
+
+
+def _too_many_keys(place: str) -> DataError:
+    return DataError(
+        f"the records have more than {CONTAINERS:,} different keys",
+        place=place,
+        fix="give all records the same keys",
+    )
+
+
+def _no_list(lists: Sequence[str], path: Path) -> DataError:
     held = f"holds several lists ({listing(lists)})" if lists else "holds no list"
-    raise DataError(
+    return DataError(
         f"the JSON object {held}, so its records cannot be told",
         place=str(path),
         fix='write an array of objects, like [{"text": "…", "label": "…"}]; if it is one record, '
@@ -172,8 +294,3 @@ def _no_record(value: object, place: str) -> DataError:
         place=place,
         fix='each record is an object, like {"text": "…", "label": "…"}',
     )
-
-
-def _json_rows(records: list[dict[str, Any]], names: Sequence[str]) -> Iterator[Row]:
-    for record in records:
-        yield None, tuple([record.get(name) for name in names])

@@ -57,6 +57,10 @@ Seen = Callable[[int], None] | None
 """Called now and then with how many bytes of a file, as it lies there, have been read."""
 
 
+class LongLineError(DataError):
+    """A line that is longer than any line of a text."""
+
+
 class EncodingError(DataError):
     """A byte that is not in the encoding; `others` are encodings that its line could be in."""
 
@@ -121,22 +125,17 @@ def text_lines(
 
     Raises:
         EncodingError: a byte that is not in the encoding, after all lines before it were given.
-        DataError: a line that is longer than `limit`; a file that is missing or damaged, or packed
+        LongLineError: a line that is longer than `limit`.
+        DataError: a file that is missing or damaged, or packed
             and far too large when unpacked.
         UsageError: there is no such encoding.
     """
-    encoding = encoding_of(path, encoding)
-    _check_encoding(encoding)
-    utf8 = codecs.lookup(encoding).name == "utf-8"
-    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
     held: list[str] = []  # pieces of a line whose end has not come yet
-    carried = ""  # "\r" at the end of a chunk, for "\n" may follow
-    offset = number = length = 0
-    for chunk in itertools.chain(_chunks(path, seen), [b""]):
-        text, bad = _decode(decoder, chunk, offset)
-        offset += len(chunk)
-        text = carried + text
-        carried = "\r" if chunk and not bad and text.endswith("\r") else ""
+    carried = ""  # "\r" at the end of a piece, for "\n" may follow
+    number = length = 0
+    for piece, bad, last in _pieces(path, encoding, seen):
+        text = carried + piece
+        carried = "\r" if not last and not bad and text.endswith("\r") else ""
         lines = list(io.StringIO(text.removesuffix(carried), newline=""))
         rest = "" if not lines or lines[-1].endswith(("\n", "\r")) else lines.pop()
         if lines and held:
@@ -150,9 +149,38 @@ def text_lines(
         if length > limit:
             raise _too_long(path, number + 1, limit)
         if bad:
-            raise _not_in(encoding, bad, path, number + 1)
+            raise _not_in(encoding_of(path, encoding), bad, path, number + 1)
     if held:
         yield "".join(held)
+
+
+def text_pieces(path: Path, encoding: str) -> Iterator[str]:
+    """The text of a file in pieces of any length, less a byte order mark.
+
+    Raises:
+        EncodingError, DataError, UsageError: as in `text_lines`, but for long lines.
+    """
+    lines = 0
+    for text, bad, _ in _pieces(path, encoding):
+        yield text
+        lines += text.count("\n")
+        if bad:
+            raise _not_in(encoding_of(path, encoding), bad, path, lines + 1)
+
+
+def _pieces(
+    path: Path, encoding: str, seen: Seen = None
+) -> Iterator[tuple[str, _BadByte | None, bool]]:
+    """The text of a file in pieces; of a piece that breaks off, why; and whether it is the last."""
+    encoding = encoding_of(path, encoding)
+    _check_encoding(encoding)
+    utf8 = codecs.lookup(encoding).name == "utf-8"
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
+    offset = 0
+    for chunk in itertools.chain(_chunks(path, seen), [b""]):
+        text, bad = _decode(decoder, chunk, offset)
+        offset += len(chunk)
+        yield text, bad, not chunk
 
 
 def encoding_of(path: Path, encoding: str) -> str:
@@ -373,8 +401,8 @@ def _western(sample: bytes) -> str:
     return "cp1252" if _could_be("cp1252", sample) else ""
 
 
-def _too_long(path: Path, line: int, limit: int) -> DataError:
-    return DataError(
+def _too_long(path: Path, line: int, limit: int) -> LongLineError:
+    return LongLineError(
         f"the line has more than {limit:,} characters",
         place=f"{path}, line {line}",
         fix="break its lines; or is this no text at all?",

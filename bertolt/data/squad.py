@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-
-def is_nested(records: list[dict[str, Any]]) -> bool:
-    """Whether these records are articles, which hold the questions further inside."""
-    return bool(records) and all(isinstance(each.get("paragraphs"), list) for each in records)
+COLUMNS = ("id", "title", "question", "context", "answers")
+"""Of the records that the articles of such a file give."""
 
 
-def questions_of(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A record for each question: `id`, `title`, `question`, `context` and `answers`.
+def is_article(record: object) -> bool:
+    """Whether a record holds questions further inside."""
+    return isinstance(record, Mapping) and isinstance(record.get("paragraphs"), list)
+
+
+def questions_of(article: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A record for each question, with the keys of `COLUMNS`.
 
     Raises:
         ValueError: a part has another shape; says which, in words.
     """
-    return [
-        question
-        for number, article in enumerate(articles, start=1)
-        for question in _of_article(article, f"article {number}")
-    ]
-
-
-def _of_article(article: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     for number, paragraph in enumerate(article["paragraphs"], start=1):
-        where = f"{place}, paragraph {number}"
+        where = f"paragraph {number}"
         context, questions = _parts(paragraph, where, {"context": str, "qas": list})
         for position, each in enumerate(questions, start=1):
             (question,) = _parts(each, f"{where}, question {position}", {"question": str})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data import json_records, lines, parquet
+from bertolt.data import json_stream, lines, parquet
 from bertolt.data.formats import open_source
 from bertolt.data.lines import text_lines
+from bertolt.data.load import read_table
 
 LINES = [f"line {number}\n" for number in range(40_000)]
 
@@ -111,11 +114,85 @@ def test_a_header_without_end_is_refused_before_it_is_whole(tmp_path: Path) -> N
         open_source(path)
 
 
-def test_a_json_file_is_bounded_before_it_is_whole(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(json_records, "MOST_BYTES", 100)
-    path = write(tmp_path / "a.json", b"[\n" + b'{"text": "a"},\n' * 20 + b'{"text": "b"}]')
-    with pytest.raises(DataError, match="read whole, and it has more than 100 characters"):
+def test_a_record_of_json_is_bounded_before_it_is_whole(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lines, "CHUNK", 64)
+    monkeypatch.setattr(json_stream, "LINE_LIMIT", 100)
+    rows = b'{"text": "a"},\n' * 20
+    path = write(tmp_path / "a.json", b"[\n" + rows + b'{"text": "b"}]')
+    assert len(list(open_source(path).rows(["text"]))) == 21
+    path = write(tmp_path / "a.json", b"[\n" + rows + b'{"text": "' + b"b" * 300 + b'"}]')
+    with pytest.raises(DataError, match="a record has more than 100 characters"):
         open_source(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"text": "a", "more": [' + b"{}, " * 200 + b"{}]}]",
+        b'{"text": "a", "labels": [' + b"[], " * 200 + b"[]]}",
+        b'{"text": "a", "more": [' + b"{}, " * 200 + b'{}]}\n{"text": "b"}\n',
+    ],
+)
+def test_a_record_of_json_has_a_bounded_number_of_objects(
+    tmp_path: Path, monkeypatch, content: bytes
+) -> None:
+    for name, most in (("CONTAINERS", 100), ("_SMALL", 100), ("_GROWTH", 64)):
+        monkeypatch.setattr(json_stream, name, most)
+    monkeypatch.setattr(lines, "CHUNK", 64)
+    name = "a.jsonl" if content.endswith(b"\n") else "a.json"
+    with pytest.raises(DataError, match="a record has more than 100 objects and lists in it"):
+        read_table(write(tmp_path / name, content), need_label=False, on_bad_row="error")
+
+
+def test_an_array_of_json_takes_no_memory_for_its_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", b"[" + b"{}," * 100_000 + b'{"text": "a"}]')
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in open_source(path).rows(["text"])) == 100_001
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 50])
+def test_json_is_the_same_wherever_a_chunk_ends(tmp_path: Path, monkeypatch, chunk: int) -> None:
+    monkeypatch.setattr(lines, "CHUNK", chunk)
+    record = {"text": 'ä "{[,]}" \\ \n', "n": -1.5e3, "deep": {"a": [1, {"b": None}]}, "t": True}
+    records = [record, {}, {"text": "b"}]
+    for value in (records, {"v": 1, "data": records, "note": 12}):
+        path = write(tmp_path / "a.json", json.dumps(value, indent=1).encode("utf-8-sig"))
+        rows = [values for _, values in open_source(path).rows(["text", "n", "deep", "t"])]
+        assert rows == [tuple(map(each.get, ["text", "n", "deep", "t"])) for each in records]
+    for broken in (
+        *('[{"a": 1},\n{"a": tru}]', '[{"a": 1},\n 12', '{"a": [{}],\n "b" 3}', "[{}]\n]"),
+        *('[{"a": 1}\n{"a": 1}]', '{"a": [{}],\nb: 1}', '{"a": 1,\n "b": [}', '[{"a": "b'),
+    ):
+        with pytest.raises(json.JSONDecodeError) as expected:
+            json.loads(broken)
+        with pytest.raises(DataError) as refused:
+            open_source(write(tmp_path / "a.json", broken.encode()))
+        line = f"line {expected.value.lineno}, " if expected.value.lineno > 1 else ""
+        where = f"{line}column {expected.value.colno}"
+        assert refused.value.problem == f"broken JSON: {expected.value.msg} at {where}"
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
+    twice = b'{"text": "a", "more": {"b": 1, "b": 2}}'
+    for name, content in (
+        ("a.json", b'[{"text": "x"}, %s, {"text": "y"}]' % twice),
+        ("a.jsonl", b'{"text": "x"}\n%s\n{"text": "y"}\n' % twice),
+    ):
+        path = write(tmp_path / name, content)
+        table = read_table(path, need_label=False)
+        assert table.texts == ["x", "y"]
+        assert table.dropped == {"duplicate key 'b'": [2]}
+        with pytest.raises(DataError, match=r"row 2: the key 'b' stands twice") as refused:
+            read_table(path, need_label=False, on_bad_row="error")
+        assert "leave one of the two out" in refused.value.fix
+    many = b"".join(b'{"text": "a", "k%d": 1, "k%d": 2}\n' % (n, n) for n in range(60))
+    dropped = read_table(write(path, many + b'{"text": "x"}'), need_label=False).dropped
+    assert len(dropped) == 31
+    assert len(dropped["other reasons"]) == 30
 
 
 @pytest.mark.parametrize("dictionary", [True, False])

@@ -82,12 +82,12 @@ def test_a_file_of_squad_gives_a_row_for_each_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda d: d["data"][0]["paragraphs"].append(3), "article 1, paragraph 2 is no object"),
+        (lambda d: d["data"][0]["paragraphs"].append(3), "record 1: paragraph 2 is no object"),
         (lambda d: d["data"][0]["paragraphs"][0].pop("context"), "has no text called 'context'"),
         (lambda d: d["data"][0]["paragraphs"][0].update(qas={}), "has no list called 'qas'"),
         (
             lambda d: d["data"][0]["paragraphs"][0]["qas"][1].pop("question"),
-            "article 1, paragraph 1, question 2 has no text called 'question'",
+            "record 1: paragraph 1, question 2 has no text called 'question'",
         ),
     ],
 )
