@@ -483,13 +483,27 @@ def _told_plainly() -> Iterator[None]:
         _fail(f"{problem}\n  fix: {fix}", BertoltError.exit_code)
     except Exception as error:
         if "bertolt.base.distributed" not in sys.modules:
+            _fail_without_memory(error)
             raise
         from bertolt.base.distributed import join, report_crash
 
         if join().alone:
+            _fail_without_memory(error)
             raise
         report_crash(error)
         raise SystemExit(1) from None
+
+
+def _fail_without_memory(error: Exception) -> None:
+    from bertolt.base.machine import is_out_of_memory
+
+    if is_out_of_memory(error):
+        why = next(iter(str(error).splitlines()), "")
+        _fail(
+            "there is not enough memory" + (f" ({shorten(why, 200)})" if why else "") + "\n"
+            "  fix: take smaller batches or shorter texts, a smaller model, or a machine with more",
+            BertoltError.exit_code,
+        )
 
 
 def _fail(message: str, code: int) -> NoReturn:

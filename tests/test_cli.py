@@ -546,6 +546,27 @@ def test_a_fault_of_ours_keeps_its_traceback(tuned: Path, monkeypatch: Any) -> N
         main(["predict", str(tuned), "--text", "good"])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_memory_that_is_not_there_is_told(
+    bertolt: Run, tuned: Path, monkeypatch: Any, error: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Predictor, "predict", fail)
+    said = bertolt("predict", tuned, "--text", "good")
+    assert said.code == 2
+    assert "there is not enough memory" in said.err
+    assert "fix: take smaller batches" in said.err
+
+
 def test_the_library_raises_what_the_command_prints(tiny_folder: Path, reviews_csv: Path) -> None:
     from bertolt.commands.evaluate import evaluate_file
 

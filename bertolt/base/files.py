@@ -13,7 +13,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bertolt.base.errors import BertoltError, DiskFullError, UsageError
-from bertolt.base.paths import CIRCLE, DISK, FILE, FOLDER, NOWHERE, is_circle, kind_of, real
+from bertolt.base.paths import (
+    CIRCLE,
+    DISK,
+    FILE,
+    FOLDER,
+    NOWHERE,
+    SOCKET,
+    is_circle,
+    is_utf8,
+    kind_of,
+    real,
+)
 
 if sys.platform != "win32":
     import fcntl
@@ -21,6 +32,7 @@ if sys.platform != "win32":
 LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in a folder that somebody has opened."""
 
+_LONG_NAME = 200  # bytes of a name; most systems take 255
 _UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old)")
 
 
@@ -75,19 +87,25 @@ def temporary_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], *, replace: bool = True) -> None:
     """Call `write` with a temporary name beside `path`, then rename it into place.
 
     A link is followed, and what is no file, such as a device or a pipe, is written to directly.
 
+    Args:
+        path: of the file.
+        write: writes it, to the path that it is given.
+        replace: a file that another process has made there meanwhile.
+
     Raises:
-        BertoltError: the file system refused, `path` is a link in a circle or a disk, or a pipe
-            that nobody reads; `path` is then as it was before.
+        UsageError: there is one, and it is not to be replaced.
+        BertoltError: the file system refused, `path` is a link in a circle, a disk or a socket, or
+            a pipe that nobody reads; `path` is then as it was before.
     """
     with disk_errors(path):
         # One look: between two, another process could make or remove the file.
         kind = kind_of(path)
-        if kind in (CIRCLE, DISK):
+        if kind in (CIRCLE, DISK, SOCKET):
             raise BertoltError(f"it is {kind}", place=str(path), fix="name a file")
         if kind not in ("", NOWHERE, FILE, FOLDER):
             with _reader_of(path):
@@ -95,14 +113,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             return
         path = real(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             write(temporary)
-            _publish(temporary, path)
+            _publish(temporary, path, replace)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """How the temporary names beside a path begin; a long name is cut, for all have a limit."""
+    name = os.fsencode(path.name)
+    if len(name) > _LONG_NAME:
+        name = name[:_LONG_NAME].decode("utf-8", "ignore").encode()
+    return f".{os.fsdecode(name)}."
 
 
 @contextlib.contextmanager
@@ -127,13 +153,16 @@ def _reader_of(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+def write_text(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write `text` as UTF-8, whole or not at all; half a surrogate pair is written as its escape.
+
+    The name of a file that is no UTF-8 holds such.
+    """
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
 
-    write_atomically(path, write)
+    write_atomically(path, write, replace=replace)
 
 
 def unfinished(name: str) -> str | None:
@@ -145,10 +174,16 @@ def unfinished(name: str) -> str | None:
     return match.group(1) if match else None
 
 
-def _publish(temporary: Path, path: Path) -> None:
+def _publish(temporary: Path, path: Path, replace: bool) -> None:
     # mkstemp makes files that only their owner can read; a result is for everyone the umask admits.
     temporary.chmod(0o666 & ~_umask())
     sync(temporary)
+    if not replace and path.exists():
+        raise UsageError(
+            "another file of this name came to be while this one was written, and is kept",
+            place=str(path),
+            fix="run the command again with another name, or with --overwrite",
+        )
     temporary.replace(path)
 
 
@@ -182,7 +217,7 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
     path = real(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        stage = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=".part", dir=path.parent))
     try:
         yield stage
         require_free(path, overwrite=overwrite, ours=ours)
@@ -308,11 +343,17 @@ def _is_within(folder: Path, path: Path) -> bool:
 
 
 def require_no_file(path: Path) -> None:
-    """Refuse what can neither be nor become a folder; a link to nothing can.
+    """Refuse what can neither be nor become a folder that is read again; a link to nothing can.
 
     Raises:
-        UsageError: there is a file, a pipe, or a link in a circle.
+        UsageError: there is a file, a pipe, or a link in a circle; or the path is no UTF-8.
     """
+    if not is_utf8(path):
+        raise UsageError(
+            "the path is not in UTF-8, and weights and shards are opened by no other",
+            place=str(path),
+            fix="choose another --out",
+        )
     if (path.exists() and not path.is_dir()) or is_circle(path):
         raise UsageError(
             f"there is {kind_of(path)} of this name", place=str(path), fix="choose another --out"
@@ -355,7 +396,7 @@ def swap_folder(stage: Path, path: Path) -> None:
     if not path.exists():
         stage.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    old = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=".old", dir=path.parent))
     try:
         path.rename(old / "content")
         stage.rename(path)

@@ -40,6 +40,12 @@ def memory_bytes() -> int | None:
         return None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the processor or of a GPU, could not be had."""
+    told = isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch, on a CPU
+    return told or type(error).__name__ in ("MemoryError", "OutOfMemoryError")
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that decide a result."""
     return {name: metadata.version(name) for name in PACKAGES}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from bertolt.base.errors import CheckpointError
 
-FILE, FOLDER, PIPE, DISK = "a file", "a folder", "a pipe", "a disk"
+FILE, FOLDER, PIPE, DISK, SOCKET = "a file", "a folder", "a pipe", "a disk", "a socket"
 NOWHERE, CIRCLE = "a link to nothing", "a link that leads back to itself"
 _KINDS = {
     stat.S_IFREG: FILE,
     stat.S_IFDIR: FOLDER,
     stat.S_IFIFO: PIPE,
-    stat.S_IFSOCK: "a socket",
+    stat.S_IFSOCK: SOCKET,
     stat.S_IFBLK: DISK,
 }
 
@@ -44,6 +44,15 @@ def leads_nowhere(path: Path) -> bool:
 def is_circle(path: Path) -> bool:
     """Whether it is a link that leads back to itself, so that nothing can be made behind it."""
     return kind_of(path) == CIRCLE
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path is UTF-8: weights and shards are opened by no other."""
+    try:
+        str(real(path)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def real(path: Path) -> Path:

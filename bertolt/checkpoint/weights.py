@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.json_files import read_json
-from bertolt.base.paths import has_file
+from bertolt.base.paths import has_file, is_utf8
 
 WEIGHTS = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -122,6 +122,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    if not is_utf8(path):
+        raise CheckpointError(
+            "the path is not in UTF-8, and weights are opened by no other",
+            place=str(path),
+            fix="rename the folder",
+        )
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -147,7 +147,7 @@ def inspect_model(
             _print(walk_table(walk))
         else:
             with options_called({"--out": "--html"}):
-                write_walk(walk, html)
+                write_walk(walk, html, replace=overwrite)
             info(f"Saved to {html}: {plural(len(walk.steps), 'step')} of {shown(text)!r}")
         return 0
     inspection = look_into(model)

@@ -64,7 +64,8 @@ class Parquet(Writer):
         if texts:
             info(f"Parquet has one type a column: as JSON texts, {', '.join(map(repr, texts))}")
         self.gathered.seek(0)
-        with pq.ParquetWriter(self.path, schema) as file:
+        # A name that is no UTF-8 is none that Arrow opens.
+        with self.path.open("wb") as raw, pq.ParquetWriter(raw, schema) as file:
             while lines := list(islice(self.gathered, _ROWS)):
                 records = [self._fitted(json.loads(line), texts) for line in lines]
                 try:

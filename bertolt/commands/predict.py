@@ -95,7 +95,7 @@ def predict_texts(
         with file_writer(path, predictor, form) as writer, counting("Answered") as show:
             answering.write(writer, progress=show)
 
-    write_atomically(out, write)
+    write_atomically(out, write, replace=overwrite)
     info(f"Saved to {out}: {plural(answering.done, 'answer')}")
 
 

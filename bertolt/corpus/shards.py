@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.errors import BertoltError, DataError
 from bertolt.base.json_files import parse_json
+from bertolt.base.paths import is_utf8
 from bertolt.corpus.options import Objective as Objective
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
@@ -356,6 +357,12 @@ def read_shard(path: Path) -> tuple[Shard, Shard]:
     Raises:
         DataError: it is missing or no shard.
     """
+    if not is_utf8(path):
+        raise DataError(
+            "the path is not in UTF-8, and shards are opened by no other",
+            place=str(path),
+            fix="rename the folder",
+        )
     try:
         # The mapping outlives its file: the arrays keep it, and no file handle stays open.
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:

@@ -27,10 +27,11 @@ def open_parquet(path: Path, encoding: str = "", seen: Seen = None) -> TableFile
 @contextmanager
 def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path) as file:
+        # A name that is no UTF-8 is none that Arrow opens.
+        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
             texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
         # One long value that a page names a million times stays one value.
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
+        with path.open("rb") as raw, pq.ParquetFile(raw, read_dictionary=texts) as file:
             yield file
     except MemoryError:  # Arrow's own too
         raise

@@ -7,6 +7,7 @@ have no labels, the files themselves.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import zipfile
 from collections import Counter
@@ -174,7 +175,7 @@ def _texts_part(
             yield None, tuple([values[name] for name in names])
 
     counts = ", ".join(f"{len(paths):,} in {label!r}" for label, paths in classes.items())
-    rest = ", ".join(plural(count, what) for what, count in left_out.items() if count)
+    rest = ", ".join(_counted(what, count) for what, count in left_out.items() if count)
     words = counts if labelled else plural(len(files), "text")
     source = TableFile(
         columns=["text", "label"] if labelled else ["text"],
@@ -182,6 +183,11 @@ def _texts_part(
         found={"files": words + (f"; left out: {rest}" if rest else "")},
     )
     return Part(str(folder), source, [str(path) for _, path in files])
+
+
+def _counted(what: str, count: int) -> str:
+    """ "2 files of another kind"."""
+    return plural(count, what, re.sub(r"file|folder", r"\g<0>s", what, count=1))
 
 
 def _content(path: Path, encoding: str) -> str:

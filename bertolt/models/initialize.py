@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from bertolt.base.errors import CheckpointError
+from bertolt.base.machine import is_out_of_memory
+
 _DRAWN = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 """By which linear layers and embeddings draw their weights when they are built."""
 
@@ -35,9 +38,22 @@ def skip_init() -> Iterator[None]:
 
     For weights that are read or drawn after anyway. To build on the meta device spares that too,
     but imports what PyTorch knows of shapes, a second of each start.
+
+    Raises:
+        CheckpointError: there is not as much memory.
     """
-    with _undefined(True), _WithoutDraws():
-        yield
+    try:
+        with _undefined(True), _WithoutDraws():
+            yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CheckpointError(
+            f"a model of this size does not fit into memory ({str(error).splitlines()[0]})",
+            place="config.json",
+            fix="look at vocab_size, hidden_size and the other sizes there, or take a machine "
+            "with more memory",
+        ) from error
 
 
 def force_init() -> contextlib.AbstractContextManager[None]:

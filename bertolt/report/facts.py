@@ -58,7 +58,7 @@ def write_facts(facts: Facts, path: Path) -> None:
     )
     text = "{\n" + ",\n".join(parts) + "\n}\n"
     # Half a surrogate pair, as of a file name that is no UTF-8, stands as an escape.
-    write_text(path, text.encode("utf-8", "backslashreplace").decode())
+    write_text(path, text)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +18,14 @@ from bertolt.base.files import (
     disk_errors,
     held_folder,
     require_free,
+    require_no_file,
     staged_folder,
     unfinished,
     write_atomically,
     write_text,
 )
+from bertolt.checkpoint.weights import read_tensors
+from bertolt.corpus.shards import read_shard
 
 OURS = frozenset({"model", "report"})
 
@@ -419,3 +424,44 @@ def test_a_file_that_others_make_and_remove_is_never_written_in_place(
             write_atomically(path, write)
         assert path.read_text(encoding="utf-8") == "new"
     assert path not in written
+
+
+def test_what_another_process_wrote_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "answers"
+
+    def write(target: Path) -> None:
+        target.write_text("ours", encoding="utf-8")
+        path.write_text("theirs", encoding="utf-8")
+
+    with pytest.raises(UsageError, match="came to be while this one was written"):
+        write_atomically(path, write, replace=False)
+    assert path.read_text(encoding="utf-8") == "theirs"
+    assert list(tmp_path.iterdir()) == [path]
+    write_atomically(path, write)
+    assert path.read_text(encoding="utf-8") == "ours"
+    write_text(tmp_path / "new", "a", replace=False)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "中" * 85, "a" * 199 + "中" * 18])
+def test_a_name_may_be_as_long_as_the_system_takes(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "a")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / name).unlink()
+    for _ in range(2):
+        with staged_folder(tmp_path / name, overwrite=True, ours=frozenset({"a"})) as stage:
+            (stage / "a").write_text("a", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    """What tells of them is written; a folder of weights is refused, for no weights are read there.
+
+    In JSON the escape is half a pair of surrogates, and so the name again.
+    """
+    path = tmp_path / "\udcff"
+    write_text(path, json.dumps(str(path), ensure_ascii=False))
+    assert json.loads(path.read_text(encoding="utf-8")) == str(path)
+    for call in (require_no_file, read_tensors, read_shard):
+        with pytest.raises(BertoltError, match="the path is not in UTF-8"):
+            call(tmp_path / "\udcff2" / "a")

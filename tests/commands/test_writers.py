@@ -255,6 +255,13 @@ def test_parquet_names_labels_that_are_no_unicode_by_their_escapes(tmp_path: Pat
         assert [shares.field(at).name for at in range(2)] == ["a", "\\ud800"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+@pytest.mark.parametrize("ending", [".csv", ".jsonl.zst", ".parquet", ".xlsx"])
+def test_a_name_that_is_no_utf_8(ending: str, answered: Any, tmp_path: Path) -> None:
+    predictor, answers = answered("labels")
+    assert len(read(write(tmp_path / f"\udcff{ending}", predictor, answers))) == len(answers)
+
+
 def test_packed_answers_are_the_same_bytes_each_time(answered: Any, tmp_path: Path) -> None:
     predictor, answers = answered("labels")
     plain = write(tmp_path / "a.csv", predictor, answers).read_bytes()

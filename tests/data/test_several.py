@@ -53,12 +53,13 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     for name in ("neg/.hidden.txt", "neg/words.vocab", "neg/inner/1.txt", "README.txt", ".x/1.txt"):
         put(tmp_path / "data" / name, "no text")
     put(tmp_path / "data" / "neg" / "2.txt", "")
+    put(tmp_path / "data" / "neg" / "other.md", "")
     table = read_table(tmp_path / "data")
     texts = ["a neg/1.txt\nfilm", "a pos/10.txt\nfilm", "a pos/2.txt\nfilm"]
     assert pairs(table) == list(zip(texts, ["neg", "pos", "pos"], strict=True))
     assert table.found["files"] == (
         "2 in 'neg', 2 in 'pos'; left out: 1 hidden file, 1 inner folder, "
-        "1 file of another kind, 1 file beside the folders"
+        "2 files of another kind, 1 file beside the folders"
     )
     assert table.dropped == {"empty text": [2]}
     assert table.place(2).startswith(str(tmp_path / "data" / "neg" / "2.txt"))

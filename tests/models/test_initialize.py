@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bertolt import BertForMaskedLM, BertForSequenceClassification, BertModel
+from bertolt.base.errors import CheckpointError
 from bertolt.models.initialize import sinusoids, skip_init
 
 
@@ -97,3 +98,10 @@ def test_a_rule_is_called_for_what_is_new_alone(words: Path) -> None:
     called: list[str] = []
     Watched.from_pretrained(words, verbose=False)
     assert called == ["Linear", "Linear", "BertPooler", "BertModel", "Watched"]
+
+
+def test_a_model_that_does_not_fit_into_memory_is_refused(tmp_path: Path, tiny_config: Any) -> None:
+    tiny_config(hidden_size=1_000_000).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="does not fit into memory"):
+        BertModel.from_pretrained(tmp_path)

@@ -43,13 +43,18 @@ class _Map:
     key: int
 
 
-def write_walk(walk: Walk, path: Path) -> None:
+def write_walk(walk: Walk, path: Path, *, replace: bool = True) -> None:
     """Write the page to `path`, whole or not at all.
+
+    Args:
+        walk: what is on it.
+        path: of the page.
+        replace: a file that another process has made there meanwhile.
 
     Raises:
         BertoltError: the file cannot be written there.
     """
-    write_text(path, render_walk(walk))
+    write_text(path, render_walk(walk), replace=replace)
 
 
 def render_walk(walk: Walk) -> str:
