@@ -11,6 +11,12 @@ REPLACED_NAMES = {
         ),
         ("AutoConfig PretrainedConfig PreTrainedConfig", "use BertConfig, or that of the family"),
         ("BertPreTrainedModel RobertaPreTrainedModel", "use PreTrainedModel"),
+        ("GenerationConfig", "give its values to model.generate as arguments"),
+        (
+            "LogitsProcessor LogitsProcessorList StoppingCriteria StoppingCriteriaList",
+            "write functions: generate takes lists of them",
+        ),
+        ("TextStreamer TextIteratorStreamer", "give stopping_criteria a function that prints"),
         (
             "ZeroShotClassificationPipeline TextGenerationPipeline",
             "keep it with the peer: pipelines here are for encoders with a head",

@@ -5,7 +5,7 @@ Shapes: B sequences, L padded length, T packed tokens, H hidden, V vocabulary, S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertolt.base.checks import is_whole
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
 from bertolt.models.config import BertConfig
@@ -32,7 +31,7 @@ from bertolt.models.layer_attention import (
 )
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
-from bertolt.models.sampling import Sampling
+from bertolt.models.writing import Writer, Writing
 
 
 class KeyValueCache:
@@ -80,6 +79,15 @@ class KeyValueCache:
             block[batch.sequence, :, place] = new[: batch.num_tokens]
             blocks[number] = block
         return blocks[0][:, :, :needed], blocks[1][:, :, :needed]
+
+    def reorder(self, order: Tensor) -> None:
+        """Go on with the sequences at (B,), which look at the same encoder states as those before.
+
+        Beams do: they change places among those of one prompt, whose tokens are as many.
+        """
+        self.lengths, self.positions = self.lengths[order], self.positions[order]
+        for blocks in self._blocks.values():
+            blocks[:] = [block.index_select(0, order) for block in blocks]
 
     def advance(self, batch: PackedBatch) -> None:
         """Count the tokens of `batch` as read, after its last layer."""
@@ -429,88 +437,65 @@ class CausalLM(LanguageModel):
     @torch.no_grad()
     def generate(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         *,
         token_type_ids: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        max_new_tokens: int | None = None,
-        max_length: int | None = None,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_k: int | None = 50,
-        top_p: float | None = 1.0,
-        eos_token_id: int | Sequence[int] | None = None,
-        pad_token_id: int | None = None,
-        seed: int | None = None,
-    ) -> Tensor:
+        **options: Any,
+    ) -> Any:
         """Go on with each prompt, one token at a time, in evaluation mode (restored afterwards).
 
         Args:
             input_ids, attention_mask, token_type_ids: (B, L), padded on either side.
             encoder_hidden_states, encoder_attention_mask: as in `forward`.
-            max_new_tokens: tokens to add; None: 20, or up to `max_length`.
-            max_length: columns of the result, prompt included.
-            do_sample: draw each token, instead of taking the most probable one.
-            temperature, top_k, top_p: how to draw, see `Sampling`.
-            eos_token_id: a sequence ends with it, or with any of several; None: none does.
-            pad_token_id: what follows an ended sequence; None: the config's.
-            seed: of the draws; None: PyTorch's own random state.
+            options: as `Writing` has them: how much to write, how to choose, what not to write,
+                where to end, and what to return.
 
         Returns:
-            (B, L + new) ids: the prompts as they came, then what was written.
+            (B, L + new) ids: the prompts as they came, then what was written; with several texts of
+            each prompt (B times as many, L + new), those of a prompt one after another; a
+            `GenerationOutput` on request.
 
         Raises:
-            UsageError: settings that cannot be, or more tokens than the model has positions.
+            UsageError: settings that cannot be or that there are not, or more tokens than the model
+                has positions.
             DataError: prompts that are no tensor (B, L), or do not fit the model.
             CheckpointError: the head is not trained: the checkpoint lacked it.
             BertoltError: logits that are not finite.
         """
+        input_ids = options.pop("inputs", None) if input_ids is None else input_ids
+        asked = Writing.of(options)
         self.require_trained("writing text")
-        sampling = Sampling(do_sample, temperature, top_k, top_p, seed, self.device)
-        ends = torch.tensor(self._token_ids("eos_token_id", eos_token_id), device=self.device)
-        filler = (*self._token_ids("pad_token_id", pad_token_id), self.config.pad_token_id)[0]
-        inputs = self.inputs_of(
-            None,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-        )
-        batch, _ = self.enter(inputs)
-        budget = _budget(input_ids.shape[1], max_new_tokens, max_length)
-        self._require_positions(int(batch.position_ids[: batch.num_tokens].max()) + budget)
+        prompts = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
+        batch, _ = self.enter(self.inputs_of(None, **prompts))
+        prompts = {name: _each(value, asked.repeats) for name, value in prompts.items()}
+        if asked.repeats > 1:
+            batch, _ = self.enter(self.inputs_of(None, **prompts))
+        ids, mask = prompts["input_ids"], prompts["attention_mask"]
+        assert ids is not None
         cache = KeyValueCache(batch.num_sequences, self.device)
-        source = self._source(encoder_hidden_states, encoder_attention_mask, batch, cache)
-        forward_pass = DecoderPass(cache=cache, source=source)
-        running = torch.ones(batch.num_sequences, dtype=torch.bool, device=self.device)
-        written = [input_ids]
+        states = _each(encoder_hidden_states, asked.repeats)
+        source = self._source(states, _each(encoder_attention_mask, asked.repeats), batch, cache)
+        writer = Writer(
+            _Reader(self, batch, DecoderPass(cache=cache, source=source), cache),
+            asked,
+            ids,
+            torch.zeros_like(ids, dtype=torch.bool) if mask is None else ~mask.bool(),
+            self.config.vocab_size,
+            self.config.pad_token_id,
+        )
+        self._require_positions(int(batch.position_ids[: batch.num_tokens].max()) + writer.budget)
         with evaluating(self):
-            while len(written) <= budget:
-                token = sampling.choose(self._next_logits(batch, forward_pass)).where(
-                    running, filler
-                )
-                written.append(token[:, None])
-                if ends.numel():
-                    running = running & ~torch.isin(token, ends)
-                    if not running.any():
-                        break
-                batch = _one_each(token, batch, cache)
-        return torch.cat(written, dim=1)
+            written = writer.write()
+        return written if asked.return_dict_in_generate else written.sequences
 
-    def _token_ids(self, name: str, given: int | Sequence[int] | None) -> list[int]:
-        """The ids given, each of them a row of the vocabulary."""
-        several = isinstance(given, (list, tuple))
-        ids: list[Any] = [] if given is None else list(given) if several else [given]  # type: ignore[arg-type]
-        for each in ids:
-            if not is_whole(each) or not 0 <= each < self.config.vocab_size:
-                raise UsageError(
-                    f"{name} is {each!r}",
-                    fix=f"give an id of the vocabulary, 0 to {self.config.vocab_size - 1}",
-                )
-        return ids
-
-    def _next_logits(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
+    def next_logits(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """(B, V) logits of the token behind each sequence."""
         hidden, _ = self._read(batch, forward_pass)
         last = hidden.index_select(0, batch.cu_seqlens[1:].long() - 1)
@@ -518,24 +503,22 @@ class CausalLM(LanguageModel):
         return logits.float()
 
 
-def _budget(prompt: int, new: int | None, length: int | None) -> int:
-    """How many tokens to write behind prompts of so many columns."""
-    if new is not None and length is not None:
-        raise UsageError("max_new_tokens and max_length were both given", fix="give one")
-    name, value = ("max_length", length) if new is None else ("max_new_tokens", new)
-    if value is None:
-        return 20
-    if not is_whole(value):
-        raise UsageError(f"{name} is {value!r}", fix="give a whole number")
-    budget = int(value) if new is not None else int(value) - prompt
-    if budget < 1:
-        raise UsageError(
-            f"max_new_tokens is {new}"
-            if new is not None
-            else f"max_length {length} leaves no room behind a prompt of {prompt} tokens",
-            fix="ask for at least one token",
-        )
-    return budget
+@dataclass
+class _Reader:
+    """Reads prompts, then one token for each row after another."""
+
+    model: CausalLM
+    batch: PackedBatch
+    forward_pass: DecoderPass
+    cache: KeyValueCache
+
+    def __call__(self, token: Tensor | None, order: Tensor | None) -> Tensor:
+        """(R, V) logits of the next token of each row, of rows that `order` (R,) picks first."""
+        if order is not None:
+            self.cache.reorder(order)
+        if token is not None:
+            self.batch = _one_each(token, self.batch, self.cache)
+        return self.model.next_logits(self.batch, self.forward_pass)
 
 
 def _behind(cache: KeyValueCache, batch: PackedBatch, *, given_positions: bool) -> PackedBatch:
@@ -551,6 +534,11 @@ def _behind(cache: KeyValueCache, batch: PackedBatch, *, given_positions: bool) 
     position_ids = batch.position_ids.clone()
     position_ids[: batch.num_tokens] += cache.positions[batch.sequence]
     return replace(batch, position_ids=position_ids)
+
+
+def _each(rows: Tensor | None, count: int) -> Tensor | None:
+    """Each row (B, …) so many times, one after another: (B·count, …)."""
+    return rows if rows is None or count == 1 else rows.repeat_interleave(count, dim=0)
 
 
 def _same(one: EncoderStates, other: EncoderStates) -> bool:

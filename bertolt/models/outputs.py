@@ -157,3 +157,23 @@ class CausalLMOutput(TokenOutput):
 
     past_key_values: Any = None
     cross_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(kw_only=True)
+class GenerationOutput(ModelOutput):
+    """Of `generate`, on request. R rows are prompts, or their draws or best beams.
+
+    Attributes:
+        sequences: (R, L) ids, the prompts first.
+        sequences_scores: (R,) of beams: the sum of their tokens' log probabilities, divided by
+            their number to the power of `length_penalty`.
+        scores: on request, by new token, (R, V) what it was chosen by; of beams, all that ran.
+        logits: on request, by new token, (R, V) as the model gave them.
+        beam_indices: (R, new) of beams: the row that each token went on from; -1 behind the end.
+    """
+
+    sequences: Tensor | None = None
+    sequences_scores: Tensor | None = None
+    scores: tuple[Tensor, ...] | None = None
+    logits: tuple[Tensor, ...] | None = None
+    beam_indices: Tensor | None = None

@@ -27,6 +27,7 @@ class Sampling:
             Source: Holtzman et al., 2019, arXiv:1904.09751.
         seed: of the draws; None: PyTorch's own random state.
         device: where the logits are.
+        least: tokens that `top_k` and `top_p` keep at least.
 
     Raises:
         UsageError: a setting of another type or out of its range.
@@ -40,6 +41,8 @@ class Sampling:
         top_p: float | None,
         seed: int | None,
         device: torch.device,
+        *,
+        least: int = 1,
     ) -> None:
         top_k = 0 if top_k is None else top_k
         top_p = 1.0 if top_p is None else top_p
@@ -51,7 +54,7 @@ class Sampling:
         ):
             if not fits:
                 raise UsageError(f"{name} is {value!r}", fix=f"give {allowed}")
-        self.do_sample = do_sample
+        self.do_sample, self.least = do_sample, least
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self._generator = None
         if seed is not None:
@@ -63,6 +66,18 @@ class Sampling:
         Raises:
             BertoltError: a row without a most probable token.
         """
+        self.require_finite(logits)
+        if not self.do_sample:
+            return logits.argmax(dim=-1)
+        shares = self.warped(logits).softmax(dim=-1)
+        return torch.multinomial(shares, 1, generator=self._generator).squeeze(1)
+
+    def require_finite(self, logits: Tensor) -> Tensor:
+        """The same logits (B, V).
+
+        Raises:
+            BertoltError: a row without a most probable token.
+        """
         best = logits.amax(dim=-1)
         if not bool(best.isfinite().all()):
             row = int((~best.isfinite()).nonzero()[0])
@@ -70,21 +85,28 @@ class Sampling:
                 f"the logits of sequence {row} are not finite",
                 fix="look for weights that are not finite, or run in bfloat16 or float32",
             )
-        if not self.do_sample:
-            return logits.argmax(dim=-1)
-        shares = self.shortened(logits / self.temperature).softmax(dim=-1)
-        return torch.multinomial(shares, 1, generator=self._generator).squeeze(1)
+        return logits
+
+    def several(self, scores: Tensor, count: int) -> Tensor:
+        """So many different columns (B, count), drawn by scores (B, …) one after another."""
+        return torch.multinomial(scores.softmax(dim=-1), count, generator=self._generator)
+
+    def warped(self, logits: Tensor) -> Tensor:
+        """Logits (B, V) as they are drawn by; the same without a draw."""
+        return self.shortened(logits / self.temperature) if self.do_sample else logits
 
     def shortened(self, logits: Tensor) -> Tensor:
         """Logits (B, V) with -inf for the tokens that `top_k` and `top_p` leave out."""
-        if 0 < self.top_k < logits.shape[-1]:
-            least = logits.topk(self.top_k, dim=-1).values.narrow(-1, self.top_k - 1, 1)
+        top_k = max(self.top_k, self.least) if self.top_k else 0
+        if 0 < top_k < logits.shape[-1]:
+            least = logits.topk(top_k, dim=-1).values.narrow(-1, top_k - 1, 1)
             logits = logits.masked_fill(logits < least, -math.inf)
         if self.top_p < 1:
             ordered, order = logits.sort(dim=-1, descending=True)
             shares = ordered.softmax(dim=-1)
             # A token is left out when those before it are already enough; the first never is.
             out = shares.cumsum(dim=-1) - shares >= self.top_p
+            out[..., : self.least] = False
             logits = logits.masked_fill(out.scatter(-1, order, out), -math.inf)
         return logits
 
