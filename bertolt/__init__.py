@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from bertolt.models.config import BertConfig as BertConfig
     from bertolt.models.decoder import AutoModelForCausalLM as AutoModelForCausalLM
     from bertolt.models.decoder import KeyValueCache as KeyValueCache
+    from bertolt.models.families.base import AutoConfig as AutoConfig
     from bertolt.models.families.bert import (
         AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction,
     )
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     )
     from bertolt.models.families.bert import BertLMHeadModel as BertLMHeadModel
     from bertolt.models.families.bert import BertModel as BertModel
+    from bertolt.models.families.bert import BertPreTrainedModel as BertPreTrainedModel
     from bertolt.models.families.roberta import RobertaConfig as RobertaConfig
     from bertolt.models.families.roberta import RobertaForCausalLM as RobertaForCausalLM
     from bertolt.models.families.roberta import RobertaForMaskedLM as RobertaForMaskedLM
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
         RobertaForTokenClassification as RobertaForTokenClassification,
     )
     from bertolt.models.families.roberta import RobertaModel as RobertaModel
+    from bertolt.models.families.roberta import RobertaPreTrainedModel as RobertaPreTrainedModel
     from bertolt.models.families.xlm_roberta import XLMRobertaConfig as XLMRobertaConfig
     from bertolt.models.families.xlm_roberta import XLMRobertaForCausalLM as XLMRobertaForCausalLM
     from bertolt.models.families.xlm_roberta import XLMRobertaForMaskedLM as XLMRobertaForMaskedLM
@@ -149,6 +152,7 @@ if TYPE_CHECKING:
 # Where each public name lives.
 _HOME = {
     "AdamW": "bertolt.train.optim",
+    "AutoConfig": "bertolt.models.families.base",
     "AutoModel": "bertolt.models.bert",
     "AutoModelForCausalLM": "bertolt.models.decoder",
     "AutoModelForMaskedLM": "bertolt.models.heads",
@@ -170,6 +174,7 @@ _HOME = {
     "BertForTokenClassification": "bertolt.models.families.bert",
     "BertLMHeadModel": "bertolt.models.families.bert",
     "BertModel": "bertolt.models.families.bert",
+    "BertPreTrainedModel": "bertolt.models.families.bert",
     "BertTokenizer": "bertolt.tokenization",
     "BertTokenizerFast": "bertolt.tokenization",
     "BertoltError": "bertolt.base.errors",
@@ -203,6 +208,7 @@ _HOME = {
     "RobertaForSequenceClassification": "bertolt.models.families.roberta",
     "RobertaForTokenClassification": "bertolt.models.families.roberta",
     "RobertaModel": "bertolt.models.families.roberta",
+    "RobertaPreTrainedModel": "bertolt.models.families.roberta",
     "RobertaTokenizer": "bertolt.tokenization",
     "RobertaTokenizerFast": "bertolt.tokenization",
     "TextClassificationPipeline": "bertolt.tasks.pipelines",

@@ -48,6 +48,10 @@ class CheckpointError(BertoltError, OSError):
     """A model folder that cannot be loaded, or does not hold what it claims; an OSError too."""
 
 
+class WeightsError(CheckpointError, RuntimeError):
+    """Weights in memory that do not fit a model; a RuntimeError too, as of `load_state_dict`."""
+
+
 class TrainingError(BertoltError):
     """Training cannot go on: a loss or a gradient that is not finite, for instance."""
 

@@ -118,6 +118,7 @@ def check_options(
     shown: Callable[[str], str] = flag,
     place: str = "",
     error: type[BertoltError] = UsageError,
+    only: str | None = None,
 ) -> None:
     """Hold every field of a dataclass against its annotation and its range.
 
@@ -126,13 +127,14 @@ def check_options(
         shown: a field's name as the user knows it.
         place: where errors say it is.
         error: the kind to raise.
+        only: the field to look at; None: all.
 
     Raises:
         BertoltError: a value of another type, or out of its range.
     """
     annotations = _annotations(options.__class__)
     for option in fields(options):
-        if not option.metadata.get("checked", True):
+        if only not in (None, option.name) or not option.metadata.get("checked", True):
             continue
         value, annotation = getattr(options, option.name), annotations[option.name]
         limits = option.metadata.get("range")

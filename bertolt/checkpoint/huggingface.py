@@ -288,14 +288,23 @@ def _is_one(model: Loadable, key: str, other: str) -> bool:
     return model.get_parameter(key) is model.get_parameter(other)
 
 
-def save(model: Loadable, directory: str | os.PathLike[str]) -> None:
+def save(
+    model: Loadable,
+    directory: str | os.PathLike[str],
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write `config.json` and `model.safetensors`, each whole or not at all.
+
+    Args:
+        model: to write.
+        directory: where.
+        weights: in place of the model's, by the same names.
 
     Raises:
         BertoltError: the folder cannot be written.
     """
     folder = Path(directory)
-    tensors = _named_once(model)
+    tensors = _named_once(model, weights)
     write_atomically(folder / WEIGHTS, lambda path: write_tensors(path, tensors))
     config = model.config.changed(architectures=[type(model).__name__])
     # Readers take the number format from here; what an earlier file said is about its own weights.
@@ -328,14 +337,15 @@ def _unlike(folder: Path, how: str) -> CheckpointError:
     return CheckpointError(how, place=str(folder / WEIGHTS), fix="build the model as it was")
 
 
-def _named_once(model: Loadable) -> dict[str, Tensor]:
+def _named_once(model: Loadable, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """The model's tensors as they are written: in no gradient's graph, no memory twice."""
     tied = model.tied_weights() if model.config.tie_word_embeddings else {}
     # What is one parameter is written once. A reader that knows of no ties needs every name.
     once = {key for key, other in tied.items() if _is_one(model, key, other)}
     tensors: dict[str, Tensor] = {}
     places: set[int] = set()
-    for key, value in model.state_dict().items():
+    for key, value in (model.state_dict() if weights is None else weights).items():
+        key = key.replace("_orig_mod.", "")  # of a part that was compiled
         if key in once:
             continue
         tensors[key] = value.clone() if value.data_ptr() in places else value

@@ -25,6 +25,8 @@ class Loadable(MovedModule):
     _keys_to_ignore_on_load_unexpected: Sequence[str] = ()
     config: Any
     has_learned: bool
+    tied_to: int = 0
+    """The `id` of the table that the decoder was last seen to share."""
 
     @abc.abstractmethod
     def get_input_embeddings(self) -> nn.Embedding:

@@ -9,8 +9,7 @@ REPLACED_NAMES = {
             "BertTokenizerLegacy PreTrainedTokenizer",
             "use BertTokenizer or AutoTokenizer: there is one tokenizer, and it is the fast one",
         ),
-        ("AutoConfig PretrainedConfig PreTrainedConfig", "use BertConfig, or that of the family"),
-        ("BertPreTrainedModel RobertaPreTrainedModel", "use PreTrainedModel"),
+        ("PretrainedConfig PreTrainedConfig", "use BertConfig, or that of the family"),
         ("GenerationConfig", "give its values to model.generate as arguments"),
         (
             "LogitsProcessor LogitsProcessorList StoppingCriteria StoppingCriteriaList",

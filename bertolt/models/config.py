@@ -18,6 +18,7 @@ from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError, nearest
 from bertolt.base.files import write_text
+from bertolt.base.hub import find_folder
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.options import at_least, between, check_options, share
 from bertolt.base.paths import has_file
@@ -89,6 +90,15 @@ class BertConfig(metaclass=_ByName):
     model_type: ClassVar[str] = "bert"
 
     def __post_init__(self) -> None:
+        self.check()
+        object.__setattr__(self, "_whole", True)
+
+    def check(self) -> None:
+        """Hold all fields against their ranges and each other, as a model that is built does.
+
+        Raises:
+            CheckpointError: one that cannot be.
+        """
         check_options(self, shown=str, place="config", error=CheckpointError)
         if self.hidden_size % self.num_attention_heads:
             raise _unfit(
@@ -125,16 +135,31 @@ class BertConfig(metaclass=_ByName):
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field, or keep a note of the user's own under `extra`."""
+        """Set a field, or keep a note of the user's own under `extra`.
+
+        Raises:
+            CheckpointError: a value out of the field's range.
+        """
         if name == "id2label":
             value = _checked_labels(value)
         if hasattr(type(self), name) or name in _field_names(type(self)):
+            before = vars(self).get(name)
             object.__setattr__(self, name, value)
+            if "_whole" in vars(self) and name in _field_names(type(self)):
+                self._require_possible(name, before)
             return
         self.extra[name] = value
         known = [*_field_names(type(self)), *_LABELS]
         if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
             info(f"config: {name!r} is no field, and kept as a note; did you mean {close[0]!r}?")
+
+    def _require_possible(self, name: str, before: Any) -> None:
+        """Take a field's new value back if it is out of its range."""
+        try:
+            check_options(self, shown=str, place="config", error=CheckpointError, only=name)
+        except CheckpointError:
+            object.__setattr__(self, name, before)
+            raise
 
     def __getattr__(self, name: str) -> Any:
         extra = vars(self).get("extra", {})
@@ -205,11 +230,22 @@ class BertConfig(metaclass=_ByName):
         return cls(**named, extra=extra)
 
     @classmethod
-    def from_pretrained(cls, directory: str | os.PathLike[str], **changes: Any) -> Self:
-        """Read `config.json` from a model folder.
+    def from_pretrained(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> Self:
+        """Read `config.json` from a model folder, or of a model on the hub.
 
         Args:
-            directory: the folder, or the file itself.
+            directory: the folder, the file itself, or the id of a model on the hub.
+            revision: a branch, tag or commit on the hub.
+            cache_dir: the hub's cache, when not the usual one.
+            local_files_only: take only what the cache has.
             changes: fields to set, as in `changed`.
 
         Raises:
@@ -217,7 +253,12 @@ class BertConfig(metaclass=_ByName):
             UsageError: a name that is no field of the config.
         """
         path = Path(directory)
-        path = path if path.is_file() else path / "config.json"
+        if not path.is_file():
+            hub = {"revision": revision, "cache_dir": cache_dir}
+            folder = find_folder(
+                directory, ["config.json"], {**hub, "local_files_only": local_files_only}
+            )
+            path = folder / "config.json"
         return cls.from_json_file(path).changed(**changes)
 
     @classmethod
@@ -256,10 +297,40 @@ class BertConfig(metaclass=_ByName):
         values["model_type"] = self.model_type
         return values
 
+    def to_json_string(self) -> str:
+        """The text of a `config.json`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def to_json_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the text of a `config.json` under whatever name, whole or not at all.
+
+        Raises:
+            CheckpointError: fields that cannot be.
+        """
+        self.check()
+        write_text(Path(path), self.to_json_string())
+
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `config.json` into `directory`, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        write_text(Path(directory) / "config.json", text)
+        """Write `config.json` into `directory`, whole or not at all.
+
+        Raises:
+            CheckpointError: fields that cannot be.
+        """
+        self.to_json_file(Path(directory) / "config.json")
+
+    def update(self, values: dict[str, Any]) -> None:
+        """Set several fields, or notes of the user's own.
+
+        Raises:
+            CheckpointError: a value out of its field's range.
+        """
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    @property
+    def use_return_dict(self) -> bool:
+        """Whether outputs have names, which a `forward` of one's own may ask for."""
+        return bool(self.extra.get("return_dict", True))
 
 
 def _field_names(kind: type) -> list[str]:

@@ -274,7 +274,7 @@ class CausalLM(LanguageModel):
             if cache is not None and cache.shape is not None:
                 maps.keys = None  # keys that the cache had are no columns of this batch
         output = self.leave(self.run(packed, decoding), packed, decoding)
-        return output.to_tuple() if return_dict is False else output
+        return output if self.names_fields(return_dict) else output.to_tuple()
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> CausalLMOutput:
         """`logits` (num_tokens, V), or of tokens with a labelled successor alone; labels (T,)."""

@@ -9,6 +9,7 @@ Shapes: B sequences, T packed tokens, L padded length, H hidden, V vocabulary, M
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypedDict, Unpack, get_args
 
@@ -69,6 +70,14 @@ class TwoDoors(Loadable):
     """A model by its two doors; `run` is what each kind of model does between them."""
 
     config: BertConfig
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """A class with a `forward` of its own learns from what is called like a target there."""
+        super().__init_subclass__(**named)
+        if "forward" in vars(cls) and not cls.targets:
+            inputs = inspect.signature(vars(cls)["forward"]).parameters
+            cls.targets = frozenset(inputs) & frozenset(TARGETS)
+
     targets: ClassVar[frozenset[str]] = frozenset()
     """Arguments of a call that the loss compares with."""
     outputs_have_names: ClassVar[bool] = False
@@ -131,7 +140,11 @@ class TwoDoors(Loadable):
             packed, padded, output_hidden_states, output_attentions, logits
         )
         output = self.leave(self.run(packed, forward_pass), packed, forward_pass)
-        return output.to_tuple() if return_dict is False else output
+        return output if self.names_fields(return_dict) else output.to_tuple()
+
+    def names_fields(self, return_dict: bool | None) -> bool:
+        """Whether a call returns an output and no tuple: as asked for, else as the config says."""
+        return self.config.use_return_dict if return_dict is None else return_dict
 
     def answer(self, batch: PackedBatch, encoder: EncoderLayers) -> ModelOutput:
         """As a call with a packed batch; frozen layers stand in for the encoder's own.

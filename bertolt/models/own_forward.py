@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bertolt.base.errors import UsageError
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.data.batch import IGNORE_INDEX, TARGETS, PackedBatch
 from bertolt.models.pretrained import PreTrainedModel
 
 
@@ -44,13 +44,36 @@ def loss_in(outputs: Any) -> Tensor:
     )
 
 
+def padded_inputs(model: PreTrainedModel, batch: PackedBatch) -> dict[str, Tensor]:
+    """A packed batch as the padded call of this model takes it.
+
+    Positions are left out where they are the usual ones. A `forward` of the user's own gets what it
+    names of the mask, the segments and the positions.
+    """
+    inputs = batch.padded(pad_token_id=model.config.pad_token_id)
+    if torch.equal(batch.position_ids[: batch.num_tokens], batch.column):
+        del inputs["position_ids"]
+    elif model.config.position_offset:
+        inputs["position_ids"] = inputs["position_ids"] + model.config.position_offset
+    if has_own_forward(model):
+        named = inspect.signature(type(model).forward).parameters.values()
+        if all(each.kind is not each.VAR_KEYWORD for each in named):
+            names = {each.name for each in named} | TARGETS_AND_WORDS
+            return {name: value for name, value in inputs.items() if name in names}
+    return inputs
+
+
+TARGETS_AND_WORDS = {"input_ids", "inputs_embeds", *TARGETS}
+"""What a `forward` must take, or it is told that it does not."""
+
+
 def answer_padded(model: PreTrainedModel, batch: PackedBatch) -> Any:
     """What the own forward gives for a batch, in the layout of a packed one: (T, …) for tokens.
 
     Raises:
         UsageError: it gave no logits.
     """
-    outputs = model(**batch.padded(pad_token_id=model.config.pad_token_id))
+    outputs = model(**padded_inputs(model, batch))
     targets = any(getattr(batch, name) is not None for name in model.targets)
     values = dict(_named(outputs, with_loss=targets))
     if not any(name.endswith("logits") for name in values):

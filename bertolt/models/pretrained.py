@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
 
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.report import LoadReport
 from bertolt.data.batch import PackedBatch
@@ -19,34 +20,50 @@ from bertolt.models.attention import AttentionLayout, BackendChoice, choose_back
 from bertolt.models.config import BertConfig
 from bertolt.models.doors import TwoDoors
 from bertolt.models.families.base import family_of, read_config
+from bertolt.models.given_weights import require_unwrapped_names, weights_for
+from bertolt.models.peer_names import require_harmless, require_present
 from bertolt.models.precision import weights_format
 from bertolt.models.resize import follow_table, resize_vocabulary
 
 
 class PreTrainedModel(TwoDoors):
-    """Base of all models. A subclass builds its modules and then calls `init_weights`.
+    """Base of all models. A subclass builds its modules and then calls `post_init`.
+
+    A subclass with a `forward` of its own learns from those of its arguments that are called like a
+    target, as `labels`; one whose labels are of tokens says `labels_per_token = True`.
 
     Attributes:
         config: the shape it was built from.
+        base_model_prefix: the attribute that holds the backbone; by default that of the family.
+        name_or_path: what `from_pretrained` was given, or empty.
         load_report: what `from_pretrained` loaded, or None.
         has_learned: a loss has been computed to learn from since the model was made.
         attention_backend: the chosen backend and the reason.
     """
 
+    _built_with: tuple[tuple[Any, ...], dict[str, Any]]
     config_class: ClassVar[type[BertConfig] | None] = None
     """The config of the family that the class is of; None for a head as all families have it."""
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
     """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
 
-    def __new__(cls, config: BertConfig | None = None, *_: Any, **__: Any) -> Self:
+    supports_gradient_checkpointing: ClassVar[bool] = True
+    main_input_name: ClassVar[str] = "input_ids"
+
+    def __new__(cls, config: BertConfig | None = None, *more: Any, **named: Any) -> Self:
         """A head as all families have it is built as the class that the config's family has."""
         kind = cls.of_family(config) if isinstance(config, BertConfig) else cls
-        return super().__new__(kind)
+        model = super().__new__(kind)
+        object.__setattr__(model, "_built_with", (more, named))
+        return model
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
+        config.check()
         self.config = config
-        self.base_model_prefix = family_of(config.model_type).prefix
+        if not hasattr(type(self), "base_model_prefix"):
+            self.base_model_prefix = family_of(config.model_type).prefix
+        self.name_or_path = ""
         self.load_report: LoadReport | None = None
         self.has_learned = False
         self.attention_backend: BackendChoice = choose_backend(torch.device("cpu"))
@@ -84,6 +101,10 @@ class PreTrainedModel(TwoDoors):
             self.run_init_rule()
         self.tie_weights()
 
+    def post_init(self) -> None:
+        """Initialise and tie a model whose modules are all built, as `init_weights` does."""
+        self.init_weights()
+
     @torch.no_grad()
     def run_init_rule(self, only: Container[str] | None = None) -> None:
         """Call `_init_weights` for each module, children before parents.
@@ -102,11 +123,25 @@ class PreTrainedModel(TwoDoors):
         """Name of each parameter that shares another's memory, and the name of the other."""
         return dict(self._tied_weights_keys) if self.config.tie_word_embeddings else {}
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As of every module; names that a wrapper has lengthened are refused as such.
+
+        Raises:
+            WeightsError: a RuntimeError, with the line that shortens them.
+            RuntimeError: with `strict`, names that are not the model's own.
+        """
+        require_unwrapped_names(self, state_dict)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
     def tie_weights(self) -> None:
         """Let the parameters of `tied_weights` share their memory."""
         for alias, source in self.tied_weights().items():
             path, _, name = alias.rpartition(".")
             setattr(self.get_submodule(path), name, self.get_parameter(source))
+        if (decoder := self.get_output_embeddings()) is not None:
+            self.tied_to = id(decoder.weight)
 
     def untie_weights(self) -> None:
         """Give the output embeddings their own memory, and say so in the config."""
@@ -134,9 +169,85 @@ class PreTrainedModel(TwoDoors):
         """The backbone: what a head stands on, or the model itself."""
         return getattr(self, self.base_model_prefix, self)
 
+    @property
+    def num_labels(self) -> int:
+        """C, as the config has it, or what a class of one's own has set."""
+        return int(vars(self).get("_num_labels", self.config.num_labels))
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        if count != self.config.num_labels:
+            object.__setattr__(self, "_num_labels", count)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether layers are computed again in the backward pass."""
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Whether it writes texts."""
+        return hasattr(cls, "generate")
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            require_present(type(self).__name__, name)
+            raise
+
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of word embeddings."""
         table: nn.Embedding = self.base_model.embeddings.word_embeddings
+        return table
+
+    def set_input_embeddings(self, table: nn.Embedding) -> None:
+        """Put another table of word embeddings in, of as many columns; what is tied follows it.
+
+        Raises:
+            UsageError: it is no table of that width.
+        """
+        width = self.config.hidden_size
+        if not isinstance(table, nn.Embedding) or table.embedding_dim != width:
+            raise UsageError(
+                f"the table is a {type(table).__name__}, and an nn.Embedding of {width} columns is "
+                "needed",
+                fix=f"give nn.Embedding(rows, {width}, padding_idx={self.config.pad_token_id})",
+            )
+        self.base_model.embeddings.word_embeddings = table
+        follow_table(self)
+
+    def set_output_embeddings(self, decoder: nn.Linear) -> None:
+        """Put another layer to the vocabulary in.
+
+        Raises:
+            UsageError: the model has none, or the layer has another shape.
+        """
+        old = self.get_output_embeddings()
+        if old is None:
+            raise UsageError(
+                f"{type(self).__name__} has no layer to the vocabulary",
+                fix="use a language model, as BertForMaskedLM",
+            )
+        if not isinstance(decoder, nn.Linear) or decoder.weight.shape != old.weight.shape:
+            shape = tuple(old.weight.shape)[::-1]
+            raise UsageError(
+                f"the layer is a {type(decoder).__name__}, and nn.Linear{shape} is needed",
+                fix="resize_token_embeddings(rows) first for another number of words",
+            )
+        path = next(name for name, module in self.named_modules() if module is old)
+        above, _, name = path.rpartition(".")
+        setattr(self.get_submodule(above), name, decoder)
+        self.tie_weights()
+
+    def get_position_embeddings(self) -> nn.Embedding:
+        """The table of position embeddings."""
+        table: nn.Embedding = self.base_model.embeddings.position_embeddings
         return table
 
     def get_output_embeddings(self) -> nn.Linear | None:
@@ -168,19 +279,50 @@ class PreTrainedModel(TwoDoors):
         """
         return resize_vocabulary(self, new_num_tokens, pad_to_multiple_of, seed)
 
-    def gradient_checkpointing_enable(self, enable: bool = True) -> None:
-        """While training, keep less for the backward pass and compute it again there."""
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        """While training, keep less for the backward pass and compute it again there.
+
+        Args:
+            gradient_checkpointing_kwargs: as of the peer's; there is one way here, without
+                re-entrant passes, and the numbers are the same.
+        """
+        if (gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            info("gradient checkpointing: use_reentrant=True changes nothing, and is left out")
+        self._checkpoint_gradients(True)
+
+    def _checkpoint_gradients(self, enable: bool) -> None:
         for module in self.modules():
             if isinstance(getattr(module, "gradient_checkpointing", None), bool):
                 module.gradient_checkpointing = enable  # type: ignore[assignment]
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep all that the backward pass needs."""
-        self.gradient_checkpointing_enable(False)
+        self._checkpoint_gradients(False)
 
-    def num_parameters(self) -> int:
-        """Elements of all parameters, ties counted once."""
-        return sum(parameter.numel() for parameter in self.parameters())
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Elements of all parameters, ties counted once.
+
+        Args:
+            only_trainable: without those that require no gradient.
+            exclude_embeddings: without tables of embeddings, and what is tied to them.
+        """
+        tables = {
+            id(each.weight)
+            for each in self.modules()
+            if exclude_embeddings and isinstance(each, nn.Embedding)
+        }
+        return sum(
+            each.numel()
+            for each in self.parameters()
+            if id(each) not in tables and (each.requires_grad or not only_trainable)
+        )
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Bytes of the parameters, and of the buffers unless `return_buffers` is False."""
+        tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
+        return sum(each.numel() * each.element_size() for each in tensors)
 
     def move(self, device: torch.device, dtype: torch.dtype | None = None) -> Self:
         """To a device, with the attention backend chosen anew unless the user asked for one.
@@ -241,10 +383,21 @@ class PreTrainedModel(TwoDoors):
             self.load_report.require_trained(purpose)
 
     @classmethod
+    def from_config(
+        cls,
+        config: BertConfig,
+        *,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+    ) -> Any:
+        """A new model of this class, or as the config's family has it, with initial weights."""
+        return cls(config).to(weights_format(torch_dtype if dtype is None else dtype, config))
+
+    @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str],
-        *,
+        *model_args: Any,
         config: BertConfig | str | os.PathLike[str] | None = None,
         dtype: str | torch.dtype | None = None,
         torch_dtype: str | torch.dtype | None = None,
@@ -264,6 +417,7 @@ class PreTrainedModel(TwoDoors):
 
         Args:
             name_or_path: a model folder, or the id of a model on the hub.
+            model_args: what the class is built with behind its config.
             config: to build the model by, in place of the folder's own: a config, or its folder.
             dtype, torch_dtype: of the weights, as "bfloat16"; "auto": the config's; None: float32.
             output_loading_info: return `(model, LoadReport)` instead of the model.
@@ -277,7 +431,8 @@ class PreTrainedModel(TwoDoors):
             revision: a branch, tag or commit on the hub.
             cache_dir: the hub's cache, when not the usual one.
             local_files_only: take only what the cache has.
-            config_changes: fields of the config to set, such as `num_labels=3`.
+            config_changes: fields of the config to set, such as `num_labels=3`; and arguments that
+                the class is built with, such as `add_pooling_layer=False`.
 
         Returns:
             The model, in evaluation mode, with its `load_report`.
@@ -291,9 +446,10 @@ class PreTrainedModel(TwoDoors):
         folder = huggingface.resolve(name_or_path, hub)
         if not isinstance(config, BertConfig):
             config = read_config(folder if config is None else config)
+        named = {name: config_changes.pop(name) for name in cls._own_arguments(config_changes)}
         config = config.changed(**config_changes)
         to_format = weights_format(torch_dtype if dtype is None else dtype, config)
-        model = cls._kind_for(config, str(folder))._build_empty(config)
+        model = cls._kind_for(config, str(folder))._build_empty(config, *model_args, **named)
         with initialize.force_init():
             report = huggingface.load(
                 model,
@@ -305,7 +461,7 @@ class PreTrainedModel(TwoDoors):
             )
         if strict:
             report.require_exact()
-        model.load_report = report
+        model.load_report, model.name_or_path = report, str(name_or_path)
         model.eval()
         model.to(to_format)
         if verbose:
@@ -320,7 +476,14 @@ class PreTrainedModel(TwoDoors):
             raise CheckpointError(error.problem, place=folder, fix=error.fix) from error
 
     @classmethod
-    def _build_empty(cls, config: BertConfig) -> Self:
+    def _own_arguments(cls, names: Iterable[str]) -> list[str]:
+        """Those of the names that the class is built with; a field of the config goes before."""
+        fields = cls.config_class or BertConfig
+        own = inspect.signature(cls.__init__).parameters
+        return [name for name in names if name in own and not hasattr(fields(), name)]
+
+    @classmethod
+    def _build_empty(cls, config: BertConfig, *model_args: Any, **named: Any) -> Self:
         """The model with undefined parameters, to be initialised or overwritten one by one.
 
         A subclass with buffers computes them while it is built, so it is built in earnest. What
@@ -328,10 +491,10 @@ class PreTrainedModel(TwoDoors):
         """
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             with initialize.skip_init():
-                model = cls(config)
+                model = cls(config, *model_args, **named)
             if any(True for _ in model.buffers()):
                 with initialize.force_init():
-                    return cls(config)
+                    return cls(config, *model_args, **named)
         # A layer that a subclass has put in after `init_weights` is not tied yet.
         model.tie_weights()
         return model
@@ -339,7 +502,8 @@ class PreTrainedModel(TwoDoors):
     @classmethod
     def rebuilt(cls, model: PreTrainedModel, weights: dict[str, Any]) -> Self:
         """A model of this class with the whole weights of `model`, and all that it knows."""
-        copy = cls._build_empty(model.config)
+        more, named = model._built_with
+        copy = cls._build_empty(model.config, *more, **named)
         copy.load_state_dict(weights)
         copy.load_report, copy.has_learned = model.load_report, model.has_learned
         copy.attention_backend = model.attention_backend
@@ -352,11 +516,38 @@ class PreTrainedModel(TwoDoors):
         path, _, name = key.rpartition(".")
         return initialize.rule_of(name, self.get_submodule(path), self.config.initializer_range)
 
-    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+        safe_serialization: bool = True,
+        **peers: Any,
+    ) -> None:
         """Write `config.json` and `model.safetensors`, readable by `transformers` too.
+
+        Args:
+            directory: made if need be.
+            is_main_process: False writes nothing, for the other processes of a run.
+            state_dict: the weights to write in place of the model's, by the same names.
+            safe_serialization: True; nothing is pickled.
+            peers: `max_shard_size`, `save_function` and what else the peer takes that changes
+                nothing here is named in a message; the rest is refused.
 
         Raises:
             BertoltError: the folder cannot be written; files in it are then as they were.
+            UsageError: an argument that cannot be honoured, or weights of another model.
         """
+        require_harmless(peers)
+        if not safe_serialization:
+            raise UsageError(
+                "safe_serialization=False asks for a pickled file, and whoever opens one runs code",
+                fix="leave it out: model.safetensors is read everywhere",
+            )
+        if not is_main_process:
+            return
         follow_table(self)
-        huggingface.save(self, directory)
+        if state_dict is not None:
+            state_dict = weights_for(self, state_dict)
+        huggingface.save(self, directory, state_dict)

@@ -47,9 +47,14 @@ def resize_vocabulary(
 
 def follow_table(model: Loadable) -> None:
     """Let a model follow a table of embeddings that was resized or replaced inside its encoder."""
-    rows = model.get_input_embeddings().num_embeddings
-    if rows != model.config.vocab_size:
-        resize_vocabulary(model, rows, None, seed=0)
+    table, decoder = model.get_input_embeddings(), model.get_output_embeddings()
+    if table.num_embeddings != model.config.vocab_size:
+        resize_vocabulary(model, table.num_embeddings, None, seed=0)
+    elif decoder is not None and model.config.tie_word_embeddings:
+        # A decoder of the user's own is left alone: one that still has the table of before is not.
+        if decoder.weight is not table.weight and id(decoder.weight) == model.tied_to:
+            model.tie_weights()
+        model.tied_to = id(table.weight) if decoder.weight is table.weight else model.tied_to
 
 
 def _rows(model: Loadable, wanted: int | None, multiple: int | None) -> int:

@@ -12,7 +12,7 @@ from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.data.batch import PackedBatch
 from bertolt.models.losses import problem_type
-from bertolt.models.own_forward import has_own_forward, loss_in
+from bertolt.models.own_forward import has_own_forward, loss_in, padded_inputs
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.optim import AdamW, layered_groups, parameter_groups
 from bertolt.train.overrides import scalar_loss
@@ -172,7 +172,7 @@ class Methods(Telling):
         if scaled is None:
             overridden = type(self).compute_loss is not Methods.compute_loss
             scaled = self.compute_loss_func is not None and not overridden
-        inputs = batch.padded(pad_token_id=model.config.pad_token_id)
+        inputs = padded_inputs(model, batch)
         if scaled:
             return scalar_loss(self.compute_loss(model, inputs, num_items_in_batch=items))
         count = sum(model.count_targets(batch).values())
@@ -185,7 +185,7 @@ class Methods(Telling):
         if self.label_smoother is not None and not self._has_own_loss():
             items = sum(self.model.count_targets(batch).values())
             return smoothed_loss(self.model, batch, outputs, self.label_smoother) / items
-        inputs = batch.padded(pad_token_id=self.model.config.pad_token_id)
+        inputs = padded_inputs(self.model, batch)
         return scalar_loss(self.compute_loss(self.model, inputs))
 
     def _fresh_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:

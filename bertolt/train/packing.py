@@ -18,6 +18,7 @@ from bertolt.data.collate import (
     default_data_collator,
 )
 from bertolt.data.masking import DataCollatorForLanguageModeling, DataCollatorForWholeWordMask
+from bertolt.models.own_forward import has_own_forward
 from bertolt.models.pretrained import PreTrainedModel
 
 Collator = Callable[[list[Any]], Any]
@@ -27,6 +28,9 @@ def packing(
     collator: Collator | None, model: PreTrainedModel, eval_seed: int | None = None
 ) -> Callable[[list[Any]], PackedBatch]:
     """The collator as one that packs, with fixed masks for an evaluation."""
+    if isinstance(collator, DataCollatorForTokenClassification) and has_own_forward(model):
+        # A class of the user's own says by its collator what its labels are of.
+        vars(model).update(labels_per_token=True, logits_per_token=True)
     # A subclass may do more than its base: it is called like any other collator.
     padding = (
         DataCollatorWithPadding,

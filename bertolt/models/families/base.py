@@ -13,8 +13,10 @@ import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bertolt.base.errors import CheckpointError
+from bertolt.base.hub import find_folder
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.models.config import BertConfig, read_values
 
@@ -98,6 +100,44 @@ def read_config(directory: str | os.PathLike[str]) -> BertConfig:
     except CheckpointError as error:
         raise CheckpointError(error.problem, place=str(path), fix=error.fix) from error
     return family.config.from_dict(values, path)
+
+
+class AutoConfig:
+    """The config of whichever family a folder is of."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> BertConfig:
+        """Read `config.json` from a model folder, or of a model on the hub.
+
+        Args:
+            name_or_path: the folder, or the id of a model on the hub.
+            revision, cache_dir, local_files_only: as of `PreTrainedModel.from_pretrained`.
+            changes: fields to set, such as `num_labels=3`.
+
+        Raises:
+            CheckpointError: nothing there, or no family here reads it.
+            UsageError: a name that is no field of the config.
+        """
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        return read_config(find_folder(name_or_path, ["config.json"], hub)).changed(**changes)
+
+    @classmethod
+    def for_model(cls, model_type: str, **fields: Any) -> BertConfig:
+        """A config of the family `model_type`, with fields other than its usual ones.
+
+        Raises:
+            CheckpointError: there is no such family here, or a value that cannot be.
+            UsageError: a name that is no field of the config.
+        """
+        return family_of(model_type).config(**fields)
 
 
 def saved_class(config: BertConfig) -> type[Loadable]:

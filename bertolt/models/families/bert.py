@@ -23,6 +23,14 @@ from bertolt.models.families.base import Family
 from bertolt.models.forward_pass import ForwardPass
 from bertolt.models.losses import count_labels, token_loss
 from bertolt.models.outputs import BertForPreTrainingOutput
+from bertolt.models.pretrained import PreTrainedModel
+
+
+class BertPreTrainedModel(PreTrainedModel):
+    """Base of a model of one's own around a `BertModel`, which is called `bert`."""
+
+    config_class = BertConfig
+    base_model_prefix = "bert"
 
 
 class BertModel(Backbone):

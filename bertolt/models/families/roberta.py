@@ -24,6 +24,7 @@ from bertolt.models.decoder import CausalLM
 from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import Family
 from bertolt.models.forward_pass import ForwardPass
+from bertolt.models.pretrained import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -46,6 +47,13 @@ class RobertaConfig(BertConfig):
     def position_offset(self) -> int:
         """The row of the position table that the first token of a text has."""
         return self.pad_token_id + 1
+
+
+class RobertaPreTrainedModel(PreTrainedModel):
+    """Base of a model of one's own around a `RobertaModel`, which is called `roberta`."""
+
+    config_class = RobertaConfig
+    base_model_prefix = "roberta"
 
 
 class RobertaModel(Backbone):
