@@ -39,7 +39,7 @@ _PIPELINE = "there is no pipeline yet"
 
 CASES = {
     "added_tokens": Case(),
-    "adversarial_embeddings": Case(),
+    "adversarial_embeddings": Case(waits="models take no inputs_embeds yet"),
     "callbacks_early_stopping": Case(),
     "checkpoint_resume": Case(),
     "competition_pooling": Case(today=_OLDER_CALLS, waits="there is no AutoConfig yet"),
@@ -57,7 +57,7 @@ CASES = {
     ),
     "hidden_state_probes": Case(waits="from_pretrained takes no attn_implementation yet"),
     "label_smoothing": Case(waits="TrainingArguments has no label_smoothing_factor yet"),
-    "loop_accelerate": Case(waits="AutoTokenizer takes no use_fast yet"),
+    "loop_accelerate": Case(waits="save_pretrained takes no is_main_process yet"),
     "loop_accumulation_bf16": Case(
         tolerance=1e-2, why="products in bfloat16 are rounded to 8 bits, in another order"
     ),
@@ -81,15 +81,15 @@ CASES = {
         tolerance=0.25,
         why="a span's loss is over the tokens of its window here, and over the padding too there",
     ),
-    "regression_pearson": Case(waits="TrainingArguments has no logging_strategy yet"),
+    "regression_pearson": Case(),
     "sentence_embeddings": Case(),
     "several_eval_sets": Case(waits="eval_dataset takes no sets by name yet"),
     "streamed_rows": Case(),
-    "style_2019": Case(today=_OLDER_CALLS, waits="the tokenizer has no encode_plus yet"),
+    "style_2019": Case(today=_OLDER_CALLS, waits="models take inputs by name alone yet"),
     "tags_seqeval": Case(),
     "trainer_datasets_map": Case(),
     "trainer_predict": Case(),
-    "trainer_torch_dataset": Case(waits="there is no BertTokenizerFast yet"),
+    "trainer_torch_dataset": Case(),
     "trainer_weighted_loss": Case(),
-    "whole_word_mask": Case(waits="there is no BertTokenizerFast yet"),
+    "whole_word_mask": Case(),
 }
