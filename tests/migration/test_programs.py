@@ -7,6 +7,7 @@ of a library share a process, because its import takes longer than any of them.
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import re
@@ -29,7 +30,12 @@ def text_for(library: str, name: str) -> str:
     """The program as it runs with a library."""
     text = (PROGRAMS / f"{name}.py").read_text(encoding="utf-8")
     if library == "bertolt":
-        return re.sub(r"^from transformers import", "from bertolt import", text, flags=re.MULTILINE)
+        kept = CASES[name].peers
+        ours = re.sub(r"^from transformers import", "from bertolt import", text, flags=re.MULTILINE)
+        for peers in kept:
+            ours = ours.replace(f"    {peers},\n", "", 1)
+        beside = f"from transformers import {', '.join(kept)}\nfrom bertolt import"
+        return ours.replace("from bertolt import", beside, 1) if kept else ours
     for older, newer in CASES[name].today.items():
         assert older in text
         text = text.replace(older, newer)
@@ -152,12 +158,19 @@ def test_a_program_prints_the_same(name: str, case: Case, runs: dict[str, Any]) 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.waits is None])
 def test_migrate_changes_the_imports_alone(name: str, tmp_path: Path) -> None:
     """`bertolt migrate --write` makes of it what runs here, and finds nothing else to change."""
-    import ast
-
     from bertolt.commands.migrate import migrate
 
     file = tmp_path / "program.py"
     file.write_text((PROGRAMS / f"{name}.py").read_text(encoding="utf-8"), encoding="utf-8")
-    assert migrate(file, write=True).differences == []
+    differences = migrate(file, write=True).differences
+    assert tuple(each.name for each in differences) == CASES[name].peers
     written = ast.parse(file.read_text(encoding="utf-8"))
-    assert ast.dump(written) == ast.dump(ast.parse(text_for("bertolt", name)))
+    assert _imports(written) == _imports(ast.parse(text_for("bertolt", name)))
+
+
+def _imports(program: ast.Module) -> list[tuple[str, ...]]:
+    """What is imported from where, in any order, and the rest of the program."""
+    imported = [node for node in program.body if isinstance(node, ast.ImportFrom)]
+    rest = [ast.dump(node) for node in program.body if node not in imported]
+    names = [(node.module or "", alias.name) for node in imported for alias in node.names]
+    return [*sorted(names), tuple(rest)]

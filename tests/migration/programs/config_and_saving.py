@@ -34,7 +34,7 @@ with torch.no_grad():
     for candidate in (again, built.eval()):
         print(f"logits {candidate(ids, mask).logits.sum().item():.5f}")
     encoder = BertModel.from_pretrained("copy", add_pooling_layer=False).eval()
-    print(f"encoder {encoder(ids, mask)[0][0].sum().item():.4f} {encoder.pooler}")
+    print(f"encoder {encoder(ids, mask)[0][mask == 1].sum().item():.4f} {encoder.pooler}")
     returned = again(ids, mask, return_dict=False)
     print("tuple", isinstance(returned, tuple), len(returned))
 half = BertModel.from_pretrained("copy", dtype=torch.bfloat16)

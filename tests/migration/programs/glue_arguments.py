@@ -40,6 +40,11 @@ class ModelArguments:
 
     model_name_or_path: str = field(metadata={"help": "A folder or an id of the hub."})
     config_name: Optional[str] = field(default=None, metadata={"help": "Another config."})
+    cache_dir: Optional[str] = field(default=None, metadata={"help": "Where downloads are."})
+    model_revision: str = field(default="main", metadata={"help": "A branch, tag or commit."})
+    token: str = field(default=None, metadata={"help": "For models that are not public."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run a model's own code."})
+    ignore_mismatched_sizes: bool = field(default=False, metadata={"help": "Draw what misfits."})
     use_fast_tokenizer: bool = field(default=True, metadata={"help": "Whether to be fast."})
 
 
@@ -59,12 +64,28 @@ def main():
         model_args.config_name if model_args.config_name else model_args.model_name_or_path,
         num_labels=len(label_list),
         finetuning_task="reviews",
+        cache_dir=model_args.cache_dir,
+        revision=model_args.model_revision,
+        token=model_args.token,
+        trust_remote_code=model_args.trust_remote_code,
     )
     tokenizer = AutoTokenizer.from_pretrained(
-        model_args.model_name_or_path, use_fast=model_args.use_fast_tokenizer
+        model_args.model_name_or_path,
+        use_fast=model_args.use_fast_tokenizer,
+        cache_dir=model_args.cache_dir,
+        revision=model_args.model_revision,
+        token=model_args.token,
+        trust_remote_code=model_args.trust_remote_code,
     )
     model = AutoModelForSequenceClassification.from_pretrained(
-        model_args.model_name_or_path, from_tf=False, config=config
+        model_args.model_name_or_path,
+        from_tf=bool(".ckpt" in model_args.model_name_or_path),
+        config=config,
+        cache_dir=model_args.cache_dir,
+        revision=model_args.model_revision,
+        token=model_args.token,
+        trust_remote_code=model_args.trust_remote_code,
+        ignore_mismatched_sizes=model_args.ignore_mismatched_sizes,
     )
     padding = "max_length" if data_args.pad_to_max_length else False
     max_seq_length = min(data_args.max_seq_length, tokenizer.model_max_length)
