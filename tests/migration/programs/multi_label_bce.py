@@ -1,6 +1,7 @@
 """Several topics for a text: floats as labels, binary cross-entropy, micro F1 (2022)."""
 
 import json
+import os
 
 import numpy as np
 from datasets import Dataset
@@ -78,4 +79,8 @@ for entry in trainer.state.log_history:
     if "eval_f1" in entry:
         print(f"{entry['epoch']:.0f}: {entry['eval_loss']:.4f}", end=" ")
         print(f"{entry['eval_f1']:.4f} {entry['eval_roc_auc']:.4f}")
+best = os.path.basename(trainer.state.best_model_checkpoint)
+print("checkpoint", best)
+saved = AutoModelForSequenceClassification.from_pretrained(f"topics/{best}")
+print(f"saved {saved.classifier.weight.abs().sum().item():.5f}", saved.config.label2id)
 print(f"best f1 {trainer.state.best_metric:.4f} again {trainer.evaluate()['eval_f1']:.4f}")
