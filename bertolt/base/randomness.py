@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -65,3 +66,40 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
     np.random.set_state(("MT19937", np.array(keys, np.uint32), place, has_spare, numpy_spare))
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+class OwnRandomness:
+    """Generators outside of a GPU that go on by themselves, apart from all other draws.
+
+    Args:
+        seed: numbers that they begin with; the same ones give the same draws.
+    """
+
+    def __init__(self, *seed: int) -> None:
+        first = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        with self._put_back():
+            random.seed(first)
+            np.random.seed(first)
+            torch.default_generator.manual_seed(first)
+            self._state = host_random_state()
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """What draws in here goes on where the last one in here ended."""
+        with self._put_back():
+            set_random_state(self._state, _CPU)
+            try:
+                yield
+            finally:
+                self._state = host_random_state()
+
+    @contextlib.contextmanager
+    def _put_back(self) -> Iterator[None]:
+        outside = host_random_state()
+        try:
+            yield
+        finally:
+            set_random_state(outside, _CPU)
+
+
+_CPU = torch.device("cpu")

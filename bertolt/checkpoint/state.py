@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.base.json_files import read_json
 from bertolt.base.randomness import set_random_state
-from bertolt.checkpoint import huggingface, sharded
+from bertolt.checkpoint import huggingface, plain, sharded
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.weights import read_tensors, write_tensors
 
@@ -35,7 +35,7 @@ EXTRA = "extra.safetensors"
 class TrainingState(NamedTuple):
     """What training changes."""
 
-    model: Loadable
+    model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: Any
 
@@ -82,7 +82,10 @@ def write_state(
         if not first:
             return
     else:
-        huggingface.save(parts.model, folder)
+        if isinstance(parts.model, Loadable):
+            huggingface.save(parts.model, folder)
+        else:
+            plain.save(parts.model, folder)
         write_tensors(folder / OPTIMIZER, tensors)
     scheduler = None if parts.scheduler is None else parts.scheduler.state_dict()
     state = {"extra": dict(extra.values), "optimizer": values, "scheduler": scheduler}
@@ -121,7 +124,8 @@ def restore_state(checkpoint: Path, parts: TrainingState, *, rank: int = 0) -> N
     """
     state = _read(checkpoint)
     restore_weights(checkpoint, parts.model)
-    parts.model.has_learned = True
+    if isinstance(parts.model, Loadable):
+        parts.model.has_learned = True
     try:
         tensors = _optimizer_tensors(checkpoint, parts.optimizer)
         _put_together(parts.optimizer, tensors, state["optimizer"])
@@ -139,7 +143,7 @@ def restore_state(checkpoint: Path, parts: TrainingState, *, rank: int = 0) -> N
     generators = own_generators(read_tensors(checkpoint / RANDOM), rank)
     try:
         if generators:
-            set_random_state(generators, parts.model.device)
+            set_random_state(generators, next(parts.model.parameters()).device)
     except (KeyError, ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise CheckpointError(
             f"its random generators cannot be set ({error})",
@@ -148,13 +152,15 @@ def restore_state(checkpoint: Path, parts: TrainingState, *, rank: int = 0) -> N
         ) from error
 
 
-def restore_weights(checkpoint: Path, model: Loadable) -> None:
+def restore_weights(checkpoint: Path, model: nn.Module) -> None:
     """Give a model the weights of a checkpoint, whichever way it was saved.
 
     Raises:
         CheckpointError: the weights are of another model.
     """
-    if sharded.is_split_model(model) or (checkpoint / sharded.FOLDER).is_dir():
+    if not isinstance(model, Loadable):
+        plain.restore(model, checkpoint)
+    elif sharded.is_split_model(model) or (checkpoint / sharded.FOLDER).is_dir():
         sharded.load_model(checkpoint, model)
     else:
         huggingface.restore(model, checkpoint)

@@ -100,6 +100,11 @@ class PackedBatch:
     host: HostCopies | None = field(default=None, repr=False)
 
     @property
+    def num_rows(self) -> int:
+        """T."""
+        return self.input_ids.shape[0]
+
+    @property
     def num_sequences(self) -> int:
         """B."""
         return self.cu_seqlens.numel() - 1
@@ -146,13 +151,18 @@ class PackedBatch:
             return self.host.labelled_rows
         return (self.labels != IGNORE_INDEX).nonzero().squeeze(1)
 
-    def padded(self, *, pad_token_id: int = 0) -> dict[str, Tensor]:
+    def padded(self, *, pad_token_id: int = 0, position_offset: int = 0) -> dict[str, Tensor]:
         """The batch as the arguments of a padded call: `model(**batch.padded())`.
 
+        Args:
+            pad_token_id: what padding holds.
+            position_offset: row of the position table that the first place has, by the config.
+
         Returns:
-            `input_ids`, `attention_mask`, `token_type_ids` and `position_ids` of (B, L), of
-            (examples, choices, L) for multiple choice, and the targets that there are; labels of
-            tokens are (B, L), `IGNORE_INDEX` at the padding. With `inputs_embeds`, (B, L, H), there
+            `input_ids`, `attention_mask` and `token_type_ids` of (B, L), of (examples, choices, L)
+            for multiple choice, and the targets that there are; labels of tokens are (B, L),
+            `IGNORE_INDEX` at the padding. `position_ids` too, rows of the position table, where
+            they are others than a model counts by itself. With `inputs_embeds`, (B, L, H), there
             are no `input_ids`.
         """
         count, length = self.num_sequences, int(self.lengths.max())
@@ -168,11 +178,12 @@ class PackedBatch:
             "input_ids": laid_out(self.input_ids, pad_token_id),
             "attention_mask": laid_out(torch.ones_like(self.input_ids), 0),
             "token_type_ids": laid_out(self.token_type_ids, 0),
-            "position_ids": laid_out(self.position_ids, 0),
         }
         if self.inputs_embeds is not None:
             del tensors["input_ids"]
             tensors["inputs_embeds"] = laid_out(self.inputs_embeds, 0)
+        if not torch.equal(self.position_ids[: self.num_tokens], self.column):
+            tensors["position_ids"] = laid_out(self.position_ids + position_offset, position_offset)
         targets = {name: getattr(self, name) for name in TARGETS}
         tensors |= {name: value for name, value in targets.items() if value is not None}
         if self.labels is not None and self.labels.shape == self.input_ids.shape:

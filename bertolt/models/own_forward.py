@@ -50,11 +50,8 @@ def padded_inputs(model: PreTrainedModel, batch: PackedBatch) -> dict[str, Tenso
     Positions are left out where they are the usual ones. A `forward` of the user's own gets what it
     names of the mask, the segments and the positions.
     """
-    inputs = batch.padded(pad_token_id=model.config.pad_token_id)
-    if torch.equal(batch.position_ids[: batch.num_tokens], batch.column):
-        del inputs["position_ids"]
-    elif model.config.position_offset:
-        inputs["position_ids"] = inputs["position_ids"] + model.config.position_offset
+    config = model.config
+    inputs = batch.padded(pad_token_id=config.pad_token_id, position_offset=config.position_offset)
     if has_own_forward(model):
         named = inspect.signature(type(model).forward).parameters.values()
         if all(each.kind is not each.VAR_KEYWORD for each in named):

@@ -124,7 +124,8 @@ class Run:
     @property
     def model(self) -> PreTrainedModel:
         """The model in training."""
-        return self.trainer.model
+        model: PreTrainedModel = self.trainer.model
+        return model
 
     @property
     def precision(self) -> PrecisionChoice:

@@ -358,6 +358,8 @@ def fit(
     history: History | None = None,
     world: World = ALONE,
     loss_of: LossOf | None = None,
+    step_of: Callable[[Any], Tensor] | None = None,
+    in_background: bool = True,
     steering: Steering | None = None,
 ) -> History:
     """Train up to `total_steps`, evaluating where `evaluate_at(step)` says so.
@@ -373,7 +375,8 @@ def fit(
         saver: called after each step and its evaluation.
         history: of a run to go on with; model, optimizer and scheduler are as after its last step.
         callbacks: called on the first process alone, unless they have `every_process = True`.
-        world, loss_of: see `train_step`.
+        world, loss_of, step_of: see `train_step`.
+        in_background: on a GPU, make batches ahead of their use.
         steering: decides after each step, in place of `evaluate_at` and beside the saver.
     """
     history = History() if history is None else history
@@ -383,15 +386,17 @@ def fit(
     keep_freed_memory()
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
     how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision, "world": world}
-    captured = None if loss_of else captured_steps(model, optimizer, **how)
+    own = loss_of or step_of
+    captured = None if own else captured_steps(model, optimizer, **how)
     if captured is not None:
         source = ([captured.pad_to_bucket(batch) for batch in step] for step in source)
-    noted = RandomStateLog(source) if saver is not None and uses_background(device) else None
-    how |= {"captured": captured, "loss_of": loss_of}
+    ahead = device if in_background else torch.device("cpu")
+    noted = RandomStateLog(source) if saver is not None and uses_background(ahead) else None
+    how |= {"captured": captured, "loss_of": loss_of, "step_of": step_of}
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
         _ended(callbacks, history),
-        prefetch_batches(noted or source, device) as steps,
+        prefetch_batches(noted or source, ahead) as steps,
     ):
         # The first round makes no step: only what a killed run had not come to after its last one.
         for step in range(begun, total_steps + 1):

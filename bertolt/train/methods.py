@@ -1,4 +1,4 @@
-"""The methods of a Trainer that a subclass may define, and how a run calls them."""
+"""The loss, optimizer and schedule of a Trainer, which a subclass may define."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.data.batch import PackedBatch
+from bertolt.data.padded import Batch, PaddedBatch
 from bertolt.models.losses import problem_type
 from bertolt.models.own_forward import has_own_forward, loss_in, padded_inputs
+from bertolt.models.own_module import OwnModule, accepted_names, inner
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.optim import AdamW, layered_groups, parameter_groups
 from bertolt.train.overrides import scalar_loss
@@ -29,7 +31,8 @@ class Methods(Telling):
     """
 
     loss_is_scaled_for_ga: bool | None = None
-    model: PreTrainedModel
+    model: Any
+    _own_module: bool
     compute_loss_func: Callable[..., Tensor] | None
     optimizer: torch.optim.Optimizer | None
     lr_scheduler: Any
@@ -39,8 +42,8 @@ class Methods(Telling):
 
     def compute_loss(
         self,
-        model: PreTrainedModel,
-        inputs: dict[str, Tensor],
+        model: nn.Module,
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> Any:
@@ -64,10 +67,12 @@ class Methods(Telling):
         """
         other = self.compute_loss_func or self.label_smoother
         labels = inputs.pop("labels", None) if other is not None else None
+        if self._own_module and (names := accepted_names(self.model)) is not None:
+            inputs = {name: value for name, value in inputs.items() if name in names}
         # Where nobody reads them, a language model gives the logits of labelled tokens alone.
-        unread = other is None and not return_outputs and not has_own_forward(model)
-        less = {"logits": "labelled"} if unread and model.chooses_logits else {}
-        outputs = model(**inputs, **less)
+        unread = other is None and not return_outputs and not self._own_module
+        chooses = unread and not has_own_forward(model) and model.chooses_logits
+        outputs = model(**inputs, **({"logits": "labelled"} if chooses else {}))
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
         elif self.label_smoother is not None and labels is not None:
@@ -159,34 +164,45 @@ class Methods(Telling):
     def _has_own_loss(self) -> bool:
         """Whether the loss is another one than that of Bertolt's heads."""
         overridden = type(self).compute_loss is not Methods.compute_loss
-        own = has_own_forward(self.model)
+        own = self._own_module or has_own_forward(self.model)
         return overridden or own or self.compute_loss_func is not None
 
-    def _part_of_loss(self, model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    def _part_of_loss(self, model: Any, batch: Batch) -> Tensor:
         """The part of a step's loss that one of its batches has, by `compute_loss`."""
         assert batch.loss_counts is not None
         items = sum(batch.loss_counts.values())
-        if self.label_smoother is not None and not self._has_own_loss():
+        if isinstance(self.model, PreTrainedModel):
+            self.model.has_learned = True  # by a loss that it does not see, too
+        smoothed = self.label_smoother is not None and not self._has_own_loss()
+        if smoothed and isinstance(batch, PackedBatch):
             return smoothed_loss(model, batch, model(batch), self.label_smoother) / items
         scaled = self.loss_is_scaled_for_ga
         if scaled is None:
             overridden = type(self).compute_loss is not Methods.compute_loss
             scaled = self.compute_loss_func is not None and not overridden
-        inputs = padded_inputs(model, batch)
+        inputs, called = self._inputs(batch), inner(model)
         if scaled:
-            return scalar_loss(self.compute_loss(model, inputs, num_items_in_batch=items))
-        count = sum(model.count_targets(batch).values())
+            return scalar_loss(self.compute_loss(called, inputs, num_items_in_batch=items))
+        count: int = sum(model.count_targets(batch).values())
         if not count:  # a mean of no label is not a number, and the model's own loss is 0
+            if isinstance(model, OwnModule):
+                return model.nothing()
             return scalar_loss(model(batch).loss) * 0.0
-        return scalar_loss(self.compute_loss(model, inputs)) * (count / items)
+        mean = scalar_loss(self.compute_loss(called, inputs))
+        return mean * (count / items)
 
     def _mean_loss(self, batch: PackedBatch, outputs: Any) -> Tensor:
         """The mean loss of a batch that was answered with these outputs."""
         if self.label_smoother is not None and not self._has_own_loss():
-            items = sum(self.model.count_targets(batch).values())
+            items: int = sum(self.model.count_targets(batch).values())
             return smoothed_loss(self.model, batch, outputs, self.label_smoother) / items
-        inputs = padded_inputs(self.model, batch)
-        return scalar_loss(self.compute_loss(self.model, inputs))
+        return scalar_loss(self.compute_loss(self.model, self._inputs(batch)))
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        """A batch as the arguments of a padded call, to be changed as one likes."""
+        return (
+            batch.padded() if isinstance(batch, PaddedBatch) else padded_inputs(self.model, batch)
+        )
 
     def _fresh_optimizer(self, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
         """The optimizer and scheduler of the caller, or new ones for each `train`."""

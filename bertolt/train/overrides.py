@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertolt.base.errors import UsageError, nearest
 from bertolt.base.randomness import set_seed
@@ -23,6 +23,15 @@ CALLED = (
     "create_scheduler",
     "create_optimizer_and_scheduler",
     "log",
+    "training_step",
+    "prediction_step",
+    "get_train_dataloader",
+    "get_eval_dataloader",
+    "get_test_dataloader",
+    "_get_train_sampler",
+    "_get_eval_sampler",
+    "_prepare_inputs",
+    "compute_loss_context_manager",
     "evaluate",
     "save_model",
 )
@@ -32,23 +41,16 @@ REPLACED_METHODS = {
     name: instead
     for names, instead in (
         (
-            "training_step compute_loss_context_manager autocast_smart_context_manager "
-            "get_batch_samples",
-            "define compute_loss(model, inputs, return_outputs=False), or write the loop with "
-            "bertolt.train_step",
+            "autocast_smart_context_manager get_batch_samples",
+            "define training_step or compute_loss_context_manager",
         ),
         (
-            "prediction_step evaluation_loop prediction_loop",
-            "define evaluate, or give evaluate=, an argument of Trainer",
+            "evaluation_loop prediction_loop",
+            "define prediction_step or evaluate",
         ),
         (
-            "get_train_dataloader _get_train_sampler _get_dataloader",
-            "give train_dataset with data_collator and train_sampling_strategy, or batches=, "
-            "arguments of Trainer",
-        ),
-        (
-            "get_eval_dataloader get_test_dataloader _get_eval_sampler",
-            "give eval_dataset with data_collator, or evaluate=, arguments of Trainer",
+            "_get_dataloader",
+            "define get_train_dataloader, get_eval_dataloader or get_test_dataloader",
         ),
         (
             "get_optimizer_cls_and_kwargs get_decay_parameter_names",
@@ -68,8 +70,7 @@ REPLACED_METHODS = {
             "give data_collator, an argument of Trainer: it takes what it needs of a row",
         ),
         (
-            "_inner_training_loop _prepare_inputs _prepare_input _wrap_model "
-            "create_accelerator_and_postprocess",
+            "_inner_training_loop _prepare_input _wrap_model create_accelerator_and_postprocess",
             "leave it out: batches are moved and models are wrapped where that is needed",
         ),
     )
@@ -121,7 +122,7 @@ def require_called(trainer: object, base: type) -> None:
     """
     for name in dir(type(trainer)):
         inner = name.startswith("_") and not name.startswith("__") and hasattr(base, name)
-        if inner and getattr(type(trainer), name) is not getattr(base, name):
+        if inner and name not in CALLED and getattr(type(trainer), name) is not getattr(base, name):
             raise UsageError(
                 f"{name} is defined, and it is what Trainer itself works by",
                 place=type(trainer).__name__,
@@ -158,19 +159,27 @@ def names_checked(init: Callable[P, None]) -> Callable[P, None]:
     return checked
 
 
-def require_head(model: Any) -> None:
-    """Refuse what gives no loss to train by and no logits to predict by.
+def is_own_module(model: Any, *, own_loss: bool) -> bool:
+    """Whether a model is called by the padded door, as it was written, and not as one of Bertolt's.
+
+    Args:
+        model: to train.
+        own_loss: the Trainer computes a loss by itself, from whatever the model gives.
 
     Raises:
-        UsageError: no model of Bertolt's, or one without targets.
+        UsageError: what gives no loss to train by and no logits to predict by.
     """
     require_unwrapped(model, "Trainer")
-    if not isinstance(model, PreTrainedModel) or not model.targets:
-        raise UsageError(
-            f"Trainer got a {type(model).__name__}, which has no head to learn with",
-            fix="take a class with a head, as BertForSequenceClassification; one of your own is a "
-            "PreTrainedModel that names its `targets`",
-        )
+    if isinstance(model, PreTrainedModel) and model.targets:
+        return False
+    written = isinstance(model, nn.Module) and not type(model).__module__.startswith("torch.")
+    if written and (own_loss or not isinstance(model, PreTrainedModel)):
+        return True
+    raise UsageError(
+        f"Trainer got a {type(model).__name__}, which has no head to learn with",
+        fix="take a class with a head, as BertForSequenceClassification; one of your own is a "
+        "torch.nn.Module whose forward takes the inputs by name and returns the loss",
+    )
 
 
 def require_one_each(model: Any, model_init: Any, optimizers: Any, kind: Any) -> None:

@@ -24,6 +24,21 @@ from bertolt.models.pretrained import PreTrainedModel
 Collator = Callable[[list[Any]], Any]
 
 
+_PADDING = (
+    DataCollatorWithPadding,
+    DataCollatorForTokenClassification,
+    DataCollatorForMultipleChoice,
+)
+_MASKING = (DataCollatorForLanguageModeling, DataCollatorForWholeWordMask)
+
+
+def is_bertolts(collator: Collator) -> bool:
+    """Whether the collator packs, or is replaced by one that does; a subclass may do more."""
+    kind = type(collator)
+    known = collator is default_data_collator or kind in (*_PADDING, *_MASKING)
+    return known or isinstance(collator, PackingCollator)
+
+
 def packing(
     collator: Collator | None, model: PreTrainedModel, eval_seed: int | None = None
 ) -> Callable[[list[Any]], PackedBatch]:
@@ -32,19 +47,13 @@ def packing(
         # A class of the user's own says by its collator what its labels are of.
         vars(model).update(labels_per_token=True, logits_per_token=True)
     # A subclass may do more than its base: it is called like any other collator.
-    padding = (
-        DataCollatorWithPadding,
-        DataCollatorForTokenClassification,
-        DataCollatorForMultipleChoice,
-    )
-    if collator is None or collator is default_data_collator or type(collator) in padding:
+    if collator is None or collator is default_data_collator or type(collator) in _PADDING:
         return PackingCollator(
             pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
         )
     if isinstance(collator, PackingCollator):
         return collator
-    masking = (DataCollatorForLanguageModeling, DataCollatorForWholeWordMask)
-    if isinstance(collator, DataCollatorForLanguageModeling) and type(collator) in masking:
+    if isinstance(collator, DataCollatorForLanguageModeling) and type(collator) in _MASKING:
         packing = copy.copy(collator)
         packing.packed = True
         packing.seed = eval_seed if packing.seed is None else packing.seed

@@ -89,7 +89,8 @@ class PeerArguments:
     parallelism_config: str | None = _refused(_TORCHRUN)
     deepspeed: dict[str, Any] | str | None = _refused(_TORCHRUN, None, "")  # noqa: RUF009
     dataloader_drop_last: bool = _refused(
-        "leave it out: every row is used, in batches of per_device_train_batch_size",
+        "leave it out: every row is used, in batches of per_device_train_batch_size; or define "
+        "Trainer.get_train_dataloader",
         False,
     )
     save_safetensors: bool = _refused(

@@ -158,7 +158,7 @@ class Saving:
             values={
                 "step": history.step,
                 "settings": self._settings,
-                "machine": _machine(self.parts.model.device),
+                "machine": _machine(next(self.parts.model.parameters()).device),
                 "evaluations": history.evaluations,
             },
             tensors=tensors,
@@ -205,7 +205,11 @@ class Saving:
             )
         evaluations = [(int(step), dict(metrics)) for step, metrics in extra.values["evaluations"]]
         steps = _steps_from_tensors(extra.tensors)
-        _warn_of_machine(checkpoint, extra.values["machine"], _machine(self.parts.model.device))
+        _warn_of_machine(
+            checkpoint,
+            extra.values["machine"],
+            _machine(next(self.parts.model.parameters()).device),
+        )
         return History(steps=steps, evaluations=evaluations)
 
     def restore_best(self, history: History) -> int | None:

@@ -87,7 +87,7 @@ def _logits_in(output: Any) -> Tensor:
 
 
 def smoothed_loss(
-    model: PreTrainedModel, batch: PackedBatch, output: Any, smoother: LabelSmoother
+    model: PreTrainedModel, batch: PackedBatch, output: Any, smoother: LabelSmoother | None
 ) -> Tensor:
     """The sum of the smoothed losses of a packed batch, a scalar.
 
@@ -99,6 +99,7 @@ def smoothed_loss(
     """
     logits, labels = model.logits_of(output), model.labels_for(batch)
     assert labels is not None
+    assert smoother is not None
     if model.labels_per_token:
         labels = labels[: batch.num_tokens]
         if model.labelled_only(batch):

@@ -39,7 +39,7 @@ class BatchSource(Protocol):
     def steps_per_epoch(self) -> int:
         """Steps of one pass over the data."""
 
-    def after(self, step: int) -> Iterator[Sequence[PackedBatch]]:
+    def after(self, step: int) -> Iterator[Sequence[Any]]:
         """This process's batches of each step after step `step`."""
 
     def describe(self) -> dict[str, Any]:

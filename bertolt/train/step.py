@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -70,6 +70,7 @@ def train_step(
     world: World = ALONE,
     captured: CapturedSteps | None = None,
     loss_of: LossOf | None = None,
+    step_of: Callable[[Any], Tensor] | None = None,
 ) -> StepLog:
     """Forward, backward, check, clip, step: one update from one batch or several.
 
@@ -88,6 +89,8 @@ def train_step(
         captured: replays steps of few tokens on a GPU; see `bertolt.train.captured`.
         loss_of: computes from (model, batch) the batch's part of the loss of the whole step, which
             has `batch.loss_counts` labels; None: `model(batch).loss`.
+        step_of: makes the passes forward and backward of one batch by itself, of one process, and
+            gives its part of the loss; instead of `loss_of`.
 
     Returns:
         The log of the whole step, the same on every process.
@@ -100,7 +103,8 @@ def train_step(
     micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
     counts, sizes = _totals(model, micro, world)
     if not any(counts.values()):
-        if all(getattr(batch, name) is None for batch in micro for name in model.targets):
+        packed = [batch for batch in micro if isinstance(batch, PackedBatch)]
+        if packed and all(getattr(b, name) is None for b in packed for name in model.targets):
             raise DataError(
                 f"the rows have none of what the model learns: {', '.join(sorted(model.targets))}",
                 place=f"step {step}",
@@ -121,7 +125,8 @@ def train_step(
         numbers = captured.make(micro)
     if numbers is None:
         with fused.preferred(captured is not None):
-            loss = _add_gradients(model, micro, optimizer, counts, precision, world, loss_of)
+            how: Callable[[Any], Tensor] = _Passes(model, precision, world, loss_of)
+            loss = _add_gradients(model, micro, optimizer, counts, world, step_of or how)
         numbers = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
     loss_value, norm_value = numbers
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
@@ -145,9 +150,8 @@ def _add_gradients(
     micro: Sequence[PackedBatch],
     optimizer: torch.optim.Optimizer,
     counts: Mapping[str, int],
-    precision: PrecisionChoice,
     world: World,
-    loss_of: LossOf | None,
+    step_of: Callable[[Any], Tensor],
 ) -> Tensor:
     """Forward and backward through all batches of a step; its loss, a scalar on the device."""
     device = next(model.parameters()).device
@@ -158,13 +162,28 @@ def _add_gradients(
     with sparse_word_gradient(table, optimizer) if rows_alone else contextlib.nullcontext():
         for number, batch in enumerate(micro, 1):
             with world.accumulating(model, last=number == len(micro)):
-                with precision.autocast(device):
-                    counted = replace(batch, loss_counts=counts)
-                    part = world.loss(model, counted.to(device, non_blocking=True), loss_of)
-                part = part * 0.0 if batch.is_placeholder else part
-                part.backward()  # type: ignore[no-untyped-call]
-            loss = loss + part.detach()
+                loss = loss + step_of(replace(batch, loss_counts=counts))
     return world.sum_tensor(loss)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """Forward and backward through one batch of a step, as Bertolt makes them."""
+
+    model: PreTrainedModel
+    precision: PrecisionChoice
+    world: World
+    loss_of: LossOf | None
+
+    def __call__(self, batch: PackedBatch) -> Tensor:
+        """Add the gradients of a batch; its part of the loss of the step, detached."""
+        device = next(self.model.parameters()).device
+        with self.precision.autocast(device):
+            moved = batch.to(device, non_blocking=True)
+            part = self.world.loss(self.model, moved, self.loss_of)
+        part = part * 0.0 if batch.is_placeholder else part
+        part.backward()  # type: ignore[no-untyped-call]
+        return part.detach()
 
 
 def _update_if_finite(
@@ -210,7 +229,7 @@ def _totals(
             *(counts[name] for name in names),
             sum(batch.num_sequences - batch.empty_sequences for batch in own),
             sum(batch.num_tokens for batch in own),
-            sum(batch.input_ids.shape[0] for batch in own),
+            sum(batch.num_rows for batch in own),
         ]
     )
     *labels, sequences, tokens, rows = map(int, numbers)

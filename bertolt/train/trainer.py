@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertolt.base.console import info
 from bertolt.base.distributed import join
@@ -19,12 +19,14 @@ from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import held_folder, write_text
 from bertolt.base.options import deciding
 from bertolt.base.randomness import set_seed
+from bertolt.checkpoint import plain
 from bertolt.checkpoint.state import TrainingState, read_run_facts
 from bertolt.checkpoint.store import Store, require_whole, step_of
+from bertolt.models.own_module import OwnModule, moved_to
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
-from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.callbacks import Progress
+from bertolt.train.doors import Doors
 from bertolt.train.events import Events
 from bertolt.train.loop import (
     History,
@@ -32,12 +34,11 @@ from bertolt.train.loop import (
     fit,
     predict_batches,
 )
-from bertolt.train.methods import Methods
 from bertolt.train.overrides import (
+    is_own_module,
     made_model,
     names_checked,
     require_called,
-    require_head,
     require_one_each,
 )
 from bertolt.train.packing import Collator, packing
@@ -66,15 +67,18 @@ from bertolt.train.speed import speed, without_times
 from bertolt.train.telling import AnyCallback
 
 
-class Trainer(Methods):
+class Trainer(Doors):
     """Train, evaluate and predict, under the names that the peer's Trainer has.
 
     Started by torchrun, each process takes its share of every batch and of every evaluation.
-    A subclass may define `compute_loss`, `create_optimizer`, `create_scheduler`, `log` and
-    `evaluate`; methods of the peer's Trainer are refused by name if no run would call them.
+    A subclass may define what `bertolt.train.overrides.CALLED` names: the loss, the steps, the data
+    loaders, the optimizer and more; other methods of the peer's Trainer are refused by name.
 
     Args:
-        model: one of Bertolt's models; None: `model_init` makes it.
+        model: one of Bertolt's, which gets packed batches; or a module of your own, called by the
+            padded door: `forward` takes what it names of the inputs, and gives the loss in a
+            mapping, as an attribute, or first of several, unless `compute_loss` makes it of the
+            rest. None: `model_init` makes it.
         args: settings; None: the defaults.
         data_collator: makes a batch of rows: a `PackedBatch`, or a mapping with what the padded
             door takes. By default rows are packed, by `PackingCollator`; Bertolt's padding
@@ -134,13 +138,13 @@ class Trainer(Methods):
     @names_checked
     def __init__(
         self,
-        model: PreTrainedModel | None = None,
+        model: nn.Module | None = None,
         args: TrainingArguments | None = None,
         data_collator: Collator | None = None,
         train_dataset: Data | None = None,
         eval_dataset: Data | Mapping[str, Data] | None = None,
         processing_class: Any = None,
-        model_init: Callable[..., PreTrainedModel] | None = None,
+        model_init: Callable[..., nn.Module] | None = None,
         compute_loss_func: Callable[..., Tensor] | None = None,
         compute_metrics: Callable[[EvalPrediction], Any] | None = None,
         callbacks: Sequence[AnyCallback] | None = None,
@@ -168,16 +172,15 @@ class Trainer(Methods):
         self.precision = precision or agree(
             choose_precision(self.args.precision, self.device), self.world
         )
-        self.data_collator = data_collator
+        self.data_collator, self.compute_loss_func = data_collator, compute_loss_func
         self._take_model(made_model(model_init, self.args.seed) if model_init else model)
         self.global_batch_size = self.args.per_device_train_batch_size * self.world.size
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
         self.processing_class = tokenizer if processing_class is None else processing_class
-        if hasattr(self.processing_class, "check_fits"):
+        if hasattr(self.processing_class, "check_fits") and not self._own_module:
             self.processing_class.check_fits(self.model.config.vocab_size)
         self.compute_metrics = compute_metrics
-        self.compute_loss_func = compute_loss_func
         self.label_smoother = self._takes_smoothing()
         self.callbacks = []
         self._events = Events(self.args, self._parts, self.log, self.world)
@@ -196,8 +199,18 @@ class Trainer(Methods):
 
     def _take_model(self, model: Any) -> None:
         """Have the model where the run computes, and the batches that it takes."""
-        require_head(model)
-        self.model: PreTrainedModel = model.move(self.device, self.precision.dtype)
+        own_loss = type(self).compute_loss is not Doors.compute_loss or self.compute_loss_func
+        self._own_module = is_own_module(model, own_loss=bool(own_loss))
+        self._loader_source: BatchSource | None = None
+        if self._own_module and self.args.fsdp:
+            raise UsageError(
+                f"fsdp splits models of Bertolt's, and a {type(model).__name__} is your own",
+                fix="leave fsdp out: torchrun trains copies of it",
+            )
+        if self._own_module:
+            self.model = moved_to(model, self.device, self.precision.dtype)
+            return
+        self.model = model.move(self.device, self.precision.dtype)
         if self.args.fsdp:
             self.world.shard(self.model)
         self._collate = packing(self.data_collator, model)
@@ -247,14 +260,17 @@ class Trainer(Methods):
     def _train(self, resume_from_checkpoint: bool | str | os.PathLike[str]) -> TrainOutput:
         if self.model_init is not None:
             self._take_model(made_model(self.model_init, self.args.seed))
+        self._loader_source = None
         source, evaluates = self._source(), self.args.eval_strategy != "no"
         if evaluates and self._evaluate is None:
             self._require_evaluation_rows()
+        by_name = self._trains_padded() and self._steps_by_name()
+        learner: Any = OwnModule(self.model) if by_name else self.model
         if self.args.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable()
+            learner.gradient_checkpointing_enable()
         # A class of the user's own may leave out what it likes.
-        known = type(self.model).__module__.startswith("bertolt.")
-        self.world.replicate(self.model, unused=not known or len(self.model.targets) > 1)
+        known = type(learner).__module__.startswith("bertolt.") and not by_name
+        self.world.replicate(learner, unused=not known or len(learner.targets) > 1)
         per_epoch, total = source.steps_per_epoch, source.total_steps
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         self.world.require_same(checkpoint, "checkpoint to go on from")
@@ -279,7 +295,7 @@ class Trainer(Methods):
 
         self._events.plan(per_epoch, total, evaluates_at=evaluates_at, saves=saving is not None)
         self.history = fit(
-            self.model,
+            learner,
             batches,
             optimizer,
             scheduler,
@@ -292,7 +308,9 @@ class Trainer(Methods):
             saver=saving,
             history=saving.load(checkpoint) if saving and checkpoint else None,
             world=self.world,
-            loss_of=self._part_of_loss if self._has_other_loss() else None,
+            loss_of=self._part_of_loss if by_name or self._has_other_loss() else None,
+            step_of=self._step_of if self._makes_steps() else None,
+            in_background=self._loader_source is None,
             steering=self._events,
         )
         if self.history.failure is not None:
@@ -345,31 +363,27 @@ class Trainer(Methods):
                 start = f"{metric_key_prefix}_{name}"
                 metrics |= self.evaluate(name if known else part, ignore_keys, start)
             return metrics
-        self.model.require_trained("evaluation")
-        rows = require_rows(self._evaluation_rows(data), "eval_dataset")
-        output = self._run(rows, metric_key_prefix, keep=self.compute_metrics is not None)
+        keep = self.compute_metrics is not None
+        if not self._own_module:
+            self.model.require_trained("evaluation")
+        if self._evaluates_padded():
+            loader = self._loader(self.get_eval_dataloader, eval_dataset)
+            output = self._run_padded(loader, metric_key_prefix, keep, ignore_keys)
+        else:
+            rows = require_rows(self._evaluation_rows(data), "eval_dataset")
+            output = self._run(rows, metric_key_prefix, keep)
         self._tell_evaluated(output.metrics)
         return output.metrics
 
     def _require_evaluation_rows(self) -> None:
         """Refuse an `eval_dataset` that is missing, or one of several that is empty."""
+        if self._defines(("get_eval_dataloader",)):
+            return
         if not isinstance(self.eval_dataset, Mapping) or not self.eval_dataset:
             require_rows(self.eval_dataset, "eval_dataset")
             return
         for name, rows in self.eval_dataset.items():
             require_rows(rows, f"eval_dataset[{name!r}]")
-
-    def _evaluation_rows(self, data: Any) -> Any:
-        """Rows, or those of the `eval_dataset` that have this name."""
-        if not isinstance(data, str):
-            return data
-        sets = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {}
-        if data not in sets:
-            raise UsageError(
-                f"the eval_dataset has no {data!r}",
-                fix=f"name one of {', '.join(map(str, sets))}" if sets else "give it the rows",
-            )
-        return sets[data]
 
     def _evaluated(self) -> dict[str, float]:
         """The numbers of an evaluation while training."""
@@ -401,8 +415,14 @@ class Trainer(Methods):
         Raises:
             CheckpointError: as in `evaluate`.
         """
-        self.model.require_trained("prediction")
-        output = self._run(require_rows(test_dataset, "test_dataset"), metric_key_prefix, keep=True)
+        if not self._own_module:
+            self.model.require_trained("prediction")
+        if self._evaluates_padded():
+            loader = self._loader(self.get_test_dataloader, test_dataset)
+            output = self._run_padded(loader, metric_key_prefix, True, ignore_keys)
+        else:
+            rows = require_rows(test_dataset, "test_dataset")
+            output = self._run(rows, metric_key_prefix, keep=True)
         self._events.tell("on_predict", metrics=output.metrics)
         return output
 
@@ -415,7 +435,11 @@ class Trainer(Methods):
         model = self.world.full_model(self.model)
         if not self.world.first:
             return
-        model.save_pretrained(folder)
+        if hasattr(model, "save_pretrained"):
+            model.save_pretrained(folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            plain.save(model, folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
         text = self.args.to_json_string() + "\n"
@@ -432,6 +456,9 @@ class Trainer(Methods):
         """The batches of the caller, or of the train_dataset as it is now."""
         if self._batches is not None:
             return self._batches
+        if self._trains_padded():
+            self._loader_source = self._loader_source or self._loader_batches()
+            return self._loader_source
         data = require_rows(self.train_dataset, "train_dataset")
         how: dict[str, Any] = {
             "data": data,

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from bertolt import (
     BertConfig,
     BertForMaskedLM,
     BertForPreTraining,
     BertForSequenceClassification,
+    BertModel,
     PackingCollator,
     Trainer,
     TrainingArguments,
@@ -36,6 +38,7 @@ from bertolt.tasks.evaluation import evaluate
 from bertolt.tasks.text_classification import TextClassification
 from tests.callbacks import At, Killed, kill
 from tests.tasks.test_evaluation import rows_of
+from tests.train.small import untimed
 
 Found = dict[str, Tensor]
 BATCH = 32  # 2 × 16, and three shares of 11, 11 and 10
@@ -213,6 +216,61 @@ def an_own_forward_split() -> Found:
     return trained(Trainer(same, split_arguments(), train_dataset=rows()), BATCH // 2)
 
 
+class OwnModule(nn.Module):
+    """A module that is no model of Bertolt's, with one inside."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.encoder, self.answer = BertModel(config), nn.Linear(config.hidden_size, 2)
+
+    def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        logits = self.answer(hidden.last_hidden_state[:, 0])
+        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        return {"loss": loss, "logits": logits}
+
+
+class OwnLoader(Trainer):
+    """Batches of a loader of its own, from which each process takes its share."""
+
+    def get_train_dataloader(self) -> Any:
+        size, some = self.args.per_device_train_batch_size, rows()
+        return DataLoader(
+            some, size, shuffle=True, collate_fn=lambda p: PackingCollator()(p).padded()
+        )
+
+
+def shared_arguments(**changes: Any) -> TrainingArguments:
+    """Batches of 12 rows over all processes, and two of them in a step."""
+    each = 12 // join().size
+    return arguments(per_device_train_batch_size=each, gradient_accumulation_steps=2, **changes)
+
+
+def an_own_module() -> Found:
+    return trained(Trainer(model(OwnModule), shared_arguments(), train_dataset=rows()))
+
+
+def an_own_loader() -> Found:
+    same = model(BertForSequenceClassification)
+    return trained(OwnLoader(same, shared_arguments(), train_dataset=rows()))
+
+
+def evaluation_of_an_own_module(count: int = ROWS) -> Found:
+    torch.manual_seed(0)
+    args = arguments(per_device_eval_batch_size=12 // join().size)
+    answers = Trainer(OwnModule(config()), args).predict(rows(count))
+    assert answers.label_ids is not None
+    return {
+        "logits": torch.from_numpy(answers.predictions),
+        "labels": torch.from_numpy(answers.label_ids),
+        "loss": torch.tensor(answers.metrics["test_loss"]),
+    }
+
+
+def evaluation_of_an_own_module_of_few() -> Found:
+    return evaluation_of_an_own_module(2)
+
+
 def a_made_model() -> Found:
     """The same on every process, though their random states differ while they train."""
     kind = BertForSequenceClassification
@@ -235,7 +293,7 @@ def evaluation(count: int = ROWS, *, fsdp: bool = False) -> Found:
     trainer = Trainer(
         BertForSequenceClassification(config()), args, eval_dataset=data, compute_metrics=compute
     )
-    metrics = trainer.evaluate()
+    metrics = untimed(trainer.evaluate())
     answers = trainer.predict(data)
     encoded = encode(data)
     assert encoded.labels is not None

@@ -26,6 +26,8 @@ TRAINING = (
     "a_stream",
     "an_own_loss",
     "an_own_forward",
+    "an_own_module",
+    "an_own_loader",
     "a_made_model",
 )
 SPLIT = (
@@ -41,6 +43,8 @@ EVALUATIONS = (
     "evaluation_split",
     "evaluation_of_tokens",
     "evaluation_of_best_tokens",
+    "evaluation_of_an_own_module",
+    "evaluation_of_an_own_module_of_few",
 )
 """Jobs; alone, a model that would be split is not."""
 

@@ -347,7 +347,7 @@ def test_every_argument_of_the_peer_is_known(models: Any) -> None:
         ({"output_scores": True}, "have no place in ids alone"),
         ({"bad_words_ids": [[token] for token in range(97)]}, "are not finite"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_what_cannot_be_asked_for(models: Any, prompts: Any, options: Any, words: str) -> None:
     with pytest.raises(BertoltError, match=words):
