@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import AbsentNameError, UsageError
 from bertolt.base.randomness import OwnRandomness
 from bertolt.data.batch import PackedBatch
 from bertolt.data.masking import DataCollatorForLanguageModeling
@@ -42,7 +42,7 @@ from bertolt.train.loaders import (
     require_loader,
 )
 from bertolt.train.methods import Methods
-from bertolt.train.overrides import scalar_loss
+from bertolt.train.overrides import instead_of_method, scalar_loss
 from bertolt.train.packing import Collator, is_bertolts
 from bertolt.train.padded import PaddedResults
 from bertolt.train.results import (
@@ -104,6 +104,16 @@ class Doors(Methods):
     def accelerator(self) -> Accelerator:
         """What `training_step` calls `backward` of."""
         return Accelerator(self.device, self.world.rank, self.world.size)
+
+    def __getattr__(self, name: str) -> Any:
+        """Tell what to write instead of a method of the peer's Trainer.
+
+        Raises:
+            AbsentNameError: there is no such name; an AttributeError too.
+        """
+        kind = type(self).__name__
+        advice = instead_of_method(Doors, name)
+        raise AbsentNameError(f"{kind} has no {name}", fix=advice or "see dir(trainer)")
 
     # ---- loaders ----
 

@@ -35,7 +35,7 @@ from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.losses import LossTerm
 from bertolt.models.precision import FP32, PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.train.captured import captured_steps
+from bertolt.train.captured import CapturedSteps, captured_steps
 from bertolt.train.step import StepLog, train_step
 
 
@@ -386,10 +386,8 @@ def fit(
     keep_freed_memory()
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
     how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision, "world": world}
-    own = loss_of or step_of
-    captured = None if own else captured_steps(model, optimizer, **how)
-    if captured is not None:
-        source = ([captured.pad_to_bucket(batch) for batch in step] for step in source)
+    captured = None if loss_of or step_of else captured_steps(model, optimizer, **how)
+    source = source if captured is None else _padded_to_buckets(source, captured)
     ahead = device if in_background else torch.device("cpu")
     noted = RandomStateLog(source) if saver is not None and uses_background(ahead) else None
     how |= {"captured": captured, "loss_of": loss_of, "step_of": step_of}
@@ -428,6 +426,13 @@ def fit(
             if history.interrupted or history.terminated or history.stopped:
                 break
     return history
+
+
+def _padded_to_buckets(
+    steps: Iterator[Sequence[PackedBatch]], captured: CapturedSteps
+) -> Iterator[Sequence[PackedBatch]]:
+    """The batches of each step in sizes that come again, so that steps can be replayed."""
+    return ([captured.pad_to_bucket(batch) for batch in step] for step in steps)
 
 
 def _unless_stopped(

@@ -7,6 +7,7 @@ default, and those beside it, mean what happens here anyway.
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,6 +48,13 @@ _OPTIMIZER = "use optimizers, an argument of Trainer; adam_beta1 and so on set i
 _TORCHRUN = "leave it out, and start the program with torchrun; fsdp splits the model"
 _METRICS = "use compute_metrics, an argument of Trainer, which gets all logits and labels"
 _UPLOAD = "use output_dir and Trainer.save_model(), and upload that folder"
+
+
+class ParallelMode(enum.Enum):
+    """How many processes there are, by the peer's names."""
+
+    NOT_PARALLEL = "not_parallel"
+    DISTRIBUTED = "distributed"
 
 
 @dataclass(kw_only=True)
@@ -184,6 +192,11 @@ class PeerArguments:
     def local_process_index(self) -> int:
         """Number of this process on its machine, from 0."""
         return number_of("LOCAL_RANK", 0)
+
+    @property
+    def parallel_mode(self) -> ParallelMode:
+        """Whether there is one process or several."""
+        return ParallelMode.NOT_PARALLEL if self.world_size == 1 else ParallelMode.DISTRIBUTED
 
     @property
     def should_log(self) -> bool:

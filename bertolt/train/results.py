@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +37,7 @@ class PredictionOutput(NamedTuple):
     metrics: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class TrainOutput:
+class TrainOutput(NamedTuple):
     """What `Trainer.train` returns.
 
     Attributes:

@@ -103,18 +103,7 @@ def train_step(
     micro = [batches] if isinstance(batches, PackedBatch) else list(batches)
     counts, sizes = _totals(model, micro, world)
     if not any(counts.values()):
-        packed = [batch for batch in micro if isinstance(batch, PackedBatch)]
-        if packed and all(getattr(b, name) is None for b in packed for name in model.targets):
-            raise DataError(
-                f"the rows have none of what the model learns: {', '.join(sorted(model.targets))}",
-                place=f"step {step}",
-                fix='give each row its answer under such a name; "label" is "labels" too',
-            )
-        raise DataError(
-            "no label of this step takes part in the loss",
-            place=f"step {step}",
-            fix="give the rows labels that are not all ignored",
-        )
+        raise _unlabelled(model, micro, step)
     learning_rate = float(optimizer.param_groups[0]["lr"])
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -142,6 +131,22 @@ def train_step(
         tokens=sizes.tokens,
         rows=sizes.rows,
         seconds=time.perf_counter() - start,
+    )
+
+
+def _unlabelled(model: PreTrainedModel, micro: Sequence[PackedBatch], step: int) -> DataError:
+    """What is wrong with the batches of a step that have no label."""
+    packed = [batch for batch in micro if isinstance(batch, PackedBatch)]
+    if packed and all(getattr(batch, name) is None for batch in packed for name in model.targets):
+        return DataError(
+            f"the rows have none of what the model learns: {', '.join(sorted(model.targets))}",
+            place=f"step {step}",
+            fix='give each row its answer under such a name; "label" is "labels" too',
+        )
+    return DataError(
+        "no label of this step takes part in the loss",
+        place=f"step {step}",
+        fix="give the rows labels that are not all ignored",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -140,6 +140,51 @@ class Telling:
         _write(folder / f"{split}_results.json", values)
         if combined:
             _write(everything, {**before, **values})
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | Sequence[str] | None = None,
+        dataset_tags: str | Sequence[str] | None = None,
+        dataset: str | Sequence[str] | None = None,
+        dataset_args: str | Sequence[str] | None = None,
+    ) -> None:
+        """Write `README.md` in `args.output_dir`: these facts, the arguments and the last metrics.
+
+        The first process does. A text is used as it is, several are a list.
+        """
+        if not self.is_world_process_zero():
+            return
+        name = model_name or Path(self.args.output_dir).name
+        about = {
+            "language": language,
+            "license": license,
+            "base_model": finetuned_from,
+            "tags": tags,
+            "pipeline_tag": tasks if isinstance(tasks, str) or not tasks else tasks[0],
+            "datasets": dataset_tags,
+            "model_name": name,
+        }
+        head = [f"{key}: {json.dumps(value)}" for key, value in about.items() if value]
+        evaluations = [e for e in self.state.log_history if any(k.startswith("eval_") for k in e)]
+        metrics = [
+            f"- {key}: {_shown(key, value)}" for key, value in (evaluations or [{}])[-1].items()
+        ]
+        settings = [f"- {key}: {value}" for key, value in self.args.to_dict().items()]
+        learned = (
+            [f"Fine-tuned on {dataset or dataset_tags}.", ""] if dataset or dataset_tags else []
+        )
+        lines = ["---", *head, "library_name: bertolt", "---", "", f"# {name}", "", *learned]
+        lines += ["## Evaluation", "", *metrics, "", "## Training", "", *settings]
+        if dataset_args:
+            lines += ["", f"Arguments of the data set: {dataset_args}"]
+        path = Path(self.args.output_dir) / "README.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "\n".join(lines) + "\n")
 
     def save_state(self) -> None:
         """Write `state` to `trainer_state.json` of `args.output_dir`; the first process does."""

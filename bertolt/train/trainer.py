@@ -195,6 +195,7 @@ class Trainer(Doors):
         self.saves = self._shared_store or self.args.save_strategy != "no"
         self._batches, self._evaluate, self._settings = batches, evaluate, settings
         self._row_lengths = RowLengths()
+        self._ignored: Sequence[str] | None = None
         self._events.tell("on_init_end")
 
     def _take_model(self, model: Any) -> None:
@@ -227,7 +228,10 @@ class Trainer(Doors):
         }
 
     def train(
-        self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None
+        self,
+        resume_from_checkpoint: bool | str | os.PathLike[str] | None = None,
+        trial: None = None,
+        ignore_keys_for_eval: Sequence[str] | None = None,
     ) -> TrainOutput:
         """Train for the epochs or steps that `args` ask for.
 
@@ -238,17 +242,25 @@ class Trainer(Doors):
         Args:
             resume_from_checkpoint: go on from this checkpoint; True: from the last whole one.
                 None: as `args` say.
+            trial: of a search, which there is none of here.
+            ignore_keys_for_eval: as `ignore_keys` in `evaluate`, for evaluations while training.
 
         Raises:
-            UsageError: a data set that is needed is missing or empty, or an iterable one whose
-                length `max_steps` does not say; checkpoints of another run are in the way, or there
-                is none to resume from, or it was made with other settings; or another run is
+            UsageError: a trial; a data set that is needed is missing or empty, or an iterable one
+                whose length `max_steps` does not say; checkpoints of another run are in the way, or
+                there is none to resume from, or it was made with other settings; or another run is
                 writing its checkpoints to the same folder.
             CheckpointError: the checkpoint is damaged, or of a run with another model.
             DataError: rows that cannot become a batch.
             TrainingError: the loss was not finite; the model has its last good weights.
             SystemExit: after SIGTERM.
         """
+        if trial is not None:
+            raise UsageError(
+                "train got a trial, and there is no search here",
+                fix="make a Trainer for each trial",
+            )
+        self._ignored = ignore_keys_for_eval
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         hold = (self.saves or resume_from_checkpoint) and not self._shared_store
@@ -375,6 +387,10 @@ class Trainer(Doors):
         self._tell_evaluated(output.metrics)
         return output.metrics
 
+    def _evaluated_all(self) -> dict[str, float]:
+        # Who defines `evaluate` need not take what is not given.
+        return self.evaluate(ignore_keys=self._ignored) if self._ignored else self.evaluate()
+
     def _require_evaluation_rows(self) -> None:
         """Refuse an `eval_dataset` that is missing, or one of several that is empty."""
         if self._defines(("get_eval_dataloader",)):
@@ -393,7 +409,9 @@ class Trainer(Doors):
             return metrics
         names = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else ()
         # What is kept of a run is the same however long it took.
-        metrics = without_times(self.evaluate(), ("eval", *(f"eval_{name}" for name in names)))
+        metrics = without_times(
+            self._evaluated_all(), ("eval", *(f"eval_{name}" for name in names))
+        )
         if self.args.metric_for_best_model or self.args.load_best_model_at_end:
             Best.of(self.args).value(metrics)
         return metrics

@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from bertolt import BertForSequenceClassification, Trainer
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import BertoltError, UsageError
 from tests.train.small import STILL, Rows, arguments
 
 METRICS = {"eval_loss": 0.123456, "eval_samples": 26, "eval_runtime": 3725.5}
@@ -84,6 +84,33 @@ def test_the_state_is_saved(trainer: Trainer) -> None:
     assert [entry["step"] for entry in peer.log_history if "loss" in entry] == [1, 2, 3]
     assert "train_loss" in peer.log_history[-1]
     assert peer.total_flos == trainer.state.total_flos > 0
+
+
+def test_a_card_says_what_was_learned(trainer: Trainer) -> None:
+    trainer.train()
+    trainer.evaluate()
+    trainer.create_model_card(
+        finetuned_from="bert-base-uncased",
+        tasks="text-classification",
+        tags=["x"],
+        dataset="reviews",
+    )
+    text = (Path(trainer.args.output_dir) / "README.md").read_text(encoding="utf-8")
+    assert text.startswith('---\nbase_model: "bert-base-uncased"\ntags: ["x"]\n')
+    assert "Fine-tuned on reviews." in text
+    assert "- eval_loss: " in text
+    assert "- learning_rate: " in text
+
+
+def test_what_a_trainer_has_not_is_told_with_what_there_is(trainer: Trainer) -> None:
+    with pytest.raises(AttributeError, match="Trainer has no hyperparameter_search") as caught:
+        trainer.hyperparameter_search()
+    assert isinstance(caught.value, BertoltError)
+    assert not hasattr(trainer, "sharded")
+    with pytest.raises(UsageError, match="train got a trial"):
+        trainer.train(trial=1)  # type: ignore[arg-type]
+    step, loss, metrics = trainer.train(ignore_keys_for_eval=["hidden_states"])
+    assert (step, loss) == (3, metrics["train_loss"])
 
 
 def test_names_of_metrics_begin_as_asked(trainer: Trainer, rows: Rows) -> None:
