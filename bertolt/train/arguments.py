@@ -142,6 +142,8 @@ class TrainingArguments(PeerArguments):
     label_names: list[str] | None = field(default=None, metadata=FREE)
     """Inputs that are labels, of a model of one's own; None: those of `labels`, `start_positions`
     and `end_positions` that there are."""
+    remove_unused_columns: bool = field(default=True, metadata=FREE)
+    """Leave out of the rows what the `forward` of a model of one's own does not take."""
     do_train: bool = field(default=False, metadata=FREE)
     """For the program to read, as are the two below: the Trainer does what is called."""
     do_eval: bool = field(default=False, metadata=FREE)

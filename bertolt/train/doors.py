@@ -54,6 +54,7 @@ from bertolt.train.results import (
 from bertolt.train.sources import RowLengths, is_stream, require_rows
 from bertolt.train.speed import speed
 
+_LABELS = ("labels", "label", "label_ids")
 _FOR_BOTH = ("_prepare_inputs", "compute_loss_context_manager")
 _FOR_TRAINING = ("training_step", "get_train_dataloader", "_get_train_sampler", *_FOR_BOTH)
 _FOR_EVALUATION = (
@@ -90,7 +91,8 @@ class Doors(Methods):
 
     device: torch.device
     precision: PrecisionChoice
-    data_collator: Collator | None
+    data_collator: Collator
+    _given_collator: Collator | None
     train_dataset: Any
     eval_dataset: Any
     processing_class: Any
@@ -185,23 +187,44 @@ class Doors(Methods):
 
     def _padding(self, *, evaluates: bool) -> Callable[[list[Any]], Any]:
         """The collator as one that gives padded batches by name."""
-        collator, model = self.data_collator, self.model
+        collator = self._given_collator
         if self._own_module:
-            if collator is None:
-                names, filler = accepted_names(self.model), self._pad_token_id()
-                wanted = (
-                    None if names is None else names | set(self.args.label_names or ("labels",))
-                )
-                return lambda rows: padded_rows(rows, wanted, filler)
-            masks = isinstance(collator, DataCollatorForLanguageModeling)
-            if evaluates and masks and getattr(collator, "seed", 0) is None:
-                collator = copy.copy(collator)
-                collator.seed = self.args.seed  # type: ignore[attr-defined]
-            return collator
+            return self._padding_of_accepted(evaluates=evaluates)
         if collator is not None and not is_bertolts(collator):
             return collator
-        collate = self._eval_collate if evaluates else self._collate
-        return lambda rows: padded_inputs(model, collate(rows))
+
+        def collate(rows: list[Any]) -> Any:
+            packed = (self._eval_collate if evaluates else self._collate)(rows)
+            return padded_inputs(self.model, packed)
+
+        return collate
+
+    def _padding_of_accepted(self, *, evaluates: bool) -> Callable[[list[Any]], Any]:
+        """The same for a module of the user's own, from what it takes of the rows."""
+        collator, names = self._given_collator, accepted_names(self.model)
+        if names is not None:
+            names |= {*_LABELS, *(self.args.label_names or ())}
+        if collator is None:
+            return lambda rows: padded_rows(rows, names, self._pad_token_id())
+        masks = isinstance(collator, DataCollatorForLanguageModeling)
+        if evaluates and masks and getattr(collator, "seed", 0) is None:
+            collator = copy.copy(collator)
+            collator.seed = self.args.seed  # type: ignore[attr-defined]
+        if names is None or not self.args.remove_unused_columns:
+            return collator
+        wanted, made = names, collator
+
+        def collate(rows: list[Any]) -> Any:
+            return made(
+                [
+                    {name: row[name] for name in row if name in wanted}
+                    if isinstance(row, Mapping)
+                    else row
+                    for row in rows
+                ]
+            )
+
+        return collate
 
     def _pad_token_id(self) -> int:
         configs = [each.config for each in models_inside(self.model)]
@@ -289,7 +312,7 @@ class Doors(Methods):
 
     def _hands_on_batches(self) -> bool:
         """Whether a loss of the user's gets the batches of a collator of the user's."""
-        own = self.data_collator is not None and not is_bertolts(self.data_collator)
+        own = self._given_collator is not None and not is_bertolts(self._given_collator)
         return own and self._has_own_loss() and not self._own_module
 
     def _trains_padded(self) -> bool:

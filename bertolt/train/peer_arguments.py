@@ -154,7 +154,6 @@ class PeerArguments:
     dataloader_prefetch_factor: int | None = _taken()
     dataloader_multiprocessing_context: str | None = _taken()
     dataloader_in_order: bool = _taken(True)
-    remove_unused_columns: bool = _taken(True)
     length_column_name: str = _taken("length")
     ddp_find_unused_parameters: bool | None = _taken()
     ddp_bucket_cap_mb: int | None = _taken()

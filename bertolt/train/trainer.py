@@ -172,8 +172,9 @@ class Trainer(Doors):
         self.precision = precision or agree(
             choose_precision(self.args.precision, self.device), self.world
         )
-        self.data_collator, self.compute_loss_func = data_collator, compute_loss_func
+        self._given_collator, self.compute_loss_func = data_collator, compute_loss_func
         self._take_model(made_model(model_init, self.args.seed) if model_init else model)
+        self.data_collator = data_collator or self._padding(evaluates=False)
         self.global_batch_size = self.args.per_device_train_batch_size * self.world.size
         self.train_dataset = train_dataset
         self.eval_dataset = eval_dataset
@@ -214,8 +215,8 @@ class Trainer(Doors):
         self.model = model.move(self.device, self.precision.dtype)
         if self.args.fsdp:
             self.world.shard(self.model)
-        self._collate = packing(self.data_collator, model)
-        self._eval_collate = packing(self.data_collator, model, eval_seed=self.args.seed)
+        self._collate = packing(self._given_collator, model)
+        self._eval_collate = packing(self._given_collator, model, eval_seed=self.args.seed)
 
     def _parts(self) -> dict[str, Any]:
         """What callbacks get by name."""

@@ -32,6 +32,7 @@ FREE = {
     "logging_steps",
     "output_dir",
     "per_device_eval_batch_size",
+    "remove_unused_columns",
     "report_to",
     "resume_from_checkpoint",
     "save_steps",

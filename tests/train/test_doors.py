@@ -590,7 +590,21 @@ def test_batches_are_padded_for_a_module_as_the_tokenizer_pads(
     trainer.train()
     output = trainer.predict(tagged)
     assert output.predictions.shape[:2] == output.label_ids.shape
+    noted = [{**row, "note": "a text"} for row in rows]
     by_tokenizer = Trainer(
-        own(make), arguments(), DataCollatorWithPadding(tiny_tokenizer), train_dataset=rows
+        own(make), arguments(), DataCollatorWithPadding(tiny_tokenizer), train_dataset=noted
     )
-    assert len(losses(by_tokenizer)) == 8
+    assert losses(by_tokenizer) == losses(Trainer(own(make), arguments(), train_dataset=noted))
+    by_tokenizer.args.remove_unused_columns = False
+    with pytest.raises(DataError, match="note"):
+        by_tokenizer.train()
+
+
+def test_the_collator_that_is_left_out_is_there_for_a_loader(make: Any, rows: Rows) -> None:
+    class Sequential(Trainer):
+        def get_train_dataloader(self) -> Any:
+            return DataLoader(self.train_dataset, 8, collate_fn=self.data_collator)  # type: ignore[arg-type]
+
+    args = arguments(train_sampling_strategy="sequential")
+    found = losses(Sequential(make(), args, train_dataset=rows))
+    assert found == pytest.approx(losses(Trainer(make(), args, train_dataset=rows)), abs=1e-5)
