@@ -16,12 +16,13 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError, UsageError, nearest
+from bertolt.base.errors import CheckpointError, KeywordError, UsageError, nearest
 from bertolt.base.files import write_text
 from bertolt.base.hub import find_folder
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.options import at_least, between, check_options, share
 from bertolt.base.paths import has_file
+from bertolt.models.peer_names import one_of, take_loading
 
 Precision = Literal["auto", "fp32", "bf16"]
 AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
@@ -44,9 +45,15 @@ class _ByName(type):
         """An instance of these fields."""
         known = _field_names(cls)
         values = _with_labels(values)
-        for name in values.keys() - set(known):
-            raise UsageError(
-                f"{cls.__name__} has no field {name!r}", fix=_instead(name, known), place="config"
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            advice = [_instead(name, known) for name in unknown]
+            if len(unknown) > 1:
+                advice = [f"{name}: {what}" for name, what in zip(unknown, advice, strict=True)]
+            raise KeywordError(
+                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}",
+                fix="\n       ".join(filter(None, advice)),
+                place="config",
             )
         return super().__call__(**values)
 
@@ -232,8 +239,9 @@ class BertConfig(metaclass=_ByName):
     @classmethod
     def from_pretrained(
         cls,
-        directory: str | os.PathLike[str],
+        directory: str | os.PathLike[str] | None = None,
         *,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
@@ -242,23 +250,24 @@ class BertConfig(metaclass=_ByName):
         """Read `config.json` from a model folder, or of a model on the hub.
 
         Args:
-            directory: the folder, the file itself, or the id of a model on the hub.
+            directory, pretrained_model_name_or_path: the folder, the file itself, or the id of a
+                model on the hub.
             revision: a branch, tag or commit on the hub.
             cache_dir: the hub's cache, when not the usual one.
             local_files_only: take only what the cache has.
-            changes: fields to set, as in `changed`.
+            changes: fields to set, as in `changed`; and what else the peer's takes, which is said
+                where it changes nothing.
 
         Raises:
             CheckpointError: there is no such file, it is not JSON, or it is of another family.
-            UsageError: a name that is no field of the config.
+            UsageError: a name that is no field of the config, an argument that is not supported.
         """
+        directory = one_of(directory, pretrained_model_name_or_path)
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        hub |= take_loading(changes)
         path = Path(directory)
         if not path.is_file():
-            hub = {"revision": revision, "cache_dir": cache_dir}
-            folder = find_folder(
-                directory, ["config.json"], {**hub, "local_files_only": local_files_only}
-            )
-            path = folder / "config.json"
+            path = find_folder(directory, ["config.json"], hub) / "config.json"
         return cls.from_json_file(path).changed(**changes)
 
     @classmethod

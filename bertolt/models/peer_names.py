@@ -111,6 +111,76 @@ _REFUSED = {
 }
 
 
+_LOADED_ALIKE = {
+    "attn_implementation": "set_attention_backend chooses how attention is computed",
+    "trust_remote_code": "no code of a model folder is run",
+    "low_cpu_mem_usage": "weights are read into their places as it is",
+    "use_safetensors": "model.safetensors is read where there is one",
+    "weights_only": "nothing is unpickled that could run code",
+    "disable_mmap": "weights are mapped as the file has them",
+    "resume_download": "the hub's client resumes by itself",
+    "mirror": "HF_ENDPOINT names another hub",
+    "use_fast": "it is the tokenizer's",
+    "finetuning_task": "a task is known by its head",
+    "_fast_init": "what the file has is not initialised first",
+    "_from_auto": "the class of the config's family is taken",
+    "use_kernels": "kernels are chosen by the device",
+}
+_HUB = {"token": "token", "use_auth_token": "token", "force_download": "force_download"}
+_NOT_LOADED = {
+    "from_tf": "convert the model with the peer, and open its model.safetensors",
+    "from_flax": "convert the model with the peer, and open its model.safetensors",
+    "return_unused_kwargs": "split your own settings off before the call",
+    "load_in_8bit": "use Predictor.from_pretrained(folder, precision='int8')",
+    "load_in_4bit": "use Predictor.from_pretrained(folder, precision='int8')",
+    "quantization_config": "use Predictor.from_pretrained(folder, precision='int8')",
+    "state_dict": "from_config(config), and then load_state_dict(weights)",
+    "subfolder": "name the folder itself",
+    "variant": "name a folder that has model.safetensors",
+    "gguf_file": "convert it with the peer first",
+    "max_memory": "use to(device): a model is on one device",
+    "offload_folder": "use to(device): a model is on one device",
+    "offload_state_dict": "use to(device): a model is on one device",
+    "tp_plan": _PLANS,
+    "proxies": "set HTTPS_PROXY",
+}
+
+
+def one_of(name: Any, older: Any) -> Any:
+    """The model to open, under either of the names of the argument.
+
+    Raises:
+        UsageError: neither, or both.
+    """
+    if (name is None) == (older is None):
+        raise UsageError(
+            "from_pretrained takes a folder or the id of a model", fix="give one, as its first"
+        )
+    return older if name is None else name
+
+
+def take_loading(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out of `options` what `from_pretrained` of the peer takes beside a config's fields.
+
+    Returns:
+        What the hub's client is to get.
+
+    Raises:
+        UsageError: all that cannot be honoured, with what to write instead.
+    """
+    asked = {name: value for name, value in options.items() if value not in (None, False)}
+    if refused := [name for name in asked if name in _NOT_LOADED]:
+        raise UsageError(
+            f"from_pretrained takes no {', '.join(refused)}",
+            fix="; ".join(dict.fromkeys(_NOT_LOADED[name] for name in refused)),
+        )
+    for name in options.keys() & (_LOADED_ALIKE.keys() | _HUB.keys() | _NOT_LOADED.keys()):
+        del options[name]
+    for name in asked.keys() & _LOADED_ALIKE.keys():
+        info(f"from_pretrained: {name} changes nothing here: {_LOADED_ALIKE[name]}")
+    return {_HUB[name]: value for name, value in asked.items() if name in _HUB}
+
+
 def require_harmless(peers: Mapping[str, Any]) -> None:
     """Say which arguments of the peer's `save_pretrained` change nothing, and refuse the others.
 

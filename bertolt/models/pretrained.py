@@ -21,7 +21,7 @@ from bertolt.models.config import BertConfig
 from bertolt.models.doors import TwoDoors
 from bertolt.models.families.base import family_of, read_config
 from bertolt.models.given_weights import require_unwrapped_names, weights_for
-from bertolt.models.peer_names import require_harmless, require_present
+from bertolt.models.peer_names import one_of, require_harmless, require_present, take_loading
 from bertolt.models.precision import weights_format
 from bertolt.models.resize import follow_table, resize_vocabulary
 
@@ -396,8 +396,9 @@ class PreTrainedModel(TwoDoors):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str] | None = None,
         *model_args: Any,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
         config: BertConfig | str | os.PathLike[str] | None = None,
         dtype: str | torch.dtype | None = None,
         torch_dtype: str | torch.dtype | None = None,
@@ -411,12 +412,14 @@ class PreTrainedModel(TwoDoors):
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        device_map: str | int | torch.device | None = None,
         **config_changes: Any,
     ) -> Any:
         """Build, initialise, overwrite with what the checkpoint has, and check every tensor.
 
         Args:
-            name_or_path: a model folder, or the id of a model on the hub.
+            name_or_path, pretrained_model_name_or_path: a model folder, or the id of a model on the
+                hub.
             model_args: what the class is built with behind its config.
             config: to build the model by, in place of the folder's own: a config, or its folder.
             dtype, torch_dtype: of the weights, as "bfloat16"; "auto": the config's; None: float32.
@@ -431,8 +434,10 @@ class PreTrainedModel(TwoDoors):
             revision: a branch, tag or commit on the hub.
             cache_dir: the hub's cache, when not the usual one.
             local_files_only: take only what the cache has.
-            config_changes: fields of the config to set, such as `num_labels=3`; and arguments that
-                the class is built with, such as `add_pooling_layer=False`.
+            device_map: where the model is to be, as "cuda:1"; "auto": a GPU if there is one.
+            config_changes: fields of the config to set, such as `num_labels=3`; arguments that the
+                class is built with, such as `add_pooling_layer=False`; and what else the peer's
+                takes, which is said where it changes nothing.
 
         Returns:
             The model, in evaluation mode, with its `load_report`.
@@ -440,13 +445,17 @@ class PreTrainedModel(TwoDoors):
         Raises:
             CheckpointError: nothing there, a model of another family, a broken file, shapes that do
                 not fit, or, with `strict`, any difference.
-            UsageError: a name that is no field of the config, a pattern that is none.
+            UsageError: a name that is no field of the config, a pattern that is none, an argument
+                that is not supported.
         """
+        name_or_path = one_of(name_or_path, pretrained_model_name_or_path)
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        named = {name: config_changes.pop(name) for name in cls._own_arguments(config_changes)}
+        hub |= take_loading(config_changes)
+        device = _device_of(device_map)
         folder = huggingface.resolve(name_or_path, hub)
         if not isinstance(config, BertConfig):
             config = read_config(folder if config is None else config)
-        named = {name: config_changes.pop(name) for name in cls._own_arguments(config_changes)}
         config = config.changed(**config_changes)
         to_format = weights_format(torch_dtype if dtype is None else dtype, config)
         model = cls._kind_for(config, str(folder))._build_empty(config, *model_args, **named)
@@ -464,6 +473,7 @@ class PreTrainedModel(TwoDoors):
         model.load_report, model.name_or_path = report, str(name_or_path)
         model.eval()
         model.to(to_format)
+        model = model if device is None else model.move(device)
         if verbose:
             info(str(report))
         return (model, report) if output_loading_info else model
@@ -551,3 +561,22 @@ class PreTrainedModel(TwoDoors):
         if state_dict is not None:
             state_dict = weights_for(self, state_dict)
         huggingface.save(self, directory, state_dict)
+
+
+def _device_of(device_map: Any) -> torch.device | None:
+    """The one device that a `device_map` names; None for None.
+
+    Raises:
+        UsageError: it spreads the model over several.
+    """
+    if device_map is None or isinstance(device_map, torch.device):
+        return device_map
+    if device_map == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device_map)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(
+            f"device_map is {device_map!r}, and a model is on one device",
+            fix='give "auto", "cpu" or "cuda:0", or leave it out and use model.to(device)',
+        ) from error

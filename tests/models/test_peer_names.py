@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ import torch
 import transformers
 from torch import nn
 
-from bertolt import BertForMaskedLM, BertForSequenceClassification, BertLMHeadModel, BertModel
+from bertolt import (
+    AutoConfig,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertLMHeadModel,
+    BertModel,
+    UsageError,
+)
 from bertolt.base.errors import AbsentNameError, BertoltError
 from bertolt.models.peer_names import REPLACED_ATTRIBUTES
 
@@ -19,8 +28,6 @@ NAMES = sorted({name for name in dir(PEER) if not name.startswith("_")} - set(di
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    from bertolt import BertConfig
-
     config = BertConfig(
         vocab_size=60,
         hidden_size=16,
@@ -89,3 +96,38 @@ def test_arguments_of_the_peers_calls_are_left_out_or_refused(model: Any) -> Non
     for kind, match in ((BertModel, "no logits to choose"), (BertForMaskedLM, "logits is 'some'")):
         with pytest.raises(BertoltError, match=match):
             kind(model.config)(ids, logits="some")
+
+
+def test_what_from_pretrained_takes_of_the_peers(
+    model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.save_pretrained(tmp_path)
+    kind = type(model)
+    again = kind.from_pretrained(
+        pretrained_model_name_or_path=tmp_path,
+        from_tf=False,
+        token=None,
+        trust_remote_code=True,
+        attn_implementation="eager",
+        low_cpu_mem_usage=None,
+        device_map="cpu",
+        verbose=False,
+    )
+    assert torch.equal(again.classifier.weight, model.classifier.weight)
+    said = capsys.readouterr().err
+    assert said.count("changes nothing here") == 2
+    assert "attn_implementation changes nothing here: set_attention_backend" in said
+    for read in (kind.from_pretrained, AutoConfig.from_pretrained, BertConfig.from_pretrained):
+        with pytest.raises(UsageError, match="load_in_8bit, from_tf") as told:
+            read(tmp_path, load_in_8bit=True, from_tf=True)
+        assert "int8" in told.value.fix
+        with pytest.raises(UsageError, match="'some', 'num_lables'") as told:
+            read(tmp_path, some=1, num_lables=2)
+        assert isinstance(told.value, TypeError)
+        assert "num_lables: did you mean 'num_labels'?" in told.value.fix
+        for names in ((), (tmp_path,)):
+            with pytest.raises(UsageError, match="takes a folder or the id"):
+                read(*names, pretrained_model_name_or_path=tmp_path if names else None)
+    assert BertConfig.from_pretrained(tmp_path, finetuning_task="sst2").num_labels == 2
+    with pytest.raises(UsageError, match="on one device"):
+        kind.from_pretrained(tmp_path, device_map={"": 0}, verbose=False)

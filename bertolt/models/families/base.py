@@ -19,6 +19,7 @@ from bertolt.base.errors import CheckpointError
 from bertolt.base.hub import find_folder
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.models.config import BertConfig, read_values
+from bertolt.models.peer_names import one_of, take_loading
 
 FAMILIES: dict[str, str] = {
     "bert": "bertolt.models.families.bert",
@@ -108,8 +109,9 @@ class AutoConfig:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str] | None = None,
         *,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
@@ -118,16 +120,20 @@ class AutoConfig:
         """Read `config.json` from a model folder, or of a model on the hub.
 
         Args:
-            name_or_path: the folder, or the id of a model on the hub.
+            name_or_path, pretrained_model_name_or_path: the folder, or the id of a model on the
+                hub.
             revision, cache_dir, local_files_only: as of `PreTrainedModel.from_pretrained`.
-            changes: fields to set, such as `num_labels=3`.
+            changes: fields to set, such as `num_labels=3`; and what else the peer's takes, which is
+                said where it changes nothing.
 
         Raises:
             CheckpointError: nothing there, or no family here reads it.
             UsageError: a name that is no field of the config.
         """
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        return read_config(find_folder(name_or_path, ["config.json"], hub)).changed(**changes)
+        hub |= take_loading(changes)
+        name = one_of(name_or_path, pretrained_model_name_or_path)
+        return read_config(find_folder(name, ["config.json"], hub)).changed(**changes)
 
     @classmethod
     def for_model(cls, model_type: str, **fields: Any) -> BertConfig:
