@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import re
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from bertolt.base.errors import DataError, UsageError
+from bertolt.base.files import temporary_errors
 from bertolt.commands.questions import Question
 from bertolt.commands.writers import Format, Writer, rounded
 from bertolt.tasks.predictor import Prediction, Predictor
@@ -76,7 +79,12 @@ class Excel(Writer):
         """Write the names if there was no answer, and the file."""
         if not self.rows:
             self._append(["row", *self.answer_names()], str(self.path))
-        self.book.save(self.path)
+        from openpyxl.writer.excel import ExcelWriter
+
+        # As `save` does, which leaves the package open where the disk is full.
+        self.book.properties.modified = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED) as package:
+            ExcelWriter(self.book, package).write_data()
 
     def _append(self, cells: Iterable[Any], place: str) -> None:
         row = [self._cell(cell, place) for cell in cells]
@@ -87,7 +95,8 @@ class Excel(Writer):
                 fix="let --out end in .csv or .parquet",
             )
         self.rows += 1
-        self.sheet.append(row)
+        with temporary_errors("the rows of the sheet"):
+            self.sheet.append(row)
 
     def _cell(self, value: Any, place: str) -> Any:
         """A cell; whole numbers that Excel would round are texts."""

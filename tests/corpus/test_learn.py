@@ -97,3 +97,22 @@ def test_a_table_without_texts_is_told_as_such(
         f"bertolt: error: {tmp_path / 'a.csv'}: no column is surely the text; there are 'id', "
         "'score'\n  fix: name one of them with --text\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "a.csv: there is nothing in it"),
+        (b"\x89PNG\r\n\x1a\n", "a.csv: its first bytes are those of a PNG image"),
+        (b"text\ncaf\xe9\n", "--encoding latin-1"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_as_everywhere(
+    bertolt: Run, tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    said = bertolt("tokenizer", path, "--out", tmp_path / "out")
+    assert said.code == 2
+    assert message in said.err
+    assert "something to learn from" not in said.err
