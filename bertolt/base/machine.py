@@ -52,6 +52,22 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
+def survive_forks() -> None:
+    """Let processes that are forked from this one compute with one thread.
+
+    Those of PyTorch's pool are not forked along, and a process would wait for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_compute_alone)
+
+
+def _compute_alone() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@functools.cache
 def keep_freed_memory() -> bool:
     """Let the process keep the memory that it frees, for the next step to take; whether it does.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from bertolt.base.console import Stopped, held_interrupts, stoppable
 from bertolt.base.distributed import ALONE, LossOf, World
 from bertolt.base.errors import TrainingError
-from bertolt.base.machine import keep_freed_memory
+from bertolt.base.machine import keep_freed_memory, survive_forks
 from bertolt.base.randomness import random_state, set_random_state
 from bertolt.data.batch import PackedBatch
 from bertolt.data.prefetch import (
@@ -138,6 +138,7 @@ def predict_batches(
         Stopped: by SIGTERM, in an evaluation while training.
     """
     keep_freed_memory()
+    survive_forks()
     device = next(model.parameters()).device
     frozen = freeze(model, precision.name) if frozen is None else frozen
     waiting: _Answered | None = None
@@ -384,6 +385,7 @@ def fit(
     begun, device = history.step, next(model.parameters()).device
     model.train()
     keep_freed_memory()
+    survive_forks()
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
     how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision, "world": world}
     captured = None if loss_of or step_of else captured_steps(model, optimizer, **how)

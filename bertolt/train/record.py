@@ -37,7 +37,7 @@ def run_head(
         "title": title,
         "command": command,
         "started": datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "duration_seconds": time.time() - started,
+        "duration_seconds": max(0.0, time.time() - started),  # the clock may be set back
         "version": __version__,
         "arguments": {name: str(value) for name, value in arguments.items()},
     }

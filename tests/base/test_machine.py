@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
+
+from bertolt.base import machine
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 
@@ -55,3 +60,26 @@ def test_the_caches_of_kernels_are_bounded_unless_the_user_chose() -> None:
             env={**clean, **given},
         )
         assert told.stdout.strip() == wanted
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_process_does_not_wait_for_threads_that_it_lacks() -> None:
+    machine.survive_forks()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(600, 600) @ torch.ones(600, 600)
+        child = os.fork()
+        if not child:
+            torch.ones(600, 600) @ torch.ones(600, 600)
+            os._exit(torch.get_num_threads())
+        deadline = time.monotonic() + 20
+        while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if not ended[0]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(ended[1]) == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
