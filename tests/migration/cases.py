@@ -37,7 +37,6 @@ _GLUE = (
     "--learning_rate 1e-3 --num_train_epochs 3 --report_to none"
 )
 _OLDER_CALLS = {".encode_plus(": "(", "pad_to_max_length=True": 'padding="max_length"'}
-_PIPELINE = "there is no pipeline yet"
 
 CASES = {
     "added_tokens": Case(),
@@ -55,7 +54,7 @@ CASES = {
     "distillation": Case(),
     "features_logistic_regression": Case(),
     "frozen_layers_rates": Case(),
-    "generate_text": Case(waits="generate has no beams, penalties and use_cache yet"),
+    "generate_text": Case(),
     "glue_arguments": Case(
         words=tuple(_GLUE.split()),
         peers=("HfArgumentParser",),
@@ -75,10 +74,10 @@ CASES = {
     "multiple_choice": Case(),
     "next_sentence": Case(),
     "own_dataloader": Case(waits="a Trainer's get_train_dataloader is not called yet"),
-    "pipeline_classification": Case(waits=_PIPELINE),
-    "pipeline_features": Case(waits=_PIPELINE),
-    "pipeline_fill_mask": Case(waits=_PIPELINE),
-    "pipeline_tags": Case(waits=_PIPELINE),
+    "pipeline_classification": Case(),
+    "pipeline_features": Case(),
+    "pipeline_fill_mask": Case(),
+    "pipeline_tags": Case(),
     "pretrained_subclass": Case(),
     "pretraining_two_losses": Case(),
     "quantized_linear": Case(),
@@ -91,7 +90,7 @@ CASES = {
     "sentence_embeddings": Case(),
     "several_eval_sets": Case(waits="eval_dataset takes no sets by name yet"),
     "streamed_rows": Case(),
-    "style_2019": Case(today=_OLDER_CALLS, waits="models take inputs by name alone yet"),
+    "style_2019": Case(today=_OLDER_CALLS),
     "tags_seqeval": Case(),
     "trainer_datasets_map": Case(),
     "trainer_predict": Case(),
