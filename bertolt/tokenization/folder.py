@@ -56,6 +56,8 @@ _SETTINGS = {**SETTINGS, **dict.fromkeys(NAMED_TOKENS, TOKEN)}
 _CASING = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 # Models whose texts begin in the row of the position table that is behind the padding's.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta")
+# Tokenizers and models whose texts have no segment ids, unless the files say otherwise.
+_WITHOUT_SEGMENTS = re.compile(r"(xlm-?)?roberta", re.IGNORECASE)
 _PASSED_ON = (
     "padding_side",
     "truncation_side",
@@ -127,6 +129,7 @@ def read_tokenizer(
         "model_max_length": _limit(config, files),
         "name_or_path": str(name_or_path),
         "casing": casing,
+        **_input_names(files),
         **{name: config[name] for name in _PASSED_ON if config.get(name) is not None},
     }
 
@@ -380,6 +383,14 @@ def _limit(config: Mapping[str, Any], files: _Files) -> int:
         if value and value < UNLIMITED:
             return int(value)
     return UNLIMITED
+
+
+def _input_names(files: _Files) -> dict[str, list[str]]:
+    """The fields of a call, where the model has no segments; else as usual."""
+    kind = files.json(CONFIG).get("tokenizer_class") or files.json(_MODEL_CONFIG).get("model_type")
+    if _WITHOUT_SEGMENTS.match(kind or ""):
+        return {"model_input_names": ["input_ids", "attention_mask"]}
+    return {}
 
 
 def _token(value: str | Mapping[str, Any]) -> str | AddedToken:

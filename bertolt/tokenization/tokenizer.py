@@ -242,6 +242,7 @@ class BertTokenizer(OlderCalls):
     ) -> Self:
         """`train` with this tokenizer's casing, extra tokens and limit; `options` as there.
 
+        As the peer's, it joins pieces that are seen once too, unless a `min_frequency` is given.
         And `new_special_tokens`, beside the extra tokens; `length`, of the texts, changes nothing.
         """
         options.pop("length", None)
@@ -252,6 +253,7 @@ class BertTokenizer(OlderCalls):
             "tokenize_chinese_chars": self.tokenize_chinese_chars,
             "extra_special_tokens": [*self.extra_special_tokens, *new],
             "model_max_length": self.model_max_length,
+            "min_frequency": 0,
         }
         return self.train(texts, vocab_size, **{**mine, **options})
 

@@ -342,8 +342,9 @@ def test_training_keeps_case_and_batches_are_texts_too() -> None:
     cased = BertTokenizer.train([["Low Low"], ["LOW low"]], 60, lowercase=False, min_frequency=1)
     assert not cased.do_lower_case
     assert cased.tokenize("Low LOW") == ["Low", "LOW"]
-    again = cased.train_new_from_iterator(CORPUS, 100)
+    again = cased.train_new_from_iterator([*CORPUS, "Once"], 400)
     assert not again.do_lower_case
+    assert again.tokenize("Once") == ["Once"]
     assert again.model_max_length == cased.model_max_length
 
 

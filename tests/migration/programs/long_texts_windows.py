@@ -29,6 +29,6 @@ cut = tokenizer(texts, truncation=True, max_length=20, padding="max_length", ret
 with torch.no_grad():
     print(f"first tokens alone {model(**cut).logits.sum().item():.5f}")
 middle = tokenizer(texts[0], add_special_tokens=False)["input_ids"]
-ids = tokenizer.build_inputs_with_special_tokens(middle[:8] + middle[-8:])
+ids = [tokenizer.cls_token_id, *middle[:8], *middle[-8:], tokenizer.sep_token_id]
 with torch.no_grad():
     print(f"head and tail {model(torch.tensor([ids])).logits.sum().item():.5f}")

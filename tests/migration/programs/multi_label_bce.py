@@ -82,5 +82,5 @@ for entry in trainer.state.log_history:
 best = os.path.basename(trainer.state.best_model_checkpoint)
 print("checkpoint", best)
 saved = AutoModelForSequenceClassification.from_pretrained(f"topics/{best}")
-print(f"saved {saved.classifier.weight.abs().sum().item():.5f}", saved.config.label2id)
+print(f"saved {saved.classifier.weight.abs().sum().item():.5f}", sorted(saved.config.label2id))
 print(f"best f1 {trainer.state.best_metric:.4f} again {trainer.evaluate()['eval_f1']:.4f}")
