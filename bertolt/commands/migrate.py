@@ -19,6 +19,7 @@ from bertolt.base.files import write_text
 from bertolt.commands.program import PEER, Program, Use
 from bertolt.commands.replaced_names import OTHER_FAMILIES, REPLACED_NAMES
 from bertolt.models.config import BertConfig
+from bertolt.models.peer_names import HUB, LOADED_ALIKE, NOT_LOADED, NOTES
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tokenization import BertTokenizer
 from bertolt.tokenization.older import ABSENT, BESIDE, UNUSED
@@ -199,7 +200,8 @@ def _arguments_of(called: Any) -> _Accepted:
         if getattr(called, "__name__", "") != "from_pretrained":
             return None
         names |= {field.name for field in dataclasses.fields(BertConfig)}
-        names |= {"label2id", "num_labels"}
+        names |= {"label2id", "num_labels", *LOADED_ALIKE, *HUB, *NOTES}
+        names |= inspect.signature(bertolt.BertModel).parameters.keys()
     return names, most
 
 
@@ -220,10 +222,20 @@ def _instead_of_argument(called: Any, keyword: ast.keyword, names: set[str]) -> 
             return instead
     if keyword.arg in names:
         return None
+    if getattr(called, "__name__", "") == "from_pretrained" and keyword.arg in NOT_LOADED:
+        return None if _may_be_empty(keyword.value) else NOT_LOADED[keyword.arg]
     if (beside := _beside(called)) is not None and keyword.arg in beside[1]:
         return beside[1][keyword.arg]
     close = _nearest(keyword.arg, names)
     return f"use {close}" if close else "leave it out"
+
+
+def _may_be_empty(value: ast.expr) -> bool:
+    """Whether a value asks for nothing as it is written, or is a yes or no that is computed."""
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Name) and value.func.id == "bool"
+    computed = isinstance(value, ast.Compare | ast.BoolOp | ast.UnaryOp)
+    return computed or (isinstance(value, ast.Constant) and not value.value)
 
 
 def _uncalled_methods(program: Program) -> Iterator[Difference]:

@@ -22,7 +22,7 @@ from bertolt.base.hub import find_folder
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.options import at_least, between, check_options, share
 from bertolt.base.paths import has_file
-from bertolt.models.peer_names import one_of, take_loading
+from bertolt.models.peer_names import NOTES, one_of, take_loading
 
 Precision = Literal["auto", "fp32", "bf16"]
 AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
@@ -45,6 +45,8 @@ class _ByName(type):
         """An instance of these fields."""
         known = _field_names(cls)
         values = _with_labels(values)
+        if notes := {name: values.pop(name) for name in NOTES if name in values}:
+            values["extra"] = {**values.get("extra", {}), **notes}
         unknown = [name for name in values if name not in known]
         if unknown:
             advice = [_instead(name, known) for name in unknown]

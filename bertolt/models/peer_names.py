@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertolt.base.console import info
-from bertolt.base.errors import AbsentNameError, UsageError
+from bertolt.base.errors import AbsentNameError, KeywordError, UsageError
 
 _ADAPTERS = "keep it with the peer: Bertolt has no adapters"
 _PLANS = "leave it out: torchrun trains on several devices, and TrainingArguments(fsdp=…) splits"
@@ -111,7 +111,7 @@ _REFUSED = {
 }
 
 
-_LOADED_ALIKE = {
+LOADED_ALIKE = {
     "attn_implementation": "set_attention_backend chooses how attention is computed",
     "trust_remote_code": "no code of a model folder is run",
     "low_cpu_mem_usage": "weights are read into their places as it is",
@@ -121,19 +121,22 @@ _LOADED_ALIKE = {
     "resume_download": "the hub's client resumes by itself",
     "mirror": "HF_ENDPOINT names another hub",
     "use_fast": "it is the tokenizer's",
-    "finetuning_task": "a task is known by its head",
     "_fast_init": "what the file has is not initialised first",
     "_from_auto": "the class of the config's family is taken",
     "use_kernels": "kernels are chosen by the device",
 }
-_HUB = {"token": "token", "use_auth_token": "token", "force_download": "force_download"}
-_NOT_LOADED = {
+"""Arguments of `from_pretrained` that change nothing here, and why."""
+NOTES = ("finetuning_task", "task_specific_params", "torchscript")
+"""What programs of some years note in a config, and nothing reads."""
+HUB = {"token": "token", "use_auth_token": "token", "force_download": "force_download"}
+"""Arguments for the hub's client, and how that calls them."""
+NOT_LOADED = {
     "from_tf": "convert the model with the peer, and open its model.safetensors",
     "from_flax": "convert the model with the peer, and open its model.safetensors",
     "return_unused_kwargs": "split your own settings off before the call",
-    "load_in_8bit": "use Predictor.from_pretrained(folder, precision='int8')",
-    "load_in_4bit": "use Predictor.from_pretrained(folder, precision='int8')",
-    "quantization_config": "use Predictor.from_pretrained(folder, precision='int8')",
+    "load_in_8bit": "use Predictor.from_pretrained(folder, precision='int8') to answer in 8 bits",
+    "load_in_4bit": "use Predictor.from_pretrained(folder, precision='int8') to answer in 8 bits",
+    "quantization_config": "use Predictor.from_pretrained(folder, precision='int8') to answer in 8 bits",
     "state_dict": "from_config(config), and then load_state_dict(weights)",
     "subfolder": "name the folder itself",
     "variant": "name a folder that has model.safetensors",
@@ -144,6 +147,7 @@ _NOT_LOADED = {
     "tp_plan": _PLANS,
     "proxies": "set HTTPS_PROXY",
 }
+"""Arguments that are taken only where they ask for nothing, and what to write instead."""
 
 
 def one_of(name: Any, older: Any) -> Any:
@@ -169,16 +173,16 @@ def take_loading(options: dict[str, Any]) -> dict[str, Any]:
         UsageError: all that cannot be honoured, with what to write instead.
     """
     asked = {name: value for name, value in options.items() if value not in (None, False)}
-    if refused := [name for name in asked if name in _NOT_LOADED]:
-        raise UsageError(
+    if refused := [name for name in asked if name in NOT_LOADED]:
+        raise KeywordError(
             f"from_pretrained takes no {', '.join(refused)}",
-            fix="; ".join(dict.fromkeys(_NOT_LOADED[name] for name in refused)),
+            fix="; ".join(dict.fromkeys(NOT_LOADED[name] for name in refused)),
         )
-    for name in options.keys() & (_LOADED_ALIKE.keys() | _HUB.keys() | _NOT_LOADED.keys()):
+    for name in options.keys() & (LOADED_ALIKE.keys() | HUB.keys() | NOT_LOADED.keys()):
         del options[name]
-    for name in asked.keys() & _LOADED_ALIKE.keys():
-        info(f"from_pretrained: {name} changes nothing here: {_LOADED_ALIKE[name]}")
-    return {_HUB[name]: value for name, value in asked.items() if name in _HUB}
+    for name in asked.keys() & LOADED_ALIKE.keys():
+        info(f"from_pretrained: {name} changes nothing here: {LOADED_ALIKE[name]}")
+    return {HUB[name]: value for name, value in asked.items() if name in HUB}
 
 
 def require_harmless(peers: Mapping[str, Any]) -> None:

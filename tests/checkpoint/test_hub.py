@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from bertolt import BertModel, BertTokenizer
+from bertolt import AutoConfig, BertConfig, BertModel, BertTokenizer
 from bertolt.base.errors import CheckpointError
 from bertolt.checkpoint import huggingface
 
@@ -95,6 +95,13 @@ def test_revision_and_cache_are_passed_on(hub: Hub, tmp_path: Path) -> None:
     wanted = {"revision": "v2", "cache_dir": tmp_path / "mine", "local_files_only": True}
     BertModel.from_pretrained("somebody/model", verbose=False, **wanted)
     assert hub.options == [wanted]
+
+
+@pytest.mark.parametrize("door", [AutoConfig, BertConfig, BertModel])
+def test_a_token_and_a_fresh_download_are_passed_on(hub: Hub, door: Any) -> None:
+    door.from_pretrained("somebody/model", use_auth_token="secret", force_download=True)
+    assert hub.options[0]["token"] == "secret"
+    assert hub.options[0]["force_download"]
 
 
 def test_a_model_without_weights_that_can_be_read(hub: Hub) -> None:

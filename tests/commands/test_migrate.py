@@ -64,6 +64,11 @@ def test_a_program_that_only_imports(tmp_path: Path) -> None:
             *(2, "TrainingArguments(fp16=…)", "use bf16=True"),
         ),
         (
+            "from transformers import AutoModel\nbits = 1\n"
+            "AutoModel.from_pretrained('x', from_tf=False, token=bits, quantization_config=bits)\n",
+            *(3, "AutoModel.from_pretrained(quantization_config=…)", "answer in 8 bits"),
+        ),
+        (
             "from transformers import BertTokenizer\ntok = BertTokenizer.from_pretrained('x')\n"
             "tok('a', verbose=False, pad_to_max_length=True, text_target='b')\n",
             *(3, "BertTokenizer.__call__(text_target=…)", "in a call of their own"),

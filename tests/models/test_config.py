@@ -171,7 +171,7 @@ def test_a_config_that_cannot_be_is_refused(
 def test_arguments_have_the_names_and_defaults_of_the_peer() -> None:
     theirs = {item.name: item for item in dataclasses.fields(transformers.TrainingArguments)}
     # Deliberately otherwise: the run goes to "out", checkpoints are asked for, trackers come later.
-    ours_alone = {"precision"}
+    ours_alone = {"precision", "layer_decay"}
     differ = {"output_dir", "eval_steps", "logging_steps", "bf16", "save_strategy", "report_to"}
     differ |= {"lr_scheduler_kwargs"}
     for item in dataclasses.fields(TrainingArguments):
