@@ -111,6 +111,7 @@ _REFUSED = {
 }
 
 
+_EIGHT_BITS = "use Predictor.from_pretrained(folder, precision='int8') to answer in 8 bits"
 LOADED_ALIKE = {
     "attn_implementation": "set_attention_backend chooses how attention is computed",
     "trust_remote_code": "no code of a model folder is run",
@@ -134,9 +135,9 @@ NOT_LOADED = {
     "from_tf": "convert the model with the peer, and open its model.safetensors",
     "from_flax": "convert the model with the peer, and open its model.safetensors",
     "return_unused_kwargs": "split your own settings off before the call",
-    "load_in_8bit": "use Predictor.from_pretrained(folder, precision='int8') to answer in 8 bits",
-    "load_in_4bit": "use Predictor.from_pretrained(folder, precision='int8') to answer in 8 bits",
-    "quantization_config": "use Predictor.from_pretrained(folder, precision='int8') to answer in 8 bits",
+    "load_in_8bit": _EIGHT_BITS,
+    "load_in_4bit": _EIGHT_BITS,
+    "quantization_config": _EIGHT_BITS,
     "state_dict": "from_config(config), and then load_state_dict(weights)",
     "subfolder": "name the folder itself",
     "variant": "name a folder that has model.safetensors",
