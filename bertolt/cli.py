@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol
@@ -90,7 +90,7 @@ def finetune(
     return INTERRUPTED if result.interrupted else 0
 
 
-@app.command
+@app.command(usage="Usage: bertolt demo [OPTIONS]")
 def demo(
     *,
     out: Path = Path("demo-out"),
@@ -421,7 +421,7 @@ def migrate(file: Path, /, *, write: bool = False, json: bool = False) -> int:
     return 1 if result.differences else 0
 
 
-@data.command(name="list")
+@data.command(name="list", usage="Usage: bertolt data list")
 def list_data() -> None:
     """List the sample datasets that can be fetched, and what is here already."""
     from bertolt.data import sample_data
@@ -431,7 +431,7 @@ def list_data() -> None:
         sys.stdout.write(f"{entry.name:<18} {entry.description}  [{state}]\n")
 
 
-@data.command
+@data.command(usage="Usage: bertolt data fetch NAME")
 def fetch(name: str, /) -> None:
     """Fetch a sample dataset and print where it is.
 
@@ -443,7 +443,7 @@ def fetch(name: str, /) -> None:
     sys.stdout.write(f"{sample_data.fetch(name, progress=info)}\n")
 
 
-@data.command
+@data.command(usage="Usage: bertolt data path NAME")
 def path(name: str, /) -> None:
     """Print where a fetched sample dataset is.
 
@@ -463,7 +463,7 @@ def _told_plainly() -> Iterator[None]:
     except BertoltError as error:
         _fail(str(error), error.exit_code)
     except CycloptsError as error:
-        problem, fix = problem_and_fix(error)
+        problem, fix = problem_and_fix(error, _usage(error.command_chain or ()))
         _fail(f"{problem}\n  fix: {fix}", BertoltError.exit_code)
     except KeyboardInterrupt:
         info("bertolt: interrupted")
@@ -506,6 +506,14 @@ def _fail_without_memory(error: Exception) -> None:
         )
 
 
+def _usage(command: Sequence[str]) -> str:
+    """How a command is typed, without the word before it; empty for a group of commands."""
+    inner = app
+    for name in command:
+        inner = inner[name]
+    return (inner.usage or "").removeprefix("Usage: ")
+
+
 def _fail(message: str, code: int) -> NoReturn:
     report_error(f"bertolt: error: {message}")
     raise SystemExit(code) from None
@@ -542,7 +550,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # The parser takes "-" for an option. Behind `predict MODEL` it means standard input, which is
     # what it means to leave it out.
-    if words[:1] == ["predict"] and words[2:3] == ["-"]:
+    if words[:1] == ["predict"] and words[2:3] == ["-"] and "".join(words[3:4])[:1] in ("", "-"):
         del words[2]
     own = whole_process() if arguments is None else contextlib.nullcontext()
     with own, ended_by_sigterm(), _told_plainly():

@@ -28,13 +28,17 @@ def require_model_first(command: str, model: str, file: str | None) -> None:
     Raises:
         UsageError: the first argument is a file; the fix is what to type.
     """
-    if not Path(model).is_file():
+    path = Path(model)
+    if not path.is_file():
         return
-    other = shlex.quote(file) if file is not None and Path(file).is_dir() else "MODEL"
+    folder = "MODEL" if file is None or not Path(file).is_dir() else shlex.quote(file)
+    behind = "" if command == "inspect" else f" {shlex.quote(model)}"
+    if _is_of_model(path) and (path.parent / "config.json").is_file():
+        folder, behind = shlex.quote(str(path.parent)), f" {shlex.quote(file)}" if file else ""
     raise UsageError(
         "it is a file, and the folder of the model comes first",
         place=model,
-        fix=f"bertolt {command} {other} {shlex.quote(model)}",
+        fix=f"bertolt {command} {folder}{behind}",
     )
 
 
@@ -90,10 +94,13 @@ def require_output(path: Path, option: str, *, overwrite: bool, inputs: Sequence
 def _is_part_of(path: Path, folder: Path) -> bool:
     """Whether a file is one of a model in a folder, also through a link of either kind."""
     return any(
-        each.is_file() and path.samefile(each)
-        for each in folder.iterdir()
-        if any(fnmatch(each.name, pattern) for pattern in _MODEL_FILES)
+        each.is_file() and path.samefile(each) for each in folder.iterdir() if _is_of_model(each)
     )
+
+
+def _is_of_model(path: Path) -> bool:
+    """Whether a file is called like one of a model."""
+    return any(fnmatch(path.name, pattern) for pattern in _MODEL_FILES)
 
 
 def tell_missing_contract(predictor: Predictor, model: str) -> None:

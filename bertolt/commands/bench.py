@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import statistics
 import sys
 import time
@@ -24,6 +25,7 @@ from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.commands.wording import options_called
 from bertolt.data.encode import EncodedTexts, encode_texts
 from bertolt.data.load import read_table
+from bertolt.data.several import require_no_model
 from bertolt.models.config import Precision
 from bertolt.models.families.base import read_config
 from bertolt.models.precision import product_rate
@@ -220,6 +222,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 def _read(file: Path, column: str | None) -> list[str]:
     with options_called(_CALLED):
+        require_no_model(file, f"bertolt bench --model {shlex.quote(str(file))}")
         return read_table(file, text=column, need_label=False).texts
 
 

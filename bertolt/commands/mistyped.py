@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -95,13 +96,6 @@ _NO_OPTION = {
 }
 _MODEL_FIRST = {"evaluate": "MODEL FILE", "predict": "MODEL FILE", "inspect": "MODEL"}
 
-_ONE_TOO_MANY = {
-    "finetune": "it takes one file; to evaluate on another, add --eval {0}",
-    "evaluate": "it takes a model and one file: bertolt evaluate MODEL FILE",
-    "predict": 'it takes a model and one file; a text goes behind --text, in quotes: --text "…"',
-}
-
-
 _LIKE = 0.75  # options less alike than this are other words
 _MAY_BE_EMPTY = (("predict", "--text"), ("predict", "--pair"), ("inspect", "--text"))
 
@@ -166,8 +160,13 @@ def _is_whole(value: str) -> bool:
     return True
 
 
-def problem_and_fix(error: CycloptsError) -> tuple[str, str]:
-    """What is wrong with the words of a command line, and what to type."""
+def problem_and_fix(error: CycloptsError, usage: str) -> tuple[str, str]:
+    """What is wrong with the words of a command line, and what to type.
+
+    Args:
+        error: of the parser.
+        usage: how the command is typed; empty where there is no such command.
+    """
     error.verbose = False
     command = error.command_chain or ()
     name = command[-1] if command else ""
@@ -175,6 +174,8 @@ def problem_and_fix(error: CycloptsError) -> tuple[str, str]:
     if isinstance(error, UnknownOptionError):
         option = error.token.keyword or error.token.value
         collection = error.argument_collection or ()
+        if option == "-":
+            return _no_input(name, usage or see)
         return _unknown(name, option, [own for each in collection for own in each.names], see)
     if isinstance(error, UnusedCliTokensError):
         unused = error.unused_tokens or []
@@ -186,26 +187,35 @@ def problem_and_fix(error: CycloptsError) -> tuple[str, str]:
                 f"{words[place - 1]} takes no value, and {quoted} follows",
                 f"leave {quoted} out, or put it in front of the options",
             )
-        fix = _ONE_TOO_MANY[name].format(*unused) if name in _ONE_TOO_MANY else see
-        return f"nothing is done with {quoted}", fix
+        return f"nothing is done with {quoted}", see
     argument = error.argument
     if isinstance(error, RepeatArgumentError):
         repeated = error.token.keyword
         return f"{repeated} is there more than once", f"give {repeated} once"
     if isinstance(error, MissingArgumentError) and argument is not None:
-        what = "lacks its value" if argument.name.startswith("-") else "is missing"
-        return f"{argument.name} {what}", see
+        if argument.name.startswith("-"):
+            return f"{argument.name} lacks its value", see
+        return f"{argument.name} is missing", f"type {usage}; {see}" if usage else see
     if isinstance(error, CoercionError) and argument is not None and bool in _kinds(argument.hint):
         return f"{argument.name} takes no value", f"give {argument.name} alone, or leave it out"
     return str(error), see
+
+
+def _no_input(name: str, usage: str) -> tuple[str, str]:
+    """Of a "-" where no standard input is read: its problem and fix."""
+    if name == "predict":
+        return (
+            "- stands for standard input, which is read alone and named behind the model",
+            "bertolt predict MODEL -, with any options behind it; or name files instead",
+        )
+    file = "name a file: " if re.search("FILE|TRAIN|CORPUS", usage) else ""
+    return "- stands for standard input, which is not read here", f"{file}{usage}"
 
 
 def _unknown(name: str, typed: str, options: Sequence[str], see: str) -> tuple[str, str]:
     """Of an option that a command does not have: its problem and fix."""
     option = typed.partition("=")[0]
     problem = f"there is no option {option}"
-    if option == "-":
-        return "- stands for standard input, which is not read here", "name a file"
     spelt = option.replace("_", "-")
     called = NAMES_ELSEWHERE.get(name, {}).get(spelt)
     if called is not None:

@@ -31,6 +31,7 @@ from bertolt.data.columns import choose_columns
 from bertolt.data.encodings import AUTO
 from bertolt.data.formats import KINDS, ending, open_source
 from bertolt.data.lines import EncodingError, encoding_of, require_path, text_lines
+from bertolt.data.several import require_no_model
 from bertolt.data.table_file import BadRow, as_text, counted_reason, is_blank, row_words, unfit
 
 PIECE = 1 << 20  # characters of a document that are held at once
@@ -164,6 +165,7 @@ def _source(
         require_path(path, "file or folder")
         _require_readable(path)
         return [NamedFiles(str(path), (path,))]
+    require_no_model(path, "name files or folders of text")
     entries = _below(path, skipped, without)
     if not entries:
         held = f"; it holds files ending in {', '.join(sorted(skipped))}" if skipped else ""

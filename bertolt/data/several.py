@@ -117,14 +117,27 @@ def require_columns(part: Part, names: Sequence[str], first: str) -> None:
 # ---- folders
 
 
-def _folder(path: Path, encoding: str) -> Part:
-    """A folder of classes, or of texts."""
-    if (path / "config.json").is_file():
+def require_no_model(folder: Path, fix: str = "") -> None:
+    """Refuse the folder of a model where texts should be.
+
+    Args:
+        folder: that is named; anything else is passed over.
+        fix: what to type instead, if there is more to say than what to name.
+
+    Raises:
+        DataError: it is one.
+    """
+    if (folder / "config.json").is_file():
         raise DataError(
             "this is the folder of a model",
-            place=str(path),
-            fix="name the file of the texts, and the model where the command takes one",
+            place=str(folder),
+            fix=fix or "name the file of the texts, and the model where the command takes one",
         )
+
+
+def _folder(path: Path, encoding: str) -> Part:
+    """A folder of classes, or of texts."""
+    require_no_model(path)
     left_out: Counter[str] = Counter()
     classes: dict[str, list[Path]] = {}
     for entry in sorted(path.iterdir(), key=lambda each: os.fsencode(each.name)):

@@ -41,7 +41,7 @@ def pretrain_facts(
         history: of its steps.
         plateau: who has watched the loss.
         metrics: the content of `metrics.json`.
-        started: seconds since the epoch.
+        started: when, as `time.monotonic` gives it.
         command: a command line that repeats the run.
         arguments: resolved.
     """

@@ -62,9 +62,19 @@ class Reading:
 
     Attributes:
         label_separator: between several labels in one cell.
+
+    Raises:
+        UsageError: it is empty, and parts nothing.
     """
 
     label_separator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_separator == "":
+            raise UsageError(
+                "--label-separator is empty",
+                fix='give what stands between two labels, as ";", or leave it out',
+            )
 
 
 class Output:

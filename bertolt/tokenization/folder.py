@@ -316,6 +316,7 @@ def _from_vocab(
         tokenize_chinese_chars=casing.get("tokenize_chinese_chars", True),
         special_tokens=special,
         added_tokens=_added_tokens(files, config, vocab, set(map(token_text, special.values()))),
+        place=str(files.paths[VOCAB]),
     )
     return backend, _casing_source(casing, overrides) or reason
 

@@ -153,6 +153,7 @@ def bert_backend(
     tokenize_chinese_chars: bool = True,
     special_tokens: Mapping[str, str | AddedToken] = SPECIAL_TOKENS,
     added_tokens: Sequence[AddedToken] = (),
+    place: str = "",
 ) -> Tokenizer:
     """BERT's pipeline as published: clean, split into words, WordPiece, `[CLS] a [SEP] b [SEP]`.
 
@@ -163,6 +164,7 @@ def bert_backend(
         tokenize_chinese_chars: make every Chinese character a word.
         special_tokens: the special tokens by name; those that `vocab` lacks go to its end.
         added_tokens: tokens that come after the vocabulary, in the order of their ids.
+        place: where the vocabulary is from, for messages.
 
     Raises:
         CheckpointError: the vocabulary lacks the token for what it does not know.
@@ -173,6 +175,7 @@ def bert_backend(
     if unknown not in vocab:
         raise CheckpointError(
             f"the vocabulary has no {unknown}, the token for what it does not know",
+            place=place,
             fix="add it as a line, or name the one that it has: unk_token in tokenizer_config.json",
         )
     backend = Tokenizer(WordPiece(dict(vocab), unk_token=unknown))

@@ -58,7 +58,7 @@ class Progress:
         seconds = sum(entry.seconds for entry in self._recent)
         loss = sum(entry.loss for entry in self._recent) / len(self._recent)
         counted = "tokens" if self._unit == "tokens" else "sequences"
-        rate = sum(getattr(entry, counted) for entry in self._recent) / seconds
+        rate = sum(getattr(entry, counted) for entry in self._recent) / (seconds or 1e-9)
         left = (total_steps - log.step) * seconds / len(self._recent)
         return (
             f"loss {loss:.4f}  lr {log.learning_rate:.2e}  {rate:.0f} {self._unit}/s  "

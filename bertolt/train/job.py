@@ -153,7 +153,7 @@ def run_job(
         TrainingError: the loss was not finite.
         SystemExit: after SIGTERM, with 143, when the run has been saved.
     """
-    started, world, out = time.time(), join(), options.out
+    started, world, out = time.monotonic(), join(), options.out
     require_apart(out, [options.model, *inputs])
     resume = is_restarted_in(out, world) or options.resume
     folder = RunFolder(out=out, overwrite=options.overwrite, resume=resume)

@@ -6,7 +6,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import torch
@@ -27,17 +27,19 @@ def run_head(
     Args:
         kind: "finetune" or "pretrain".
         title: what its page is called.
-        started: seconds since the epoch.
+        started: when, by the clock that never goes back, as `time.monotonic` gives it.
         command: a command line that repeats the run.
         arguments: resolved.
     """
+    seconds = time.monotonic() - started
+    began = datetime.now(UTC) - timedelta(seconds=seconds)
     return {
         "format": FORMAT,
         "kind": kind,
         "title": title,
         "command": command,
-        "started": datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "duration_seconds": max(0.0, time.time() - started),  # the clock may be set back
+        "started": began.strftime("%Y-%m-%d %H:%M UTC"),
+        "duration_seconds": seconds,
         "version": __version__,
         "arguments": {name: str(value) for name, value in arguments.items()},
     }
@@ -100,8 +102,8 @@ def curve_facts(
         "loss": lambda log: log.loss,
         "learning_rate": lambda log: log.learning_rate,
         "grad_norm": lambda log: log.grad_norm,
-        "samples_per_second": lambda log: log.sequences / log.seconds,
-        "tokens_per_second": lambda log: log.tokens / log.seconds,
+        "samples_per_second": lambda log: log.sequences / log.seconds if log.seconds else 0.0,
+        "tokens_per_second": lambda log: log.tokens / log.seconds if log.seconds else 0.0,
     }
     if peak_share is not None:
         columns["peak_share"] = peak_share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,6 +139,15 @@ class Results:
         if not per_token:
             return np.stack(rows)
         return np.concatenate(rows) if self._labelled_only else _pad_rows(rows, filler)
+
+
+def tell_unlabelled(rows: object, targets: Collection[str]) -> None:
+    """Say why an evaluation gives nothing: what the rows would have to have, and what they have."""
+    names = " and ".join(map(repr, sorted(targets))) or "labels"
+    keys = ""
+    if isinstance(rows, Sequence) and rows and isinstance(rows[0], Mapping):
+        keys = f"; the first has {', '.join(map(repr, rows[0]))}"
+    info(f"Caution: there is neither a loss nor a metric, for no row has {names}{keys}")
 
 
 def metrics_by_name(values: Any) -> dict[str, Any]:

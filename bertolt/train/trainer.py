@@ -50,6 +50,7 @@ from bertolt.train.results import (
     Values,
     metrics_by_name,
     prefixed,
+    tell_unlabelled,
 )
 from bertolt.train.saving import Best, Saving
 from bertolt.train.sources import (
@@ -358,6 +359,7 @@ class Trainer(Doors):
         Without `compute_metrics` no logits are kept: memory does not grow with the rows. Beside the
         numbers stands how long it took: "eval_runtime" in seconds, "eval_samples_per_second",
         "eval_steps_per_second", and once the model was trained "epoch".
+        Rows without labels have neither loss nor metrics, and the user is told what they lack.
 
         Args:
             eval_dataset: rows; several by name, whose metrics are called "eval_NAME_loss" and so
@@ -385,6 +387,8 @@ class Trainer(Doors):
         else:
             rows = require_rows(self._evaluation_rows(data), "eval_dataset")
             output = self._run(rows, metric_key_prefix, keep)
+        if f"{metric_key_prefix}_loss" not in output.metrics and output.label_ids is None:
+            tell_unlabelled(data, self.model.targets)
         self._tell_evaluated(output.metrics)
         return output.metrics
 

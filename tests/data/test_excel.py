@@ -180,3 +180,41 @@ def test_without_openpyxl_the_command_is_told(tmp_path: Path, monkeypatch) -> No
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(DataError, match=r"pip install 'bertolt\[excel\]'"):
         open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (OSError(5, "Input/output error"), DataError, r"cannot be read \(Input/output error\)"),
+        (OSError("no valid workbook part"), DataError, "damaged, or is none"),
+        (KeyError("xl/workbook.xml"), DataError, "damaged, or is none"),
+        (MemoryError("full"), MemoryError, "full"),
+    ],
+)
+def test_only_damage_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: Any, words: str
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    path = book(tmp_path / "a.xlsx", [["text", "label"], ["a", "x"]])
+    monkeypatch.setattr("openpyxl.load_workbook", fail)
+    with pytest.raises(kind, match=words):
+        open_source(path)
+
+
+def test_a_cell_in_the_last_column_costs_no_text_for_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbook = Workbook()
+    workbook.active.append(["text", "label"])
+    for row in range(2, 7):
+        workbook.active.cell(row, 1).value = "a"
+        workbook.active.cell(row, 16384).value = "x" if row < 6 else None
+    workbook.save(tmp_path / "a.xlsx")
+    texts: list[object] = []
+    monkeypatch.setattr(excel, "_as_text", lambda value: texts.append(value) or str(value or ""))
+    table = read_table(tmp_path / "a.xlsx", need_label=False)
+    assert table.texts == ["a"]
+    assert table.dropped == {"ragged row": [1, 2, 3, 4]}
+    assert len(texts) < 100

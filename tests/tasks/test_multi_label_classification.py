@@ -61,6 +61,8 @@ def test_names_in_one_column_are_labels_though_some_are_numbers(tmp_path: Path) 
 @pytest.mark.parametrize("task", [None, "multi-label-classification"])
 def test_a_separator_beside_several_columns_is_refused(tmp_path: Path, task: str | None) -> None:
     (tmp_path / "a.csv").write_text("text,a,b\nx,1,0\ny,0,1\n")
+    with pytest.raises(UsageError, match="--label-separator is empty"):
+        Reading(label_separator="")
     options = Columns(label="a,b", reading=Reading(label_separator=";"))
     with pytest.raises(UsageError, match="'a', 'b'") as refused:
         read_for_task(tmp_path / "a.csv", options, task=task)

@@ -267,6 +267,18 @@ def test_rows_without_labels_are_predicted(model: Any, rows: Rows) -> None:
     assert untimed(output.metrics) == {}
 
 
+def test_an_evaluation_without_labels_says_what_the_rows_lack(
+    model: Any, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = [{"input_ids": row["input_ids"], "gold": 1} for row in rows]
+    assert Trainer(model, arguments(), compute_metrics=accuracy).evaluate(bare) == {}
+    said = capsys.readouterr().err
+    assert "neither a loss nor a metric, for no row has 'labels'; the first has" in said
+    assert "'input_ids', 'gold'" in said
+    Trainer(model, arguments()).evaluate(rows)
+    assert "neither a loss" not in capsys.readouterr().err
+
+
 def test_data_sets_that_come_and_go_are_not_mistaken_for_each_other(model: Any, rows: Rows) -> None:
     trainer = Trainer(model, arguments())
     sizes = [5, 10, 3, 20, 7, 26] * 3

@@ -48,7 +48,7 @@ def run_facts(
         source: the checkpoint it started from.
         data: the rows.
         scores: of the final model, or None.
-        started: seconds since the epoch.
+        started: when, as `time.monotonic` gives it.
         stopped: why training ended before its last step, or an empty string.
         command: a command line that repeats the run.
         arguments: resolved.

@@ -28,6 +28,7 @@ from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.record import run_facts
 from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
+from bertolt.data.several import require_no_model
 from bertolt.models.families.base import read_config
 from bertolt.models.freezing import freeze_layers
 from bertolt.models.pretrained import PreTrainedModel
@@ -83,9 +84,22 @@ def finetune(
     """
     options = options or FinetuneOptions()
     named = [train] if isinstance(train, str | os.PathLike) else list(train)
+    _require_texts(list(map(str, named)), options.model)
     work = _Finetuning(list(map(Path, named)), options, callbacks)
     result = run_job(work, options, ["finetune", *map(str, named)], [*named, options.eval])
     return FinetuneResult(**vars(result), scores=work.final_scores)
+
+
+def _require_texts(names: Sequence[str], model: str | None) -> None:
+    """Refuse a model among the files of texts.
+
+    Raises:
+        DataError: there is one; the fix is the command that names it by its option.
+    """
+    for name in names:
+        others = [shlex.quote(other) for other in names if other != name] or ["FILE"]
+        known = "" if model is not None else f" --model {shlex.quote(name)}"
+        require_no_model(Path(name), f"bertolt finetune {' '.join(others)}{known}")
 
 
 class _Finetuning:
