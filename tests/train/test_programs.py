@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from torch import nn
-from torch.utils.data import DataLoader, SequentialSampler
 
 import bertolt
 from tests.conftest import GOOD, POOR
@@ -65,62 +63,6 @@ def logged(trainer: Any) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def accuracy(found: Any) -> dict[str, float]:
-    return {"acc": float((found.predictions.argmax(-1) == found.label_ids).mean())}
-
-
-def weighted_classes(t: Any, start: Path, out: Path) -> Printed:
-    class Weighted(t.Trainer):  # type: ignore[misc]
-        def compute_loss(
-            self,
-            model: Any,
-            inputs: Any,
-            return_outputs: bool = False,
-            num_items_in_batch: Any = None,
-        ) -> Any:
-            labels = inputs.pop("labels")
-            outputs = model(**inputs)
-            weight = torch.tensor([1.0, 2.0], device=model.device)
-            logits = outputs.logits.view(-1, self.model.config.num_labels)
-            loss = nn.CrossEntropyLoss(weight=weight)(logits, labels.view(-1))
-            return (loss, outputs) if return_outputs else loss
-
-    tokenizer, train, test = parts(t, start)
-    trainer = Weighted(
-        model=classifier(t, start),
-        args=t.TrainingArguments(**settings(out, warmup_steps=2, weight_decay=0.01)),
-        train_dataset=train,
-        eval_dataset=test,
-        data_collator=t.DataCollatorWithPadding(tokenizer),
-        compute_metrics=accuracy,
-    )
-    trainer.train()
-    metrics = trainer.evaluate()
-    return [*logged(trainer), metrics["eval_loss"], metrics["eval_acc"], sorted(metrics)]
-
-
-def own_loaders(t: Any, start: Path, out: Path) -> Printed:
-    class Loading(t.Trainer):  # type: ignore[misc]
-        def get_train_dataloader(self) -> Any:
-            rows = self.train_dataset.remove_columns(["text"])
-            order = SequentialSampler(rows)
-            return DataLoader(rows, batch_size=4, sampler=order, collate_fn=self.data_collator)
-
-        def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-            rows = self.eval_dataset if eval_dataset is None else eval_dataset
-            rows = rows.remove_columns(["text"])
-            return DataLoader(rows, batch_size=4, collate_fn=self.data_collator)
-
-    tokenizer, train, test = parts(t, start)
-    args = t.TrainingArguments(**settings(out, eval_strategy="epoch"))
-    trainer = Loading(
-        classifier(t, start), args, train_dataset=train, eval_dataset=test,
-        processing_class=tokenizer,
-    )  # fmt: skip
-    trainer.train()
-    return [*logged(trainer), trainer.evaluate()["eval_loss"], trainer.state.global_step]
-
-
 def own_steps(t: Any, start: Path, out: Path) -> Printed:
     class Stepping(t.Trainer):  # type: ignore[misc]
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
@@ -149,37 +91,6 @@ def own_steps(t: Any, start: Path, out: Path) -> Printed:
     trainer.train()
     output = trainer.predict(test.remove_columns("text"))
     return [*logged(trainer), output.predictions, output.label_ids, sorted(output.metrics)]
-
-
-def own_module(t: Any, start: Path, out: Path) -> Printed:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.bert = t.AutoModel.from_pretrained(start)
-            torch.manual_seed(0)
-            self.out = nn.Linear(32, 2)
-
-        def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> Any:
-            hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask)[0]
-            mask = attention_mask[..., None]
-            logits = self.out((hidden * mask).sum(1) / mask.sum(1))
-            if labels is None:
-                return logits
-            return nn.functional.cross_entropy(logits, labels), logits
-
-    tokenizer, train, test = parts(t, start)
-    trainer = t.Trainer(
-        model=Net(),
-        args=t.TrainingArguments(**settings(out, label_names=["labels"])),
-        train_dataset=train,
-        eval_dataset={"x": test, "y": train},
-        data_collator=t.DataCollatorWithPadding(tokenizer),
-        compute_metrics=accuracy,
-    )
-    trainer.train()
-    metrics = trainer.evaluate()
-    numbers = [metrics[f"eval_{part}_{what}"] for part in "xy" for what in ("loss", "acc")]
-    return [*logged(trainer), *numbers, sorted(metrics)]
 
 
 @dataclass
@@ -219,9 +130,7 @@ def example_script(t: Any, start: Path, out: Path) -> Printed:
     return [*read, *numbers, result[0], metrics["eval_loss"], there]
 
 
-@pytest.mark.parametrize(
-    "program", [weighted_classes, own_loaders, own_steps, own_module, example_script]
-)
+@pytest.mark.parametrize("program", [own_steps, example_script])
 def test_a_program_gives_the_numbers_of_the_peer(
     program: Callable[[Any, Path, Path], Printed], start: Path, tmp_path: Path
 ) -> None:
