@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 
 class BertoltError(Exception):
     """Something a person can mend. The command line prints it without a traceback and exits 2.
@@ -60,41 +58,6 @@ def meant(name: str, choices: list[str], otherwise: str = "") -> str:
     """A fix that asks whether the choice most like `name` was meant, or `otherwise` without one."""
     close = nearest(name, choices)
     return f"did you mean {close!r}?" if close else otherwise
-
-
-def refuse_unknown(
-    owner: str, names: Iterable[str], known: Iterable[str], instead: Mapping[str, str] | None = None
-) -> None:
-    """Refuse arguments that nothing is done with, all in one error; without any, return.
-
-    Args:
-        owner: what was called, as people write it.
-        names: the arguments.
-        known: those that it takes.
-        instead: what to write for arguments that the peer has and this library has not.
-
-    Raises:
-        UsageError: with the fix for each.
-    """
-    choices = list(known)
-    unknown = [name for name in names if name not in choices]
-    if not unknown:
-        return
-    fixes, listed = [], False
-    for name in unknown:
-        hint = (instead or {}).get(name)
-        if hint is None and (close := nearest(name, choices)):
-            hint = f"use {close}"
-        listed |= hint is None
-        hint = hint or "leave it out"
-        fixes.append(hint if len(unknown) == 1 else f"{name}: {hint}")
-    if listed:
-        fixes.append(f"it takes {', '.join(choices)}")
-    named = ", ".join(map(repr, unknown))
-    raise UsageError(
-        f"{owner} takes no argument{'s' if len(unknown) > 1 else ''} {named}",
-        fix="; ".join(fixes),
-    )
 
 
 def nearest(name: str, choices: list[str]) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bertolt.base.arguments import refuse_unknown, tell_unused
 from bertolt.base.checks import is_real, is_whole
-from bertolt.base.console import info
-from bertolt.base.errors import UsageError, refuse_unknown
+from bertolt.base.errors import UsageError
 from bertolt.models.beams import Beams, EarlyStopping
 from bertolt.models.logit_changes import (
     BannedWords,
@@ -134,9 +134,9 @@ class Writing:
         Raises:
             UsageError: arguments that there are not, all in one error, or values that cannot be.
         """
-        for name in [name for name in options if name in _UNUSED]:
-            if (value := options.pop(name)) not in (None, True):
-                info(f"{name}={value!r} changes nothing here: {_UNUSED[name]}")
+        if options.get("use_cache"):
+            options.pop("use_cache")  # as it is
+        tell_unused(options, _UNUSED)
         refuse_unknown("generate", options, [field.name for field in fields(cls)], INSTEAD)
         return cls(**options)
 

@@ -17,8 +17,9 @@ from typing import Any, cast
 
 from tokenizers import Encoding
 
+from bertolt.base.arguments import refuse_unknown
 from bertolt.base.chunks import characters_of, chunks
-from bertolt.base.errors import UsageError, refuse_unknown
+from bertolt.base.errors import UsageError
 from bertolt.tokenization.batch_encoding import (
     BatchEncoding,
     EncodedPair,
@@ -30,7 +31,7 @@ from bertolt.tokenization.batch_encoding import (
     innermost_kind,
 )
 from bertolt.tokenization.folder import UNLIMITED
-from bertolt.tokenization.older import CALL, CallOptions, newer_call, take_unused
+from bertolt.tokenization.older import CALL, CallOptions, newer_call, without_unused
 from bertolt.tokenization.rows import (
     PADDINGS,
     SIDES,
@@ -167,7 +168,7 @@ class TextEncoder(TokenizerBase):
     ) -> CallOptions:
         """Today's options of a call in which older programs have others; the rest is refused."""
         options = newer_call(older, CallOptions(padding, truncation, words), max_length)
-        for reason in take_unused(older):
+        for reason in without_unused(older):
             self._say(reason, reason)
         refuse_unknown("a tokenizer", older, _known_options(), CALL)
         return options

@@ -14,14 +14,15 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 
+from bertolt.base.arguments import refuse_unknown
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError, UsageError, refuse_unknown
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import write_text
 from bertolt.base.hub import find_folder
 from bertolt.base.json_files import read_json
 from bertolt.base.paths import has_file
 from bertolt.tokenization.config_types import MODEL, SETTINGS, TOKEN, TOKEN_ID, require_types
-from bertolt.tokenization.older import CHANGES, LOADING, take_unused
+from bertolt.tokenization.older import CHANGES, LOADING, without_unused
 from bertolt.tokenization.vocabulary import (
     bert_backend,
     guess_lower_case,
@@ -144,7 +145,7 @@ def loading_settings(changes: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: a value of another type.
     """
     rest = {name: value for name, value in changes.items() if value is not None}
-    for reason in take_unused(rest):
+    for reason in without_unused(rest):
         info(reason)
     if (longest := rest.pop("max_len", None)) is not None:
         rest.setdefault("model_max_length", longest)

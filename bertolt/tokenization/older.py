@@ -6,9 +6,10 @@ instead; one that changes nothing here is taken, and said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bertolt.base.arguments import take_unused
 from bertolt.base.errors import AbsentNameError, DataError, UsageError, nearest
 
 _CHAT = "format the messages yourself: an encoder has no chat template"
@@ -165,17 +166,19 @@ def newer_call(older: dict[str, Any], options: CallOptions, max_length: int | No
     return CallOptions(padding, truncation, bool(older.pop("is_pretokenized", False)) or words)
 
 
-def take_unused(options: dict[str, Any]) -> Iterable[str]:
-    """Take out of `options` what changes nothing here; the reasons of those that were said."""
-    for name in [name for name in options if name in UNUSED]:
-        if name in _CHANGING and options[name] not in _CHANGING[name]:
+def without_unused(options: dict[str, Any]) -> list[str]:
+    """Take out of `options` what changes nothing here; what to say of it.
+
+    Raises:
+        UsageError: a value with which it would change something.
+    """
+    for name, harmless in _CHANGING.items():
+        if name in options and options[name] not in harmless:
             raise UsageError(
                 f"{name}={options[name]!r} would split words in another way",
                 fix=f"leave it out: {UNUSED[name]}",
             )
-        value = options.pop(name)
-        if value is not None:
-            yield f"{name}={value!r} changes nothing here: {UNUSED[name]}"
+    return take_unused(options, UNUSED)
 
 
 def absent(owner: object, name: str) -> AttributeError:

@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from tokenizers import Tokenizer
 
+from bertolt.base.arguments import refuse_unknown
 from bertolt.base.console import info
-from bertolt.base.errors import UsageError, refuse_unknown
+from bertolt.base.errors import UsageError
 from bertolt.tokenization.folder import (
     NAMED_TOKENS,
     UNLIMITED,
@@ -23,7 +24,7 @@ from bertolt.tokenization.folder import (
     write_tokenizer,
     write_vocab,
 )
-from bertolt.tokenization.older import SAVING, take_unused
+from bertolt.tokenization.older import SAVING, without_unused
 from bertolt.tokenization.older_calls import OlderCalls
 from bertolt.tokenization.rows import Side
 from bertolt.tokenization.vocabulary import (
@@ -279,7 +280,7 @@ class BertTokenizer(OlderCalls):
             UsageError: an argument that there is not.
             BertoltError: the folder cannot be written to.
         """
-        for reason in take_unused(older):
+        for reason in without_unused(older):
             info(reason)
         asked = [name for name, value in older.items() if value or name not in SAVING]
         refuse_unknown("save_pretrained", asked, ["folder"], SAVING)

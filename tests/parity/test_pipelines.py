@@ -535,3 +535,28 @@ def test_texts_that_are_too_long(saved: Make) -> None:
         ours(["a film", 7])
     with pytest.raises(DataError, match="a list is no text"):
         ours([["a", "b"]])
+
+
+def test_a_model_that_was_trained_here_answers_as_its_predictor(tuned: Path) -> None:
+    texts = ["a great film", "a dull story and a bad plot", "the cast was lovely"]
+    predictor = bertolt.Predictor.from_pretrained(tuned, precision="fp32")
+    for found, wanted in zip(
+        pipeline("text-classification", tuned, top_k=None)(texts),
+        predictor.predict(texts),
+        strict=True,
+    ):
+        assert found[0]["label"] == wanted.label
+        shares = {label["label"]: label["score"] for label in found}
+        assert shares[wanted.label] == pytest.approx(max(shares.values()))
+        assert same(shares[wanted.label], wanted.answer["probability"])
+
+
+def test_weights_of_half_the_size(saved: Make) -> None:
+    """Their answers are near those of float32, and plain numbers."""
+    folder = saved("BertForSequenceClassification", num_labels=3)
+    exact = pipeline("text-classification", folder, top_k=None)(TEXTS[0])
+    half = pipeline("text-classification", folder, top_k=None, dtype="bfloat16")
+    assert next(half.model.parameters()).dtype == torch.bfloat16
+    near = {label["label"]: label["score"] for label in half(TEXTS[0])[0]}
+    for label in exact[0]:
+        assert near[label["label"]] == pytest.approx(label["score"], abs=0.05)

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from bertolt.base.console import info
-from bertolt.base.errors import BertoltError, UsageError, refuse_unknown
+from bertolt.base.arguments import refuse_unknown, tell_unused
+from bertolt.base.errors import BertoltError, UsageError
 from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import PackingCollator
 from bertolt.models.bert import Backbone
@@ -151,10 +151,7 @@ class Pipeline(abc.ABC):
 
     def _known(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Settings without those that change nothing, which are told."""
-        unused = {**_UNUSED, **self.unused}
-        for name in [name for name in settings if name in unused]:
-            if (value := settings.pop(name)) is not None:
-                info(f"{name}={value!r} changes nothing here: {unused[name]}")
+        tell_unused(settings, {**_UNUSED, **self.unused})
         refuse_unknown(self.task, settings, self.names(), self.instead)
         return settings
 
@@ -175,6 +172,11 @@ class Pipeline(abc.ABC):
         self, examples: Sequence[Any], settings: Mapping[str, Any]
     ) -> Iterable[Sequence[Window]]:
         """The windows of each example."""
+
+    def rows(self, texts: Sequence[Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """A row for the collator for each text or pair; `options` are the tokenizer's."""
+        batch = self.tokenizer(list(texts), **{**options, "return_tensors": None, "padding": False})
+        return rows_of(batch)
 
     @abc.abstractmethod
     def decode(
@@ -261,6 +263,12 @@ class Pipeline(abc.ABC):
     def split(self, values: Tensor, batch: PackedBatch) -> list[Tensor]:
         """Outputs of tokens (T, …) by window."""
         return list(torch.split(values, batch.lengths.tolist()))
+
+
+def rows_of(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a model reads of each row of a tokenizer's output."""
+    names = [name for name in ("input_ids", "token_type_ids") if name in batch]
+    return [{name: batch[name][row] for name in names} for row in range(len(batch["input_ids"]))]
 
 
 def one_of_names(name: str, value: Any, allowed: Sequence[str]) -> str:

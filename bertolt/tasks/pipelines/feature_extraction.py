@@ -42,11 +42,7 @@ class FeatureExtractionPipeline(Pipeline):
         self, examples: Sequence[Any], settings: Mapping[str, Any]
     ) -> Iterable[Sequence[Window]]:
         """One window each."""
-        options = {**settings["tokenize_kwargs"], "return_tensors": None, "padding": False}
-        encoded = self.tokenizer(list(examples), **options)
-        names = [name for name in ("input_ids", "token_type_ids") if name in encoded]
-        for number in range(len(examples)):
-            yield [Window({name: encoded[name][number] for name in names})]
+        return [[Window(row)] for row in self.rows(examples, settings["tokenize_kwargs"])]
 
     def decode(
         self,

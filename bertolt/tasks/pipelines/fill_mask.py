@@ -70,13 +70,10 @@ class FillMaskPipeline(Pipeline):
         self, examples: Sequence[Any], settings: Mapping[str, Any]
     ) -> Iterable[Sequence[Window]]:
         """One window each; labels say to the model which tokens it is asked for."""
-        options = {**(settings["tokenizer_kwargs"] or {}), "return_tensors": None, "padding": False}
-        encoded = self.tokenizer(list(examples), **options)
-        mask, names = self.tokenizer.mask_token_id, ("input_ids", "token_type_ids")
-        for number in range(len(examples)):
-            row = {name: encoded[name][number] for name in names if name in encoded}
+        mask = self.tokenizer.mask_token_id
+        for number, row in enumerate(self.rows(examples, settings["tokenizer_kwargs"] or {})):
             labels = [0 if token == mask else IGNORE_INDEX for token in row["input_ids"]]
-            if not any(token == mask for token in row["input_ids"]):
+            if mask not in row["input_ids"]:
                 raise DataError(
                     f"it has no {self.tokenizer.mask_token}",
                     place=f"text {number}",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bertolt.base.console import info
+from bertolt.base.arguments import tell_unused
 from bertolt.base.errors import UsageError, nearest
 from bertolt.models.bert import AutoModel
 from bertolt.models.config import BertConfig
@@ -76,9 +76,7 @@ def pipeline(
         CheckpointError: a folder that cannot be opened, or a head that was never trained.
     """
     _refuse_foreign(settings)
-    for name in [name for name in settings if name in UNUSED]:
-        if (value := settings.pop(name)) is not None:
-            info(f"{name}={value!r} changes nothing here: {UNUSED[name]}")
+    tell_unused(settings, UNUSED)
     if model is None:
         raise UsageError(
             "pipeline got no model, and no task has one that it takes by itself",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.models.heads import QuestionAnswering
-from bertolt.tasks.pipelines.base import Pipeline, Window
+from bertolt.tasks.pipelines.base import Pipeline, Window, rows_of
 from bertolt.tokenization.rows import require_whole
 
 _LOWEST = -10000.0
@@ -112,13 +112,11 @@ class QuestionAnsweringPipeline(Pipeline):
                 return_overflowing_tokens=True,
                 return_token_type_ids=True,
             )
-            names = ("input_ids", "token_type_ids")
             windows = []
-            for place, encoding in enumerate(encoded.encodings or []):
+            for row, encoding in zip(rows_of(encoded), encoded.encodings or [], strict=True):
                 ids = np.array(encoding.ids)
                 of_context = [sequence == int(first) for sequence in encoding.sequence_ids]
                 allowed = np.array(of_context) | (ids == self.tokenizer.cls_token_id)
-                row = {name: encoded[name][place] for name in names}
                 windows.append(Window(row, _About(encoding, allowed)))
             yield windows
 

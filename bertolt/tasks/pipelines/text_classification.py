@@ -64,11 +64,8 @@ class TextClassificationPipeline(Pipeline):
     ) -> Iterable[Sequence[Window]]:
         """One window each."""
         options = {name: value for name, value in settings.items() if name in _TOKENIZER}
-        options |= {"return_tensors": None, "padding": False}
         texts = [_text_and_pair(number, example) for number, example in enumerate(examples)]
-        encoded = self.tokenizer(texts, **options)
-        for number in range(len(texts)):
-            yield [Window({name: encoded[name][number] for name in _ROW if name in encoded})]
+        return [[Window(row)] for row in self.rows(texts, options)]
 
     def decode(
         self,
@@ -90,9 +87,6 @@ class TextClassificationPipeline(Pipeline):
             return labels
         labels.sort(key=lambda label: -label["score"])
         return labels[0] if top_k == _BEST else labels[:top_k]
-
-
-_ROW = ("input_ids", "token_type_ids")
 
 
 def _text_and_pair(number: int, example: Any) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
 from bertolt.models.heads import TokenClassification
-from bertolt.tasks.pipelines.base import Pipeline, Window, one_of_names
+from bertolt.tasks.pipelines.base import Pipeline, Window, one_of_names, rows_of
 from bertolt.tokenization.rows import require_whole
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
@@ -126,13 +126,13 @@ class TokenClassificationPipeline(Pipeline):
         )
         owners = encoded.get("overflow_to_sample_mapping", range(len(examples)))
         windows: list[list[Window]] = [[] for _ in examples]
+        rows = rows_of(encoded)
         for place, owner in enumerate(owners):
             example = examples[owner]
             text = delimiter.join(example) if words else example
             starts = _starts(example, len(delimiter)) if words else None
-            row = {n: encoded[n][place] for n in ("input_ids", "token_type_ids") if n in encoded}
             pieces = self._pieces(encoded, place, text, starts, settings["aggregation_strategy"])
-            windows[owner].append(Window(row, _About(text, pieces)))
+            windows[owner].append(Window(rows[place], _About(text, pieces)))
         return windows
 
     def _pieces(
