@@ -21,17 +21,23 @@ class BertoltError(Exception):
         message = f"{place}: {problem}" if place else problem
         super().__init__(f"{message}\n  fix: {fix}" if fix else message)
 
+    __str__ = Exception.__str__  # a KeyError would put it into quotes
+
 
 class UsageError(BertoltError, ValueError):
     """An option or an argument that cannot be honoured; a ValueError too."""
 
 
 class KeywordError(UsageError, TypeError):
-    """An argument that a call does not have; a TypeError too, as Python's own."""
+    """An argument that there is not, or of another type; a TypeError too, as Python's own."""
 
 
 class AbsentNameError(BertoltError, AttributeError):
     """A name that an object does not have; an AttributeError too, so that `hasattr` says no."""
+
+
+class NoMetricError(UsageError, KeyError):
+    """A metric that an evaluation does not give; a KeyError too."""
 
 
 class DiskFullError(BertoltError, OSError):
@@ -42,12 +48,24 @@ class DataError(BertoltError, ValueError):
     """A file of texts and labels that cannot be used as it is; a ValueError too."""
 
 
+class OutOfRangeError(DataError, IndexError):
+    """An id or a label for which a table or a head has no place; an IndexError too."""
+
+
+class NotIdsError(DataError, TypeError):
+    """Something of another type where ids of tokens should be; a TypeError too."""
+
+
 class CheckpointError(BertoltError, OSError):
     """A model folder that cannot be loaded, or does not hold what it claims; an OSError too."""
 
 
 class WeightsError(CheckpointError, RuntimeError):
     """Weights in memory that do not fit a model; a RuntimeError too, as of `load_state_dict`."""
+
+
+class ConfigError(CheckpointError, ValueError):
+    """Values of a config that are none, or do not fit together; a ValueError too."""
 
 
 class TrainingError(BertoltError):

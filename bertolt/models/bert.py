@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import OutOfRangeError, UsageError
 from bertolt.base.format import plural
 from bertolt.base.torch_private import is_customised
 from bertolt.data.batch import PackedBatch, PaddedLayout
@@ -130,7 +130,7 @@ class BertEmbeddings(nn.Module):
         dropped: Tensor = self.dropout(hidden)
         return dropped
 
-    def _out_of_range(self, ids: Tensor, places: Tensor, types: Tensor) -> DataError:
+    def _out_of_range(self, ids: Tensor, places: Tensor, types: Tensor) -> OutOfRangeError:
         outside = [
             f"{name} go from {int(ids.min())} to {int(ids.max())} and the table has "
             f"{plural(table.num_embeddings, 'row')}"
@@ -141,7 +141,8 @@ class BertEmbeddings(nn.Module):
             )
             if int(ids.max()) >= table.num_embeddings or int(ids.min()) < 0
         ]
-        return DataError("; ".join(outside), fix="use the tokenizer that belongs to this model")
+        fix = "use the tokenizer that belongs to this model"
+        return OutOfRangeError("; ".join(outside), fix=fix)
 
 
 class BertSelfAttention(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError, KeywordError, UsageError, nearest
+from bertolt.base.errors import CheckpointError, ConfigError, KeywordError, UsageError, nearest
 from bertolt.base.files import write_text
 from bertolt.base.hub import find_folder
 from bertolt.base.json_files import JsonError, read_json
@@ -108,7 +108,7 @@ class BertConfig(metaclass=_ByName):
         Raises:
             CheckpointError: one that cannot be.
         """
-        check_options(self, shown=str, place="config", error=CheckpointError)
+        check_options(self, shown=str, place="config", error=ConfigError)
         if self.hidden_size % self.num_attention_heads:
             raise _unfit(
                 f"hidden_size {self.hidden_size} is not a multiple of "
@@ -184,9 +184,7 @@ class BertConfig(metaclass=_ByName):
     @num_labels.setter
     def num_labels(self, count: int) -> None:
         if not is_whole(count) or count < 1:
-            raise CheckpointError(
-                f"num_labels is {count!r}", place="config", fix="give a whole number, 1 or more"
-            )
+            raise _unfit(f"num_labels is {count!r}", "give a whole number, 1 or more")
         if count != len(self.id2label):
             self.id2label = {index: f"LABEL_{index}" for index in range(count)}
 
@@ -349,11 +347,13 @@ def _field_names(kind: type) -> list[str]:
 
 
 def _instead(name: str, known: list[str]) -> str:
-    """What to write in place of a name that is no field; empty if nothing is like it."""
+    """What to write in place of a name that is no field."""
     if name in ("dtype", "torch_dtype"):
         return 'the number format is no field: from_pretrained(folder, dtype="bfloat16")'
     close = nearest(name, [*known, "num_labels", "label2id"])
-    return f"did you mean {close!r}?" if close else ""
+    if close:
+        return f"did you mean {close!r}?"
+    return f"leave it out, or note it in the config afterwards: config.{name} = …"
 
 
 def _with_labels(values: dict[str, Any], before: BertConfig | None = None) -> dict[str, Any]:
@@ -402,8 +402,8 @@ def _names_by_index(label2id: Any) -> dict[int, str]:
     return _checked_labels(names)
 
 
-def _unfit(problem: str, fix: str) -> CheckpointError:
-    return CheckpointError(problem, place="config", fix=fix)
+def _unfit(problem: str, fix: str) -> ConfigError:
+    return ConfigError(problem, place="config", fix=fix)
 
 
 def _what_to_name(folder: Path) -> str:
@@ -449,13 +449,9 @@ def _checked_labels(id2label: Any) -> dict[int, str]:
     try:
         labels = {int(key): str(name) for key, name in id2label.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"id2label is {id2label!r}", place="config", fix='write it as {"0": "name", …}'
-        ) from error
+        raise _unfit(f"id2label is {id2label!r}", 'write it as {"0": "name", …}') from error
     if not labels:
-        raise CheckpointError("id2label is empty", place="config", fix="name 1 class or more")
+        raise _unfit("id2label is empty", "name 1 class or more")
     if sorted(labels) != list(range(len(labels))):
-        raise CheckpointError(
-            f"id2label has the keys {sorted(labels)}", place="config", fix="number them from 0 on"
-        )
+        raise _unfit(f"id2label has the keys {sorted(labels)}", "number them from 0 on")
     return dict(sorted(labels.items()))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, OutOfRangeError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.models.config import BertConfig, ProblemType
 from bertolt.models.cross_entropy import summed_cross_entropy
@@ -110,7 +110,7 @@ def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:
     try:
         total = summed_cross_entropy(logits, labels.long(), IGNORE_INDEX)
     except IndexError as error:
-        raise DataError(
+        raise OutOfRangeError(
             f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",
             fix=f"number the labels from 0; {IGNORE_INDEX} leaves one out",
         ) from error

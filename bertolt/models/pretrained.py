@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bertolt.base.console import info
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.errors import CheckpointError, KeywordError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.report import LoadReport
 from bertolt.data.batch import PackedBatch
@@ -59,6 +59,11 @@ class PreTrainedModel(TwoDoors):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
+        if not isinstance(config, BertConfig):
+            raise KeywordError(
+                f"{type(self).__name__} is built from a config, and this is {config!r:.60}",
+                fix="give a BertConfig; a folder or an id goes to from_pretrained",
+            )
         config.check()
         self.config = config
         if not hasattr(type(self), "base_model_prefix"):

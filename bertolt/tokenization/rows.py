@@ -10,7 +10,7 @@ from unicodedata import category
 from tokenizers import Encoding
 
 from bertolt.base.checks import is_whole
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import DataError, NotIdsError, UsageError
 
 Text = str | Sequence[str]
 Side = Literal["left", "right"]
@@ -295,7 +295,7 @@ def as_columns(features: Any) -> dict[str, Any]:
         features = {name: [row[name] for row in features] for name in features[0]}
     if not isinstance(features, Mapping) or "input_ids" not in features:
         names = ", ".join(features) if isinstance(features, Mapping) else type(features).__name__
-        raise DataError(
+        raise NotIdsError(
             f"what is to be padded has no input_ids; found: {names}",
             fix="pass what the tokenizer returned: a list of such rows, or one such batch",
         )

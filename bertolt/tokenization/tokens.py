@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from bertolt.base.checks import is_whole
-from bertolt.base.errors import CheckpointError, DataError, UsageError
+from bertolt.base.errors import CheckpointError, KeywordError, NotIdsError, UsageError
 from bertolt.tokenization.batch_encoding import Truncated, as_lists
 from bertolt.tokenization.folder import NAMED_TOKENS, UNLIMITED
 from bertolt.tokenization.older import absent
@@ -263,6 +263,7 @@ class TokenizerBase:
         The model's embedding has to grow with it: `model.resize_token_embeddings(len(tokenizer))`.
 
         Raises:
+            KeywordError: something is no token.
             CheckpointError: a new token would get an id that is another's.
         """
         tokens = several(new_tokens)
@@ -305,8 +306,14 @@ class TokenizerBase:
 
         Raises:
             UsageError: a name that no special token has.
+            KeywordError: no mapping, or something that is no token.
         """
         added: list[str | AddedToken] = []
+        if not isinstance(special_tokens_dict, Mapping):
+            raise KeywordError(
+                f"special tokens come with their names, and this is {special_tokens_dict!r}",
+                fix='give a mapping, as {"extra_special_tokens": ["[X]"]}, or use add_tokens',
+            )
         for name, value in special_tokens_dict.items():
             if name in ("extra_special_tokens", "additional_special_tokens"):
                 anew = replace_extra_special_tokens and replace_additional_special_tokens
@@ -400,7 +407,7 @@ class TokenizerBase:
         try:
             text = self._backend.decode(ids, skip_special_tokens)
         except (TypeError, OverflowError) as error:
-            raise DataError(
+            raise NotIdsError(
                 f"this is not a row of ids ({error})",
                 fix="pass whole numbers from 0; in labels, replace -100 by tokenizer.pad_token_id",
             ) from error

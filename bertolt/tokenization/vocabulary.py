@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
+from bertolt.base.errors import BertoltError, CheckpointError, DataError, KeywordError, UsageError
 
 # Names and texts as published with BERT; a trained vocabulary has them first, in this order.
 SPECIAL_TOKENS = {
@@ -88,8 +88,19 @@ def with_prefix_space(backend: Tokenizer, wanted: bool) -> Tokenizer:
 
 
 def several(tokens: str | AddedToken | Iterable[str | AddedToken]) -> list[str | AddedToken]:
-    """Tokens as a list, where one alone may stand for a list of one."""
-    return [tokens] if isinstance(tokens, str | AddedToken) else list(tokens)
+    """Tokens as a list, where one alone may stand for a list of one.
+
+    Raises:
+        KeywordError: something among them is neither a text nor an `AddedToken`.
+    """
+    listed = tokens if isinstance(tokens, Iterable) and not isinstance(tokens, str) else [tokens]
+    listed = list(listed)
+    for token in listed:
+        if not isinstance(token, str | AddedToken):
+            raise KeywordError(
+                f"{token!r} is no token", fix="give a text, an AddedToken, or a list of such"
+            )
+    return listed
 
 
 def read_vocab(path: Path) -> dict[str, int]:

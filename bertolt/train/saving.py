@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertolt.base.console import info
 from bertolt.base.distributed import ALONE, World
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.errors import CheckpointError, NoMetricError, UsageError
 from bertolt.base.process import TERMINATED
 from bertolt.checkpoint.state import (
     RunFacts,
@@ -79,7 +79,7 @@ class Best:
             UsageError: the evaluation has none of that name, or it is no number.
         """
         if self.metric not in metrics:
-            raise UsageError(
+            raise NoMetricError(
                 f"the evaluation gives no {self.metric}; it gives {', '.join(metrics)}",
                 place="metric_for_best_model",
                 fix="name one of these",

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from bertolt import BertoltError, CheckpointError, DataError, UsageError
-from bertolt.base.errors import DiskFullError
+from bertolt.base.errors import (
+    ConfigError,
+    DiskFullError,
+    KeywordError,
+    NoMetricError,
+    NotIdsError,
+    OutOfRangeError,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +22,13 @@ from bertolt.base.errors import DiskFullError
         (DataError, ValueError),
         (CheckpointError, OSError),
         (DiskFullError, OSError),
+        (KeywordError, TypeError),
+        (KeywordError, ValueError),
+        (NoMetricError, KeyError),
+        (OutOfRangeError, IndexError),
+        (NotIdsError, TypeError),
+        (ConfigError, ValueError),
+        (ConfigError, OSError),
     ],
 )
 def test_errors_are_of_the_usual_kinds_too_and_keep_their_text(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertolt.base.errors import CheckpointError
+from bertolt.base.errors import CheckpointError, ConfigError
 from bertolt.base.hub import find_folder
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.models.config import BertConfig, read_values
@@ -73,7 +73,7 @@ def family_of(model_type: object) -> Family:
         CheckpointError: there is no such family here.
     """
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise CheckpointError(
+        raise ConfigError(
             f"model_type is {model_type!r}, and this library builds {listed()} models",
             place="config",
             fix=f"choose a checkpoint of {listed()}",
