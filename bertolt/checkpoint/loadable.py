@@ -6,7 +6,7 @@ import abc
 from collections.abc import Container, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bertolt.base.torch_private import MovedModule
 
@@ -25,8 +25,8 @@ class Loadable(MovedModule):
     _keys_to_ignore_on_load_unexpected: Sequence[str] = ()
     config: Any
     has_learned: bool
-    tied_to: int = 0
-    """The `id` of the table that the decoder was last seen to share."""
+    tied_to: list[Tensor]
+    """The table that the decoder was last seen to share, if it shares one."""
 
     @abc.abstractmethod
     def get_input_embeddings(self) -> nn.Embedding:

@@ -34,6 +34,7 @@ from bertolt.models.layer_attention import (
     PackedAttention,
     PaddedAttention,
     enter,
+    of_pass,
     show,
 )
 from bertolt.models.outputs import BackboneOutput
@@ -181,9 +182,7 @@ class BertSelfAttention(nn.Module):
             rows, attend = enter(hidden_states, attention_mask, causal=self.is_causal)
             mixed, _ = self.forward(rows, attend, source=source)
             return _laid_out(mixed, attend), _maps(attend)
-        assert attention_mask is not None
-        assert not isinstance(attention_mask, Tensor)
-        queries, attend = hidden_states, attention_mask
+        queries, attend = hidden_states, of_pass(attention_mask)
         source = queries if source is None else source
         modules = (self.query, self.key, self.value)
         if queries is source and fused.takes_products(queries, *modules):
@@ -271,9 +270,7 @@ class BertAttention(nn.Module):
         if hidden_states.dim() == 3:
             rows, attend = enter(hidden_states, attention_mask, causal=self.self.is_causal)
             return _laid_out(self.forward(rows, attend, source=source), attend), _maps(attend)
-        assert attention_mask is not None
-        assert not isinstance(attention_mask, Tensor)
-        queries, attend = hidden_states, attention_mask
+        queries, attend = hidden_states, of_pass(attention_mask)
         if only is not None and only.first_tokens:
             first = queries.index_select(0, only.rows)
             mixed, residual = self.self(first, attend, source=queries, first_only=True)
@@ -346,9 +343,8 @@ class BertLayer(nn.Module):
             causal = self.attention.self.is_causal
             rows, attend = enter(hidden_states, attention_mask, causal=causal)
             return _laid_out(self.forward(rows, attend, only=only, across=across), attend)
-        assert attention_mask is not None
-        assert not isinstance(attention_mask, Tensor)
-        attend, shown = attention_mask, attention_mask.padded
+        attend = of_pass(attention_mask)
+        shown = attend.padded
         if shown is not None and is_customised(self.attention):
             mixed = shown.pack(self.attention(shown.unpack(hidden_states), attend)[0])
         else:
@@ -410,9 +406,7 @@ class BertEncoder(nn.Module):
             hidden, attend = enter(hidden_states, attention_mask, causal=self.is_causal)
             hidden = self.forward(hidden, attend, across=across, states=states)
             return BackboneOutput(last_hidden_state=_laid_out(hidden, attend))
-        assert attention_mask is not None
-        assert not isinstance(attention_mask, Tensor)
-        hidden, attend = hidden_states, attention_mask
+        hidden, attend = hidden_states, of_pass(attention_mask)
         last = len(self.layer) - 1
         for number, layer in enumerate(self.layer):
             if states is not None:

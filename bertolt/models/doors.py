@@ -337,6 +337,8 @@ class TwoDoors(Loadable):
         """Put loss and what was collected into the output; lay all out as the batch came in."""
         if output.loss_terms:
             output.loss = mean_loss(output.loss_terms, batch.loss_counts)  # type: ignore[attr-defined]
+        if output.loss_terms or not self.targets:
+            # What an encoder gives, a class around it makes a loss of.
             self.has_learned |= self.training and torch.is_grad_enabled()
         states, maps = forward_pass.hidden_states, forward_pass.attentions
         output.hidden_states = None if states is None else tuple(states.tensors)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from bertolt.base.console import info
 from bertolt.base.errors import UsageError, WeightsError
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.checkpoint.report import WRAPPERS
@@ -57,3 +58,17 @@ def weights_for(model: Loadable, weights: Mapping[str, Tensor]) -> dict[str, Ten
                 fix="give the state_dict of this very model, or leave it out",
             )
     return given
+
+
+def tell_of_shapes(model: nn.Module, twin: nn.Module) -> None:
+    """Tell of a parameter that `twin`, a model by the same config, has in another shape."""
+    known = dict(twin.named_parameters())
+    for name, own in model.named_parameters():
+        if name in known and known[name].shape != own.shape:
+            shapes = f"{tuple(own.shape)}, and by its config {tuple(known[name].shape)}"
+            info(
+                f"Caution: {name} has the shape {shapes}: the folder will open with "
+                "ignore_mismatched_sizes=True alone. Let the config say what the model is, as by "
+                "model.config.num_labels = …, and save again"
+            )
+            return

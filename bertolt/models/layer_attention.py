@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.data.batch import PackedBatch, PaddedLayout
 from bertolt.models.attention import AttentionLayout, attention
 from bertolt.models.customised import is_watched
@@ -199,6 +199,20 @@ class CrossAttention:
 
     hidden: Tensor
     attend: PaddedAttention
+
+
+def of_pass(attend: LayerAttention | Tensor | None) -> LayerAttention:
+    """How a forward pass attends, which packed rows cannot do without.
+
+    Raises:
+        UsageError: a part was called by itself with something else than (B, L, H).
+    """
+    if attend is None or isinstance(attend, Tensor):
+        raise UsageError(
+            "a layer that is called by itself takes hidden states (B, L, H)",
+            fix="for a single text, hidden[None]",
+        )
+    return attend
 
 
 def enter(

@@ -20,7 +20,7 @@ from bertolt.models.attention import AttentionLayout, BackendChoice, choose_back
 from bertolt.models.config import BertConfig
 from bertolt.models.doors import TwoDoors
 from bertolt.models.families.base import family_of, read_config
-from bertolt.models.given_weights import require_unwrapped_names, weights_for
+from bertolt.models.given_weights import require_unwrapped_names, tell_of_shapes, weights_for
 from bertolt.models.peer_names import one_of, require_harmless, require_present, take_loading
 from bertolt.models.precision import weights_format
 from bertolt.models.resize import follow_table, resize_vocabulary
@@ -69,6 +69,7 @@ class PreTrainedModel(TwoDoors):
         if not hasattr(type(self), "base_model_prefix"):
             self.base_model_prefix = family_of(config.model_type).prefix
         self.name_or_path = ""
+        self.tied_to = []
         self.load_report: LoadReport | None = None
         self.has_learned = False
         self.attention_backend: BackendChoice = choose_backend(torch.device("cpu"))
@@ -146,7 +147,7 @@ class PreTrainedModel(TwoDoors):
             path, _, name = alias.rpartition(".")
             setattr(self.get_submodule(path), name, self.get_parameter(source))
         if (decoder := self.get_output_embeddings()) is not None:
-            self.tied_to = id(decoder.weight)
+            self.tied_to[:] = [decoder.weight]
 
     def untie_weights(self) -> None:
         """Give the output embeddings their own memory, and say so in the config."""
@@ -384,8 +385,13 @@ class PreTrainedModel(TwoDoors):
         Raises:
             CheckpointError: the checkpoint lacked parameters, and the model has not learned since.
         """
-        if self.load_report is not None and not self.has_learned:
+        if self.load_report is not None and not self._has_learned_inside():
             self.load_report.require_trained(purpose)
+
+    def _has_learned_inside(self) -> bool:
+        """Whether it has learned, or the encoder of a class with a `forward` of its own."""
+        models = (each for each in self.modules() if isinstance(each, PreTrainedModel))
+        return any(each.has_learned for each in models)
 
     @classmethod
     def from_config(
@@ -520,7 +526,7 @@ class PreTrainedModel(TwoDoors):
         more, named = model._built_with
         copy = cls._build_empty(model.config, *more, **named)
         copy.load_state_dict(weights)
-        copy.load_report, copy.has_learned = model.load_report, model.has_learned
+        copy.load_report, copy.has_learned = model.load_report, model._has_learned_inside()
         copy.attention_backend = model.attention_backend
         return copy.move(model.device).train(model.training)
 
@@ -563,6 +569,9 @@ class PreTrainedModel(TwoDoors):
         if not is_main_process:
             return
         follow_table(self)
+        if type(self).__module__.startswith("bertolt."):  # others may do what they like when built
+            more, named = self._built_with
+            tell_of_shapes(self, self._build_empty(self.config, *more, **named))
         if state_dict is not None:
             state_dict = weights_for(self, state_dict)
         huggingface.save(self, directory, state_dict)

@@ -52,9 +52,10 @@ def follow_table(model: Loadable) -> None:
         resize_vocabulary(model, table.num_embeddings, None, seed=0)
     elif decoder is not None and model.config.tie_word_embeddings:
         # A decoder of the user's own is left alone: one that still has the table of before is not.
-        if decoder.weight is not table.weight and id(decoder.weight) == model.tied_to:
+        if decoder.weight is table.weight:
+            model.tied_to[:] = [table.weight]
+        elif model.tied_to and decoder.weight is model.tied_to[0]:
             model.tie_weights()
-        model.tied_to = id(table.weight) if decoder.weight is table.weight else model.tied_to
 
 
 def _rows(model: Loadable, wanted: int | None, multiple: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -165,6 +166,11 @@ def test_it_trains_saves_and_is_opened_again(family: str, config: Any, tmp_path:
     assert fresh.classifier.out_features == fresh.num_labels == 5
     word = "embeddings.word_embeddings.weight"
     assert torch.equal(fresh.base_model.get_parameter(word), model.base_model.get_parameter(word))
+    trainer = Trainer(model=fresh, args=arguments(tmp_path), train_dataset=rows())
+    with pytest.raises(CheckpointError, match="never been trained"):
+        trainer.predict(rows())
+    trainer.train()
+    assert trainer.predict(rows()).predictions.shape == (24, 5)
 
 
 def test_labels_of_tokens_are_known_by_the_collator(tiny_config: Any, tmp_path: Path) -> None:
@@ -223,6 +229,34 @@ def test_a_table_replaced_inside_the_encoder_is_followed_by_the_head(
     assert torch.equal(model.get_output_embeddings().weight, table.weight)
     model.save_pretrained(tmp_path)
     assert BertForMaskedLM.from_pretrained(tmp_path, verbose=False).load_report.exact
+
+
+def test_a_copy_follows_a_table_of_its_own(tiny_config: Any) -> None:
+    model = BertForMaskedLM(tiny_config())
+    twin = copy.deepcopy(model)
+    twin.bert.set_input_embeddings(nn.Embedding(97, 32))
+    for each in (twin, model):
+        each(torch.tensor([[2, 5]]))
+        assert each.get_output_embeddings().weight is each.get_input_embeddings().weight
+    assert twin.get_input_embeddings().weight is not model.get_input_embeddings().weight
+
+
+def test_a_model_that_its_config_does_not_describe_is_told_when_it_is_saved(
+    tiny_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = BertForSequenceClassification(tiny_config())
+    model.save_pretrained(tmp_path)
+    assert capsys.readouterr().err == ""
+    model.classifier = nn.Linear(32, 7)
+    model.save_pretrained(tmp_path)
+    assert "classifier.weight has the shape (7, 32), and by its config (2, 32)" in (
+        capsys.readouterr().err
+    )
+    model.config.num_labels = 7
+    model.save_pretrained(tmp_path)
+    assert capsys.readouterr().err == ""
+    again = BertForSequenceClassification.from_pretrained(tmp_path, verbose=False)
+    assert again.load_report.exact
 
 
 def test_a_decoder_of_ones_own_is_left_alone(tiny_config: Any) -> None:

@@ -115,6 +115,9 @@ def test_a_mask_of_another_shape_is_refused(build: Any) -> None:
     layer = build("Model")[0].encoder.layer[0]
     with pytest.raises(DataError, match=r"mask has the shape \(3, 8\), and \(3, 9\)"):
         layer(torch.randn(3, 9, 32), torch.ones(3, 8))
+    for part in (layer, layer.attention, layer.attention.self):
+        with pytest.raises(UsageError, match=r"takes hidden states \(B, L, H\)"):
+            part(torch.randn(9, 32))
 
 
 def test_layers_one_after_the_other_are_the_whole(build: Any, batch: Any) -> None:
