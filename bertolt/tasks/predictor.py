@@ -120,6 +120,17 @@ class Predictor:
         """
         self.frozen = self._freeze()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the copies of the layers, which are made anew: they are laid out for one process.
+
+        So a Predictor may be given to processes and copied.
+        """
+        return {name: value for name, value in self.__dict__.items() if name != "frozen"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.refresh()
+
     def _freeze(self) -> FrozenModel:
         self.model.move(self.device, self.precision.dtype).eval()
         return freeze(self.model, self.precision.name)

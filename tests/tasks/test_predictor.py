@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import pickle
 import shutil
 import weakref
 from collections.abc import Iterator
@@ -183,6 +184,15 @@ def test_the_weights_that_were_there_answer_until_it_is_refreshed(
     predictor.refresh()
     fresh = Predictor(edited, tiny_tokenizer, contract(), precision=precision)
     assert shares(predictor) == shares(fresh) != before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_it_can_be_pickled_and_copied(model: Any, tiny_tokenizer: Any, precision: str) -> None:
+    predictor = Predictor(model, tiny_tokenizer, contract(), precision=precision)
+    for twin in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):  # noqa: S301
+        assert twin.model is not predictor.model
+        assert twin.frozen is not predictor.frozen
+        assert shares(twin) == shares(predictor)
 
 
 def test_another_model_answers_once_it_is_refreshed(model: Any, tiny_tokenizer: Any) -> None:
