@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from io import TextIOWrapper
+from io import TextIOBase, TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol
 
@@ -22,7 +22,7 @@ from bertolt.base.console import (
     report_error,
     set_output_role,
 )
-from bertolt.base.errors import BertoltError
+from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.format import shorten
 from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
 from bertolt.base.version import __version__
@@ -532,6 +532,27 @@ def _speak_for_all() -> None:
         set_output_role(silent=not first, may_report_error=lambda: first)
 
 
+class _NoOutput(TextIOBase):
+    """Stands for a standard output that was closed: what is to be printed is lost, and told."""
+
+    def write(self, text: str) -> int:
+        raise UsageError(
+            "there is no standard output", fix="let it go to a file, or to /dev/null, by >"
+        )
+
+
+def _fill_closed_streams() -> None:
+    """Let no file that is opened later take the number of a standard stream that was closed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Python has None for them.
+    sys.stdout = sys.stdout or _NoOutput()
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
+
 def _speak_utf8() -> None:
     """Write UTF-8 whatever the locale says: texts and labels may be in any script."""
     for stream in (sys.stdout, sys.stderr):
@@ -545,6 +566,7 @@ def main(arguments: list[str] | None = None) -> None:
     Exits with 0, with 2 for an error, 1 for a self-test that failed, 130 after Ctrl-C, 143 after
     SIGTERM, and 141 when nobody reads the output any more.
     """
+    _fill_closed_streams()
     _speak_utf8()
     _speak_for_all()
     words = list(sys.argv[1:] if arguments is None else arguments)

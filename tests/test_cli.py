@@ -505,6 +505,20 @@ def test_nobody_reads_any_more(tuned: Path, tmp_path: Path) -> None:
     assert "BrokenPipe" not in said
 
 
+@pytest.mark.skipif(os.name == "nt", reason="closes streams by the shell")
+def test_standard_streams_that_were_closed(tuned: Path, tmp_path: Path) -> None:
+    """No file takes their place, and what cannot be printed is told."""
+    predict = f"{sys.executable} -m bertolt predict {tuned} --text good"
+    out = tmp_path / "answers.jsonl"
+    told = tmp_path / "told"
+    for command in (f"{predict} >&- 2>{told}", f"{predict} --out {out} <&- >&- 2>&-"):
+        ended = subprocess.run(command, shell=True, check=False)
+        assert ended.returncode == (0 if "--out" in command else 2)
+    assert "there is no standard output" in told.read_text(encoding="utf-8")
+    assert "Traceback" not in told.read_text(encoding="utf-8")
+    assert json.loads(out.read_text(encoding="utf-8"))["text"] == "good"
+
+
 def test_a_plain_locale_does_not_break_other_scripts(tuned: Path, tmp_path: Path) -> None:
     environment = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     (tmp_path / "表.csv").write_text("标题\n很 good 的\n", encoding="utf-8")
