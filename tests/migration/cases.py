@@ -21,7 +21,6 @@ class Case:
         today: what today's `transformers` no longer has, and what stands there for its run, as far
             as the program has it.
         peers: names that it imports from the peer all the same.
-        waits: why it does not run with Bertolt yet, or None.
     """
 
     tolerance: float = 2e-4
@@ -29,7 +28,6 @@ class Case:
     words: tuple[str, ...] = ()
     today: Mapping[str, str] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
-    waits: str | None = None
 
 
 _GLUE = (

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.migration.cases import CASES, PROGRAMS, Case
+from tests.migration.cases import CASES, PROGRAMS
 from tests.migration.folder import write_folder
 
 RUNNER = Path(__file__).with_name("runner.py")
@@ -130,31 +130,17 @@ def test_a_line_too_few_or_too_many_is_told() -> None:
     assert differing([], ["a"], 1.0) == [("(no such line)", "a")]
 
 
-def _cases() -> list[Any]:
-    """All programs; those that wait for something are expected to fail until it is there."""
-    return [
-        pytest.param(
-            name,
-            case,
-            id=name,
-            marks=[pytest.mark.xfail(strict=True, reason=case.waits)] if case.waits else [],
-        )
-        for name, case in CASES.items()
-    ]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "case"), _cases())
-def test_a_program_prints_the_same(name: str, case: Case, runs: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_prints_the_same(name: str, runs: dict[str, Any]) -> None:
     theirs, ours = runs["transformers"][name], runs["bertolt"][name]
-    if theirs["error"] is not None:  # not the fault that a strict xfail waits for
-        pytest.fail(theirs["error"]) if case.waits is None else pytest.skip(theirs["error"])
+    assert theirs["error"] is None, theirs["error"]
     assert ours["error"] is None, ours["error"]
     assert len(theirs["lines"]) >= 3
-    assert differing(theirs["lines"], ours["lines"], case.tolerance) == []
+    assert differing(theirs["lines"], ours["lines"], CASES[name].tolerance) == []
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.waits is None])
+@pytest.mark.parametrize("name", CASES)
 def test_migrate_changes_the_imports_alone(name: str, tmp_path: Path) -> None:
     """`bertolt migrate --write` makes of it what runs here, and finds nothing else to change."""
     from bertolt.commands.migrate import migrate
