@@ -19,7 +19,7 @@ from bertolt.base.files import write_text
 from bertolt.commands.program import PEER, Program, Use
 from bertolt.commands.replaced_names import OTHER_FAMILIES, REPLACED_NAMES
 from bertolt.models.config import BertConfig
-from bertolt.models.peer_names import HUB, LOADED_ALIKE, NOT_LOADED, NOTES
+from bertolt.models.peer_names import HUB, LOADED_ALIKE, NOT_LOADED, NOTES, REPLACED_ATTRIBUTES
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tokenization import BertTokenizer
 from bertolt.tokenization.older import ABSENT, BESIDE, UNUSED
@@ -143,7 +143,7 @@ def _differing_calls(program: Program) -> Iterator[Difference]:
         if len(use.path) == 2:
             if not hasattr(owner, use.path[1]):
                 # A model's parts are there when it is.
-                if not _is_model(owner):
+                if not _is_model(owner) or use.path[1] in REPLACED_ATTRIBUTES:
                     yield Difference(use.line, shown, _instead_of_method(owner, use.path[1]))
                 continue
             called = getattr(owner, use.path[1])
@@ -159,6 +159,7 @@ def _is_model(owner: Any) -> bool:
 def _instead_of_method(owner: Any, name: str) -> str:
     instead = instead_of_method(Trainer, name) if owner is Trainer else None
     instead = ABSENT.get(name) if owner is BertTokenizer else instead
+    instead = REPLACED_ATTRIBUTES.get(name) if _is_model(owner) else instead
     close = _nearest(name, [method for method in dir(owner) if not method.startswith("_")])
     hint = f"{close} is the nearest" if close else "leave it out"
     return instead or f"it has no {name}; {hint}"

@@ -34,9 +34,11 @@ REPLACED_NAMES = {
         ),
         ("TextDataset LineByLineTextDataset glue_processors", "use a list of rows, or datasets"),
         (
-            "logging is_torch_available is_datasets_available is_tf_available",
+            "logging is_torch_available is_datasets_available is_tf_available set_verbosity "
+            "set_verbosity_error set_verbosity_warning set_verbosity_info set_verbosity_debug",
             "leave it out: messages go to standard error, and torch is always there",
         ),
+        ("HfArgumentParser", "keep it with the peer: it reads the TrainingArguments of Bertolt"),
         ("check_min_version send_example_telemetry require_version", "leave it out"),
         ("TFTrainer TFBertModel TFAutoModel FlaxBertModel", "use the PyTorch class"),
     )

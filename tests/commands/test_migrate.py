@@ -69,6 +69,15 @@ def test_a_program_that_only_imports(tmp_path: Path) -> None:
             *(3, "AutoModel.from_pretrained(quantization_config=…)", "answer in 8 bits"),
         ),
         (
+            "from transformers import BertModel\nmodel = BertModel.from_pretrained('x')\n"
+            "model.own_part(1)\nmodel.prune_heads({0: [1]})\n",
+            *(4, "BertModel.prune_heads", "zero the columns of a head"),
+        ),
+        (
+            "import transformers\ntransformers.logging.set_verbosity_error()\n",
+            *(2, "set_verbosity_error", "messages go to standard error"),
+        ),
+        (
             "from transformers import BertTokenizer\ntok = BertTokenizer.from_pretrained('x')\n"
             "tok('a', verbose=False, pad_to_max_length=True, text_target='b')\n",
             *(3, "BertTokenizer.__call__(text_target=…)", "in a call of their own"),
