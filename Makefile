@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test fast docs bench install clean
+.PHONY: demo test fast docs bench dist install clean
 
 demo: $(STAMP)  ## fine-tune a real BERT on real sentences, and write a report
 	$(BIN)/bertolt demo --overwrite
@@ -36,6 +36,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
+
+dist: $(STAMP)  ## a source distribution, and a wheel that is built from it
+	$(BIN)/python -m tests.environments dist
 
 $(BENCH_STAMP): $(STAMP)
 	$(PIP) --constraint constraints.txt --editable '.[dev,bench]'

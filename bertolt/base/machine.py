@@ -9,10 +9,12 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from bertolt.base.version import __version__
+
 KERNELS = "64"
 """Prepared CPU kernels to keep, each of which takes up to some megabytes."""
 
-PACKAGES = ("bertolt", "torch", "tokenizers", "safetensors", "pyarrow", "numpy")
+PACKAGES = ("torch", "tokenizers", "safetensors", "pyarrow", "numpy")
 
 
 def cpu_name() -> str:
@@ -47,8 +49,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a result."""
-    return {name: metadata.version(name) for name in PACKAGES}
+    """Versions of the packages that decide a result; Bertolt may run from a clone as well."""
+    return {"bertolt": __version__, **{name: metadata.version(name) for name in PACKAGES}}
 
 
 @functools.cache

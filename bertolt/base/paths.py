@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from bertolt.base.errors import CheckpointError
 
@@ -34,6 +34,18 @@ def kind_of(path: Path) -> str:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise
         return NOWHERE if path.is_symlink() else ""
+
+
+def require_inside(name: str) -> str:
+    """The name of a file as a manifest tells it, if it is one below the manifest's folder.
+
+    Raises:
+        ValueError: it leads elsewhere, from the root or by "..".
+    """
+    path = PurePath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"{name!r} is not a file of this folder")
+    return name
 
 
 def leads_nowhere(path: Path) -> bool:

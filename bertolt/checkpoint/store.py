@@ -20,6 +20,7 @@ from bertolt.base.console import info
 from bertolt.base.errors import BertoltError, CheckpointError, DiskFullError, UsageError
 from bertolt.base.files import disk_errors, swap_folder, sync, unfinished
 from bertolt.base.json_files import read_json
+from bertolt.base.paths import require_inside
 
 if TYPE_CHECKING:
     from bertolt.base.distributed import World
@@ -241,7 +242,8 @@ def _listed(checkpoint: Path) -> dict[str, dict[str, Any]]:
     try:
         files = read_json(checkpoint / MANIFEST)["files"]
         return {
-            str(name): {key: it[key] for key in ("bytes", "sha256")} for name, it in files.items()
+            require_inside(name): {key: it[key] for key in ("bytes", "sha256")}
+            for name, it in files.items()
         }
     except OSError as error:
         raise _damaged(checkpoint, f"{MANIFEST}: {error.strerror}") from error

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from bertolt.base.checks import are_texts, is_whole
 from bertolt.base.errors import BertoltError, DataError
 from bertolt.base.json_files import parse_json
-from bertolt.base.paths import is_utf8
+from bertolt.base.paths import is_utf8, require_inside
 from bertolt.corpus.options import Objective as Objective
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
@@ -99,6 +99,7 @@ class ShardEntry:
         numbers = (entry.bytes, *astuple(entry.train), *astuple(entry.held_out))
         if not are_texts((entry.file, entry.sha256)) or not all(map(is_whole, numbers)):
             raise TypeError(f"the entry of the shard {entry.file!r} has values of other kinds")
+        require_inside(entry.file)
         return entry
 
 
@@ -201,6 +202,7 @@ class Manifest:
         for name, sha256 in values["tokenizer"].items():
             if not are_texts((name, sha256)):
                 raise TypeError(f"{name!r} has the checksum {sha256!r}")
+            require_inside(name)
         return cls(**values)
 
 

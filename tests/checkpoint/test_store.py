@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import traceback
 from collections.abc import Callable
@@ -174,6 +175,17 @@ def test_a_file_that_the_manifest_leaves_out_is_damage(store: Store, name: str) 
     with pytest.raises(CheckpointError, match=f"{name} is there, and {MANIFEST} does not name it"):
         require_whole(store.path(15))
     assert store.last() == store.path(10)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/dev/zero", "deep/../../x", ""])
+def test_a_manifest_that_names_files_elsewhere_is_damaged(store: Store, name: str) -> None:
+    """Nothing there is opened: what a device gives has no end."""
+    path = store.path(15) / MANIFEST
+    content = json.loads(path.read_text())
+    content["files"][name] = {"bytes": 0, "sha256": ""}
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="is not a file of this folder"):
+        require_whole(store.path(15))
 
 
 def test_a_note_of_the_users_is_no_damage(store: Store) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertolt.base.errors import DataError
+from bertolt.corpus import shards
 from bertolt.corpus.shards import (
     MANIFEST,
     SHARDS,
@@ -164,6 +165,21 @@ def test_an_edited_manifest_is_refused(corpus: Path) -> None:
     path = corpus / MANIFEST
     path.write_text(path.read_text().replace('"vocab_size": 10', '"vocab_size": 11'))
     with pytest.raises(DataError, match="damaged or was edited"):
+        Corpus.open(corpus)
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere.arrow", "/dev/zero"])
+@pytest.mark.parametrize("part", ["shard", "tokenizer"])
+def test_a_manifest_names_files_of_its_own_folder(corpus: Path, part: str, name: str) -> None:
+    path = corpus / MANIFEST
+    content = json.loads(path.read_text())
+    content.pop("checksum")
+    if part == "shard":
+        content["shards"][0]["file"] = name
+    else:
+        content["tokenizer"][name] = "0" * 64
+    path.write_text(json.dumps({**content, "checksum": shards._checksum(content)}))
+    with pytest.raises(DataError, match="is not a file of this folder"):
         Corpus.open(corpus)
 
 
