@@ -277,8 +277,8 @@ def every_module(model: nn.Module) -> list[nn.Module]:
 
 
 def modules_inside(module: nn.Module) -> dict[str, nn.Module | None]:
-    """The modules right inside of one, by name: its own table, which changes with it."""
-    return module._modules
+    """The modules right inside of one, by name: its own table, which changes with it, if it may be had."""
+    return module._modules if MODULE_PARTS.on else dict(module.named_children())
 
 
 def parameters_inside(module: nn.Module) -> dict[str, nn.Parameter | None]:

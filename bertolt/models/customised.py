@@ -5,14 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from bertolt.base.errors import UsageError
-from bertolt.base.torch_private import COMPILED_INSIDE, is_customised
+from bertolt.base.torch_private import COMPILED_INSIDE, is_customised, modules_inside
 
 
 def is_watched(module: nn.Module) -> bool:
     """Whether this module, or one inside it, is customised."""
-    if is_customised(module):
-        return True
-    return any(child is not None and is_watched(child) for child in module._modules.values())
+    inside = modules_inside(module).values()
+    return is_customised(module) or any(each is not None and is_watched(each) for each in inside)
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
