@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, TypedDict, Unpack, get_args
 import torch
 from torch import Tensor
 
-from bertolt.base.errors import DataError, UsageError, meant
+from bertolt.base.errors import DataError, KeywordError, UsageError, meant
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
 from bertolt.models.config import BertConfig
@@ -219,7 +219,7 @@ class TwoDoors(Loadable):
             absent = name not in present and name in NOT_TAKEN
             if name not in names and not absent:
                 usual = meant(name, names, f"it takes {', '.join(names)}")
-                raise UsageError(
+                raise KeywordError(
                     f"{type(self).__name__} takes no {name!r}", fix=NOT_TAKEN.get(name, usual)
                 )
         words = [name for name in ("input_ids", "inputs_embeds") if name in present]

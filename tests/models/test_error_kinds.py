@@ -29,6 +29,7 @@ CALLS: dict[str, tuple[type[Exception], Callable[[Any, Any, Any], Any]]] = {
     "a tag": (IndexError, lambda m, t, k: t(input_ids=IDS, labels=IDS)),
     "no such argument": (TypeError, lambda m, t, k: TrainingArguments(nonsense=1)),
     "no such field": (TypeError, lambda m, t, k: BertConfig(nonsense=1)),
+    "no such input": (TypeError, lambda m, t, k: m(input_ids=IDS, nonsense=1)),
     "no config": (TypeError, lambda m, t, k: BertModel(5)),
     "widths that do not fit": (ValueError, lambda m, t, k: BertConfig(hidden_size=33)),
     "no metric": (KeyError, lambda m, t, k: Best("eval_f1").value({"eval_loss": 1.0})),
