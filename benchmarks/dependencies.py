@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -56,17 +56,12 @@ OTHERS = (
 """Well-kept packages that do something which is written by hand here."""
 
 
-def needed(*given: str, without: Collection[str] = ()) -> dict[str, metadata.Distribution]:
-    """Packages and all that they bring, by name; what is not installed is left out.
-
-    Args:
-        given: their names.
-        without: names to leave out, with what they alone bring.
-    """
+def needed(*given: str) -> dict[str, metadata.Distribution]:
+    """Packages and all that they bring, by name; what is not installed is left out."""
     names: list[str] = [canonicalize_name(name) for name in given]
     found: dict[str, metadata.Distribution] = {}
     for each in names:  # which grows
-        if each in found or each in without:
+        if each in found:
             continue
         try:
             found[each] = metadata.distribution(each)

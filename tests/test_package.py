@@ -203,7 +203,8 @@ def test_the_main_job_runs_with_the_oldest_versions(
     """All but PyTorch, whose oldest version the index has with CUDA alone."""
     require_index(tmp_path)
     oldest = pinned("constraints-oldest.txt")
-    rest = needed(*requirements(*EXTRAS), without=oldest.keys()).values()
+    all_of_it = needed(*requirements(*EXTRAS))
+    rest = [each for name, each in all_of_it.items() if name not in oldest]
     python = empty_environment(tmp_path / "env", rest)
     install(python, wheel, "--requirement", ROOT / "constraints-oldest.txt")
     folder = tmp_path / "work"
