@@ -277,7 +277,7 @@ def every_module(model: nn.Module) -> list[nn.Module]:
 
 
 def modules_inside(module: nn.Module) -> dict[str, nn.Module | None]:
-    """The modules right inside of one, by name: its own table, which changes with it, if there."""
+    """The modules right inside of one, by name; if it can be had, its own table, which changes."""
     return module._modules if MODULE_PARTS.on else dict(module.named_children())
 
 
