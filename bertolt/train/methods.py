@@ -14,7 +14,7 @@ from bertolt.data.batch import PackedBatch
 from bertolt.data.padded import Batch, PaddedBatch
 from bertolt.models.losses import problem_type
 from bertolt.models.own_forward import has_own_forward, loss_in, padded_inputs
-from bertolt.models.own_module import OwnModule, accepted_names, inner
+from bertolt.models.own_module import accepted_names, inner, no_loss
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.optim import AdamW, layered_groups, parameter_groups
 from bertolt.train.overrides import scalar_loss
@@ -185,9 +185,10 @@ class Methods(Telling):
             return scalar_loss(self.compute_loss(called, inputs, num_items_in_batch=items))
         count: int = sum(model.count_targets(batch).values())
         if not count:  # a mean of no label is not a number, and the model's own loss is 0
-            if isinstance(model, OwnModule):
-                return model.nothing()
-            return scalar_loss(model(batch).loss) * 0.0
+            ours = isinstance(batch, PackedBatch) and not self._own_module
+            if ours and not has_own_forward(model):
+                return scalar_loss(model(batch).loss) * 0.0
+            return no_loss(model)
         mean = scalar_loss(self.compute_loss(called, inputs))
         return mean * (count / items)
 

@@ -162,7 +162,7 @@ def test_another_loss_is_learned_from_and_measured(make: Any, rows: Rows) -> Non
     assert trainer.predict(rows[:8]).metrics["test_loss"] == metrics["eval_loss"]
 
 
-@pytest.mark.parametrize("kind", [Mean, Scaled])
+@pytest.mark.parametrize("kind", [Mean, Scaled, "a forward of its own"])
 def test_batches_without_a_label_add_nothing(make: Any, rows: Rows, kind: Any) -> None:
     """Whose mean is not a number."""
     rows = rows[:6]
@@ -173,7 +173,9 @@ def test_batches_without_a_label_add_nothing(make: Any, rows: Rows, kind: Any) -
         gradient_accumulation_steps=4,
         max_steps=2,
     )
-    both = kind(make(), args, train_dataset=rows + ignored)
+    own = isinstance(kind, str)
+    model = make(PlainModel) if own else make()
+    both = (Trainer if own else kind)(model, args, train_dataset=rows + ignored)
     alone = Trainer(make(), args, train_dataset=rows)
     assert losses(both) == pytest.approx(losses(alone), abs=1e-5)
     loss = alone.evaluate(rows)["eval_loss"]
@@ -471,6 +473,14 @@ class WeightedModel(BertForSequenceClassification):
         if self.kind == "tuple":
             return outputs.logits if loss is None else (loss, outputs.logits)
         return SimpleNamespace(loss=loss, logits=outputs.logits)
+
+
+class PlainModel(BertForSequenceClassification):
+    """Takes tensors alone, and has the loss that the head has."""
+
+    def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any,
+                labels: Any = None) -> Any:  # fmt: skip
+        return super().forward(input_ids, attention_mask, token_type_ids, labels=labels)
 
 
 @pytest.mark.parametrize("kind", ["output", "mapping", "tuple"])
