@@ -108,7 +108,7 @@ def _missing_names(program: Program) -> Iterator[Difference]:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if alias.name != "*" and alias.name not in bertolt.__all__:
-                    yield Difference(node.lineno, alias.name, _instead_of(alias.name))
+                    yield Difference(alias.lineno, alias.name, _instead_of(alias.name))
     for name, line in program.attributes().items():
         if name not in bertolt.__all__:
             yield Difference(line, f"{PEER}.{name}", _instead_of(name))

@@ -128,6 +128,7 @@ def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
             fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
         ) from error
     lines = iter(lambda: sys.stdin.readline(LINE_LIMIT + 1), "")
+    row = 0
     for row, line in enumerate(lines, start=1):
         if len(line) > LINE_LIMIT:
             raise DataError(
@@ -144,6 +145,8 @@ def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
             yield Question(row, parts[0], parts[-1])
         else:
             yield Question(row, line, str(len(parts)), reason=_NO_PAIR)
+    if not row:
+        info("standard input is empty: there is nothing to answer")
 
 
 def rows_of_table(

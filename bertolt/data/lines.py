@@ -104,6 +104,8 @@ def require_path(path: Path, kind: str) -> None:
         folder = path.parent
         near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
         fix = f"did you mean {str(folder / near)!r}?" if near else "check the path"
+        if package := next((each for each in path.parents if each.is_file()), None):
+            fix = f"give {package} itself, or unpack it: what is inside of a file has no path"
         raise DataError(f"there is no such {kind}", place=str(path), fix=fix)
 
 

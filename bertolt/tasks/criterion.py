@@ -75,6 +75,12 @@ def criterion_of(
 
 def _read_weights(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
     """The weight of each label; one that is not named weighs 1."""
+    if not path.exists():
+        raise DataError(
+            "there is no such file of weights",
+            place=str(path),
+            fix="check the path, or give --class-weights auto",
+        )
     try:
         values = read_json(path)
     except (JsonError, OSError) as error:

@@ -237,7 +237,8 @@ def label_cautions(labels: Sequence[str], scores: Sequence[ClassScore]) -> list[
 
 def no_better(what: str, value: float | None, baseline: float | None, words: str) -> list[Any]:
     """A caution where a score does not reach what guessing gives."""
-    if value is None or baseline is None or value > baseline:
+    # Two ways to reckon one share may differ in its last digit.
+    if value is None or baseline is None or value > baseline + 1e-9:
         return []
     return [caution(f"No better than {what}", words)]
 

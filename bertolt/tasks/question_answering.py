@@ -191,7 +191,7 @@ class QuestionAnswering(Task):
         none, several = counts.count(0), sum(count > 1 for count in counts)
         texts = table.data["text_pair"].take(pa.array(index)).combine_chunks()
         words = [
-            plural(len(texts.dictionary_encode().dictionary), "text"),
+            plural(len(texts.dictionary_encode().dictionary), "context"),
             f"{len(counts) - none:,} with an answer",
             f"{none:,} without one",
         ]

@@ -37,7 +37,9 @@ class Slices:
     ) -> None:
         self._task, self._lengths = task, lengths
         self._parts: dict[str, dict[str, Scorer]] = {name: {} for name in by}
-        self._bounds = _quarters(np.ones(1, np.int64) if lengths is None else lengths)
+        if lengths is None or not len(lengths):
+            lengths = np.ones(1, np.int64)
+        self._shortest, self._bounds = int(lengths.min()), _quarters(lengths)
 
     def add(self, number: int, answer: Answer, example: Example) -> None:
         """Count one answer in the slice of each column.
@@ -61,8 +63,9 @@ class Slices:
 
     def _length_words(self, tokens: int) -> str:
         place = int(np.searchsorted(self._bounds, tokens, side="left"))
-        low = int(self._bounds[place - 1]) + 1 if place else 1
-        return f"{low:,} to {int(self._bounds[place]):,} tokens"
+        low, high = self._shortest, int(self._bounds[place])
+        low = int(self._bounds[place - 1]) + 1 if place else low
+        return f"{low:,} to {high:,} tokens" if low < high else f"{plural(low, 'token')}"
 
     def to_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The scores of each slice, by column and value, the largest slices first."""
@@ -93,8 +96,6 @@ class Slices:
 
 def _quarters(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """The longest of each quarter of the rows, each bound once."""
-    if not len(lengths):
-        return np.zeros(1, np.int64)
     return np.unique(
         np.quantile(lengths, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf").astype(np.int64)
     )

@@ -449,6 +449,11 @@ class Trainer(Doors):
         self._events.tell("on_predict", metrics=output.metrics)
         return output
 
+    def _own_tokenizer(self) -> Any:
+        """The tokenizer to save with the model: as it was given, or as the collator has it."""
+        known = self.processing_class
+        return getattr(self.data_collator, "tokenizer", None) if known is None else known
+
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
         """Write the model, the tokenizer if there is one, and the arguments.
 
@@ -463,8 +468,8 @@ class Trainer(Doors):
         else:
             folder.mkdir(parents=True, exist_ok=True)
             plain.save(model, folder)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
+        if save_tokenizer := getattr(self._own_tokenizer(), "save_pretrained", None):
+            save_tokenizer(folder)
         text = self.args.to_json_string() + "\n"
         write_text(folder / "training_args.json", text)
 
@@ -506,7 +511,7 @@ class Trainer(Doors):
             settings=self.deciding_settings(),
             every=every,
             best=Best.of(args) if chooses else None,
-            beside=getattr(self.processing_class, "save_pretrained", None),
+            beside=getattr(self._own_tokenizer(), "save_pretrained", None),
             callbacks=[*self.callbacks, *self._events.callbacks],
             world=self.world,
         )

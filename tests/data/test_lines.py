@@ -239,3 +239,11 @@ def test_a_wide_encoding_without_a_mark_is_named_in_the_fix(
             open_source(path, said)
         assert refused.value.fix.endswith(f"--encoding {encoding}")
     assert open_source(path, encoding).columns
+
+
+def test_what_is_inside_of_a_file_has_no_path(tmp_path: Path) -> None:
+    package = tmp_path / "a.zip"
+    package.write_bytes(b"PK")
+    with pytest.raises(DataError, match="there is no such file") as refused:
+        read_table(package / "inner" / "b.csv")
+    assert refused.value.fix.startswith(f"give {package} itself, or unpack it")

@@ -82,7 +82,7 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
         ("[1, 2]", "no object of weights"),
         ("{}", "no object of weights"),
         ('{"good": ', "cannot be read"),
-        (None, "cannot be read"),
+        (None, "there is no such file of weights"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(tmp_path: Path, text: str | None, words: str) -> None:

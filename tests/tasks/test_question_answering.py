@@ -450,3 +450,15 @@ def test_encoding_of_a_chunk_reads_each_text_once(tiny_tokenizer: Any) -> None:
     encoded = encode_examples(lambda chunk: task.encode(chunk, tokenizer, 40), examples, 40)  # type: ignore[arg-type]
     assert len(encoded) == 5
     assert sorted(calls) == [1, 5]
+
+
+def test_intervals_are_as_wide_as_the_rows_allow_and_a_tie_is_no_better() -> None:
+    scorer = QuestionAnswering(may_be_none=True, threshold=-9.0).scorer()
+    for gold in (True, False, False):
+        golds = [{"text": "plot", "start": 0}] if gold else []
+        scorer.add(_answer("plot", 0.0), {"label": golds})
+    ends = scorer.intervals()
+    assert ends["f1"] == ends["exact_match"]
+    assert scorer.values()["f1"] == pytest.approx(scorer.values()["baseline_f1"])
+    claims = [caution["claim"] for caution in scorer.explain()["cautions"]]
+    assert claims == ["No better than never giving an answer"]

@@ -45,7 +45,7 @@ def test_quarters_by_length_hold_every_row_once_and_stand_in_order() -> None:
         slices.add(number, *row("good", "good"))
     values = slices.to_dict()[LENGTH]
     assert list(values) == [
-        "1 to 5 tokens",
+        "3 to 5 tokens",
         "6 to 7 tokens",
         "8 to 40 tokens",
         "41 to 1,200 tokens",
@@ -67,3 +67,9 @@ def test_many_values_are_cut_in_the_terminal_alone() -> None:
         slices.add(number, *row("good", "good", id=number))
     assert len(slices.to_dict()["id"]) == 30
     assert [*slices.lines()][-1] == "… and 10 more values"
+
+
+def test_rows_of_one_length_are_one_part() -> None:
+    slices = Slices(TASK, [LENGTH], np.array([18, 18]))
+    slices.add(0, *row("good", "good"))
+    assert list(slices.to_dict()[LENGTH]) == ["18 tokens"]

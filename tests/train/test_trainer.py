@@ -626,3 +626,13 @@ def test_a_metric_that_holds_itself_ends_no_run(model: Any, rows: Rows, capsys: 
     assert metrics["test_f1"] == 0.5
     assert "test_again" not in metrics
     assert "nested too deeply as 'again', which is left out" in capsys.readouterr().err
+
+
+def test_a_tokenizer_that_the_collator_has_is_saved_too(
+    tiny_config: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    collator = DataCollatorWithPadding(tiny_tokenizer)
+    model = BertForSequenceClassification(tiny_config())
+    trainer = Trainer(model, TrainingArguments(str(tmp_path)), data_collator=collator)
+    trainer.save_model()
+    assert BertTokenizer.from_pretrained(tmp_path).get_vocab() == tiny_tokenizer.get_vocab()

@@ -92,10 +92,13 @@ class AnswerScorer(Scorer):
         if len(scores) < 2:
             return {"exact_match": None, "f1": None}
         f1 = scores[:, 1]
+        exact = wilson_interval(int(scores[:, 0].sum()), len(scores))
+        if (f1 == scores[:, 0]).all():  # no answer is right in part
+            return {"exact_match": exact, "f1": exact}
         spread = _Z * float(f1.std(ddof=1)) / math.sqrt(len(f1))
         middle = float(f1.mean())
         return {
-            "exact_match": wilson_interval(int(scores[:, 0].sum()), len(scores)),
+            "exact_match": exact,
             "f1": (max(0.0, middle - spread), min(1.0, middle + spread)),
         }
 

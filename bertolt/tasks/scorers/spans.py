@@ -29,7 +29,7 @@ class SpanScorer(Scorer):
         rows: that were counted.
     """
 
-    shown = ("f1", "precision", "recall")
+    shown = ("f1", "precision", "recall", "f1_macro")
 
     def __init__(self, scheme: str) -> None:
         self.counts = SpanCounts()

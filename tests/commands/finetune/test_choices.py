@@ -51,7 +51,7 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path, tiny_folder: Pa
     [
         ({"metric": "rmse", "keep": "best"}, "text-classification give no 'rmse'"),
         ({"freeze": 40}, "40 are to be frozen"),
-        ({"class_weights": "weights.json"}, "cannot be read"),
+        ({"class_weights": "weights.json"}, "no such file of weights"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_step(
