@@ -286,14 +286,19 @@ class PreTrainedModel(TwoDoors):
         return resize_vocabulary(self, new_num_tokens, pad_to_multiple_of, seed)
 
     def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | bool | None = None
     ) -> None:
         """While training, keep less for the backward pass and compute it again there.
 
         Args:
             gradient_checkpointing_kwargs: as of the peer's; there is one way here, without
-                re-entrant passes, and the numbers are the same.
+                re-entrant passes, and the numbers are the same. False: keep everything again.
         """
+        if gradient_checkpointing_kwargs is False:
+            self.gradient_checkpointing_disable()
+            return
+        if gradient_checkpointing_kwargs is True:
+            gradient_checkpointing_kwargs = None
         if (gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             info("gradient checkpointing: use_reentrant=True changes nothing, and is left out")
         self._checkpoint_gradients(True)

@@ -410,7 +410,7 @@ class Trainer(Doors):
         """The numbers of an evaluation while training."""
         if self._evaluate is not None:
             metrics = self._evaluate(self)
-            self._tell_evaluated(metrics)
+            self._tell_evaluated(dict(metrics))  # which adds the epoch
             return metrics
         names = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else ()
         # What is kept of a run is the same however long it took.
