@@ -179,6 +179,7 @@ def test_entities(
         model = bertolt.RobertaForTokenClassification.from_pretrained(
             roberta_folder, verbose=False, num_labels=5, **changes
         )
+        torch.manual_seed(0)
         torch.nn.init.normal_(model.classifier.weight, std=2.0)
         model.has_learned = True
         model.save_pretrained(folder)
