@@ -465,11 +465,10 @@ class PreTrainedModel(TwoDoors):
                 that is not supported.
         """
         name_or_path = one_of(name_or_path, pretrained_model_name_or_path)
-        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         named = {name: config_changes.pop(name) for name in cls._own_arguments(config_changes)}
-        hub |= take_loading(config_changes)
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        folder = huggingface.resolve(name_or_path, hub | take_loading(config_changes))
         device = _device_of(device_map)
-        folder = huggingface.resolve(name_or_path, hub)
         if not isinstance(config, BertConfig):
             config = read_config(folder if config is None else config)
         config = config.changed(**config_changes)
@@ -487,8 +486,7 @@ class PreTrainedModel(TwoDoors):
         if strict:
             report.require_exact()
         model.load_report, model.name_or_path = report, str(name_or_path)
-        model.eval()
-        model.to(to_format)
+        model.eval().to(to_format)
         model = model if device is None else model.move(device)
         if verbose:
             info(str(report))

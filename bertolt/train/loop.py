@@ -382,8 +382,7 @@ def fit(
     """
     history = History() if history is None else history
     callbacks = _begin(callbacks, history, world)
-    begun, device = history.step, next(model.parameters()).device
-    model.train()
+    begun, device = history.step, next(model.train().parameters()).device
     keep_freed_memory()
     survive_forks()
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
@@ -415,10 +414,9 @@ def fit(
             if steering is not None and step > begun:
                 due, save = steering.asks()
             if evaluate is not None and due and not asked and not history.evaluated(step):
-                metrics = _unless_stopped(evaluate, stop_asked, device)
-                if metrics is not None:
-                    history.evaluations.append((step, metrics))
-                    _tell(callbacks, "on_evaluate", step, metrics)
+                _note_evaluation(
+                    history, callbacks, _unless_stopped(evaluate, stop_asked, device), step
+                )
                 asked = world.pending_signal(stop_asked())
             history.note(asked)
             history.stopped = steering is not None and steering.stopped()
@@ -435,6 +433,18 @@ def _padded_to_buckets(
 ) -> Iterator[Sequence[PackedBatch]]:
     """The batches of each step in sizes that come again, so that steps can be replayed."""
     return ([captured.pad_to_bucket(batch) for batch in step] for step in steps)
+
+
+def _note_evaluation(
+    history: History,
+    callbacks: Sequence[Callback],
+    metrics: dict[str, float] | None,
+    step: int,
+) -> None:
+    """Note what an evaluation gave; None: it was broken off."""
+    if metrics is not None:
+        history.evaluations.append((step, metrics))
+        _tell(callbacks, "on_evaluate", step, metrics)
 
 
 def _unless_stopped(

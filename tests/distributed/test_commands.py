@@ -156,7 +156,9 @@ def test_a_process_that_dies_is_restarted_and_the_run_goes_on(
         *words, "--out", tmp_path / "died", how=("die", 1, 7), options=["--max-restarts=2"]
     )
     assert done.returncode == 0, done.stderr
-    assert "another process of this run has ended" in done.stderr
+    # Whichever of the two is faster: the process that is left notices, or torchrun ends it.
+    noticed = "another process of this run has ended" in done.stderr
+    assert noticed or "closing signal SIGTERM" in done.stderr, done.stderr
     assert f"Resumed from {tmp_path / checkpoint}" in done.stderr
     found, wanted = (load_file(tmp_path / n / "model.safetensors") for n in ("died", "well"))
     assert all(torch.equal(value, wanted[name]) for name, value in found.items())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bertolt.base.distributed import JOIN_VARIABLE, join
+from bertolt.base.distributed import JOIN_VARIABLE, join, report_crash
 from bertolt.base.errors import TrainingError, UsageError
 from tests.distributed.starting import environment
 
@@ -138,3 +138,18 @@ def waited_for(look: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < end
         time.sleep(0.02)
     return seen
+
+
+@pytest.mark.parametrize("words", ["Connection closed by peer [127.0.0.1]", "Timed out waiting"])
+def test_a_process_that_lost_another_says_so(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report_crash(RuntimeError(words))
+    assert "another process of this run has ended" in capsys.readouterr().err
+
+
+def test_another_fault_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    report_crash(RuntimeError("a fault of the program"))
+    said = capsys.readouterr().err
+    assert "RuntimeError: a fault of the program" in said
+    assert "another process" not in said
