@@ -418,7 +418,7 @@ def migrate(file: Path, /, *, write: bool = False, json: bool = False) -> int:
 
     result = run(file, write=write)
     _print(result, json)
-    return 1 if result.differences else 0
+    return 1 if result.to_change else 0
 
 
 @data.command(name="list", usage="Usage: bertolt data list")

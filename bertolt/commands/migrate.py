@@ -41,6 +41,9 @@ class Difference(NamedTuple):
     instead: str
 
 
+_KEPT = "keep it"
+
+
 @dataclass
 class Differences:
     """What a program has to change.
@@ -57,6 +60,11 @@ class Differences:
     differences: list[Difference]
     written: bool = False
 
+    @property
+    def to_change(self) -> list[Difference]:
+        """All but the names that stay with the peer, as a program may have them beside ours."""
+        return [each for each in self.differences if not each.instead.startswith(_KEPT)]
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
         return {
@@ -72,8 +80,10 @@ class Differences:
             f"  line {difference.line:>4}  {difference.name:<{width}}  {difference.instead}"
             for difference in self.differences
         ]
-        count = len(self.differences)
-        changes = "nothing else has to change" if not count else f"{count} to change"
+        count, stays = len(self.to_change), len(self.differences) - len(self.to_change)
+        changes = f"{count} to change" if count else "nothing else has to change"
+        if stays:
+            changes += f", {stays} {'stays' if stays == 1 else 'stay'} with the peer"
         lines = [f"{self.file}: {len(self.same)} names are the same here, {changes}", *lines]
         if self.written:
             lines.append(
@@ -109,9 +119,9 @@ def _missing_names(program: Program) -> Iterator[Difference]:
             for alias in node.names:
                 if alias.name != "*" and alias.name not in bertolt.__all__:
                     yield Difference(alias.lineno, alias.name, _instead_of(alias.name))
-    for name, line in program.attributes().items():
+    for name, (line, behind) in program.attributes().items():
         if name not in bertolt.__all__:
-            yield Difference(line, f"{PEER}.{name}", _instead_of(name))
+            yield Difference(line, f"{PEER}.{behind}", _instead_of(name))
 
 
 def _instead_of(name: str) -> str:

@@ -133,8 +133,9 @@ class Program:
                 seen.add(key)
                 yield use
 
-    def attributes(self) -> dict[str, int]:
-        """Names that are used as attributes of the peer's module, and the first line of each."""
+    def attributes(self) -> dict[str, tuple[int, str]]:
+        """Names that are used as attributes of the peer's module: the first line of each, and how
+        it stands there, behind the module."""
         return self._follower.attributes
 
     def subclasses(self) -> Iterator[Subclass]:
@@ -162,7 +163,7 @@ class _Follower(ast.NodeVisitor):
         self._derived: dict[str, str] = {}
         self._own: dict[str, set[str]] = {}
         self.uses: list[Use] = []
-        self.attributes: dict[str, int] = {}
+        self.attributes: dict[str, tuple[int, str]] = {}
 
     def path(self, node: ast.expr) -> tuple[str, ...] | None:
         """The peer's name that an expression begins with, and the attributes behind it."""
@@ -172,7 +173,8 @@ class _Follower(ast.NodeVisitor):
             return (name,) if name else None
         if isinstance(node, ast.Attribute):
             if _dotted(node.value) in self._modules or _in_peer(node.value, self._modules):
-                self.attributes.setdefault(node.attr, node.lineno)
+                behind = _dotted(node).partition(".")[2] or node.attr
+                self.attributes.setdefault(node.attr, (node.lineno, behind))
                 return (node.attr,)
             before = self.path(node.value)
             return (*before, node.attr) if before else None

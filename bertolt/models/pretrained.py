@@ -467,8 +467,8 @@ class PreTrainedModel(TwoDoors):
         name_or_path = one_of(name_or_path, pretrained_model_name_or_path)
         named = {name: config_changes.pop(name) for name in cls._own_arguments(config_changes)}
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        folder = huggingface.resolve(name_or_path, hub | take_loading(config_changes))
-        device = _device_of(device_map)
+        device, hub = _device_of(device_map), hub | take_loading(config_changes)
+        folder = huggingface.resolve(name_or_path, hub)
         if not isinstance(config, BertConfig):
             config = read_config(folder if config is None else config)
         config = config.changed(**config_changes)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,22 @@ def test_a_program_that_only_imports(tmp_path: Path) -> None:
     assert "nothing else has to change" in str(result)
 
 
+def test_a_program_that_is_done_has_nothing_to_change(tmp_path: Path, bertolt: Any) -> None:
+    """What stays with the peer is told, and is no reason to end with 1."""
+    path = tmp_path / "program.py"
+    path.write_text("from transformers import (\n    BertModel,\n    GPT2Model,\n)\n")
+    for words in ((), ("--write",), ()):
+        said = bertolt("migrate", path, *words)
+        assert (said.code, "nothing else has to change, 1 stays with the peer" in said.out) == (
+            0,
+            True,
+        )
+    path.write_text("import transformers as t\n\nt.logging.set_verbosity_error()\nt.Trainr()\n")
+    said = bertolt("migrate", path)
+    assert said.code == 1
+    assert "line    3  transformers.logging.set_verbosity_error" in said.out
+
+
 @pytest.mark.parametrize(
     ("text", "line", "name", "words"),
     [
@@ -75,7 +92,7 @@ def test_a_program_that_only_imports(tmp_path: Path) -> None:
         ),
         (
             "import transformers\ntransformers.logging.set_verbosity_error()\n",
-            *(2, "set_verbosity_error", "messages go to standard error"),
+            *(2, "logging.set_verbosity_error", "messages go to standard error"),
         ),
         (
             "from transformers import BertTokenizer\ntok = BertTokenizer.from_pretrained('x')\n"
@@ -216,11 +233,11 @@ def test_what_is_no_program_is_refused(tmp_path: Path, data: bytes | None, words
 
 def test_the_program_never_runs_and_the_command_tells_by_its_exit_code(tmp_path: Path) -> None:
     file = tmp_path / "program.py"
-    file.write_text(f"from transformers import GPT2Model\nopen({str(tmp_path / 'x')!r}, 'w')\n")
+    file.write_text(f"from transformers import Trainr\nopen({str(tmp_path / 'x')!r}, 'w')\n")
     command = [sys.executable, "-m", "bertolt.migrate", str(file), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert json.loads(done.stdout)["differences"][0]["name"] == "GPT2Model"
+    assert json.loads(done.stdout)["differences"][0]["name"] == "Trainr"
     assert not (tmp_path / "x").exists()
 
 
