@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bertolt.base.console import info
-from bertolt.base.errors import UsageError, nearest
+from bertolt.base.errors import KeywordError, nearest
 
 
 def tell_unused(options: dict[str, object], reasons: Mapping[str, str]) -> None:
@@ -41,7 +41,7 @@ def refuse_unknown(
         instead: what to write for arguments that the peer has and this library has not.
 
     Raises:
-        UsageError: with the fix for each.
+        KeywordError: with the fix for each.
     """
     choices = list(known)
     unknown = [name for name in names if name not in choices]
@@ -58,7 +58,7 @@ def refuse_unknown(
     if listed:
         fixes.append(f"it takes {', '.join(choices)}")
     named = ", ".join(map(repr, unknown))
-    raise UsageError(
+    raise KeywordError(
         f"{owner} takes no argument{'s' if len(unknown) > 1 else ''} {named}",
         fix="; ".join(fixes),
     )

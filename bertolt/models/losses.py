@@ -110,11 +110,15 @@ def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:
     try:
         total = summed_cross_entropy(logits, labels.long(), IGNORE_INDEX)
     except IndexError as error:
-        raise OutOfRangeError(
-            f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",
-            fix=f"number the labels from 0; {IGNORE_INDEX} leaves one out",
-        ) from error
+        raise _no_such_class(logits, error) from error
     return LossTerm(total, (labels != IGNORE_INDEX).sum())
+
+
+def _no_such_class(logits: Tensor, error: IndexError) -> OutOfRangeError:
+    return OutOfRangeError(
+        f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",
+        fix=f"number the labels from 0; {IGNORE_INDEX} leaves one out",
+    )
 
 
 @dataclass(frozen=True)
@@ -134,17 +138,24 @@ class Criterion:
     smoothing: float = 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
-        """The loss of logits (M, C) with labels (M,); its count is that of the labels."""
+        """The loss of logits (M, C) with labels (M,); its count is that of the labels.
+
+        Raises:
+            OutOfRangeError: a label is not among the classes.
+        """
         logits, labels = logits.float(), labels.reshape(-1).long()
         weights = None if self.weights is None else self.weights.to(logits)
-        terms = F.cross_entropy(
-            logits,
-            labels,
-            weights,
-            ignore_index=IGNORE_INDEX,
-            reduction="none",
-            label_smoothing=self.smoothing,
-        )
+        try:
+            terms = F.cross_entropy(
+                logits,
+                labels,
+                weights,
+                ignore_index=IGNORE_INDEX,
+                reduction="none",
+                label_smoothing=self.smoothing,
+            )
+        except IndexError as error:
+            raise _no_such_class(logits, error) from error
         if self.focal:
             known = labels.clamp(min=0)[:, None]
             right = logits.log_softmax(-1).gather(1, known)[:, 0].exp()

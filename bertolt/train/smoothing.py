@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from bertolt.base.errors import DataError
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
+from bertolt.models.losses import Criterion
 from bertolt.models.pretrained import PreTrainedModel
 
 
@@ -25,11 +24,9 @@ class LabelSmoother:
 
     Attributes:
         epsilon: that share.
-        ignore_index: a label that takes no part.
     """
 
     epsilon: float = 0.1
-    ignore_index: int = IGNORE_INDEX
 
     def __call__(
         self,
@@ -51,28 +48,16 @@ class LabelSmoother:
             logits, labels = logits[..., :-1, :], labels[..., 1:]
         items = num_items_in_batch
         if items is None:
-            items = (labels != self.ignore_index).sum()
+            items = (labels != IGNORE_INDEX).sum()
         return self.summed(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)) / items
 
     def summed(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The sum over all labels (M,) that take part, in fp32, of logits (M, C).
 
         Raises:
-            DataError: a label is not among the classes.
+            OutOfRangeError: a label is not among the classes.
         """
-        try:
-            return F.cross_entropy(
-                logits.float(),
-                labels.long(),
-                ignore_index=self.ignore_index,
-                reduction="sum",
-                label_smoothing=self.epsilon,
-            )
-        except IndexError as error:
-            raise DataError(
-                f"a label is not among the classes 0 to {logits.shape[-1] - 1} ({error})",
-                fix=f"number the labels from 0; {self.ignore_index} leaves one out",
-            ) from error
+        return Criterion(smoothing=self.epsilon)(logits, labels).total
 
 
 def _logits_in(output: Any) -> Tensor:
