@@ -39,7 +39,7 @@ BROKEN_PIPE = 141
 class _Result(Protocol):
     """What a command prints: as a table, or as plain values."""
 
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> Any: ...
 
 
 def _default_of(value: Any) -> str | None:
@@ -232,8 +232,8 @@ def predict(
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used. With answer, an empty text has an
             empty answer with the reason, so that answers are as many as rows, and any other is an
-            error; with answer-all each of them has such an answer. A table of answers has a column
-            for the reasons if there are any, and always for standard input.
+            error, as an empty --text is; with answer-all each of them has such an answer. A table
+            of answers has a column for the reasons if there are any, and always for standard input.
         encoding: Encoding of the texts; auto finds that of a file by its bytes, and says it.
         sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
         no_header: The first line is a row: columns are called by their numbers, as --column 2.
@@ -403,20 +403,21 @@ def plan(
     _print(result, json)
 
 
-@app.command(usage="Usage: bertolt migrate FILE.py [OPTIONS]")
-def migrate(file: Path, /, *, write: bool = False, json: bool = False) -> int:
-    """Tell what a program written for transformers has to change; exits with 1 if it has to.
+@app.command(usage="Usage: bertolt migrate FILE.py... [OPTIONS]")
+def migrate(file: Path, /, *more: Path, write: bool = False, json: bool = False) -> int:
+    """Tell what programs written for transformers have to change; exits with 1 if they have to.
 
-    The program is read, and never run.
+    The programs are read, and never run.
 
     Args:
-        file: A Python program.
-        write: Change its imports: what Bertolt has is imported from Bertolt.
-        json: Print JSON instead of a table.
+        file: A Python program, or a folder of them.
+        more: Further ones.
+        write: Change their imports: what Bertolt has is imported from Bertolt.
+        json: Print JSON instead of a table: one record, or a list of them for several programs.
     """
-    from bertolt.commands.migrate import migrate as run
+    from bertolt.commands.migrate import migrate_all
 
-    result = run(file, write=write)
+    result = migrate_all([file, *more], write=write)
     _print(result, json)
     return 1 if result.to_change else 0
 

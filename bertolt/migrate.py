@@ -1,4 +1,4 @@
-"""`python -m bertolt.migrate FILE.py`: the command `bertolt migrate` under a name of its own."""
+"""`python -m bertolt.migrate FILE.py...`: the command `bertolt migrate` under a name of its own."""
 
 import sys
 

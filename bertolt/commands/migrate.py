@@ -9,12 +9,13 @@ import difflib
 import functools
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import bertolt
+from bertolt.base.errors import DataError
 from bertolt.base.files import write_text
 from bertolt.commands.program import PEER, Program, Use
 from bertolt.commands.replaced_names import OTHER_FAMILIES, REPLACED_NAMES
@@ -25,7 +26,7 @@ from bertolt.tokenization import BertTokenizer
 from bertolt.tokenization.older import ABSENT, BESIDE, UNUSED
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.overrides import instead_of_method
-from bertolt.train.peer_arguments import instead_of_argument
+from bertolt.train.peer_arguments import OLDER_ARGUMENTS, instead_of_argument
 from bertolt.train.trainer import Trainer
 
 _WIDTH = 100
@@ -42,6 +43,8 @@ class Difference(NamedTuple):
 
 
 _KEPT = "keep it"
+_SHARED = frozenset(bertolt.__all__) - {"__version__"}
+"""Names that mean the same in both; each library has a version of its own."""
 
 
 @dataclass
@@ -92,6 +95,55 @@ class Differences:
         return "\n".join(lines)
 
 
+class Programs(list[Differences]):
+    """What each of several programs has to change."""
+
+    @property
+    def to_change(self) -> list[Difference]:
+        """Of all of them."""
+        return [difference for each in self for difference in each.to_change]
+
+    def to_dict(self) -> Any:
+        """As plain values: a list, or the one record itself."""
+        return self[0].to_dict() if len(self) == 1 else [each.to_dict() for each in self]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+def migrate_all(paths: Sequence[Path], *, write: bool) -> Programs:
+    """Read programs, or those in folders, and tell what differs; nothing is run.
+
+    All of them are read before the first is changed. In a folder, programs that do not import from
+    the peer are left out, and so are hidden folders.
+
+    Raises:
+        DataError: a file cannot be read, or is not Python; a folder has no such program.
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = list(_programs_in(path)) if path.is_dir() else [path]
+        if not found:
+            raise DataError(
+                f"no program in it imports from {PEER}",
+                place=str(path),
+                fix="name another folder, or a file: bertolt migrate FILE.py",
+            )
+        files += [file for file in found if file not in files]
+    read = [migrate(file, write=False) for file in files]
+    return Programs(migrate(file, write=True) for file in files) if write else Programs(read)
+
+
+def _programs_in(folder: Path) -> Iterator[Path]:
+    """The programs in a folder, at any depth, that import from the peer."""
+    for file in sorted(folder.rglob("*.py")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if hidden or not file.is_file() or PEER.encode() not in file.read_bytes():
+            continue
+        if Program.read(file).imports:
+            yield file
+
+
 def migrate(file: Path, *, write: bool) -> Differences:
     """Read a program, and tell what differs; with `write`, let it import from Bertolt.
 
@@ -102,7 +154,7 @@ def migrate(file: Path, *, write: bool) -> Differences:
     """
     program = Program.read(file)
     used = sorted({*program.names.values(), *(use.path[0] for use in program.uses())})
-    same = [name for name in used if name in bertolt.__all__]
+    same = [name for name in used if name in _SHARED]
     found = [*_missing_names(program), *_differing_calls(program), *_uncalled_methods(program)]
     if write:
         mode = file.stat().st_mode
@@ -117,10 +169,10 @@ def _missing_names(program: Program) -> Iterator[Difference]:
     for node in program.imports:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                if alias.name != "*" and alias.name not in bertolt.__all__:
+                if alias.name != "*" and alias.name not in _SHARED:
                     yield Difference(alias.lineno, alias.name, _instead_of(alias.name))
     for name, (line, behind) in program.attributes().items():
-        if name not in bertolt.__all__:
+        if name not in _SHARED:
             yield Difference(line, f"{PEER}.{behind}", _instead_of(name))
 
 
@@ -146,7 +198,7 @@ def _nearest_of(name: str, choices: tuple[str, ...]) -> str:
 def _differing_calls(program: Program) -> Iterator[Difference]:
     accepted: dict[str, _Accepted] = {}
     for use in program.uses():
-        owner = getattr(bertolt, use.path[0], None) if use.path[0] in bertolt.__all__ else None
+        owner = getattr(bertolt, use.path[0], None) if use.path[0] in _SHARED else None
         if use.call is None or owner is None or len(use.path) > 2:
             continue
         called, shown = owner, ".".join(use.path)
@@ -195,7 +247,8 @@ def _differing_arguments(
 def _arguments_of(called: Any) -> _Accepted:
     """Names that a call takes, and how many values without one; None: any."""
     if called is TrainingArguments:
-        return {field.name for field in dataclasses.fields(TrainingArguments)}, 1
+        names = {field.name for field in dataclasses.fields(TrainingArguments)}
+        return names.union(OLDER_ARGUMENTS), 1
     try:
         parameters = inspect.signature(called).parameters.values()
     except (TypeError, ValueError):
@@ -274,11 +327,11 @@ def with_our_imports(program: Program) -> str:
 
 def _changed(node: ast.Import | ast.ImportFrom, program: Program) -> list[str]:
     if isinstance(node, ast.ImportFrom):
-        ours = [alias for alias in node.names if alias.name in bertolt.__all__]
+        ours = [alias for alias in node.names if alias.name in _SHARED]
         rest = [alias for alias in node.names if alias not in ours]
         made = [_from("bertolt", ours)] if ours else []
         return [*made, *([_from(node.module or PEER, rest)] if rest else [])]
-    if any(name not in bertolt.__all__ for name in program.attributes()):
+    if any(name not in _SHARED for name in program.attributes()):
         return [ast.unparse(node)]
     return [f"import {', '.join(_module(alias) for alias in node.names)}"]
 

@@ -39,6 +39,7 @@ REPLACED_NAMES = {
             "leave it out: messages go to standard error, and torch is always there",
         ),
         ("HfArgumentParser", "keep it with the peer: it reads the TrainingArguments of Bertolt"),
+        ("__version__", "keep it with the peer: Bertolt has versions of its own"),
         ("check_min_version send_example_telemetry require_version", "leave it out"),
         ("TFTrainer TFBertModel TFAutoModel FlaxBertModel", "use the PyTorch class"),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 import zipfile
 from collections import Counter
@@ -153,12 +154,21 @@ def _folder(path: Path, encoding: str) -> Part:
         classes = {"": here}
     else:
         raise DataError(
-            "this is a folder without texts",
-            place=str(path),
-            fix="name a file, several files, or a folder with a folder of .txt files for each "
-            "class, as data/pos/1.txt",
+            "this is a folder without texts", place=str(path), fix=_instead_of_folder(path)
         )
     return _texts_part(path, classes, left_out, encoding)
+
+
+def _instead_of_folder(path: Path) -> str:
+    """What to name instead of a folder without texts: its tables, if it has some of one kind."""
+    tables = sorted({ending(each) for each in path.iterdir() if kind_of(each) == FILE} - set(TEXTS))
+    known = [each for each in tables if each in KINDS]
+    if known:
+        return f"name its tables: {shlex.quote(str(path))}/*{known[0]}"
+    return (
+        "name a file, several files, or a folder with a folder of .txt files for each class, as "
+        "data/pos/1.txt"
+    )
 
 
 def _texts(folder: Path, left_out: Counter[str], *, folders: bool = True) -> list[Path]:

@@ -305,8 +305,9 @@ class QuestionAnswering(Task):
         return {"answer": pa.string(), **dict(place), "best": best, **none}
 
     def flat_names(self) -> list[str]:
-        """The answer, its characters and its probability."""
-        return ["answer", "start", "end", "probability"] + ["no_answer"] * self.may_be_none
+        """The answer, its characters and its probability, and the best answers as JSON."""
+        none = ["no_answer"] * self.may_be_none
+        return ["answer", "start", "end", "probability", *none, "best"]
 
     def flat(self, answer: Answer) -> list[Any]:
         """The same of an answer."""

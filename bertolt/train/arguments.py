@@ -20,7 +20,9 @@ from bertolt.models.config import Precision
 from bertolt.train.peer_arguments import (
     PeerArguments,
     is_peers,
+    renamed,
     require_supported,
+    tell_renamed,
     tell_taken,
 )
 
@@ -44,7 +46,8 @@ class TrainingArguments(PeerArguments):
     """Settings of a training run, under the names that the peer's `TrainingArguments` has.
 
     A run that is resumed has to have the same as it began with, but for those that are free.
-    Arguments of the peer that change nothing here are taken, and one line names them; those that
+    Arguments of the peer that change nothing here are taken, and one line names them, as older
+    names are, such as `evaluation_strategy`, with what they are read as; those that
     would change the result and are not supported are refused, all in one error.
 
     Raises:
@@ -189,7 +192,7 @@ class TrainingArguments(PeerArguments):
         """
         arguments = super().__new__(cls)
         if _made_by_dataclass(cls):
-            arguments._take(values)
+            arguments._take(renamed(values)[0])
         return arguments
 
     def _take(self, values: Mapping[str, Any]) -> None:
@@ -262,9 +265,11 @@ def _checking(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def checked(self: TrainingArguments, *output_dir: str, **values: Any) -> None:
+        today, told = renamed(values)
         if not _made_by_dataclass(type(self)):
-            self._take(values)
-        init(self, *output_dir, **values)
+            self._take(today)
+        init(self, *output_dir, **today)
+        tell_renamed(told)
 
     return checked
 

@@ -10,7 +10,7 @@ import contextlib
 import enum
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -228,24 +228,60 @@ class PeerArguments:
                 world.wait()
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+OLDER_ARGUMENTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "evaluation_strategy": ("eval_strategy", _as_it_is),
+    "evaluate_during_training": ("eval_strategy", lambda yes: "steps" if yes else "no"),
+    "group_by_length": (
+        "train_sampling_strategy",
+        lambda yes: "group_by_length" if yes else "random",
+    ),
+    "no_cuda": ("use_cpu", _as_it_is),
+    "warmup_ratio": ("warmup_steps", _as_it_is),  # a value below 1 is a share of all steps
+    "per_gpu_train_batch_size": ("per_device_train_batch_size", _as_it_is),
+    "per_gpu_eval_batch_size": ("per_device_eval_batch_size", _as_it_is),
+}
+"""Arguments of older versions of the peer that say what one of today says, and how."""
+
 REPLACED_ARGUMENTS = {
     name: instead
     for names, instead in (
-        ("evaluation_strategy evaluate_during_training", "use eval_strategy"),
-        ("group_by_length", 'use train_sampling_strategy="group_by_length"'),
-        ("no_cuda use_mps_device", "use use_cpu"),
-        ("warmup_ratio", "use warmup_steps (a value below 1 is a share of all steps)"),
+        ("use_mps_device", "use use_cpu"),
         (
-            "per_gpu_train_batch_size per_device_batch_size",
+            "per_device_batch_size",
             "use per_device_train_batch_size, with gradient_accumulation_steps if it is too large",
         ),
-        ("per_gpu_eval_batch_size", "use per_device_eval_batch_size"),
         ("adafactor", _OPTIMIZER),
         ("tokenizer", "use processing_class, an argument of Trainer"),
     )
     for name in names.split()
 }
 """Arguments of older versions of the peer, and what to write instead."""
+
+
+def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments by the names of today, and what to say of those that had older ones.
+
+    An older one whose argument of today is given too stays as it is, and is refused by its name;
+    so is a share of warmup that is none.
+    """
+    today, told = dict(values), []
+    for older, (name, change) in OLDER_ARGUMENTS.items():
+        share = older != "warmup_ratio" or _is_share(values.get(older))
+        if older not in values or name in today or not share:
+            continue
+        value = today.pop(older)
+        if value is not None:
+            today[name] = change(value)
+            told.append(f"{older} is read as {name}={today[name]!r}")
+    return today, told
+
+
+def _is_share(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 <= value < 1)
 
 
 def is_peers(argument: Field[Any]) -> bool:
@@ -278,7 +314,7 @@ def require_supported(kind: Any, values: Mapping[str, Any]) -> None:
     """
     known = [each.name for each in fields(kind)]
     unknown = {
-        name: REPLACED_ARGUMENTS.get(name) or _nearest(name, known)
+        name: REPLACED_ARGUMENTS.get(name) or _instead_of_older(name) or _nearest(name, known)
         for name in values
         if name not in known
     }
@@ -288,6 +324,15 @@ def require_supported(kind: Any, values: Mapping[str, Any]) -> None:
         if name in known and (instead := instead_of_argument(name, value)) is not None
     }
     refuse_arguments(kind.__name__, unknown, refused)
+
+
+def _instead_of_older(name: str) -> str:
+    """What to write for an older name that could not be read as the one of today."""
+    if name not in OLDER_ARGUMENTS:
+        return ""
+    today = OLDER_ARGUMENTS[name][0]
+    share = " (a value below 1 is a share of all steps)" if name == "warmup_ratio" else ""
+    return f"use {today}{share}, and that alone"
 
 
 def refuse_arguments(
@@ -323,6 +368,12 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     acting = [each for each in known if each not in PeerArguments.__dataclass_fields__]
     close = nearest(name, acting)
     return f"use {close}" if close else f"the arguments are {', '.join(acting)}"
+
+
+def tell_renamed(lines: Sequence[str]) -> None:
+    """Say in one line what older arguments were read as; the first process says it."""
+    if lines and os.environ.get("RANK", "0") == "0":
+        info(f"TrainingArguments: {'; '.join(lines)}")
 
 
 def tell_taken(arguments: Any) -> None:

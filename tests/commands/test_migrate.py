@@ -63,6 +63,43 @@ def test_a_program_that_is_done_has_nothing_to_change(tmp_path: Path, bertolt: A
     assert "line    3  transformers.logging.set_verbosity_error" in said.out
 
 
+def test_several_programs_and_folders_of_them(tmp_path: Path, bertolt: Any) -> None:
+    folder = tmp_path / "scripts"
+    (folder / ".venv").mkdir(parents=True)
+    (folder / ".venv" / "theirs.py").write_text("from transformers import Trainr\n")
+    (folder / "other.py").write_text("# of transformers\nimport json\n")
+    (folder / "one.py").write_text("from transformers import Trainer\n")
+    two = tmp_path / "two.py"
+    two.write_text("from transformers import BertModel, Trainr\n")
+    said = bertolt("migrate", folder, two, folder / "one.py", "--json")
+    assert said.code == 1
+    assert [Path(each["file"]).name for each in json.loads(said.out)] == ["one.py", "two.py"]
+    broken = tmp_path / "broken.py"
+    broken.write_text("from transformers import (\n")
+    assert bertolt("migrate", two, broken, "--write").code == 2
+    assert two.read_text() == "from transformers import BertModel, Trainr\n", "read before written"
+    said = bertolt("migrate", tmp_path / "scripts" / ".venv", tmp_path / "nothing", "--write")
+    assert said.code == 2
+    assert bertolt("migrate", folder, "--write").code == 0
+    assert (folder / "one.py").read_text() == "from bertolt import Trainer\n"
+    said = bertolt("migrate", folder)
+    assert said.code == 2
+    assert "no program in it imports from transformers" in said.err
+
+
+def test_the_version_of_the_peer_stays_the_version_of_the_peer(tmp_path: Path) -> None:
+    text = "import transformers\nprint(transformers.__version__ > '4', transformers.Trainer)\n"
+    assert changed(tmp_path, text) == text
+    text = "from transformers import Trainer, __version__\n"
+    result = differences(tmp_path, text)
+    assert [(each.name, each.instead.split(":")[0]) for each in result.differences] == [
+        ("__version__", "keep it with the peer")
+    ]
+    assert result.to_change == []
+    both = "from bertolt import Trainer\nfrom transformers import __version__\n"
+    assert changed(tmp_path, text) == both
+
+
 @pytest.mark.parametrize(
     ("text", "line", "name", "words"),
     [
@@ -72,8 +109,8 @@ def test_a_program_that_is_done_has_nothing_to_change(tmp_path: Path, bertolt: A
         ("def f():\n    from transformers import *\n", 2, "import *", "name what is imported"),
         (
             "from transformers import TrainingArguments as A\nA(\n    output_dir='x',\n"
-            "    evaluation_strategy='epoch')\n",
-            *(4, "TrainingArguments(evaluation_strategy=…)", "use eval_strategy"),
+            "    evaluation_strategy='epoch', use_mps_device=True)\n",
+            *(4, "TrainingArguments(use_mps_device=…)", "use use_cpu"),
         ),
         (
             "from transformers import TrainingArguments\nTrainingArguments('x', fp16=quick(),\n"

@@ -133,10 +133,19 @@ def test_every_page_is_in_both_languages() -> None:
     assert chinese == [in_chinese(page) for page in ENGLISH]
 
 
+def with_other_files(text: str) -> str:
+    """A page with the files of the repository that it shows whole."""
+
+    def content(shown: re.Match[str]) -> str:
+        return (DOCS.parent / shown[1]).read_text(encoding="utf-8")
+
+    return re.sub(r'^--8<-- "(.+)"$', content, text, flags=re.M)
+
+
 @pytest.mark.parametrize("page", [README, *ENGLISH], ids=name)
 def test_both_languages_have_the_same_parts(page: Path) -> None:
     def counts(page: Path) -> list[int]:
-        text = page.read_text(encoding="utf-8")
+        text = with_other_files(page.read_text(encoding="utf-8"))
         return [len(re.findall(mark, text, re.M)) for mark in (r"^## ", r"^- ", r"^\| ", r"^::: ")]
 
     assert counts(in_chinese(page)) == counts(page)

@@ -221,7 +221,7 @@ def test_arguments_can_be_copied_pickled_and_replaced() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("evaluation_strategy", "use eval_strategy"),
+        ("use_mps_device", "use use_cpu"),
         ("warmup_ratio", "use warmup_steps"),
         ("learning_rat", "use learning_rate"),
         ("qqq", "the arguments are output_dir"),
@@ -231,6 +231,34 @@ def test_an_unknown_argument_is_refused_with_what_to_type(name: str, hint: str) 
     with pytest.raises(UsageError, match=f"no argument '{name}'") as caught:
         TrainingArguments(**{name: 1})
     assert caught.value.fix.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("older", "today"),
+    [
+        ({"evaluation_strategy": "epoch"}, {"eval_strategy": "epoch"}),
+        ({"evaluate_during_training": True}, {"eval_strategy": "steps"}),
+        ({"group_by_length": True}, {"train_sampling_strategy": "group_by_length"}),
+        ({"group_by_length": False}, {"train_sampling_strategy": "random"}),
+        ({"no_cuda": True}, {"use_cpu": True}),
+        ({"warmup_ratio": 0.06}, {"warmup_steps": 0.06}),
+        ({"per_gpu_train_batch_size": 4}, {"per_device_train_batch_size": 4}),
+        ({"per_gpu_eval_batch_size": 4, "no_cuda": None}, {"per_device_eval_batch_size": 4}),
+    ],
+)
+def test_older_arguments_are_read_as_those_of_today(
+    older: dict[str, Any], today: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = TrainingArguments("out", **older)
+    ((name, value),) = today.items()
+    line = f"TrainingArguments: {next(iter(older))} is read as {name}={value!r}\n"
+    assert capsys.readouterr().err == line
+    assert args == TrainingArguments("out", **today)
+    assert not args.is_default(name)
+    with pytest.raises(KeywordError, match="has no argument") as caught:
+        TrainingArguments("out", **older | today)
+    assert f"use {name}" in caught.value.fix
+    assert dataclasses.asdict(WithTemperature("out", **older))[name] == value
 
 
 PEERS = {item.name: item for item in dataclasses.fields(PeerArguments)}
@@ -286,7 +314,7 @@ def test_what_there_is_instead_is_there(name: str) -> None:
 def test_all_that_is_wrong_is_told_at_once_and_all_that_is_taken_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wrong: dict[str, Any] = {"learning_rat": 1, "fp16": True, "warmup_ratio": 0.1, "deepspeed": "x"}
+    wrong: dict[str, Any] = {"learning_rat": 1, "fp16": True, "warmup_ratio": 3, "deepspeed": "x"}
     with pytest.raises(TypeError) as caught:
         TrainingArguments("out", logging_dir="logs", **wrong)
     assert isinstance(caught.value, KeywordError)
@@ -294,7 +322,8 @@ def test_all_that_is_wrong_is_told_at_once_and_all_that_is_taken_in_one_line(
         "TrainingArguments cannot take 4 of its arguments: learning_rat, warmup_ratio, fp16=True, "
         "deepspeed='x'",
         "  fix: learning_rat: use learning_rate",
-        "       warmup_ratio: use warmup_steps (a value below 1 is a share of all steps)",
+        "       warmup_ratio: use warmup_steps (a value below 1 is a share of all steps), and "
+        "that alone",
         "       fp16=True: use bf16=True (bfloat16 needs no loss scaling)",
         "       deepspeed='x': leave it out, and start the program with torchrun; fsdp splits the "
         "model",

@@ -110,10 +110,9 @@ class FinetuneOptions:
     def __post_init__(self) -> None:
         check_options(self)
         if self.keeps_best and not self.evaluates:
-            option = "--keep best" if self.keep == "best" else "--patience"
             raise UsageError(
-                f"{option} needs an evaluation to choose by, and --test-size 0 holds no rows out",
-                place=option.split()[0],
+                "the best evaluation is to be chosen, and --test-size 0 holds no rows out",
+                place="--keep" if self.keep == "best" else "--patience",
                 fix="name rows to evaluate on with --eval, or leave out one of the two",
             )
         if self.metric is not None and not self.keeps_best:

@@ -111,8 +111,8 @@ class LabelSetScorer(Scorer):
         yield f"  against {baseline['f1_micro']:.4f} for always giving '{self._best_words()}'"
         yield (
             f"  macro F1 {values['f1_macro']:.4f}, F1 of rows {values['f1_samples']:.4f}, exact "
-            f"sets {values['subset_accuracy']:.4f} (against {baseline['subset_accuracy']:.4f}), "
-            f"loss {loss:.4f}"
+            f"sets {values['subset_accuracy']:.4f} ({baseline['subset_accuracy']:.4f} for always "
+            f"giving the most frequent set), loss {loss:.4f}"
         )
         yield ""
         yield from score_table("label", self.labels, counts.per_label())
