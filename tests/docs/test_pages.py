@@ -137,7 +137,8 @@ def with_other_files(text: str) -> str:
     """A page with the files of the repository that it shows whole."""
 
     def content(shown: re.Match[str]) -> str:
-        return (DOCS.parent / shown[1]).read_text(encoding="utf-8")
+        there = [root / shown[1] for root in (DOCS, DOCS.parent)]  # as `mkdocs.yml` has them
+        return next(path for path in there if path.is_file()).read_text(encoding="utf-8")
 
     return re.sub(r'^--8<-- "(.+)"$', content, text, flags=re.M)
 
