@@ -7,7 +7,7 @@ import shlex
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -246,7 +246,7 @@ class Throughput:
 def _train(model: PreTrainedModel, rows: EncodedTexts, precision: Precision) -> Throughput:
     """Steps of fine-tuning, the first ones left out."""
     labels = np.arange(len(rows)) % model.config.num_labels
-    data = EncodedTexts(**{**vars(rows), "labels": labels})
+    data = replace(rows, labels=labels)
 
     def run(steps: int) -> Trainer:
         args = TrainingArguments(

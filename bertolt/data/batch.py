@@ -38,6 +38,7 @@ class Targets(TypedDict, total=False):
     start_positions: Tensor | None
     end_positions: Tensor | None
     num_choices: int
+    group_starts: Tensor | None
     inputs_embeds: Tensor | None
 
 
@@ -68,12 +69,15 @@ class PackedBatch:
         cu_seqlens: (B+1,) int32, where each sequence starts, and the end of the last.
         max_seqlen: the longest sequence, in tokens.
         num_tokens: real tokens; rows from here to T are filler, and there is at least one.
-        labels: what the head's loss compares with, or None: (B,) or (B, C) for a sequence, (B /
-            num_choices,) for multiple choice, (T,) for heads that label tokens, filler ignored.
+        labels: what the head's loss compares with, or None: (E,) or (E, C) for an example, which is
+            a sequence or several, (T,) for heads that label tokens, filler ignored.
         next_sentence_label: (B,) 0 where the second segment is the true next one, else 1.
         start_positions, end_positions: (B,) first and last token of an answer, counted within its
             own sequence; `IGNORE_INDEX` where there is none to learn.
-        num_choices: sequences that make one example of multiple choice.
+        num_choices: sequences that make one example, as of multiple choice; the most of them, where
+            examples have different numbers.
+        group_starts: (E+1,) int64, the first sequence of each of E examples, and B; None: each
+            `num_choices` of them are one.
         inputs_embeds: (T, H) in place of the table's rows of `input_ids`, or None.
         loss_counts: labels of each target in all the batches that act as one with this, which the
             losses are then divided by; None: those of this batch.
@@ -93,6 +97,7 @@ class PackedBatch:
     start_positions: Tensor | None = None
     end_positions: Tensor | None = None
     num_choices: int = 1
+    group_starts: Tensor | None = None
     inputs_embeds: Tensor | None = None
     loss_counts: Mapping[str, int] | None = None
     empty_sequences: int = 0
@@ -108,6 +113,35 @@ class PackedBatch:
     def num_sequences(self) -> int:
         """B."""
         return self.cu_seqlens.numel() - 1
+
+    @property
+    def num_examples(self) -> int:
+        """E: each is a sequence, or several that belong together."""
+        if self.group_starts is None:
+            return self.num_sequences // self.num_choices
+        return self.group_starts.numel() - 1
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether examples have different numbers of sequences."""
+        return self.num_sequences != self.num_examples * self.num_choices
+
+    @property
+    def groups(self) -> Tensor:
+        """(E+1,) int64 first sequence of each example, and B."""
+        if self.group_starts is not None:
+            return self.group_starts
+        ends = self.num_sequences + 1
+        return torch.arange(0, ends, self.num_choices, device=self.cu_seqlens.device)
+
+    @property
+    def slots(self) -> Tensor:
+        """(B,) int64 place of each sequence in a table (E, num_choices), counted row by row."""
+        order = torch.arange(self.num_sequences, device=self.cu_seqlens.device)
+        if self.group_starts is None:
+            return order
+        example = torch.searchsorted(self.group_starts, order, right=True) - 1
+        return example * self.num_choices + order - self.group_starts[example]
 
     @property
     def first_rows(self) -> Tensor:
@@ -159,17 +193,17 @@ class PackedBatch:
             position_offset: row of the position table that the first place has, by the config.
 
         Returns:
-            `input_ids`, `attention_mask` and `token_type_ids` of (B, L), of (examples, choices, L)
-            for multiple choice, and the targets that there are; labels of tokens are (B, L),
-            `IGNORE_INDEX` at the padding. `position_ids` too, rows of the position table, where
-            they are others than a model counts by itself. With `inputs_embeds`, (B, L, H), there
-            are no `input_ids`.
+            `input_ids`, `attention_mask` and `token_type_ids` of (B, L), of (E, num_choices, L) for
+            multiple choice, where a choice that an example lacks is padding, and the targets that
+            there are; labels of tokens are (B, L), `IGNORE_INDEX` at the padding. `position_ids`
+            too, rows of the position table, where they are others than a model counts by itself.
+            With `inputs_embeds`, (B, L, H), there are no `input_ids`.
         """
-        count, length = self.num_sequences, int(self.lengths.max())
+        count, length = self.num_examples * self.num_choices, int(self.lengths.max())
+        where = (self.slots[self.sequence], self.column)
 
         def laid_out(values: Tensor, filler: int) -> Tensor:
             table = values.new_full((count, length, *values.shape[1:]), filler)
-            where = (self.sequence, self.column)
             table = table.index_put(where, values[: self.num_tokens])
             inner = (length, *values.shape[1:])
             return table.view(-1, self.num_choices, *inner) if self.num_choices > 1 else table
@@ -318,6 +352,7 @@ class PackedBatch:
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         num_choices: int = 1,
+        group_starts: Tensor | None = None,
         row_multiple: int | None = None,
     ) -> tuple[PackedBatch, PaddedLayout]:
         """Pack a padded batch, all of shape (B, L), and remember where its tokens were.
@@ -368,6 +403,7 @@ class PackedBatch:
             start_positions=_places(start_positions, mask),
             end_positions=_places(end_positions, mask),
             num_choices=num_choices,
+            group_starts=group_starts,
             inputs_embeds=None if inputs_embeds is None else padded.pack(inputs_embeds),
             row_multiple=row_multiple,
         )

@@ -3,11 +3,12 @@
 A row is a mapping with `input_ids`, as a tokenizer returns it for one text, or an object with such
 attributes. Values may be lists, arrays or tensors.
 
-Shapes: B rows, L padded length, C labels or choices.
+Shapes: B rows, L padded length, C labels or choices, E rows with choices.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -57,8 +58,9 @@ class PackingCollator:
     - `next_sentence_label`: an int.
     - `start_positions` and `end_positions`: indices into the row's `input_ids`.
 
-    For multiple choice, `input_ids` and what goes with it are C lists, one for each choice, and the
-    label is the number of the right one. Other keys are left out.
+    For multiple choice, and whatever else compares sequences, `input_ids` and what goes with it are
+    C lists, one for each choice, and the label is the number of the right one. Rows may have more
+    choices and fewer. Other keys are left out.
 
     Args:
         pad_token_id: what filler rows hold.
@@ -85,7 +87,7 @@ class PackingCollator:
         """
         rows = as_mappings(rows)
         per_token = ("token_type_ids", "position_ids", *(("labels",) if self.token_labels else ()))
-        sequences, num_choices = split_choices(rows, "attention_mask", *per_token)
+        sequences, counts = split_choices(rows, "attention_mask", *per_token)
         tokens = real_tokens(sequences, *per_token)
         batch = PackedBatch.from_sequences(
             tokens["input_ids"],
@@ -95,7 +97,9 @@ class PackingCollator:
             next_sentence_label=stack(rows, "next_sentence_label"),
             start_positions=_places(rows, "start_positions"),
             end_positions=_places(rows, "end_positions"),
-            num_choices=num_choices,
+            num_choices=max(counts, default=1),
+            # A text alone may be encoded as a batch of one.
+            group_starts=_starts(counts) if max(counts, default=1) > 1 else None,
             pad_token_id=self.pad_token_id,
             row_multiple=self.row_multiple,
         )
@@ -153,24 +157,28 @@ def count_tokens(row: Row) -> int:
     )
 
 
-def split_choices(rows: Sequence[Row], *names: str) -> tuple[Sequence[Row], int]:
-    """The choices of each row as rows of their own, and how many they are; 1 if there are none.
+def _starts(counts: Sequence[int]) -> Tensor:
+    """(E+1,) first sequence of each of the rows that have so many, and their number."""
+    return torch.tensor([0, *itertools.accumulate(counts)])
+
+
+def split_choices(rows: Sequence[Row], *names: str) -> tuple[Sequence[Row], list[int]]:
+    """The choices of each row as rows of their own, and how many each row has; none, no number.
 
     Args:
-        rows: with C lists each under `input_ids`, or without choices.
+        rows: with lists under `input_ids`, one for each choice, or without choices.
         names: of what else there is a list of for each choice.
 
     Raises:
-        DataError: rows differ in the number of their choices, or only some have one of the names.
+        DataError: some rows have choices and others none, or only some have one of the names.
     """
     counts = [_count_choices(row.get("input_ids", ())) for row in rows]
-    count = max(counts, default=0)
-    if count == 0:
-        return rows, 1
-    if min(counts) < count:
+    if not any(counts):
+        return rows, []
+    if not all(counts):
         raise DataError(
-            f"rows of the batch have from {min(counts)} to {count} choices",
-            fix="give every row as many choices as the others",
+            f"rows of the batch have from 0 to {max(counts)} choices",
+            fix="give every row a list of input_ids for each of its choices, or none a list",
         )
     by_name = {}
     for name in ("input_ids", *names):
@@ -178,17 +186,18 @@ def split_choices(rows: Sequence[Row], *names: str) -> tuple[Sequence[Row], int]
         if values is None:
             continue
         for index, each in enumerate(values):
-            if _count_choices(each) != count:
+            if _count_choices(each) != counts[index]:
                 raise DataError(
-                    f"row {index} of the batch has {count} choices, and its {name} are not as many",
+                    f"row {index} of the batch has {counts[index]} choices, and its {name} are not "
+                    "as many",
                     fix=f"give a list of {name} for each choice",
                 )
         by_name[name] = values
     return [
         {name: values[row][choice] for name, values in by_name.items()}
-        for row in range(len(rows))
+        for row, count in enumerate(counts)
         for choice in range(count)
-    ], count
+    ], counts
 
 
 def _count_choices(values: Any) -> int:
@@ -422,15 +431,20 @@ class DataCollatorForMultipleChoice(DataCollatorWithPadding):
             DataError: rows without choices, or with more and fewer; only some have a label.
         """
         rows = as_mappings(features)
-        sequences, count = split_choices(rows, "token_type_ids", "attention_mask")
-        if sequences is rows:
+        sequences, counts = split_choices(rows, "token_type_ids", "attention_mask")
+        if not counts:
             raise DataError(
                 "the rows of the batch have no choices",
                 fix="give a list of input_ids for each choice, or use DataCollatorWithPadding",
             )
+        if min(counts) < max(counts):
+            raise DataError(
+                f"rows of the batch have from {min(counts)} to {max(counts)} choices",
+                fix="give every row as many choices as the others, or use PackingCollator",
+            )
         batch = super().__call__(sequences)
         for name, values in batch.items():
-            batch[name] = values.reshape(len(rows), count, -1)
+            batch[name] = values.reshape(len(rows), counts[0], -1)
         labels = stack(rows, "labels")
         if labels is not None:
             batch["labels"] = labels if self.return_tensors == "pt" else labels.numpy()

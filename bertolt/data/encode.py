@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
@@ -109,20 +110,24 @@ class EncodedTexts:
     """Token ids of the windows of many examples in flat arrays, with labels where there are some.
 
     A map-style data set of W windows of N examples: `encoded[i]` is a row with `input_ids`, and
-    `token_type_ids` and `labels` where present. T counts the tokens of all windows.
+    `token_type_ids` and `labels` where present. T counts the tokens of all windows. Where they are
+    `joint`, a row is an example, with a list of the ids of its windows, and as many segments.
 
     Attributes:
         ids: (T,) int32, the windows end to end.
         offsets: (W+1,) int64 start of each window in `ids`.
         full_lengths: (N,) tokens of each example before cutting.
         max_length: the limit in tokens.
-        labels: (W, …) one for each window, or (T,) one for each token, or None.
+        labels: (W, …) one for each window, or (T,) one for each token; (N, …) one for each example
+            where they are joint; or None.
         label_names: what rows call their labels; where they are several, (W, …) has one of each.
         segments: (T,) uint8, or None where all are 0.
         places: (T, 2) int32 characters of the example that a token answers for, from start to end;
             -1 for a token that answers for none. None where no token does.
         example: (W,) int64 example of each window; None where each has one window.
         cut: (N, 1 or 2) int64 tokens lost from each text of an example.
+        joint: the windows of an example are sequences that stand in one batch, such as the choices
+            of a question; else each is a row by itself.
     """
 
     ids: NDArray[np.int32]
@@ -135,11 +140,13 @@ class EncodedTexts:
     example: NDArray[np.int64] | None = None
     cut: NDArray[np.int64] | None = None
     label_names: tuple[str, ...] = ("labels",)
+    joint: bool = False
 
     @property
     def account(self) -> TruncationCount:
         """What was cut."""
-        longer = self.full_lengths > self.max_length
+        # Sequences that stand side by side are longer together than the limit of each, and whole.
+        longer = (self.full_lengths > self.max_length) & (not self.joint)
         cut = np.zeros((self.examples, 1), np.int64) if self.cut is None else self.cut
         lost = cut.sum(axis=1)
         return TruncationCount(
@@ -159,8 +166,13 @@ class EncodedTexts:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(W,) tokens of each window."""
-        return np.diff(self.offsets)
+        """(W,) tokens of each window, or (N,) of all windows of each example that are joint."""
+        return np.diff(self.offsets[self.firsts] if self.joint else self.offsets)
+
+    @cached_property
+    def firsts(self) -> NDArray[np.int64]:
+        """(N+1,) first window of each example, and W."""
+        return np.searchsorted(self.window_examples, np.arange(self.examples + 1))
 
     @property
     def windows(self) -> NDArray[np.int64]:
@@ -172,7 +184,13 @@ class EncodedTexts:
     @property
     def window_examples(self) -> NDArray[np.int64]:
         """(W,) example of each window."""
-        return np.arange(len(self)) if self.example is None else self.example
+        return np.arange(len(self.offsets) - 1) if self.example is None else self.example
+
+    def windows_of(self, rows: Iterable[int]) -> list[int]:
+        """The windows that rows of these numbers are made of, in order."""
+        if not self.joint:
+            return list(rows)
+        return [w for row in rows for w in range(self.firsts[row], self.firsts[row + 1])]
 
     def place_of(self, window: int) -> NDArray[np.int32]:
         """(L, 2) characters that the tokens of a window answer for."""
@@ -180,17 +198,20 @@ class EncodedTexts:
         return self.places[self.offsets[window] : self.offsets[window + 1]]
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return self.examples if self.joint else len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(len(self))[index]  # counts from the end too, and refuses what is not there
-        tokens = slice(self.offsets[index], self.offsets[index + 1])
-        row: dict[str, Any] = {"input_ids": self.ids[tokens]}
+        parts = [slice(*self.offsets[w : w + 2]) for w in self.windows_of([index])]
+        row: dict[str, Any] = {"input_ids": [self.ids[part] for part in parts]}
         if self.segments is not None:
-            row["token_type_ids"] = self.segments[tokens]
+            row["token_type_ids"] = [self.segments[part] for part in parts]
+        if not self.joint:
+            row = {name: values[0] for name, values in row.items()}
         if self.labels is not None:
             # Windows have three tokens and more, so that there are never as many of both.
-            label = self.labels[tokens if len(self.labels) == len(self.ids) else index]
+            per_token = not self.joint and len(self.labels) == len(self.ids)
+            label = self.labels[parts[0] if per_token else index]
             several = len(self.label_names) > 1
             row |= zip(self.label_names, label if several else [label], strict=True)
         return row

@@ -86,6 +86,8 @@ class TwoDoors(Loadable):
     """Whether `labels` has an entry for each token, (B, L) or (T,)."""
     logits_per_token: ClassVar[bool] = False
     """Whether `logits_of` gives an entry for each token."""
+    logits_per_choice: ClassVar[bool] = False
+    """Whether `logits_of` gives a row for each example, with a column for each of its sequences."""
     answers_with_ends: ClassVar[bool] = False
     """Whether `logits_of` and `labels_for` have two last columns, an answer's start and its end."""
     replayable: ClassVar[bool] = False
@@ -255,9 +257,17 @@ class TwoDoors(Loadable):
         return {**placed, **named}
 
     def enter(
-        self, inputs: PackedBatch | dict[str, Any], *, num_choices: int = 1
+        self,
+        inputs: PackedBatch | dict[str, Any],
+        *,
+        num_choices: int = 1,
+        group_starts: Tensor | None = None,
     ) -> tuple[PackedBatch, PaddedLayout | None]:
-        """Take a packed batch as it is, or pack a padded one of `num_choices` for each example.
+        """Take a packed batch as it is, or pack a padded one.
+
+        Args:
+            inputs: the one, or the tensors of the other by name.
+            num_choices, group_starts: of a padded batch, as `PackedBatch` has them.
 
         Raises:
             UsageError, DataError: as in `forward`.
@@ -273,7 +283,10 @@ class TwoDoors(Loadable):
                 inputs = {**inputs, "position_ids": places}
             self._require_width(inputs.get("inputs_embeds"))
             batch, padded = PackedBatch.from_padded(
-                **inputs, labels_per_token=self.labels_per_token, num_choices=num_choices
+                **inputs,
+                labels_per_token=self.labels_per_token,
+                num_choices=num_choices,
+                group_starts=group_starts,
             )
         self.check_targets(batch)
         if batch.max_seqlen > self.config.max_tokens:
@@ -307,7 +320,7 @@ class TwoDoors(Loadable):
         self._require_own(given.keys())
         for name, value in given.items():
             whole = name == "labels" and self.labels_per_token
-            rows, what = batch.num_sequences // batch.num_choices, "example"
+            rows, what = batch.num_examples, "example"
             if whole:
                 rows, what = batch.input_ids.shape[0], "packed row"
             if value.dim() == 0 or value.shape[0] != rows or (whole and value.dim() != 1):

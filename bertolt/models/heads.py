@@ -10,13 +10,15 @@ Shapes: B sequences, T packed tokens, H hidden, V vocabulary, C classes, M label
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from bertolt.base.errors import DataError, UsageError
-from bertolt.data.batch import PackedBatch, PaddedLayout, padded_rows
+from bertolt.base.errors import DataError, OutOfRangeError, UsageError
+from bertolt.base.format import plural
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout, padded_rows
 from bertolt.models.config import BertConfig
 from bertolt.models.doors import FIRST_INPUTS, INPUTS
 from bertolt.models.dropout import Dropout
@@ -122,7 +124,9 @@ class SequenceClassification(SequenceHead):
 
 
 class MultipleChoice(SequenceHead):
-    """Which of several sequences is the right one."""
+    """Which of several sequences is the right one; examples may have more of them and fewer."""
+
+    logits_per_choice = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -132,9 +136,16 @@ class MultipleChoice(SequenceHead):
         self.init_weights()
 
     def enter(
-        self, inputs: PackedBatch | dict[str, Any], *, num_choices: int = 1
+        self,
+        inputs: PackedBatch | dict[str, Any],
+        *,
+        num_choices: int = 1,
+        group_starts: Tensor | None = None,
     ) -> tuple[PackedBatch, PaddedLayout | None]:
-        """As every model, and a padded batch has one more dimension: (B, choices, L)."""
+        """As every model, and a padded batch has one more dimension: (E, choices, L).
+
+        Last choices without a token are those that an example does not have, and take no part.
+        """
         if isinstance(inputs, PackedBatch):
             return super().enter(inputs)
         tensors = {name: inputs[name] for name in INPUTS if name in inputs}
@@ -143,28 +154,85 @@ class MultipleChoice(SequenceHead):
             if not isinstance(value, Tensor) or value.dim() != dim:
                 found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise DataError(
-                    f"{name}: {found}, and a tensor of (B, choices, L) is needed",
+                    f"{name}: {found}, and a tensor of (E, choices, L) is needed",
                     fix="stack the choices of each example in the second dimension",
                 )
         flat = {name: value.flatten(0, 1) for name, value in tensors.items()}
         words = inputs["inputs_embeds" if "inputs_embeds" in inputs else "input_ids"]
-        return super().enter({**inputs, **flat}, num_choices=words.shape[1])
+        there = _choices_there(flat.get("attention_mask"), words)
+        if there is not None:
+            flat = {name: value[there.flatten()] for name, value in flat.items()}
+            group_starts = nn.functional.pad(there.sum(dim=1).cumsum(0), (1, 0))
+        return super().enter(
+            {**inputs, **flat}, num_choices=words.shape[1], group_starts=group_starts
+        )
+
+    def check_targets(self, batch: PackedBatch) -> None:
+        """As every model; and on a CPU, that an example has such a choice, and two at least."""
+        super().check_targets(batch)
+        if batch.group_starts is None or batch.group_starts.device.type != "cpu":
+            return  # on a GPU the loss of such a label is not finite
+        counts = batch.group_starts.diff()
+        if int(counts.min()) < 2:
+            example = int(counts.argmin())
+            raise DataError(
+                f"example {example} of the batch has {plural(int(counts[example]), 'choice')}",
+                fix="give every example two choices or more",
+            )
+        if batch.labels is None or batch.labels.is_floating_point():
+            return
+        beyond = batch.labels.flatten() >= counts
+        if bool(beyond.any()):
+            example = int(beyond.int().argmax())
+            raise OutOfRangeError(
+                f"a label is not among the classes 0 to {int(counts[example]) - 1}, the choices of "
+                f"example {example} of the batch",
+                fix=f"number the choices from 0; {IGNORE_INDEX} leaves one out",
+            )
 
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
-        """The logit of each choice: (B / num_choices, num_choices).
+        """The logit of each choice: (E, num_choices), -inf where an example has no such choice.
 
         Raises:
             DataError: the sequences are not a whole number of examples.
         """
-        if batch.num_choices < 2 or batch.num_sequences % batch.num_choices:
+        choices = batch.num_choices
+        if choices < 2 or (batch.is_ragged and batch.group_starts is None):
             raise DataError(
-                f"{batch.num_sequences} sequences are no examples of {batch.num_choices} choices",
-                fix="give every example the same number of choices, two or more: rows of lists, or "
-                "num_choices of the batch",
+                f"{batch.num_sequences} sequences are no examples of {choices} choices",
+                fix="give every example two choices or more: rows of lists, or num_choices of the "
+                "batch",
             )
         pooled = self.base_model.pool_first(batch, forward_pass)
         logits: Tensor = self.classifier(self.dropout(pooled))
-        return logits.view(-1, batch.num_choices)
+        if not batch.is_ragged:
+            return logits.view(-1, choices)
+        table = logits.new_full((batch.num_examples * choices,), -math.inf)
+        return table.index_put((batch.slots,), logits.squeeze(1)).view(-1, choices)
+
+
+def _choices_there(mask: Tensor | None, words: Tensor) -> Tensor | None:
+    """(E, choices) which choices have a token, where some of the last ones have none; else None.
+
+    A mask of another shape is told where the batch is packed.
+
+    Raises:
+        DataError: a choice without a token stands before one that has some, or there is no other.
+    """
+    if mask is None or mask.shape != (words.shape[0] * words.shape[1], words.shape[2]):
+        return None
+    there = mask.bool().any(dim=1).view(words.shape[:2])
+    if bool(there.all()):
+        return None
+    counts = there.sum(dim=1, keepdim=True)
+    strange = ~there & (torch.arange(words.shape[1], device=words.device) < counts.clamp(min=1))
+    if bool(strange.any()):
+        example, choice = strange.nonzero()[0].tolist()
+        raise DataError(
+            f"choice {choice} of example {example} has no token in attention_mask",
+            fix="put the choices that an example lacks behind those that it has",
+        )
+    return there
 
 
 class TokenClassification(Head):

@@ -81,7 +81,8 @@ class Output:
     """What the model gave for an example.
 
     Attributes:
-        windows: activated outputs of each window: (C,), or (L, C) where tokens are labelled.
+        windows: activated outputs of each window: (C,), or (L, C) where tokens are labelled, or a
+            number where a head gives each example one for each of its sequences.
         places: (L, 2) characters that the tokens of each window answer for; empty without places.
     """
 
@@ -161,6 +162,8 @@ class Task(abc.ABC):
     """Whether every example has two texts."""
     target_names: ClassVar[tuple[str, ...]] = ("labels",)
     """What the head calls what `targets` gives; where they are several, it gives one of each."""
+    joint: ClassVar[bool] = False
+    """Whether the windows of an example are sequences that stand in one batch, such as choices."""
 
     # ---- before any data
 
@@ -233,7 +236,8 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
-        """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`.
+        """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`;
+        (N, …) for each of them where windows are joint.
 
         Raises:
             DataError: a row has what training never had; names file, row and column.

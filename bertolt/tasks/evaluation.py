@@ -205,10 +205,14 @@ def _finite(outputs: Iterator[Numbered], rows: TaskRows) -> Iterator[Numbered]:
 
 
 def activated(model: PreTrainedModel, task: Task, batch: EvaluatedBatch) -> list[NDArray[Any]]:
-    """The outputs of each window of a batch: (C,), or (L, C) of a model that labels tokens."""
-    outputs = task.activate(batch.logits).numpy()
+    """The outputs of each window of a batch: (C,), (L, C) of a model that labels tokens, a number
+    of one that compares the sequences of an example."""
+    logits = batch.logits
+    if model.logits_per_choice:
+        logits = logits.flatten()[batch.batch.slots]
+    outputs = task.activate(logits).numpy()
     # An infinite logit may look like a certain answer once it is activated.
-    outputs[~batch.logits.isfinite().numpy()] = np.nan
+    outputs[~logits.isfinite().numpy()] = np.nan
     if not model.logits_per_token:
         return list(outputs)
     return np.split(outputs, np.cumsum(batch.batch.lengths.numpy())[:-1])
@@ -229,7 +233,9 @@ class Gathered:
             pairs = zip(numbers, outputs, strict=True)
             return numbers, [self._output({row: values}) for row, values in pairs]
         ready: Numbered = [], []
-        for window, values in zip(batch.rows.tolist(), outputs, strict=True):
+        for window, values in zip(
+            self._encoded.windows_of(batch.rows.tolist()), outputs, strict=True
+        ):
             number = int(self._encoded.example[window])
             parts = self._waiting.setdefault(number, {})
             parts[window] = values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,8 @@ class Predictor:
         def encode(chunk: list[Any]) -> Any:
             return self.task.encode(chunk, self.tokenizer, self.max_length)
 
-        return examples, encode_examples(encode, examples, self.max_length)
+        rows = encode_examples(encode, examples, self.max_length)
+        return examples, replace(rows, joint=self.task.joint)
 
     def _answer(
         self, examples: list[Example], rows: EncodedTexts, before: int = 0

@@ -124,8 +124,7 @@ def examples_with_windows(
     examples: Iterator[dict[str, Any]], rows: EncodedTexts
 ) -> Iterator[tuple[dict[str, Any], range]]:
     """Each row with its windows."""
-    firsts = np.searchsorted(rows.window_examples, np.arange(rows.examples + 1))
-    for example, first, last in zip(examples, firsts[:-1], firsts[1:], strict=True):
+    for example, first, last in zip(examples, rows.firsts[:-1], rows.firsts[1:], strict=True):
         yield example, range(int(first), int(last))
 
 

@@ -212,7 +212,7 @@ class RowView:
     ) -> tuple[Integers, Integers]:
         """(N,) words of each example in one segment, and how many of them are unknown."""
         counts = np.zeros((2, rows.examples), np.int64)
-        for start in range(0, len(rows), EXAMPLES):
+        for start in range(0, len(rows.window_examples), EXAMPLES):
             ends = rows.offsets[start : start + EXAMPLES + 1]
             tokens = slice(ends[0], ends[-1])
             here = self._begins_word[rows.ids[tokens]]

@@ -162,6 +162,7 @@ def encode_rows(
             encode=encode,
             key=task.encoding,
         )
+    encoded = replace(encoded, joint=task.joint)
     targets = task.targets(table, index, encoded)
     encoded = replace(encoded, labels=targets, label_names=task.target_names)
     return TaskRows(table=table, index=index, encoded=encoded), origin

@@ -71,7 +71,7 @@ def answered_units(
         rows: the same, encoded.
     """
     assert rows.places is not None
-    firsts = np.searchsorted(rows.window_examples, np.arange(len(index) + 1))
+    firsts = rows.firsts
     for example, first, last in zip(
         table.examples(index.tolist()), firsts[:-1], firsts[1:], strict=True
     ):

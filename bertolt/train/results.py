@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -97,7 +98,7 @@ class Results:
         per_token = self._model.logits_per_token
 
         def tensor(values: list[NDArray[Any]], per_token: bool) -> torch.Tensor:
-            padded = _pad_rows(values, IGNORE_INDEX) if per_token else np.stack(values)
+            padded = _pad_rows(values, IGNORE_INDEX) if per_token else _side_by_side(values)
             return torch.from_numpy(padded)
 
         logits = tensor(rows, per_token)
@@ -137,8 +138,14 @@ class Results:
 
     def _joined(self, rows: Sequence[NDArray[Any]], per_token: bool, filler: float) -> NDArray[Any]:
         if not per_token:
-            return np.stack(rows)
+            return _side_by_side(rows)
         return np.concatenate(rows) if self._labelled_only else _pad_rows(rows, filler)
+
+
+def _side_by_side(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Rows as one array; of choices there may be more and fewer, and none is -inf."""
+    shapes = {row.shape for row in rows}
+    return np.stack(rows) if len(shapes) < 2 else _pad_rows(rows, -math.inf)
 
 
 def tell_unlabelled(rows: object, targets: Collection[str]) -> None:

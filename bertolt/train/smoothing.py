@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
@@ -89,4 +90,13 @@ def smoothed_loss(
         labels = labels[: batch.num_tokens]
         if model.labelled_only(batch):
             labels = labels[labels != IGNORE_INDEX]
-    return smoother.summed(logits, labels.reshape(-1))
+    labels = labels.reshape(-1)
+    if model.logits_per_choice and batch.is_ragged:
+        # A share for each of the choices that there are: those with as many are summed together.
+        counts = batch.groups.diff()
+        sums = [
+            smoother.summed(logits[counts == count, :count], labels[counts == count])
+            for count in sorted(set(counts.tolist()))
+        ]
+        return torch.stack(sums).sum()
+    return smoother.summed(logits, labels)

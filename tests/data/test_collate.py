@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import make_dataclass
+from dataclasses import make_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -148,6 +148,30 @@ def test_choices_become_sequences_side_by_side(cast: Any) -> None:
     assert list(map(count_tokens, rows)) == [5, 5]
 
 
+def test_rows_may_have_more_choices_and_fewer() -> None:
+    rows = [
+        {"input_ids": [[1, 2], [3]], "token_type_ids": [[0, 1], [0]], "label": 1},
+        {"input_ids": [[4], [5, 6, 7], [8]], "token_type_ids": [[0], [1, 1, 0], [1]], "label": 2},
+        {"input_ids": [[9]], "token_type_ids": [[0]], "label": 0},
+    ]
+    batch = PackingCollator()(rows)
+    assert unpacked(batch, batch.input_ids) == [[1, 2], [3], [4], [5, 6, 7], [8], [9]]
+    assert unpacked(batch, batch.token_type_ids)[3] == [1, 1, 0]
+    assert batch.groups.tolist() == [0, 2, 5, 6]
+    assert (batch.num_examples, batch.num_choices, batch.is_ragged) == (3, 3, True)
+    assert batch.slots.tolist() == [0, 1, 3, 4, 5, 6]
+    assert batch.labels.tolist() == [1, 2, 0]
+    padded = batch.padded()
+    assert padded["input_ids"].shape == (3, 3, 3)
+    assert padded["attention_mask"].sum(-1).tolist() == [[2, 1, 0], [1, 3, 1], [1, 0, 0]]
+    assert padded["input_ids"][1, 1].tolist() == [5, 6, 7]
+    even = PackingCollator()([rows[0], {**rows[0], "label": 0}])
+    assert (even.num_examples, even.num_choices, even.is_ragged) == (2, 2, False)
+    assert even.groups.tolist() == [0, 2, 4] == replace(even, group_starts=None).groups.tolist()
+    for name, values in even.padded().items():
+        assert torch.equal(values, replace(even, group_starts=None).padded()[name])
+
+
 def test_a_single_text_encoded_as_a_batch_of_one_is_one_sequence() -> None:
     """`tokenizer(text, return_tensors="pt")` gives (1, L), and data sets often keep that."""
     rows = [
@@ -157,6 +181,7 @@ def test_a_single_text_encoded_as_a_batch_of_one_is_one_sequence() -> None:
     batch = PackingCollator()(rows)
     assert unpacked(batch, batch.input_ids) == [[1, 2], [3]]
     assert batch.num_choices == 1
+    assert batch.group_starts is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +208,6 @@ def test_a_single_text_encoded_as_a_batch_of_one_is_one_sequence() -> None:
             [{"input_ids": [1], "labels": [0]}, {"input_ids": [2, 3], "labels": [0, 1]}],
             "labels .* cannot become one tensor",
         ),
-        ([{"input_ids": [[1], [2]]}, {"input_ids": [[3]]}], "from 1 to 2 choices"),
         ([{"input_ids": [[1], [2]]}, {"input_ids": [3]}], "from 0 to 2 choices"),
         ([{"input_ids": []}], "sequence 0 empty"),
         (
@@ -319,6 +343,9 @@ def test_choices_without_labels_and_rows_without_choices(tiny_tokenizer: BertTok
     assert collate([row])["input_ids"].shape == (1, 2, 5)
     with pytest.raises(DataError, match="no choices"):
         collate([dict(tiny_tokenizer("a good film"))])
+    with pytest.raises(DataError, match="from 2 to 3 choices") as refused:
+        collate([row, dict(tiny_tokenizer(["a", "film", "good"]))])
+    assert "PackingCollator" in refused.value.fix
 
 
 def test_rows_without_token_labels_are_padded_alone(tiny_tokenizer: BertTokenizer) -> None:

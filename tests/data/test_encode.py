@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,35 @@ def test_rows_carry_their_labels_and_count_from_both_ends(tiny_tokenizer: BertTo
         with pytest.raises(IndexError):
             encoded[index]
     assert "labels" not in encode_texts(tiny_tokenizer, ["a"], 9)[0]
+
+
+def test_joint_windows_are_one_row() -> None:
+    """The choices of an example stand in one row, with one label, and have one length."""
+
+    def encode(examples: list[list[int]]) -> Iterator[EncodedExample]:
+        for sizes in examples:
+            windows = [Window(range(size), [size % 2] * size) for size in sizes]
+            yield EncodedExample(windows, sum(sizes), (sum(sizes) > 9,))
+
+    sizes = [[3, 5], [4], [3, 3, 6]]
+    apart = encode_examples(encode, sizes, 9)
+    labels = np.array([1, 0, 2])
+    joint = replace(apart, joint=True, labels=labels)
+    assert (len(apart), len(joint), joint.examples) == (6, 3, 3)
+    assert apart.lengths.tolist() == [3, 5, 4, 3, 3, 6]
+    assert joint.lengths.tolist() == [8, 4, 12]
+    assert joint.firsts.tolist() == apart.firsts.tolist() == [0, 2, 3, 6]
+    assert joint.windows.tolist() == [2, 1, 3]
+    for index, row in enumerate(joint):
+        assert [ids.tolist() for ids in row["input_ids"]] == [list(range(n)) for n in sizes[index]]
+        assert [len(each) for each in row["token_type_ids"]] == sizes[index]
+        assert row["labels"] == labels[index]
+    assert joint[-1]["labels"] == 2
+    with pytest.raises(IndexError):
+        joint[3]
+    assert joint.windows_of([2, 0]) == [3, 4, 5, 0, 1]
+    assert apart.windows_of([2, 0]) == [2, 0]
+    assert (joint.account.texts_parted, joint.account.texts_cut) == (0, 1)
 
 
 def test_labels_must_be_as_many_as_the_texts(tiny_tokenizer: BertTokenizer) -> None:

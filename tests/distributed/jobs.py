@@ -7,6 +7,7 @@ what they return into `OUT/NAME.RANK.safetensors`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader
 from bertolt import (
     BertConfig,
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForPreTraining,
     BertForSequenceClassification,
     BertModel,
@@ -104,6 +106,22 @@ def model(kind: Callable[[BertConfig], Any]) -> Any:
 def classify(batch: int = BATCH, **changes: Any) -> Found:
     kind = BertForSequenceClassification
     return trained(Trainer(model(kind), arguments(**changes), train_dataset=rows()), batch)
+
+
+def choices() -> Found:
+    """Examples of two to four sequences, each in one process as a whole."""
+    return trained(Trainer(model(BertForMultipleChoice), arguments(), train_dataset=questions()))
+
+
+def questions() -> list[dict[str, Any]]:
+    """Rows with choices: two, three or four texts, of which one is right."""
+    texts, made = iter([row["input_ids"] for row in rows(3 * ROWS)]), []
+    for number in range(ROWS):
+        count = 2 + number % 3
+        made.append(
+            {"input_ids": list(itertools.islice(texts, count)), "label": number // 3 % count}
+        )
+    return made
 
 
 def classify_accumulated() -> Found:
@@ -332,6 +350,15 @@ def evaluation_of_few() -> Found:
 
 def evaluation_split() -> Found:
     return evaluation(fsdp=True)
+
+
+def evaluation_of_choices() -> Found:
+    torch.manual_seed(0)
+    answers = Trainer(BertForMultipleChoice(config()), arguments()).predict(questions())
+    return {
+        "logits": torch.from_numpy(answers.predictions),
+        "loss": torch.tensor(answers.metrics["test_loss"]),
+    }
 
 
 def evaluation_of_tokens() -> Found:

@@ -20,6 +20,7 @@ from tests.distributed.starting import torchrun
 TRAINING = (
     "classify",
     "classify_accumulated",
+    "choices",
     "masked_words",
     "both_objectives",
     "an_unused_head",
@@ -41,6 +42,7 @@ EVALUATIONS = (
     "evaluation",
     "evaluation_of_few",
     "evaluation_split",
+    "evaluation_of_choices",
     "evaluation_of_tokens",
     "evaluation_of_best_tokens",
     "evaluation_of_an_own_module",

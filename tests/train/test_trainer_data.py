@@ -192,13 +192,15 @@ def test_both_labels_of_pretraining_are_learned(
 # ---- other tasks ----
 
 
-def test_choices_are_learned_and_predicted(make: Any) -> None:
+@pytest.mark.parametrize("counts", [[3], [2, 3, 4]], ids=["as many", "more and fewer"])
+def test_choices_are_learned_and_predicted(make: Any, counts: list[int]) -> None:
     draw = np.random.default_rng(0)
     examples: Rows = []
     for number in range(20):
-        choices = [draw.integers(10, 97, draw.integers(2, 9)).tolist() for _ in range(3)]
-        choices[number % 3][0] = 5
-        examples.append({"input_ids": choices, "label": number % 3})
+        count = counts[number % len(counts)]
+        choices = [draw.integers(10, 97, draw.integers(2, 9)).tolist() for _ in range(count)]
+        choices[number // 3 % count][0] = 5
+        examples.append({"input_ids": choices, "label": number // 3 % count})
     args = arguments(
         num_train_epochs=30,
         learning_rate=3e-3,
@@ -208,7 +210,10 @@ def test_choices_are_learned_and_predicted(make: Any) -> None:
     trainer = Trainer(make(BertForMultipleChoice), args, train_dataset=examples)
     trainer.train()
     output = trainer.predict(examples)
-    assert output.predictions.shape == (20, 3)
+    assert output.predictions.shape == (20, max(counts))
+    assert [np.isfinite(row).sum() for row in output.predictions] == [
+        len(row["input_ids"]) for row in examples
+    ]
     assert output.label_ids.tolist() == [row["label"] for row in examples]
     assert (output.predictions.argmax(-1) == output.label_ids).mean() > 0.9
 

@@ -382,7 +382,8 @@ def _greater(metric: str | None, task: Task) -> bool:
 def _fingerprint(rows: EncodedTexts) -> str:
     assert rows.labels is not None
     digest = hashlib.sha256()
-    for values in (rows.ids, rows.offsets, rows.labels, rows.segments):
+    grouped = rows.firsts if rows.joint else None
+    for values in (rows.ids, rows.offsets, rows.labels, rows.segments, grouped):
         if values is not None:
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:12]
