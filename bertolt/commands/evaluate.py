@@ -66,7 +66,7 @@ def evaluate_file(
     describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
     everything = np.arange(len(table))
-    task, limit = predictor.task, predictor.max_length
+    task, limit = predictor.task.for_table(table), predictor.max_length
     rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
     info(f"Evaluation tokens: {origin}")
     describe_rows("Evaluation", rows.encoded, task.counts(table, everything))

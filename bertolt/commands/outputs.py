@@ -12,18 +12,19 @@ from typing import Any, TextIO
 from bertolt.base.errors import UsageError
 from bertolt.commands.excel_writer import Excel, require_excel
 from bertolt.commands.parquet_writer import Parquet
+from bertolt.commands.vector_writer import Vectors
 from bertolt.commands.writers import Format, Style, Writer, text_writer
 from bertolt.data.arrow import pa
 from bertolt.data.formats import PACKED, TAGGED
 from bertolt.tasks.predictor import Predictor
 
-_FILES = ("parquet", "xlsx")
+_FILES = ("parquet", "xlsx", "npy")
 """Formats that are no text: they are not packed again, and need a file."""
 # CoNLL-U has eight columns more than a tag.
 _ENDINGS: dict[str, Style] = {
     **dict.fromkeys(set(TAGGED) - {".conllu"}, "conll"),
     **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"},
-    **{".parquet": "parquet", ".xlsx": "xlsx"},
+    **{".parquet": "parquet", ".xlsx": "xlsx", ".npy": "npy"},
 }
 _WRITTEN = ".jsonl, .json, .csv, .tsv, .parquet, .xlsx or .conll, texts also with .gz or .zst"
 
@@ -47,7 +48,7 @@ def format_of(
         raise UsageError(
             f"answers are not written as {ending}{packing}",
             place=f"--out {out}",
-            fix=f"let the name end in {_WRITTEN}, or add --format",
+            fix=f"let the name end in {_WRITTEN}, vectors in .npy, or add --format",
         )
     named = named or "jsonl"
     if packing and named in _FILES:
@@ -79,6 +80,9 @@ def file_writer(path: Path, predictor: Predictor, form: Format) -> Iterator[Writ
     """A writer to a file, which is whole once the writer has ended and the block too."""
     if form.style == "parquet":
         with Parquet.to(path, predictor, form) as writer:
+            yield writer
+    elif form.style == "npy":
+        with Vectors.to(path, predictor, form) as writer:
             yield writer
     elif form.style == "xlsx":
         with Excel.to(path, predictor, form) as writer:

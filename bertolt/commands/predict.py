@@ -86,6 +86,7 @@ def predict_texts(
     tell_missing_contract(predictor, model)
     questions = _questions(model, predictor, files, texts, pairs, columns)
     form = replace(form, reasons=questions.unanswered)
+    predictor.task = predictor.task.asked_in(questions.pairs)
     answering = _Answering(predictor, questions.rows, at_once=typed)
     if out is None:
         answering.write(text_writer(sys.stdout, predictor, form))

@@ -65,10 +65,12 @@ class Questions(NamedTuple):
     Attributes:
         rows: read as the answers need them, so an endless stream can be answered.
         unanswered: whether there are some without an answer; of a stream, whether there may be.
+        pairs: whether each has two texts.
     """
 
     rows: Iterator[Question]
     unanswered: bool
+    pairs: bool
 
 
 def typed_questions(
@@ -85,7 +87,7 @@ def typed_questions(
             "the model answers pairs of texts, and --text gives one",
             fix='give the second one too: --text "…" --pair "…"',
         )
-    if pairs and not predictor.takes_pairs and predictor.contract is not None:
+    if pairs and predictor.trained_on_pairs is False:
         raise UsageError(
             "the model answers single texts, and --pair gives a second one", fix="leave --pair out"
         )
@@ -94,7 +96,7 @@ def typed_questions(
     # Who types a text means to have it answered.
     strict: OnBadRow = "error" if on_bad_row == "answer" else on_bad_row
     rows = _usable(questions, "--text {}", strict, "give it in UTF-8")
-    return Questions(rows, strict == "answer-all")
+    return Questions(rows, strict == "answer-all", bool(pairs))
 
 
 def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Questions:
@@ -106,7 +108,7 @@ def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Quest
     """
     fix = "name its encoding, for instance --encoding gb18030"
     rows = _usable(_lines(encoding, in_pairs), "standard input, line {}", on_bad_row, fix)
-    return Questions(rows, on_bad_row.startswith("answer"))
+    return Questions(rows, on_bad_row.startswith("answer"), in_pairs)
 
 
 def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
@@ -166,11 +168,19 @@ def rows_of_table(
             columns,
             task=type(predictor.task),
             need_label=False,
-            prefer=trained_columns(predictor),
+            prefer=_preferred(predictor, columns),
         )
         describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
         require_pair(table, predictor.trained_on_pairs)
-    return Questions(_rows(table), bool(table.unanswered))
+    return Questions(_rows(table), bool(table.unanswered), "text_pair" in table.roles)
+
+
+def _preferred(predictor: Predictor, columns: Columns) -> dict[str, list[str]]:
+    """The columns of training; who names one text alone means it, where one may be asked."""
+    known = trained_columns(predictor)
+    if columns.text is not None and columns.text_pair is None and predictor.task.free_pairs:
+        return {role: names for role, names in known.items() if role != "text_pair"}
+    return known
 
 
 def _require_tables(model: str, files: Sequence[str], predictor: Predictor) -> None:

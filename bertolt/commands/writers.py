@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
@@ -15,7 +15,7 @@ from bertolt.commands.questions import Question
 from bertolt.data.cells import as_number
 from bertolt.tasks.predictor import Prediction, Predictor
 
-Style = Literal["jsonl", "json", "csv", "tsv", "conll", "parquet", "xlsx"]
+Style = Literal["jsonl", "json", "csv", "tsv", "conll", "parquet", "xlsx", "npy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Writer(abc.ABC):
         Where there is no answer, its parts are null, and the reason stands behind them.
         """
         nothing = dict.fromkeys(self.task.answer_types()) | {"reason": question.reason}
-        answer = rounded(self.task.public(prediction.answer)) if prediction else nothing
+        answer = self._told(prediction.answer) if prediction else nothing
         values: dict[str, Any] = {"row": question.row}
         taken = {"row", "text", "text_pair", "tokens_cut", *nothing, *answer}
         values |= self._own_columns(question, taken)
@@ -79,6 +79,12 @@ class Writer(abc.ABC):
         if prediction and prediction.tokens_cut:
             values["tokens_cut"] = prediction.tokens_cut
         return values
+
+    def _told(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """What is told of an answer, its numbers rounded where not every digit counts."""
+        public = self.task.public(dict(answer))
+        exact = self.task.exact
+        return {name: v if name in exact else rounded(v) for name, v in public.items()}
 
     def cells(self, question: Question, prediction: Prediction | None) -> dict[str, Any]:
         """The same as plain values by column: texts, numbers and truth values; None for what there

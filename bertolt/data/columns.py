@@ -34,8 +34,11 @@ PAIR_NAMES = (
     ("question", "context"),
     ("text_a", "text_b"),
     ("question1", "question2"),
+    ("anchor", "positive"),
 )
 """Columns that hold two texts which belong together."""
+TRIPLET = ("anchor", "positive", "negative")
+"""Columns of two texts that belong together, and of a third that does not; it may be missing."""
 FLAGS = {"text": "--text", "text_pair": "--text-pair", "label": "--label"}
 
 SAMPLE = 1000  # rows looked at to tell labels from texts
@@ -71,12 +74,16 @@ def choose_columns(
     text_pair: str | None = None,
     prefer: Mapping[str, Sequence[str]],
     layout: bool = True,
+    label_optional: bool = False,
+    pair_names: Sequence[tuple[str, str]] = (),
 ) -> Choice:
     """Take the columns that are named; find the others by their names, then by what they hold.
 
     Columns that `prefer` gives for a role are taken before any search, if all are there. Labels may
     be in several columns, named with commas between them. `layout` says whether the command has
-    options for the layout of a table, which a fix may name.
+    options for the layout of a table, which a fix may name. With `label_optional`, and beside two
+    texts that belong together by their names, a label is taken where there is one. `pair_names` are
+    further names of columns with pairs.
 
     Raises:
         DataError: a column that is named is not there, or one that is not named could be several
@@ -99,14 +106,15 @@ def choose_columns(
         names = list(prefer.get(role, ()))
         if role not in chosen and names and set(names) <= set(source.columns):
             chosen[role], reasons[role] = names, "as in training"
-    _choose_pair(chosen, reasons, source)
+    _choose_pair(chosen, reasons, source, (*pair_names, *PAIR_NAMES))
+    label_optional |= _choose_third(chosen, reasons, source, "label" in roles)
     for search in (_usual, _by_name, _by_content):
         for role in roles:
             hit = None if role in chosen else search(role, chosen, source, path)
             if hit is not None:
                 chosen[role], reasons[role] = [hit[0]], hit[1]
     for role in roles:
-        if role not in chosen:
+        if role not in chosen and not (role == "label" and label_optional):
             raise _none_found(role, source, path, layout)
     return Choice({role: chosen[role] for role in FLAGS if role in chosen}, reasons)
 
@@ -195,18 +203,36 @@ def _role_words(role: str) -> str:
     return "second text" if role == "text_pair" else role
 
 
-def _choose_pair(chosen: dict[str, list[str]], found: dict[str, str], source: TableFile) -> None:
+def _choose_pair(
+    chosen: dict[str, list[str]],
+    found: dict[str, str],
+    source: TableFile,
+    names: Sequence[tuple[str, str]],
+) -> None:
     """Two columns that usually hold pairs, where nothing is said of texts and none is called so."""
     if "text" in chosen or "text_pair" in chosen:
         return
     lower = {name.strip().lower(): name for name in source.columns}
     if any(name in lower for name in PLAIN_NAMES["text"]):
         return
-    for first, second in PAIR_NAMES:
+    for first, second in names:
         if first in lower and second in lower:
             chosen |= {"text": [lower[first]], "text_pair": [lower[second]]}
             found |= dict.fromkeys(("text", "text_pair"), "by their names, a pair")
             return
+
+
+def _choose_third(
+    chosen: dict[str, list[str]], found: dict[str, str], source: TableFile, wanted: bool
+) -> bool:
+    """Whether the two texts belong together by their names; then take the text that does not."""
+    texts = [chosen.get(role, [""])[0].strip().lower() for role in ("text", "text_pair")]
+    if texts != list(TRIPLET[:2]):
+        return False
+    third = next((name for name in source.columns if name.strip().lower() == TRIPLET[2]), None)
+    if wanted and third is not None and "label" not in chosen:
+        chosen["label"], found["label"] = [third], "by its name, a triplet"
+    return True
 
 
 def _free(chosen: Mapping[str, Sequence[str]], source: TableFile) -> list[str]:

@@ -196,6 +196,8 @@ def read_table(
     label: str | None = None,
     text_pair: str | None = None,
     need_label: bool = True,
+    label_optional: bool = False,
+    pair_names: Sequence[tuple[str, str]] = (),
     prefer: Mapping[str, Sequence[str]] | None = None,
     encoding: str = "utf-8",
     on_bad_row: OnBadRow = "drop",
@@ -219,6 +221,8 @@ def read_table(
             and `need_label`.
         text_pair: the column of second texts; None: found where the names are those of a pair.
         need_label: whether each row must have a label. If not, labels are read only if named.
+        label_optional: a label that is needed may be missing.
+        pair_names: further names of columns with pairs of texts.
         prefer: columns of each role to take where they are there and nothing is named.
         encoding: of the text kinds.
         on_bad_row: what to do with a row that cannot be used (ragged, broken quotes or JSON, a NUL
@@ -246,6 +250,8 @@ def read_table(
         label=label,
         text_pair=text_pair,
         need_label=need_label,
+        label_optional=label_optional,
+        pair_names=pair_names,
         prefer=prefer or {},
     )
     sample = _sample(source, paths[0], choice.columns)

@@ -76,21 +76,21 @@ class Batches:
 
 
 class Numbers:
-    """Whole numbers end to end, which become one array, read from disk where they are many.
+    """Numbers end to end, which become one array, read from disk where they are many.
 
     Args:
         code: of their type, as in `array.array`.
     """
 
     def __init__(self, code: str) -> None:
-        self._held = array(code)
+        self._held: array[Any] = array(code)
         self._written = 0
         self._file: IO[bytes] | None = None
 
     def __len__(self) -> int:
         return self._written + len(self._held)
 
-    def extend(self, values: Iterable[int]) -> None:
+    def extend(self, values: Iterable[float]) -> None:
         """Take in more.
 
         Raises:

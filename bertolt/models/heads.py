@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import abc
 import math
+import os
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -18,6 +20,8 @@ from torch import Tensor, nn
 
 from bertolt.base.errors import DataError, OutOfRangeError, UsageError
 from bertolt.base.format import plural
+from bertolt.checkpoint import huggingface
+from bertolt.checkpoint.sentence_files import Pooling, SentenceFiles
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout, padded_rows
 from bertolt.models.config import BertConfig
 from bertolt.models.doors import FIRST_INPUTS, INPUTS
@@ -25,7 +29,9 @@ from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import family_of
 from bertolt.models.forward_pass import ForwardPass, OutputRows
 from bertolt.models.losses import (
+    CosineRegression,
     Criterion,
+    InBatchNegatives,
     LossTerm,
     count_labels,
     inside,
@@ -332,6 +338,90 @@ class QuestionAnswering(Head):
         if batch.start_positions is None or batch.end_positions is None:
             return None
         return torch.stack([batch.start_positions, batch.end_positions], dim=-1)
+
+
+class SentenceEncoder(Head):
+    """A vector for each text: the mean of its tokens' last hidden states, or the first of them.
+
+    There is nothing to train beside the encoder, and it is saved as a plain encoder, with the files
+    of sentence-transformers beside it.
+
+    Args:
+        config: of the encoder.
+        pooling: "mean" or "cls".
+        normalized: whether vectors are brought to length 1.
+        max_length: most tokens of a text, for the files beside; None: the position table.
+
+    Attributes:
+        criterion: the loss of training, of vectors and labels; None: there is no loss.
+        micro_batch: examples that are encoded at a time where those of a batch compete; None: all.
+    """
+
+    targets = frozenset({"labels"})
+    call_order = (*FIRST_INPUTS, "labels")
+    _keys_to_ignore_on_load_missing = (r"pooler\.",)
+    criterion: CosineRegression | InBatchNegatives | None = None
+    micro_batch: int | None = None
+
+    def __init__(
+        self,
+        config: BertConfig,
+        pooling: Pooling = "mean",
+        normalized: bool = True,
+        max_length: int | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.pooling, self.normalized, self.max_length = pooling, normalized, max_length
+        self.add_backbone(pooler=True)
+        # It is kept for those who open the encoder, and learns nothing here.
+        self.base_model.pooler.requires_grad_(False)
+        self.init_weights()
+
+    @classmethod
+    def from_pretrained(cls, *names: Any, **named: Any) -> Any:
+        """As every model; how vectors are made follows the files of sentence-transformers there.
+
+        Raises:
+            CheckpointError: these files are broken, or ask for what is not made here.
+        """
+        place = names[0] if names else named.get("pretrained_model_name_or_path")
+        place = named.get("name_or_path", place)
+        files = SentenceFiles.read(huggingface.resolve(place)) if place is not None else None
+        known = {} if files is None else vars(files)
+        return super().from_pretrained(*names, **known | named)
+
+    def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> SequenceOutput:
+        """`logits` (B, H), the vectors; the loss is there with labels and a criterion."""
+        if self.pooling == "cls":
+            vectors = self.base_model.encode_first(batch, forward_pass).float()
+        else:
+            hidden = self.base_model.encode(batch, forward_pass)[: batch.num_tokens].float()
+            starts = batch.cu_seqlens.long()
+            sums = torch.segment_reduce(hidden, "sum", offsets=starts, axis=0)
+            vectors = sums / batch.lengths[:, None]
+        if self.normalized:
+            vectors = nn.functional.normalize(vectors, dim=-1)
+        terms = {}
+        if batch.labels is not None and self.criterion is not None:
+            terms = {"labels": self.criterion(vectors, batch.labels)}
+        return SequenceOutput(loss_terms=terms, logits=vectors)
+
+    def count_targets(self, batch: PackedBatch) -> dict[str, int]:
+        """One for each example, however many texts it has."""
+        return {} if batch.labels is None else {"labels": len(batch.labels)}
+
+    def save_pretrained(self, directory: str | os.PathLike[str], **how: Any) -> None:
+        """Write the encoder alone, and how vectors are made of it.
+
+        Raises:
+            BertoltError: the folder cannot be written.
+        """
+        self.base_model.save_pretrained(directory, **how)
+        if how.get("is_main_process", True):
+            files = SentenceFiles(
+                pooling=self.pooling, normalized=self.normalized, max_length=self.max_length
+            )
+            files.write(Path(directory), self.config.hidden_size)
 
 
 class Words(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -161,6 +162,87 @@ class Criterion:
             right = logits.log_softmax(-1).gather(1, known)[:, 0].exp()
             terms = terms * (1 - right) ** self.focal
         return LossTerm(terms.sum(), (labels != IGNORE_INDEX).sum())
+
+
+@dataclass(frozen=True)
+class CosineRegression:
+    """Squared error of the cosine of two texts, for `SentenceEncoder.criterion`.
+
+    Attributes:
+        rows_compete: the loss of an example does not depend on the others of its batch.
+    """
+
+    rows_compete: ClassVar[bool] = False
+
+    def __call__(self, vectors: Tensor, labels: Tensor) -> LossTerm:
+        """Of vectors (2·E, H) of E examples, and the cosines (E,) that they should have.
+
+        Raises:
+            DataError: the vectors are not two an example.
+        """
+        with torch.autocast(vectors.device.type, enabled=False):
+            first, second = _by_example(vectors.float(), len(labels), 2).unbind(1)
+            cosines = F.cosine_similarity(first, second)
+            total = F.mse_loss(cosines, labels.float(), reduction="sum")
+        return LossTerm(total, torch.full((), len(labels), device=vectors.device))
+
+
+@dataclass(frozen=True)
+class InBatchNegatives:
+    """Cross-entropy of each example's second text among those of all examples of the batch.
+
+    Third texts of examples are further candidates. A candidate that is known to belong to the
+    first text, by the ids of the texts, is no negative and takes no part. Source: M. Henderson et
+    al., "Efficient natural language response suggestion for smart reply", 2017, arXiv:1705.00652;
+    the scale is that of sentence-transformers.
+
+    Attributes:
+        scale: that cosines are multiplied by.
+        rows_compete: the loss of an example depends on the others of its batch.
+    """
+
+    scale: float = 20.0
+    rows_compete: ClassVar[bool] = True
+
+    def __call__(self, vectors: Tensor, labels: Tensor) -> LossTerm:
+        """Of vectors (K·E, H) of E examples of K texts, and the ids (E, K) of these texts.
+
+        Raises:
+            DataError: the vectors are not K an example.
+        """
+        examples, texts = labels.shape
+        with torch.autocast(vectors.device.type, enabled=False):
+            units = F.normalize(_by_example(vectors.float(), examples, texts), dim=-1)
+            candidates = units[:, 1:].transpose(0, 1).flatten(0, 1)
+            scores = units[:, 0] @ candidates.T * self.scale
+            scores = scores.masked_fill(_known_matches(labels), -math.inf)
+            own = torch.arange(examples, device=vectors.device)
+            total = F.cross_entropy(scores, own, reduction="sum")
+        return LossTerm(total, torch.full((), examples, device=vectors.device))
+
+
+def _by_example(vectors: Tensor, examples: int, texts: int) -> Tensor:
+    """(E, K, H) of vectors (K·E, H)."""
+    if len(vectors) != examples * texts:
+        raise DataError(
+            f"there are {len(vectors)} vectors for {examples} examples of {texts} texts",
+            fix=f"give each example {texts} texts",
+        )
+    return vectors.view(examples, texts, -1)
+
+
+def _known_matches(labels: Tensor) -> Tensor:
+    """(E, (K-1)·E) candidates that are no negatives of an example, and not its own second text.
+
+    They are the same text as one of the example's first two, or stand beside its first text in
+    another example.
+    """
+    examples = len(labels)
+    candidates = labels[:, 1:].T.reshape(1, -1)
+    first, second = labels[:, :1], labels[:, 1:2]
+    known = (candidates == first) | (candidates == second)
+    known[:, :examples] |= first == labels[:, 0]
+    return known & ~torch.eye(*known.shape, dtype=torch.bool, device=labels.device)
 
 
 def span_loss(logits: Tensor, positions: Tensor, batch: PackedBatch) -> LossTerm:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +63,18 @@ class Reading:
 
     Attributes:
         label_separator: between several labels in one cell.
+        pooling: how the tokens of a text become one vector, "mean" or "cls"; None: not said.
+        unnormalized: vectors keep their lengths.
+        scale: of scores, its least and its greatest with a comma between them.
 
     Raises:
-        UsageError: it is empty, and parts nothing.
+        UsageError: the separator is empty, and parts nothing.
     """
 
     label_separator: str | None = None
+    pooling: Literal["mean", "cls"] | None = None
+    unnormalized: bool = False
+    scale: str | None = None
 
     def __post_init__(self) -> None:
         if self.label_separator == "":
@@ -112,7 +119,7 @@ def not_finite(place: str) -> NotFiniteError:
 class Scorer(abc.ABC):
     """Counts answers against what is true; parts merge, and all follows from the counts."""
 
-    shown: ClassVar[tuple[str, ...]] = ()
+    shown: tuple[str, ...] = ()
     """Values that are told after each evaluation while training."""
     errors: ClassVar[tuple[str, ...]] = ()
     """Those of them of which less is better."""
@@ -121,9 +128,13 @@ class Scorer(abc.ABC):
     def add(self, answer: Answer, example: Example) -> float:
         """Count one answer; how wrong it is, 0 for right, to keep the worst."""
 
+    def loss(self) -> float | None:
+        """The loss, where it is a function of all rows together; None: the mean of the model's."""
+        return None
+
     @abc.abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that was counted, as arrays of int64 or float64."""
+        """All that was counted, as arrays of int64, float64 or float32."""
 
     @abc.abstractmethod
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -162,6 +173,16 @@ class Task(abc.ABC):
     """Whether every example has two texts."""
     target_names: ClassVar[tuple[str, ...]] = ("labels",)
     """What the head calls what `targets` gives; where they are several, it gives one of each."""
+    free_pairs: ClassVar[bool] = False
+    """Whether one text may be asked as well as two, whatever the training rows had."""
+    label_optional: ClassVar[bool] = False
+    """Whether rows may be learned and measured without a label."""
+    pair_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Further names of two columns that belong together, where the task is named."""
+    readings: ClassVar[frozenset[str]] = frozenset()
+    """What of a `Reading` the task goes by, beside the separator of labels."""
+    exact: ClassVar[tuple[str, ...]] = ()
+    """Parts of an answer whose numbers are written with all their digits."""
     joint: ClassVar[bool] = False
     """Whether the windows of an example are sequences that stand in one batch, such as choices."""
 
@@ -243,6 +264,37 @@ class Task(abc.ABC):
             DataError: a row has what training never had; names file, row and column.
         """
 
+    @classmethod
+    def folder_limit(cls, folder: Path) -> tuple[int, str] | None:
+        """Most tokens of a text by what else a model folder has, and who says so; None: nobody."""
+        return None
+
+    def starting_from(self, folder: Path) -> Self:
+        """The task with what the folder decides that training starts from."""
+        return self
+
+    def head_arguments(self, max_length: int | None = None) -> dict[str, Any]:
+        """What the head is built with beside the config."""
+        return {}
+
+    def for_table(self, table: Table) -> Self:
+        """The task as it measures another file."""
+        return self
+
+    def asked_in(self, pairs: bool) -> Self:
+        """The task as it answers pairs of texts, or single texts, where both may be asked."""
+        return self
+
+    @property
+    def rows_compete(self) -> bool:
+        """Whether the loss of a row depends on the others of its batch."""
+        return False
+
+    @property
+    def pairs_asked(self) -> bool | None:
+        """Which of both, where `asked_in` has said it."""
+        return None
+
     def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
         """The loss in another form than the head's own, for the training `targets`; None: that.
 
@@ -272,6 +324,11 @@ class Task(abc.ABC):
         return []
 
     # ---- from an example to windows
+
+    @property
+    def encoded_roles(self) -> tuple[str, ...]:
+        """The roles whose values are encoded."""
+        return "text", "text_pair"
 
     @property
     def encoding(self) -> str:

@@ -148,10 +148,12 @@ def evaluate(
         task = task.tuned(_merged(task, untuned, world))
         outputs = iter(held)
     scorer, mistakes = _score(task, rows, outputs, keep_mistakes, slices)
+    scorer = _merged(task, scorer, world)
+    mean, together = loss.summed(model.targets, world).mean() or 0.0, scorer.loss()
     return Scores(
         task=task,
-        scorer=_merged(task, scorer, world),
-        loss=loss.summed(model.targets, world).mean() or 0.0,
+        scorer=scorer,
+        loss=mean if together is None else together,
         mistakes=heapq.nlargest(keep_mistakes, _from_all(mistakes, world)),
         tuned=tuned,
         slices=slices,
@@ -302,11 +304,12 @@ def _merged(task: Task, scorer: Scorer, world: World) -> Scorer:
     if world.alone:
         return scorer
     whole = task.scorer()
-    state = {name: values.tolist() for name, values in scorer.state().items()}
-    kinds = {name: values.dtype.str for name, values in scorer.state().items()}
-    shapes = {name: list(values.shape) for name, values in scorer.state().items()}
-    for values, dtypes, sizes in gather_json([[state, kinds, shapes]], world):
-        whole.merge({n: np.array(values[n], dtype=dtypes[n]).reshape(sizes[n]) for n in values})
+    parts = {
+        name: world.gather(torch.from_numpy(np.array(values)))
+        for name, values in sorted(scorer.state().items())
+    }
+    for rank in range(world.size):
+        whole.merge({name: values[rank].numpy() for name, values in parts.items()})
     return whole
 
 

@@ -26,7 +26,7 @@ from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
 from bertolt.tasks.evaluation import Gathered, activated, token_budget
-from bertolt.tasks.registry import has_head, is_encoder, task_of
+from bertolt.tasks.registry import contract_in, has_head, is_encoder, task_of
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import predict_batches
 
@@ -150,10 +150,11 @@ class Predictor:
                 here is for, or its parts do not fit each other.
         """
         folder = huggingface.resolve(name_or_path)
-        config, contract = read_config(folder), Contract.read(folder)
+        config = read_config(folder)
+        contract = contract_in(folder, config)
         task = task_of(config, contract, str(folder))
         _require_head(config, contract, task, folder)
-        model = task.head.from_pretrained(folder, verbose=False)
+        model = task.head.from_pretrained(folder, verbose=False, **task.head_arguments())
         model.require_trained(task.name)
         if contract is None and not has_head(config, task.head):
             raise CheckpointError(
@@ -177,9 +178,11 @@ class Predictor:
 
     @property
     def trained_on_pairs(self) -> bool | None:
-        """The same; None where another library wrote the model and nobody knows."""
+        """The same; None where nobody knows, of another library's model, or both may be asked."""
         if self.task.needs_pair:
             return True
+        if self.task.free_pairs:
+            return self.task.pairs_asked
         return None if self.contract is None else "text_pair" in self.contract.columns
 
     def predict(self, texts: Iterable[Asked], *, window: int | None = None) -> Iterator[Prediction]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError, nearest
 from bertolt.checkpoint.contract import Contract
+from bertolt.checkpoint.sentence_files import SentenceFiles
 from bertolt.data.load import Sample
 from bertolt.models.config import BertConfig
 from bertolt.models.families.base import saved_class
@@ -13,10 +16,12 @@ from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
+from bertolt.tasks.sentence_similarity import SentenceSimilarity
 from bertolt.tasks.text_classification import TextClassification
 from bertolt.tasks.token_classification import TokenClassification
 
 SHIPPED = (
+    SentenceSimilarity,
     QuestionAnswering,
     TokenClassification,
     MultiLabelClassification,
@@ -81,6 +86,31 @@ def task_of(config: BertConfig, contract: Contract | None, place: str) -> Task:
             place=place,
             fix="save the model again, so that bertolt.json and config.json fit",
         ) from error
+
+
+def contract_in(folder: Path, config: BertConfig) -> Contract | None:
+    """How texts are prepared for a model: `bertolt.json`, or the files of sentence-transformers.
+
+    None where neither is there.
+
+    Raises:
+        CheckpointError: a file is broken, or asks for what is not made here.
+    """
+    contract = Contract.read(folder)
+    if contract is not None or not is_encoder(config):
+        return contract
+    files = SentenceFiles.read(folder)
+    if files is None:
+        return None
+    task = SentenceSimilarity(pooling=files.pooling, normalized=files.normalized)
+    limit = config.max_tokens
+    return Contract(
+        task=task.name,
+        columns={},
+        settings=task.settings(),
+        max_length=min(limit, files.max_length or limit),
+        library_version="",
+    )
 
 
 def _named(name: str, place: str) -> type[Task]:

@@ -110,6 +110,8 @@ class RowView:
         return names, encoded.indices.to_numpy().astype(np.int64), places
 
     def _has_names(self) -> bool:
+        if "label" in self.task.encoded_roles:
+            return False  # it is a text
         kind = self._kind.value_type if self.several else self._kind
         spans = pa.types.is_struct(kind) and kind.get_field_index("label") >= 0
         return bool(pa.types.is_string(kind) or spans)
@@ -121,7 +123,7 @@ class RowView:
     @cached_property
     def labels(self) -> Integers | None:
         """(N,) a digest of the labels of each row; None without labels."""
-        if pa.types.is_null(self._kind):
+        if pa.types.is_null(self._kind) or "label" in self.task.encoded_roles:
             return None
         return self.labels_of(range(len(self.table)))
 
@@ -216,9 +218,14 @@ class RowView:
             ends = rows.offsets[start : start + EXAMPLES + 1]
             tokens = slice(ends[0], ends[-1])
             here = self._begins_word[rows.ids[tokens]]
+            of_window = rows.window_examples[start : start + EXAMPLES]
             if rows.segments is not None:
                 here &= rows.segments[tokens] == segment
-            examples = np.repeat(rows.window_examples[start : start + EXAMPLES], np.diff(ends))
+            elif rows.joint:
+                # Each text is a window by itself.
+                place = np.arange(start, start + len(of_window)) - rows.firsts[of_window]
+                here &= np.repeat(place, np.diff(ends)) == segment
+            examples = np.repeat(of_window, np.diff(ends))
             for count, mask in zip(
                 counts, (here, here & (rows.ids[tokens] == unknown)), strict=True
             ):

@@ -98,6 +98,8 @@ def read_for_task(
         text_pair=columns.text_pair,
         label=columns.label,
         need_label=need_label,
+        label_optional=kind is not None and kind.label_optional,
+        pair_names=kind.pair_names if kind else (),
         prefer=prefer,
         encoding=columns.encoding,
         on_bad_row=columns.on_bad_row,
@@ -125,10 +127,10 @@ def _require_told(path: Path) -> None:
 class _Examples(Sequence[Any]):
     """The rows at some places of a table, by the roles that are encoded; read in slices."""
 
-    def __init__(self, table: Table, index: NDArray[np.int64]) -> None:
+    def __init__(self, table: Table, index: NDArray[np.int64], roles: Sequence[str]) -> None:
         self._table = table
         self._index = index
-        self._roles = [role for role in ("text", "text_pair") if role in table.roles]
+        self._roles = [role for role in roles if role in table.roles]
 
     def __len__(self) -> int:
         return len(self._index)
@@ -156,7 +158,7 @@ def encode_rows(
     with counting("Tokenising", len(index)) as show:
         encoded, origin = encode_once(
             tokenizer,
-            _Examples(table, index),
+            _Examples(table, index, task.encoded_roles),
             limit,
             progress=show,
             encode=encode,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -29,6 +30,7 @@ from bertolt.base.files import (
     write_text,
 )
 from bertolt.base.json_files import parse_json
+from bertolt.checkpoint.sentence_files import WRITTEN
 
 ARGUMENTS = "arguments.json"
 COMPLETE = "complete.json"
@@ -42,7 +44,7 @@ RESULT = frozenset(
     {
         *(ARGUMENTS, COMPLETE, CONFIG, METRICS, REPORT, WEIGHTS, "run.json", "bertolt.json"),
         *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
-        "training_args.json",
+        *("training_args.json", *WRITTEN),
     }
 )
 """Names of what a run leaves as its result."""
@@ -168,8 +170,11 @@ class RunFolder:
         """Move the files; the config goes first and comes last, and without one nothing loads."""
         new = {path.name for path in stage.iterdir()}
         for name in (CONFIG, *(RESULT - new)):
-            (self.out / name).unlink(missing_ok=True)
+            if os.path.lexists(self.out / name):
+                _remove(self.out / name)
         for name in sorted(new, key=lambda name: name == CONFIG):
+            if (stage / name).is_dir() and (self.out / name).is_dir():
+                _remove(self.out / name)
             (stage / name).replace(self.out / name)
         sync(self.out)
 

@@ -26,6 +26,7 @@ from bertolt.models.own_module import OwnModule, moved_to
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.callbacks import Progress
+from bertolt.train.competing import competing_passes
 from bertolt.train.doors import Doors
 from bertolt.train.events import Events
 from bertolt.train.loop import (
@@ -323,7 +324,7 @@ class Trainer(Doors):
             history=saving.load(checkpoint) if saving and checkpoint else None,
             world=self.world,
             loss_of=self._part_of_loss if by_name or self._has_other_loss() else None,
-            step_of=self._step_of if self._makes_steps() else None,
+            step_of=self._own_passes(by_name),
             in_background=self._loader_source is None,
             steering=self._events,
         )
@@ -347,6 +348,14 @@ class Trainer(Doors):
             training_loss=self.history.mean_loss,
             metrics=self._events.totals(self.history),
         )
+
+    def _own_passes(self, by_name: bool) -> Callable[[Any], Tensor] | None:
+        """What makes the passes of a batch in place of `train_step`; None: nothing does."""
+        if self._makes_steps():
+            return self._step_of
+        if by_name or self._has_other_loss():
+            return None
+        return competing_passes(self.model, self.args, self.precision, self.world)
 
     def evaluate(
         self,

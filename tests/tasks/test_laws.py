@@ -40,6 +40,11 @@ class Case:
     task: str
     row: Callable[[random.Random, str], dict[str, Any]]
     unseen: dict[str, Any] | None
+    named: bool = False  # its columns are those of another task too
+
+
+def _together(choose: random.Random, text: str) -> dict[str, Any]:
+    return {"anchor": text, "positive": f"{text_of(choose)} {text}"}
 
 
 def _tagged(choose: random.Random, text: str) -> dict[str, Any]:
@@ -109,6 +114,22 @@ CASES = {
         {"text": "good film", "spans": [{"start": 0, "end": 4, "label": "ODD"}]},
     ),
     "questions": Case("question-answering", _asked, None),
+    "texts that belong together": Case("sentence-similarity", _together, None),
+    "triplets": Case(
+        "sentence-similarity",
+        lambda choose, text: _together(choose, text) | {"negative": text_of(choose)},
+        None,
+    ),
+    "scores of pairs": Case(
+        "sentence-similarity",
+        lambda choose, text: {
+            "sentence1": text,
+            "sentence2": text_of(choose),
+            "score": choose.uniform(0, 5),
+        },
+        {"sentence1": "good", "sentence2": "odd", "score": 7.5},
+        named=True,
+    ),
 }
 
 
@@ -148,7 +169,7 @@ def given(
 ) -> Given:
     case = CASES[request.param]
     path = written(tmp_path_factory.mktemp("case"), case)
-    table, kind = read_for_task(path, Columns())
+    table, kind = read_for_task(path, Columns(), task=case.task if case.named else None)
     everything = np.arange(len(table))
     task = kind.infer(table, everything, Reading())
     rows, _ = encode_rows(task, table, everything, tiny_tokenizer, LIMIT)
@@ -169,6 +190,8 @@ def test_the_columns_say_which_task_it_is(given: Given) -> None:
 
 def perfect(given: Given) -> list[Output]:
     """What a model would give that knows every target."""
+    if given.case.task == "sentence-similarity":
+        return list(map(Output, perfect_vectors(given), [[]] * len(given.rows)))
     encoded, classes = given.rows.encoded, len(given.predictor.labels)
     labels = np.asarray(encoded.labels)
     outputs = labels
@@ -191,6 +214,21 @@ def perfect(given: Given) -> list[Output]:
     return parts
 
 
+def perfect_vectors(given: Given) -> list[list[Any]]:
+    """Texts that belong together have one direction of their own; others have the right cosine."""
+    labels = np.asarray(given.rows.encoded.labels)
+    if labels.ndim == 1:
+        return [[np.array([1.0, 0.0]), np.array([c, np.sqrt(1 - c**2)])] for c in labels]
+    directions = np.eye(len(labels) + 1)
+    texts: dict[int, int] = {}
+    for row, (_, second, *_) in enumerate(labels.tolist()):
+        texts.setdefault(second, row)
+    return [
+        [directions[texts[second]]] * 2 + [directions[-1]] * len(third)
+        for _, second, *third in labels.tolist()
+    ]
+
+
 def test_oracle(given: Given) -> None:
     """Perfect outputs, decoded and scored, are perfect answers."""
     scorer = given.task.scorer()
@@ -210,7 +248,7 @@ def answers(given: Given, examples: list[Any]) -> list[Any]:
 
 def inputs(given: Given, count: int = 20) -> list[dict[str, Any]]:
     rows = given.rows.examples(range(count))
-    return [{role: row[role] for role in ("text", "text_pair") if role in row} for row in rows]
+    return [{role: row[role] for role in given.task.encoded_roles if role in row} for row in rows]
 
 
 def test_packing(given: Given) -> None:
@@ -240,7 +278,8 @@ def test_window(given: Given, tiny_tokenizer: Any) -> None:
     assert narrow.tokens == whole.tokens > LIMIT
     words = whole.answer.get("words")
     if words is None:
-        assert narrow.tokens_cut == narrow.tokens - LIMIT
+        beside = len(tiny_tokenizer("good film")["input_ids"]) if given.task.joint and pair else 0
+        assert narrow.tokens_cut == narrow.tokens - beside - LIMIT
     else:
         assert narrow.tokens_cut == 0
         places = [(start, end) for start, end, _ in narrow.answer["words"]]
@@ -304,7 +343,8 @@ def test_windows_come_in_any_order(given: Given, tiny_tokenizer: Any) -> None:
     for start in range(0, len(order), 3):
         windows = order[start : start + 3]
         batch: Any = SimpleNamespace(rows=windows)
-        numbers, outputs = gathered.add(batch, [np.array([window]) for window in windows])
+        answered = encoded.windows_of(windows.tolist())
+        numbers, outputs = gathered.add(batch, [np.array([window]) for window in answered])
         for number, output in zip(numbers, outputs, strict=True):
             assert number not in whole
             whole[number] = [int(values[0]) for values in output.windows]
@@ -326,7 +366,10 @@ def test_what_training_never_had_is_refused(
     if given.case.unseen is None:
         pytest.skip("a number is never unknown")
     held_out = write(tmp_path / "odd.jsonl", [given.case.unseen])
-    options = FinetuneOptions(model=str(tiny_folder), out=tmp_path / "out", eval=held_out)
+    task = given.case.task if given.case.named else None
+    options = FinetuneOptions(
+        model=str(tiny_folder), out=tmp_path / "out", eval=held_out, task=task
+    )
     with pytest.raises(DataError, match=r"(?i)odd") as refused:
         finetune(given.path, options)
     assert "row 1, column" in refused.value.place
@@ -344,6 +387,7 @@ def tuned(
         model=str(tiny_folder),
         out=folder / "out",
         eval=held_out,
+        task=given.case.task if given.case.named else None,
         epochs=2,
         batch_size=8,
         lr=3e-3,
@@ -369,7 +413,7 @@ def test_contract(given: Given, tuned: tuple[Path, Path, dict[str, Any]]) -> Non
     table, _ = read_for_task(held_out, Columns(), task=type(predictor.task))
     scorer = predictor.task.scorer()
     examples = list(table.examples())
-    asked = [{r: row[r] for r in ("text", "text_pair") if r in row} for row in examples]
+    asked = [{r: row[r] for r in given.task.encoded_roles if r in row} for row in examples]
     for prediction, example in zip(predictor.predict(asked), examples, strict=True):
         scorer.add(prediction.answer, example)
     name = given.task.primary.name

@@ -24,7 +24,7 @@ from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
-from bertolt.tasks.base import Reading, Task
+from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.cautions import cautions_of, rows_named, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
@@ -54,7 +54,11 @@ class LoadedRows:
 
 
 def load_rows(
-    paths: Sequence[Path], options: FinetuneOptions, tokenizer: BertTokenizer, config: BertConfig
+    paths: Sequence[Path],
+    options: FinetuneOptions,
+    tokenizer: BertTokenizer,
+    config: BertConfig,
+    source: Path,
 ) -> LoadedRows:
     """Read, check, label, split and encode; tell the user what was found.
 
@@ -62,10 +66,13 @@ def load_rows(
         DataError: a file, a column, a row or the labels cannot be used.
         UsageError: a limit or a share that cannot be.
     """
-    limit, limit_source = _limit(options, config)
     table, kind = read_for_task(paths, _columns(options), task=options.task)
+    _require_understood(_reading(options), kind)
+    limit, limit_source = _limit(options, config, kind.folder_limit(source))
     describe_table(table)
     task, train_index, eval_index, eval_table, split = _part(table, kind, options)
+    task = task.starting_from(source)
+    _require_alone(task, options)
     train, origin = encode_rows(task, table, train_index, tokenizer, limit)
     info(f"Training tokens: {origin}")
     held_out = None
@@ -86,6 +93,58 @@ def load_rows(
     return data
 
 
+def _reading(options: FinetuneOptions) -> Reading:
+    """How labels are written, and what else the user says of them."""
+    return Reading(
+        label_separator=options.label_separator,
+        pooling=options.pooling,
+        unnormalized=options.unnormalized,
+        scale=options.score_scale,
+    )
+
+
+_FLAGS = {"pooling": "--pooling", "unnormalized": "--unnormalized", "scale": "--score-scale"}
+
+
+def _require_understood(reading: Reading, kind: type[Task]) -> None:
+    """Refuse options that are for other tasks.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for name, flag in _FLAGS.items():
+        if getattr(reading, name) and name not in kind.readings:
+            fitting = [task.name for task in TASKS.values() if name in task.readings]
+            raise UsageError(
+                f"it is for {' and '.join(fitting)}, and the task is {kind.name}",
+                place=flag,
+                fix=f"leave {flag} out, or add --task {fitting[0]}",
+            )
+
+
+def _require_alone(task: Task, options: FinetuneOptions) -> None:
+    """Refuse to sum gradients of batches whose rows compete, and parts of those whose do not.
+
+    Raises:
+        UsageError: one of both was asked for.
+    """
+    size, parts = options.batch_size, options.micro_batch
+    if task.rows_compete and options.accumulate > 1:
+        raise UsageError(
+            "rows compete with those of their batch alone, so several small batches are not one "
+            "large one",
+            place="--accumulate",
+            fix=f"--batch-size {size * options.accumulate} --micro-batch {size} has so many rows "
+            "compete, in the memory of the small batch",
+        )
+    if parts is not None and not task.rows_compete:
+        raise UsageError(
+            f"it is for rows that compete, and those of {task.name} with these columns do not",
+            place="--micro-batch",
+            fix=f"--batch-size {parts} --accumulate {-(-size // parts)} makes the same step",
+        )
+
+
 def _unmeasured(task: Task) -> dict[str, str]:
     """What a run without held-out rows does not tell."""
     tuning = f" Its {task.tuning} stay as they are without any." if task.tuning else ""
@@ -101,7 +160,7 @@ def _columns(options: FinetuneOptions) -> Columns:
         text=options.text,
         text_pair=options.text_pair,
         label=options.label,
-        reading=Reading(label_separator=options.label_separator),
+        reading=_reading(options),
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
         layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
@@ -111,7 +170,7 @@ def _columns(options: FinetuneOptions) -> Columns:
 def _part(
     table: Table, kind: type[Task], options: FinetuneOptions
 ) -> tuple[Task, NDArray[np.int64], NDArray[np.int64], Table, str]:
-    reading = Reading(label_separator=options.label_separator)
+    reading = _reading(options)
     everything = np.arange(len(table))
     if options.eval is not None:
         # Labels come from the training rows alone, before the other file is looked at.
@@ -157,10 +216,13 @@ def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOpt
     return other
 
 
-def _limit(options: FinetuneOptions, config: BertConfig) -> tuple[int, str]:
+def _limit(
+    options: FinetuneOptions, config: BertConfig, of_folder: tuple[int, str] | None
+) -> tuple[int, str]:
     positions = config.max_tokens
     if options.max_length is None:
-        return positions, "the model's position table"
+        usual = (positions, "the model's position table")
+        return usual if of_folder is None else min(of_folder, usual)
     if not SHORTEST <= options.max_length <= positions:
         raise UsageError(
             f"--max-length is {options.max_length}, and the model takes {positions} tokens at most",

@@ -28,7 +28,7 @@ class FinetuneOptions:
     """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
     task: str | None = field(default=None, metadata=seen_in("task"))
     """What to learn: text-classification, multi-label-classification, regression,
-    question-answering or token-classification. Default: as the columns say."""
+    question-answering, sentence-similarity or token-classification. Default: as the columns say."""
     text: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the texts. Default: found by its name."""
     text_pair: str | None = field(default=None, metadata=seen_in("training rows"))
@@ -37,6 +37,12 @@ class FinetuneOptions:
     """Column of the labels, or several with commas between them. Default: found by its name."""
     label_separator: str | None = field(default=None, metadata=seen_in("task"))
     """What parts several labels in one cell, as ";"."""
+    pooling: Literal["mean", "cls"] | None = field(default=None, metadata=seen_in("task"))
+    """Vector of a text: mean of its tokens, or the first one. Default: as the model has it."""
+    unnormalized: bool = field(default=False, metadata=seen_in("task"))
+    """Vectors of texts keep their lengths, and are not brought to length 1."""
+    score_scale: str | None = field(default=None, metadata=seen_in("task"))
+    """Least and greatest score of two texts, as 0,5. Default: the usual scale that has them all."""
     eval: Path | None = field(default=None, metadata=seen_in("evaluation rows"))
     """File with the rows to evaluate on, instead of holding some out."""
     test_size: float = field(default=0.2, metadata=share(0.2, zero=True))
@@ -51,6 +57,9 @@ class FinetuneOptions:
     """Decay of all weights but biases and layer norms."""
     accumulate: int = field(default=1, metadata=at_least(1))
     """Batches of --batch-size whose gradients make one step together, as one large batch would."""
+    micro_batch: int | None = field(default=None, metadata=at_least(1))
+    """Rows in memory at a time where those of a batch compete, in sentence-similarity. Default:
+    all. The step is that of the whole batch, in a third more time."""
     layer_decay: float = field(default=1.0, metadata=share(0.9, one=True))
     """Rate of each layer as a share of the rate of the one above it; the head has --lr."""
     freeze: int | Literal["all"] | None = field(default=None, metadata=at_least(0))

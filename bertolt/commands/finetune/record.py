@@ -53,7 +53,9 @@ def run_facts(
         command: a command line that repeats the run.
         arguments: resolved.
     """
-    title = f"{_short(data.train.table)}: {data.train.table.label_column}"
+    table = data.train.table
+    named = [name for names in table.roles.values() for name in names]
+    title = f"{_short(table)}: {table.label_column or ', '.join(named)}"
     facts = run_head("finetune", title, started=started, command=command, arguments=arguments)
     facts |= {
         "task": data.task.name,

@@ -140,11 +140,16 @@ class _Finetuning:
                 f"Caution: the tokenizer has {len(tokenizer):,} tokens and the word embedding "
                 f"{config.vocab_size:,} rows; are they of the same model?"
             )
-        self.data = data = load_rows(self.train, options, tokenizer, config)
+        self.data = data = load_rows(self.train, options, tokenizer, config, self.source)
         self.task = data.task
         model = data.task.head.from_pretrained(
-            self.source, seed=options.seed, **data.task.config_changes()
+            self.source,
+            seed=options.seed,
+            **data.task.config_changes(),
+            **data.task.head_arguments(data.train.encoded.max_length),
         )
+        if options.micro_batch is not None:
+            model.micro_batch = options.micro_batch
         assert data.train.encoded.labels is not None
         choices = LossChoices(
             class_weights=options.class_weights,
@@ -358,7 +363,8 @@ def settings_of(
 
 def _weights_of(model: PreTrainedModel) -> list[float] | None:
     criterion = getattr(model, "criterion", None)
-    return None if criterion is None or criterion.weights is None else criterion.weights.tolist()
+    weights = getattr(criterion, "weights", None)
+    return None if weights is None else weights.tolist()
 
 
 def _greater(metric: str | None, task: Task) -> bool:

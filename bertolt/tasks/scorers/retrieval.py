@@ -1,0 +1,220 @@
+"""How high the text that belongs to another one ranks among all second texts of the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.base.format import plural
+from bertolt.data.spill import Numbers
+from bertolt.metrics import nearest, wilson_interval
+from bertolt.tasks import page
+from bertolt.tasks.base import Answer, Example, Scorer
+from bertolt.tasks.table import interval_words
+
+DEPTHS = (1, 5, 10)
+_Z = NormalDist().inv_cdf(0.975)
+
+
+class _Texts:
+    """Vectors of different texts, each once, by a digest of the text."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[int, int] = {}
+        self._values = Numbers("f")
+
+    def add(self, key: int, vector: Sequence[float] | NDArray[Any]) -> int:
+        """The number of a text, which is kept with its vector the first time."""
+        if key not in self.numbers:
+            self.numbers[key] = len(self.numbers)
+            self._values.extend(vector)
+        return self.numbers[key]
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """(N,) digests, in order."""
+        return np.fromiter(self.numbers, np.int64, len(self.numbers))
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(N, H), in memory or mapped from disk where they are many."""
+        return self._values.whole().reshape(len(self.numbers), -1)
+
+
+class RetrievalScorer(Scorer):
+    """The vectors of both texts of each row; of triplets also which of two texts is nearer.
+
+    Every different first text is asked once, and its right answers are all second texts that stand
+    beside it. Vectors beyond 16 MiB are kept on disk, and ranks are counted in blocks.
+
+    Args:
+        triplets: whether there is a third text.
+    """
+
+    def __init__(self, *, triplets: bool) -> None:
+        self.triplets = triplets
+        self.shown = ("triplet_accuracy",) * triplets + ("mrr", *map(_recall, DEPTHS))
+        self._first, self._second = _Texts(), _Texts()
+        self._pairs: dict[tuple[int, int], None] = {}
+        self._counts = np.zeros(2, np.int64)  # rows, and right triplets
+
+    def add(self, answer: Answer, example: Example) -> float:
+        """Wrong by what the cosine lacks to 1; of triplets by how much nearer the third text is."""
+        first, second, *third = answer["vectors"]
+        right = 0
+        wrong = 1.0 - answer["similarity"]
+        if self.triplets:
+            other = nearest.cosine_of(first, third[0])
+            right = int(answer["similarity"] > other)
+            wrong = max(0.0, other - answer["similarity"])
+        self._counts += (1, right)
+        one = self._first.add(_digest(example["text"]), first)
+        self._pairs[one, self._second.add(_digest(example["text_pair"]), second)] = None
+        vars(self).pop("_ranks", None)
+        return float(wrong)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Digests and vectors of both sides, the pairs of both, and how many rows there are."""
+        return {
+            "first_keys": self._first.keys,
+            "first": self._first.vectors,
+            "second_keys": self._second.keys,
+            "second": self._second.vectors,
+            "pairs": np.array(list(self._pairs), np.int64).reshape(-1, 2),
+            "counts": self._counts,
+        }
+
+    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Add other rows."""
+        sides = []
+        for side, name in ((self._first, "first"), (self._second, "second")):
+            pairs = zip(state[f"{name}_keys"].tolist(), state[name], strict=True)
+            sides.append([side.add(key, vector) for key, vector in pairs])
+        for one, other in state["pairs"].tolist():
+            self._pairs[sides[0][one], sides[1][other]] = None
+        self._counts += state["counts"]
+        vars(self).pop("_ranks", None)
+
+    @cached_property
+    def _ranks(self) -> nearest.Ranks:
+        """Of each pair."""
+        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 2)
+        return nearest.rank_right(
+            nearest.unit(self._first.vectors), nearest.unit(self._second.vectors), pairs
+        )
+
+    def loss(self) -> float:
+        """Mean cross-entropy of the right text among all second texts, at a scale of 20."""
+        surprise = np.sort(self._ranks.surprise)  # the sum does not depend on the order of rows
+        return float(surprise.mean()) if len(surprise) else 0.0
+
+    def _by_query(self) -> dict[str, NDArray[np.float64]]:
+        """(Q,) of each measure for each different first text, in ascending order."""
+        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 2)
+        queries, ranks = pairs[:, 0], self._ranks.ranks
+        size = len(self._first.numbers)
+        counts = np.maximum(np.bincount(queries, minlength=size), 1)
+        best = np.full(size, np.iinfo(np.int64).max)
+        np.minimum.at(best, queries, ranks)
+        measures = {"mrr": 1.0 / best}
+        for depth in DEPTHS:
+            found = np.bincount(queries, weights=ranks <= depth, minlength=size)
+            measures[_recall(depth)] = found / counts
+        return {name: np.sort(values) for name, values in measures.items()}
+
+    def values(self) -> dict[str, Any]:
+        """Each measure with its interval, and how many texts there are on both sides."""
+        values: dict[str, Any] = {}
+        rows, right = map(int, self._counts)
+        if self.triplets:
+            values["triplet_accuracy"] = right / rows if rows else None
+            values["triplet_accuracy_interval"] = wilson_interval(right, rows) if rows else None
+        for name, each in self._by_query().items():
+            mean = float(each.mean()) if len(each) else None
+            values |= {name: mean, f"{name}_interval": _interval(each)}
+        sides = {"queries": len(self._first.numbers), "candidates": len(self._second.numbers)}
+        return values | sides | {"rows": rows}
+
+    def lines(self, loss: float) -> Iterator[str]:
+        """The same for a terminal."""
+        values = self.values()
+        for number, name in enumerate(self.shown):
+            words = interval_words(values[name], values[f"{name}_interval"])
+            yield f"{'  ' * bool(number)}{_title(name)} {words}"
+        asked, among = (
+            plural(values["queries"], "text"),
+            plural(values["candidates"], "second text"),
+        )
+        yield f"  {asked} asked among {among}; by chance {self._chance(1):.4f} would be first"
+        yield f"  loss {loss:.4f}"
+
+    def _chance(self, depth: int) -> float:
+        return min(1.0, depth / max(1, len(self._second.numbers)))
+
+    def explain(self) -> dict[str, Any]:
+        """The first measure, and a table of all."""
+        values = self.values()
+        main = self.shown[0]
+        measure = page.measure(values[main], values[f"{main}_interval"])
+        chance = 0.5 if self.triplets else _expected_mrr(values["candidates"])
+        rows = [
+            [
+                _title(name),
+                page.measure(values[name], values[f"{name}_interval"]),
+                self._chance(int(name.rpartition("_")[2])),
+            ]
+            for name in self.shown
+            if name.startswith("recall")
+        ]
+        kinds = {"Measure": "text", "Of the texts asked": "measure", "By chance": "share"}
+        table = page.table("Right texts among the nearest", kinds, rows)
+        table |= {"id": "retrieval", "title": "Retrieval", "nav": "Retrieval"}
+        lead = f"{values['queries']:,} texts, {values['candidates']:,} candidates"
+        guess = {"name": "by chance", "mark": "chance"} | page.measure(chance)
+        return page.part(
+            page.headline(_title(main), measure, values["rows"], guess),
+            tiles=[page.share(_title(name), values[name], lead) for name in self.shown[1:]],
+            curves=[page.curve(main, _title(main), measure, guess)],
+            blocks=[table],
+            cautions=page.no_better(
+                "chance",
+                values[main],
+                chance,
+                "The texts are as near to those of other rows as to their own.",
+            ),
+        )
+
+
+def _recall(depth: int) -> str:
+    return f"recall_at_{depth}"
+
+
+def _title(name: str) -> str:
+    titles = {"mrr": "Mean reciprocal rank", "triplet_accuracy": "Accuracy of triplets"}
+    return titles.get(name) or f"Recall at {name.rpartition('_')[2]}"
+
+
+def _digest(text: str) -> int:
+    whole = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(whole, "little", signed=True)
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """95% interval of a mean of shares, by its standard error; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    mean = float(values.mean())
+    spread = _Z * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return max(0.0, mean - spread), min(1.0, mean + spread)
+
+
+def _expected_mrr(candidates: int) -> float:
+    """Of one right text at a random place among so many."""
+    return float(np.mean(1.0 / np.arange(1, candidates + 1))) if candidates else 0.0
