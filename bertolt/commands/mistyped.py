@@ -109,15 +109,31 @@ def check_words(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
         UsageError: such a word, by its option.
     """
     for argument in arguments:
-        kinds = tuple(_kinds(argument.hint))
+        kinds = tuple(kinds_of(argument.hint))
         for token in argument.tokens:
+            if token.source != "cli":
+                continue  # of a file, which has looked at it
             name = token.keyword or argument.name
             if not token.value and token.keyword is None and argument.is_flag():
                 continue
-            _check_word(name, token.value, kinds, (commands[-1:] or ("",))[0])
+            check_word(name, token.value, kinds, (commands[-1:] or ("",))[0])
 
 
-def _check_word(name: str, value: str, kinds: tuple[Any, ...], command: str) -> None:
+def check_word(
+    name: str, value: str, kinds: tuple[Any, ...], command: str, place: str = ""
+) -> None:
+    """Refuse one word that is no number where one belongs, or empty.
+
+    Args:
+        name: of its option.
+        value: the word.
+        kinds: what the option takes.
+        command: whose option it is.
+        place: where the word stands, if not on the command line.
+
+    Raises:
+        UsageError: such a word.
+    """
     if bool in kinds:
         return
     if not value.strip() and (command, name) not in _MAY_BE_EMPTY:
@@ -134,13 +150,14 @@ def _check_word(name: str, value: str, kinds: tuple[Any, ...], command: str) -> 
     share = ", and a share as 0.1 for 10%" if float in kinds and value.endswith("%") else ""
     number_words = f"a number{share}" if float in kinds else "a whole number, in digits"
     allowed = ", or ".join([number_words, *words])
-    raise UsageError(f"{name} is {value!r}", fix=f"give {allowed}")
+    raise UsageError(f"{name} is {value!r}", place=place, fix=f"give {allowed}")
 
 
-def _kinds(hint: Any) -> Iterator[Any]:
+def kinds_of(hint: Any) -> Iterator[Any]:
+    """The members of a union but for None; else the annotation itself."""
     if get_origin(hint) in (Union, UnionType):
         for member in get_args(hint):
-            yield from _kinds(member)
+            yield from kinds_of(member)
     elif hint is not NoneType:
         yield hint
 
@@ -196,7 +213,11 @@ def problem_and_fix(error: CycloptsError, usage: str) -> tuple[str, str]:
         if argument.name.startswith("-"):
             return f"{argument.name} lacks its value", see
         return f"{argument.name} is missing", f"type {usage}; {see}" if usage else see
-    if isinstance(error, CoercionError) and argument is not None and bool in _kinds(argument.hint):
+    if (
+        isinstance(error, CoercionError)
+        and argument is not None
+        and bool in kinds_of(argument.hint)
+    ):
         return f"{argument.name} takes no value", f"give {argument.name} alone, or leave it out"
     return str(error), see
 

@@ -61,6 +61,7 @@ class _Pretraining:
 
     keeps_checkpoints = True
     room = 64 << 20
+    reads = "shards"
 
     def __init__(
         self, shards: Path, options: PretrainOptions, callbacks: Sequence[Callback]

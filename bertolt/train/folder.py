@@ -30,6 +30,7 @@ from bertolt.base.files import (
     write_text,
 )
 from bertolt.base.json_files import parse_json
+from bertolt.base.settings import SETTINGS
 from bertolt.checkpoint.sentence_files import WRITTEN
 
 ARGUMENTS = "arguments.json"
@@ -44,7 +45,7 @@ RESULT = frozenset(
     {
         *(ARGUMENTS, COMPLETE, CONFIG, METRICS, REPORT, WEIGHTS, "run.json", "bertolt.json"),
         *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
-        *("training_args.json", *WRITTEN),
+        *("training_args.json", SETTINGS, *WRITTEN),
     }
 )
 """Names of what a run leaves as its result."""

@@ -23,6 +23,7 @@ from bertolt.base.errors import (
 )
 from bertolt.base.files import require_apart, write_text
 from bertolt.base.options import flag
+from bertolt.base.settings import SETTINGS, settings_of_run, settings_text
 from bertolt.checkpoint.state import read_run_facts
 from bertolt.checkpoint.store import Store
 from bertolt.models.precision import PrecisionChoice
@@ -91,10 +92,12 @@ class Work(Protocol):
     Attributes:
         keeps_checkpoints: whether they stay when the run is complete.
         room: bytes that logs, tokenizers and reports may take.
+        reads: the argument, among its `arguments`, that stands before the options.
     """
 
     keeps_checkpoints: bool
     room: int
+    reads: str
 
     def set_up(self, start: Start) -> Trainer:
         """Read everything, tell the user, and return the Trainer, with the store of `start`."""
@@ -181,7 +184,14 @@ def run_job(
             if measured is not None:
                 measured = _with_weights(measured, trainer, out)
                 command = command_line(positional, options)
-                _write(work, trainer, folder, measured, lambda: work.facts(command, started))
+                _write(
+                    work,
+                    trainer,
+                    folder,
+                    measured,
+                    lambda: work.facts(command, started),
+                    lambda: _settings(work, options, positional[0]),
+                )
             history = trainer.history
             interrupted = history.interrupted or signal_asked() == signal.SIGINT
     metrics = measured.metrics if measured else {}
@@ -245,6 +255,13 @@ def _with_weights(measured: Measured, trainer: Trainer, out: Path) -> Measured:
     return Measured(metrics=metrics, complete=False, failure=measured.failure or failure)
 
 
+def _settings(work: Work, options: _Options, command: str) -> str:
+    """The resolved settings of a run, as `--config` takes them again."""
+    arguments = work.arguments()
+    before = {work.reads: arguments[work.reads]}
+    return settings_text(command, settings_of_run(options, arguments, **before))
+
+
 def _caution(trainer: Trainer) -> list[dict[str, str]]:
     """What the report says of best weights that are lost."""
     if trainer.lost_best is None:
@@ -267,6 +284,7 @@ def _write(
     folder: RunFolder,
     measured: Measured,
     facts_of: Callable[[], dict[str, Any]],
+    settings_of: Callable[[], str],
 ) -> None:
     """Write the result, then the report, and at last that the run is complete."""
     out, store = folder.out, trainer.store
@@ -279,6 +297,7 @@ def _write(
             for name, values in ((METRICS, measured.metrics), (ARGUMENTS, work.arguments())):
                 text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
                 write_text(stage / name, text + "\n")
+            write_text(stage / SETTINGS, settings_of())
         also = f", {METRICS} and {LOG}" if (out / LOG).is_file() else f" and {METRICS}"
         info(f"Saved to {out}: the model, its tokenizer{also}")
         facts = facts_of()

@@ -76,7 +76,7 @@ class FinetuneOptions:
     """Course of the learning rate after warmup."""
     order: Literal["random", "group_by_length"] = "random"
     """Order of the training rows."""
-    max_length: int | None = field(default=None, metadata=at_least(1))
+    max_length: int | None = field(default=None, metadata=at_least(1) | seen_in("--max-length"))
     """Most tokens of a text. Default: all that the model's position table has."""
     shard: bool = field(default=False, metadata=FREE)
     """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""

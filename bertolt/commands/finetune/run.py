@@ -115,6 +115,7 @@ class _Finetuning:
     """
 
     room = 4 << 20
+    reads = "train"
 
     def __init__(
         self, train: Sequence[Path], options: FinetuneOptions, callbacks: Sequence[Callback]
@@ -352,6 +353,7 @@ def settings_of(
     weights = [int(v.float().view(torch.int32).sum()) for v in model.state_dict().values()]
     return deciding(options) | {
         "--keep": "best" if options.keeps_best else "a number",
+        "--max-length": data.train.encoded.max_length,
         "task": data.task.name,
         "labels": [str(name) for name in data.task.config_changes().get("id2label", {}).values()],
         "weights of labels": _weights_of(model),
