@@ -447,6 +447,20 @@ def migrate(
     return 1 if result.to_change else 0
 
 
+@app.command(usage="Usage: bertolt completion bash|zsh|fish")
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print what lets a shell complete commands, options and choices when Tab is pressed.
+
+    For bash, once for all: bertolt completion bash >> ~/.bash_completion
+
+    Args:
+        shell: For which shell.
+    """
+    from bertolt.commands.completion import completion_script
+
+    sys.stdout.write(completion_script(app, shell))
+
+
 @data.command(name="list", usage="Usage: bertolt data list")
 def list_data() -> None:
     """List the sample datasets that can be fetched, and what is here already."""
