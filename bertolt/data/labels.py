@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
 from bertolt.data.cells import as_number
+from bertolt.data.groups import dealt
 from bertolt.data.table_file import listing
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def split_rows(
         labels: the class of each row, shape (rows,).
         test_size: the share of the test part, between 0 and 1.
         seed: of the choice. The same labels, size and seed give the same parts.
-        groups: shape (rows,), rows that stay together, whatever their labels; None: each by itself.
+        groups: shape (rows,), rows that stay together; None: each by itself. Labels are then in the
+            same proportion as well as whole groups allow.
 
     Returns:
         The places of the training rows and of the test rows, each in ascending order.
@@ -142,7 +144,7 @@ def split_rows(
             fix="give a share, for instance --test-size 0.2",
         )
     if groups is not None:
-        return _split_groups(groups, test_size, seed)
+        return _split_groups(labels, groups, test_size, seed)
     classes, members = np.unique(labels, return_inverse=True)
     counts = np.bincount(members, minlength=len(classes))
     total = round(rows * test_size)
@@ -162,8 +164,11 @@ def split_rows(
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-def _split_groups(groups: Integers, test_size: float, seed: int) -> tuple[Integers, Integers]:
-    """The same with whole groups: as many, at random, as have about that share of the rows."""
+def _split_groups(
+    labels: Integers, groups: Integers, test_size: float, seed: int
+) -> tuple[Integers, Integers]:
+    """The same with whole groups: as many as have about that share of the rows, at random where
+    there is one label."""
     names, members = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         raise UsageError(
@@ -171,10 +176,31 @@ def _split_groups(groups: Integers, test_size: float, seed: int) -> tuple[Intege
             place="--test-size",
             fix="give a file of its own with --eval, or --test-size 0 to train on all rows",
         )
+    if (labels != labels[0]).any():
+        is_test = dealt(labels, groups, (1 - test_size, test_size), seed) == 1
+        return _each_learned(labels, members, is_test)
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.bincount(members)[order].cumsum()
     count = int(np.abs(sizes - len(groups) * test_size).argmin()) + 1
     is_test = np.isin(members, order[: min(count, len(names) - 1)])
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def _each_learned(
+    labels: Integers, groups: Integers, is_test: npt.NDArray[np.bool_]
+) -> tuple[Integers, Integers]:
+    """Both parts, with a group of each label that only the test part had moved to training."""
+    sizes = np.bincount(groups)
+    for label in np.setdiff1d(labels[is_test], labels[~is_test]):
+        if not (labels[~is_test] == label).any():
+            owners = np.unique(groups[labels == label])
+            is_test = is_test & (groups != owners[sizes[owners].argmin()])
+    if not is_test.any():
+        raise UsageError(
+            f"with {plural(len(sizes), 'group')} each label is learned only if all rows train",
+            place="--group",
+            fix="name a column with more values, or give a file of its own with --eval",
+        )
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 

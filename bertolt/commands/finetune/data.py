@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
-from bertolt.base.format import plural
+from bertolt.base.format import percent, plural
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.data.columns import NoColumnError
+from bertolt.commands.wording import options_called
+from bertolt.data.columns import NoColumnError, by_number
 from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.encode import SHORTEST
+from bertolt.data.groups import groups_by, joined_groups, shares_words
 from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
+from bertolt.data.spelling import quoted
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import TASKS, Reading, Task
@@ -29,6 +32,13 @@ from bertolt.tasks.cautions import cautions_of, rows_named, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tokenization import BertTokenizer
+
+# The column of the groups is kept as those of `predict` are.
+_CALLED = {
+    " to keep; there are": "; there are",
+    "name some of them with --keep, with commas between them, or --keep all": "name one with "
+    "--group",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +76,8 @@ def load_rows(
         DataError: a file, a column, a row or the labels cannot be used.
         UsageError: a limit or a share that cannot be.
     """
-    table, kind = read_for_task(paths, _columns(options), task=options.task)
+    with options_called(_CALLED):
+        table, kind = read_for_task(paths, _columns(options), task=options.task)
     _require_understood(_reading(options), kind)
     limit, limit_source = _limit(options, config, kind.folder_limit(source))
     describe_table(table)
@@ -163,6 +174,7 @@ def _columns(options: FinetuneOptions) -> Columns:
         reading=_reading(options),
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
+        keep=[] if options.group is None else [options.group],
         layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
     )
 
@@ -183,6 +195,8 @@ def _part(
         nothing = everything[:0]
         return kind.infer(table, everything, reading), everything, nothing, table, "all rows train"
     strata, groups = kind.strata(table), kind.groups(table)
+    if options.group is not None:
+        return _part_by_group(table, kind, options, strata, groups)
     train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)
     if groups is not None:
         whole = f", all questions on one text in one part ({len(np.unique(groups)):,} texts)"
@@ -191,6 +205,31 @@ def _part(
     shares = ", each label in its share" if len(np.unique(strata)) > 1 else ""
     words = f"{options.test_size:.0%} held out{shares}, seed {options.split_seed}"
     return kind.infer(table, train, reading), train, held_out, table, words
+
+
+def _part_by_group(
+    table: Table,
+    kind: type[Task],
+    options: FinetuneOptions,
+    strata: NDArray[np.int64],
+    own: NDArray[np.int64] | None,
+) -> tuple[Task, NDArray[np.int64], NDArray[np.int64], Table, str]:
+    """The same with rows of one value in one part; `own` are groups that the task itself has."""
+    assert options.group is not None
+    column = by_number(options.group, table.columns)
+    groups = groups_by(table, column)
+    if own is not None:
+        groups = joined_groups(groups, own)
+    train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)
+    task = kind.infer(table, train, Reading(label_separator=options.label_separator))
+    names = [str(name) for name in task.config_changes().get("id2label", {}).values()]
+    shares = shares_words(strata, held_out, names)
+    words = (
+        f"{percent(len(held_out) / len(table))} held out{shares and f' ({shares})'}, each "
+        f"{quoted(column)} in one part ({len(np.unique(groups)):,} groups), "
+        f"seed {options.split_seed}"
+    )
+    return task, train, held_out, table, words
 
 
 def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOptions) -> Table:

@@ -47,6 +47,8 @@ class FinetuneOptions:
     """File with the rows to evaluate on, instead of holding some out."""
     test_size: float = field(default=0.2, metadata=share(0.2, zero=True))
     """Share of the rows to hold out for the evaluation; 0: train on all, without a score."""
+    group: str | None = field(default=None, metadata=seen_in("training rows"))
+    """Column, such as a user or a document, whose rows are never parted by what is held out."""
     epochs: float = field(default=3.0, metadata=above(0))
     """Passes over the training rows."""
     batch_size: int = field(default=32, metadata=at_least(1))
@@ -123,6 +125,13 @@ class FinetuneOptions:
                 "the best evaluation is to be chosen, and --test-size 0 holds no rows out",
                 place="--keep" if self.keep == "best" else "--patience",
                 fix="name rows to evaluate on with --eval, or leave out one of the two",
+            )
+        if self.group is not None and (self.eval is not None or not self.evaluates):
+            other = "--eval parts rows by files" if self.eval else "--test-size 0 holds no rows out"
+            raise UsageError(
+                f"it says which rows stay together when some are held out, and {other}",
+                place="--group",
+                fix="leave --group out, or the other option",
             )
         if self.metric is not None and not self.keeps_best:
             raise UsageError(
