@@ -10,6 +10,8 @@ from typing import Any
 
 from bertolt.base.errors import UsageError, meant
 from bertolt.metrics import named
+from bertolt.metrics.bootstrap import RowSums, bootstrap_interval
+from bertolt.metrics.calibration import CalibrationCounts, fit_temperature
 from bertolt.metrics.confusion import ConfusionMatrix
 from bertolt.metrics.counts import ClassScore, Counts, Tally, wilson_interval
 from bertolt.metrics.metric import Metric
@@ -19,6 +21,7 @@ from bertolt.metrics.spans import SpanCounts
 from bertolt.metrics.squad import Squad
 
 __all__ = [
+    "CalibrationCounts",
     "ClassScore",
     "ConfusionMatrix",
     "Counts",
@@ -26,9 +29,12 @@ __all__ = [
     "Metric",
     "MultiLabelCounts",
     "RegressionCounts",
+    "RowSums",
     "SpanCounts",
     "Tally",
     "best_thresholds",
+    "bootstrap_interval",
+    "fit_temperature",
     "load_metric",
     "wilson_interval",
 ]

@@ -16,6 +16,7 @@ from bertolt.metrics.counts import Interval, State, mean_of
 
 Reals = NDArray[np.float64]
 _Z = NormalDist().inv_cdf(0.975)
+_JOINED = 1024  # batches that are put together
 
 
 class Moments:
@@ -109,6 +110,7 @@ class RegressionCounts:
             raise UsageError(f"num_values is {num_values}", fix="give at least one value")
         self.num_values = num_values
         self._batches: list[Reals] = []
+        self._joined = 0  # of them, each made of several
 
     def update(self, predicted: Any, true: Any) -> None:
         """Take in a batch: predicted and true values, each (N, K), or (N,) for one column.
@@ -120,6 +122,11 @@ class RegressionCounts:
         pair = paired_columns(predicted, true, self.num_values, place)
         if len(pair[0]):
             self._batches.append(np.stack(pair))
+        # An array for each row would take ten times the room of its numbers.
+        small = self._batches[self._joined :]
+        if len(small) >= _JOINED:
+            self._batches[self._joined :] = [np.concatenate(small, axis=1)]
+            self._joined += 1
 
     def state(self) -> State:
         """`predicted` and `true`, each (N, K) float64."""

@@ -28,6 +28,8 @@ from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import BadRow
+from bertolt.metrics.bootstrap import RowSums, bootstrap_interval, ratio
+from bertolt.metrics.counts import Interval
 from bertolt.models.config import BertConfig
 from bertolt.models.losses import Criterion
 from bertolt.models.pretrained import PreTrainedModel
@@ -139,6 +141,27 @@ class Scorer(abc.ABC):
     @abc.abstractmethod
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add what another scorer counted."""
+
+    def settle(self) -> None:  # noqa: B027 - a scorer may keep nothing but counts
+        """Keep counts alone from here on: nothing will be tuned by these answers."""
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...] | None:
+        """(S,) what one row adds to the sums that the primary metric is made of; None: it is not
+        known, and so there are neither intervals by resampling nor comparisons."""
+        return None
+
+    def by_rows(self) -> RowSums | None:
+        """The rows that were counted, by what each adds; None as above."""
+        return None
+
+    def score(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…) the primary metric of sums (…, S), NaN where it has no value."""
+        return ratio(sums)
+
+    def bootstrap(self) -> Interval | None:
+        """95% interval of the primary metric by resampling rows; None where that tells nothing."""
+        rows = self.by_rows()
+        return None if rows is None else bootstrap_interval(rows, self.score)
 
     @abc.abstractmethod
     def values(self) -> dict[str, Any]:
@@ -359,6 +382,19 @@ class Task(abc.ABC):
     def tuning(self) -> str:
         """What `tuned` chooses on held-out rows, such as "thresholds"; empty if nothing."""
         return ""
+
+    def to_calibrate(self) -> Self:
+        """The task with the temperature of its probabilities among what `tuned` chooses.
+
+        Raises:
+            UsageError: it has no probability for each label.
+        """
+        raise UsageError(
+            f"{self.name} has no labels whose probabilities one temperature could mend",
+            place="--calibrate",
+            fix="leave --calibrate out; it is for text-classification and "
+            "multi-label-classification",
+        )
 
     def tuned(self, scorer: Scorer) -> Self:
         """The task with what `tuning` names chosen anew, on the rows that were scored."""

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from bertolt.base.distributed import ALONE, World
 from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Table
+from bertolt.metrics.counts import Interval
 from bertolt.models.frozen import FrozenModel
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.base import Answer, Output, Scorer, Task, not_finite
+from bertolt.tasks.base import Answer, Example, Output, Scorer, Task, not_finite
+from bertolt.tasks.row_answers import RowAnswer, RowAnswers
 from bertolt.tasks.slices import Slices
+from bertolt.tasks.table import ends_words
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32_768}
@@ -76,6 +80,7 @@ class Scores:
         mistakes: the worst ones first.
         tuned: whether something was chosen on these rows.
         slices: the scores of parts of the rows, if they were asked for.
+        answers: what each row was answered, if that was asked for.
     """
 
     task: Task
@@ -84,11 +89,19 @@ class Scores:
     mistakes: list[WrongRow]
     tuned: bool = False
     slices: Slices | None = None
+    answers: RowAnswers | None = None
+
+    @cached_property
+    def bootstrap(self) -> Interval | None:
+        """95% interval of the primary metric by resampling rows; None where that tells nothing."""
+        return self.scorer.bootstrap()
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values."""
         loss = self.loss if math.isfinite(self.loss) else None
-        values = {"primary": self.task.primary.name, **self.scorer.values(), "loss": loss}
+        primary = self.task.primary.name
+        values = {"primary": primary, **self.scorer.values(), "loss": loss}
+        values[f"{primary}_bootstrap"] = self.bootstrap
         return values | ({"slices": self.slices.to_dict()} if self.slices else {})
 
     def metrics(self) -> dict[str, float]:
@@ -99,9 +112,14 @@ class Scores:
 
     def __str__(self) -> str:
         lines = [*self.scorer.lines(self.loss)]
+        if self.bootstrap is not None:
+            place = lines.index("") if "" in lines else len(lines)
+            words = f"{self.task.primary.title} {ends_words(self.bootstrap)}"
+            lines.insert(place, f"  95% interval by resampling rows: {words}")
         if self.tuned:
             what = self.task.tuning
-            lines.append(f"The {what} were chosen on these very rows, which flatters the scores.")
+            were = "was" if what == "temperature" else "were"
+            lines.append(f"The {what} {were} chosen on these very rows, which flatters the scores.")
         return "\n".join([*lines, *(self.slices.lines() if self.slices else ())])
 
 
@@ -118,6 +136,7 @@ def evaluate(
     require_finite: bool = False,
     world: World = ALONE,
     slices: Slices | None = None,
+    keep_answers: bool = False,
 ) -> Scores:
     """Answer rows and score the answers.
 
@@ -133,6 +152,7 @@ def evaluate(
         require_finite: refuse outputs that are not finite; training may go on behind them.
         world: the processes that evaluate together; all get the scores of all rows.
         slices: to count the answers in too; for one process.
+        keep_answers: keep what each row was answered, in a few numbers and words.
 
     Raises:
         CheckpointError: with `require_finite`, at the first such row that is met.
@@ -144,11 +164,15 @@ def evaluate(
     tuned = tune and bool(task.tuning)
     if tuned:
         held = list(outputs)
-        untuned = _score(task, rows, iter(held), 0)[0]
-        task = task.tuned(_merged(task, untuned, world))
+        untuned = _score(task, rows, iter(held), task.scorer(), 0)[0]
+        task = task.tuned(_merged(untuned, task.scorer(), world))
         outputs = iter(held)
-    scorer, mistakes = _score(task, rows, outputs, keep_mistakes, slices)
-    scorer = _merged(task, scorer, world)
+    answers = RowAnswers(task) if keep_answers else None
+    watching = [each.add for each in (slices, answers) if each is not None]
+    scorer, mistakes = _score(task, rows, outputs, _settled(task), keep_mistakes, watching)
+    if answers is not None and not world.alone:
+        answers.rows = sorted(map(RowAnswer._make, gather_json(answers.rows, world)))
+    scorer = _merged(scorer, _settled(task), world)
     mean, together = loss.summed(model.targets, world).mean() or 0.0, scorer.loss()
     return Scores(
         task=task,
@@ -157,7 +181,15 @@ def evaluate(
         mistakes=heapq.nlargest(keep_mistakes, _from_all(mistakes, world)),
         tuned=tuned,
         slices=slices,
+        answers=answers,
     )
+
+
+def _settled(task: Task) -> Scorer:
+    """A scorer by whose answers nothing will be tuned."""
+    scorer = task.scorer()
+    scorer.settle()
+    return scorer
 
 
 Numbered = tuple[list[int], list[Output]]
@@ -279,11 +311,11 @@ def _score(
     task: Task,
     rows: TaskRows,
     outputs: Iterator[Numbered],
+    scorer: Scorer,
     keep: int,
-    slices: Slices | None = None,
+    watching: Sequence[Callable[[int, Answer, Example], None]] = (),
 ) -> tuple[Scorer, list[WrongRow]]:
     """Decode and count outputs; the scorer and the worst answers."""
-    scorer = task.scorer()
     mistakes: list[WrongRow] = []
     for numbers, parts in outputs:
         if not numbers:
@@ -291,19 +323,18 @@ def _score(
         for number, output, example in zip(numbers, parts, rows.examples(numbers), strict=True):
             answer = task.decode(output, example)
             weight = scorer.add(answer, example)
-            if slices is not None:
-                slices.add(number, answer, example)
+            for watch in watching:
+                watch(number, answer, example)
             if weight > 0 and keep:
                 mistakes.append(WrongRow(weight, number, answer))
         mistakes = heapq.nlargest(keep, mistakes)
     return scorer, mistakes
 
 
-def _merged(task: Task, scorer: Scorer, world: World) -> Scorer:
-    """The counts of all processes, on each of them."""
+def _merged(scorer: Scorer, whole: Scorer, world: World) -> Scorer:
+    """The counts of all processes, on each of them, put into a new scorer `whole`."""
     if world.alone:
         return scorer
-    whole = task.scorer()
     parts = {
         name: world.gather(torch.from_numpy(np.array(values)))
         for name, values in sorted(scorer.state().items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,13 +17,15 @@ from bertolt.data.cells import as_flag, flags_cell, labels_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import is_missing, listing
-from bertolt.metrics import best_thresholds
+from bertolt.metrics import best_thresholds, fit_temperature
+from bertolt.metrics.calibration import heated_each
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.tasks import page
 from bertolt.tasks.answers import mean_window
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
 from bertolt.tasks.labels import LabelledTask, names_of, rarest
+from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.label_sets import NO_LABEL, LabelSetScorer
 from bertolt.tasks.texts import text_cells
 
@@ -40,6 +42,8 @@ class MultiLabelClassification(LabelledTask):
         thresholds: of each label; it is given where its probability is that or more.
         usual: the most frequent set of the training rows, to compare with.
         separator: between the labels of one cell, if they are written so.
+        heat: the temperature of the probabilities.
+        calibrates: whether it is to be fitted on held-out rows.
     """
 
     name: ClassVar[str] = "multi-label-classification"
@@ -54,6 +58,8 @@ class MultiLabelClassification(LabelledTask):
     thresholds: tuple[float, ...]
     usual: tuple[str, ...] | None = None
     separator: str | None = None
+    heat: Heat = PLAIN
+    calibrates: bool = field(default=False, compare=False)
 
     @classmethod
     def recognise(cls, sample: Sample, reading: Reading) -> str:
@@ -122,6 +128,7 @@ class MultiLabelClassification(LabelledTask):
             tuple(float(thresholds[name]) for name in names),
             None if usual is None else tuple(usual),
             separator,
+            Heat.restore(settings),
         )
 
     @classmethod
@@ -142,7 +149,8 @@ class MultiLabelClassification(LabelledTask):
         """Thresholds by name, the usual set, and how labels are parted."""
         thresholds = dict(zip(self.labels, self.thresholds, strict=True))
         usual = None if self.usual is None else list(self.usual)
-        return {"thresholds": thresholds, "usual": usual, "label_separator": self.separator}
+        settings = {"thresholds": thresholds, "usual": usual, "label_separator": self.separator}
+        return settings | self.heat.settings()
 
     @property
     def reading(self) -> Reading:
@@ -188,7 +196,7 @@ class MultiLabelClassification(LabelledTask):
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The labels above their thresholds, and the probability of each label."""
-        shares = mean_window(output.windows)
+        shares = heated_each(mean_window(output.windows), self.heat.temperature)
         probabilities = dict(zip(self.labels, map(float, shares), strict=True))
         limits = zip(self.labels, self.thresholds, strict=True)
         labels = [name for name, limit in limits if probabilities[name] >= limit]
@@ -196,18 +204,29 @@ class MultiLabelClassification(LabelledTask):
 
     def scorer(self) -> LabelSetScorer:
         """Counts of each label, and the probabilities that thresholds are chosen by."""
-        return LabelSetScorer(self.labels, self.thresholds)
+        return LabelSetScorer(self.labels, self.thresholds, self.heat)
 
     @property
     def tuning(self) -> str:
-        """The thresholds."""
-        return "thresholds"
+        """The thresholds, and the temperature if it is asked for."""
+        return "thresholds and the temperature" if self.calibrates else "thresholds"
+
+    def to_calibrate(self) -> Self:
+        """One temperature for the probabilities of all labels."""
+        return replace(self, calibrates=True)
 
     def tuned(self, scorer: Scorer) -> Self:
         """With the thresholds of the best micro F1 on the rows that were scored."""
         assert isinstance(scorer, LabelSetScorer)
-        best = best_thresholds(scorer.shares(), scorer.truths())
-        return replace(self, thresholds=tuple(map(float, best)))
+        shares, truths = scorer.shares(), scorer.truths()
+        best, heat = best_thresholds(shares, truths), PLAIN
+        if self.calibrates:
+            each = np.stack([shares.ravel(), 1 - shares.ravel()], axis=1)
+            temperature = fit_temperature(each, 1 - truths.ravel())
+            heat = Heat(temperature, len(truths)) if temperature else PLAIN
+            # Moved as the probabilities are, they give each row the labels that it had.
+            best = heated_each(best, heat.temperature)
+        return replace(self, thresholds=tuple(map(float, best)), heat=heat)
 
     def describe_answer(self, answer: Answer) -> str:
         """The labels, with commas between them."""

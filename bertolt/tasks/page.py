@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from bertolt.base.format import plural
 from bertolt.metrics import ClassScore
+from bertolt.metrics.calibration import BINS as BINS_OF_CURVE
+from bertolt.metrics.calibration import CurveBin
 from bertolt.report.shown import listed
 
 MOST_LABELS = 150
@@ -287,6 +289,45 @@ def scatter(title: str, predicted: NDArray[np.float64], true: NDArray[np.float64
         "diagonal": True,
         "note": f"{len(some):,} of {len(true):,} rows" if len(some) < len(true) else "",
     }
+
+
+def reliability(
+    bins: Sequence[CurveBin],
+    lead: str,
+    share_of: str,
+    unit: str,
+) -> Block:
+    """The reliability curve, and how many answers each of its bins has.
+
+    Args:
+        bins: of equal width from 0 to 1, without empty ones.
+        lead: above it.
+        share_of: what is drawn upwards.
+        unit: what is counted.
+    """
+    ends = [min(int(each.probability * BINS_OF_CURVE), BINS_OF_CURVE - 1) for each in bins]
+    counts = [0] * BINS_OF_CURVE
+    for place, each in zip(ends, bins, strict=True):
+        counts[place] += each.count
+    drawing = {
+        "kind": "scatter",
+        "caption": f"{share_of}, by probability",
+        "x_label": "mean probability",
+        "y_label": "came true",
+        "points": [[each.probability, each.right] for each in bins],
+        "diagonal": True,
+        "note": f"{len(bins)} bins, each a point.",
+    }
+    spread = {
+        "kind": "histogram",
+        "caption": f"{unit.capitalize()} by probability",
+        "x_label": "probability",
+        "edges": [place / BINS_OF_CURVE for place in range(BINS_OF_CURVE + 1)],
+        "counts": counts,
+        "note": "",
+    }
+    row = {"kind": "row", "blocks": [drawing, spread]}
+    return row | {"id": "calibration", "title": "Calibration", "nav": "Calibration", "lead": lead}
 
 
 def histogram(title: str, label: str, values: NDArray[np.float64]) -> Block:

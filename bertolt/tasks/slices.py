@@ -14,7 +14,7 @@ from bertolt.base.format import columns as wide
 from bertolt.base.format import padded, plural
 from bertolt.data.load import KEPT
 from bertolt.tasks.base import Answer, Example, Scorer, Task
-from bertolt.tasks.table import interval_words, shown
+from bertolt.tasks.table import ends_words, interval_words, shown
 
 LENGTH = "length"
 """What parts rows by their tokens, in quarters, and is no column."""
@@ -59,7 +59,10 @@ class Slices:
                     place="--by",
                     fix="name a column that has fewer, such as a source or a category",
                 )
-            parts.setdefault(key, self._task.scorer()).add(answer, example)
+            if key not in parts:
+                parts[key] = self._task.scorer()
+                parts[key].settle()
+            parts[key].add(answer, example)
 
     def _length_words(self, tokens: int) -> str:
         place = int(np.searchsorted(self._bounds, tokens, side="left"))
@@ -72,24 +75,30 @@ class Slices:
         return {name: dict(self._ordered(name)) for name in self._parts}
 
     def _ordered(self, name: str) -> list[tuple[str, dict[str, Any]]]:
-        scores = [(key, scorer.values()) for key, scorer in self._parts[name].items()]
+        scores = [(key, self._values(scorer)) for key, scorer in self._parts[name].items()]
         if name == LENGTH:
             return sorted(scores, key=lambda each: int(each[0].split()[0].replace(",", "")))
         return sorted(scores, key=lambda each: (-each[1]["rows"], each[0]))
 
+    def _values(self, scorer: Scorer) -> dict[str, Any]:
+        """The scores of a slice, without the curves that only a page draws."""
+        values = {name: each for name, each in scorer.values().items() if name != "calibration"}
+        return {**values, f"{self._task.primary.name}_bootstrap": scorer.bootstrap()}
+
     def lines(self) -> Iterator[str]:
-        """A table for each column: the primary score of each value with its interval."""
+        """A table for each column: the primary score of each value with both of its intervals."""
         primary = self._task.primary
         for name in self._parts:
             ordered = self._ordered(name)
             names = [shown(key) for key, _ in ordered[:_SHOWN]]
             width = max(map(wide, [name, *names]), default=0)
             yield ""
-            yield f"{padded(name, width)}  {primary.title + ' (95%)':<28}  rows"
+            yield f"{padded(name, width)}  {primary.title + ' (95%)':<28}  {'resampled':<20}  rows"
             for key, (_, values) in zip(names, ordered, strict=False):
                 ends = values.get(f"{primary.name}_interval")
                 score = interval_words(values[primary.name], ends)
-                yield f"{padded(key, width)}  {score:<28}  {values['rows']:,}"
+                resampled = ends_words(values[f"{primary.name}_bootstrap"])
+                yield f"{padded(key, width)}  {score:<28}  {resampled:<20}  {values['rows']:,}"
             if len(ordered) > len(names):
                 yield f"… and {plural(len(ordered) - len(names), 'more value')}"
 

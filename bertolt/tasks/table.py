@@ -34,8 +34,14 @@ def interval_words(value: float | None, interval: tuple[float, float] | None) ->
     """0.85 with its ends as "0.8500 (0.8300-0.8700)"; "to" stands between ends below 0."""
     if interval is None or value is None:
         return score_words(value)
-    between = " to " if min(interval) < 0 else "-"
-    return f"{score_words(value)} ({between.join(map(score_words, interval))})"
+    return f"{score_words(value)} ({ends_words(interval)})"
+
+
+def ends_words(interval: tuple[float, float] | None) -> str:
+    """The ends alone, as "0.8300-0.8700"; n/a without any."""
+    if interval is None:
+        return score_words(None)
+    return (" to " if min(interval) < 0 else "-").join(map(score_words, interval))
 
 
 def score_words(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,14 +16,16 @@ from bertolt.data.cells import as_number, is_comma_number, label_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.metrics.calibration import fit_temperature, heated
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.models.losses import Criterion
 from bertolt.tasks import page
 from bertolt.tasks.answers import mean_window
-from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
+from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
 from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.labels import LabelledTask, names_of, require_one_label
+from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.classes import ClassScorer
 from bertolt.tasks.texts import text_cells
 
@@ -38,6 +40,8 @@ class TextClassification(LabelledTask):
     Attributes:
         labels: names, in the order of the model's outputs.
         majority: the most frequent label of the training rows; None where nobody kept it.
+        heat: the temperature of the probabilities.
+        calibrates: whether it is to be fitted on held-out rows.
     """
 
     name: ClassVar[str] = "text-classification"
@@ -46,6 +50,8 @@ class TextClassification(LabelledTask):
 
     labels: tuple[str, ...]
     majority: str | None = None
+    heat: Heat = PLAIN
+    calibrates: bool = field(default=False, compare=False)
 
     @classmethod
     def recognise(cls, sample: Sample, reading: Reading) -> str:
@@ -76,7 +82,7 @@ class TextClassification(LabelledTask):
             raise ValueError(f"bertolt.json has the labels {before}, and config.json {list(names)}")
         if majority is not None and majority not in names:
             raise ValueError(f"the most frequent label, {majority!r}, is not among its labels")
-        return cls(names, majority)
+        return cls(names, majority, Heat.restore(settings))
 
     @classmethod
     def serves(cls, config: BertConfig) -> bool:
@@ -104,8 +110,9 @@ class TextClassification(LabelledTask):
         return {"id2label": dict(enumerate(self.labels)), "problem_type": SINGLE}
 
     def settings(self) -> dict[str, Any]:
-        """The most frequent label of the training rows, for whoever asks what they were."""
-        return {"majority": self.majority}
+        """The most frequent label of the training rows, for whoever asks what they were; and the
+        temperature of the probabilities, if one was fitted."""
+        return {"majority": self.majority, **self.heat.settings()}
 
     def check(self, table: Table) -> None:
         """Refuse labels that training never had."""
@@ -133,7 +140,8 @@ class TextClassification(LabelledTask):
     def decode(self, output: Output, example: Example) -> Answer:
         """The most probable label, its probability, and the probabilities of all labels."""
         shares = mean_window(output.windows)
-        best = int(shares.argmax())
+        best = int(shares.argmax())  # before rounding by a temperature could move it
+        shares = heated(shares, self.heat.temperature)
         return {
             "label": self.labels[best],
             "probability": float(shares[best]),
@@ -142,7 +150,24 @@ class TextClassification(LabelledTask):
 
     def scorer(self) -> ClassScorer:
         """A confusion matrix."""
-        return ClassScorer(self.labels)
+        return ClassScorer(self.labels, self.heat, keep=self.calibrates)
+
+    @property
+    def tuning(self) -> str:
+        """The temperature, if it is asked for."""
+        return "temperature" if self.calibrates else ""
+
+    def to_calibrate(self) -> Self:
+        """Probabilities of labels that add up to 1 have one."""
+        return replace(self, calibrates=True)
+
+    def tuned(self, scorer: Scorer) -> Self:
+        """With the temperature of the least negative log-likelihood on the rows that were scored,
+        or without one where the best is beyond all that is sensible."""
+        assert isinstance(scorer, ClassScorer)
+        shares, classes = scorer.rows()
+        temperature = fit_temperature(shares, classes)
+        return replace(self, heat=Heat(temperature, len(classes)) if temperature else PLAIN)
 
     def describe_answer(self, answer: Answer) -> str:
         """The label."""

@@ -45,7 +45,7 @@ RESULT = frozenset(
     {
         *(ARGUMENTS, COMPLETE, CONFIG, METRICS, REPORT, WEIGHTS, "run.json", "bertolt.json"),
         *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
-        *("training_args.json", SETTINGS, *WRITTEN),
+        *("training_args.json", "answers.parquet", SETTINGS, *WRITTEN),
     }
 )
 """Names of what a run leaves as its result."""

@@ -17,6 +17,7 @@ from sklearn import metrics as sk
 
 from bertolt.base.errors import UsageError
 from bertolt.metrics import (
+    CalibrationCounts,
     ConfusionMatrix,
     MultiLabelCounts,
     RegressionCounts,
@@ -450,6 +451,7 @@ def test_spans_refuse_tags_of_other_lengths_and_count_nothing():
 # --- Parts of all of them ------------------------------------------------------------------------
 
 MAKERS = {
+    "calibration": CalibrationCounts,
     "confusion": lambda: ConfusionMatrix(3),
     "multilabel": lambda: MultiLabelCounts(3),
     "regression": lambda: RegressionCounts(2),
@@ -464,6 +466,8 @@ def batch(name, rng):
         return rng.integers(0, 3, size=(2, size))
     if name == "multilabel":
         return rng.random((2, size, 3)) < 0.5
+    if name == "calibration":
+        return rng.random(size), rng.random(size) < 0.5
     if name == "regression":
         return rng.normal(size=(2, size, 2)).round(1)
     names = np.array(["X", "Yé", ""])

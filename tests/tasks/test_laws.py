@@ -21,6 +21,7 @@ from bertolt.base.errors import DataError
 from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
+from bertolt.metrics import RowSums
 from bertolt.models.precision import FP32
 from bertolt.report import read_facts
 from bertolt.tasks.answers import difference
@@ -301,7 +302,7 @@ def test_offset_and_every_script(given: Given, text: str) -> None:
 
 
 def test_merge(given: Given) -> None:
-    """The scores of parts, merged, are the scores of all."""
+    """The scores of parts, merged, are the scores of all; resampling gives them one interval."""
     examples = given.rows.examples(range(len(given.rows)))
     said = answers(given, inputs(given, len(examples)))
     whole = given.task.scorer()
@@ -309,10 +310,38 @@ def test_merge(given: Given) -> None:
     for number, (answer, example) in enumerate(zip(said, examples, strict=True)):
         whole.add(answer, example)
         parts[number % 3].add(answer, example)
-    merged = given.task.scorer()
+    merged, settled = given.task.scorer(), given.task.scorer()
     for part in parts:
         merged.merge(part.state())
     assert difference(merged.values(), whole.values()) < 1e-12
+    assert merged.bootstrap() == whole.bootstrap(), "to the last bit"
+    for part in parts:
+        part.settle()
+    settled.settle()
+    for part in reversed(parts):
+        settled.merge(part.state())
+    assert difference(settled.values(), whole.values()) < 1e-12
+    assert settled.bootstrap() == whole.bootstrap()
+
+
+def test_rows_alone_add_up_to_the_primary_metric(given: Given) -> None:
+    """What each row adds gives the primary metric of all rows, and the interval holds it."""
+    examples = given.rows.examples(range(len(given.rows)))
+    said = answers(given, inputs(given, len(examples)))
+    scorer = given.task.scorer()
+    sums = []
+    for answer, example in zip(said, examples, strict=True):
+        scorer.add(answer, example)
+        sums.append(scorer.row_sums(answer, example))
+    value = scorer.values()[given.task.primary.name]
+    assert float(scorer.score(np.sum(sums, axis=0))) == pytest.approx(value, abs=1e-9)
+    rows, alone = scorer.by_rows(), RowSums.of(sums)
+    assert rows is not None
+    present = rows.counts > 0
+    np.testing.assert_allclose(rows.sums[present], alone.sums, atol=1e-9)
+    assert rows.counts[present].tolist() == alone.counts.tolist()
+    low, high = scorer.bootstrap() or (value, value)
+    assert low <= value <= high
 
 
 def test_json(given: Given) -> None:

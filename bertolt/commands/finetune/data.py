@@ -84,6 +84,7 @@ def load_rows(
     task, train_index, eval_index, eval_table, split = _part(table, kind, options)
     task = task.starting_from(source)
     _require_alone(task, options)
+    task = task.to_calibrate() if options.calibrate else task
     train, origin = encode_rows(task, table, train_index, tokenizer, limit)
     info(f"Training tokens: {origin}")
     held_out = None

@@ -72,6 +72,9 @@ class FinetuneOptions:
     """Exponent of focal loss, as 2: rows that are answered right weigh less; 0: plain loss."""
     label_smoothing: float = field(default=0.0, metadata=share(0.1, zero=True))
     """Share of each label that is spread over all labels."""
+    calibrate: bool = False
+    """Fit a temperature on the held-out rows, by which probabilities say how often answers are
+    right; the answers stay as they are."""
     warmup: float = field(default=0.1, metadata=at_least(0))
     """Warmup: a share of all steps if below 1, else steps."""
     schedule: Schedule = "linear"
@@ -132,6 +135,12 @@ class FinetuneOptions:
                 f"it says which rows stay together when some are held out, and {other}",
                 place="--group",
                 fix="leave --group out, or the other option",
+            )
+        if self.calibrate and not self.evaluates:
+            raise UsageError(
+                "a temperature is fitted on held-out rows, and --test-size 0 holds no rows out",
+                place="--calibrate",
+                fix="name rows to evaluate on with --eval, or leave out one of the two",
             )
         if self.metric is not None and not self.keeps_best:
             raise UsageError(

@@ -12,6 +12,7 @@ from bertolt.commands.finetune.data import LoadedRows
 from bertolt.data.columns import FLAGS
 from bertolt.data.load import Table
 from bertolt.report import plain
+from bertolt.report.shown import ends
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import Scores, TaskRows
 from bertolt.tasks.page import curve, headline, measure, part
@@ -94,10 +95,20 @@ def task_part(
     loss = {"label": "Evaluation loss", "value": scores.loss, "note": ""}
     return {
         **shown,
-        "tiles": [*shown["tiles"], loss],
+        "tiles": [*shown["tiles"], *_resampled(scores, shown["headline"]["format"]), loss],
         "blocks": [*shown["blocks"], _mistakes(scores, examples)],
         "data_blocks": labels,
     }
+
+
+def _resampled(scores: Scores, format: str) -> list[dict[str, Any]]:
+    """A tile with the interval of the primary metric by resampling rows, where there is one."""
+    if scores.bootstrap is None:
+        return []
+    low, high = scores.bootstrap
+    words = ends(measure(None, (low, high)), format)
+    note = f"95% interval of {scores.task.primary.title}"
+    return [{"label": "By resampling rows", "value": words, "note": note}]
 
 
 def unmeasured(task: Task) -> dict[str, Any]:

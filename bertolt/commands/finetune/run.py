@@ -36,6 +36,7 @@ from bertolt.tasks.base import NotFiniteError, Task
 from bertolt.tasks.criterion import LossChoices
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.row_answers import ANSWERS
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.events import EarlyStoppingCallback
 from bertolt.train.job import Measured, RunResult, Start, run_job
@@ -196,6 +197,7 @@ class _Finetuning:
             precision=trainer.precision,
             tune=True,
             world=trainer.world,
+            keep_answers=True,
         )
         self.task = scores.task
         return {f"eval_{name}": value for name, value in scores.metrics().items()}
@@ -304,6 +306,8 @@ class _Finetuning:
     def write(self, folder: Path) -> None:
         """Write how texts are prepared, with answers to compare with."""
         replace(self._contract(), golden=self.golden).write(folder)
+        if self.final_scores is not None and self.final_scores.answers is not None:
+            self.final_scores.answers.write(folder / ANSWERS)
 
     def arguments(self) -> dict[str, Any]:
         """Every argument with the value that was used, from the user or resolved."""

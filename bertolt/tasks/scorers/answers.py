@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.format import percent, plural
-from bertolt.metrics import wilson_interval
+from bertolt.metrics import RowSums, wilson_interval
 from bertolt.metrics.squad import answer_scores
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
+from bertolt.tasks.scorers.calibration import Calibration
 from bertolt.tasks.table import interval_words
 
 Interval = tuple[float, float]
@@ -37,24 +39,39 @@ class AnswerScorer(Scorer):
 
     def __init__(self, may_be_none: bool, threshold: float) -> None:
         self.may_be_none, self.threshold = may_be_none, threshold
-        self._rows: list[tuple[float, float, float, float]] = []
+        # 32 bytes a row; the margins are what a threshold is chosen by.
+        self._rows = array("d")
+        self.calibration = Calibration()
 
     def add(self, answer: Answer, example: Example) -> float:
         """Wrong by what is missing of the F1, times the probability of what was answered."""
         golds = [gold["text"] for gold in example["label"]]
         best = answer["best"][0]["text"] if answer["best"] else ""
         exact, f1 = answer_scores(best, golds)
-        self._rows.append((answer["margin"], exact, f1, float(bool(golds))))
+        self._rows.extend((answer["margin"], exact, f1, float(bool(golds))))
+        if "no_answer" in answer:
+            self.calibration.after.add(float(answer["no_answer"]), not golds)
         right = f1 if answer["answer"] else float(not golds)
         return float((1 - right) * answer["probability"])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """(N, 4): margin, exact match and F1 of the best answer, and whether there is one."""
-        return {"rows": self.rows()}
+        return {"rows": self.rows(), **self.calibration.state()}
 
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Put other rows behind these."""
-        self._rows += [tuple(row) for row in state["rows"].tolist()]
+        self._rows.extend(state["rows"].ravel().tolist())
+        self.calibration.merge(state)
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...]:
+        """The F1 of what is answered, be it nothing, and 1."""
+        golds = [gold["text"] for gold in example["label"]]
+        return answer_scores(answer["answer"], golds)[1], 1.0
+
+    def by_rows(self) -> RowSums:
+        """How many rows have which F1."""
+        f1 = self.scores()[:, 1]
+        return RowSums.of(np.column_stack([f1, np.ones(len(f1))]))
 
     def rows(self) -> NDArray[np.float64]:
         """The same."""
@@ -131,6 +148,7 @@ class AnswerScorer(Scorer):
                 "answered": rows - int(self._silent(self.rows()).sum()),
                 "no_answer_threshold": self.threshold,
                 **self.parts(),
+                **self.calibration.values(),
             }
         return values
 
@@ -152,6 +170,7 @@ class AnswerScorer(Scorer):
             there, none = values["with_answer"], values["without_answer"]
             yield f"  {_part_words(there, 'with an answer')}"
             yield f"  {_part_words(none, 'without one')}: {values['answered']:,} were answered"
+            yield from self.calibration.lines()
 
     def explain(self) -> dict[str, Any]:
         """F1 and exact match, and both kinds of questions."""
@@ -167,7 +186,10 @@ class AnswerScorer(Scorer):
                 page.share("Questions with an answer", values["with_answer"]["f1"], "F1 of these"),
                 page.share("Without an answer", values["without_answer"]["f1"], "told as such"),
             ]
-            blocks = [self._table(values)]
+            blocks = [
+                self._table(values),
+                *self.calibration.blocks("Share of questions without an answer", "questions"),
+            ]
             words = f"Never giving an answer gives {percent(base or 0.0)}."
             cautions = page.no_better("never giving an answer", values["f1"], base, words)
         return page.part(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.format import number, plural
-from bertolt.metrics import RegressionCounts
+from bertolt.metrics import RegressionCounts, RowSums
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.table import interval_words, score_words, shown
@@ -56,6 +56,24 @@ class NumberScorer(Scorer):
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Put other rows behind these."""
         self.counts.merge(state)
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...]:
+        """The square of the error in each column, and 1."""
+        pairs = zip(numbers_in(answer, self.columns), example["label"], strict=True)
+        return *((one - other) ** 2 for one, other in pairs), 1.0
+
+    def by_rows(self) -> RowSums:
+        """The same of each row."""
+        predicted, true = self.pairs()
+        return RowSums.of(np.column_stack([(predicted - true) ** 2, np.ones(len(true))]))
+
+    def score(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """RMSE, the mean over the columns."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = sums[..., :-1] / sums[..., -1:]
+        # Taking a row out of a sum of floats may leave less than nothing.
+        score: NDArray[np.float64] = np.sqrt(np.maximum(means, 0.0)).mean(axis=-1)
+        return score
 
     def pairs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N, K) predicted and true values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.format import plural
-from bertolt.metrics import SpanCounts
+from bertolt.metrics import RowSums, SpanCounts
+from bertolt.metrics.tags import Span
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.spans import Mark, marks_of, unit_labels
@@ -34,12 +36,12 @@ class SpanScorer(Scorer):
     def __init__(self, scheme: str) -> None:
         self.counts = SpanCounts()
         self.rows = 0
+        self._sums: Counter[tuple[float, ...]] = Counter()
         self._scheme = scheme
 
     def add(self, answer: Answer, example: Example) -> float:
         """Wrong by the number of spans that are on one side alone."""
-        true = [(m.start, m.end, m.kind) for m in marks_of(example, self._scheme)]
-        said = [(s["start"], s["end"], s["label"]) for s in answer["spans"]]
+        said, true = self._spans(answer, example)
         words = [(start, end) for start, end, _ in answer["words"]]
         self.rows += 1
         marks = [Mark(*span) for span in true]
@@ -49,16 +51,38 @@ class SpanScorer(Scorer):
             predicted_tags=[tag for _, _, tag in answer["words"]],
             true_tags=unit_labels(words, marks, self._scheme),
         )
+        self._sums[_sums_of(set(said), set(true))] += 1
         return float(len(set(said) ^ set(true)))
+
+    def _spans(self, answer: Answer, example: Example) -> tuple[list[Span], list[Span]]:
+        """The spans that were given, and the true ones."""
+        true = [(m.start, m.end, m.kind) for m in marks_of(example, self._scheme)]
+        return [(s["start"], s["end"], s["label"]) for s in answer["spans"]], true
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...]:
+        """Twice the right spans, and the given and the true ones together."""
+        said, true = self._spans(answer, example)
+        return _sums_of(set(said), set(true))
+
+    def by_rows(self) -> RowSums:
+        """How many rows have so many right spans, and so many given and true ones."""
+        pairs = np.array([*self._sums], np.float64).reshape(-1, 2)
+        return RowSums.of(pairs, [*self._sums.values()])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The counts."""
-        return self.counts.state() | {"rows": np.array([self.rows])}
+        sums = [[*sums, count] for sums, count in sorted(self._sums.items())]
+        return self.counts.state() | {
+            "rows": np.array([self.rows]),
+            "sums": np.array(sums, np.int64).reshape(-1, 3),
+        }
 
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add counts."""
         self.counts.merge(state)
         self.rows += int(state["rows"][0])
+        for right, size, count in state["sums"].tolist():
+            self._sums[float(right), float(size)] += count
 
     def values(self) -> dict[str, Any]:
         """Precision, recall and F1 of spans, of all and of each kind."""
@@ -126,3 +150,7 @@ class SpanScorer(Scorer):
             blocks=blocks,
             cautions=[] if overall.predicted else [silent],
         )
+
+
+def _sums_of(said: set[Span], true: set[Span]) -> tuple[float, float]:
+    return 2.0 * len(said & true), float(len(said) + len(true))

@@ -1,0 +1,122 @@
+"""Intervals and tests by resampling rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bertolt.metrics.bootstrap import (
+    RowSums,
+    bootstrap_interval,
+    holm,
+    mcnemar,
+    paired_test,
+    ratio,
+)
+
+
+def rmse(sums: Any) -> Any:
+    return np.sqrt(np.maximum(sums[..., 0] / sums[..., 1], 0))
+
+
+def clustered(generator: Any, rows: int) -> Any:
+    """Rows of 1 to 20 spans, which are right with a chance of the row's own."""
+    sizes = generator.integers(1, 21, rows)
+    return np.stack([generator.binomial(sizes, generator.beta(4, 1, rows)), sizes], axis=1)
+
+
+def test_equal_rows_are_counted_and_their_order_does_not_matter() -> None:
+    generator = np.random.default_rng(0)
+    values = clustered(generator, 300)
+    rows, other = RowSums.of(values), RowSums.of(values[generator.permutation(300)])
+    assert len(rows.counts) < 200
+    np.testing.assert_array_equal(rows.total(), values.sum(axis=0))
+    assert bootstrap_interval(rows, ratio) == bootstrap_interval(other, ratio)
+    merged = RowSums.of(
+        np.concatenate([rows.sums, values]), np.concatenate([rows.counts, np.ones(300)])
+    )
+    assert merged.counts.tolist() == (2 * rows.counts).tolist()
+
+
+def test_the_interval_is_that_of_scipy() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 80) ** 2
+    low, high = bootstrap_interval(
+        RowSums.of(np.column_stack([values, np.ones(80)])), rmse, resamples=20_000
+    ) or (0, 0)
+    expected = stats.bootstrap(
+        (values,), lambda x, axis: np.sqrt(x.mean(axis=axis)), n_resamples=20_000, method="BCa",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    assert (low, high) == pytest.approx(tuple(expected), abs=0.03)
+
+
+def test_many_different_rows_are_resampled_in_groups() -> None:
+    values = np.column_stack([np.random.default_rng(2).exponential(1, 20_000), np.ones(20_000)])
+    rows = RowSums.of(values)
+    assert len(rows.grouped().counts) == 1024
+    np.testing.assert_allclose(rows.grouped().total(), rows.total())
+    low, high = bootstrap_interval(rows, ratio) or (0, 0)
+    assert (high - low) / 2 == pytest.approx(1.96 / math.sqrt(20_000), rel=0.1)
+    assert bootstrap_interval(rows, ratio) == bootstrap_interval(
+        RowSums.of(values[np.random.default_rng(3).permutation(20_000)]), ratio
+    )
+
+
+@pytest.mark.parametrize("sums", [[[1, 1]], [[1, 1]] * 9, [[0, 0]] * 9, np.empty((0, 2))])
+def test_where_all_resamples_are_alike_there_is_no_interval(sums: Any) -> None:
+    assert bootstrap_interval(RowSums.of(np.reshape(sums, (-1, 2))), ratio) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["accuracy", "f1 of spans", "rmse"])
+def test_it_covers_the_true_value_in_95_of_100_samples(kind: str) -> None:
+    generator = np.random.default_rng(4)
+    covered, samples = 0, 300
+    for _ in range(samples):
+        if kind == "accuracy":
+            values = np.column_stack([generator.random(80) < 0.8, np.ones(80)])
+        elif kind == "rmse":
+            values = np.column_stack([generator.normal(0, 1, 80) ** 2, np.ones(80)])
+        else:
+            values = clustered(generator, 80)
+        score = rmse if kind == "rmse" else ratio
+        low, high = bootstrap_interval(RowSums.of(values), score, resamples=600) or (0, 0)
+        covered += low <= (1.0 if kind == "rmse" else 0.8) <= high
+    # The standard error of the share is 1.3%.
+    assert 0.905 <= covered / samples <= 0.985
+
+
+@pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (9, 1), (3, 3), (0, 5), (700, 640)])
+def test_mcnemar_is_the_binomial_test(fixed: int, broken: int) -> None:
+    expected = 1.0
+    if fixed + broken:
+        expected = stats.binomtest(fixed, fixed + broken).pvalue
+    assert mcnemar(fixed, broken) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(broken, fixed) == mcnemar(fixed, broken)
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_shuffles_agree_with_mcnemar_where_rows_are_right_or_wrong() -> None:
+    first, second = np.zeros(200), np.zeros(200)
+    first[:120], second[:100], second[150:185] = 1, 1, 1
+    ones = np.ones(200)
+    test = paired_test(np.column_stack([first, ones]), np.column_stack([second, ones]), ratio)
+    assert test.difference == pytest.approx(15 / 200)
+    assert test.p == pytest.approx(mcnemar(35, 20), abs=0.02)
+    low, high = test.interval or (0, 0)
+    assert low < 0.075 < high
+
+
+def test_shuffles_find_nothing_between_equal_answers() -> None:
+    values = clustered(np.random.default_rng(5), 50)
+    test = paired_test(values, values, ratio)
+    assert (test.difference, test.interval, test.p) == (0.0, None, 1.0)
