@@ -138,6 +138,7 @@ def evaluate(
     label: str | None = None,
     label_separator: str | None = None,
     by: str | None = None,
+    sample: int | Literal["all"] | None = None,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "drop",
     encoding: str = "utf-8",
@@ -148,7 +149,7 @@ def evaluate(
     json: bool = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Measure a fine-tuned model on a labelled file.
+    """Measure a fine-tuned model on a labelled file, or a masked language model on plain text.
 
     Args:
         model: Folder of the model.
@@ -161,6 +162,8 @@ def evaluate(
         label_separator: What parts several labels in one cell. Default: as in training.
         by: Columns whose values part the rows, with commas between them, each part with scores of
             its own; length parts them by their tokens.
+        sample: Rows for what takes a run for each token, the pseudo-perplexity of a masked language
+            model; all takes each row. Default: 100.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
@@ -186,7 +189,9 @@ def evaluate(
         layout=layout_of(sep, no_header, sheet, skip_rows),
     )
     parts = [name for each in (by or "").split(",") if (name := each.strip())]
-    scores = evaluate_file(model, [file, *more], columns, by=parts, precision=precision)
+    scores = evaluate_file(
+        model, [file, *more], columns, by=parts, sample=sample, precision=precision
+    )
     _print(scores, json)
 
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from bertolt.base.console import counting, info
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.commands.arguments import require_model_first, tell_missing_contract
 from bertolt.commands.wording import options_called
 from bertolt.data.columns import by_number
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.load import Table
 from bertolt.data.table_file import listing
-from bertolt.tasks.base import Reading
+from bertolt.tasks.base import Reading, Scorer, Task
 from bertolt.tasks.cautions import cautions_of, tell_cautions
-from bertolt.tasks.evaluation import Scores, evaluate
+from bertolt.tasks.evaluation import Scores, TaskRows, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task, require_pair
 from bertolt.tasks.slices import LENGTH, Slices
 
+_SAMPLE = 100  # rows for what takes a run for each token
 # The columns that part the rows are kept as those of `predict` are.
 _CALLED = {" to keep; there are": "; there are", ", or --keep all": "", "--keep": "--by"}
 
@@ -33,6 +36,7 @@ def evaluate_file(
     columns: Columns | None = None,
     *,
     by: Sequence[str] = (),
+    sample: int | Literal["all"] | None = None,
     precision: str = "auto",
 ) -> Scores:
     """Measure a fine-tuned model on a file whose answers are known.
@@ -43,6 +47,7 @@ def evaluate_file(
         columns: as the user names them; others as in training if they are there, else found.
         by: columns whose values part the rows, each part with its own scores; "length" parts them
             by their tokens.
+        sample: rows for what takes a run for each of their tokens, drawn by a seed; None: 100.
         precision: number format.
 
     Raises:
@@ -54,6 +59,7 @@ def evaluate_file(
     require_model_first("evaluate", model, str(files[0]))
     predictor = Predictor.from_pretrained(model, precision=precision)
     tell_missing_contract(predictor, model)
+    _check_sample(sample, predictor.task)
     columns = replace(columns or Columns(), keep=[name for name in by if name != LENGTH])
     with options_called(_CALLED):
         table, _ = read_for_task(
@@ -61,6 +67,7 @@ def evaluate_file(
             as_trained(columns, predictor),
             task=type(predictor.task),
             prefer=trained_columns(predictor),
+            need_label=predictor.task.has_labels,
         )
     by = _parting(by, table)
     describe_table(table)
@@ -73,17 +80,33 @@ def evaluate_file(
     tell_cautions(cautions_of(task, {"Evaluation": rows}, predictor.tokenizer))
     info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
     lengths = rows.encoded.full_lengths if LENGTH in by else None
+    answer = partial(
+        evaluate,
+        predictor.model,
+        precision=predictor.precision,
+        frozen=predictor.frozen,
+        require_finite=True,
+    )
     with counting("Evaluating", len(rows.encoded)) as show:
-        return evaluate(
-            predictor.model,
-            task,
-            rows,
-            precision=predictor.precision,
-            frozen=predictor.frozen,
-            progress=show,
-            require_finite=True,
-            slices=Slices(task, by, lengths) if by else None,
+        scores = answer(task, rows, progress=show, slices=Slices(task, by, lengths) if by else None)
+
+    def again(form: Task, others: TaskRows, progress: Callable[[int], None]) -> Scorer:
+        return answer(form, others, progress=progress, keep_mistakes=0).scorer
+
+    size = _SAMPLE if sample is None else sample
+    return replace(scores, further=task.further(again, rows, None if size == "all" else size))
+
+
+def _check_sample(sample: int | Literal["all"] | None, task: Task) -> None:
+    """Refuse a sample for a task that measures nothing on one, and a sample of no row."""
+    if sample is not None and not task.sampled:
+        raise UsageError(
+            f"it says how many rows a slow measure takes, and {task.name} has no such measure",
+            place="--sample",
+            fix="leave --sample out: all rows are measured",
         )
+    if isinstance(sample, int) and sample < 1:
+        raise UsageError(f"--sample is {sample}", fix="give a whole number, 1 or more, or all")
 
 
 def _parting(by: Sequence[str], table: Table) -> list[str]:

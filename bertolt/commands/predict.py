@@ -112,7 +112,7 @@ def _questions(
         return rows_of_table(model, files, predictor, columns)
     if texts:
         return typed_questions(texts, pairs, predictor, columns.on_bad_row)
-    return lines_of_input(columns.encoding, predictor.takes_pairs, columns.on_bad_row)
+    return lines_of_input(columns.encoding, predictor, columns.on_bad_row)
 
 
 def _check_use(

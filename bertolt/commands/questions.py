@@ -24,6 +24,7 @@ from bertolt.data.formats import TEXTS, ending
 from bertolt.data.lines import LINE_LIMIT
 from bertolt.data.load import ANSWERED_TOO, KEPT, OnBadRow, Table
 from bertolt.data.table_file import is_blank
+from bertolt.tasks.base import Task
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import Columns, read_for_task, require_pair
 
@@ -95,11 +96,11 @@ def typed_questions(
     questions = (Question(row, text, pair) for row, (text, pair) in numbered)
     # Who types a text means to have it answered.
     strict: OnBadRow = "error" if on_bad_row == "answer" else on_bad_row
-    rows = _usable(questions, "--text {}", strict, "give it in UTF-8")
+    rows = _usable(questions, "--text {}", strict, "give it in UTF-8", predictor.task)
     return Questions(rows, strict == "answer-all", bool(pairs))
 
 
-def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Questions:
+def lines_of_input(encoding: str, predictor: Predictor, on_bad_row: OnBadRow) -> Questions:
     """The lines of standard input: a text each, or two with a tab between them.
 
     Raises:
@@ -107,7 +108,9 @@ def lines_of_input(encoding: str, in_pairs: bool, on_bad_row: OnBadRow) -> Quest
         DataError: a line is empty, in another encoding, or no pair where there must be one.
     """
     fix = "name its encoding, for instance --encoding gb18030"
-    rows = _usable(_lines(encoding, in_pairs), "standard input, line {}", on_bad_row, fix)
+    in_pairs = predictor.takes_pairs
+    lines = _lines(encoding, in_pairs)
+    rows = _usable(lines, "standard input, line {}", on_bad_row, fix, predictor.task)
     return Questions(rows, on_bad_row.startswith("answer"), in_pairs)
 
 
@@ -168,6 +171,7 @@ def rows_of_table(
             columns,
             task=type(predictor.task),
             need_label=False,
+            fault_of=predictor.task.question_fault,
             prefer=_preferred(predictor, columns),
         )
         describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
@@ -234,7 +238,7 @@ def _with_file(name: str, kept: str | None) -> str:
 
 
 def _usable(
-    questions: Iterable[Question], place: str, on_bad_row: OnBadRow, fix: str
+    questions: Iterable[Question], place: str, on_bad_row: OnBadRow, fix: str, task: Task
 ) -> Iterator[Question]:
     """Let the texts through that can be answered; refuse the others, or count and tell them.
 
@@ -244,11 +248,12 @@ def _usable(
         on_bad_row: whether to leave out texts that are empty or hold a NUL, or to pass on those
             that are empty, or all of them, with the reason.
         fix: what to do where bytes are not text.
+        task: that is asked.
     """
     unused: dict[str, list[int]] = {}
     for question in questions:
         where = place.format(question.row)
-        fault, reason, mend = _fault(question)
+        fault, reason, mend = _fault(question, task)
         empty = _is_empty(reason)
         answers = on_bad_row == "answer-all" or (on_bad_row == "answer" and empty)
         if fault and not answers and on_bad_row != "drop":
@@ -273,7 +278,7 @@ def _is_empty(reason: str) -> bool:
     return reason.startswith("empty ")
 
 
-def _fault(question: Question) -> tuple[str, str, str]:
+def _fault(question: Question, task: Task) -> tuple[str, str, str]:
     """What is wrong with a text, what such texts are counted as, and what to do; empty if nothing
     is."""
     if question.reason == _NO_PAIR:
@@ -288,7 +293,9 @@ def _fault(question: Question) -> tuple[str, str, str]:
             return f"a NUL byte at character {text.index(chr(0)) + 1} of the {name}", "NUL byte", ""
         if text is not None and is_blank(text):
             return f"the {name} is empty", "empty text", ""
-    return "", "", ""
+    pair = {} if question.pair is None else {"text_pair": question.pair}
+    bad = task.question_fault({"text": question.text, **pair})
+    return (bad.detail, bad.reason, bad.fix) if bad else ("", "", "")
 
 
 def require_text(text: str, place: str, fix: str) -> None:

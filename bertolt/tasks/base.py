@@ -13,7 +13,7 @@ window.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -24,6 +24,8 @@ from torch import Tensor
 
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.arrow import pa
+from bertolt.data.batch import PackedBatch
+from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
@@ -177,6 +179,23 @@ class Scorer(abc.ABC):
         the builders of `page.py`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Further:
+    """What was measured beside the scores.
+
+    Attributes:
+        values: by name, as JSON has them.
+        lines: the same for a terminal.
+    """
+
+    values: dict[str, Any]
+    lines: list[str]
+
+
+Again = Callable[["Task", Any, Callable[[int], None]], Scorer]
+"""Answers the `TaskRows` of a task, tells the windows that are done, and counts the answers."""
+
+
 class Task(abc.ABC):
     """One task with its label space. Instances are not changed."""
 
@@ -194,6 +213,12 @@ class Task(abc.ABC):
     """Further endings of file names that are read when the task is named, and how they are."""
     needs_pair: ClassVar[bool] = False
     """Whether every example has two texts."""
+    has_labels: ClassVar[bool] = True
+    """Whether rows have labels; the task has its targets of the texts themselves if not."""
+    taught_by: ClassVar[str] = ""
+    """The commands that teach it, with FILE and MODEL in them; empty: `finetune` does."""
+    sampled: ClassVar[str] = ""
+    """What `further` measures, on some of the rows; empty: nothing."""
     target_names: ClassVar[tuple[str, ...]] = ("labels",)
     """What the head calls what `targets` gives; where they are several, it gives one of each."""
     free_pairs: ClassVar[bool] = False
@@ -280,8 +305,9 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
-        """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`;
-        (N, …) for each of them where windows are joint.
+        """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`; (N, …)
+        for each of them where windows are joint. It is what the head compares with, or what
+        `collator` makes that of.
 
         Raises:
             DataError: a row has what training never had; names file, row and column.
@@ -364,11 +390,38 @@ class Task(abc.ABC):
         """The windows of each example, of at most `limit` tokens."""
         return encode_in_one_window(examples, tokenizer, limit)
 
+    def with_tokenizer(self, tokenizer: BertTokenizer) -> Self:
+        """The task with the vocabulary in which it answers, where it does.
+
+        Raises:
+            CheckpointError: the tokenizer has not what the task needs.
+        """
+        return self
+
+    def question_fault(self, example: Example) -> BadRow | None:
+        """Why the model cannot be asked this, which may be fine in other ways; None if it can."""
+        return None
+
+    def collator(
+        self, model: PreTrainedModel, *, answering: bool
+    ) -> Callable[[list[Any]], PackedBatch]:
+        """What makes a batch of windows: of some whose answers are asked for, or to measure."""
+        return PackingCollator(
+            pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
+        )
+
     # ---- from outputs to answers
 
     @abc.abstractmethod
     def activate(self, logits: Tensor) -> Tensor:
         """(…, C) logits as probabilities or values."""
+
+    def activate_labelled(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(M, K) what is kept of the labelled tokens' (M, V) logits, where a head gives no others.
+
+        In an `Output` the token's place in its window and its label stand before it.
+        """
+        return self.activate(logits)
 
     @abc.abstractmethod
     def decode(self, output: Output, example: Example) -> Answer:
@@ -399,6 +452,16 @@ class Task(abc.ABC):
     def tuned(self, scorer: Scorer) -> Self:
         """The task with what `tuning` names chosen anew, on the rows that were scored."""
         return self
+
+    def further(self, again: Again, rows: Any, sample: int | None) -> Further | None:
+        """What else is measured of a model, for which it has to answer the rows in another form.
+
+        Args:
+            again: measures the model on other rows.
+            rows: the `TaskRows` that were scored.
+            sample: rows to take, drawn by a seed; None: all.
+        """
+        return None
 
     def differs(self, golden: Answer, answer: Answer) -> str:
         """How an answer differs from the one that was kept, in words; empty if it does not."""

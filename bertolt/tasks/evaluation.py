@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bertolt.base.distributed import ALONE, World
-from bertolt.data.collate import PackingCollator
+from bertolt.data.batch import PackedBatch
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Table
 from bertolt.metrics.counts import Interval
 from bertolt.models.frozen import FrozenModel
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.base import Answer, Example, Output, Scorer, Task, not_finite
+from bertolt.tasks.base import Answer, Example, Further, Output, Scorer, Task, not_finite
 from bertolt.tasks.row_answers import RowAnswer, RowAnswers
 from bertolt.tasks.slices import Slices
 from bertolt.tasks.table import ends_words
@@ -31,6 +32,7 @@ from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32_768}
 """Most tokens of one evaluation or prediction batch, by the kind of device: as many as keep it
 busy."""
+_MOST_WORDS = 8192  # tokens of a batch whose logits over a vocabulary may all be asked for
 
 
 def token_budget(device: torch.device) -> int:
@@ -81,6 +83,7 @@ class Scores:
         tuned: whether something was chosen on these rows.
         slices: the scores of parts of the rows, if they were asked for.
         answers: what each row was answered, if that was asked for.
+        further: what was measured beside them.
     """
 
     task: Task
@@ -89,6 +92,7 @@ class Scores:
     mistakes: list[WrongRow]
     tuned: bool = False
     slices: Slices | None = None
+    further: Further | None = None
     answers: RowAnswers | None = None
 
     @cached_property
@@ -102,6 +106,7 @@ class Scores:
         primary = self.task.primary.name
         values = {"primary": primary, **self.scorer.values(), "loss": loss}
         values[f"{primary}_bootstrap"] = self.bootstrap
+        values |= self.further.values if self.further else {}
         return values | ({"slices": self.slices.to_dict()} if self.slices else {})
 
     def metrics(self) -> dict[str, float]:
@@ -111,7 +116,7 @@ class Scores:
         return {"loss": self.loss, **{n: math.nan if v is None else v for n, v in shown.items()}}
 
     def __str__(self) -> str:
-        lines = [*self.scorer.lines(self.loss)]
+        lines = [*self.scorer.lines(self.loss), *(self.further.lines if self.further else ())]
         if self.bootstrap is not None:
             place = lines.index("") if "" in lines else len(lines)
             words = f"{self.task.primary.title} {ends_words(self.bootstrap)}"
@@ -207,16 +212,13 @@ def _outputs(
     world: World,
 ) -> Iterator[Numbered]:
     gathered = Gathered(encoded)
-    collate = PackingCollator(
-        pad_token_id=model.config.pad_token_id, token_labels=model.labels_per_token
-    )
-    done = 0
+    budget, done = token_budget(model.device), 0
     for batch in predict_batches(
         model,
         encoded,
         encoded.lengths,
-        collate,
-        token_budget=token_budget(model.device),
+        task.collator(model, answering=False),
+        token_budget=min(budget, _MOST_WORDS) if model.chooses_logits else budget,
         precision=precision,
         frozen=frozen,
         world=world,
@@ -241,6 +243,8 @@ def _finite(outputs: Iterator[Numbered], rows: TaskRows) -> Iterator[Numbered]:
 def activated(model: PreTrainedModel, task: Task, batch: EvaluatedBatch) -> list[NDArray[Any]]:
     """The outputs of each window of a batch: (C,), (L, C) of a model that labels tokens, a number
     of one that compares the sequences of an example."""
+    if model.labelled_only(batch.batch):
+        return _activated_labelled(task, batch)
     logits = batch.logits
     if model.logits_per_choice:
         logits = logits.flatten()[batch.batch.slots]
@@ -250,6 +254,37 @@ def activated(model: PreTrainedModel, task: Task, batch: EvaluatedBatch) -> list
     if not model.logits_per_token:
         return list(outputs)
     return np.split(outputs, np.cumsum(batch.batch.lengths.numpy())[:-1])
+
+
+def _activated_labelled(task: Task, batch: EvaluatedBatch) -> list[NDArray[Any]]:
+    """(M, 2 + K) of each window: place and label of each labelled token, and its outputs."""
+    assert batch.batch.labels is not None
+    logits, rows, counts = of_labelled(batch.logits, batch.batch)
+    labels = batch.batch.labels[rows]
+    outputs = task.activate_labelled(logits, labels)
+    outputs[~logits.isfinite().all(-1)] = torch.nan
+    starts = torch.repeat_interleave(batch.batch.cu_seqlens[:-1].long(), torch.tensor(counts))
+    known = torch.stack([rows - starts, labels], dim=-1)
+    whole = torch.cat([known.double(), outputs.double()], dim=-1).numpy()
+    return np.split(whole, np.cumsum(counts)[:-1])
+
+
+def of_labelled(values: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, list[int]]:
+    """Outputs by the labelled tokens of a batch, on the CPU.
+
+    Args:
+        values: (M, …) outputs of the labelled tokens, or (T, …) where a forward of the user's own
+            answers all.
+        batch: with labels of tokens.
+
+    Returns:
+        The (M, …) outputs, (M,) places of the tokens in the batch, and how many each window has.
+    """
+    rows = batch.labelled_rows
+    assert rows is not None
+    rows = rows.cpu()
+    edges = torch.searchsorted(rows, batch.cu_seqlens.cpu().long())
+    return values if len(values) == len(rows) else values[rows], rows, edges.diff().tolist()
 
 
 class Gathered:

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from bertolt.base.chunks import characters_of, chunks
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
-from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts, encode_examples
 from bertolt.data.prefetch import prefetched
 from bertolt.models.config import BertConfig
@@ -97,9 +96,10 @@ class Predictor:
         # Its own name, and the names of the classes that it extends.
         names = [kind.__name__ for kind in type(model).__mro__ if issubclass(kind, PreTrainedModel)]
         config = model.config.changed(architectures=names)
-        self.task = task or task_of(config, contract, names[0])
-        model.require_trained(self.task.name)
+        task = task or task_of(config, contract, names[0])
+        model.require_trained(task.name)
         tokenizer.check_fits(model.config.vocab_size)
+        self.task = task.with_tokenizer(tokenizer)
         self.precision: PrecisionChoice = choose_precision(precision, self.device, answering=True)
         self.model = model
         self.frozen = self._freeze()
@@ -197,10 +197,12 @@ class Predictor:
         Raises:
             UsageError: one text instead of several, a text where the model takes pairs, or texts
                 of which some are pairs and others are not.
+            DataError: a text of which the task cannot be asked, as one without a mask.
         """
         if isinstance(texts, str | Mapping):
             raise UsageError("predict takes several texts", fix="give a list: predict([text])")
-        return self._predict(_alike(map(self._example, texts)), window)
+        examples = (self._example(number, text) for number, text in enumerate(texts, start=1))
+        return self._predict(_alike(examples), window)
 
     def _predict(self, examples: Iterator[Example], window: int | None) -> Iterator[Prediction]:
         parts = chunks(examples, window or WINDOW, WINDOW_CHARACTERS, characters_of)
@@ -214,8 +216,8 @@ class Predictor:
                 yield from self._answer(part, rows, count)
                 count += len(part)
 
-    def _example(self, asked: Asked) -> Example:
-        """What is asked, by role."""
+    def _example(self, number: int, asked: Asked) -> Example:
+        """What is asked, by role; it is the text of that number."""
         if isinstance(asked, str):
             example: Mapping[str, Any] = {"text": asked}
         elif isinstance(asked, tuple) and len(asked) == 2:
@@ -232,6 +234,8 @@ class Predictor:
                 "the model answers pairs of texts, and there is one",
                 fix="give each text with its second one: (text, second)",
             )
+        if fault := self.task.question_fault(example):
+            raise DataError(fault.detail, place=f"text {number}", fix=fault.fix)
         return example
 
     def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
@@ -252,7 +256,7 @@ class Predictor:
             self.model,
             rows,
             rows.lengths,
-            PackingCollator(pad_token_id=self.model.config.pad_token_id),
+            self.task.collator(self.model, answering=True),
             token_budget=token_budget(self.device),
             precision=self.precision,
             frozen=self.frozen,

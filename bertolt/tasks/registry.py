@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError, nearest
 from bertolt.checkpoint.contract import Contract
@@ -13,6 +14,7 @@ from bertolt.models.families.base import saved_class
 from bertolt.models.heads import Head, LanguageModel
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import TASKS, Reading, Task
+from bertolt.tasks.fill_mask import FillMask
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
@@ -27,6 +29,7 @@ SHIPPED = (
     MultiLabelClassification,
     Regression,
     TextClassification,
+    FillMask,
 )
 """In the order in which they are asked whether a file is theirs."""
 USUAL = TextClassification
@@ -45,10 +48,11 @@ def find_task(name: str) -> type[Task]:
     if name in TASKS:
         return TASKS[name]
     near = nearest(name, list(TASKS))
+    taught = sorted(each for each, task in TASKS.items() if not task.taught_by)
     raise UsageError(
         f"there is no task {name!r}",
         place="--task",
-        fix=f"{near!r}, perhaps" if near else f"use {', '.join(sorted(TASKS))}",
+        fix=f"{near!r}, perhaps" if near else f"use {', '.join(taught)}",
     )
 
 
@@ -147,7 +151,9 @@ def _by_head(config: BertConfig, place: str) -> type[Task]:
 
 def has_head(config: BertConfig, head: type[PreTrainedModel]) -> bool:
     """Whether a config says that its model has such a head."""
-    return head.__name__ in config.architectures or issubclass(saved_class(config), head)
+    kind: Any = saved_class(config)
+    heads = (kind, *getattr(kind, "heads", ()))
+    return head.__name__ in config.architectures or any(issubclass(each, head) for each in heads)
 
 
 def is_encoder(config: BertConfig) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.formats import TEXTS, ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
-from bertolt.data.table_file import AS_FOUND, Layout, listing
+from bertolt.data.table_file import AS_FOUND, BadRow, Layout, listing
 from bertolt.data.tokens import encode_once
-from bertolt.tasks.base import TASKS, Reading, Task
+from bertolt.tasks.base import TASKS, Example, Reading, Task
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.registry import USUAL, find_task, recognise
 from bertolt.tokenization import BertTokenizer
@@ -59,6 +59,7 @@ def read_for_task(
     task: type[Task] | str | None = None,
     prefer: Mapping[str, Sequence[str]] | None = None,
     need_label: bool = True,
+    fault_of: Callable[[Example], BadRow | None] | None = None,
 ) -> tuple[Table, type[Task]]:
     """Read a file for a task; a task that is not named is inferred from the columns, and said.
 
@@ -68,6 +69,7 @@ def read_for_task(
         task: to read for; None: inferred.
         prefer: columns of each role to take where nothing is named.
         need_label: whether each row must have a label.
+        fault_of: says more of what is wrong with a row whose cells are fine each by itself.
 
     Raises:
         DataError: the file, a column or a row cannot be used.
@@ -90,7 +92,7 @@ def read_for_task(
         return {role: replace(cell, lists=_LISTS.get(role, "")) for role, cell in cells.items()}
 
     def check(example: Mapping[str, Any]) -> Any:
-        return chosen[0].check_row(example)
+        return chosen[0].check_row(example) or (fault_of(example) if fault_of else None)
 
     table = read_table(
         path,
@@ -115,7 +117,7 @@ def read_for_task(
 def _require_told(path: Path) -> None:
     """Refuse a file that is read for one task alone where that task is not named."""
     for task in TASKS.values():
-        if ending(path) in task.kinds:
+        if ending(path) in task.kinds and not task.taught_by:
             raise DataError(
                 f"files ending in {ending(path)!r} are read for {task.name} alone",
                 place=str(path),
@@ -150,6 +152,7 @@ def encode_rows(
     Raises:
         DataError: a row has what training never had.
     """
+    task = task.with_tokenizer(tokenizer)
     task.check(table)
 
     def encode(chunk: list[Any]) -> Any:

@@ -30,7 +30,7 @@ from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.labels import LabelledTask, names_of, rarest, require_one_label
 from bertolt.tasks.scorers.spans import SpanScorer
 from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
-from bertolt.tasks.windows import answered_units, windows_of
+from bertolt.tasks.windows import answered_units, first_pieces, windows_of
 from bertolt.tasks.words import join_words, text_of, words_of
 from bertolt.tokenization import BertTokenizer
 
@@ -188,7 +188,8 @@ class TokenClassification(LabelledTask):
         """Longer texts run in windows; each word is answered where it has most context."""
         texts = [text_of(example) for example in examples]
         for words in tokenizer.encode_words(texts):
-            yield windows_of(words, tokenizer.cls_token_id, tokenizer.sep_token_id, limit)
+            ends = tokenizer.cls_token_id, tokenizer.sep_token_id
+            yield windows_of(words.ids, first_pieces(words), *ends, limit)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Probabilities of each token's labels."""

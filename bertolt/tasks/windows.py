@@ -6,7 +6,7 @@ Chinese character); its first piece answers for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,28 @@ from bertolt.tokenization.batch_encoding import EncodedWords
 _NOWHERE = (-1, -1)
 
 
-def windows_of(words: EncodedWords, start_id: int, end_id: int, limit: int) -> EncodedExample:
+def windows_of(
+    pieces: Sequence[int],
+    places: Sequence[tuple[int, int]],
+    start_id: int,
+    end_id: int,
+    limit: int,
+) -> EncodedExample:
     """A text in windows that overlap by half: each piece is answered with context on both sides.
 
     Args:
-        words: pieces of the text, their characters and their units.
+        pieces: tokens of the text.
+        places: the characters that each of them answers for, or nowhere.
         start_id, end_id: special tokens around each window.
         limit: most tokens of a window, with them.
     """
-    room, count = limit - 2, len(words.ids)
-    places = _first_pieces(words)
+    room, count = limit - 2, len(pieces)
     context = room // 4
     step = room - 2 * context
     windows = []
     for start in range(0, max(1, count), step):
         last = start + room >= count
-        ids = words.ids[start : start + room]
+        ids = pieces[start : start + room]
         answers = range(start + context if start else 0, count if last else start + room - context)
         answered = [
             places[piece] if piece in answers else _NOWHERE
@@ -46,7 +52,7 @@ def windows_of(words: EncodedWords, start_id: int, end_id: int, limit: int) -> E
     return EncodedExample(windows, count + 2)
 
 
-def _first_pieces(words: EncodedWords) -> list[tuple[int, int]]:
+def first_pieces(words: EncodedWords) -> list[tuple[int, int]]:
     """The characters of each unit, at its first piece; nowhere for the other pieces."""
     places = [_NOWHERE] * len(words.ids)
     first = 0

@@ -46,6 +46,8 @@ def test_several_columns_for_one_label_name_no_option_of_another_command(
     said = bertolt("evaluate", trained("labels"), path, "--label", "a,b")
     assert said.code == 2
     assert "bertolt finetune FILE --task multi-label-classification" in said.err
+    said = bertolt("evaluate", trained("labels"), path, "--sample", "3")
+    assert "text-classification has no such measure" in said.err
 
 
 def test_thresholds_that_were_chosen_on_the_rows_are_told_where_the_score_is(

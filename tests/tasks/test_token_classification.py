@@ -21,7 +21,7 @@ from bertolt.tasks.cautions import cautions_of
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tasks.spans import Mark, marks_of, unit_labels
 from bertolt.tasks.token_classification import TokenClassification
-from bertolt.tasks.windows import windows_of
+from bertolt.tasks.windows import first_pieces, windows_of
 from bertolt.tasks.words import join_words
 from bertolt.tokenization.batch_encoding import EncodedWords
 
@@ -69,9 +69,8 @@ def test_every_unit_is_answered_once_with_context(
 ) -> None:
     words = [unit for unit, size in enumerate(sizes) for _ in range(size)][:pieces]
     offsets = [(place, place + 1) for place in range(len(words))]
-    encoded = windows_of(
-        EncodedWords(list(range(10, 10 + len(words))), offsets, words), 1, 2, limit
-    )
+    places = first_pieces(EncodedWords(list(range(10, 10 + len(words))), offsets, words))
+    encoded = windows_of(list(range(10, 10 + len(words))), places, 1, 2, limit)
     assert encoded.length == len(words) + 2
     answered = []
     for window in encoded.windows:
@@ -85,8 +84,8 @@ def test_every_unit_is_answered_once_with_context(
 
 
 def test_a_word_in_the_middle_of_a_long_text_sees_both_sides() -> None:
-    words = EncodedWords(list(range(100)), [(i, i + 1) for i in range(100)], list(range(100)))
-    for window in windows_of(words, 1, 2, 42).windows[1:-1]:
+    places = [(i, i + 1) for i in range(100)]
+    for window in windows_of(list(range(100)), places, 1, 2, 42).windows[1:-1]:
         assert window.places is not None
         own = [i for i, place in enumerate(window.places) if place[0] >= 0]
         assert own[0] - 1 >= 10

@@ -30,6 +30,7 @@ from bertolt.models.config import BertConfig
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.cautions import cautions_of, rows_named, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.registry import find_task
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tokenization import BertTokenizer
 
@@ -76,6 +77,7 @@ def load_rows(
         DataError: a file, a column, a row or the labels cannot be used.
         UsageError: a limit or a share that cannot be.
     """
+    _require_taught_here(options)
     with options_called(_CALLED):
         table, kind = read_for_task(paths, _columns(options), task=options.task)
     _require_understood(_reading(options), kind)
@@ -154,6 +156,17 @@ def _require_alone(task: Task, options: FinetuneOptions) -> None:
             f"it is for rows that compete, and those of {task.name} with these columns do not",
             place="--micro-batch",
             fix=f"--batch-size {parts} --accumulate {-(-size // parts)} makes the same step",
+        )
+
+
+def _require_taught_here(options: FinetuneOptions) -> None:
+    """Refuse a task that another command teaches."""
+    kind = None if options.task is None else find_task(options.task)
+    if kind is not None and kind.taught_by:
+        raise UsageError(
+            f"{kind.name} is learned from plain text, by another command",
+            place="--task",
+            fix=kind.taught_by,
         )
 
 

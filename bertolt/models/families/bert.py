@@ -196,7 +196,10 @@ class BertForPreTraining(BertLanguageModel):
 
     Attributes:
         next_sentence_weight: of the second objective while training; the published sum is 1.
+        heads: whose weights it has too, so that its folder opens as a model with such a head.
     """
+
+    heads: ClassVar[tuple[type[heads.Head], ...]] = (heads.MaskedLM,)
 
     targets = frozenset({"labels", "next_sentence_label"})
     replayable = True

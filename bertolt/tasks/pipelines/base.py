@@ -24,7 +24,7 @@ from bertolt.models.evaluating import evaluating
 from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.own_forward import has_own_forward
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.evaluation import token_budget
+from bertolt.tasks.evaluation import of_labelled, token_budget
 from bertolt.tokenization import BertTokenizer
 from bertolt.tokenization.rows import one_of, require_whole
 
@@ -261,7 +261,10 @@ class Pipeline(abc.ABC):
         return self.split(values, batch) if per_token else list(values)
 
     def split(self, values: Tensor, batch: PackedBatch) -> list[Tensor]:
-        """Outputs of tokens (T, …) by window."""
+        """Outputs of tokens, (T, …) or (M, …) of the labelled ones, by window."""
+        if self.model.labelled_only(batch):
+            chosen, _, counts = of_labelled(values, batch)
+            return list(torch.split(chosen, counts))
         return list(torch.split(values, batch.lengths.tolist()))
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.models.heads import MaskedLM
+from bertolt.tasks.masks import asked, best_tokens
 from bertolt.tasks.pipelines.base import Pipeline, Window
 from bertolt.tokenization.rows import require_whole
 
@@ -69,27 +69,16 @@ class FillMaskPipeline(Pipeline):
     def encode(
         self, examples: Sequence[Any], settings: Mapping[str, Any]
     ) -> Iterable[Sequence[Window]]:
-        """One window each; labels say to the model which tokens it is asked for."""
+        """One window each."""
         mask = self.tokenizer.mask_token_id
         for number, row in enumerate(self.rows(examples, settings["tokenizer_kwargs"] or {})):
-            labels = [0 if token == mask else IGNORE_INDEX for token in row["input_ids"]]
             if mask not in row["input_ids"]:
                 raise DataError(
                     f"it has no {self.tokenizer.mask_token}",
                     place=f"text {number}",
                     fix="put tokenizer.mask_token in place of a word",
                 )
-            yield [Window({**row, "labels": labels})]
-
-    def split(self, values: Tensor, batch: PackedBatch) -> list[Tensor]:
-        """(M, V) logits of the masks by window."""
-        assert batch.labels is not None
-        masked = batch.labels.cpu() != IGNORE_INDEX
-        if len(values) != int(masked.sum()):  # a forward of the user's own answers all tokens
-            values = values[masked[: len(values)]]
-        starts = batch.cu_seqlens.cpu().long()
-        counts = torch.cat([torch.zeros(1, dtype=torch.long), masked.cumsum(0)])[starts].diff()
-        return list(torch.split(values, counts.tolist()))
+            yield [Window(asked(row, mask))]
 
     def decode(
         self,
@@ -101,11 +90,7 @@ class FillMaskPipeline(Pipeline):
         """The best tokens, with the text that each makes."""
         ids = torch.tensor(windows[0].row["input_ids"])
         places = (ids == self.tokenizer.mask_token_id).nonzero().squeeze(1).tolist()
-        shares, targets = outputs[0].softmax(-1), settings["targets"]
-        if targets is not None:
-            shares = shares[:, targets]
-        scores, best = shares.topk(min(settings["top_k"], shares.shape[-1]))
-        tokens = best if targets is None else targets[best]
+        scores, tokens = best_tokens(outputs[0], settings["top_k"], settings["targets"])
         filled = [
             [
                 self._proposal(ids, place, token, score, alone=len(places) == 1)
