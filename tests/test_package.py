@@ -89,8 +89,14 @@ def test_what_the_library_imports_is_declared() -> None:
         "accelerate",  # never imported but where it is there: it seeds the user's own program
         "datasets", "transformers",  # of users, whose objects are taken
     }  # fmt: skip
-    named = {"yaml": "pyyaml"}  # modules that are called otherwise than their package
-    declared = {*requirements("demo", *EXTRAS, "ray"), "triton"}  # torch brings triton with CUDA
+    named = {
+        "yaml": "pyyaml",
+        "mlflow": "mlflow-skinny",
+    }  # modules that are called otherwise than their package
+    declared = {
+        *requirements("demo", *EXTRAS, "ray", "mlflow", "wandb"),
+        "triton",
+    }  # torch brings triton with CUDA
     imported = set()
     for path in (ROOT / "bertolt").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -37,6 +37,7 @@ _TRAINING = {
     "--output-dir": "--out",
     "--output": "--out",
     "--overwrite-output-dir": "--overwrite",
+    "--report-to": "--track",
     "-o": "--out",
     "-m": "--model",
 }
@@ -92,7 +93,6 @@ _NO_OPTION = {
     "--train": _FIRST,
     "--tokenizer-name": "leave it out: the tokenizer is the one in the folder of the model",
     "--per-device-eval-batch-size": "leave it out: batches of an evaluation are sized by Bertolt",
-    "--report-to": "leave it out: the page is report.html",
 }
 _MODEL_FIRST = {"evaluate": "MODEL FILE", "predict": "MODEL FILE", "inspect": "MODEL"}
 

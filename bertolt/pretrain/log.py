@@ -1,4 +1,4 @@
-"""Callbacks of a pretraining run: its log of JSON lines, TensorBoard, and the plateau's caution."""
+"""Callbacks of a pretraining run: its log of JSON lines, and the plateau's caution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.console import info
-from bertolt.base.errors import UsageError
 from bertolt.base.files import disk_errors, write_text
 from bertolt.base.json_files import JsonError, parse_json
 from bertolt.pretrain.measure import masked_loss
@@ -113,54 +112,6 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
         if isinstance(values, dict) and values.get("step", 0) <= step:
             lines.append(line)
     return lines
-
-
-class TensorBoard:
-    """The same curves for TensorBoard, by the package `tensorboard`.
-
-    Args:
-        folder: of its event files.
-        work: what steps compute.
-    """
-
-    def __init__(self, folder: Path, work: Work) -> None:
-        self._folder, self._work = folder, work
-
-    def on_begin(self, history: History) -> None:
-        """Open a file; curves that go beyond the last step of the history are cut there."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer: Any = SummaryWriter(str(self._folder), purge_step=history.step + 1)
-
-    def on_step(self, log: StepLog, total_steps: int) -> None:
-        """Add the step to its curves."""
-        for name, value in self._work.of_step(log).items():
-            self._writer.add_scalar(f"train/{name}", value, log.step)
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
-        """Add the evaluation, and let it be seen at once."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(f"eval/{name.removeprefix('eval_')}", value, step)
-        self._writer.flush()
-
-    def on_end(self, history: History) -> None:
-        """Close the file."""
-        self._writer.close()
-
-
-def require_tensorboard() -> None:
-    """Refuse a run that asks for TensorBoard where it is not installed.
-
-    Raises:
-        UsageError: the package is not there.
-    """
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--tensorboard needs the package tensorboard ({error})",
-            fix="pip install 'bertolt[tensorboard]', or leave --tensorboard out: log.jsonl has all",
-        ) from error
 
 
 class Plateau(Callback):

@@ -21,6 +21,7 @@ from bertolt.corpus.options import Objective
 from bertolt.models.config import Precision
 from bertolt.pretrain.plan import parse_tokens
 from bertolt.train.arguments import Schedule
+from bertolt.train.trackers import tracker_names
 
 PretrainSchedule = Schedule | Literal["warmup_stable_decay"]
 PositionInit = Literal["sinusoid", "normal"]
@@ -104,8 +105,10 @@ class PretrainOptions:
     """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
     resume: bool = field(default=False, metadata=FREE)
     """Go on from the last whole checkpoint in --out; where there is none, begin."""
+    track: str | None = field(default=None, metadata=FREE)
+    """Trackers to tell, in --out alone: tensorboard, mlflow, wandb, with commas between them."""
     tensorboard: bool = field(default=False, metadata=FREE)
-    """Write curves for TensorBoard too, into --out/tensorboard."""
+    """The same as --track tensorboard."""
     seed: int = field(default=42, metadata=SEED)
     """Seed of new weights, order, pairs, masks and dropout."""
     precision: Precision = field(default="auto", metadata=seen_in("precision"))
@@ -124,6 +127,13 @@ class PretrainOptions:
         _require_one(tokens=self.tokens, steps=self.steps, epochs=self.epochs)
         if self.tokens is not None:
             parse_tokens(self.tokens)
+        tracker_names(self.track, "--track")
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names of the trackers to tell."""
+        also = ",tensorboard" if self.tensorboard else ""
+        return tracker_names((self.track or "") + also, "--track")
 
     @property
     def token_goal(self) -> int | None:

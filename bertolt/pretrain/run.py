@@ -13,14 +13,15 @@ from bertolt.base.console import info
 from bertolt.base.errors import TrainingError
 from bertolt.base.format import duration, number, percent, plural
 from bertolt.models.shapes import SHAPES
-from bertolt.pretrain.log import JsonLines, Plateau, TensorBoard, require_tensorboard
+from bertolt.pretrain.log import JsonLines, Plateau
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.record import pretrain_facts
 from bertolt.pretrain.setup import Run, set_up_run
 from bertolt.train.callbacks import Progress
-from bertolt.train.folder import LOG, TENSORBOARD
+from bertolt.train.folder import LOG
 from bertolt.train.job import Measured, RunResult, Start, run_job
 from bertolt.train.loop import Callback
+from bertolt.train.trackers import Tracking, require_trackers
 from bertolt.train.trainer import Trainer
 
 _LOGGING_STEPS = 10
@@ -70,8 +71,9 @@ class _Pretraining:
 
     def set_up(self, start: Start) -> Trainer:
         """Open the corpus, and build or load the model."""
-        if self.options.tensorboard:
-            require_tensorboard()
+        require_trackers(
+            self.options.trackers, "--track" if self.options.track else "--tensorboard"
+        )
         options = _with_passes_of(start.settings, self.options)
         self.run = run = set_up_run(self.shards, options, start, self.callbacks)
         warmup, total = int(run.trainer.args.warmup_steps), run.batches.total_steps
@@ -91,8 +93,8 @@ class _Pretraining:
             *self.callbacks,
         ]
         watching.append(JsonLines(out / LOG, run.work, about))
-        if self.options.tensorboard:
-            watching.append(TensorBoard(out / TENSORBOARD, run.work))
+        if names := self.options.trackers:
+            watching.append(Tracking(names, out, self.arguments, run.work.of_step))
         return watching
 
     def measure(self) -> Measured | None:

@@ -25,6 +25,7 @@ from bertolt.train.peer_arguments import (
     tell_renamed,
     tell_taken,
 )
+from bertolt.train.trackers import tracker_names
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +127,8 @@ class TrainingArguments(PeerArguments):
     """Show no progress."""
     # The peer's argument parser takes the type that stands second.
     report_to: None | str | list[str] = field(default="none", metadata=FREE)  # noqa: RUF036
-    """Trackers; only "none" so far."""
+    """Trackers to tell, in `output_dir` alone: "tensorboard", "mlflow", "wandb", or several; "all":
+    those that are installed."""
     save_strategy: Literal["no", "steps", "epoch", "best"] = field(default="no", metadata=FREE)
     """When to write a checkpoint, a folder `checkpoint-STEP` in `output_dir`; "best": after each
     evaluation that is the best so far."""
@@ -167,7 +169,7 @@ class TrainingArguments(PeerArguments):
         check_options(self, shown=str, place="TrainingArguments")
         measured = self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
         _require(self, "lr_scheduler_type", not measured, "a schedule that goes by the step alone")
-        _require(self, "report_to", self.report_to in ("none", None, [], ["none"]), "'none'")
+        tracker_names(self.report_to, "report_to")
         if self.load_best_model_at_end:
             for name in ("eval_strategy", "save_strategy"):
                 why = 'other than "no" with load_best_model_at_end'

@@ -32,6 +32,7 @@ from bertolt.base.files import (
 from bertolt.base.json_files import parse_json
 from bertolt.base.settings import SETTINGS
 from bertolt.checkpoint.sentence_files import WRITTEN
+from bertolt.train.trackers import FILES
 
 ARGUMENTS = "arguments.json"
 COMPLETE = "complete.json"
@@ -39,7 +40,6 @@ CONFIG = "config.json"
 LOG = "log.jsonl"
 METRICS = "metrics.json"
 REPORT = "report.html"
-TENSORBOARD = "tensorboard"
 WEIGHTS = "model.safetensors"
 RESULT = frozenset(
     {
@@ -143,7 +143,7 @@ class RunFolder:
         """
         with disk_errors(self.out):
             for entry in self._entries():
-                of_a_run = entry.name in (LOG, TENSORBOARD) or _CHECKPOINT.fullmatch(entry.name)
+                of_a_run = entry.name in (LOG, *FILES) or _CHECKPOINT.fullmatch(entry.name)
                 if entry.name == COMPLETE or (of_a_run and not self.resume):
                     _remove(entry)
         note_taken(self.out)
@@ -251,7 +251,7 @@ def _named(stage: Path, out: Path) -> Iterator[None]:
 
 
 def _is_ours(name: str) -> bool:
-    known = name in RESULT or name in (LOG, TENSORBOARD)
+    known = name in RESULT or name in (LOG, *FILES)
     return known or _CHECKPOINT.fullmatch(name) is not None
 
 

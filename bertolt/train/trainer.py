@@ -67,6 +67,7 @@ from bertolt.train.sources import (
 )
 from bertolt.train.speed import speed, without_times
 from bertolt.train.telling import AnyCallback
+from bertolt.train.trackers import Tracking, require_trackers, tracker_names
 
 
 class Trainer(Doors):
@@ -199,6 +200,9 @@ class Trainer(Doors):
         self._batches, self._evaluate, self._settings = batches, evaluate, settings
         self._row_lengths = RowLengths()
         self._ignored: Sequence[str] | None = None
+        if names := tracker_names(self.args.report_to, "report_to"):
+            require_trackers(names, "report_to")
+            self.callbacks.append(Tracking(names, Path(self.args.output_dir), self.args.to_dict))
         self._events.tell("on_init_end")
 
     def _take_model(self, model: Any) -> None:

@@ -435,7 +435,6 @@ def test_programs_read_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ("save_strategy", "worst", "no or steps or epoch or best"),
         ("save_steps", 0, "1 or more"),
         ("save_total_limit", 0, "1 or more"),
-        ("report_to", "wandb", "'none'"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any, allowed: str) -> None:

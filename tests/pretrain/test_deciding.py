@@ -17,7 +17,7 @@ from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.run import pretrain
 from tests.callbacks import At, press
 
-FREE = {"out", "overwrite", "resume", "save_every", "shard", "tensorboard"}
+FREE = {"out", "overwrite", "resume", "save_every", "shard", "tensorboard", "track"}
 OTHER: dict[str, Any] = {
     "objective": "mlm+nsp",
     "tokens": "1k",

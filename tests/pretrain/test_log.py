@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +86,8 @@ class Writer:
     def add_scalar(self, name: str, value: float, step: int) -> None:
         self.added.append((name, value, step))
 
+    def add_text(self, name: str, text: str) -> None: ...
+
     def flush(self) -> None: ...
 
     def close(self) -> None:
@@ -122,14 +123,7 @@ def test_real_event_files_are_written(letters: Path, options: Make) -> None:
 def test_tensorboard_that_is_not_there_is_asked_for(
     letters: Path, options: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    importing = builtins.__import__
-
-    def missing(name: str, *given: Any, **named: Any) -> Any:
-        if name.startswith("torch.utils.tensorboard"):
-            raise ModuleNotFoundError("No module named 'tensorboard'")
-        return importing(name, *given, **named)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     settings = options(tensorboard=True)
     with pytest.raises(UsageError, match="needs the package tensorboard") as found:
         pretrain(letters, settings)

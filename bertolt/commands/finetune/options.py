@@ -10,6 +10,7 @@ from bertolt.base.errors import UsageError
 from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
+from bertolt.train.trackers import tracker_names
 
 _HIGHEST_RATE = 0.02  # even tiny models learn nothing above it
 
@@ -120,9 +121,12 @@ class FinetuneOptions:
     """Go on from the last whole checkpoint, or from the start before there is one."""
     keep_checkpoints: bool = field(default=False, metadata=FREE)
     """Leave the checkpoints there when the run is complete."""
+    track: str | None = field(default=None, metadata=FREE)
+    """Trackers to tell, in --out alone: tensorboard, mlflow, wandb, with commas between them."""
 
     def __post_init__(self) -> None:
         check_options(self)
+        tracker_names(self.track, "--track")
         if self.keeps_best and not self.evaluates:
             raise UsageError(
                 "the best evaluation is to be chosen, and --test-size 0 holds no rows out",

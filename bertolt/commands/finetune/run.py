@@ -42,6 +42,7 @@ from bertolt.train.events import EarlyStoppingCallback
 from bertolt.train.job import Measured, RunResult, Start, run_job
 from bertolt.train.last_finite_weights import LastFiniteWeights
 from bertolt.train.loop import Callback, History
+from bertolt.train.trackers import Tracking, require_trackers, tracker_names
 from bertolt.train.trainer import Trainer
 
 _GOLDEN_TEXTS = 3
@@ -131,6 +132,8 @@ class _Finetuning:
         options = self.options
         if caution := options.caution():
             info(f"Caution: {caution}")
+        trackers = tracker_names(options.track, "--track")
+        require_trackers(trackers, "--track")
         settings = options.training_arguments()
         self.source = _choose_model(options)
         config = read_config(self.source)
@@ -184,6 +187,8 @@ class _Finetuning:
             model
         )  # of the parts that are here, if the Trainer has split it
         trainer.callbacks.append(self.good)
+        if trackers:
+            trainer.callbacks.append(Tracking(trackers, options.out, self.arguments))
         info(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
         info(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
         return trainer
