@@ -6,9 +6,11 @@ the rows of a file; to add one, write it and put it into that table.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,21 @@ from bertolt.metrics.tags import breaks, is_prefixed
 from bertolt.tasks import page
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import TaskRows
-from bertolt.tasks.row_view import Integers, RowView, each_once
+from bertolt.tasks.repeats import (
+    near_table,
+    texts_in_both_parts,
+    texts_nearly_alike_with_several_labels,
+    texts_repeated,
+)
+from bertolt.tasks.row_view import (
+    NAMED,
+    Integers,
+    Repeats,
+    RowView,
+    each_once,
+    first_of,
+    rows_named,
+)
 from bertolt.tasks.words import text_of
 from bertolt.tokenization import BertTokenizer
 
@@ -33,17 +49,20 @@ MOSTLY = 0.9
 """Share of the rows with one number above which there is little else to learn."""
 FAR = 10.0
 """How far from the middle half of the numbers one is odd, beside the spread of that half."""
-_NAMED = 3  # rows, or groups of rows, that a caution names
+FEW = 5
+"""Training rows below which a label is hardly learned."""
+MANY_OF_SCRIPT = 0.1
+"""Share of unknown words of one script above which the vocabulary is of other scripts."""
+_OF_SCRIPT = 20  # words of a script, below which a share says little
+_MOST_LABELS, _LEAST_TEXTS = 100, 20  # of words that give labels away
 _SHOWN = 4  # names, or words, that one of them shows
 
 Told = dict[str, str]
 Check = Callable[[RowView], Iterator[Told]]
 
 
-def cautions_of(
-    task: Task, parts: Mapping[str, TaskRows], tokenizer: BertTokenizer | None = None
-) -> list[Told]:
-    """What of some rows a person would want to be told: `claim`, `detail` and the `check` each.
+class Preflight:
+    """All checks of the rows of a run.
 
     Args:
         task: of the rows.
@@ -51,19 +70,41 @@ def cautions_of(
             at together.
         tokenizer: that encoded them; without it nobody looks for unknown words.
     """
-    files: dict[int, list[TaskRows]] = {}
-    for part in parts.values():
-        files.setdefault(id(part.table), []).append(part)
-    told = []
-    for rows in files.values():
-        view = RowView(task, rows, tokenizer)
-        name = shorten(Path(view.table.path).name, 60)
-        for check in CHECKS:
-            told += [_labelled(name, check.__name__, each) for each in check(view)]
-    for what, part in parts.items():
-        own = task.cautions(part.table, part.index, part.encoded)
-        told += [_labelled(what, task.name, each) for each in own]
-    return told
+
+    def __init__(
+        self, task: Task, parts: Mapping[str, TaskRows], tokenizer: BertTokenizer | None = None
+    ) -> None:
+        self._task, self._parts = task, parts
+        files: dict[int, dict[str, TaskRows]] = {}
+        for what, part in parts.items():
+            files.setdefault(id(part.table), {})[what] = part
+        self._views = [RowView(task, rows, tokenizer) for rows in files.values()]
+        self._repeats = Repeats(self._views)
+
+    @cached_property
+    def cautions(self) -> list[Told]:
+        """What a person would want to be told: `claim`, `detail` and the `check` each."""
+        told = []
+        for view in self._views:
+            for check in CHECKS:
+                told += [_labelled(_file(view), check.__name__, each) for each in check(view)]
+        for what, part in self._parts.items():
+            own = self._task.cautions(part.table, part.index, part.encoded)
+            told += [_labelled(what, self._task.name, each) for each in own]
+        return told
+
+    @cached_property
+    def blocks(self) -> list[dict[str, Any]]:
+        """What the page shows of the checks: each with its result, and what they counted."""
+        tables = [_checks_table(self.cautions), *_words_tables(self._views)]
+        return [*tables, *near_table(self._repeats)]
+
+
+def cautions_of(
+    task: Task, parts: Mapping[str, TaskRows], tokenizer: BertTokenizer | None = None
+) -> list[Told]:
+    """The cautions of `Preflight`."""
+    return Preflight(task, parts, tokenizer).cautions
 
 
 def tell_cautions(cautions: Sequence[Mapping[str, str]]) -> None:
@@ -80,15 +121,31 @@ def _labelled(what: str, check: str, told: Told) -> Told:
     }
 
 
-def rows_named(numbers: Sequence[int]) -> str:
-    """The first of some rows: "row 2", or "rows 2, 5, 9, …"."""
-    first = ", ".join(map(str, numbers[:_NAMED])) + ", …" * (len(numbers) > _NAMED)
-    return f"row {first}" if len(numbers) == 1 else f"rows {first}"
+def _file(view: RowView) -> str:
+    return shorten(Path(view.table.path).name, 60)
 
 
-def _listed(items: Iterable[str], count: int) -> str:
-    """The first of `count` items with semicolons between them, and that there are more."""
-    return "; ".join(itertools.islice(items, _NAMED)) + ("; …" if count > _NAMED else ".")
+def _checks_table(cautions: Sequence[Told]) -> dict[str, Any]:
+    """Each check in words, and how often it has something to say."""
+    counts = Counter(each["check"] for each in cautions)
+    rows = [[(check.__doc__ or "").strip().rstrip("."), counts[check.__name__]] for check in CHECKS]
+    return page.table("What was looked for", {"Rows with": "text", "Findings": "count"}, rows)
+
+
+def _words_tables(views: Sequence[RowView]) -> Iterator[dict[str, Any]]:
+    """Unknown words of each column by script, where there are any."""
+    columns = [(view, each) for view in views for each in view.unknown_words]
+    rows = [
+        [_file(view), each.column, script, words, unknown, unknown / words]
+        for view, each in columns
+        for script, (words, unknown) in each.scripts.items()
+    ]
+    some = any(each.looked_at < len(each.places) for _, each in columns)
+    if rows:
+        kinds = {"File": "text", "Column": "text", "Script": "text", "Words": "count"}
+        kinds |= {"Unknown": "count", "Share": "share"}
+        how = ", by the unknown words of some texts" * some
+        yield page.table(f"Words that the vocabulary does not have{how}", kinds, rows)
 
 
 # ---- rows
@@ -137,11 +194,52 @@ def texts_with_several_labels(view: RowView) -> Iterator[Told]:
     yield page.caution(
         f"{plural(len(odd), 'text stands', 'texts stand')} with different {what}",
         f"In {plural(rows, 'row')}, alike but for case and spaces, and nothing can answer all of "
-        f"them right: {_listed(map(words, groups), len(odd))}",
+        f"them right: {first_of(map(words, groups), len(odd))}",
     )
 
 
 # ---- labels
+
+
+def labels_too_rare(view: RowView) -> Iterator[Told]:
+    """Labels with so few rows that they are hardly learned, or not measured."""
+    if not view.classed or "Training" not in view.parts:
+        return
+    counts = {what: view.rows_of_each(part.index) for what, part in view.parts.items()}
+    learned, measured = counts["Training"], counts.get("Evaluation")
+    rare = [
+        (name, rows, None if measured is None else int(measured[code]))
+        for code, (name, rows) in enumerate(zip(view.names, learned.tolist(), strict=True))
+        if rows < FEW or (measured is not None and not measured[code])
+    ]
+    if not rare or len(learned) < 2:
+        return
+
+    def words(name: str, rows: int, held_out: int | None) -> str:
+        held = "" if held_out is None else f", {held_out:,} held out"
+        return f"{quoted(name)} has {plural(rows, 'training row')}{held}"
+
+    yield page.caution(
+        f"{plural(len(rare), 'label')} {'is' if len(rare) == 1 else 'are'} rare",
+        f"{first_of((words(*each) for each in rare), len(rare))} Fewer than {FEW} rows teach "
+        "little, and without a held-out row nothing is measured; add rows, or join such labels.",
+    )
+
+
+def words_that_give_labels_away(view: RowView) -> Iterator[Told]:
+    """Labels that one word gives away: nearly all of their texts have it and hardly any other."""
+    told = [
+        f"{quoted(word)} is in {inside:,} of {rows:,} texts of {quoted(name)} and in {outside:,} "
+        "others"
+        for name, word, rows, inside, outside in view.words_by_label(_MOST_LABELS)
+        if rows >= _LEAST_TEXTS and inside >= MOSTLY * rows and outside <= MANY_UNKNOWN * rows
+    ]
+    if told:
+        yield page.caution(
+            f"{plural(len(told), 'label')} can be told from one word",
+            f"{first_of(told, len(told))} If it is no part of what people will write, such as a "
+            "mark of its source, take it out: the score says nothing of texts without it.",
+        )
 
 
 def labels_spelt_alike(view: RowView) -> Iterator[Told]:
@@ -157,7 +255,7 @@ def labels_spelt_alike(view: RowView) -> Iterator[Told]:
 
     yield page.caution(
         f"{plural(sum(map(len, groups)), 'label')} differ only in their spelling",
-        f"Each is learned as a label of its own: {_listed(map(words, groups), len(groups))} Write "
+        f"Each is learned as a label of its own: {first_of(map(words, groups), len(groups))} Write "
         "each in one way.",
     )
 
@@ -170,7 +268,7 @@ def labels_that_look_empty(view: RowView) -> Iterator[Told]:
     words = (f"{quoted(name)} ({_in_rows(view.rows_of(name))})" for name in names)
     yield page.caution(
         f"{plural(len(names), 'label')} {'looks' if len(names) == 1 else 'look'} like a gap",
-        f"Labels are taken as they stand: {_listed(words, len(names))} If no value is meant, "
+        f"Labels are taken as they stand: {first_of(words, len(names))} If no value is meant, "
         "empty these cells, and the rows are left out.",
     )
 
@@ -187,7 +285,7 @@ def several_labels_in_one(view: RowView) -> Iterator[Told]:
     yield page.caution(
         f"{plural(len(names), 'label')} {'looks' if len(names) == 1 else 'look'} like several",
         f"They have {quoted(separator)} inside, and are learned whole: "
-        f"{_listed(words, len(names))} {fix}",
+        f"{first_of(words, len(names))} {fix}",
     )
 
 
@@ -200,7 +298,7 @@ def labels_that_are_numbers(view: RowView) -> Iterator[Told]:
     words = (f"{quoted(name)} ({_in_rows(view.rows_of(name))})" for name in odd)
     yield page.caution(
         f"{plural(len(odd), 'label')} with a decimal comma",
-        f"They are learned as names: {_listed(words, len(odd))} If they are numbers, write them "
+        f"They are learned as names: {first_of(words, len(odd))} If they are numbers, write them "
         "with a point, and add --task regression.",
     )
 
@@ -213,7 +311,7 @@ def tags_in_another_spelling(view: RowView) -> Iterator[Told]:
         words = (f"{quoted(tag)} ({_in_rows(view.rows_of(tag))})" for tag in odd)
         yield page.caution(
             f"{plural(len(odd), 'tag')} look like BIO in another spelling",
-            f"They are read as plain kinds: {_listed(words, len(odd))} Write B-PER and I-PER.",
+            f"They are read as plain kinds: {first_of(words, len(odd))} Write B-PER and I-PER.",
         )
     if outside := spelling.odd_outside(view.names):
         yield page.caution(
@@ -235,14 +333,14 @@ def tags_that_break_their_scheme(view: RowView) -> Iterator[Told]:
         for scheme in schemes:
             positions = breaks(tags, scheme)
             count[scheme] += len(positions)
-            room = _NAMED - len(first[scheme])
+            room = NAMED - len(first[scheme])
             first[scheme] += [(place, position) for position in positions[:room]]
     scheme = min(schemes, key=count.__getitem__)
     if count[scheme]:
         words = (f"{view.row_words(place)}, word {at + 1}" for place, at in first[scheme])
         yield page.caution(
             f"{plural(count[scheme], 'tag breaks', 'tags break')} the scheme {scheme}",
-            f"Each begins a span: {_listed(words, count[scheme])}",
+            f"Each begins a span: {first_of(words, count[scheme])}",
         )
 
 
@@ -286,7 +384,7 @@ def numbers_far_from_the_rest(view: RowView) -> Iterator[Told]:
         yield page.caution(
             f"{plural(len(places), 'number')} in {quoted(column)} "
             f"{'is' if len(places) == 1 else 'are'} far from the rest",
-            f"Most lie from {low:g} to {high:g}: {_listed(words, len(places))} Such numbers "
+            f"Most lie from {low:g} to {high:g}: {first_of(words, len(places))} Such numbers "
             "weigh most in the mean, the spread and the error.",
         )
 
@@ -326,9 +424,9 @@ def _odd_pairs(view: RowView, places: Integers, what: tuple[str, str], lead: str
         return
     words = (
         f"row {each['row']}, {quoted(each['text'])} and {quoted(each['text_pair'])}"
-        for each in view.examples(places[:_NAMED])
+        for each in view.examples(places[:NAMED])
     )
-    yield page.caution(plural(len(places), *what), f"{lead}: {_listed(words, len(places))}")
+    yield page.caution(plural(len(places), *what), f"{lead}: {first_of(words, len(places))}")
 
 
 # ---- words
@@ -336,8 +434,13 @@ def _odd_pairs(view: RowView, places: Integers, what: tuple[str, str], lead: str
 
 def words_unknown(view: RowView) -> Iterator[Told]:
     """Columns with words that the vocabulary does not have."""
-    for counts in view.unknown_words():
-        if not counts.unknown or counts.unknown <= MANY_UNKNOWN * counts.words:
+    for counts in view.unknown_words:
+        scripts = [
+            (script, words, unknown)
+            for script, (words, unknown) in counts.scripts.items()
+            if words >= _OF_SCRIPT and unknown > MANY_OF_SCRIPT * words
+        ]
+        if counts.unknown <= MANY_UNKNOWN * counts.words and not scripts:
             continue
 
         def words(example: Mapping[str, str], role: str = counts.role) -> str:
@@ -345,13 +448,18 @@ def words_unknown(view: RowView) -> Iterator[Told]:
             shown = ", ".join(map(quoted, view.unknown_in(text, _SHOWN)))
             return f"row {example['row']}, {shown}"
 
-        examples = view.examples(counts.places[:_NAMED])
+        examples = view.examples(counts.places[:NAMED])
         share = percent(counts.unknown / counts.words)
         whole = f", {counts.texts_without:,} of them without any other" * bool(counts.texts_without)
+        by_script = ", ".join(
+            f"{percent(unknown / words, 0)} of {words:,} {script} words"
+            for script, words, unknown in scripts[:_SHOWN]
+        )
         yield page.caution(
             f"The vocabulary lacks {share} of the words in {quoted(counts.column)}",
             f"{counts.unknown:,} of {counts.words:,}, in {plural(len(counts.places), 'text')}"
-            f"{whole}: {_listed(map(words, examples), len(counts.places))} To the model they are "
+            f"{whole}: {first_of(map(words, examples), len(counts.places))} "
+            f"{f'By script: {by_script}. ' if by_script else ''}To the model they are "
             "all one word; take a --model that was pretrained on such texts.",
         )
 
@@ -366,6 +474,11 @@ CHECKS: tuple[Check, ...] = (
     tags_in_another_spelling,
     tags_that_break_their_scheme,
     texts_with_several_labels,
+    texts_nearly_alike_with_several_labels,
+    texts_in_both_parts,
+    texts_repeated,
+    labels_too_rare,
+    words_that_give_labels_away,
     numbers_that_are_equal,
     numbers_far_from_the_rest,
     pairs_of_equal_texts,

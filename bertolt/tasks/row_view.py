@@ -1,4 +1,4 @@
-"""The rows of a file as checks look at them: names and numbers as arrays, texts as their digests.
+"""The rows of files as checks look at them: names and numbers as arrays, texts as their digests.
 
 Whatever is as long as the file is an array of numbers, so that memory stays at some dozen bytes a
 row; each is made when a check first asks for it.
@@ -6,26 +6,46 @@ row; each is made when a check first asks for it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.base.console import counting
 from bertolt.data.arrow import pa
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import EXAMPLES
+from bertolt.data.near import Near, comparable, components, near_pairs
+from bertolt.data.scripts import script_of
 from bertolt.data.spelling import plain_text
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.words import text_of
 from bertolt.tokenization import BertTokenizer
 
 Integers = NDArray[np.int64]
 _PREFIX = re.compile(r"[BIESLUM]-(?=.)")
+_LOOKED_AT = 4000  # texts of a part in which scripts of unknown words are looked at
+NAMED = 3
+"""Rows, or groups of rows, that a caution names."""
+
+
+def rows_named(numbers: Sequence[int]) -> str:
+    """The first of some rows: "row 2", or "rows 2, 5, 9, …"."""
+    first = ", ".join(map(str, numbers[:NAMED])) + ", …" * (len(numbers) > NAMED)
+    return f"row {first}" if len(numbers) == 1 else f"rows {first}"
+
+
+def first_of(items: Iterable[str], count: int) -> str:
+    """The first of `count` items with semicolons between them, and that there are more."""
+    return "; ".join(itertools.islice(items, NAMED)) + ("; …" if count > NAMED else ".")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +58,8 @@ class UnknownWords:
         unknown: how many of them are unknown.
         places: of the rows with such words, in order.
         texts_without: texts that have no other words.
+        scripts: words, and unknown ones, by script, the script of most words first.
+        looked_at: the texts by whose unknown words the scripts of all of them are told.
     """
 
     role: str
@@ -46,6 +68,8 @@ class UnknownWords:
     unknown: int
     places: Integers
     texts_without: int
+    scripts: dict[str, tuple[int, int]]
+    looked_at: int
 
 
 class RowView:
@@ -53,7 +77,7 @@ class RowView:
 
     Args:
         task: of the rows.
-        parts: all of one table, encoded.
+        parts: all of one table, encoded, by what they are, as "Training".
         tokenizer: that encoded them, or None.
 
     Attributes:
@@ -63,10 +87,13 @@ class RowView:
     """
 
     def __init__(
-        self, task: Task, parts: Sequence[TaskRows], tokenizer: BertTokenizer | None
+        self, task: Task, parts: Mapping[str, TaskRows], tokenizer: BertTokenizer | None
     ) -> None:
-        self.task, self.table, self._parts, self._tokenizer = task, parts[0].table, parts, tokenizer
+        self.task, self.parts, self._tokenizer = task, parts, tokenizer
+        self._parts = list(parts.values())
+        self.table = self._parts[0].table
         schema = self.table.data.schema
+        self.repeats: Repeats  # of all files; it says so itself
         self._kind = schema.field("label").type if "label" in schema.names else pa.null()
         self.tagged = pa.types.is_list(schema.field("text").type)
         self.several = pa.types.is_list(self._kind)
@@ -89,6 +116,13 @@ class RowView:
         names, codes, places = self._named
         chosen = [code for each, code in names.items() if self._is(each, name)]
         return self.row_numbers(np.unique(places[np.isin(codes, chosen)]))
+
+    def rows_of_each(self, index: Integers) -> Integers:
+        """(C,) how many of the rows at some places have each of `names`."""
+        names, codes, places = self._named
+        chosen = np.zeros(len(self.table), bool)
+        chosen[index] = True
+        return np.bincount(codes[chosen[places]], minlength=len(names))
 
     def _is(self, name: str, kind: str) -> bool:
         return kind in (name, _PREFIX.sub("", name) if self.tagged else name)
@@ -166,8 +200,23 @@ class RowView:
 
     def _digests(self, role: str) -> Integers:
         values = _values(self.table.data[role], range(len(self.table)))
-        texts = (text if isinstance(text, str) else "\x1f".join(text) for text in values)
-        return np.fromiter((hash(plain_text(text)) for text in texts), np.int64, len(self.table))
+        digests = (hash(plain_text(_joined(text, "\x1f"))) for text in values)
+        return np.fromiter(digests, np.int64, len(self.table))
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles of the texts of a row."""
+        return [role for role in ("text", "text_pair") if role in self.table.roles]
+
+    def comparable(self, role: str, places: Integers) -> list[str]:
+        """The texts of a role at some places, as near-duplicates are looked for among them."""
+        return [comparable(_joined(text)) for text in _values(self.table.data[role], places)]
+
+    @property
+    def classed(self) -> bool:
+        """Whether a row has a label, or labels, of its own, and not words or spans."""
+        kind = self._kind.value_type if self.several else self._kind
+        return not self.tagged and bool(pa.types.is_string(kind))
 
     def row_numbers(self, places: Integers) -> Integers:
         """What the owner of the file calls the rows at some places."""
@@ -184,19 +233,26 @@ class RowView:
 
     # ---- words
 
-    def unknown_words(self) -> Iterator[UnknownWords]:
+    @cached_property
+    def unknown_words(self) -> list[UnknownWords]:
         """How many words of each column are unknown; nothing where all are known."""
         unknown = None if self._tokenizer is None else self._tokenizer.unk_token_id
         if unknown is None or not any((part.encoded.ids == unknown).any() for part in self._parts):
-            return
-        for segment, role in enumerate(("text", "text_pair")):
-            if role in self.table.roles:
-                yield self._unknown_in_role(role, segment, int(unknown))
+            return []
+        columns = [
+            self._unknown_in_role(role, segment, int(unknown))
+            for segment, role in enumerate(self.roles)
+        ]
+        return [counts for counts in columns if counts.unknown]
 
     def _unknown_in_role(self, role: str, segment: int, unknown: int) -> UnknownWords:
         words, lost, without, places = 0, 0, 0, []
+        known: Counter[str] = Counter()
+        odd: Counter[str] = Counter()
         for part in self._parts:
-            all_of, odd_of = self._words_of(part.encoded, segment, unknown)
+            all_of, odd_of, scripts = self._words_of(part.encoded, segment, unknown)
+            known.update(dict(zip(self._scripts, scripts.tolist(), strict=True)))
+            self._count_scripts(part, role, odd_of, odd)
             words, lost = words + int(all_of.sum()), lost + int(odd_of.sum())
             without += int(((odd_of == all_of) & (odd_of > 0)).sum())
             places.append(part.index[odd_of > 0])
@@ -207,12 +263,37 @@ class RowView:
             unknown=lost,
             places=np.sort(np.concatenate(places)),
             texts_without=without,
+            scripts=_by_script(known, odd, lost),
+            looked_at=min(_LOOKED_AT * len(self._parts), sum(map(len, places))),
         )
+
+    def _count_scripts(
+        self, part: TaskRows, role: str, counts: Integers, odd: Counter[str]
+    ) -> None:
+        """Count unknown words of each script; `counts` has how many each example has.
+
+        Words with their places are slow to make, so that many texts are told by some of them.
+        """
+        assert self._tokenizer is not None
+        some, unknown = np.flatnonzero(counts), self._tokenizer.unk_token_id
+        some = some[np.linspace(0, max(len(some) - 1, 0), min(len(some), _LOOKED_AT)).astype(int)]
+        values = _values(self.table.data[role], part.index[some])
+        texts = (text_of({"text": value}) for value in values)
+        pairs = zip(texts, counts[some].tolist(), strict=True)
+        for chunk in iter(lambda: list(itertools.islice(pairs, EXAMPLES)), []):
+            words = self._tokenizer.encode_words([text for text, _ in chunk])
+            for (text, count), each in zip(chunk, words, strict=True):
+                ends = zip(each.ids, each.offsets, strict=True)
+                scripts = [script_of(text[a]) for number, (a, _) in ends if number == unknown]
+                # Windows that overlap show a word twice; what is cut is shown in none.
+                odd.update(itertools.islice(itertools.cycle(scripts), count))
 
     def _words_of(
         self, rows: EncodedTexts, segment: int, unknown: int
-    ) -> tuple[Integers, Integers]:
-        """(N,) words of each example in one segment, and how many of them are unknown."""
+    ) -> tuple[Integers, Integers, Integers]:
+        """(N,) words of each example in one segment, how many of them are unknown, and the known
+        ones of each script."""
+        scripts = np.zeros(len(self._scripts), np.int64)
         counts = np.zeros((2, rows.examples), np.int64)
         for start in range(0, len(rows.window_examples), EXAMPLES):
             ends = rows.offsets[start : start + EXAMPLES + 1]
@@ -230,19 +311,74 @@ class RowView:
                 counts, (here, here & (rows.ids[tokens] == unknown)), strict=True
             ):
                 np.add.at(count, examples[mask], 1)
-        return counts[0], counts[1]
+            known = rows.ids[tokens][here & (rows.ids[tokens] != unknown)]
+            scripts += np.bincount(self._token_scripts[known], minlength=len(scripts))
+        return counts[0], counts[1], scripts
+
+    @cached_property
+    def _scripts(self) -> list[str]:
+        """Scripts of the vocabulary."""
+        return sorted({script_of(token[:1] or " ") for token in self._vocabulary})
+
+    @cached_property
+    def _token_scripts(self) -> Integers:
+        """(V,) the script of each token, by its first character, as a place in `_scripts`."""
+        codes = {name: code for code, name in enumerate(self._scripts)}
+        scripts = np.zeros(len(self._begins_word), np.int64)
+        vocabulary = self._vocabulary
+        scripts[: len(vocabulary)] = [codes[script_of(token[:1] or " ")] for token in vocabulary]
+        return scripts
+
+    @cached_property
+    def _vocabulary(self) -> list[str]:
+        assert self._tokenizer is not None
+        tokens = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
+        return [token or "" for token in tokens]
 
     @cached_property
     def _begins_word(self) -> NDArray[np.bool_]:
         """(V,) whether a token is a word or its beginning: unknown ones are, special ones not."""
         assert self._tokenizer is not None
-        tokens = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
+        tokens = self._vocabulary
         highest = max(int(part.encoded.ids.max()) for part in self._parts)
         begins = np.zeros(max(len(tokens), highest + 1), dtype=bool)
-        begins[: len(tokens)] = [token is not None and token[:2] != "##" for token in tokens]
+        begins[: len(tokens)] = [token != "" and token[:2] != "##" for token in tokens]
         special = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
         begins[sorted(special)] = False
         return begins
+
+    def words_by_label(self, most: int) -> Iterator[tuple[str, str, int, int, int]]:
+        """Words that stand in texts of one label far more than in all others: the label, the word,
+        the texts of the label, those of them with the word, and other texts with it.
+
+        Args:
+            most: labels, beyond which nothing is counted.
+        """
+        if self._tokenizer is None or not self.classed or self.several or len(self.names) > most:
+            return
+        _, codes, _ = self._named
+        width = len(self._begins_word)
+        counts = np.zeros(len(self.names) * width, np.int64)
+        for part in self._parts:
+            rows = part.encoded
+            for start in range(0, len(rows), EXAMPLES):
+                ends = rows.offsets[start : start + EXAMPLES + 1]
+                examples = np.repeat(rows.window_examples[start : start + EXAMPLES], np.diff(ends))
+                ids = rows.ids[ends[0] : ends[-1]]
+                pairs = np.unique((examples * width + ids)[self._begins_word[ids]])
+                labels = codes[part.index[pairs // width]]
+                np.add.at(counts, labels * width + pairs % width, 1)
+        table = counts.reshape(-1, width)
+        sizes = np.bincount(
+            np.concatenate([codes[part.index] for part in self._parts]), minlength=len(self.names)
+        )
+        others = table.sum(axis=0) - table
+        for label, name in enumerate(self.names):
+            share = table[label] / max(int(sizes[label]), 1)
+            elsewhere = others[label] / max(int(sizes.sum() - sizes[label]), 1)
+            token = int((share - elsewhere).argmax())
+            word = self._vocabulary[token] if token < len(self._vocabulary) else ""
+            yield name, word, int(sizes[label]), int(table[label, token]), int(others[label, token])
 
     def unknown_in(self, text: str, most: int) -> list[str]:
         """The first unknown words of a text, each once."""
@@ -251,6 +387,108 @@ class RowView:
         pairs = zip(words.ids, words.offsets, strict=True)
         unknown = self._tokenizer.unk_token_id
         return list(dict.fromkeys(text[a:b] for each, (a, b) in pairs if each == unknown))[:most]
+
+
+class Repeats:
+    """Which rows of some files say the same; rows are counted through all of them.
+
+    Args:
+        views: the files; each learns of this object.
+    """
+
+    def __init__(self, views: Sequence[RowView]) -> None:
+        self.views = views
+        sizes = [len(view.table) for view in views]
+        self.starts: Integers = np.cumsum([0, *sizes])
+        for view in views:
+            view.repeats = self
+
+    @cached_property
+    def first(self) -> Integers:
+        """(N,) the first row with the text of each row, but for case and spaces."""
+        texts = np.concatenate([view.texts for view in self.views])
+        _, first, members = np.unique(texts, return_index=True, return_inverse=True)
+        firsts: Integers = first[members]
+        return firsts
+
+    @cached_property
+    def near(self) -> Near:
+        """Pairs of first rows that nearly repeat each other."""
+        places = np.unique(self.first)
+        roles = [partial(self._texts, role, places) for role in self.views[0].roles]
+        with counting("Comparing texts", len(places)) as show:
+            near = near_pairs(len(places), roles, progress=show)
+        return Near(pairs=places[near.pairs], similarity=near.similarity)
+
+    @cached_property
+    def groups(self) -> Integers:
+        """(N,) the first of all rows that repeat each other, word for word or nearly."""
+        groups: Integers = components(len(self.first), self.near.pairs)[self.first]
+        return groups
+
+    def _texts(self, role: str, places: Integers, chosen: Integers) -> list[str]:
+        """The texts of a role of some rows, which are in order."""
+        rows = places[chosen]
+        cuts = np.searchsorted(rows, self.starts)
+        texts: list[str] = []
+        for number, view in enumerate(self.views):
+            part = rows[cuts[number] : cuts[number + 1]] - self.starts[number]
+            texts += view.comparable(role, part)
+        return texts
+
+    def examples(self, rows: Integers) -> Iterator[dict[str, Any]]:
+        """Some rows by role, which are in order."""
+        cuts = np.searchsorted(rows, self.starts)
+        for number, view in enumerate(self.views):
+            part = rows[cuts[number] : cuts[number + 1]] - self.starts[number]
+            yield from view.table.examples(part.tolist())
+
+    def of(self, view: RowView) -> slice:
+        """The rows of a file."""
+        at = list(self.views).index(view)
+        return slice(int(self.starts[at]), int(self.starts[at + 1]))
+
+    def part(self, name: str) -> Integers | None:
+        """The rows of a part, in order; None if there is no such part."""
+        for view, start in zip(self.views, self.starts, strict=False):
+            if name in view.parts:
+                rows: Integers = np.sort(view.parts[name].index) + start
+                return rows
+        return None
+
+    def place(self, row: int) -> tuple[RowView, int]:
+        """The file of a row, and its place there."""
+        at = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.views[at], row - int(self.starts[at])
+
+    def example(self, row: int) -> dict[str, Any]:
+        """A row by role."""
+        view, place = self.place(row)
+        return view.examples([place])[0]
+
+    def label_differs(self, pairs: Integers) -> NDArray[np.bool_]:
+        """(P,) whether rows have labels that are not the same; never where rows have no label of
+        their own, as words and spans of two texts are two by nature."""
+        if not all(view.classed for view in self.views):
+            return np.zeros(len(pairs), bool)
+        labels = np.concatenate([view.labels for view in self.views if view.labels is not None])
+        differs: NDArray[np.bool_] = labels[pairs[:, 0]] != labels[pairs[:, 1]]
+        return differs
+
+
+def _by_script(
+    known: Counter[str], odd: Counter[str], unknown: int
+) -> dict[str, tuple[int, int]]:
+    """Words and unknown ones of each script; `odd` are counts of some of the unknown words."""
+    share = unknown / max(odd.total(), 1)
+    counts = {name: round(share * odd[name]) for name in known | odd}
+    words = Counter({name: known[name] + count for name, count in counts.items()})
+    return {name: (count, counts[name]) for name, count in words.most_common() if count}
+
+
+def _joined(text: Any, between: str = " ") -> str:
+    """A text, or its words in one text."""
+    return text if isinstance(text, str) else between.join(text)
 
 
 def each_once(values: Integers) -> Integers:

@@ -28,9 +28,10 @@ from bertolt.data.spelling import quoted
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import TASKS, Reading, Task
-from bertolt.tasks.cautions import cautions_of, rows_named, tell_cautions
+from bertolt.tasks.cautions import Preflight, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.registry import find_task
+from bertolt.tasks.row_view import rows_named
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tokenization import BertTokenizer
 
@@ -53,6 +54,7 @@ class LoadedRows:
         max_length_source: where the limit came from, in words.
         repeated: the evaluation rows whose texts stand among the training texts too.
         cautions: what of the rows cannot be learned or measured exactly: `claim` and `detail`.
+        checks: what the page shows of all checks.
     """
 
     task: Task
@@ -62,6 +64,7 @@ class LoadedRows:
     max_length_source: str
     repeated: list[int]
     cautions: list[dict[str, str]]
+    checks: list[dict[str, Any]]
 
 
 def load_rows(
@@ -94,6 +97,7 @@ def load_rows(
         held_out, origin = encode_rows(task, eval_table, eval_index, tokenizer, limit)
         info(f"Evaluation tokens: {origin}")
     parts = {"Training": train} | ({"Evaluation": held_out} if held_out else {})
+    checks = Preflight(task, parts, tokenizer)
     data = LoadedRows(
         task=task,
         train=train,
@@ -101,7 +105,8 @@ def load_rows(
         split=split,
         max_length_source=limit_source,
         repeated=_repeated(train, held_out) if held_out else [],
-        cautions=[*cautions_of(task, parts, tokenizer), *([] if held_out else [_unmeasured(task)])],
+        cautions=[*checks.cautions, *([] if held_out else [_unmeasured(task)])],
+        checks=checks.blocks,
     )
     _describe_data(data)
     return data
