@@ -137,6 +137,7 @@ def evaluate(
     text_pair: str | None = None,
     label: str | None = None,
     label_separator: str | None = None,
+    label_map: str | None = None,
     by: str | None = None,
     sample: int | Literal["all"] | None = None,
     precision: AnswerPrecision = "auto",
@@ -160,6 +161,8 @@ def evaluate(
         label: Column of the labels, or several with commas between them. Default: as in training,
             or found by its name.
         label_separator: What parts several labels in one cell. Default: as in training.
+        label_map: What the file calls the model's labels, as LABEL_0=bad,LABEL_1=good; or a JSON
+            file with such an object. Default: as the model does; numbers are those of its outputs.
         by: Columns whose values part the rows, with commas between them, each part with scores of
             its own; length parts them by their tokens.
         sample: Rows for what takes a run for each token, the pseudo-perplexity of a masked language
@@ -190,9 +193,55 @@ def evaluate(
     )
     parts = [name for each in (by or "").split(",") if (name := each.strip())]
     scores = evaluate_file(
-        model, [file, *more], columns, by=parts, sample=sample, precision=precision
+        model,
+        [file, *more],
+        columns,
+        by=parts,
+        sample=sample,
+        label_map=label_map,
+        precision=precision,
     )
     _print(scores, json)
+
+
+@app.command(usage="Usage: bertolt compare RUN RUN... [OPTIONS]")
+def compare(
+    run: str,
+    other: str,
+    /,
+    *more: str,
+    on: Path | None = None,
+    html: Path | None = None,
+    overwrite: bool = False,
+    precision: AnswerPrecision = "auto",
+    json: bool = False,
+) -> None:
+    """Hold fine-tuned models against the first of them: a paired test, and which rows changed.
+
+    Args:
+        run: Folder that `bertolt finetune` wrote, that the others are held against.
+        other: Another one.
+        more: Further ones.
+        on: File of texts and labels to answer with all of them. Default: the rows that all runs
+            held out, by the answers that they have kept, without running a model.
+        html: Write a page with all of it to this file.
+        overwrite: Replace the file that has this name.
+        precision: Number format for the rows of --on.
+        json: Print JSON instead of a table.
+    """
+    from bertolt.commands.arguments import require_output
+    from bertolt.commands.compare import compare_runs, page_facts
+
+    if html is not None:
+        inputs = [run, other, *more, *([str(on)] if on else [])]
+        require_output(html, "--html", overwrite=overwrite, inputs=inputs)
+    result = compare_runs([run, other, *more], on, precision=precision)
+    if html is not None:
+        from bertolt.report.comparison import write_comparison
+
+        write_comparison(page_facts(result), html, replace=overwrite)
+        info(f"Page: {html}")
+    _print(result, json)
 
 
 @app.command(usage='Usage: bertolt predict MODEL [FILE... | - | --text "…"] [OPTIONS]')

@@ -12,6 +12,7 @@ import numpy as np
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
+from bertolt.commands import label_names
 from bertolt.commands.arguments import require_model_first, tell_missing_contract
 from bertolt.commands.wording import options_called
 from bertolt.data.columns import by_number
@@ -29,6 +30,11 @@ _SAMPLE = 100  # rows for what takes a run for each token
 # The columns that part the rows are kept as those of `predict` are.
 _CALLED = {" to keep; there are": "; there are", ", or --keep all": "", "--keep": "--by"}
 
+_RENAME = {
+    ", or train with such rows": ", train with such rows, or say what the file calls the model's "
+    "labels with --label-map"
+}
+
 
 def evaluate_file(
     model: str,
@@ -37,7 +43,9 @@ def evaluate_file(
     *,
     by: Sequence[str] = (),
     sample: int | Literal["all"] | None = None,
+    label_map: str | None = None,
     precision: str = "auto",
+    keep_answers: bool = False,
 ) -> Scores:
     """Measure a fine-tuned model on a file whose answers are known.
 
@@ -48,7 +56,10 @@ def evaluate_file(
         by: columns whose values part the rows, each part with its own scores; "length" parts them
             by their tokens.
         sample: rows for what takes a run for each of their tokens, drawn by a seed; None: 100.
+        label_map: what the file calls the model's labels, as "LABEL_0=bad,LABEL_1=good", or a JSON
+            file with such an object; None: as the model does.
         precision: number format.
+        keep_answers: keep what each row was answered, in a few numbers and words.
 
     Raises:
         DataError: the file cannot be used, or has a label that training never had.
@@ -69,12 +80,20 @@ def evaluate_file(
             prefer=trained_columns(predictor),
             need_label=predictor.task.has_labels,
         )
+    task, config = predictor.task, predictor.model.config
+    if label_map is not None:
+        settings = predictor.contract.settings if predictor.contract else {}
+        task = label_names.renamed(task, config, settings, label_map)
+    elif predictor.contract is None:
+        table = label_names.by_number(table, config)
+        label_names.require_known(table, config)
     by = _parting(by, table)
     describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
     everything = np.arange(len(table))
-    task, limit = predictor.task.for_table(table), predictor.max_length
-    rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
+    task, limit = task.for_table(table), predictor.max_length
+    with options_called(_RENAME):
+        rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
     info(f"Evaluation tokens: {origin}")
     describe_rows("Evaluation", rows.encoded, task.counts(table, everything))
     tell_cautions(cautions_of(task, {"Evaluation": rows}, predictor.tokenizer))
@@ -88,7 +107,8 @@ def evaluate_file(
         require_finite=True,
     )
     with counting("Evaluating", len(rows.encoded)) as show:
-        scores = answer(task, rows, progress=show, slices=Slices(task, by, lengths) if by else None)
+        slices = Slices(task, by, lengths) if by else None
+        scores = answer(task, rows, progress=show, slices=slices, keep_answers=keep_answers)
 
     def again(form: Task, others: TaskRows, progress: Callable[[int], None]) -> Scorer:
         return answer(form, others, progress=progress, keep_mistakes=0).scorer

@@ -476,9 +476,7 @@ class Repeats:
         return differs
 
 
-def _by_script(
-    known: Counter[str], odd: Counter[str], unknown: int
-) -> dict[str, tuple[int, int]]:
+def _by_script(known: Counter[str], odd: Counter[str], unknown: int) -> dict[str, tuple[int, int]]:
     """Words and unknown ones of each script; `odd` are counts of some of the unknown words."""
     share = unknown / max(odd.total(), 1)
     counts = {name: round(share * odd[name]) for name in known | odd}

@@ -28,6 +28,7 @@ from bertolt.tasks.answers import difference
 from bertolt.tasks.base import TASKS, Output, Reading, Task
 from bertolt.tasks.evaluation import Gathered, TaskRows, evaluate
 from bertolt.tasks.registry import SHIPPED, find_task
+from bertolt.tasks.row_answers import ANSWERS, read_answers
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 
 WORDS = ["good", "bad", "the", "film", "was", "dull", "fresh", "plot", ",", ".", "warm", "cold"]
@@ -439,6 +440,10 @@ def test_contract(given: Given, tuned: tuple[Path, Path, dict[str, Any]]) -> Non
     assert predictor.selftest() == []
     assert predictor.contract is not None
     assert predictor.contract.task == given.case.task
+    kept = read_answers(out / ANSWERS)
+    assert [row.row for row in kept] == list(range(1, 25))
+    score = predictor.task.scorer().score(np.sum([row.sums for row in kept], axis=0))
+    assert float(score) == pytest.approx(measured[given.task.primary.name], abs=1e-9)
     headline = read_facts(out)["headline"]
     assert headline["value"] == pytest.approx(measured[given.task.primary.name] or 0.0)
     assert headline["rows"] == 24

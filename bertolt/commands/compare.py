@@ -1,0 +1,533 @@
+"""What `bertolt compare` does: hold fine-tuned models against the first of them, row by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError
+from bertolt.base.format import clean, columns, padded, plural, shorten
+from bertolt.base.version import __version__
+from bertolt.checkpoint.contract import Contract
+from bertolt.commands.evaluate import evaluate_file
+from bertolt.data.delimited import layout_of
+from bertolt.data.load import Table
+from bertolt.metrics.bootstrap import (
+    PairedTest,
+    RowSums,
+    bootstrap_interval,
+    holm,
+    mcnemar,
+    paired_test,
+)
+from bertolt.metrics.counts import Interval
+from bertolt.models.families.base import read_config
+from bertolt.tasks.base import Reading, Scorer, Task
+from bertolt.tasks.registry import task_of
+from bertolt.tasks.row_answers import ANSWERS, RowAnswer, by_key, digest, read_answers
+from bertolt.tasks.rows import Columns, read_for_task
+from bertolt.tasks.table import ends_words, interval_words, score_words
+from bertolt.train.folder import ARGUMENTS
+
+Key = tuple[str, int]
+_SHOWN = 3  # rows that changed, in the terminal
+_TEXT = 2000
+_OWN = {"out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"}
+"""Arguments that every run has otherwise, and that decide nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A fine-tuned model and what it answered.
+
+    Attributes:
+        folder: of the model.
+        task: that it learned.
+        arguments: of its run, as `arguments.json` has them; empty where another wrote the folder.
+        rows: its answers by digest.
+    """
+
+    folder: str
+    task: Task
+    arguments: Mapping[str, Any]
+    rows: Mapping[Key, RowAnswer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A row that one run answers better than the other.
+
+    Attributes:
+        row: its number in the table.
+        gain: by how much the primary metric of this row alone is better, below 0 if it is worse.
+        before, after: what the first and the other run said.
+        truth: what is true.
+        text: of the row, and the second text of a pair; None where the file is not there any more.
+    """
+
+    row: int
+    gain: float
+    before: str
+    after: str
+    truth: str
+    text: tuple[str, str | None] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """A run against the first one.
+
+    Attributes:
+        run: its folder.
+        test: the difference, its interval, and how likely it is by chance.
+        corrected: the p-value, corrected for the number of comparisons.
+        exact: whether the p-value is that of McNemar's exact test, else it is by shuffling.
+        changes: rows that were answered better or worse, the largest first.
+        settings: arguments that differ, with both values.
+    """
+
+    run: str
+    test: PairedTest
+    corrected: float
+    exact: bool
+    changes: list[Change]
+    settings: dict[str, tuple[str, str]]
+
+    @property
+    def fixed(self) -> list[Change]:
+        """Rows that this run answers better."""
+        return [each for each in self.changes if each.gain > 0]
+
+    @property
+    def broken(self) -> list[Change]:
+        """Rows that it answers worse."""
+        return [each for each in self.changes if each.gain < 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        task: of all runs.
+        where: which rows they are, in words.
+        notes: what is to be known of the rows, in sentences.
+        rows: how many all runs have answered.
+        scores: the primary metric of each run with its interval, by folder.
+        others: each run but the first, against that.
+    """
+
+    task: Task
+    where: str
+    notes: list[str]
+    rows: int
+    scores: dict[str, tuple[float, Interval | None]]
+    others: list[Against]
+
+    @cached_property
+    def first(self) -> str:
+        """The run that the others are held against."""
+        return next(iter(self.scores))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain values."""
+        return {
+            "task": self.task.name,
+            "primary": self.task.primary.name,
+            "rows": self.rows,
+            "notes": self.notes,
+            "runs": {
+                name: {"value": value, "interval": ends}
+                for name, (value, ends) in self.scores.items()
+            },
+            "comparisons": [_plain(each, self.first) for each in self.others],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        title = self.task.primary.title
+        yield f"{title} on {self.where}"
+        yield from (f"  {note}" for note in self.notes)
+        yield ""
+        names = [clean(shorten(name, 60)) for name in self.scores]
+        width = max(map(columns, ["run", *names]))
+        yield f"{padded('run', width)}  {title} (95%, by resampling rows)"
+        for name, (value, ends) in zip(names, self.scores.values(), strict=True):
+            yield f"{padded(name, width)}  {interval_words(value, ends)}"
+        for each in self.others:
+            yield ""
+            yield f"{each.run} against {self.first}: {self.verdict(each)}"
+            for what, changes in (("better", each.fixed), ("worse", each.broken)):
+                yield from _examples(what, changes)
+            if each.settings:
+                pairs = (f"{name} {a} → {b}" for name, (a, b) in each.settings.items())
+                yield f"  settings: {'; '.join(pairs)}"
+
+    def verdict(self, each: Against) -> str:
+        """The difference, how sure it is, and how many rows changed."""
+        test, several = each.test, len(self.others) > 1
+        gap = f"{'+' if test.difference >= 0 else ''}{score_words(test.difference)}"
+        ends = "" if test.interval is None else f" ({ends_words(test.interval)})"
+        how = "McNemar's exact test" if each.exact else "by shuffling answers"
+        holm_words = f", corrected by Holm for {len(self.others)} comparisons" if several else ""
+        told = "they differ" if each.corrected < 0.05 else "the rows do not tell them apart"
+        return (
+            f"{self.task.primary.title} {gap}{ends}, p = {_p_words(each.corrected)} "
+            f"({how}{holm_words}): {told}; {plural(len(each.fixed), 'row')} better, "
+            f"{len(each.broken):,} worse"
+        )
+
+
+def _p_words(p: float) -> str:
+    return f"{p:.4f}" if p >= 1e-3 else f"{p:.1g}"
+
+
+def _examples(what: str, changes: Sequence[Change]) -> Iterator[str]:
+    for change in changes[:_SHOWN]:
+        text = "" if change.text is None else f": {clean(shorten(change.text[0], 60))}"
+        said = f"{change.before} → {change.after}, true {change.truth}"
+        yield f"  {what}, row {change.row}{text} ({clean(shorten(said, 90))})"
+    if len(changes) > _SHOWN:
+        yield f"  … and {plural(len(changes) - _SHOWN, 'more row')} {what}"
+
+
+def _plain(each: Against, first: str) -> dict[str, Any]:
+    changes = [
+        {
+            "row": change.row,
+            "gain": change.gain,
+            "before": change.before,
+            "after": change.after,
+            "truth": change.truth,
+            "text": None if change.text is None else change.text[0],
+            "text_pair": None if change.text is None else change.text[1],
+        }
+        for change in each.changes
+    ]
+    return {
+        "run": each.run,
+        "against": first,
+        "difference": each.test.difference,
+        "difference_interval": each.test.interval,
+        "p": each.test.p,
+        "p_corrected": each.corrected,
+        "test": "mcnemar" if each.exact else "shuffling",
+        "fixed": len(each.fixed),
+        "broken": len(each.broken),
+        "settings": {name: list(pair) for name, pair in each.settings.items()},
+        "changes": changes,
+    }
+
+
+def compare_runs(
+    folders: Sequence[str], on: Path | None = None, *, precision: str = "auto"
+) -> Comparison:
+    """Hold fine-tuned models against the first of them, row by row.
+
+    Args:
+        folders: of the models, two or more.
+        on: a file to answer with all of them; None: the held-out rows that their runs have
+            answered, which needs no model.
+        precision: number format to answer in.
+
+    Raises:
+        UsageError: fewer than two, one of them twice, other tasks, or no row that all have.
+        CheckpointError: a folder cannot be used, or keeps no answers.
+        DataError: the file cannot be used.
+    """
+    if len(folders) < 2:
+        raise UsageError(
+            "there is one run", place="compare", fix="name two or more: bertolt compare RUN RUN"
+        )
+    paths = [Path(folder).resolve() for folder in folders]
+    for place, folder in enumerate(folders):
+        if paths[place] in paths[:place]:
+            raise UsageError("it is named twice", place=folder, fix="name each run once")
+    runs = [_read(folder, on, precision) for folder in folders]
+    first = runs[0]
+    for run in runs[1:]:
+        _require_alike(first, run)
+    shared = [key for key in first.rows if all(key in run.rows for run in runs)]
+    if not shared:
+        raise UsageError(
+            "the runs have no row in common: other rows were held out, or the file has changed",
+            place=", ".join(folders),
+            fix="compare them on rows that neither was trained on: --on FILE",
+        )
+    sums = [np.array([run.rows[key].sums for key in shared], np.float64) for run in runs]
+    scorer = first.task.scorer()
+    tests = [_test(sums[0], other, scorer) for other in sums[1:]]
+    corrected = holm([test.p for test, _ in tests])
+    texts = _texts(first, on, shared)
+    return Comparison(
+        task=first.task,
+        where=_where(on, len(shared)),
+        notes=list(_notes(runs, shared, on)),
+        rows=len(shared),
+        scores={
+            run.folder: (
+                float(scorer.score(each.sum(axis=0))),
+                bootstrap_interval(RowSums.of(each), scorer.score),
+            )
+            for run, each in zip(runs, sums, strict=True)
+        },
+        others=[
+            Against(
+                run=run.folder,
+                test=test,
+                corrected=p,
+                exact=exact,
+                changes=_changes(first, run, shared, (sums[0], each), scorer, texts),
+                settings=_settings(first, run),
+            )
+            for run, each, (test, exact), p in zip(
+                runs[1:], sums[1:], tests, corrected, strict=True
+            )
+        ],
+    )
+
+
+def _read(folder: str, on: Path | None, precision: str) -> Run:
+    """A run with its answers: those that it kept, or those to the rows of a file."""
+    path = Path(folder)
+    contract = Contract.read(path) if path.is_dir() else None
+    if on is not None:
+        scores = evaluate_file(folder, on, precision=precision, keep_answers=True)
+        task, answers = scores.task, scores.answers.rows if scores.answers else []
+    elif not (path / ANSWERS).is_file():
+        missing = f"it has no {ANSWERS}" if path.is_dir() else "there is no such folder"
+        raise CheckpointError(
+            f"{missing}, which finetune writes for the rows that it holds out",
+            place=folder,
+            fix="compare on a file whose answers are known, which runs the models: --on FILE",
+        )
+    else:
+        task = task_of(read_config(path), contract, folder)
+        answers = read_answers(path / ANSWERS)
+    if not answers:
+        raise UsageError(
+            f"{task.name} keeps nothing of its rows to compare by",
+            place=folder,
+            fix="compare the scores of bertolt evaluate",
+        )
+    return Run(folder=folder, task=task, arguments=_arguments(path), rows=by_key(answers))
+
+
+def _arguments(folder: Path) -> dict[str, Any]:
+    path = folder / ARGUMENTS
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"it cannot be read ({error})", place=str(path), fix="fine-tune again, or remove it"
+        ) from error
+    return values if isinstance(values, dict) else {}
+
+
+def _require_alike(first: Run, run: Run) -> None:
+    """Refuse runs whose scores cannot be held against each other."""
+    widths = {len(next(iter(each.rows.values())).sums) for each in (first, run)}
+    if first.task.name == run.task.name and len(widths) == 1:
+        return
+    other = "other columns" if first.task.name == run.task.name else run.task.name
+    raise UsageError(
+        f"it was trained for {other}, and {first.folder} for {first.task.name}",
+        place=run.folder,
+        fix="compare runs of one task",
+    )
+
+
+def _where(on: Path | None, rows: int) -> str:
+    words = plural(rows, "row")
+    return f"{words} of {on}" if on else f"the {words} that all runs held out"
+
+
+def _notes(runs: Sequence[Run], shared: Sequence[Key], on: Path | None) -> Iterator[str]:
+    """What is to be known of the rows."""
+    for run in runs:
+        if left := len(run.rows) - len(shared):
+            yield f"{plural(left, 'row')} of {run.folder} left out: not all runs answered them"
+    if on is not None:
+        yield "Rows that a run was trained on flatter it: whether there are any, nobody knows"
+    elif tuning := runs[0].task.tuning:
+        yield f"Each run chose its {tuning} on the rows that it held out"
+
+
+def _test(
+    first: NDArray[np.float64], other: NDArray[np.float64], scorer: Scorer
+) -> tuple[PairedTest, bool]:
+    """The difference of two runs; by McNemar's exact test where rows are right or wrong."""
+    test = paired_test(first, other, scorer.score)
+    both = np.concatenate([first, other])
+    plain = both.shape[1] == 2 and np.isin(both[:, 0], (0, 1)).all() and (both[:, 1] == 1).all()
+    if not plain:
+        return test, False
+    gained = other[:, 0] - first[:, 0]
+    return replace(test, p=mcnemar(int((gained > 0).sum()), int((gained < 0).sum()))), True
+
+
+def _changes(
+    first: Run,
+    other: Run,
+    shared: Sequence[Key],
+    sums: tuple[NDArray[np.float64], NDArray[np.float64]],
+    scorer: Scorer,
+    texts: Mapping[Key, tuple[str, str | None]],
+) -> list[Change]:
+    """Rows that were answered better or worse, the largest changes first."""
+    # A row without anything to find in which nothing was given has no score, and is right.
+    before, after = (np.nan_to_num(scorer.score(each), nan=1.0) for each in sums)
+    gains = (after - before) * (1 if first.task.primary.greater else -1)
+    order = np.argsort(-np.abs(gains), kind="stable")
+    return [
+        Change(
+            row=first.rows[key].row,
+            gain=float(gains[place]),
+            before=first.rows[key].said,
+            after=other.rows[key].said,
+            truth=first.rows[key].truth,
+            text=texts.get(key),
+        )
+        for place in order[: int((gains != 0).sum())].tolist()
+        for key in [shared[place]]
+    ]
+
+
+def _settings(first: Run, other: Run) -> dict[str, tuple[str, str]]:
+    """Arguments that differ, those that no result depends on left out."""
+    names = [name for name in {**first.arguments, **other.arguments} if name not in _OWN]
+    pairs = {name: (first.arguments.get(name), other.arguments.get(name)) for name in names}
+    return {name: (str(a), str(b)) for name, (a, b) in pairs.items() if a != b}
+
+
+def _texts(run: Run, on: Path | None, shared: Sequence[Key]) -> dict[Key, tuple[str, str | None]]:
+    """The texts of rows, where the file that they come from is as it was."""
+    try:
+        table = _table(run, on)
+    except BertoltError:
+        return {}  # without the texts the comparison is whole
+    places = {row: place for place, row in enumerate(table.data["row"].to_pylist())}
+    known = [key for key in shared if run.rows[key].row in places]
+    texts = {}
+    examples = table.examples([places[run.rows[key].row] for key in known])
+    for key, example in zip(known, examples, strict=True):
+        if digest(example) == key[0]:
+            text, pair = run.task.page_texts(example)
+            texts[key] = text[:_TEXT], None if pair is None else pair[:_TEXT]
+    return texts
+
+
+def _table(run: Run, on: Path | None) -> Table:
+    """The file of the rows, read as it was for the run."""
+    said = run.arguments
+    files = on or said.get("eval") or said.get("train") or []
+    named = [files] if isinstance(files, str | Path) else files
+    sep, sheet = said.get("sep"), said.get("sheet")
+    layout = layout_of(sep, said.get("no_header", False), sheet, said.get("skip_rows", 0))
+    columns = Columns(
+        text=said.get("text"),
+        text_pair=said.get("text_pair"),
+        label=said.get("label"),
+        reading=Reading(label_separator=said.get("label_separator")),
+        encoding=said.get("encoding", "utf-8"),
+        layout=layout,
+    )
+    missing = [name for name in named if not Path(name).exists()]
+    if missing or not named:
+        raise UsageError("the file is not there", place=", ".join(map(str, missing)))
+    return read_for_task([Path(name) for name in named], columns, task=type(run.task))[0]
+
+
+# ---- the page
+
+
+def page_facts(comparison: Comparison) -> dict[str, Any]:
+    """What the page shows, as plain values."""
+    first, title = comparison.first, comparison.task.primary.title
+    shares = comparison.task.primary.greater
+    kinds = {"Run": "text", title: "measure" if shares else "text"}
+    rows = [
+        [name, {"value": value, "low": (ends or (None,))[0], "high": (ends or (None,))[-1]}]
+        if shares
+        else [name, interval_words(value, ends)]
+        for name, (value, ends) in comparison.scores.items()
+    ]
+    table = {
+        "kind": "table",
+        "caption": f"{title} with 95% intervals by resampling rows",
+        "columns": [{"name": name, "kind": kind} for name, kind in kinds.items()],
+        "rows": rows,
+        "id": "runs",
+        "title": "Runs",
+        "lead": f"On {comparison.where}. {'. '.join(comparison.notes)}".strip(". ") + ".",
+    }
+    blocks = [table]
+    for each in comparison.others:
+        blocks += _blocks(each, comparison)
+    return {
+        "version": __version__,
+        "title": f"{title}: {plural(len(comparison.scores), 'run')} of {comparison.task.name}",
+        "verdicts": [
+            f"{e.run} against {first}: {comparison.verdict(e)}." for e in comparison.others
+        ],
+        "blocks": blocks,
+    }
+
+
+def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """A run against the first: numbers, settings, and the rows that changed."""
+    test, title = each.test, comparison.task.primary.title
+    p = {"name": "p-value", "value": _p_words(test.p)}
+    p["note"] = "McNemar's exact test" if each.exact else "answers shuffled 9,999 times"
+    items = [
+        {"name": f"Difference in {title}", "value": f"{test.difference:+.4f}"},
+        {"name": "its 95% interval", "value": ends_words(test.interval), "note": "paired, by rows"},
+        p,
+    ]
+    if len(comparison.others) > 1:
+        note = f"for {len(comparison.others)} comparisons, by Holm"
+        items.append({"name": "corrected", "value": _p_words(each.corrected), "note": note})
+    items += [
+        {"name": "Rows answered better", "value": f"{len(each.fixed):,}"},
+        {"name": "Rows answered worse", "value": f"{len(each.broken):,}"},
+    ]
+    heading = {"title": f"{each.run} against {comparison.first}", "id": f"against-{each.run}"}
+    yield {"kind": "facts", "items": items, "nav": each.run, **heading}
+    if each.settings:
+        settings = [[name, *pair] for name, pair in each.settings.items()]
+        names = ("Setting", f"{comparison.first}", each.run)
+        columns = [{"name": name, "kind": "text"} for name in names]
+        yield {"kind": "table", "caption": "Settings", "columns": columns, "rows": settings} | {
+            "title": "Settings that differ",
+            "nav": "Settings",
+        }
+    for words, changes in (("better", each.fixed), ("worse", each.broken)):
+        yield {
+            "kind": "mistakes",
+            "title": f"Answered {words} by {each.run}",
+            "nav": words.capitalize(),
+            "lead": f"{plural(len(changes), 'row')}, the largest changes first.",
+            "items": [_card(change) for change in changes],
+        }
+
+
+def _card(change: Change) -> dict[str, Any]:
+    text, pair = change.text or ("(the file is not there any more)", None)
+    return {
+        "text": text,
+        "second_text": pair,
+        "row": change.row,
+        "said": f"{change.before} → {change.after}",
+        "truth": change.truth,
+    }

@@ -1,0 +1,152 @@
+"""What a file calls the labels of a model that another library wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bertolt.base.console import info
+from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.json_files import JsonError, read_json
+from bertolt.data.arrow import pa, pc
+from bertolt.data.load import Table
+from bertolt.data.table_file import listing
+from bertolt.models.config import BertConfig
+from bertolt.tasks.base import Task
+
+OPTION = "--label-map"
+
+
+def renamed(task: Task, config: BertConfig, settings: Mapping[str, Any], words: str) -> Task:
+    """The task with its outputs called as the file calls them.
+
+    Args:
+        task: of the model.
+        config: of the model.
+        settings: of its contract, or empty.
+        words: "LABEL_0=bad,LABEL_1=good", or a JSON file with an object of such names.
+
+    Raises:
+        UsageError: words of another form, or a name that the model does not have; or two labels
+            would have one name.
+        DataError: the file cannot be read.
+    """
+    pairs = _pairs(words)
+    names = [config.id2label[index] for index in range(config.num_labels)]
+    for name in pairs:
+        if name not in names:
+            near = nearest(name, names)
+            raise UsageError(
+                f"the model has no label {name!r}; it has {listing(names)}",
+                place=OPTION,
+                fix=f"perhaps {near!r} is meant" if near else f"write {_example(names, [])}",
+            )
+    called = [pairs.get(name, name) for name in names]
+    if len(set(called)) < len(called):
+        twice = next(name for name in called if called.count(name) > 1)
+        raise UsageError(
+            f"two labels would be called {twice!r}", place=OPTION, fix="give each its own name"
+        )
+    changed = config.changed(id2label=dict(enumerate(called)))
+    known = {key: value for key, value in settings.items() if key not in _OF_NAMES}
+    return type(task).restore(changed, known)
+
+
+_OF_NAMES = {"majority", "usual", "labels", "word_labels"}
+"""Settings that name labels, and that no answer depends on."""
+
+
+def _pairs(words: str) -> dict[str, str]:
+    path = Path(words)
+    if path.suffix == ".json":
+        try:
+            values = read_json(path)
+        except (JsonError, OSError) as error:
+            raise DataError(
+                f"the names cannot be read: {error}",
+                place=str(path),
+                fix='give a file with an object like {"LABEL_0": "bad", "LABEL_1": "good"}',
+            ) from error
+        if isinstance(values, dict) and values:
+            return {str(name): str(value) for name, value in values.items()}
+        raise DataError(
+            "this is no object of names",
+            place=str(path),
+            fix='write an object like {"LABEL_0": "bad", "LABEL_1": "good"}',
+        )
+    parts = [part.partition("=") for part in words.split(",")]
+    if not all(name.strip() and between and value.strip() for name, between, value in parts):
+        raise UsageError(
+            f"{words!r} does not say what the file calls each label",
+            place=OPTION,
+            fix=f"write {OPTION} LABEL_0=bad,LABEL_1=good, or name a JSON file with such an object",
+        )
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
+def by_number(table: Table, config: BertConfig) -> Table:
+    """The table with names for labels that are numbers of the model's outputs, which is said.
+
+    A file whose labels are whole numbers from 0, of which none is a name, has them as data sets on
+    the hub do: they are the places of the outputs.
+    """
+    names = [config.id2label[index] for index in range(config.num_labels)]
+    values = _values(table)
+    places = {str(place): name for place, name in enumerate(names)}
+    if not values or not values <= places.keys() or values & set(names):
+        return table
+    shown = ", ".join(f"{place} {name}" for place, name in list(places.items())[:12])
+    info(f"Labels: numbers, read as those of the model's outputs ({shown})")
+    column = table.data["label"]
+    chunks = [
+        pa.array([_named(each, places) for each in chunk.to_pylist()], type=column.type)
+        for chunk in column.chunks
+    ]
+    place = table.data.column_names.index("label")
+    data = table.data.set_column(place, "label", pa.chunked_array(chunks, type=column.type))
+    return replace(table, data=data)
+
+
+def _named(value: Any, names: Mapping[str, str]) -> Any:
+    return [names[each] for each in value] if isinstance(value, list) else names[value]
+
+
+def _values(table: Table) -> set[str]:
+    """The labels of a table whose cells are names or lists of names; empty for others."""
+    if "label" not in table.roles:
+        return set()
+    column = table.data["label"]
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = pc.list_flatten(column)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return set()
+    return {str(each) for each in pc.unique(column).to_pylist()}
+
+
+def require_known(table: Table, config: BertConfig) -> None:
+    """Refuse labels of which none is a label of the model, with how to say which is which.
+
+    Raises:
+        DataError: there is none.
+    """
+    names = [config.id2label[index] for index in range(config.num_labels)]
+    values = sorted(_values(table))
+    if not values or set(values) & set(names) or len(values) > len(names):
+        return
+    raise DataError(
+        f"the model has the labels {listing(names)}, and the file has {listing(values)}",
+        place=f"{table.path}, column {table.label_column!r}",
+        fix=f"say what the file calls each of them: {_example(names, values)}",
+    )
+
+
+def _example(names: Iterable[str], values: list[str]) -> str:
+    """The option with what is surely meant, and … for the rest."""
+    pairs = []
+    for name in names:
+        near = [value for value in values if value.casefold() == name.casefold()]
+        close = near[0] if near else nearest(name, values)
+        pairs.append(f"{name}={close or '…'}")
+    return f"{OPTION} {','.join(pairs[:12])}"

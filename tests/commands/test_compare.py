@@ -1,0 +1,153 @@
+"""Runs held against each other on the same rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError
+from bertolt.commands.compare import compare_runs, page_facts
+from bertolt.metrics.bootstrap import mcnemar
+from bertolt.report.comparison import write_comparison
+from bertolt.tasks.row_answers import ANSWERS, RowAnswers, read_answers
+from bertolt.tasks.text_classification import TextClassification
+
+Copy = Callable[..., str]
+TASK = TextClassification(("neg", "pos"))
+
+
+@pytest.fixture
+def copy(tuned: Path, tmp_path: Path) -> Copy:
+    """Copies of a run in which the answers to some of its rows are turned."""
+
+    def make(name: str, turned: set[int] = frozenset(), drop: int = 0, **arguments: Any) -> str:  # type: ignore[assignment]
+        folder = tmp_path / name
+        shutil.copytree(tuned, folder)
+        rows = RowAnswers(TASK)
+        for place, row in enumerate(read_answers(folder / ANSWERS)[drop:]):
+            if place in turned:
+                said = "neg" if row.said == "pos" else "pos"
+                row = row._replace(said=said, sums=[1 - row.sums[0], 1.0])
+            rows.rows.append(row)
+        rows.write(folder / ANSWERS)
+        path = folder / "arguments.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | arguments))
+        return str(folder)
+
+    return make
+
+
+def test_rows_that_changed_and_how_sure_the_difference_is(copy: Copy) -> None:
+    first, other = copy("first"), copy("other", {0, 1, 2, 3, 4, 5, 6}, lr=0.1)
+    kept = read_answers(Path(first) / ANSWERS)
+    comparison = compare_runs([first, other])
+    (against,) = comparison.others
+    assert comparison.rows == len(kept) == 16
+    before = [row.sums[0] for row in kept]
+    after = [1 - right if place < 7 else right for place, right in enumerate(before)]
+    assert comparison.scores[first][0] == np.mean(before)
+    assert comparison.scores[other][0] == np.mean(after)
+    assert against.test.difference == pytest.approx(np.mean(after) - np.mean(before))
+    assert against.exact
+    assert against.test.p == mcnemar(len(against.fixed), len(against.broken))
+    assert len(against.fixed) + len(against.broken) == 7
+    assert {change.row for change in against.changes} == {row.row for row in kept[:7]}
+    assert all(change.text and change.text[0] for change in against.changes)
+    assert against.settings == {"lr": ("0.005", "0.1")}
+    low, high = against.test.interval or (0, 0)
+    assert low <= against.test.difference <= high
+
+
+def test_what_is_told_of_it(copy: Copy, bertolt: Callable[..., Any], tmp_path: Path) -> None:
+    first, other = copy("first"), copy("other", set(range(9)), drop=2)
+    page = tmp_path / "page.html"
+    said = bertolt("compare", first, other, "--html", page)
+    assert said.code == 0, said.err
+    assert said.out.startswith("Accuracy on the 14 rows that all runs held out\n")
+    assert f"2 rows of {first} left out: not all runs answered them" in said.out
+    assert "McNemar's exact test" in said.out
+    assert "they differ" in said.out
+    assert "row " in page.read_text(encoding="utf-8")
+    again = bertolt("compare", first, other, "--html", page)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    values = json.loads(bertolt("compare", first, other, "--json").out)
+    assert values["rows"] == 14
+    assert values["comparisons"][0]["fixed"] + values["comparisons"][0]["broken"] == 9
+    assert values["comparisons"][0]["changes"][0]["text"]
+
+
+def test_several_runs_are_corrected_for(copy: Copy, tmp_path: Path) -> None:
+    names = [copy("first"), copy("second", set(range(6))), copy("third", set(range(12)))]
+    comparison = compare_runs(names)
+    second, third = comparison.others
+    assert third.corrected == pytest.approx(min(1, 2 * third.test.p))
+    assert second.corrected == pytest.approx(max(second.test.p, third.corrected))
+    assert "corrected by Holm for 2 comparisons" in str(comparison)
+    facts = page_facts(comparison)
+    write_comparison(facts, tmp_path / "page.html")
+    assert json.loads(json.dumps(facts)) == facts
+    titles = [block["title"] for block in facts["blocks"]]
+    assert titles[0] == "Runs"
+    assert f"{names[2]} against {names[0]}" in titles
+
+
+def test_equal_runs_are_not_told_apart(copy: Copy) -> None:
+    (against,) = compare_runs([copy("first"), copy("other")]).others
+    assert (against.test.difference, against.test.p, against.changes) == (0.0, 1.0, [])
+
+
+def test_without_the_file_there_are_no_texts(copy: Copy, reviews_csv: Path, tmp_path: Path) -> None:
+    gone, turned = str(tmp_path / "gone.csv"), {0, 1}
+    names = [copy("first", train=gone), copy("other", turned)]
+    assert [each.text for each in compare_runs(names).others[0].changes] == [None, None]
+    other = tmp_path / "changed.csv"
+    lines = reviews_csv.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join([lines[0], *lines[2:], lines[1]]), encoding="utf-8")
+    names = [copy("third", train=str(other)), names[1]]
+    assert [each.text for each in compare_runs(names).others[0].changes] == [None, None]
+
+
+def test_on_a_file_the_models_answer(tuned: Path, copy: Copy, reviews_csv: Path) -> None:
+    comparison = compare_runs([str(tuned), copy("same")], reviews_csv, precision="fp32")
+    assert comparison.rows == 80
+    assert comparison.others[0].test.difference == 0.0
+    assert "nobody knows" in comparison.notes[0]
+
+
+@pytest.mark.parametrize("name", ["several", "numbers", "tags", "pairs"])
+def test_runs_of_every_task(trained: Callable[[str], Path], name: str, tmp_path: Path) -> None:
+    folder = trained(name)
+    shutil.copytree(folder, tmp_path / "copy")
+    comparison = compare_runs([str(folder), str(tmp_path / "copy")])
+    assert comparison.rows > 0
+    assert comparison.others[0].test.difference == 0.0
+    assert str(comparison)
+    write_comparison(page_facts(comparison), tmp_path / "page.html")
+
+
+def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> None:
+    first, other = copy("first"), copy("other")
+    for names, error, words in [
+        ([first], UsageError, "there is one run"),
+        ([first, first], UsageError, "named twice"),
+        ([first, str(trained("numbers"))], UsageError, "was trained for regression"),
+        ([first, "nowhere"], CheckpointError, "no such folder"),
+        ([first, str(trained("labels"))], UsageError, "no row in common"),
+    ]:
+        with pytest.raises(error, match=words) as refused:
+            compare_runs(names)
+        assert refused.value.fix
+    (Path(other) / ANSWERS).write_bytes(b"nonsense")
+    with pytest.raises(BertoltError, match="cannot be read"):
+        compare_runs([first, other])
+    (Path(other) / ANSWERS).unlink()
+    with pytest.raises(CheckpointError, match=f"it has no {ANSWERS}") as missing:
+        compare_runs([first, other])
+    assert "--on FILE" in missing.value.fix
