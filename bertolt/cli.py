@@ -28,6 +28,7 @@ from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
 from bertolt.base.version import __version__
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import check_words, problem_and_fix
+from bertolt.commands.search_options import SearchOptions
 from bertolt.commands.settings_file import (
     SettingsBesideShape,
     SettingsFile,
@@ -259,7 +260,7 @@ def predict(
     column: str | None = None,
     pair_column: str | None = None,
     keep: str | None = None,
-    format: Literal["jsonl", "csv", "tsv", "json", "conll", "parquet", "xlsx"] | None = None,
+    format: Literal["jsonl", "csv", "tsv", "json", "conll", "parquet", "xlsx", "npy"] | None = None,
     bom: bool = False,
     safe_csv: bool = False,
     out: Path | None = None,
@@ -273,7 +274,7 @@ def predict(
     sheet: str | None = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Answer texts, in their order, with labels and probabilities.
+    """Answer texts, in their order, with labels and probabilities, or with vectors.
 
     Args:
         model: Folder of the model.
@@ -290,7 +291,7 @@ def predict(
         safe_csv: In CSV and TSV, put a ' before a text that begins with = + - @, a tab or a line
             break, which a spreadsheet could run as a formula; numbers stay as they are.
         out: File to write to, instead of standard output. Its name ends in .jsonl, .json, .csv,
-            .tsv, .conll (also with .gz or .zst), .parquet or .xlsx.
+            .tsv, .conll (also with .gz or .zst), .parquet or .xlsx; of vectors in .npy.
         overwrite: Replace the file that has this name.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
@@ -329,6 +330,22 @@ def predict(
         overwrite=overwrite,
         precision=precision,
     )
+
+
+@app.command(usage='Usage: bertolt search CORPUS --query "…" [OPTIONS]')
+def search(
+    corpus: Path, /, *, options: Annotated[SearchOptions, Parameter(name="*")], json: bool = False
+) -> None:
+    """Find the texts of a file that are nearest to a query, by the vectors of a model.
+
+    Args:
+        corpus: A table with a column of texts.
+        options: Settings.
+        json: Print JSON instead of a table.
+    """
+    from bertolt.commands.search import search_file
+
+    _print(search_file(corpus, options), json)
 
 
 @app.command(usage='Usage: bertolt inspect MODEL [--selftest | --text "…" [OPTIONS]]')

@@ -27,7 +27,7 @@ class Vectors(Writer):
 
     def __init__(self, target: IO[bytes], predictor: Predictor, form: Format) -> None:
         super().__init__(predictor, form)
-        if not self.task.exact:
+        if not self.task.vectors:
             raise UsageError(
                 f"answers of {self.task.name} are no vectors",
                 place="--format npy",

@@ -81,9 +81,9 @@ class Writer(abc.ABC):
         return values
 
     def _told(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """What is told of an answer, its numbers rounded where not every digit counts."""
+        """What is told of an answer, its numbers rounded but for those of a vector."""
         public = self.task.public(dict(answer))
-        exact = self.task.exact
+        exact = ("vector",) if self.task.vectors else ()
         return {name: v if name in exact else rounded(v) for name, v in public.items()}
 
     def cells(self, question: Question, prediction: Prediction | None) -> dict[str, Any]:

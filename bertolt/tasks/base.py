@@ -229,8 +229,8 @@ class Task(abc.ABC):
     """Further names of two columns that belong together, where the task is named."""
     readings: ClassVar[frozenset[str]] = frozenset()
     """What of a `Reading` the task goes by, beside the separator of labels."""
-    exact: ClassVar[tuple[str, ...]] = ()
-    """Parts of an answer whose numbers are written with all their digits."""
+    vectors: ClassVar[bool] = False
+    """Whether a single text is answered by a "vector", whose numbers are written as they are."""
     joint: ClassVar[bool] = False
     """Whether the windows of an example are sequences that stand in one batch, such as choices."""
 

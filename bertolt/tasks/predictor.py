@@ -100,7 +100,10 @@ class Predictor:
         model.require_trained(task.name)
         tokenizer.check_fits(model.config.vocab_size)
         self.task = task.with_tokenizer(tokenizer)
-        self.precision: PrecisionChoice = choose_precision(precision, self.device, answering=True)
+        if precision == "auto" and self.task.vectors:
+            self.precision = PrecisionChoice("fp32", "the numbers of vectors are the answer")
+        else:
+            self.precision = choose_precision(precision, self.device, answering=True)
         self.model = model
         self.frozen = self._freeze()
         self.tokenizer = tokenizer

@@ -72,7 +72,7 @@ class SentenceSimilarity(Task):
         ("question", "passage"),
         ("title", "body"),
     )
-    exact: ClassVar[tuple[str, ...]] = ("vector",)
+    vectors: ClassVar[bool] = True
     worst: ClassVar[tuple[str, str]] = (
         "Largest errors",
         "Held-out rows whose texts are furthest from where the file has them. Look for wrong rows "

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bertolt.base.console import info
 from bertolt.base.errors import TrainingError, UsageError, meant
@@ -358,8 +357,6 @@ def settings_of(
     options: FinetuneOptions, data: LoadedRows, model: PreTrainedModel
 ) -> dict[str, Any]:
     """All that decides what a run learns: the options, the rows, and the weights it starts from."""
-    # Sums of the bits: enough to tell one model from another, and fast.
-    weights = [int(v.float().view(torch.int32).sum()) for v in model.state_dict().values()]
     return deciding(options) | {
         "--keep": "best" if options.keeps_best else "a number",
         "--max-length": data.train.encoded.max_length,
@@ -368,7 +365,7 @@ def settings_of(
         "weights of labels": _weights_of(model),
         "training rows": _fingerprint(data.train.encoded),
         "evaluation rows": _fingerprint(data.eval.encoded) if data.eval else "no rows",
-        "weights of --model": hashlib.sha256(str(weights).encode()).hexdigest()[:12],
+        "weights of --model": huggingface.digest(model),
     }
 
 
