@@ -104,8 +104,11 @@ def _is_of_model(path: Path) -> bool:
 
 
 def tell_missing_contract(predictor: Predictor, model: str) -> None:
-    """Say what nobody knows of a model that another library wrote, or that lost a file."""
-    if predictor.contract is None:
+    """Say what nobody knows of a model that another library wrote, or that lost a file.
+
+    A model of a task that `finetune` does not teach never has a contract, and lacks nothing.
+    """
+    if predictor.contract is None and not predictor.task.taught_by:
         info(
             f"No bertolt.json in {model}: the answers are the model's own outputs, without units, "
             "thresholds, pairs and limit of its training"
