@@ -334,18 +334,18 @@ def predict(
 
 @app.command(usage='Usage: bertolt search CORPUS --query "…" [OPTIONS]')
 def search(
-    corpus: Path, /, *, options: Annotated[SearchOptions, Parameter(name="*")], json: bool = False
+    corpus: Path, /, *, options: Annotated[SearchOptions | None, Parameter(name="*")] = None
 ) -> None:
     """Find the texts of a file that are nearest to a query, by the vectors of a model.
 
     Args:
         corpus: A table with a column of texts.
         options: Settings.
-        json: Print JSON instead of a table.
     """
     from bertolt.commands.search import search_file
 
-    _print(search_file(corpus, options), json)
+    options = options or SearchOptions()
+    _print(search_file(corpus, options), options.json)
 
 
 @app.command(usage='Usage: bertolt inspect MODEL [--selftest | --text "…" [OPTIONS]]')

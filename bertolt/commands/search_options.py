@@ -46,6 +46,9 @@ class SearchOptions:
     sheet: str | None = None
     """Sheet of an Excel file. Default: the first."""
 
+    json: bool = False
+    """Print JSON instead of a table."""
+
     def __post_init__(self) -> None:
         check_options(self)
         if not self.query and self.queries is None:
