@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bertolt.base.errors import UsageError as UsageError
     from bertolt.base.randomness import set_seed as set_seed
     from bertolt.checkpoint.report import LoadReport as LoadReport
+    from bertolt.commands.finetune.estimators import BertClassifier as BertClassifier
+    from bertolt.commands.finetune.estimators import BertRegressor as BertRegressor
+    from bertolt.commands.finetune.estimators import BertTagger as BertTagger
     from bertolt.corpus.shards import Corpus as Corpus
     from bertolt.data.batch import PackedBatch as PackedBatch
     from bertolt.data.collate import (
@@ -164,6 +167,7 @@ _HOME = {
     "AutoModelForTokenClassification": "bertolt.models.heads",
     "AutoTokenizer": "bertolt.tokenization",
     "BatchEncoding": "bertolt.tokenization",
+    "BertClassifier": "bertolt.commands.finetune.estimators",
     "BertConfig": "bertolt.models.config",
     "BertForMaskedLM": "bertolt.models.families.bert",
     "BertForMultipleChoice": "bertolt.models.families.bert",
@@ -175,6 +179,8 @@ _HOME = {
     "BertLMHeadModel": "bertolt.models.families.bert",
     "BertModel": "bertolt.models.families.bert",
     "BertPreTrainedModel": "bertolt.models.families.bert",
+    "BertRegressor": "bertolt.commands.finetune.estimators",
+    "BertTagger": "bertolt.commands.finetune.estimators",
     "BertTokenizer": "bertolt.tokenization",
     "BertTokenizerFast": "bertolt.tokenization",
     "BertoltError": "bertolt.base.errors",

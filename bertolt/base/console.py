@@ -50,6 +50,17 @@ def set_output_role(*, silent: bool, may_report_error: Callable[[], bool]) -> No
     _voice.silent, _voice.may_report_error = silent, may_report_error
 
 
+@contextlib.contextmanager
+def hushed(quiet: bool = True) -> Iterator[None]:
+    """Say nothing in the block, where `quiet` is true."""
+    before = _voice.silent
+    _voice.silent = before or quiet
+    try:
+        yield
+    finally:
+        _voice.silent = before
+
+
 def info(message: str) -> None:
     """Write one message and a line end."""
     if not _voice.silent:

@@ -277,6 +277,43 @@ def read_table(
     )
 
 
+def table_of(
+    rows: Sequence[Sequence[object]],
+    roles: Mapping[str, Sequence[str]],
+    name: str,
+    cells: ChooseCells,
+    check_row: CheckRow | None = None,
+) -> Table:
+    """Rows that are in memory as a table; each of them has to be usable.
+
+    Args:
+        rows: the cells of the columns of `roles`, in their order.
+        roles: the columns of each role.
+        name: what errors call the rows.
+        cells: how the cells of each role are read, given a sample.
+        check_row: says what is wrong with a row whose cells are fine each by itself.
+
+    Raises:
+        DataError: a row cannot be used, or there is none.
+    """
+    columns = [column for each in roles.values() for column in each]
+    source = TableFile(columns=columns, rows=lambda _: ((None, tuple(row)) for row in rows))
+    sample = _sample(source, Path(name), roles)
+    account = _RowCollector(Path(name), roles, cells(sample), (), "error")
+    account.add_part(Part(name, source), columns, check_row)
+    data = account.table()
+    chosen = {role: list(names) for role, names in roles.items()}
+    return Table(
+        path=name,
+        data=data,
+        roles=chosen,
+        columns=columns,
+        found=dict.fromkeys(roles, "as given"),
+        rows_read=account.rows_read,
+        dropped={},
+    )
+
+
 def _name_of_all(names: Sequence[str]) -> str:
     """The name of one file, or of several."""
     between = "; " if any(", " in name for name in names) else ", "

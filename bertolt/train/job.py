@@ -177,7 +177,7 @@ def run_job(
             require_space(out, parameters, checkpoints=new, beside=work.room)
             folder.begin()
         world.wait()
-        _train(trainer, start.checkpoint)
+        train_from(trainer, start.checkpoint)
         # A signal from here on would lose what was trained: it waits until that is in place.
         with held_interrupts(terminate=True) as signal_asked:
             measured = work.measure()
@@ -224,7 +224,7 @@ def _start(folder: RunFolder, store: Store, options: _Options, world: World) -> 
     )
 
 
-def _train(trainer: Trainer, checkpoint: Path | None) -> None:
+def train_from(trainer: Trainer, checkpoint: Path | None) -> None:
     """Train; a loss that is not finite stays in the history, for the command to decide."""
     try:
         trainer.train(resume_from_checkpoint=checkpoint or False)

@@ -81,11 +81,29 @@ def load_rows(
         UsageError: a limit or a share that cannot be.
     """
     _require_taught_here(options)
+    _limit(options, config, None)  # told before a large file is read
     with options_called(_CALLED):
         table, kind = read_for_task(paths, _columns(options), task=options.task)
     _require_understood(_reading(options), kind)
-    limit, limit_source = _limit(options, config, kind.folder_limit(source))
     describe_table(table)
+    return rows_of(table, kind, options, tokenizer, config, source)
+
+
+def rows_of(
+    table: Table,
+    kind: type[Task],
+    options: FinetuneOptions,
+    tokenizer: BertTokenizer,
+    config: BertConfig,
+    source: Path,
+) -> LoadedRows:
+    """Label, split and encode the rows of a table; tell the user what was found.
+
+    Raises:
+        DataError: a row or the labels cannot be used.
+        UsageError: a limit or a share that cannot be.
+    """
+    limit, limit_source = _limit(options, config, kind.folder_limit(source))
     task, train_index, eval_index, eval_table, split = _part(table, kind, options)
     task = task.starting_from(source)
     _require_alone(task, options)

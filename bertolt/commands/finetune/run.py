@@ -28,6 +28,7 @@ from bertolt.commands.finetune.record import run_facts
 from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.several import require_no_model
+from bertolt.models.config import BertConfig
 from bertolt.models.families.base import read_config
 from bertolt.models.freezing import freeze_layers
 from bertolt.models.pretrained import PreTrainedModel
@@ -86,7 +87,7 @@ def finetune(
     options = options or FinetuneOptions()
     named = [train] if isinstance(train, str | os.PathLike) else list(train)
     _require_texts(list(map(str, named)), options.model)
-    work = _Finetuning(list(map(Path, named)), options, callbacks)
+    work = Finetuning(list(map(Path, named)), options, callbacks)
     result = run_job(work, options, ["finetune", *map(str, named)], [*named, options.eval])
     return FinetuneResult(**vars(result), scores=work.final_scores)
 
@@ -103,7 +104,7 @@ def _require_texts(names: Sequence[str], model: str | None) -> None:
         require_no_model(Path(name), f"bertolt finetune {' '.join(others)}{known}")
 
 
-class _Finetuning:
+class Finetuning:
     """The `Work` of fine-tuning.
 
     Args:
@@ -144,7 +145,7 @@ class _Finetuning:
                 f"Caution: the tokenizer has {len(tokenizer):,} tokens and the word embedding "
                 f"{config.vocab_size:,} rows; are they of the same model?"
             )
-        self.data = data = load_rows(self.train, options, tokenizer, config, self.source)
+        self.data = data = self.read(tokenizer, config)
         self.task = data.task
         model = data.task.head.from_pretrained(
             self.source,
@@ -191,6 +192,10 @@ class _Finetuning:
         info(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
         info(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
         return trainer
+
+    def read(self, tokenizer: BertTokenizer, config: BertConfig) -> LoadedRows:
+        """The rows of the files, encoded."""
+        return load_rows(self.train, self.options, tokenizer, config, self.source)
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
         assert self.data.eval is not None
@@ -287,7 +292,7 @@ class _Finetuning:
         predictor = Predictor(
             model,
             trainer.processing_class,
-            self._contract(),
+            self.contract(),
             task=self.task,
             precision="fp32",
             device=trainer.device,
@@ -297,7 +302,7 @@ class _Finetuning:
         except NotFiniteError:
             return []
 
-    def _contract(self) -> Contract:
+    def contract(self) -> Contract:
         """How the rows of this run were prepared."""
         return Contract(
             task=self.task.name,
@@ -309,7 +314,7 @@ class _Finetuning:
 
     def write(self, folder: Path) -> None:
         """Write how texts are prepared, with answers to compare with."""
-        replace(self._contract(), golden=self.golden).write(folder)
+        replace(self.contract(), golden=self.golden).write(folder)
         if self.final_scores is not None and self.final_scores.answers is not None:
             self.final_scores.answers.write(folder / ANSWERS)
 
