@@ -1,0 +1,150 @@
+"""Batches whose rows compete: in parts, they have the gradients of the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from bertolt import PackingCollator, Trainer, TrainingArguments, train_step
+from bertolt.base.distributed import ALONE
+from bertolt.base.errors import UsageError
+from bertolt.data.batch import PackedBatch
+from bertolt.models.heads import SentenceEncoder
+from bertolt.models.losses import InBatchNegatives
+from bertolt.models.precision import FP32
+from bertolt.train.competing import competing_passes, parts_of
+
+
+def rows(count: int = 7, texts: int = 2) -> list[dict[str, Any]]:
+    """Texts of different lengths; the first texts of two rows are one."""
+    generator = torch.Generator().manual_seed(3)
+
+    def ids() -> list[int]:
+        length = int(torch.randint(3, 20, (), generator=generator))
+        return torch.randint(5, 97, (length,), generator=generator).tolist()
+
+    made = [[ids() for _ in range(texts)] for _ in range(count)]
+    labels = [[number * texts + place for place in range(texts)] for number in range(count)]
+    made[1][0], labels[1][0] = made[0][0], labels[0][0]
+    return [{"input_ids": i, "labels": n} for i, n in zip(made, labels, strict=True)]
+
+
+@pytest.fixture
+def model(tiny_config: Any, randomised: Callable[..., Any]) -> Any:
+    encoder = randomised(SentenceEncoder(tiny_config()))
+    encoder.criterion = InBatchNegatives()
+    return encoder.train()
+
+
+def gradients(model: Any, learn: Callable[[], Any]) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    torch.manual_seed(0)
+    loss = float(learn())
+    return loss, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    largest = max(float(value.norm()) for value in theirs.values())
+    for name, value in theirs.items():
+        assert float((ours[name] - value).norm()) <= 1e-5 * float(value.norm()) + 1e-7 * largest
+
+
+def passes(model: Any, size: int) -> Any:
+    model.micro_batch = size
+    made = competing_passes(model, TrainingArguments(), FP32, ALONE)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("texts", [2, 3])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_parts_have_the_gradients_of_the_whole_batch(
+    tiny_config: Any, randomised: Callable[..., Any], texts: int, size: int
+) -> None:
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = randomised(SentenceEncoder(config)).train()
+    model.criterion = InBatchNegatives()
+    batch = PackingCollator()(rows(texts=texts))
+
+    def whole() -> Any:
+        loss = model(batch).loss
+        loss.backward()
+        return loss.detach()
+
+    loss, theirs = gradients(model, whole)
+    cached, ours = gradients(model, lambda: passes(model, size)(batch))
+    assert cached == pytest.approx(loss, rel=1e-6)
+    same(ours, theirs)
+
+
+def test_dropout_is_drawn_again_as_it_was(model: Any) -> None:
+    batch = PackingCollator()(rows())
+
+    def with_one_graph() -> Any:
+        vectors = torch.cat([model(part).logits for part in parts_of(batch, 3)])
+        term = model.criterion(vectors, batch.labels)
+        loss = term.total / term.count
+        loss.backward()
+        return loss.detach()
+
+    loss, theirs = gradients(model, with_one_graph)
+    after = torch.rand(3)
+    cached, ours = gradients(model, lambda: passes(model, 3)(batch))
+    assert torch.equal(torch.rand(3), after), "later draws are those of one pass"
+    assert cached == pytest.approx(loss, rel=1e-6)
+    same(ours, theirs)
+    model.eval()
+    without, _ = gradients(model, lambda: passes(model, 3)(batch))
+    assert without != pytest.approx(loss, rel=1e-3), "there was dropout"
+
+
+def test_parts_are_whole_examples() -> None:
+    batch = PackingCollator()(rows(7))
+    parts = parts_of(batch, 3)
+    assert [part.num_sequences for part in parts] == [6, 6, 2]
+    tokens = torch.cat([part.input_ids[: part.num_tokens] for part in parts])
+    assert torch.equal(tokens, batch.input_ids[: batch.num_tokens])
+    assert all(isinstance(part, PackedBatch) and part.labels is None for part in parts)
+    assert len(parts_of(batch, None)) == len(parts_of(batch, 7)) == 1
+
+
+def trained(model: Any, **named: Any) -> dict[str, torch.Tensor]:
+    args = TrainingArguments(
+        output_dir="unused",
+        per_device_train_batch_size=7,
+        max_steps=2,
+        use_cpu=True,
+        disable_tqdm=True,
+        precision="fp32",
+        **named,
+    )
+    # AdamW would make steps of gradients that are rounding alone.
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    Trainer(model, args, train_dataset=rows(14), optimizers=(sgd, None)).train()
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_the_trainer_goes_by_it_and_refuses_to_accumulate(
+    tiny_config: Any, randomised: Callable[..., Any]
+) -> None:
+    weights = []
+    for size in (None, 2):
+        config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        model = randomised(SentenceEncoder(config))
+        model.criterion, model.micro_batch = InBatchNegatives(), size
+        weights.append(trained(model))
+    whole, parts = weights
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
+    with pytest.raises(UsageError, match="compete within their batch"):
+        trained(model, gradient_accumulation_steps=2)
+
+
+def test_a_step_by_hand_takes_the_whole_batch(model: Any) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    log = train_step(model, PackingCollator()(rows()), optimizer)
+    assert log.loss > 0
+    assert log.sequences == 14
