@@ -26,6 +26,7 @@ from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.format import shorten
 from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
 from bertolt.base.version import __version__
+from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import check_words, problem_and_fix
 from bertolt.commands.search_options import SearchOptions
@@ -243,6 +244,29 @@ def compare(
         write_comparison(page_facts(result), html, replace=overwrite)
         info(f"Page: {html}")
     _print(result, json)
+
+
+@app.command(usage="Usage: bertolt check FILE... [OPTIONS]")
+def check(
+    file: Path,
+    /,
+    *more: Path,
+    json: bool = False,
+    options: Annotated[CheckOptions | None, Parameter(name="*")] = None,
+) -> int:
+    """Look at all rows as finetune would, and train nothing; exits with 1 if there are findings.
+
+    Args:
+        file: File of texts and labels, or a folder with a folder of .txt files for each class.
+        more: Further files with the same columns.
+        json: Print JSON instead of a list.
+        options: Settings.
+    """
+    from bertolt.commands.check.run import check as run
+
+    result = run([file, *more], options)
+    _print(result, json)
+    return 1 if result.findings else 0
 
 
 @app.command(usage='Usage: bertolt predict MODEL [FILE... | - | --text "…"] [OPTIONS]')
@@ -674,8 +698,8 @@ def _speak_utf8() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exits with 0, with 2 for an error, 1 for a self-test that failed, 130 after Ctrl-C, 143 after
-    SIGTERM, and 141 when nobody reads the output any more.
+    Exits with 0, with 2 for an error, 1 for a self-test that failed or a check with findings, 130
+    after Ctrl-C, 143 after SIGTERM, and 141 when nobody reads the output any more.
     """
     _fill_closed_streams()
     _speak_utf8()

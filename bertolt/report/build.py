@@ -16,7 +16,7 @@ from bertolt.report.shown import shown
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_OWN = ("warnings", "curves", "lengths", "data", "loading", "arguments", "machine")
+_OWN = ("warnings", "curves", "lengths", "data", "checks", "loading", "arguments", "machine")
 """Anchors of the sections that no task adds."""
 
 
@@ -59,15 +59,37 @@ def render_report(facts: Facts) -> str:
         blocks=numbers,
         mistakes=mistakes,
         data_blocks=lay_out(facts.get("data_blocks", ()), taken),
-        sections=list(_sections(numbers, mistakes, rows="files" in data)),
+        checks=lay_out(facts.get("checks", ()), taken),
+        sections=list(_sections(facts, numbers, mistakes)),
     )
     return text.strip() + "\n"
 
 
-def _sections(
-    numbers: list[Laid], mistakes: list[Laid], *, rows: bool
-) -> Iterator[tuple[str, str]]:
+def render_check(facts: Facts) -> str:
+    """The page of a check as HTML; the same facts always give the same text."""
+    from bertolt.report import figures
+
+    taken, data = set(_OWN), facts["data"]
+    page = environment().get_template("check.html")
+    suspects = lay_out([facts["suspects"]] if facts.get("suspects") else [], taken)
+    sections = [(part.anchor, part.nav) for part in suspects]
+    sections += [("checks", "Checks"), ("lengths", "Lengths"), ("data", "Data")]
+    text = page.render(
+        run=facts,
+        cautions=findings.data_cautions(facts),
+        calm=findings.calm(facts),
+        histogram=figures.length_chart(data["lengths"]),
+        suspects=suspects,
+        checks=lay_out(facts["checks"], taken),
+        data_blocks=lay_out(facts["data_blocks"], taken),
+        sections=sections,
+    )
+    return text.strip() + "\n"
+
+
+def _sections(facts: Facts, numbers: list[Laid], mistakes: list[Laid]) -> Iterator[tuple[str, str]]:
     """Anchor and name of each section, in their order."""
+    rows = "files" in (facts.get("data") or {})
     yield "curves", "Curves"
     yield from ((part.anchor, part.nav) for block in numbers for part in block.sections())
     if rows:
@@ -75,6 +97,8 @@ def _sections(
     yield from ((part.anchor, part.nav) for block in mistakes for part in block.sections())
     if rows:
         yield "data", "Data"
+    if facts.get("checks"):
+        yield "checks", "Checks"
     yield from (("loading", "Weights"), ("arguments", "Arguments"), ("machine", "Machine"))
 
 

@@ -138,14 +138,28 @@ def cautions(facts: Facts) -> list[Caution]:
     """Everything that the reader should know before trusting the verdict, gravest first."""
     stopped = facts.get("stopped_early")
     early = [Caution("The run stopped early", stopped)] if stopped else []
-    others = facts.get("cautions", ())
+    told, data = _told(facts)
     return [
         *early,
-        *(Caution(each["claim"], each["detail"]) for each in others),
+        *told,
         *_about_training(facts["training"]),
-        *_about_data(facts.get("data") or {}, told=any(e.get("check") == LEFT_OUT for e in others)),
+        *data,
         *_about_loading(facts["model"]),
     ]
+
+
+def data_cautions(facts: Facts) -> list[Caution]:
+    """Everything that the reader should know of rows before they are learned."""
+    told, data = _told(facts)
+    return [*told, *data]
+
+
+def _told(facts: Facts) -> tuple[list[Caution], list[Caution]]:
+    """What the checks told, and what the account of the rows says."""
+    others = facts.get("cautions", ())
+    told = any(each.get("check") == LEFT_OUT for each in others)
+    cautions = [Caution(each["claim"], each["detail"]) for each in others]
+    return cautions, _about_data(facts.get("data") or {}, told=told)
 
 
 def _about_training(training: Mapping[str, Any]) -> list[Caution]:

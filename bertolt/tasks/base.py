@@ -37,6 +37,7 @@ from bertolt.models.losses import Criterion
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.answers import TOLERANCE, difference
 from bertolt.tasks.criterion import LossChoices, refuse
+from bertolt.tasks.doubts import Doubts
 from bertolt.tasks.texts import encode_in_one_window
 from bertolt.tokenization import BertTokenizer
 
@@ -467,6 +468,18 @@ class Task(abc.ABC):
         """How an answer differs from the one that was kept, in words; empty if it does not."""
         gap = difference(golden, answer)
         return f"answers differ by up to {gap:.2g}" if gap > TOLERANCE else ""
+
+    def doubts(self) -> Doubts:
+        """What tells which labels may be wrong, by answers of models that have not seen them.
+
+        Raises:
+            UsageError: nobody can say it of this task's answers.
+        """
+        raise UsageError(
+            f"wrong labels are not looked for in {self.name}",
+            place="--label-errors",
+            fix="leave --label-errors out: the other checks are made all the same",
+        )
 
     # ---- for people
 

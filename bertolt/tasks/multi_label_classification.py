@@ -24,6 +24,7 @@ from bertolt.models.config import BertConfig
 from bertolt.tasks import page
 from bertolt.tasks.answers import mean_window
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
+from bertolt.tasks.doubts import SetDoubts
 from bertolt.tasks.labels import LabelledTask, names_of, rarest
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.label_sets import NO_LABEL, LabelSetScorer
@@ -201,6 +202,10 @@ class MultiLabelClassification(LabelledTask):
         limits = zip(self.labels, self.thresholds, strict=True)
         labels = [name for name, limit in limits if probabilities[name] >= limit]
         return {"labels": labels, "probabilities": probabilities}
+
+    def doubts(self) -> SetDoubts:
+        """Confident learning, label by label."""
+        return SetDoubts(self.labels)
 
     def scorer(self) -> LabelSetScorer:
         """Counts of each label, and the probabilities that thresholds are chosen by."""

@@ -22,6 +22,7 @@ from bertolt.models.config import BertConfig
 from bertolt.tasks import page
 from bertolt.tasks.answers import TOLERANCE
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Task, register
+from bertolt.tasks.doubts import NumberDoubts
 from bertolt.tasks.labels import names_of, require_no_separator
 from bertolt.tasks.scorers.numbers import NumberScorer, numbers_in
 from bertolt.tasks.table import shown
@@ -168,6 +169,10 @@ class Regression(Task):
         pairs = zip(before, now, self.scales, strict=True)
         gap = max(abs(one - other) / scale for one, other, scale in pairs)
         return "" if gap <= TOLERANCE else f"values differ by up to {gap:.2g} of their spread"
+
+    def doubts(self) -> NumberDoubts:
+        """Residuals."""
+        return NumberDoubts(self.columns)
 
     def scorer(self) -> NumberScorer:
         """Errors and correlations."""

@@ -24,6 +24,7 @@ from bertolt.tasks import page
 from bertolt.tasks.answers import mean_window
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
 from bertolt.tasks.criterion import LossChoices, criterion_of
+from bertolt.tasks.doubts import ClassDoubts
 from bertolt.tasks.labels import LabelledTask, names_of, require_one_label
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.classes import ClassScorer
@@ -147,6 +148,10 @@ class TextClassification(LabelledTask):
             "probability": float(shares[best]),
             "probabilities": dict(zip(self.labels, map(float, shares), strict=True)),
         }
+
+    def doubts(self) -> ClassDoubts:
+        """Confident learning."""
+        return ClassDoubts(self.labels)
 
     def scorer(self) -> ClassScorer:
         """A confusion matrix."""

@@ -54,16 +54,15 @@ def run_facts(
         command: a command line that repeats the run.
         arguments: resolved.
     """
-    table = data.train.table
-    named = [name for names in table.roles.values() for name in names]
-    title = f"{_short(table)}: {table.label_column or ', '.join(named)}"
+    title = title_of(data.train.table)
     facts = run_head("finetune", title, started=started, command=command, arguments=arguments)
     facts |= {
         "task": data.task.name,
         "stopped_early": stopped,
         "machine": machine_facts(trainer.model, trainer.precision),
         "model": model_facts(trainer.model, str(source)),
-        "data": _data(data),
+        "data": data_facts(data),
+        "checks": data.checks,
         "training": _training(trainer, data),
     }
     train, held_out = data.train, data.eval or _no_rows(data.train)
@@ -148,6 +147,12 @@ def _no_rows(rows: TaskRows) -> TaskRows:
     return replace(rows, index=rows.index[:0])
 
 
+def title_of(table: Table) -> str:
+    """What a page on a file is called."""
+    named = [name for names in table.roles.values() for name in names]
+    return f"{_short(table)}: {table.label_column or ', '.join(named)}"
+
+
 def _short(table: Table) -> str:
     """The name of the file for a title; of several files the first and how many more."""
     files = list(dict.fromkeys(Path(name).name for name, _ in table.parts))
@@ -155,7 +160,8 @@ def _short(table: Table) -> str:
     return (files[0] if files else Path(table.path).name) + more
 
 
-def _data(data: LoadedRows) -> dict[str, Any]:
+def data_facts(data: LoadedRows) -> dict[str, Any]:
+    """What the page has of the rows: their files, columns, lengths, and what was left out."""
     table, other = data.train.table, (data.eval or data.train).table
     tables = [table] if other is table else [table, other]
     return {

@@ -86,13 +86,13 @@ def finetune(
     """
     options = options or FinetuneOptions()
     named = [train] if isinstance(train, str | os.PathLike) else list(train)
-    _require_texts(list(map(str, named)), options.model)
+    require_texts(list(map(str, named)), options.model)
     work = Finetuning(list(map(Path, named)), options, callbacks)
     result = run_job(work, options, ["finetune", *map(str, named)], [*named, options.eval])
     return FinetuneResult(**vars(result), scores=work.final_scores)
 
 
-def _require_texts(names: Sequence[str], model: str | None) -> None:
+def require_texts(names: Sequence[str], model: str | None) -> None:
     """Refuse a model among the files of texts.
 
     Raises:
@@ -135,7 +135,7 @@ class Finetuning:
         trackers = tracker_names(options.track, "--track")
         require_trackers(trackers, "--track")
         settings = options.training_arguments()
-        self.source = _choose_model(options)
+        self.source = choose_model(options)
         config = read_config(self.source)
         Weights(self.source)  # damaged ones are told before a large file is read
         tokenizer = BertTokenizer.from_pretrained(self.source)
@@ -350,7 +350,8 @@ class Finetuning:
         info(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
 
 
-def _choose_model(options: FinetuneOptions) -> Path:
+def choose_model(options: FinetuneOptions) -> Path:
+    """The folder of the model to begin with, which is said where none is named."""
     if options.model is not None:
         return huggingface.resolve(options.model)
     folder = demo_checkpoint()

@@ -1,0 +1,1 @@
+"""Rows checked without training, and labels that may be wrong."""

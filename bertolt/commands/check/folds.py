@@ -1,0 +1,129 @@
+"""Answers to all rows of a table, each by a model that was trained without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertolt.base.console import counting, info
+from bertolt.base.errors import DataError
+from bertolt.base.format import plural
+from bertolt.base.version import __version__
+from bertolt.checkpoint.contract import Contract
+from bertolt.commands.check.options import CheckOptions
+from bertolt.data.groups import folds, groups_by, joined_groups
+from bertolt.data.load import Table
+from bertolt.tasks.base import Reading, Task
+from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.rows import encode_rows
+from bertolt.tokenization import BertTokenizer
+from bertolt.train.trainer import Trainer
+
+Answered = Iterator[tuple[int, dict[str, Any]]]
+"""Places of rows, and the answers to them."""
+
+
+def out_of_fold(
+    kind: type[Task],
+    table: Table,
+    options: CheckOptions,
+    tokenizer: BertTokenizer,
+    source: Path,
+    limit: int,
+) -> Answered:
+    """Train a model for each fold on all other rows, and answer the rows of the fold.
+
+    Args:
+        kind: the task.
+        table: of the rows.
+        options: of the command.
+        tokenizer: of the model.
+        source: the folder of the model to begin with.
+        limit: most tokens of a text.
+
+    Raises:
+        DataError: the rows cannot be learned.
+        UsageError: there are fewer rows or groups than folds.
+    """
+    groups = kind.groups(table)
+    if options.group is not None:
+        own = groups_by(table, options.group)
+        groups = own if groups is None else joined_groups(own, groups)
+    fold = folds(kind.strata(table), options.folds, options.seed, groups)
+    for number in range(options.folds):
+        train, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        task = kind.infer(table, train, Reading(label_separator=options.label_separator))
+        rows, _ = encode_rows(task, table, train, tokenizer, limit)
+        info(
+            f"Fold {number + 1} of {options.folds}: {plural(len(train), 'row')} train, "
+            f"{len(held_out):,} are answered"
+        )
+        predictor = trained(task, rows, options, tokenizer, source)
+        examples = table.examples(held_out.tolist())
+        texts = ({role: row[role] for role in row if role.startswith("text")} for row in examples)
+        with counting("Answering", len(held_out)) as show:
+            for done, (place, answered) in enumerate(
+                zip(held_out.tolist(), predictor.predict(texts), strict=True)
+            ):
+                yield place, answered.answer
+                show(done + 1)
+
+
+def trained(
+    task: Task, rows: TaskRows, options: CheckOptions, tokenizer: BertTokenizer, source: Path
+) -> Predictor:
+    """A model that has learned some rows, by the settings of a check."""
+    settings = options.of_finetune().training_arguments()
+    settings.eval_strategy = "no"
+    model = task.head.from_pretrained(
+        source, seed=options.seed, verbose=False, **task.config_changes()
+    )
+    trainer = Trainer(model, settings, train_dataset=rows.encoded, processing_class=tokenizer)
+    trainer.train()
+    contract = Contract(
+        task=task.name,
+        columns=rows.table.roles,
+        settings=task.settings(),
+        max_length=rows.encoded.max_length,
+        library_version=__version__,
+    )
+    model = trainer.world.full_model(trainer.model)
+    return Predictor(model, tokenizer, contract, task=task, device=trainer.device)
+
+
+def read_answers(path: Path, table: Table) -> Answered:
+    """Answers of a file with a JSON object a line, which has a `row` and its `answer`.
+
+    Raises:
+        DataError: it cannot be read, or has no answer to a row, or several.
+    """
+    numbers = table.data["row"].to_numpy()
+    places = {int(number): place for place, number in enumerate(numbers)}
+    fix = "write it anew from this very file, or leave --answers out"
+    with path.open(encoding="utf-8") as file:
+        for at, line in enumerate(file, 1):
+            try:
+                value = json.loads(line)
+                place, answer = places.pop(value["row"], None), value["answer"]
+            except (ValueError, KeyError, TypeError) as error:
+                problem = "this is no object with a row and an answer"
+                raise DataError(problem, place=f"{path}, line {at}", fix=fix) from error
+            if place is None:
+                raise DataError(
+                    f"row {value['row']} is not among the rows of {table.path}, or comes twice",
+                    place=f"{path}, line {at}",
+                    fix=fix,
+                )
+            yield place, answer
+    if places:
+        raise DataError(
+            f"{plural(len(places), 'row')} of {table.path} have no answer, the first is "
+            f"row {min(places)}",
+            place=str(path),
+            fix=fix,
+        )

@@ -1,0 +1,95 @@
+"""What a user sets for `check`. Only light modules are imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from bertolt.base.errors import UsageError
+from bertolt.base.options import SEED, above, at_least, check_options, share
+from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.models.config import Precision
+
+_OF_LABEL_ERRORS = ("folds", "epochs", "lr", "batch_size", "seed", "precision", "answers", "csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Settings of `check`; the text below each field is the command's help.
+
+    Raises:
+        UsageError: a value out of its range, or one that belongs to --label-errors without it.
+    """
+
+    model: str | None = None
+    """Model that is to learn the rows, for words and lengths: a folder, or an id on the hub.
+    Default: the demo's, if it is installed."""
+    task: str | None = None
+    """What is to be learned, as for finetune. Default: as the columns say."""
+    text: str | None = None
+    """Column of the texts. Default: found by its name."""
+    text_pair: str | None = None
+    """Column of second texts, for pairs. Default: found if two columns are called like a pair."""
+    label: str | None = None
+    """Column of the labels, or several with commas between them. Default: found by its name."""
+    label_separator: str | None = None
+    """What parts several labels in one cell, as ";"."""
+    eval: Path | None = None
+    """File with the rows to evaluate on, which are looked at beside the others."""
+    test_size: float = field(default=0.2, metadata=share(0.2, zero=True))
+    """Share of the rows that finetune is to hold out; 0: all train."""
+    split_seed: int = field(default=42, metadata=SEED)
+    """Seed of which rows are held out."""
+    group: str | None = None
+    """Column, such as a user or a document, whose rows are never parted."""
+    max_length: int | None = field(default=None, metadata=at_least(1))
+    """Most tokens of a text. Default: all that the model's position table has."""
+    encoding: str = "utf-8"
+    """Encoding of the text files; auto finds that of each by its bytes, and says it."""
+    sep: str | None = None
+    """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
+    no_header: bool = False
+    """The first line is a row: columns are called by their numbers, as --text 2 --label 1."""
+    skip_rows: int = field(default=0, metadata=at_least(0))
+    """Rows above the column names, such as a title, which are left out."""
+    sheet: str | None = None
+    """Sheet of an Excel file. Default: the first."""
+    label_errors: bool = False
+    """Look for labels that may be wrong too, by models that are trained without their rows."""
+    folds: int = field(default=5, metadata=at_least(2))
+    """Parts of the rows; each is answered by a model that is trained on the others."""
+    answers: Path | None = None
+    """Answers that are there already, instead of training: out_of_fold.jsonl, a line a row, with
+    its row and its answer."""
+    csv: Path | None = None
+    """File for all rows, the label most in doubt first."""
+    epochs: float = field(default=2.0, metadata=above(0))
+    """Passes over the rows of each training."""
+    batch_size: int = field(default=32, metadata=at_least(1))
+    """Texts in one training step."""
+    lr: float = field(default=5e-5, metadata=at_least(0))
+    """Peak learning rate."""
+    seed: int = field(default=42, metadata=SEED)
+    """Seed of the folds, the new heads, the order and dropout."""
+    precision: Precision = "auto"
+    """Number format: auto measures whether bfloat16 is faster here."""
+    html: Path | None = None
+    """Write the findings to this file, as a page."""
+    overwrite: bool = False
+    """Replace the files that have these names."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        usual = {each.name: each.default for each in fields(self)}
+        for name in _OF_LABEL_ERRORS:
+            if not self.label_errors and getattr(self, name) != usual[name]:
+                raise UsageError(
+                    "it belongs to the search for wrong labels, which was not asked for",
+                    place=f"--{name.replace('_', '-')}",
+                    fix="add --label-errors, or leave it out",
+                )
+
+    def of_finetune(self) -> FinetuneOptions:
+        """The same for a run of finetune."""
+        names = {each.name for each in fields(self)} & {e.name for e in fields(FinetuneOptions)}
+        return FinetuneOptions(**{name: getattr(self, name) for name in names - {"overwrite"}})
