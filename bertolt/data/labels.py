@@ -96,11 +96,16 @@ def encode_labels(table: Table, labels: LabelMap) -> Integers:
             place=table.path,
             fix="name the label column with --label",
         )
-    values = table.labels
-    unknown = [index for index, value in enumerate(values) if value not in labels.label2id]
+    known, unknown = labels.label2id, []
+    classes = np.empty(len(table), np.int64)
+    for index, value in enumerate(table.each_label()):
+        classes[index] = known.get(value, -1)
+        if value not in known:
+            unknown.append(index)
     if unknown:
-        raise _unknown_label(table, labels, values[unknown[0]], unknown)
-    return labels.encode(values)
+        value = table.data["label"][unknown[0]].as_py()
+        raise _unknown_label(table, labels, value, unknown)
+    return classes
 
 
 def _unknown_label(table: Table, labels: LabelMap, value: str, unknown: list[int]) -> DataError:

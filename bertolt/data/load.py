@@ -172,6 +172,18 @@ class Table:
         """The labels, in order; none without a label column."""
         return self.data["label"].to_pylist() if "label" in self.roles else []
 
+    def each_label(self, index: NDArray[np.int64] | None = None) -> Iterator[Any]:
+        """The labels of all rows, or of those at these places, in slices: many are never together
+        in memory as Python has them."""
+        column, count = self.data["label"], len(self) if index is None else len(index)
+        for start in range(0, count, EXAMPLES):
+            part = (
+                column.slice(start, EXAMPLES)
+                if index is None
+                else column.take(pa.array(index[start : start + EXAMPLES]))
+            )
+            yield from part.to_pylist()
+
     def labels_at(self, index: NDArray[np.int64]) -> list[Any]:
         """The labels of the rows at these places."""
         return list(self.data["label"].take(pa.array(index)).to_pylist())

@@ -175,8 +175,9 @@ def evaluate(
     answers = RowAnswers(task) if keep_answers else None
     watching = [each.add for each in (slices, answers) if each is not None]
     scorer, mistakes = _score(task, rows, outputs, _settled(task), keep_mistakes, watching)
-    if answers is not None and not world.alone:
-        answers.rows = sorted(map(RowAnswer._make, gather_json(answers.rows, world)))
+    if answers is not None:
+        rows_of_all = answers.rows if world.alone else gather_json(answers.rows, world)
+        answers.rows = sorted(map(RowAnswer._make, rows_of_all))
     scorer = _merged(scorer, _settled(task), world)
     mean, together = loss.summed(model.targets, world).mean() or 0.0, scorer.loss()
     return Scores(

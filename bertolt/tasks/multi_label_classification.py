@@ -161,7 +161,7 @@ class MultiLabelClassification(LabelledTask):
     def check(self, table: Table) -> None:
         """Refuse labels that training never had."""
         known = set(self.labels)
-        for number, labels in enumerate(table.labels):
+        for number, labels in enumerate(table.each_label()):
             if unknown := [name for name in labels if name not in known]:
                 raise DataError(
                     f"training had no label {unknown[0]!r}; it had {', '.join(self.labels[:20])}",
@@ -174,21 +174,20 @@ class MultiLabelClassification(LabelledTask):
         """(W, C) float32, 1 for each label of the row."""
         self.check(table)
         column = {name: number for number, name in enumerate(self.labels)}
-        labels = table.labels
         flags = np.zeros((len(index), len(self.labels)), dtype=np.float32)
-        for number, row in enumerate(index.tolist()):
-            flags[number, [column[name] for name in labels[row]]] = 1.0
+        for number, labels in enumerate(table.each_label(index)):
+            flags[number, [column[name] for name in labels]] = 1.0
         return flags[rows.window_examples]
 
     def count_labels(
         self, table: Table, index: NDArray[np.int64]
     ) -> tuple[list[str], NDArray[np.int64]]:
         """Rows of each label, and rows without one."""
-        labels = table.labels
-        sets = [labels[row] for row in index.tolist()]
-        counter = Counter(name for names in sets for name in names)
+        counter, empty = Counter[str](), 0
+        for names in table.each_label(index):
+            counter.update(names)
+            empty += not names
         counts = [counter[name] for name in self.labels]
-        empty = sum(not names for names in sets)
         return [*self.labels, NO_LABEL], np.array([*counts, empty], dtype=np.int64)
 
     def activate(self, logits: Tensor) -> Tensor:

@@ -219,7 +219,10 @@ class Regression(Task):
 def _numbers_at(table: Table, index: NDArray[np.int64]) -> NDArray[np.float64]:
     """(N, K) the numbers of the rows at `index`."""
     shape = len(index), len(table.roles["label"])
-    return np.array(table.labels_at(index), dtype=np.float64).reshape(shape)
+    values = np.empty(shape, dtype=np.float64)
+    for number, row in enumerate(table.each_label(index)):
+        values[number] = row
+    return values
 
 
 def _require_spread(table: Table, values: NDArray[np.float64]) -> None:

@@ -255,7 +255,7 @@ def labels_of_words(labels: Sequence[str], values: Sequence[Any], scheme: str) -
 def _holds_spans(table: Table, values: Sequence[Any]) -> bool:
     if any(isinstance(value, Mapping) for labels in values for value in labels[:1]):
         return True
-    return isinstance(next(iter(table.texts), ""), str)
+    return isinstance(next(iter(table.data["text"].slice(0, 1).to_pylist()), ""), str)
 
 
 def _prefixed(kinds: set[str]) -> list[str]:

@@ -47,6 +47,7 @@ OTHER: dict[str, Any] = {
     "focal": 2.0,
     "label_smoothing": 0.1,
     "patience": 5,
+    "calibrate": True,
 }
 # A metric alone is refused. The effect of the others is which rows there are: "error" trains on no
 # others, and where another layout parts the same rows otherwise, the columns named are not there.
