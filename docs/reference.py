@@ -55,9 +55,12 @@ PARTS = (
         "training",
         (
             "Training",
-            "The Trainer and its arguments, callbacks, the step, the optimizer and the schedules.",
+            "The Trainer and its arguments, callbacks, the step, the optimizer and the schedules; and\nestimators for scikit-learn, which answer too.",
         ),
-        ("训练", "Trainer 及其参数、回调、训练步、优化器和学习率调度。"),
+        (
+            "训练",
+            "Trainer 及其参数、回调、训练步、优化器和学习率调度；以及 scikit-learn 估计器，也用来作答。",
+        ),
         "Trainer TrainingArguments EvalPrediction train_step AdamW parameter_groups get_scheduler",
     ),
     Part(
@@ -120,6 +123,7 @@ def part_of(name: str) -> str:
         return "models"
     return {
         "base": "training",
+        "commands": "training",
         "train": "training",
         "checkpoint": "models",
         "tokenization": "tokenizers",

@@ -92,9 +92,10 @@ def test_what_the_library_imports_is_declared() -> None:
     named = {
         "yaml": "pyyaml",
         "mlflow": "mlflow-skinny",
+        "sklearn": "scikit-learn",
     }  # modules that are called otherwise than their package
     declared = {
-        *requirements("demo", *EXTRAS, "ray", "mlflow", "wandb"),
+        *requirements("demo", *EXTRAS, "ray", "mlflow", "sklearn", "wandb"),
         "triton",
     }  # torch brings triton with CUDA
     imported = set()
