@@ -55,11 +55,13 @@ PARTS = (
         "training",
         (
             "Training",
-            "The Trainer and its arguments, callbacks, the step, the optimizer and the schedules; and\nestimators for scikit-learn, which answer too.",
+            "The Trainer and its arguments, callbacks, the step, the optimizer and the schedules;\n"
+            "and estimators for scikit-learn, which answer too.",
         ),
         (
             "训练",
-            "Trainer 及其参数、回调、训练步、优化器和学习率调度；以及 scikit-learn 估计器，也用来作答。",
+            "Trainer 及其参数、回调、训练步、优化器和学习率调度；\n"
+            "以及 scikit-learn 估计器，也用来作答。",
         ),
         "Trainer TrainingArguments EvalPrediction train_step AdamW parameter_groups get_scheduler",
     ),
