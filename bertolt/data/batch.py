@@ -6,6 +6,7 @@ Shapes: B sequences, T packed tokens (filler included), L padded length.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict, Unpack
@@ -223,6 +224,50 @@ class PackedBatch:
         if self.labels is not None and self.labels.shape == self.input_ids.shape:
             tensors["labels"] = laid_out(self.labels, IGNORE_INDEX)
         return tensors
+
+    def split(self, most_tokens: int) -> list[PackedBatch]:
+        """The same sequences in batches of at most so many tokens, filler not counted.
+
+        A sequence, or the choices of one example, that has more makes a batch by itself.
+        """
+        together, starts = self.num_choices, self.starts_on_host.tolist()
+        real = self.num_sequences - self.empty_sequences
+        bounds = [0]
+        for place in range(together, real + 1, together):
+            if starts[place] - starts[bounds[-1]] > most_tokens and place - together > bounds[-1]:
+                bounds.append(place - together)
+        bounds.append(real)
+        if len(bounds) == 2 and not self.empty_sequences:
+            return [self]
+        return [self._part(*pair, starts) for pair in itertools.pairwise(bounds)]
+
+    def _part(self, first: int, end: int, starts: Sequence[int]) -> PackedBatch:
+        """The sequences from `first` to before `end`."""
+        begin, stop = starts[first], starts[end]
+        per_token = self.labels is not None and self.labels.shape == self.input_ids.shape
+        choices = slice(first // self.num_choices, end // self.num_choices)
+        targets: dict[str, Any] = {
+            name: value[first:end]
+            for name in ("next_sentence_label", "start_positions", "end_positions")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.labels is not None and not per_token:
+            targets["labels"] = self.labels[choices]
+        part = PackedBatch.from_flat(
+            self.input_ids[begin:stop],
+            self.cu_seqlens[first : end + 1] - begin,
+            self.token_type_ids[begin:stop],
+            self.position_ids[begin:stop],
+            token_labels=self.labels[begin:stop] if per_token and self.labels is not None else None,
+            pad_token_id=int(self.input_ids[-1]),  # there is filler behind every batch
+            num_choices=self.num_choices,
+            **targets,
+        )
+        more: dict[str, Any] = {"loss_counts": self.loss_counts}
+        if self.inputs_embeds is not None:
+            own = self.inputs_embeds[begin:stop]
+            more["inputs_embeds"] = F.pad(own, (0, 0, 0, part.num_rows - len(own)))
+        return replace(part, is_placeholder=self.is_placeholder, **more)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device."""

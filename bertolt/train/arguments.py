@@ -68,6 +68,8 @@ class TrainingArguments(PeerArguments):
     """Texts whose tokens, at full length, bound one evaluation batch."""
     gradient_accumulation_steps: int = field(default=1, metadata=at_least(1))
     """Batches that make one optimizer step; together they act as one large batch."""
+    auto_find_batch_size: bool = field(default=False, metadata=FREE)
+    """Compute a batch in parts where it does not fit into memory; they make the same step."""
     learning_rate: float = field(default=5e-5, metadata=at_least(0))
     """Peak learning rate of AdamW."""
     weight_decay: float = field(default=0.0, metadata=at_least(0))

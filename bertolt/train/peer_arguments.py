@@ -120,7 +120,6 @@ class PeerArguments:
     use_ipex: bool = _taken(False)
     jit_mode_eval: bool = _taken(False)
     torch_empty_cache_steps: int | None = _taken()
-    auto_find_batch_size: bool = _taken(False)
     log_level: str = _taken("passive")
     log_level_replica: str = _taken("warning")
     log_on_each_node: bool = _taken(True)

@@ -31,6 +31,7 @@ from bertolt.train.gradients import (
     sparse_word_gradient,
     update_if_finite,
 )
+from bertolt.train.micro_batches import MicroBatches
 from bertolt.train.optim import AdamW
 
 
@@ -71,6 +72,7 @@ def train_step(
     captured: CapturedSteps | None = None,
     loss_of: LossOf | None = None,
     step_of: Callable[[Any], Tensor] | None = None,
+    fitting: MicroBatches | None = None,
 ) -> StepLog:
     """Forward, backward, check, clip, step: one update from one batch or several.
 
@@ -91,6 +93,7 @@ def train_step(
             has `batch.loss_counts` labels; None: `model(batch).loss`.
         step_of: makes the passes forward and backward of one batch by itself, of one process, and
             gives its part of the loss; instead of `loss_of`.
+        fitting: cuts the batches where memory runs out, of one process; not with `captured`.
 
     Returns:
         The log of the whole step, the same on every process.
@@ -115,7 +118,16 @@ def train_step(
     if numbers is None:
         with fused.preferred(captured is not None):
             how: Callable[[Any], Tensor] = _Passes(model, precision, world, loss_of)
-            loss = _add_gradients(model, micro, optimizer, counts, world, step_of or how)
+
+            def compute(parts: Sequence[PackedBatch]) -> Tensor:
+                return _add_gradients(model, parts, optimizer, counts, world, step_of or how)
+
+            device = next(model.parameters()).device
+            loss = (
+                compute(micro)
+                if fitting is None
+                else fitting.add_gradients(micro, compute, optimizer, device)
+            )
         numbers = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
     loss_value, norm_value = numbers
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)

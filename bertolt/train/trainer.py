@@ -35,6 +35,7 @@ from bertolt.train.loop import (
     fit,
     predict_batches,
 )
+from bertolt.train.micro_batches import MicroBatches, cut_where_needed
 from bertolt.train.overrides import (
     is_own_module,
     made_model,
@@ -136,6 +137,7 @@ class Trainer(Doors):
         lost_best: why the best weights could not be taken, and the last ones were; or None.
         world: the processes that train together.
         global_batch_size: rows of a batch, over all processes.
+        micro_batches: parts that fit into memory, with `auto_find_batch_size`; None: none are cut.
     """
 
     @names_checked
@@ -199,6 +201,7 @@ class Trainer(Doors):
         self.saves = self._shared_store or self.args.save_strategy != "no"
         self._batches, self._evaluate, self._settings = batches, evaluate, settings
         self._row_lengths = RowLengths()
+        self.micro_batches: MicroBatches | None = None
         self._ignored: Sequence[str] | None = None
         if names := tracker_names(self.args.report_to, "report_to"):
             require_trackers(names, "report_to")
@@ -312,6 +315,11 @@ class Trainer(Doors):
         def evaluates_at(step: int) -> bool:
             return evaluates and ((step % every == 0 and step >= delay) or step == total)
 
+        self.micro_batches = None
+        if self.args.auto_find_batch_size:
+            self.micro_batches = cut_where_needed(
+                self.world, "auto_find_batch_size", padded=self._trains_padded()
+            )
         self._events.plan(per_epoch, total, evaluates_at=evaluates_at, saves=saving is not None)
         self.history = fit(
             learner,
@@ -331,6 +339,7 @@ class Trainer(Doors):
             step_of=self._own_passes(by_name),
             in_background=self._loader_source is None,
             steering=self._events,
+            fitting=self.micro_batches,
         )
         if self.history.failure is not None:
             raise self.history.failure

@@ -15,6 +15,7 @@ from bertolt.train.peer_arguments import PeerArguments
 from bertolt.train.saving import plain, require_same_settings
 
 FREE = {
+    "auto_find_batch_size",
     "activation_checkpointing",
     "do_eval",
     "do_predict",

@@ -63,6 +63,8 @@ class FinetuneOptions:
     micro_batch: int | None = field(default=None, metadata=at_least(1))
     """Rows in memory at a time where those of a batch compete, in sentence-similarity. Default:
     all. The step is that of the whole batch, in a third more time."""
+    find_batch_size: bool = field(default=False, metadata=FREE)
+    """Compute a batch in parts where it does not fit into memory: the step stays the same."""
     layer_decay: float = field(default=1.0, metadata=share(0.9, one=True))
     """Rate of each layer as a share of the rate of the one above it; the head has --lr."""
     freeze: int | Literal["all"] | None = field(default=None, metadata=at_least(0))
@@ -183,6 +185,7 @@ class FinetuneOptions:
             num_train_epochs=self.epochs,
             per_device_train_batch_size=self.batch_size,
             gradient_accumulation_steps=self.accumulate,
+            auto_find_batch_size=self.find_batch_size,
             learning_rate=self.lr,
             layer_decay=self.layer_decay,
             weight_decay=self.weight_decay,

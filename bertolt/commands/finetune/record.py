@@ -223,4 +223,5 @@ def _training(trainer: Trainer, data: LoadedRows) -> dict[str, Any]:
         "samples_per_second": rates["samples_per_second"],
         "tokens_per_second": rates["tokens_per_second"],
         "padding_share": rates["filler_share"],
+        "micro_batch_tokens": trainer.micro_batches and trainer.micro_batches.tokens,
     }

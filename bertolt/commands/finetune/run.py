@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bertolt.base.console import info
+from bertolt.base.distributed import join
 from bertolt.base.errors import TrainingError, UsageError, meant
 from bertolt.base.format import duration, plural
 from bertolt.base.options import deciding
@@ -42,6 +43,7 @@ from bertolt.train.events import EarlyStoppingCallback
 from bertolt.train.job import Measured, RunResult, Start, run_job
 from bertolt.train.last_finite_weights import LastFiniteWeights
 from bertolt.train.loop import Callback, History
+from bertolt.train.micro_batches import cut_where_needed
 from bertolt.train.trackers import Tracking, require_trackers, tracker_names
 from bertolt.train.trainer import Trainer
 
@@ -134,6 +136,8 @@ class Finetuning:
             info(f"Caution: {caution}")
         trackers = tracker_names(options.track, "--track")
         require_trackers(trackers, "--track")
+        if options.find_batch_size:
+            cut_where_needed(join(), "--find-batch-size")
         settings = options.training_arguments()
         self.source = choose_model(options)
         config = read_config(self.source)
