@@ -234,14 +234,12 @@ def _by_example(vectors: Tensor, examples: int, texts: int) -> Tensor:
 def _known_matches(labels: Tensor) -> Tensor:
     """(E, (K-1)·E) candidates that are no negatives of an example, and not its own second text.
 
-    They are the same text as one of the example's first two, or stand beside its first text in
-    another example.
+    They are the example's first text itself, or a text that stands beside it in some example.
     """
-    examples = len(labels)
     candidates = labels[:, 1:].T.reshape(1, -1)
     first, second = labels[:, :1], labels[:, 1:2]
-    known = (candidates == first) | (candidates == second)
-    known[:, :examples] |= first == labels[:, 0]
+    beside = (first == labels[:, 0]).float() @ (second == candidates).float() > 0
+    known = beside | (candidates == first)
     return known & ~torch.eye(*known.shape, dtype=torch.bool, device=labels.device)
 
 

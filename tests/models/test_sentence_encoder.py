@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from bertolt import AutoTokenizer, PackedBatch
+from bertolt import AutoTokenizer, BertTokenizer, PackedBatch
 from bertolt.base.errors import CheckpointError, DataError
 from bertolt.checkpoint.sentence_files import SentenceFiles
+from bertolt.data.encode import encode_texts
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.losses import CosineRegression, InBatchNegatives
 
@@ -26,8 +27,8 @@ def peer() -> Any:
 
 
 def vectors_of(model: Any, folder: Path) -> torch.Tensor:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids = tokenizer(TEXTS, truncation=True, max_length=model.max_length)["input_ids"]
+    rows = encode_texts(BertTokenizer.from_pretrained(folder), TEXTS, model.max_length)
+    ids = [rows[number]["input_ids"] for number in range(len(rows))]
     with torch.no_grad():
         vectors: torch.Tensor = model(PackedBatch.from_sequences(ids)).logits
     return vectors
@@ -96,13 +97,11 @@ def test_losses_are_those_of_the_peer(peer: Any, real_checkpoint: Path) -> None:
 
 def test_texts_that_are_known_to_belong_together_are_no_negatives() -> None:
     vectors = torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(1))
-    # Rows 0 and 1 have one second text; 0 and 2 have one first text; 3 has 2's first as its second.
+    # Rows 0 and 1 have one second text, 0 and 2 one first text, which is the second one of row 3.
     ids = torch.tensor([[0, 1], [2, 1], [0, 3], [4, 0]])
     cosines = torch.nn.functional.normalize(vectors, dim=-1)
     scores = 20 * cosines[:, 0] @ cosines[:, 1].T
-    rivals = [[3], [2, 3], [], [0, 1, 2]]
-    # The first text of rows 0 and 2 is the second one of row 3.
-    rivals[0] = []
+    rivals: list[list[int]] = [[], [2, 3], [], [0, 1, 2]]
     expected = sum(
         torch.logsumexp(scores[row, [row, *others]], 0) - scores[row, row]
         for row, others in enumerate(rivals)
