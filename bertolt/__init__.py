@@ -104,6 +104,9 @@ if TYPE_CHECKING:
     from bertolt.models.heads import (
         AutoModelForTokenClassification as AutoModelForTokenClassification,
     )
+    from bertolt.models.heads import SentenceEncoder as SentenceEncoder
+    from bertolt.models.losses import CosineRegression as CosineRegression
+    from bertolt.models.losses import InBatchNegatives as InBatchNegatives
     from bertolt.models.pretrained import PreTrainedModel as PreTrainedModel
     from bertolt.tasks.pipelines import FeatureExtractionPipeline as FeatureExtractionPipeline
     from bertolt.tasks.pipelines import FillMaskPipeline as FillMaskPipeline
@@ -186,6 +189,7 @@ _HOME = {
     "BertoltError": "bertolt.base.errors",
     "CheckpointError": "bertolt.base.errors",
     "Corpus": "bertolt.corpus.shards",
+    "CosineRegression": "bertolt.models.losses",
     "DataCollatorForLanguageModeling": "bertolt.data.masking",
     "DataCollatorForMultipleChoice": "bertolt.data.collate",
     "DataCollatorForTokenClassification": "bertolt.data.collate",
@@ -196,6 +200,7 @@ _HOME = {
     "EvalPrediction": "bertolt.train.results",
     "FeatureExtractionPipeline": "bertolt.tasks.pipelines",
     "FillMaskPipeline": "bertolt.tasks.pipelines",
+    "InBatchNegatives": "bertolt.models.losses",
     "KeyValueCache": "bertolt.models.decoder",
     "LoadReport": "bertolt.checkpoint.report",
     "PackedBatch": "bertolt.data.batch",
@@ -217,6 +222,7 @@ _HOME = {
     "RobertaPreTrainedModel": "bertolt.models.families.roberta",
     "RobertaTokenizer": "bertolt.tokenization",
     "RobertaTokenizerFast": "bertolt.tokenization",
+    "SentenceEncoder": "bertolt.models.heads",
     "TextClassificationPipeline": "bertolt.tasks.pipelines",
     "TokenClassificationPipeline": "bertolt.tasks.pipelines",
     "Trainer": "bertolt.train.trainer",

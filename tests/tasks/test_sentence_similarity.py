@@ -280,16 +280,9 @@ def test_vectors_are_written_as_numpy_parquet_and_json_lines(
     bertolt: Any, real_checkpoint: Path, files: Any, predictor: Predictor, tmp_path: Path
 ) -> None:
     expected = np.array([each.vector for each in predictor.predict(FIRST)], np.float32)
+    asked = ("predict", real_checkpoint, files("pairs"))
     for name in ("v.npy", "v.parquet", "v.jsonl"):
-        said = bertolt(
-            "predict",
-            real_checkpoint,
-            files("pairs"),
-            "--column",
-            "anchor",
-            "--out",
-            tmp_path / name,
-        )
+        said = bertolt(*asked, "--column", "anchor", "--out", tmp_path / name)
         assert said.code == 0, said.err
     assert np.array_equal(np.load(tmp_path / "v.npy"), expected)
     table = pq.read_table(tmp_path / "v.parquet")
