@@ -72,7 +72,7 @@ def test_vectors_are_kept_and_belong_to_their_corpus(
     ("words", "problem"),
     [
         ([], "there is nothing to look for"),
-        (["--query", " "], "the query is empty"),
+        (["--query", " "], "--query is empty"),
         (["--query", "a", "--top", "0"], "--top"),
         (["--query", "a", "--vectors", "v.bin"], "vectors are kept as .npy"),
         (["--query", "a", "--queries", "nowhere.txt"], "there is no such file"),

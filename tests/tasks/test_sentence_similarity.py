@@ -258,6 +258,7 @@ def test_a_trained_folder_opens_in_the_peer_and_says_how(
     options = FinetuneOptions(
         model=str(tiny_folder), out=out, epochs=1, batch_size=4, lr=1e-3, micro_batch=2,
         pooling=pooling, unnormalized=unnormalized, precision="fp32", max_length=40,
+        test_size=0.0,
     )  # fmt: skip
     finetune(files("pairs"), options)
     said = capsys.readouterr().err
@@ -290,7 +291,7 @@ def test_vectors_are_written_as_numpy_parquet_and_json_lines(
     assert np.array_equal(np.array(table["vector"].to_pylist(), np.float32), expected)
     lines = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
     assert np.array_equal(np.array([line["vector"] for line in lines], np.float32), expected)
-    said = bertolt("predict", real_checkpoint, files("pairs"), "--out", tmp_path / "c.npy")
+    said = bertolt(*asked, "--out", tmp_path / "c.npy")
     assert said.code == 0, said.err
     assert np.load(tmp_path / "c.npy").shape == (5,), "cosines of pairs"
     said = bertolt("predict", real_checkpoint, "--text", FIRST[0], "--pair", SECOND[0])
