@@ -48,7 +48,9 @@ class CalibrationCounts:
         self._cells: NDArray[np.int64] = np.zeros((3, _CELLS), dtype=np.int64)
 
     def add(self, probability: float, right: bool) -> None:
-        """Count one answer with a probability from 0 to 1."""
+        """Count one answer with a probability from 0 to 1; one that is not finite is left out."""
+        if not math.isfinite(probability):
+            return
         cell = min(max(math.ceil(probability * _CELLS) - 1, 0), _CELLS - 1)
         self._cells[0, cell] += 1
         self._cells[1, cell] += round(probability * _UNIT)

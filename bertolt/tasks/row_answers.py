@@ -90,7 +90,7 @@ def _schema() -> pa.Schema:
 
 def digest(example: Example) -> str:
     """16 hexadecimal digits of the texts of a row and of what is true of it."""
-    parts = [example["text"], example.get("text_pair"), example["label"]]
+    parts = [example["text"], example.get("text_pair"), example.get("label")]
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

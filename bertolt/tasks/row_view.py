@@ -354,14 +354,16 @@ class RowView:
         Args:
             most: labels, beyond which nothing is counted.
         """
-        if self._tokenizer is None or not self.classed or self.several or len(self.names) > most:
+        if self._tokenizer is None or not self.classed or self.several:
+            return
+        if not 0 < len(self.names) <= most:
             return
         _, codes, _ = self._named
         width = len(self._begins_word)
         counts = np.zeros(len(self.names) * width, np.int64)
         for part in self._parts:
             rows = part.encoded
-            for start in range(0, len(rows), EXAMPLES):
+            for start in range(0, len(rows.offsets) - 1, EXAMPLES):
                 ends = rows.offsets[start : start + EXAMPLES + 1]
                 examples = np.repeat(rows.window_examples[start : start + EXAMPLES], np.diff(ends))
                 ids = rows.ids[ends[0] : ends[-1]]
@@ -469,9 +471,10 @@ class Repeats:
     def label_differs(self, pairs: Integers) -> NDArray[np.bool_]:
         """(P,) whether rows have labels that are not the same; never where rows have no label of
         their own, as words and spans of two texts are two by nature."""
-        if not all(view.classed for view in self.views):
+        known = [view.labels for view in self.views if view.classed and view.labels is not None]
+        if len(known) < len(self.views):
             return np.zeros(len(pairs), bool)
-        labels = np.concatenate([view.labels for view in self.views if view.labels is not None])
+        labels = np.concatenate(known)
         differs: NDArray[np.bool_] = labels[pairs[:, 0]] != labels[pairs[:, 1]]
         return differs
 

@@ -15,13 +15,16 @@ from bertolt.cli import app
 ROOT = Path(bertolt.__file__).parent
 COMMANDS = (
     *("finetune", "evaluate", "predict", "inspect", "report", "bench", "demo", "migrate"),
-    "check",
+    *("check", "compare", "search"),
     *("tokenizer", "prepare", "pretrain", "plan"),
 )
 # Where a module speaks for some commands alone; all others speak for any.
 SPEAKS_FOR = {
     "commands/finetune/": ("finetune", "demo"),
     "commands/check/": ("check",),
+    "commands/compare.py": ("compare",),
+    "commands/search.py": ("search",),
+    "commands/search_options.py": ("search",),
     "commands/evaluate.py": ("evaluate",),
     "commands/predict.py": ("predict",),
     "commands/questions.py": ("predict",),

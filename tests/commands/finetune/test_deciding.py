@@ -17,7 +17,8 @@ from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 from tests.callbacks import At, Killed, kill
 
-FREE = {"keep_checkpoints", "out", "overwrite", "resume", "save_every", "shard"}
+FREE = {"find_batch_size", "keep_checkpoints", "out", "overwrite", "resume", "save_every", "shard"}
+FREE |= {"track"}
 OTHER: dict[str, Any] = {
     "model": "encoder",
     "task": "multi-label-classification",
@@ -49,9 +50,11 @@ OTHER: dict[str, Any] = {
     "patience": 5,
     "calibrate": True,
 }
-# A metric alone is refused. The effect of the others is which rows there are: "error" trains on no
-# others, and where another layout parts the same rows otherwise, the columns named are not there.
-NEVER = {"metric", "on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
+# A metric alone is refused, as a group beside a file to evaluate on, and what is for another task.
+# The effect of the others is which rows there are: "error" trains on no others, and where another
+# layout parts the same rows otherwise, the columns named are not there.
+NEVER = {"metric", "group", "on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
+NEVER |= {"pooling", "unnormalized", "score_scale", "micro_batch"}
 
 
 def test_what_may_change_is_written_down() -> None:

@@ -146,7 +146,7 @@ def test_all_checkpoints_damaged(stopped: Run, finetune_command: Run, reviews_cs
         ({"epochs": 3}, "--epochs 2, and now it is 3"),
         ({"seed": 7}, "--seed 42, and now it is 7"),
         ({"split_seed": 7}, "--split-seed 42, and now it is 7"),
-        ({"max_length": 20}, "--max-length not set, and now it is 20"),
+        ({"max_length": 20}, "--max-length 160, and now it is 20"),
         ({"keep": "best"}, "--keep a number, and now it is best"),
         ({"precision": "bf16"}, "precision fp32, and now it is bf16"),
     ],
