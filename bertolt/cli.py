@@ -37,6 +37,7 @@ from bertolt.commands.settings_file import (
     name_settings,
 )
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
+from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, Precision
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.plan import PlanOptions
@@ -142,6 +143,8 @@ def evaluate(
     label_map: str | None = None,
     by: str | None = None,
     sample: int | Literal["all"] | None = None,
+    long: Long | None = None,
+    stride: int | None = None,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "drop",
     encoding: str = "utf-8",
@@ -169,6 +172,9 @@ def evaluate(
             its own; length parts them by their tokens.
         sample: Rows for what takes a run for each token, the pseudo-perplexity of a masked language
             model; all takes each row. Default: 100.
+        long: A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a
+            last part, or window, which reads all of it. Default: as in training.
+        stride: Tokens that a window repeats of the one before it. Default: as in training.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
@@ -202,6 +208,8 @@ def evaluate(
         sample=sample,
         label_map=label_map,
         precision=precision,
+        long=long,
+        stride=stride,
     )
     _print(scores, json)
 
@@ -289,6 +297,8 @@ def predict(
     safe_csv: bool = False,
     out: Path | None = None,
     overwrite: bool = False,
+    long: Long | None = None,
+    stride: int | None = None,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["answer", "answer-all", "drop", "error"] = "answer",
     encoding: str = "utf-8",
@@ -317,6 +327,9 @@ def predict(
         out: File to write to, instead of standard output. Its name ends in .jsonl, .json, .csv,
             .tsv, .conll (also with .gz or .zst), .parquet or .xlsx; of vectors in .npy.
         overwrite: Replace the file that has this name.
+        long: A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a
+            last part, or window, which reads all of it. Default: as in training.
+        stride: Tokens that a window repeats of the one before it. Default: as in training.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used. With answer, an empty text has an
@@ -353,6 +366,8 @@ def predict(
         out=out,
         overwrite=overwrite,
         precision=precision,
+        long=long,
+        stride=stride,
     )
 
 

@@ -35,6 +35,7 @@ class Contract:
         settings: what the task keeps beside the config, as it wrote them.
         max_length: most tokens of a window, special tokens included.
         library_version: the Bertolt that wrote the model.
+        long: what is done with longer texts; empty: as the task does.
         golden: a few examples with their answers in fp32.
     """
 
@@ -43,6 +44,7 @@ class Contract:
     settings: dict[str, Any] = field(default_factory=dict)
     max_length: int
     library_version: str
+    long: dict[str, Any] = field(default_factory=dict)
     golden: list[Golden] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
@@ -65,6 +67,8 @@ class Contract:
             raise ValueError("columns name no text")
         if not isinstance(self.settings, dict):
             raise ValueError(f"settings are {self.settings!r}, and must be an object")
+        if not isinstance(self.long, dict):
+            raise ValueError(f"long is {self.long!r}, and must be an object")
         if not is_whole(self.max_length) or self.max_length < 3:
             raise ValueError(f"max_length is {self.max_length!r}, and must be 3 or more")
         for golden in self.golden:
@@ -113,6 +117,7 @@ class Contract:
             settings=values.get("settings", {}),
             max_length=values["max_length"],
             library_version=values["library_version"],
+            long=values.get("long", {}),
             golden=golden,
         )
 

@@ -18,6 +18,7 @@ from bertolt.commands.wording import options_called
 from bertolt.data.columns import by_number
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.load import Table
+from bertolt.data.long import Long
 from bertolt.data.table_file import listing
 from bertolt.tasks.base import Reading, Scorer, Task
 from bertolt.tasks.cautions import cautions_of, tell_cautions
@@ -46,6 +47,8 @@ def evaluate_file(
     label_map: str | None = None,
     precision: str = "auto",
     keep_answers: bool = False,
+    long: Long | None = None,
+    stride: int | None = None,
 ) -> Scores:
     """Measure a fine-tuned model on a file whose answers are known.
 
@@ -60,6 +63,7 @@ def evaluate_file(
             file with such an object; None: as the model does.
         precision: number format.
         keep_answers: keep what each row was answered, in a few numbers and words.
+        long, stride: what is done with texts beyond the limit; None: as in training.
 
     Raises:
         DataError: the file cannot be used, or has a label that training never had.
@@ -68,9 +72,10 @@ def evaluate_file(
     """
     files = [file] if isinstance(file, Path) else list(file)
     require_model_first("evaluate", model, str(files[0]))
-    predictor = Predictor.from_pretrained(model, precision=precision)
+    predictor = Predictor.from_pretrained(model, precision=precision, long=long, stride=stride)
     tell_missing_contract(predictor, model)
     _check_sample(sample, predictor.task)
+    predictor.tell_long()
     columns = replace(columns or Columns(), keep=[name for name in by if name != LENGTH])
     with options_called(_CALLED):
         table, _ = read_for_task(
@@ -93,7 +98,9 @@ def evaluate_file(
     everything = np.arange(len(table))
     task, limit = task.for_table(table), predictor.max_length
     with options_called(_RENAME):
-        rows, origin = encode_rows(task, table, everything, predictor.tokenizer, limit)
+        rows, origin = encode_rows(
+            task, table, everything, predictor.tokenizer, limit, predictor.long
+        )
     info(f"Evaluation tokens: {origin}")
     describe_rows("Evaluation", rows.encoded, task.counts(table, everything))
     tell_cautions(cautions_of(task, {"Evaluation": rows}, predictor.tokenizer))
@@ -106,7 +113,7 @@ def evaluate_file(
         frozen=predictor.frozen,
         require_finite=True,
     )
-    with counting("Evaluating", len(rows.encoded)) as show:
+    with counting("Evaluating", rows.to_answer) as show:
         slices = Slices(task, by, lengths) if by else None
         scores = answer(task, rows, progress=show, slices=slices, keep_answers=keep_answers)
 

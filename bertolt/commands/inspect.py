@@ -63,7 +63,7 @@ class Inspection:
         if self.contract is not None:
             yield (
                 f"  {self.contract.task} of {_columns_words(self.contract)}; "
-                f"up to {self.contract.max_length} tokens at once"
+                f"up to {self.contract.max_length} tokens at once{_longer_words(self.contract)}"
             )
         if self.model.outputs_have_names:
             yield f"  {plural(config.num_labels, 'label')}: {_listed(config.id2label.values())}"
@@ -72,6 +72,19 @@ class Inspection:
             yield from _measured_words(measured)
         yield from _load_table(self.model)
         yield from (f"  slower with this PyTorch: {each}" for each in torch_private.off())
+
+
+def _longer_words(contract: Contract) -> str:
+    """What is done with longer texts, where that is not what the task does."""
+    words = {
+        "error": "longer texts refused",
+        "head-tail": "longer texts without their middle",
+        "window": "longer texts in windows",
+    }
+    how = words.get(str(contract.long.get("how")))
+    stride = contract.long.get("stride")
+    overlap = "" if stride is None else f", each with {stride} of the one before"
+    return f"; {how}{overlap}" if how else ""
 
 
 def _columns_words(contract: Contract) -> str:
@@ -199,6 +212,7 @@ def _answer(
     if predictor.takes_pairs and pair is None:
         return None, ["The model answers pairs of texts: give the second one with --pair."]
     single = predictor.trained_on_pairs is False and pair is not None
+    remarks = ["The model was trained on single texts, and this is a pair."] if single else []
     example = {"text": text} if pair is None else {"text": text, "text_pair": pair}
     (prediction,) = predictor.predict([example])
     answer = Answer(
@@ -206,7 +220,9 @@ def _answer(
         blocks=predictor.task.answer_blocks(prediction.answer, example),
         tokens_cut=prediction.tokens_cut,
     )
-    return answer, ["The model was trained on single texts, and this is a pair."] if single else []
+    if prediction.truncated and predictor.long.how == "head-tail":
+        remarks.append("The answer is to its first and its last part; its beginning is shown here.")
+    return answer, remarks
 
 
 def _check_walk(selftest: bool, text: str | None, pair: str | None, html: Path | None) -> None:

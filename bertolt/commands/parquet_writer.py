@@ -48,7 +48,8 @@ class Parquet(Writer):
 
     def write(self, question: Question, prediction: Prediction | None) -> None:
         """Gather an answer, and learn the types of what is in it."""
-        record = _as_text({"tokens_cut": 0} | self.record(question, prediction))
+        read = {"tokens_cut": 0} | ({"windows": 1} if self.windows else {})
+        record = _as_text(read | self.record(question, prediction))
         for name, value in record.items():
             self.shapes[name] = merged(self.shapes.get(name), shape_of(value))
         self.gathered.write(as_json(record) + "\n")
@@ -83,6 +84,7 @@ class Parquet(Writer):
         usual: dict[str, Any] = {"row": pa.int64(), "text": pa.string()}
         usual |= {"text_pair": pa.string()} if self.pairs else {}
         usual |= answer | {"tokens_cut": pa.int64()}
+        usual |= {"windows": pa.int64()} if self.windows else {}
         others = [name for name in self.shapes if name not in usual]
         own = {name: _arrow_type(self.shapes[name]) for name in others}
         return pa.schema([("row", usual.pop("row")), *own.items(), *usual.items()])

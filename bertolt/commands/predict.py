@@ -29,6 +29,8 @@ from bertolt.commands.questions import (
     typed_questions,
 )
 from bertolt.commands.writers import Format, Style, Writer, text_writer
+from bertolt.data.long import Long
+from bertolt.data.parted import TooLongError
 from bertolt.data.table_file import AS_FOUND
 from bertolt.models.config import AnswerPrecision
 from bertolt.tasks.base import NotFiniteError
@@ -49,6 +51,8 @@ def predict_texts(
     out: Path | None = None,
     overwrite: bool = False,
     precision: AnswerPrecision = "auto",
+    long: Long | None = None,
+    stride: int | None = None,
 ) -> None:
     """Answer texts in their order and write the answers as they come.
 
@@ -66,6 +70,7 @@ def predict_texts(
         out: file to write, whole or not at all; None: standard output.
         overwrite: replace the file that has the name of `out`.
         precision: number format.
+        long, stride: what is done with texts beyond the limit; None: as in training.
 
     Raises:
         DataError: the file cannot be used; with `out`, nothing has been written then.
@@ -82,8 +87,9 @@ def predict_texts(
     typed = not texts and files == ["-"] and sys.stdin.isatty()
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
-    predictor = Predictor.from_pretrained(model, precision=precision)
+    predictor = Predictor.from_pretrained(model, precision=precision, long=long, stride=stride)
     tell_missing_contract(predictor, model)
+    predictor.tell_long()
     questions = _questions(model, predictor, files, texts, pairs, columns)
     form = replace(form, reasons=questions.unanswered)
     predictor.task = predictor.task.asked_in(questions.pairs)
@@ -192,32 +198,36 @@ class _Answering:
         self._waiting: deque[Question] = deque()
 
     def write(self, writer: Writer, progress: Callable[[int], None] | None = None) -> None:
-        """Write every answer, and say how many texts were cut.
+        """Write every answer, and say how many texts were cut, or read in several windows.
 
         Raises:
             CheckpointError: outputs are not finite; the answers before them are written.
+            DataError: a text is longer than the limit, where that is refused; likewise.
         """
-        cut = 0
+        cut = parted = 0
         try:
             for prediction in self.predictor.predict(self._examples(), window=self.window):
                 self._write_unanswered(writer)
                 writer.write(self._waiting.popleft(), prediction)
                 self.done += 1
-                cut += prediction.tokens_cut > 0
+                cut += prediction.truncated
+                parted += prediction.windows > 1
                 if self.window == 1:
                     writer.flush()
                 if progress is not None:
                     progress(self.done)
-        except NotFiniteError as error:
+        except (NotFiniteError, TooLongError) as error:
             self._write_unanswered(writer)
             writer.end()
             place = self._waiting[0].place or f"row {self._waiting[0].row}"
-            raise NotFiniteError(error.problem, place=place, fix=error.fix) from error
+            raise type(error)(error.problem, place=place, fix=error.fix) from error
         self._write_unanswered(writer)
         writer.end()
+        limit, lost = self.predictor.max_length, self.predictor.long.lost
+        if parted and self.predictor.long.how == "window":
+            info(f"{plural(parted, 'text')} longer than {limit} tokens: read in several windows")
         if cut:
-            limit = self.predictor.max_length
-            info(f"{plural(cut, 'text')} longer than {limit} tokens: the end was cut")
+            info(f"{plural(cut, 'text')} longer than {limit} tokens: {lost} was cut")
 
     def _write_unanswered(self, writer: Writer) -> None:
         """Write the questions without an answer that are before the next one with an answer."""

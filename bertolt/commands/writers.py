@@ -15,6 +15,8 @@ from bertolt.commands.questions import Question
 from bertolt.data.cells import as_number
 from bertolt.tasks.predictor import Prediction, Predictor
 
+_READ = ("tokens_cut", "windows")
+"""What was lost of a text, and where texts are read in windows, their number."""
 Style = Literal["jsonl", "json", "csv", "tsv", "conll", "parquet", "xlsx", "npy"]
 
 
@@ -49,6 +51,7 @@ class Writer(abc.ABC):
         self.form = form
         self.task = predictor.task
         self.pairs = predictor.takes_pairs
+        self.windows = predictor.long.how == "window"
         self._names: dict[str, str] | None = None  # of the user's own columns, as they are written
 
     @abc.abstractmethod
@@ -70,7 +73,7 @@ class Writer(abc.ABC):
         nothing = dict.fromkeys(self.task.answer_types()) | {"reason": question.reason}
         answer = self._told(prediction.answer) if prediction else nothing
         values: dict[str, Any] = {"row": question.row}
-        taken = {"row", "text", "text_pair", "tokens_cut", *nothing, *answer}
+        taken = {"row", "text", "text_pair", *_READ, *nothing, *answer}
         values |= self._own_columns(question, taken)
         values["text"] = self.task.shown_text({"text": question.text})
         if question.pair is not None:
@@ -78,6 +81,8 @@ class Writer(abc.ABC):
         values |= answer
         if prediction and prediction.tokens_cut:
             values["tokens_cut"] = prediction.tokens_cut
+        if prediction and self.windows and prediction.windows > 1:
+            values["windows"] = prediction.windows
         return values
 
     def _told(self, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +98,10 @@ class Writer(abc.ABC):
         kept = self._own_columns(question, {"row", *names})
         second = [question.pair] if self.pairs else []
         text = self.task.shown_text({"text": question.text})
-        answer = [text, *second, *(self.task.flat(prediction.answer) if prediction else ())]
+        answer: list[Any] = [text, *second]
+        if prediction:
+            read = [prediction.tokens_cut, prediction.windows][: 1 + self.windows]
+            answer += [*self.task.flat(prediction.answer), *read]
         answer += [None] * (len(names) - len(answer))
         if self.form.reasons and question.reason:
             answer[-1] = question.reason
@@ -107,8 +115,9 @@ class Writer(abc.ABC):
         """The columns of a table of answers, behind the row and the user's own ones."""
         texts = ["text", "text_pair"] if self.pairs else ["text"]
         reason = ["reason"] if self.form.reasons else []
-        names = renamed(self.task.flat_names(), {"row", *texts, *reason}, "answer_")
-        return [*texts, *names.values(), *reason]
+        read = _READ[: 1 + self.windows]
+        names = renamed(self.task.flat_names(), {"row", *texts, *read, *reason}, "answer_")
+        return [*texts, *names.values(), *read, *reason]
 
     def _own_columns(self, question: Question, taken: Collection[str]) -> dict[str, Any]:
         """The user's own columns, by names that are not `taken`; the first time it says which."""

@@ -75,6 +75,7 @@ class TruncationCount:
         tokens_cut: tokens lost by that.
         by_text: the tokens lost from the first text and from the second; one number without pairs.
         texts_parted: examples longer than the limit that are read whole, in several windows.
+        windows: of all examples, or the sequences that they are of.
     """
 
     max_length: int
@@ -84,6 +85,11 @@ class TruncationCount:
     tokens_cut: int
     by_text: tuple[int, ...] = ()
     texts_parted: int = 0
+    windows: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """The numbers, without those of each text."""
+        return {name: value for name, value in vars(self).items() if name != "by_text"}
 
     def __str__(self) -> str:
         parted = ""
@@ -91,7 +97,7 @@ class TruncationCount:
             verb = "is" if self.texts_parted == 1 else "are"
             parted = (
                 f"{self.texts_parted:,} of {self.texts:,} texts {verb} longer than "
-                f"{self.max_length} tokens and read in several windows; "
+                f"{self.max_length} tokens and read in several windows, {self.windows:,} in all; "
             )
         if not self.texts_cut:
             none = f"none of {self.texts:,} texts is longer than {self.max_length} tokens"
@@ -128,6 +134,7 @@ class EncodedTexts:
         cut: (N, 1 or 2) int64 tokens lost from each text of an example.
         joint: the windows of an example are sequences that stand in one batch, such as the choices
             of a question; else each is a row by itself.
+        documents: they are joint because they are parts of one text, with one answer together.
     """
 
     ids: NDArray[np.int32]
@@ -141,12 +148,14 @@ class EncodedTexts:
     cut: NDArray[np.int64] | None = None
     label_names: tuple[str, ...] = ("labels",)
     joint: bool = False
+    documents: bool = False
 
     @property
     def account(self) -> TruncationCount:
         """What was cut."""
         # Sequences that stand side by side are longer together than the limit of each, and whole.
-        longer = (self.full_lengths > self.max_length) & (not self.joint)
+        alone = self.documents or not self.joint
+        longer = (self.full_lengths > self.max_length) & alone
         cut = np.zeros((self.examples, 1), np.int64) if self.cut is None else self.cut
         lost = cut.sum(axis=1)
         return TruncationCount(
@@ -157,6 +166,7 @@ class EncodedTexts:
             tokens_cut=int(lost.sum()),
             by_text=tuple(map(int, cut.sum(axis=0))),
             texts_parted=int((longer & (lost == 0)).sum()),
+            windows=len(self.offsets) - 1,
         )
 
     @property

@@ -88,6 +88,8 @@ class TwoDoors(Loadable):
     """Whether `logits_of` gives an entry for each token."""
     logits_per_choice: ClassVar[bool] = False
     """Whether `logits_of` gives a row for each example, with a column for each of its sequences."""
+    reads_documents: ClassVar[bool] = False
+    """Whether the sequences of an example are windows of one text, with one answer together."""
     answers_with_ends: ClassVar[bool] = False
     """Whether `logits_of` and `labels_for` have two last columns, an answer's start and its end."""
     replayable: ClassVar[bool] = False

@@ -91,9 +91,13 @@ class SequenceHead(Head):
 
 
 class SequenceClassification(SequenceHead):
-    """One label (or several, or numbers) for each text, from its pooled first token."""
+    """One label (or several, or numbers) for each text, from its pooled first token.
+
+    Sequences that make one example are windows of a text, and have one answer together.
+    """
 
     outputs_have_names = True
+    reads_documents = True
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -107,10 +111,16 @@ class SequenceClassification(SequenceHead):
         self.classifier: nn.Module = nn.Linear(self.config.hidden_size, self.config.num_labels)
 
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
-        """The logits of each text: (B, C)."""
+        """The logits of each text: (E, C); of one in several windows, the mean of theirs."""
         pooled = self.base_model.pool_first(batch, forward_pass)
         logits: Tensor = self.classifier(self.dropout(pooled))
-        return logits
+        if batch.num_examples == batch.num_sequences:
+            return logits
+        # On a GPU the default would wait for it, to see that the lengths add up.
+        means: Tensor = torch.segment_reduce(
+            logits.float(), "mean", lengths=batch.groups.diff(), axis=0, unsafe=True
+        )
+        return means
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> LossTerm:
         """By the declared problem type: labels (B,), or (B, C).
@@ -126,7 +136,7 @@ class SequenceClassification(SequenceHead):
         """Numbers all count; of classes, those that are not ignored."""
         if problem_type(self.config) == "single_label_classification" or batch.labels is None:
             return super().count_targets(batch)
-        return {"labels": batch.num_sequences}
+        return {"labels": batch.num_examples}
 
 
 class MultipleChoice(SequenceHead):

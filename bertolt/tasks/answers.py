@@ -1,22 +1,13 @@
-"""Answers as plain values: the mean of several windows, and how far two answers differ."""
+"""Answers as plain values: how far two of them differ."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 TOLERANCE = 1e-3
 """Difference of a number from its golden value that another machine's rounding may make."""
-
-
-def mean_window(windows: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """(C,) the outputs of an example: of its window, or the mean of several."""
-    mean: NDArray[Any] = np.mean(windows, axis=0) if len(windows) > 1 else windows[0]
-    return mean
 
 
 def difference(golden: Any, answer: Any) -> float:

@@ -29,6 +29,7 @@ from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.long import Long, LongTexts
 from bertolt.data.table_file import BadRow
 from bertolt.metrics.bootstrap import RowSums, bootstrap_interval, ratio
 from bertolt.metrics.counts import Interval
@@ -38,7 +39,7 @@ from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.answers import TOLERANCE, difference
 from bertolt.tasks.criterion import LossChoices, refuse
 from bertolt.tasks.doubts import Doubts
-from bertolt.tasks.texts import encode_in_one_window
+from bertolt.tasks.texts import encode_in_one_window, encode_long
 from bertolt.tokenization import BertTokenizer
 
 Example = Mapping[str, Any]
@@ -94,7 +95,8 @@ class Output:
 
     Attributes:
         windows: activated outputs of each window: (C,), or (L, C) where tokens are labelled, or a
-            number where a head gives each example one for each of its sequences.
+            number where a head gives each example one for each of its sequences. The windows of a
+            document are one: their logits are averaged before.
         places: (L, 2) characters that the tokens of each window answer for; empty without places.
     """
 
@@ -232,6 +234,10 @@ class Task(abc.ABC):
     """What of a `Reading` the task goes by, beside the separator of labels."""
     vectors: ClassVar[bool] = False
     """Whether a single text is answered by a "vector", whose numbers are written as they are."""
+    longs: ClassVar[tuple[Long, ...]] = ("truncate", "error")
+    """What it can do with a text beyond the limit; the first is what `encode` does."""
+    why_not_long: ClassVar[str] = "it takes a text as one window"
+    """Why it cannot do the others, in words."""
     joint: ClassVar[bool] = False
     """Whether the windows of an example are sequences that stand in one batch, such as choices."""
 
@@ -307,8 +313,8 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`; (N, …)
-        for each of them where windows are joint. It is what the head compares with, or what
-        `collator` makes that of.
+        for each of them where windows are joint, or parts of one document. It is what the head
+        compares with, or what `collator` makes that of.
 
         Raises:
             DataError: a row has what training never had; names file, row and column.
@@ -390,6 +396,13 @@ class Task(abc.ABC):
     ) -> Iterable[EncodedExample]:
         """The windows of each example, of at most `limit` tokens."""
         return encode_in_one_window(examples, tokenizer, limit)
+
+    def encode_long(
+        self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int, long: LongTexts
+    ) -> Iterable[EncodedExample]:
+        """The same, with texts beyond the limit as the user says: one of `longs` that is neither
+        "error" nor what `encode` does, or that with a stride."""
+        return encode_long(examples, tokenizer, limit, long)
 
     def with_tokenizer(self, tokenizer: BertTokenizer) -> Self:
         """The task with the vocabulary in which it answers, where it does.

@@ -6,7 +6,7 @@ import heapq
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from bertolt.base.distributed import ALONE, World
 from bertolt.data.batch import PackedBatch
-from bertolt.data.encode import EncodedTexts
+from bertolt.data.encode import EncodedTexts, TruncationCount
 from bertolt.data.load import Table
 from bertolt.metrics.counts import Interval
 from bertolt.models.frozen import FrozenModel
+from bertolt.models.heads import SequenceHead
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Further, Output, Scorer, Task, not_finite
@@ -58,6 +59,12 @@ class TaskRows:
         """The rows of these numbers, by role."""
         return list(self.table.examples(self.index[np.asarray(numbers, np.int64)].tolist()))
 
+    @property
+    def to_answer(self) -> int:
+        """How many windows, or rows of several that belong together, there are to answer."""
+        encoded = self.encoded
+        return len(encoded.offsets) - 1 if encoded.documents else len(encoded)
+
     def __len__(self) -> int:
         return len(self.index)
 
@@ -84,6 +91,7 @@ class Scores:
         slices: the scores of parts of the rows, if they were asked for.
         answers: what each row was answered, if that was asked for.
         further: what was measured beside them.
+        lengths: what of the rows was read.
     """
 
     task: Task
@@ -94,6 +102,7 @@ class Scores:
     slices: Slices | None = None
     further: Further | None = None
     answers: RowAnswers | None = None
+    lengths: TruncationCount | None = None
 
     @cached_property
     def bootstrap(self) -> Interval | None:
@@ -107,6 +116,7 @@ class Scores:
         values = {"primary": primary, **self.scorer.values(), "loss": loss}
         values[f"{primary}_bootstrap"] = self.bootstrap
         values |= self.further.values if self.further else {}
+        values |= {"lengths": self.lengths.to_dict()} if self.lengths else {}
         return values | ({"slices": self.slices.to_dict()} if self.slices else {})
 
     def metrics(self) -> dict[str, float]:
@@ -153,7 +163,7 @@ def evaluate(
         tune: choose what the task chooses on held-out rows, such as thresholds, on these.
         frozen: the model as it was frozen before; None: it is frozen for this evaluation.
         keep_mistakes: how many of the worst answers to keep.
-        progress: called with the number of windows done here.
+        progress: called with the number of windows done here; see `to_answer`.
         require_finite: refuse outputs that are not finite; training may go on behind them.
         world: the processes that evaluate together; all get the scores of all rows.
         slices: to count the answers in too; for one process.
@@ -188,6 +198,7 @@ def evaluate(
         tuned=tuned,
         slices=slices,
         answers=answers,
+        lengths=rows.encoded.account,
     )
 
 
@@ -212,24 +223,23 @@ def _outputs(
     frozen: FrozenModel | None,
     world: World,
 ) -> Iterator[Numbered]:
-    gathered = Gathered(encoded)
+    answered = Answered(model, task, encoded, loss)
     budget, done = token_budget(model.device), 0
     for batch in predict_batches(
         model,
-        encoded,
-        encoded.lengths,
+        answered.rows,
+        answered.rows.lengths,
         task.collator(model, answering=False),
         token_budget=min(budget, _MOST_WORDS) if model.chooses_logits else budget,
         precision=precision,
         frozen=frozen,
         world=world,
     ):
-        loss.add(batch)
-        yield gathered.add(batch, activated(model, task, batch))
+        yield answered.add(batch)
         done += len(batch.rows)
         if progress is not None:
             progress(done)
-    yield gathered.rest(world)
+    yield answered.rest(world)
 
 
 def _finite(outputs: Iterator[Numbered], rows: TaskRows) -> Iterator[Numbered]:
@@ -286,6 +296,60 @@ def of_labelled(values: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, lis
     rows = rows.cpu()
     edges = torch.searchsorted(rows, batch.cu_seqlens.cpu().long())
     return values if len(values) == len(rows) else values[rows], rows, edges.diff().tolist()
+
+
+class Answered:
+    """What the model gives for examples, from their windows as those are answered.
+
+    The windows of a document are answered one by one, so that memory does not grow with its length:
+    it has the mean of their logits, and its loss is that of the mean.
+
+    Args:
+        model: with the task's head.
+        task: activates what it gives.
+        encoded: the examples.
+        loss: to add theirs to.
+
+    Attributes:
+        rows: to be answered, in any order.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, task: Task, encoded: EncodedTexts, loss: RunningLoss
+    ) -> None:
+        self._model, self._task, self._loss = model, task, loss
+        self._labels = encoded.labels if encoded.documents else None
+        self.rows = replace(encoded, joint=False, labels=None) if encoded.documents else encoded
+        self._gathered = Gathered(self.rows)
+
+    def add(self, batch: EvaluatedBatch) -> Numbered:
+        """Take in a batch of `rows`; the examples that are whole now."""
+        if self.rows.documents:
+            return self._averaged(self._gathered.add(batch, list(batch.logits.numpy())))
+        self._loss.add(batch)
+        return self._gathered.add(batch, activated(self._model, self._task, batch))
+
+    def rest(self, world: World) -> Numbered:
+        """Examples whose windows went to several processes, on the first one."""
+        rest = self._gathered.rest(world)
+        return self._averaged(rest) if self.rows.documents else rest
+
+    def _averaged(self, whole: Numbered) -> Numbered:
+        """Documents with the mean of the logits of their windows, activated."""
+        numbers, outputs = whole
+        if not numbers:
+            return whole
+        means = [np.mean(each.windows, axis=0, dtype=np.float64) for each in outputs]
+        logits = torch.from_numpy(np.stack(means).astype(np.float32))
+        if self._labels is not None:
+            labels = torch.from_numpy(np.asarray(self._labels[numbers]))
+            assert isinstance(self._model, SequenceHead)
+            term = self._model.loss_of(logits, labels)
+            self._loss.totals["labels"] += float(term.total)
+            self._loss.counts["labels"] += int(term.count)
+        activated = self._task.activate(logits).numpy()
+        activated[~logits.isfinite().numpy()] = np.nan
+        return numbers, [Output([values], []) for values in activated]
 
 
 class Gathered:

@@ -22,13 +22,12 @@ from bertolt.metrics.calibration import heated_each
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.tasks import page
-from bertolt.tasks.answers import mean_window
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
 from bertolt.tasks.doubts import SetDoubts
 from bertolt.tasks.labels import LabelledTask, names_of, rarest
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.label_sets import NO_LABEL, LabelSetScorer
-from bertolt.tasks.texts import text_cells
+from bertolt.tasks.texts import LONG_TEXTS, text_cells
 
 SEVERAL = "multi_label_classification"
 
@@ -50,6 +49,7 @@ class MultiLabelClassification(LabelledTask):
     name: ClassVar[str] = "multi-label-classification"
     primary: ClassVar[Primary] = Primary(name="f1_micro", title="Micro F1")
     head: ClassVar[Any] = heads.SequenceClassification
+    longs = LONG_TEXTS
     worst: ClassVar[tuple[str, str]] = (
         "Worst answers",
         "Held-out rows with the most labels wrong, by how sure the model was of them.",
@@ -171,13 +171,13 @@ class MultiLabelClassification(LabelledTask):
                 )
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
-        """(W, C) float32, 1 for each label of the row."""
+        """(N, C) float32, 1 for each label of the row."""
         self.check(table)
         column = {name: number for number, name in enumerate(self.labels)}
         flags = np.zeros((len(index), len(self.labels)), dtype=np.float32)
         for number, labels in enumerate(table.each_label(index)):
             flags[number, [column[name] for name in labels]] = 1.0
-        return flags[rows.window_examples]
+        return flags
 
     def count_labels(
         self, table: Table, index: NDArray[np.int64]
@@ -196,7 +196,7 @@ class MultiLabelClassification(LabelledTask):
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The labels above their thresholds, and the probability of each label."""
-        shares = heated_each(mean_window(output.windows), self.heat.temperature)
+        shares = heated_each(output.windows[0], self.heat.temperature)
         probabilities = dict(zip(self.labels, map(float, shares), strict=True))
         limits = zip(self.labels, self.thresholds, strict=True)
         labels = [name for name, limit in limits if probabilities[name] >= limit]

@@ -16,6 +16,8 @@ from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.data.encode import EncodedTexts, encode_examples
+from bertolt.data.long import Long
+from bertolt.data.parted import too_long
 from bertolt.data.prefetch import prefetched
 from bertolt.models.config import BertConfig
 from bertolt.models.customised import require_unwrapped
@@ -24,10 +26,11 @@ from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
-from bertolt.tasks.evaluation import Gathered, activated, token_budget
+from bertolt.tasks.evaluation import Answered, token_budget
+from bertolt.tasks.long import chosen, encode_by, read, tell
 from bertolt.tasks.registry import contract_in, has_head, is_encoder, task_of
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.loop import predict_batches
+from bertolt.train.loop import RunningLoss, predict_batches
 
 WINDOW = 8192
 WINDOW_CHARACTERS = 1 << 24
@@ -45,11 +48,18 @@ class Prediction:
         answer: as the task gives it, in plain values.
         tokens: of the example, special tokens included, before cutting.
         tokens_cut: beyond the limit, and so not seen by the model.
+        windows: in which the example was read; or the sequences that it is of.
     """
 
     answer: Answer
     tokens: int
     tokens_cut: int
+    windows: int = 1
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens were cut."""
+        return self.tokens_cut > 0
 
     def __getattr__(self, name: str) -> Any:
         answer = self.__dict__.get("answer", {})
@@ -71,9 +81,13 @@ class Predictor:
         task: what it answers; None: as the contract says, or as its head.
         precision: "auto", "fp32", "bf16" or, on a CPU, "int8".
         device: where to run; None: a GPU if there is one.
+        long: what is done with a text beyond the limit: "error", "truncate", "head-tail" or
+            "window"; None: as in training.
+        stride: tokens that a window repeats of the one before it; None: as in training.
 
     Raises:
         CheckpointError: weights that no training has touched, or no task for such a model.
+        UsageError: the task cannot do that with longer texts.
     """
 
     def __init__(
@@ -85,6 +99,8 @@ class Predictor:
         task: Task | None = None,
         precision: str = "auto",
         device: torch.device | None = None,
+        long: Long | None = None,
+        stride: int | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         require_unwrapped(model, "Predictor")
@@ -110,6 +126,13 @@ class Predictor:
         self.contract = contract
         limit = model.config.max_tokens
         self.max_length = min(contract.max_length, limit) if contract else limit
+        kept = contract.long if contract else {}
+        self.long_in_training = read(self.task, kept, self.max_length)
+        self.long = chosen(self.task, long, stride, self.max_length, self.long_in_training)
+
+    def tell_long(self) -> None:
+        """Say so where longer texts are read otherwise than in training."""
+        tell(self.task, self.long, self.max_length, self.long_in_training)
 
     def refresh(self) -> None:
         """Answer with what `model` is now: call it after every change of its weights or modules.
@@ -145,12 +168,15 @@ class Predictor:
         *,
         precision: str = "auto",
         device: torch.device | None = None,
+        long: Long | None = None,
+        stride: int | None = None,
     ) -> Predictor:
         """Load a fine-tuned model.
 
         Raises:
             CheckpointError: it cannot be loaded, has a head that was never trained or that no task
                 here is for, or its parts do not fit each other.
+            UsageError: the task cannot do that with longer texts.
         """
         folder = huggingface.resolve(name_or_path)
         config = read_config(folder)
@@ -167,7 +193,8 @@ class Predictor:
                 fix='name that class in config.json, under "architectures", if it was trained',
             )
         tokenizer = BertTokenizer.from_pretrained(folder)
-        return cls(model, tokenizer, contract, task=task, precision=precision, device=device)
+        how: dict[str, Any] = {"precision": precision, "device": device}
+        return cls(model, tokenizer, contract, task=task, long=long, stride=stride, **how)
 
     @property
     def labels(self) -> list[str]:
@@ -242,37 +269,41 @@ class Predictor:
         return example
 
     def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
-        def encode(chunk: list[Any]) -> Any:
-            return self.task.encode(chunk, self.tokenizer, self.max_length)
-
+        encode = encode_by(self.task, self.tokenizer, self.max_length, self.long)
         rows = encode_examples(encode, examples, self.max_length)
-        return examples, replace(rows, joint=self.task.joint)
+        documents = self.task.head.reads_documents and rows.example is not None
+        return examples, replace(rows, joint=self.task.joint or documents, documents=documents)
 
     def _answer(
         self, examples: list[Example], rows: EncodedTexts, before: int = 0
     ) -> Iterator[Prediction]:
         """The answers in the order of the examples, of which `before` were answered earlier."""
         outputs: dict[int, Output] = {}
-        gathered = Gathered(rows)
+        answered = Answered(self.model, self.task, rows, RunningLoss())
         lost = rows.cut.sum(axis=1) if rows.cut is not None else None
+        windows = rows.windows
         for batch in predict_batches(
             self.model,
-            rows,
-            rows.lengths,
+            answered.rows,
+            answered.rows.lengths,
             self.task.collator(self.model, answering=True),
             token_budget=token_budget(self.device),
             precision=self.precision,
             frozen=self.frozen,
         ):
-            numbers, whole = gathered.add(batch, activated(self.model, self.task, batch))
+            numbers, whole = answered.add(batch)
             outputs.update(zip(numbers, whole, strict=True))
         for number, example in enumerate(examples):
+            tokens = int(rows.full_lengths[number])
+            if self.long.how == "error" and tokens > self.max_length:
+                raise too_long(tokens, self.max_length, place=f"text {before + number + 1}")
             if not outputs[number].finite:
                 raise not_finite(f"text {before + number + 1}")
             yield Prediction(
                 answer=self.task.decode(outputs[number], example),
-                tokens=int(rows.full_lengths[number]),
+                tokens=tokens,
                 tokens_cut=0 if lost is None else int(lost[number]),
+                windows=int(windows[number]),
             )
 
     def make_golden(self, examples: Sequence[Example]) -> list[Golden]:

@@ -18,6 +18,7 @@ from bertolt.data.arrow import pa
 from bertolt.data.cells import answers_cell
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.long import LongTexts
 from bertolt.data.spelling import quoted
 from bertolt.data.table_file import BadRow, is_missing, listing
 from bertolt.models import heads
@@ -50,6 +51,8 @@ class QuestionAnswering(Task):
     name: ClassVar[str] = "question-answering"
     primary: ClassVar[Primary] = Primary(name="f1", title="F1 of answers")
     head: ClassVar[Any] = heads.QuestionAnswering
+    longs = ("window", "error", "truncate")
+    why_not_long = "without its middle, an answer could begin in one part and end in the other"
     needs_pair: ClassVar[bool] = True
     target_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     worst: ClassVar[tuple[str, str]] = (
@@ -232,12 +235,19 @@ class QuestionAnswering(Task):
         self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int
     ) -> Iterable[EncodedExample]:
         """Longer texts run in windows, the question whole in each of them."""
+        return self.encode_long(examples, tokenizer, limit, questions.WINDOWS)
+
+    def encode_long(
+        self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int, long: LongTexts
+    ) -> Iterable[EncodedExample]:
+        """The same with another overlap, or the first window alone, as no answer behind it is."""
         frame = tokenizer.pair_frame()
         texts = list(dict.fromkeys(str(example["text_pair"]) for example in examples))
         contexts = dict(zip(texts, tokenizer.encode_words(texts), strict=True))
         asked = tokenizer.encode_words([example["text"] for example in examples])
         for example, question in zip(examples, asked, strict=True):
-            yield questions.windows_of(question, contexts[example["text_pair"]], frame, limit)
+            context = contexts[example["text_pair"]]
+            yield questions.windows_of(question, context, frame, limit, long)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Log-odds as they are; `decode` compares them over all windows."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.format import plural
 from bertolt.data.encode import EncodedExample, EncodedTexts, Window
+from bertolt.data.long import LongTexts, shared, stretches
 from bertolt.data.spelling import quoted
 from bertolt.data.table_file import BadRow
 from bertolt.tokenization.batch_encoding import EncodedWords, PairFrame
@@ -23,6 +24,7 @@ OVERLAP = 128
 """Most tokens that two neighbouring windows share."""
 BEST = 5
 """Answers that are told of each question."""
+WINDOWS = LongTexts(how="window")
 _NOWHERE = (-1, -1)
 
 
@@ -75,29 +77,33 @@ def ambiguous(example: Mapping[str, Any]) -> bool:
 
 
 def windows_of(
-    question: EncodedWords, context: EncodedWords, frame: PairFrame, limit: int
+    question: EncodedWords,
+    context: EncodedWords,
+    frame: PairFrame,
+    limit: int,
+    long: LongTexts = WINDOWS,
 ) -> EncodedExample:
-    """The question with each stretch of the text; a question takes half of the room at most, or
-    what the text leaves."""
+    """The question with each stretch of the text, or with the first one where the text is cut; a
+    question takes half of the room at most, or what the text leaves."""
     room = limit - len(frame)
     asked = question.ids[: max(1, room // 2, room - len(context.ids))]
     stretch = max(1, room - len(asked))
-    step = stretch - min(OVERLAP, stretch // 2)
+    overlap = shared(stretch, long.stride, min(OVERLAP, stretch // 2))
     places = [
         _NOWHERE if word is None else (offsets[0], offsets[1])
         for word, offsets in zip(context.words, context.offsets, strict=True)
     ]
     before = [_NOWHERE] * (len(frame.before) + len(asked) + len(frame.between))
     after = [_NOWHERE] * len(frame.after)
-    windows = []
-    for start in range(0, max(1, len(context.ids)), step):
-        part = slice(start, start + stretch)
+    windows, lost = [], 0
+    for part in stretches(len(context.ids), stretch, overlap):
         ids, segments = frame.around(asked, context.ids[part])
         windows.append(Window(ids, segments, [*before, *places[part], *after]))
-        if start + stretch >= len(context.ids):
+        if long.how == "truncate":
+            lost = max(0, len(context.ids) - stretch)
             break
     length = len(frame) + len(question.ids) + len(context.ids)
-    return EncodedExample(windows, length, (len(question.ids) - len(asked), 0))
+    return EncodedExample(windows, length, (len(question.ids) - len(asked), lost))
 
 
 def targets_of(
@@ -213,7 +219,7 @@ def lost_words(lost: Sequence[str], count: int) -> dict[str, str]:
     shown = "; ".join(lost)
     return {
         "claim": f"{plural(count, 'answer lies', 'answers lie')} in no window",
-        "detail": f"They are longer than what two windows share, are learned as if there were no "
-        f"answer, and count as missed: {shown}. A larger --max-length helps, where the model has "
-        "room.",
+        "detail": f"They are longer than what two windows share, or stand where their text is cut; "
+        f"they are learned as if there were no answer, and count as missed: {shown}. A larger "
+        "--max-length helps, where the model has room.",
     }

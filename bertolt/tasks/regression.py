@@ -26,7 +26,7 @@ from bertolt.tasks.doubts import NumberDoubts
 from bertolt.tasks.labels import names_of, require_no_separator
 from bertolt.tasks.scorers.numbers import NumberScorer, numbers_in
 from bertolt.tasks.table import shown
-from bertolt.tasks.texts import text_cells
+from bertolt.tasks.texts import LONG_TEXTS, text_cells
 
 NUMBERS = "regression"
 _FEW_VALUES = 10  # so many different numbers and fewer, all whole, may be names of classes
@@ -47,6 +47,7 @@ class Regression(Task):
     name: ClassVar[str] = "regression"
     primary: ClassVar[Primary] = Primary(name="rmse", title="RMSE", greater=False)
     head: ClassVar[Any] = heads.SequenceClassification
+    longs = LONG_TEXTS
     worst: ClassVar[tuple[str, str]] = (
         "Largest errors",
         "Held-out rows whose answers are furthest from the truth. Look for wrong numbers first.",
@@ -133,10 +134,10 @@ class Regression(Task):
                 )
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
-        """(W, K) float32 scaled values."""
+        """(N, K) float32 scaled values."""
         values = _numbers_at(table, index)
         scaled = ((values - np.array(self.means)) / np.array(self.scales)).astype(np.float32)
-        targets: NDArray[np.float32] = scaled[rows.window_examples]
+        targets: NDArray[np.float32] = scaled
         return targets
 
     def counts(self, table: Table, index: NDArray[np.int64]) -> str:
@@ -154,7 +155,7 @@ class Regression(Task):
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The value, or the values by column where there are several."""
-        scaled = np.stack(output.windows).mean(axis=0, dtype=np.float64).tolist()
+        scaled = output.windows[0].astype(np.float64).tolist()
         values = [
             float(mean + scale * number)
             for mean, scale, number in zip(self.means, self.scales, scaled, strict=True)

@@ -15,8 +15,11 @@ from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.data.formats import TEXTS, ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
+from bertolt.data.long import LongTexts
+from bertolt.data.parted import first_too_long, too_long
 from bertolt.data.table_file import AS_FOUND, BadRow, Layout, listing
 from bertolt.data.tokens import encode_once
+from bertolt.tasks import long
 from bertolt.tasks.base import TASKS, Example, Reading, Task
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.registry import USUAL, find_task, recognise
@@ -145,29 +148,44 @@ class _Examples(Sequence[Any]):
 
 
 def encode_rows(
-    task: Task, table: Table, index: NDArray[np.int64], tokenizer: BertTokenizer, limit: int
+    task: Task,
+    table: Table,
+    index: NDArray[np.int64],
+    tokenizer: BertTokenizer,
+    limit: int,
+    how: LongTexts | None = None,
 ) -> tuple[TaskRows, str]:
     """Encode rows of a table with their targets, or take them from the cache; and which of both.
 
+    Args:
+        task: of the rows.
+        table, index: the file, and the places of the rows in it.
+        tokenizer: of the model.
+        limit: most tokens of a window.
+        how: what is done with longer texts; None: as the task does.
+
     Raises:
-        DataError: a row has what training never had.
+        DataError: a row has what training never had, or is longer than the limit where that is
+            refused.
     """
     task = task.with_tokenizer(tokenizer)
     task.check(table)
-
-    def encode(chunk: list[Any]) -> Any:
-        return task.encode(chunk, tokenizer, limit)
-
+    how = how or long.chosen(task, None, None, limit)
     with counting("Tokenising", len(index)) as show:
         encoded, origin = encode_once(
             tokenizer,
             _Examples(table, index, task.encoded_roles),
             limit,
             progress=show,
-            encode=encode,
-            key=task.encoding,
+            encode=long.encode_by(task, tokenizer, limit, how),
+            key=long.encoding_name(task, how),
         )
-    encoded = replace(encoded, joint=task.joint)
+    if how.how == "error" and (longer := first_too_long(encoded)):
+        first, count = longer
+        tokens = int(encoded.full_lengths[first])
+        raise too_long(tokens, limit, count - 1, table.place_at(int(index[first])))
+    documents = task.head.reads_documents and encoded.example is not None
+    encoded = replace(encoded, joint=task.joint or documents, documents=documents)
     targets = task.targets(table, index, encoded)
     encoded = replace(encoded, labels=targets, label_names=task.target_names)
     return TaskRows(table=table, index=index, encoded=encoded), origin

@@ -21,14 +21,13 @@ from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.models.losses import Criterion
 from bertolt.tasks import page
-from bertolt.tasks.answers import mean_window
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
 from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.doubts import ClassDoubts
 from bertolt.tasks.labels import LabelledTask, names_of, require_one_label
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.classes import ClassScorer
-from bertolt.tasks.texts import text_cells
+from bertolt.tasks.texts import LONG_TEXTS, text_cells
 
 SINGLE = "single_label_classification"
 
@@ -48,6 +47,7 @@ class TextClassification(LabelledTask):
     name: ClassVar[str] = "text-classification"
     primary: ClassVar[Primary] = Primary(name="accuracy", title="Accuracy")
     head: ClassVar[Any] = heads.SequenceClassification
+    longs = LONG_TEXTS
 
     labels: tuple[str, ...]
     majority: str | None = None
@@ -120,8 +120,8 @@ class TextClassification(LabelledTask):
         encode_labels(table, LabelMap(self.labels))
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
-        """(W,) class of each row."""
-        return encode_labels(table, LabelMap(self.labels))[index][rows.window_examples]
+        """(N,) class of each row."""
+        return encode_labels(table, LabelMap(self.labels))[index]
 
     def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
         """Weights of labels, focus and smoothing."""
@@ -140,7 +140,7 @@ class TextClassification(LabelledTask):
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The most probable label, its probability, and the probabilities of all labels."""
-        shares = mean_window(output.windows)
+        shares = output.windows[0]
         best = int(shares.argmax())  # before rounding by a temperature could move it
         shares = heated(shares, self.heat.temperature)
         return {

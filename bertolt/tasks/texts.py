@@ -8,7 +8,12 @@ from typing import Any
 from bertolt.data.cells import Cell, text_cell
 from bertolt.data.encode import EncodedExample, Window, cut_at_end
 from bertolt.data.load import Sample
+from bertolt.data.long import Long, LongTexts
+from bertolt.data.parted import long_pairs, long_texts
 from bertolt.tokenization import BertTokenizer
+
+LONG_TEXTS: tuple[Long, ...] = ("truncate", "error", "head-tail", "window")
+"""What can be done with a text beyond the limit where it is classified or rated as a whole."""
 
 
 def text_cells(sample: Sample) -> dict[str, Cell]:
@@ -26,6 +31,18 @@ def encode_in_one_window(
     if pairs[0] is None:
         return cut_at_end(tokenizer, texts, limit)
     return _encode_pairs(tokenizer, texts, [str(pair) for pair in pairs], limit)
+
+
+def encode_long(
+    examples: Sequence[Mapping[str, Any]], tokenizer: BertTokenizer, limit: int, long: LongTexts
+) -> Iterable[EncodedExample]:
+    """Each text, or pair of texts, in windows of at most `limit` tokens, or without its middle."""
+    texts = [example["text"] for example in examples]
+    rows = tokenizer.encode_ids(texts)
+    if examples[0].get("text_pair") is None:
+        return long_texts(rows, limit, long)
+    pairs = tokenizer.encode_ids([str(example["text_pair"]) for example in examples])
+    return long_pairs(rows, pairs, tokenizer.pair_frame(), limit, long)
 
 
 def _encode_pairs(

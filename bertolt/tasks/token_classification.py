@@ -20,6 +20,7 @@ from bertolt.data.conll import open_conll
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import TAGGED, Open
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.long import LongTexts
 from bertolt.data.table_file import BadRow, is_missing, listing
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
@@ -30,7 +31,7 @@ from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.labels import LabelledTask, names_of, rarest, require_one_label
 from bertolt.tasks.scorers.spans import SpanScorer
 from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
-from bertolt.tasks.windows import answered_units, first_pieces, windows_of
+from bertolt.tasks.windows import WINDOWS, answered_units, first_pieces, windows_of
 from bertolt.tasks.words import join_words, text_of, words_of
 from bertolt.tokenization import BertTokenizer
 
@@ -50,6 +51,8 @@ class TokenClassification(LabelledTask):
     name: ClassVar[str] = "token-classification"
     primary: ClassVar[Primary] = Primary(name="f1", title="F1 of spans")
     head: ClassVar[Any] = heads.TokenClassification
+    longs = ("window", "error", "truncate")
+    why_not_long = "without its middle, words would be tagged beside others than they stand by"
     worst: ClassVar[tuple[str, str]] = (
         "Worst answers",
         "Held-out texts with the most spans wrong or missed. Look for wrong tags first.",
@@ -186,10 +189,16 @@ class TokenClassification(LabelledTask):
         self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int
     ) -> Iterable[EncodedExample]:
         """Longer texts run in windows; each word is answered where it has most context."""
+        return self.encode_long(examples, tokenizer, limit, WINDOWS)
+
+    def encode_long(
+        self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int, long: LongTexts
+    ) -> Iterable[EncodedExample]:
+        """The same with another overlap, or the first window alone: no word behind it is tagged."""
         texts = [text_of(example) for example in examples]
         for words in tokenizer.encode_words(texts):
             ends = tokenizer.cls_token_id, tokenizer.sep_token_id
-            yield windows_of(words.ids, first_pieces(words), *ends, limit)
+            yield windows_of(words.ids, first_pieces(words), *ends, limit, long)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Probabilities of each token's labels."""

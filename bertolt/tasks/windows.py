@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from bertolt.data.encode import EncodedExample, EncodedTexts, Window
 from bertolt.data.load import Table
+from bertolt.data.long import LongTexts, shared, stretches
 from bertolt.tokenization.batch_encoding import EncodedWords
 
+WINDOWS = LongTexts(how="window")
 _NOWHERE = (-1, -1)
 
 
@@ -25,6 +27,7 @@ def windows_of(
     start_id: int,
     end_id: int,
     limit: int,
+    long: LongTexts = WINDOWS,
 ) -> EncodedExample:
     """A text in windows that overlap by half: each piece is answered with context on both sides.
 
@@ -33,15 +36,18 @@ def windows_of(
         places: the characters that each of them answers for, or nowhere.
         start_id, end_id: special tokens around each window.
         limit: most tokens of a window, with them.
+        long: "truncate" for the first of them alone, or another overlap.
     """
     room, count = limit - 2, len(pieces)
-    context = room // 4
-    step = room - 2 * context
-    windows = []
-    for start in range(0, max(1, count), step):
-        last = start + room >= count
-        ids = pieces[start : start + room]
-        answers = range(start + context if start else 0, count if last else start + room - context)
+    context = shared(room, long.stride, room // 2) // 2
+    cuts = long.how == "truncate"
+    windows: list[Window] = []
+    for part in stretches(count, room, 2 * context):
+        start, last = part.start, part.stop >= count or cuts
+        ids = pieces[part]
+        answers = range(
+            start + context if start else 0, min(part.stop, count) if last else part.stop - context
+        )
         answered = [
             places[piece] if piece in answers else _NOWHERE
             for piece in range(start, start + len(ids))
@@ -49,7 +55,7 @@ def windows_of(
         windows.append(Window([start_id, *ids, end_id], None, [_NOWHERE, *answered, _NOWHERE]))
         if last:
             break
-    return EncodedExample(windows, count + 2)
+    return EncodedExample(windows, count + 2, (max(0, count - room) if cuts else 0,))
 
 
 def first_pieces(words: EncodedWords) -> list[tuple[int, int]]:

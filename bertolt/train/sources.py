@@ -68,10 +68,15 @@ class _DataSetBatches:
         """This process's share of each batch of a step; a placeholder where it has no share."""
         batches = []
         for items in step:
-            own = self.world.own_share(items)
-            batch = self.collate(read(own if len(own) else items[:1]))
-            batches.append(batch if len(own) else replace(batch, is_placeholder=True))
+            for own in self.shares(items):
+                batch = self.collate(read(own if len(own) else items[:1]))
+                batches.append(batch if len(own) else replace(batch, is_placeholder=True))
         return batches
+
+    def shares(self, items: Any) -> Sequence[Any]:
+        """This process's items of a batch, to be computed at once or in several portions; every
+        process has as many, of which some may be empty."""
+        return [self.world.own_share(items)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,18 @@ class RowBatches(_DataSetBatches):
         numbers = self._row_numbers(self._sampler(), step)
         return (self.batches(part, lambda own: take(self.data, own)) for part in numbers)
 
+    def shares(self, items: Any) -> Sequence[Any]:
+        """As every source, and a data set may know how to part rows of more than one sequence."""
+        portions = getattr(self.data, "portions", None)
+        if portions is None:
+            return super().shares(items)
+        size = self.world.size
+        texts = math.ceil(self.batch_rows / size)
+        # What every process has follows from the rows: no one is asked.
+        dealt = [list(portions(items[rank::size], texts)) for rank in range(size)]
+        most, own = max(map(len, dealt)), dealt[self.world.rank]
+        return [*own, *[items[:0]] * (most - len(own))]
+
     def describe(self) -> dict[str, Any]:
         """How many rows there are."""
         return {"rows of the train_dataset": len(self.data)}
@@ -109,9 +126,11 @@ class RowBatches(_DataSetBatches):
     def _row_numbers(self, sampler: BatchSampler, start: int) -> Iterator[list[NDArray[np.int64]]]:
         together = self.args.gradient_accumulation_steps
         first, done = divmod(start, self.steps_per_epoch)
-        yield from grouped(sampler.epoch(first, done * together), together)
-        for epoch in itertools.count(first + 1):
-            yield from grouped(sampler.epoch(epoch), together)
+        for epoch in itertools.count(first):
+            if hasattr(self.data, "set_epoch"):
+                self.data.set_epoch(epoch)
+            begun = done * together if epoch == first else 0
+            yield from grouped(sampler.epoch(epoch, begun), together)
 
     def _sampler(self) -> BatchSampler:
         by_length = self.args.train_sampling_strategy == "group_by_length"

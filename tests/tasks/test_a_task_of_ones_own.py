@@ -138,7 +138,7 @@ def test_it_goes_through_every_command(
     code, told, _ = bertolt("predict", out, "--text", "a great film", "--precision", "fp32")
     assert json.loads(told)["stars"] > 3
     code, told, _ = bertolt("predict", out, path, "--format", "csv", "--keep", "stars")
-    assert told.startswith("row,kept_stars,text,stars\n")
+    assert told.startswith("row,kept_stars,text,stars,tokens_cut\n")
     assert bertolt("inspect", out, "--selftest")[0] == 0
     before = (out / "report.html").read_bytes()
     assert bertolt("report", out)[0] == 0

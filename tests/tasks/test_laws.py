@@ -6,6 +6,7 @@ import copy
 import inspect
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,16 @@ import pytest
 import torch
 
 from bertolt import BertConfig, Predictor
-from bertolt.base.errors import DataError
+from bertolt.base.errors import DataError, UsageError
 from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
+from bertolt.data.long import LongTexts
+from bertolt.data.parted import TooLongError
 from bertolt.metrics import RowSums
 from bertolt.models.precision import FP32
 from bertolt.report import read_facts
+from bertolt.tasks import long
 from bertolt.tasks.answers import difference
 from bertolt.tasks.base import TASKS, Output, Reading, Task
 from bertolt.tasks.evaluation import Gathered, TaskRows, evaluate
@@ -37,12 +41,14 @@ LIMIT = 40
 
 @dataclass(frozen=True)
 class Case:
-    """A file of a task: how its rows are made, and one that training never had."""
+    """A file of a task: how its rows are made, one that training never had, and how longer ones
+    are read."""
 
     task: str
     row: Callable[[random.Random, str], dict[str, Any]]
     unseen: dict[str, Any] | None
     named: bool = False  # its columns are those of another task too
+    long: LongTexts | None = None
 
 
 def _together(choose: random.Random, text: str) -> dict[str, Any]:
@@ -95,6 +101,15 @@ CASES = {
             "label": choose.choice(["yes", "no"]),
         },
         {"premise": "good", "hypothesis": "bad", "label": "odd"},
+    ),
+    "documents": Case(
+        "text-classification",
+        lambda choose, text: {
+            "text": f"{text} " * choose.randrange(1, 4),
+            "label": choose.choice(["bad", "good"]),
+        },
+        {"text": "good", "label": "odd"},
+        LongTexts(how="window", stride=5),
     ),
     "several labels": Case(
         "multi-label-classification",
@@ -176,10 +191,11 @@ def given(
     table, kind = read_for_task(path, Columns(), task=case.task if case.named else None)
     everything = np.arange(len(table))
     task = kind.infer(table, everything, Reading())
-    rows, _ = encode_rows(task, table, everything, tiny_tokenizer, LIMIT)
+    rows, _ = encode_rows(task, table, everything, tiny_tokenizer, LIMIT, case.long)
     model = randomised(task.head(tiny_config(**task.config_changes())), std=0.3)
     predictor = Predictor(model, tiny_tokenizer, task=task, precision="fp32")
     predictor.max_length = LIMIT
+    predictor.long = case.long or predictor.long
     return Given(case, path, task, rows, predictor)
 
 
@@ -210,6 +226,9 @@ def perfect(given: Given) -> list[Output]:
         outputs[known] = np.eye(classes)[labels[known]]
     parts: list[Output] = []
     for example in range(encoded.examples):
+        if encoded.documents:
+            parts.append(Output([outputs[example]], []))
+            continue
         windows = np.flatnonzero(encoded.window_examples == example)
         spans = [slice(encoded.offsets[w], encoded.offsets[w + 1]) for w in windows]
         per_token = encoded.places is not None
@@ -282,13 +301,49 @@ def test_window(given: Given, tiny_tokenizer: Any) -> None:
     (whole,) = wide.predict([{"text": long, **pair}])
     assert narrow.tokens == whole.tokens > LIMIT
     words = whole.answer.get("words")
-    if words is None:
+    if given.case.long is not None:
+        assert (narrow.tokens_cut, whole.tokens_cut) == (0, 0)
+        assert narrow.windows > whole.windows == 1
+    elif words is None:
         beside = len(tiny_tokenizer("good film")["input_ids"]) if given.task.joint and pair else 0
         assert narrow.tokens_cut == narrow.tokens - beside - LIMIT
     else:
         assert narrow.tokens_cut == 0
         places = [(start, end) for start, end, _ in narrow.answer["words"]]
         assert places == [(start, end) for start, end, _ in words], "each word once, in order"
+
+
+@pytest.mark.parametrize("how", ["error", "truncate", "head-tail", "window"])
+def test_longer_texts(given: Given, how: Any) -> None:
+    """Whatever is done with longer texts, one that fits is answered alike, and each is accounted
+    for; a task refuses in words what it cannot do."""
+    predictor = copy.copy(given.predictor)
+    if how not in given.task.longs:
+        with pytest.raises(UsageError, match=re.escape(given.task.why_not_long)) as refused:
+            long.chosen(given.task, how, None, LIMIT)
+        assert all(name in refused.value.fix for name in given.task.longs)
+        return
+    predictor.long = long.chosen(given.task, how, None, LIMIT)
+    words = " ".join(WORDS * 6)
+    pair = {"text_pair": words} if "text_pair" in inputs(given, 1)[0] else {}
+    examples = [*inputs(given), {"text": "good film" if pair else words, **pair}]
+    if how == "error":
+        fits = [p.tokens <= LIMIT for p in given.predictor.predict(examples)]
+        with pytest.raises(TooLongError) as refusal:
+            list(predictor.predict(examples))
+        assert refusal.value.place == f"text {fits.index(False) + 1}"
+        assert "--long" in refusal.value.fix
+        return
+    pairs = zip(given.predictor.predict(examples), predictor.predict(examples), strict=True)
+    for usual, other in pairs:
+        assert other.tokens == usual.tokens
+        assert other.tokens > LIMIT or difference(usual.answer, other.answer) < 1e-4
+        assert (other.windows > 1 or other.truncated) == (other.tokens > LIMIT)
+        if how == "window":
+            assert other.tokens_cut <= max(0, usual.tokens_cut), "no more than by cutting"
+        else:
+            assert (other.windows, other.tokens_cut) == (1, max(0, other.tokens - LIMIT))
+    assert how != "window" or (other.tokens_cut == 0 and other.windows > 1)
 
 
 @pytest.mark.parametrize(
@@ -429,6 +484,9 @@ def tuned(
         batch_size=8,
         lr=3e-3,
         max_length=LIMIT,
+        long=given.case.long and given.case.long.how,
+        stride=given.case.long and given.case.long.stride,
+        windows=2,
         precision="fp32",
     )
     torch.manual_seed(0)

@@ -20,16 +20,19 @@ from bertolt.commands.wording import options_called
 from bertolt.data.columns import NoColumnError, by_number
 from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
+from bertolt.data.documents import SampledWindows
 from bertolt.data.encode import SHORTEST
 from bertolt.data.groups import groups_by, joined_groups, shares_words
 from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
+from bertolt.data.long import LongTexts
 from bertolt.data.spelling import quoted
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.cautions import Preflight, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.long import chosen
 from bertolt.tasks.registry import find_task
 from bertolt.tasks.row_view import rows_named
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
@@ -52,6 +55,8 @@ class LoadedRows:
         train, eval: the two parts; without rows to evaluate on, the second is None.
         split: how they were parted, in words.
         max_length_source: where the limit came from, in words.
+        long: what is done with longer texts.
+        sampled: the training rows as they are read, where each epoch reads some of their windows.
         repeated: the evaluation rows whose texts stand among the training texts too.
         cautions: what of the rows cannot be learned or measured exactly: `claim` and `detail`.
         checks: what the page shows of all checks.
@@ -62,6 +67,8 @@ class LoadedRows:
     eval: TaskRows | None
     split: str
     max_length_source: str
+    long: LongTexts
+    sampled: SampledWindows | None
     repeated: list[int]
     cautions: list[dict[str, str]]
     checks: list[dict[str, Any]]
@@ -108,11 +115,12 @@ def rows_of(
     task = task.starting_from(source)
     _require_alone(task, options)
     task = task.to_calibrate() if options.calibrate else task
-    train, origin = encode_rows(task, table, train_index, tokenizer, limit)
+    long = chosen(task, options.long, options.stride, limit)
+    train, origin = encode_rows(task, table, train_index, tokenizer, limit, long)
     info(f"Training tokens: {origin}")
     held_out = None
     if options.evaluates:
-        held_out, origin = encode_rows(task, eval_table, eval_index, tokenizer, limit)
+        held_out, origin = encode_rows(task, eval_table, eval_index, tokenizer, limit, long)
         info(f"Evaluation tokens: {origin}")
     parts = {"Training": train} | ({"Evaluation": held_out} if held_out else {})
     checks = Preflight(task, parts, tokenizer)
@@ -122,6 +130,8 @@ def rows_of(
         eval=held_out,
         split=split,
         max_length_source=limit_source,
+        long=long,
+        sampled=_sampled(train, options),
         repeated=_repeated(train, held_out) if held_out else [],
         cautions=[*checks.cautions, *([] if held_out else [_unmeasured(task)])],
         checks=checks.blocks,
@@ -191,6 +201,13 @@ def _require_taught_here(options: FinetuneOptions) -> None:
             place="--task",
             fix=kind.taught_by,
         )
+
+
+def _sampled(train: TaskRows, options: FinetuneOptions) -> SampledWindows | None:
+    """The training texts as rows of some of their windows; None where each has one."""
+    if not train.encoded.documents:
+        return None
+    return SampledWindows(train.encoded, options.windows, options.seed)
 
 
 def _unmeasured(task: Task) -> dict[str, str]:
@@ -328,6 +345,13 @@ def _describe_data(data: LoadedRows) -> None:
     info(f"Split: {data.split}")
     limit = data.train.encoded.max_length
     info(f"Limit: {limit} tokens, from {data.max_length_source}")
+    if data.long.how != data.task.longs[0] or data.long.stride is not None:
+        info(f"Longer texts are {data.long.words(limit)}")
+    if data.sampled is not None and (some := data.sampled.texts_sampled):
+        info(
+            f"Each epoch learns from {plural(data.sampled.most, 'window')} of a text at most, "
+            f"which are drawn anew; {plural(some, 'text has', 'texts have')} more"
+        )
     if data.repeated:
         info(
             f"Caution: {plural(len(data.repeated), 'evaluation text')} also among the training "

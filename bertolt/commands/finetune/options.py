@@ -8,6 +8,7 @@ from typing import Literal
 
 from bertolt.base.errors import UsageError
 from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
+from bertolt.data.long import Long
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
 from bertolt.train.trackers import tracker_names
@@ -86,6 +87,14 @@ class FinetuneOptions:
     """Order of the training rows."""
     max_length: int | None = field(default=None, metadata=at_least(1) | seen_in("--max-length"))
     """Most tokens of a text. Default: all that the model's position table has."""
+    long: Long | None = field(default=None, metadata=seen_in("training rows"))
+    """A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a last
+    part, or window, which reads all of it. Default: truncate, and window where words are marked."""
+    stride: int | None = field(default=None, metadata=at_least(0) | seen_in("training rows"))
+    """Tokens that a window repeats of the one before it. Default: an eighth of a window, and more
+    where words are marked."""
+    windows: int = field(default=8, metadata=at_least(1))
+    """Most windows of a text that an epoch learns from, drawn anew in each; all are evaluated."""
     shard: bool = field(default=False, metadata=FREE)
     """Started by torchrun: split weights, gradients and optimizer over the processes (FSDP2)."""
     seed: int = field(default=42, metadata=SEED)

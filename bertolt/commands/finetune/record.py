@@ -200,12 +200,13 @@ def _lengths(data: LoadedRows) -> dict[str, Any]:
     if lengths.max() >= edges[-1]:
         edges.append(int(lengths.max()) + 1)
     counts, _ = np.histogram(lengths, bins=edges)
-    sums = ("texts", "texts_cut", "tokens", "tokens_cut")
+    sums = ("texts", "texts_cut", "tokens", "tokens_cut", "texts_parted", "windows")
     return {
         "edges": edges,
         "counts": counts,
         "max_length": parts[0].account.max_length,
         "max_length_source": data.max_length_source,
+        "longer": data.long.words(parts[0].account.max_length),
         **{name: sum(getattr(part.account, name) for part in parts) for name in sums},
     }
 

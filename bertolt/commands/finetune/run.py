@@ -36,6 +36,7 @@ from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import NotFiniteError, Task
 from bertolt.tasks.criterion import LossChoices
 from bertolt.tasks.evaluation import Scores, evaluate
+from bertolt.tasks.long import kept
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.row_answers import ANSWERS
 from bertolt.tokenization import BertTokenizer
@@ -175,7 +176,7 @@ class Finetuning:
         self.trainer = trainer = Trainer(
             model,
             settings,
-            train_dataset=data.train.encoded,
+            train_dataset=data.train.encoded if data.sampled is None else data.sampled,
             processing_class=tokenizer,
             callbacks=[
                 *self.callbacks,
@@ -230,12 +231,19 @@ class Finetuning:
             metrics={
                 "eval": scores.to_dict() if scores else None,
                 **({} if self.data.eval else {"not_measured": "--test-size 0: all rows train"}),
-                "train": history.summary(),
+                "train": {**history.summary(), "lengths": self._lengths_read()},
             },
             complete=not (history.interrupted or history.failure)
             and (scores is not None or self.data.eval is None),
             failure=failure,
         )
+
+    def _lengths_read(self) -> dict[str, int]:
+        """What of the training texts was read, and in an epoch where that is less."""
+        values, sampled = self.data.train.encoded.account.to_dict(), self.data.sampled
+        if sampled is None:
+            return values
+        return values | {"windows_in_epoch": int(sampled.counts.sum())}
 
     def _result(self) -> Scores | None:
         """The scores of the final weights; None if training did not reach its end."""
@@ -313,6 +321,7 @@ class Finetuning:
             columns=self.data.train.table.roles,
             settings=self.task.settings(),
             max_length=self.data.train.encoded.max_length,
+            long=kept(self.task, self.data.long),
             library_version=__version__,
         )
 
@@ -332,6 +341,8 @@ class Finetuning:
             "task": self.task.name,
             **{role: ",".join(roles[role]) if role in roles else None for role in FLAGS},
             "max_length": self.data.train.encoded.max_length,
+            "long": self.data.long.how,
+            "stride": self.data.long.stride,
             "precision": self.trainer.precision.name,
         }
 
