@@ -67,6 +67,8 @@ def test_page_shows_what_the_facts_hold(page: str) -> None:
         "7 · 1034 …",
         "20% held out, seed 0",
         "10 of 1,320",
+        "read in windows of 512 tokens",
+        "12 of 1,320 1,361 windows of all texts",
         "this processor has no bf16 instructions",
         "row 1002",
         "max_length not set",
