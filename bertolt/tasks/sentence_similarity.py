@@ -198,9 +198,8 @@ class SentenceSimilarity(Task):
     def folder_limit(cls, folder: Path) -> tuple[int, str] | None:
         """As `sentence_bert_config.json` has it."""
         files = SentenceFiles.read(folder)
-        return (
-            None if files is None or files.max_length is None else (files.max_length, "the model")
-        )
+        limit = None if files is None else files.max_length
+        return None if limit is None else (limit, "the model's own limit")
 
     def starting_from(self, folder: Path) -> Self:
         """Vectors are made as the folder says, where the user does not."""

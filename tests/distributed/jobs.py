@@ -28,7 +28,9 @@ from bertolt import (
     BertForPreTraining,
     BertForSequenceClassification,
     BertModel,
+    InBatchNegatives,
     PackingCollator,
+    SentenceEncoder,
     Trainer,
     TrainingArguments,
 )
@@ -122,6 +124,27 @@ def questions() -> list[dict[str, Any]]:
             {"input_ids": list(itertools.islice(texts, count)), "label": number // 3 % count}
         )
     return made
+
+
+def competing(micro: int | None = 5, **changes: Any) -> Found:
+    """Pairs of texts that compete with those of all processes, some of them in parts."""
+    torch.manual_seed(0)
+    encoder = SentenceEncoder(config())
+    encoder.criterion, encoder.micro_batch = InBatchNegatives(), micro
+    texts = [row["input_ids"] for row in rows(2 * ROWS)]
+    made = [
+        {"input_ids": texts[number : number + 2], "labels": [number, number + 1]}
+        for number in range(0, len(texts), 2)
+    ]
+    return trained(Trainer(encoder, arguments(**changes), train_dataset=made))
+
+
+def competing_at_once() -> Found:
+    return competing(None)
+
+
+def competing_split() -> Found:
+    return competing(fsdp=True)
 
 
 def classify_accumulated() -> Found:

@@ -21,6 +21,8 @@ TRAINING = (
     "classify",
     "classify_accumulated",
     "choices",
+    "competing",
+    "competing_at_once",
     "masked_words",
     "both_objectives",
     "an_unused_head",
@@ -34,6 +36,7 @@ TRAINING = (
 SPLIT = (
     "classify_split",
     "classify_split_recomputed",
+    "competing_split",
     "masked_words_split",
     "an_own_loss_split",
     "an_own_forward_split",

@@ -173,6 +173,7 @@ def help_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
         "pretrain",
         "plan",
         "migrate",
+        "search",
     ]
     folder = tmp_path_factory.mktemp("help")
     said = [run_command(f"bertolt {command} --help", folder) for command in names]
