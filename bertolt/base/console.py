@@ -28,13 +28,15 @@ _ERASE = "\r\x1b[K"
 class _Voice:
     """Whether this process speaks: of several that make one run, the first does.
 
-    `foot` is what stands at the foot of the terminal, below all messages.
+    `foot` is what stands at the foot of the terminal, below all messages, and `prefix` what each
+    status line begins with.
     """
 
     silent: bool = False
     may_report_error: Callable[[], bool] = lambda: True
     failed: bool = False
     foot: str = ""
+    prefix: str = ""
 
 
 _voice = _Voice()
@@ -116,6 +118,7 @@ class StatusLine:
 
     def show(self, text: str, bar: str = "") -> None:
         """Put these words in place of the last ones; `bar` behind them where there is room."""
+        text = _voice.prefix + text
         if not self.drawn:
             info(text)
             return
@@ -128,6 +131,16 @@ class StatusLine:
         if self.drawn:
             _write("\n" * bool(_voice.foot) if keep else _ERASE)
             _voice.foot = ""
+
+
+@contextlib.contextmanager
+def status_prefix(words: str) -> Iterator[None]:
+    """Let each status line inside begin with these words, as "run 2/5, "."""
+    _voice.prefix = words
+    try:
+        yield
+    finally:
+        _voice.prefix = ""
 
 
 class Show(Protocol):

@@ -29,7 +29,7 @@ SettingsBesideShape = Annotated[
 
 _PARAMETER = "settings"  # what commands call it
 _MOST_BYTES = 1 << 20
-_LISTED = frozenset({"label", "by", "keep", "track"})
+_LISTED = frozenset({"label", "by", "keep", "track", "seeds", "sample"})
 """Options that take several names with commas between them, which a file may have as a list."""
 
 

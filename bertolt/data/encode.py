@@ -207,6 +207,25 @@ class EncodedTexts:
         assert self.places is not None
         return self.places[self.offsets[window] : self.offsets[window + 1]]
 
+    def at(self, index: NDArray[np.int64]) -> EncodedTexts:
+        """The examples at these places, (M,), in their order, without labels."""
+        counts, windows = self.windows, np.argsort(self.window_examples, kind="stable")
+        first = np.r_[0, counts.cumsum()][index]
+        chosen = windows[_ranges(first, counts[index])]
+        lengths = self.lengths[chosen]
+        tokens = _ranges(self.offsets[chosen], lengths)
+        example = np.repeat(np.arange(len(index)), counts[index])
+        return EncodedTexts(
+            ids=self.ids[tokens],
+            offsets=np.r_[0, lengths.cumsum()],
+            full_lengths=self.full_lengths[index],
+            max_length=self.max_length,
+            segments=None if self.segments is None else self.segments[tokens],
+            places=None if self.places is None else self.places[tokens],
+            example=None if len(example) == len(index) else example,
+            cut=None if self.cut is None else self.cut[index],
+        )
+
     def __len__(self) -> int:
         return self.examples if self.joint else len(self.offsets) - 1
 
@@ -225,6 +244,12 @@ class EncodedTexts:
             several = len(self.label_names) > 1
             row |= zip(self.label_names, label if several else [label], strict=True)
         return row
+
+
+def _ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of ranges that begin at `first`, end to end."""
+    before = counts.cumsum() - counts
+    return np.arange(int(counts.sum())) + np.repeat(first - before, counts)
 
 
 def encode_texts(

@@ -10,6 +10,9 @@ to link to, a `nav` for the list of sections, and a `lead` above it. What else i
   weakest in the column of the number `weakest`. `noun` is what a row is.
 - scatter: `points`, pairs of numbers; `x_label`, `y_label`, `diagonal`, `note`.
 - histogram: `edges`, one more than `counts`; `x_label`, `note`, and a `mark` with `value`, `label`.
+- dots: `points` with `x`, `label`, `y`, the ends `low` and `high` of an interval or null, and a
+  `mark` (best, collapsed, pruned, or nothing); `x_label`, `format`, `note`; `logarithmic` for the
+  horizontal axis; a `line` with `name` and `value`, a `band` of two heights, a `path` of pairs.
 - mistakes: `items` with `text`, `characters` of the whole text if that is its beginning, `row`,
   `said`, `truth`, `probability`, `second_text`, and `marks` over the text, with `start`, `end`,
   `label` and `kind` (right, missed, wrong, given).
@@ -170,6 +173,12 @@ def _histogram(block: Block, name: str) -> Chart | None:
     return figures.histogram_chart(name, block.get("caption", ""), block)
 
 
+def _dots(block: Block, name: str) -> Chart | None:
+    from bertolt.report.dots import dots_chart
+
+    return dots_chart(name, block.get("caption", ""), block)
+
+
 def _mistakes(block: Block, _: str) -> list[dict[str, Any]]:
     return [_mistake(item) for item in block["items"][:MOST_MISTAKES]]
 
@@ -200,6 +209,7 @@ _KINDS: dict[str, Callable[[Block, str], Any]] = {
     "table": _table,
     "scatter": _scatter,
     "histogram": _histogram,
+    "dots": _dots,
     "mistakes": _mistakes,
     "text": _text,
     "facts": _facts,

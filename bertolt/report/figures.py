@@ -157,9 +157,9 @@ def histogram_chart(
     with drawing(name, title, summary or f"Histogram of {sum(counts):,}.") as (axes, svg):
         _bars(axes, edges, counts, first_beyond)
         axes.set_xlim(start, stop)
-        axes.set_xlabel(_label(bars["x_label"]))
-        _tick(axes.yaxis, _whole, integer=True, steps=[1, 2, 5, 10])
-        _tick(axes.xaxis, _plain)
+        axes.set_xlabel(label_words(bars["x_label"]))
+        tick(axes.yaxis, whole, integer=True, steps=[1, 2, 5, 10])
+        tick(axes.xaxis, plain_number)
         axes.set_ylim(0, max(counts) * 1.16)
         if mark:
             _draw_mark(axes, mark, start, stop)
@@ -197,10 +197,10 @@ def scatter_chart(name: str, title: str, block: Mapping[str, Any]) -> Chart | No
             limits = min(ends), max(ends)
             axes.set(xlim=limits, ylim=limits)
             axes.plot(limits, limits, color=PLAIN, lw=1.6, ls=(0, (4, 2)))
-        axes.set_xlabel(_label(block["x_label"]))
-        axes.set_ylabel(_label(block["y_label"]), labelpad=10)
+        axes.set_xlabel(label_words(block["x_label"]))
+        axes.set_ylabel(label_words(block["y_label"]), labelpad=10)
         for axis in (axes.xaxis, axes.yaxis):
-            _tick(axis, _plain, steps=[1, 2, 2.5, 5, 10])
+            tick(axis, plain_number, steps=[1, 2, 2.5, 5, 10])
     return Chart(title, svg[0], " ".join(filter(None, notes)))
 
 
@@ -221,7 +221,7 @@ def _loss(training: Mapping[str, Any], line: Mapping[str, Any] | None) -> Chart 
         _draw_line(axes, line)
         _from_zero(axes)
         parts += _finish_steps(axes, training)
-        _legend(axes)
+        legend(axes)
     return Chart(title, svg[0], " ".join(parts))
 
 
@@ -251,19 +251,19 @@ def _metric(training: Mapping[str, Any], curve: Mapping[str, Any]) -> Chart | No
         _draw_evaluations(axes, points)
         heights += _draw_line(axes, curve.get("baseline"))
         if format == "percent":
-            _near(axes, heights)
+            near(axes, heights)
         else:
             _from_zero(axes)
         _finish_steps(axes, training)
-        _legend(axes)
+        legend(axes)
     return Chart(curve["title"], svg[0])
 
 
-def _near(axes: Axes, heights: Sequence[float]) -> None:
+def near(axes: Axes, heights: Sequence[float]) -> None:
     """Let a vertical axis of shares end near the values."""
     room = 0.08 * max(max(heights) - min(heights), 0.05)
     axes.set_ylim(max(0, min(heights) - room), min(1.005, max(heights) + room))
-    _tick(axes.yaxis, lambda value: f"{100 * value:g}%", steps=[1, 2, 5, 10])
+    tick(axes.yaxis, lambda value: f"{100 * value:g}%", steps=[1, 2, 5, 10])
 
 
 def _learning_rate(training: Mapping[str, Any]) -> Chart | None:
@@ -315,7 +315,7 @@ def _draw_line(axes: Axes, line: Mapping[str, Any] | None) -> list[float]:
     if line is None or not is_number(line["value"]):
         return []
     dots: Style = {"color": PLAIN, "lw": 1.6, "ls": (0, (1, 1.6))}
-    axes.axhline(line["value"], label=_label(line["name"]), **dots)
+    axes.axhline(line["value"], label=label_words(line["name"]), **dots)
     return [line["value"]]
 
 
@@ -323,7 +323,7 @@ def _from_zero(axes: Axes) -> None:
     """Let the vertical axis begin at 0, or below where values are, with room above the highest."""
     low, high = axes.dataLim.y0, axes.dataLim.y1
     axes.set_ylim(min(0, 1.05 * low), max(axes.get_ylim()[1], 1.05 * high))
-    _tick(axes.yaxis, _plain)
+    tick(axes.yaxis, plain_number)
 
 
 def _dot(steps: Floats) -> Style:
@@ -336,7 +336,7 @@ def _finish_steps(axes: Axes, training: Mapping[str, Any]) -> list[str]:
     evaluated = [point["step"] for point in training["eval_points"]]
     last = max([training["steps"], *training["curve"]["step"], *evaluated, 1])
     axes.set_xlim(0, last * 1.02)
-    _tick(axes.xaxis, _whole, integer=True, steps=[1, 2, 2.5, 5, 10])
+    tick(axes.xaxis, whole, integer=True, steps=[1, 2, 2.5, 5, 10])
     epochs = training["epochs"]
     if not (is_number(epochs) and 1 < epochs <= 20):
         return []
@@ -346,7 +346,8 @@ def _finish_steps(axes: Axes, training: Mapping[str, Any]) -> list[str]:
     return ["Dotted verticals: ends of epochs."]
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
+    """Name what is drawn, above the drawing."""
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1.03), ncols=3, handlelength=2.2, columnspacing=1.4
     )
@@ -365,7 +366,7 @@ def _bars(axes: Axes, edges: Sequence[float], counts: Sequence[int], beyond: flo
 
 def _draw_mark(axes: Axes, mark: Mapping[str, Any], start: float, stop: float) -> None:
     """A line at a value of the horizontal axis with its name; what lies beyond it may be tinted."""
-    top, value, label = axes.get_ylim()[1], mark["value"], _label(mark["label"])
+    top, value, label = axes.get_ylim()[1], mark["value"], label_words(mark["label"])
     if value > stop:
         axes.text(stop, top, f"{label} →", color=TROUBLE, ha="right", va="top")
         return
@@ -400,23 +401,24 @@ def _evaluated(training: Mapping[str, Any], metric: str) -> list[tuple[int, floa
     return [(step, value) for step, value in points if is_number(value)]
 
 
-def _tick(axis: Axis, words: Callable[[float], str], **places: Any) -> None:
+def tick(axis: Axis, words: Callable[[float], str], **places: Any) -> None:
     """Write the numbers beside an axis; with `places`, at about five places of that kind."""
     if places:
         axis.set_major_locator(MaxNLocator(5, **places))
     axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
 
 
-def _whole(value: float) -> str:
+def whole(value: float) -> str:
+    """A whole number with its thousands parted."""
     return f"{value:,.0f}"
 
 
-def _plain(value: float) -> str:
+def plain_number(value: float) -> str:
     """A number with a minus sign and not a hyphen."""
     return f"{value:,.6g}".replace("-", "−")
 
 
-def _label(text: str) -> str:
+def label_words(text: str) -> str:
     """Words of the facts, fit to stand in a drawing."""
     return clean(shorten(text, 60))
 

@@ -152,6 +152,7 @@ def evaluate(
     world: World = ALONE,
     slices: Slices | None = None,
     keep_answers: bool = False,
+    watch: Callable[[int, Answer, Example], None] | None = None,
 ) -> Scores:
     """Answer rows and score the answers.
 
@@ -168,6 +169,7 @@ def evaluate(
         world: the processes that evaluate together; all get the scores of all rows.
         slices: to count the answers in too; for one process.
         keep_answers: keep what each row was answered, in a few numbers and words.
+        watch: called with the number of each row, its answer and the row; for one process.
 
     Raises:
         CheckpointError: with `require_finite`, at the first such row that is met.
@@ -183,7 +185,8 @@ def evaluate(
         task = task.tuned(_merged(untuned, task.scorer(), world))
         outputs = iter(held)
     answers = RowAnswers(task) if keep_answers else None
-    watching = [each.add for each in (slices, answers) if each is not None]
+    watching: list[Callable[[int, Answer, Example], None]] = [] if watch is None else [watch]
+    watching += [each.add for each in (slices, answers) if each is not None]
     scorer, mistakes = _score(task, rows, outputs, _settled(task), keep_mistakes, watching)
     if answers is not None:
         rows_of_all = answers.rows if world.alone else gather_json(answers.rows, world)

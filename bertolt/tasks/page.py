@@ -79,6 +79,17 @@ def headline(
     return {"name": name, **usual, **value, "rows": rows, "baseline": baseline, **more}
 
 
+def alike(answers: Mapping[str, int], rows: int) -> str:
+    """The one answer that every row has got, as a sign that nothing was learned; else empty.
+
+    Args:
+        answers: how many rows have each.
+        rows: how many there are.
+    """
+    known = [answer for answer, count in answers.items() if count]
+    return known[0] if len(known) == 1 and answers[known[0]] == rows > 1 else ""
+
+
 def share(label: str, value: float | None, note: str = "") -> Block:
     """A tile with a share in percent."""
     return {"label": label, "value": value, "format": "percent", "note": note}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
+from bertolt.data.encode import EncodedTexts
 from bertolt.data.formats import TEXTS, ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
 from bertolt.data.long import LongTexts
@@ -171,6 +172,38 @@ def encode_rows(
     task = task.with_tokenizer(tokenizer)
     task.check(table)
     how = how or long.chosen(task, None, None, limit)
+    encoded, origin = encode_windows(task, table, index, tokenizer, limit, how)
+    return with_targets(task, table, index, encoded), origin
+
+
+def with_targets(
+    task: Task, table: Table, index: NDArray[np.int64], encoded: EncodedTexts
+) -> TaskRows:
+    """Encoded rows of a table with what each is to give.
+
+    Raises:
+        DataError: a row has what training never had.
+    """
+    documents = task.head.reads_documents and encoded.example is not None
+    encoded = replace(encoded, joint=task.joint or documents, documents=documents)
+    targets = task.targets(table, index, encoded)
+    encoded = replace(encoded, labels=targets, label_names=task.target_names)
+    return TaskRows(table=table, index=index, encoded=encoded)
+
+
+def encode_windows(
+    task: Task,
+    table: Table,
+    index: NDArray[np.int64],
+    tokenizer: BertTokenizer,
+    limit: int,
+    how: LongTexts,
+) -> tuple[EncodedTexts, str]:
+    """The windows of rows of a table, or the same from the cache; and which of both.
+
+    Raises:
+        DataError: a row is longer than the limit where that is refused.
+    """
     with counting("Tokenising", len(index)) as show:
         encoded, origin = encode_once(
             tokenizer,
@@ -184,11 +217,7 @@ def encode_rows(
         first, count = longer
         tokens = int(encoded.full_lengths[first])
         raise too_long(tokens, limit, count - 1, table.place_at(int(index[first])))
-    documents = task.head.reads_documents and encoded.example is not None
-    encoded = replace(encoded, joint=task.joint or documents, documents=documents)
-    targets = task.targets(table, index, encoded)
-    encoded = replace(encoded, labels=targets, label_names=task.target_names)
-    return TaskRows(table=table, index=index, encoded=encoded), origin
+    return encoded, origin
 
 
 def require_pair(table: Table, trained_on_pairs: bool | None) -> None:

@@ -29,7 +29,7 @@ from bertolt.base.files import (
     unfinished,
     write_text,
 )
-from bertolt.base.json_files import parse_json
+from bertolt.base.json_files import parse_json, read_json
 from bertolt.base.settings import SETTINGS
 from bertolt.checkpoint.sentence_files import WRITTEN
 from bertolt.train.trackers import FILES
@@ -40,17 +40,19 @@ CONFIG = "config.json"
 LOG = "log.jsonl"
 METRICS = "metrics.json"
 REPORT = "report.html"
+RUNS = "runs.json"
 WEIGHTS = "model.safetensors"
 RESULT = frozenset(
     {
         *(ARGUMENTS, COMPLETE, CONFIG, METRICS, REPORT, WEIGHTS, "run.json", "bertolt.json"),
         *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
-        *("training_args.json", "answers.parquet", SETTINGS, *WRITTEN),
+        *("training_args.json", "answers.parquet", "out_of_fold.jsonl", SETTINGS, *WRITTEN),
     }
 )
 """Names of what a run leaves as its result."""
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
+_RUN = re.compile(r"(?:seed|fold|sample|trial)-\d+|all-rows")
 _STAGE = "result"
 _COPIES = 3  # of the weights in a checkpoint: themselves, and two values of AdamW
 
@@ -114,9 +116,10 @@ class RunFolder:
         require_no_file(self.out)
         entries = self._entries()
         names = [entry.name for entry in entries if not _is_left_over(entry)]
+        names = [name for name in names if not self._is_empty_run(name)]
         if not names or (self.resume and self._has_run(names)):
             return
-        foreign = [name for name in names if not _is_ours(name)]
+        foreign = [name for name in names if not self._is_ours(name)]
         problem, fix = "the folder is not empty", "choose another --out"
         if self.overwrite and not foreign:
             return
@@ -127,6 +130,9 @@ class RunFolder:
         elif self.resume:
             problem += ", and holds no run to go on with"
             fix += "" if foreign else ", or replace what is there: --overwrite"
+        elif COMPLETE not in names and RUNS in names:
+            problem = "there are runs of a command that did not come to its end"
+            fix = "--resume goes on with them, --overwrite begins anew"
         elif COMPLETE not in names and any(map(_CHECKPOINT.fullmatch, names)):
             problem = "there are checkpoints of a run that did not come to its end"
             fix = "--resume goes on from them, --overwrite begins anew"
@@ -136,14 +142,20 @@ class RunFolder:
             fix += ", or --overwrite"
         raise UsageError(problem, place=str(self.out), fix=fix)
 
-    def begin(self) -> None:
+    def begin(self, *, but: str = "") -> None:
         """Take away what would mix with the run that now begins; an earlier model stays for now.
 
         From here on the folder is that of no complete run, until this one is.
+
+        Args:
+            but: the folder of the first of several runs, which begins by itself.
         """
+        runs = self._runs()
         with disk_errors(self.out):
             for entry in self._entries():
-                of_a_run = entry.name in (LOG, *FILES) or _CHECKPOINT.fullmatch(entry.name)
+                of_a_run = entry.name in (LOG, RUNS, *FILES)
+                of_a_run |= _CHECKPOINT.fullmatch(entry.name) is not None
+                of_a_run |= entry.name in runs and entry.name != but
                 if entry.name == COMPLETE or (of_a_run and not self.resume):
                     _remove(entry)
         note_taken(self.out)
@@ -204,10 +216,33 @@ class RunFolder:
         except (ValueError, KeyError, TypeError):
             return None
 
+    def _is_ours(self, name: str) -> bool:
+        """Whether a run, or a command of several, has written it."""
+        if name in RESULT or name in (LOG, RUNS, *FILES) or _CHECKPOINT.fullmatch(name):
+            return True
+        return name in self._runs()
+
+    def _runs(self) -> set[str]:
+        """Folders of several runs: those that `runs.json` names, and empty ones so called."""
+        try:
+            known = {str(each["name"]) for each in read_json(self.out / RUNS)["runs"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            known = set()
+        return {
+            name
+            for name in (entry.name for entry in self._entries())
+            if _RUN.fullmatch(name) and (name in known or self._is_empty_run(name))
+        }
+
+    def _is_empty_run(self, name: str) -> bool:
+        """Whether it is the folder of a run that was killed before it wrote anything."""
+        folder = self.out / name
+        return bool(_RUN.fullmatch(name)) and folder.is_dir() and not any(folder.iterdir())
+
     def _has_run(self, names: list[str]) -> bool:
         """Whether there is something to go on with, or a complete result."""
         whole = {COMPLETE, METRICS, WEIGHTS} <= set(names)
-        return whole or any(name == LOG or _CHECKPOINT.fullmatch(name) for name in names)
+        return whole or any(name in (LOG, RUNS) or _CHECKPOINT.fullmatch(name) for name in names)
 
     def _entries(self) -> list[Path]:
         if not self.out.is_dir():
@@ -250,15 +285,11 @@ def _named(stage: Path, out: Path) -> Iterator[None]:
         raise type(error)(error.problem, place=place, fix=error.fix) from error
 
 
-def _is_ours(name: str) -> bool:
-    known = name in RESULT or name in (LOG, *FILES)
-    return known or _CHECKPOINT.fullmatch(name) is not None
-
-
 def _is_left_over(entry: Path) -> bool:
     """Whether it is what a killed run has left half written or half removed."""
     name = unfinished(entry.name)
-    return name is not None and (name == _STAGE or _is_ours(name))
+    known = name in RESULT or name in (_STAGE, LOG, RUNS, *FILES)
+    return name is not None and (known or _CHECKPOINT.fullmatch(name) is not None)
 
 
 def _remove(entry: Path) -> None:

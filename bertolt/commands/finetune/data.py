@@ -21,7 +21,8 @@ from bertolt.data.columns import NoColumnError, by_number
 from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.documents import SampledWindows
-from bertolt.data.encode import SHORTEST
+from bertolt.data.encode import SHORTEST, EncodedTexts
+from bertolt.data.folds import NEVER, fold_rows, sample_rows
 from bertolt.data.groups import groups_by, joined_groups, shares_words
 from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
@@ -32,10 +33,16 @@ from bertolt.models.config import BertConfig
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.cautions import Preflight, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
-from bertolt.tasks.long import chosen
+from bertolt.tasks.long import chosen, encoding_name
 from bertolt.tasks.registry import find_task
 from bertolt.tasks.row_view import rows_named
-from bertolt.tasks.rows import Columns, encode_rows, read_for_task
+from bertolt.tasks.rows import (
+    Columns,
+    encode_rows,
+    encode_windows,
+    read_for_task,
+    with_targets,
+)
 from bertolt.tokenization import BertTokenizer
 
 # The column of the groups is kept as those of `predict` are.
@@ -44,6 +51,58 @@ _CALLED = {
     "name some of them with --keep, with commas between them, or --keep all": "name one with "
     "--group",
 }
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Which of the rows one run of several trains and is measured on.
+
+    Attributes:
+        sample: how many of the training rows train; None: all.
+        most: the largest sample of several.
+        fold: the fold that is held out, from 0; None: `--test-size` decides.
+        folds: how many there are; without a `fold`, the run that follows them.
+    """
+
+    sample: int | None = None
+    most: int | None = None
+    fold: int | None = None
+    folds: int = 0
+
+
+WHOLE = Part()
+
+
+class SharedRows:
+    """What several runs over the same files have in common, read and encoded once."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, tuple[Table, type[Task]]] = {}
+        self._encoded: dict[tuple[Any, ...], EncodedTexts] = {}
+        self.told = False
+
+    def at(
+        self,
+        task: Task,
+        table: Table,
+        index: Integers,
+        tokenizer: BertTokenizer,
+        limit: int,
+        how: LongTexts,
+    ) -> tuple[TaskRows, str]:
+        """The rows at `index` with their targets, chosen from all rows, which are encoded once."""
+        task = task.with_tokenizer(tokenizer)
+        task.check(table)
+        key = (id(table), tuple(task.encoded_roles), encoding_name(task, how), limit)
+        origin = "as before"
+        if key not in self._encoded:
+            everything = np.arange(len(table))
+            self._encoded[key], origin = encode_windows(
+                task, table, everything, tokenizer, limit, how
+            )
+        return with_targets(task, table, index, self._encoded[key].at(index)), origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +139,17 @@ def load_rows(
     tokenizer: BertTokenizer,
     config: BertConfig,
     source: Path,
+    part: Part = WHOLE,
+    shared: SharedRows | None = None,
 ) -> LoadedRows:
     """Read, check, label, split and encode; tell the user what was found.
+
+    Args:
+        paths: the files.
+        options: of the command.
+        tokenizer, config: of the model.
+        part: the rows of this run, where it is one of several.
+        shared: what those runs have read; only the first of them tells of it.
 
     Raises:
         DataError: a file, a column, a row or the labels cannot be used.
@@ -89,11 +157,8 @@ def load_rows(
     """
     _require_taught_here(options)
     _limit(options, config, None)  # told before a large file is read
-    with options_called(_CALLED):
-        table, kind = read_for_task(paths, _columns(options), task=options.task)
-    _require_understood(_reading(options), kind)
-    describe_table(table)
-    return rows_of(table, kind, options, tokenizer, config, source)
+    table, kind = _read(paths, options, shared)
+    return rows_of(table, kind, options, tokenizer, config, source, part, shared)
 
 
 def rows_of(
@@ -103,6 +168,8 @@ def rows_of(
     tokenizer: BertTokenizer,
     config: BertConfig,
     source: Path,
+    part: Part = WHOLE,
+    shared: SharedRows | None = None,
 ) -> LoadedRows:
     """Label, split and encode the rows of a table; tell the user what was found.
 
@@ -111,17 +178,21 @@ def rows_of(
         UsageError: a limit or a share that cannot be.
     """
     limit, limit_source = _limit(options, config, kind.folder_limit(source))
-    task, train_index, eval_index, eval_table, split = _part(table, kind, options)
+    task, train_index, eval_index, eval_table, split = _part(table, kind, options, part, shared)
     task = task.starting_from(source)
     _require_alone(task, options)
     task = task.to_calibrate() if options.calibrate else task
     long = chosen(task, options.long, options.stride, limit)
-    train, origin = encode_rows(task, table, train_index, tokenizer, limit, long)
-    info(f"Training tokens: {origin}")
+    encode = encode_rows if shared is None else shared.at
+    train, origin = encode(task, table, train_index, tokenizer, limit, long)
+    told = shared is not None and shared.told
+    if not told:
+        info(f"Training tokens: {origin}")
     held_out = None
     if options.evaluates:
-        held_out, origin = encode_rows(task, eval_table, eval_index, tokenizer, limit, long)
-        info(f"Evaluation tokens: {origin}")
+        held_out, origin = encode(task, eval_table, eval_index, tokenizer, limit, long)
+        if not told:
+            info(f"Evaluation tokens: {origin}")
     parts = {"Training": train} | ({"Evaluation": held_out} if held_out else {})
     checks = Preflight(task, parts, tokenizer)
     data = LoadedRows(
@@ -133,10 +204,16 @@ def rows_of(
         long=long,
         sampled=_sampled(train, options),
         repeated=_repeated(train, held_out) if held_out else [],
-        cautions=[*checks.cautions, *([] if held_out else [_unmeasured(task)])],
+        cautions=[
+            *checks.cautions,
+            *([] if held_out or part.folds else [_unmeasured(task)]),
+        ],
         checks=checks.blocks,
     )
-    _describe_data(data)
+    if not told:
+        _describe_data(data)
+    if shared is not None:
+        shared.told = True
     return data
 
 
@@ -210,6 +287,21 @@ def _sampled(train: TaskRows, options: FinetuneOptions) -> SampledWindows | None
     return SampledWindows(train.encoded, options.windows, options.seed)
 
 
+def _read(
+    paths: Sequence[Path], options: FinetuneOptions, shared: SharedRows | None
+) -> tuple[Table, type[Task]]:
+    """The training file with its task; several runs read it once."""
+    if shared is not None and "train" in shared.tables:
+        return shared.tables["train"]
+    with options_called(_CALLED):
+        table, kind = read_for_task(paths, _columns(options), task=options.task)
+    _require_understood(_reading(options), kind)
+    describe_table(table)
+    if shared is not None:
+        shared.tables["train"] = table, kind
+    return table, kind
+
+
 def _unmeasured(task: Task) -> dict[str, str]:
     """What a run without held-out rows does not tell."""
     tuning = f" Its {task.tuning} stay as they are without any." if task.tuning else ""
@@ -234,14 +326,40 @@ def _columns(options: FinetuneOptions) -> Columns:
 
 
 def _part(
-    table: Table, kind: type[Task], options: FinetuneOptions
-) -> tuple[Task, NDArray[np.int64], NDArray[np.int64], Table, str]:
+    table: Table,
+    kind: type[Task],
+    options: FinetuneOptions,
+    part: Part,
+    shared: SharedRows | None,
+) -> tuple[Task, Integers, Integers, Table, str]:
+    """The task, the rows to train on and to evaluate on, the table of the latter, and in words."""
+    task, train, held_out, other, words = _whole_part(table, kind, options, part, shared)
+    if part.sample is None:
+        return task, train, held_out, other, words
+    strata = kind.strata(table)[train]
+    sample = train[sample_rows(strata, part.sample, options.split_seed, part.most)]
+    words = f"{words}; {len(sample):,} of {plural(len(train), 'other row')} train"
+    reading = _reading(options)
+    return kind.infer(table, sample, reading), sample, held_out, other, words
+
+
+def _whole_part(
+    table: Table,
+    kind: type[Task],
+    options: FinetuneOptions,
+    part: Part,
+    shared: SharedRows | None,
+) -> tuple[Task, Integers, Integers, Table, str]:
+    """The same with all training rows."""
     reading = _reading(options)
     everything = np.arange(len(table))
     if options.eval is not None:
         # Labels come from the training rows alone, before the other file is looked at.
         task = kind.infer(table, everything, reading)
-        other = _read_other(options.eval, table, kind, options)
+        other = shared.tables["eval"][0] if shared and "eval" in shared.tables else None
+        other = other or _read_other(options.eval, table, kind, options)
+        if shared is not None:
+            shared.tables["eval"] = other, kind
         task.check(other)  # an unknown label is told before anything is tokenised
         rest = np.arange(len(other))
         return task, everything, rest, other, f"evaluated on {options.eval}"
@@ -249,6 +367,15 @@ def _part(
         nothing = everything[:0]
         return kind.infer(table, everything, reading), everything, nothing, table, "all rows train"
     strata, groups = kind.strata(table), kind.groups(table)
+    if part.fold is not None:
+        groups = _groups(table, options, groups)
+        fold = fold_rows(strata, part.folds, options.split_seed, groups)
+        train, held_out = np.flatnonzero(fold != part.fold), np.flatnonzero(fold == part.fold)
+        always = int((fold == NEVER).sum())
+        rest_words = f", {plural(always, 'row')} in training always" if always else ""
+        words = f"fold {part.fold + 1} of {part.folds} held out{rest_words}"
+        words = f"{words}, seed {options.split_seed}"
+        return kind.infer(table, train, reading), train, held_out, table, words
     if options.group is not None:
         return _part_by_group(table, kind, options, strata, groups)
     train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)
@@ -271,11 +398,10 @@ def _part_by_group(
     """The same with rows of one value in one part; `own` are groups that the task itself has."""
     assert options.group is not None
     column = by_number(options.group, table.columns)
-    groups = groups_by(table, column)
-    if own is not None:
-        groups = joined_groups(groups, own)
+    groups = _groups(table, options, own)
+    assert groups is not None
     train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)
-    task = kind.infer(table, train, Reading(label_separator=options.label_separator))
+    task = kind.infer(table, train, _reading(options))
     names = [str(name) for name in task.config_changes().get("id2label", {}).values()]
     shares = shares_words(strata, held_out, names)
     words = (
@@ -284,6 +410,14 @@ def _part_by_group(
         f"seed {options.split_seed}"
     )
     return task, train, held_out, table, words
+
+
+def _groups(table: Table, options: FinetuneOptions, own: Integers | None) -> Integers | None:
+    """(N,) rows that stay together: those of one value of `--group`, and those of the task."""
+    if options.group is None:
+        return own
+    groups = groups_by(table, by_number(options.group, table.columns))
+    return groups if own is None else joined_groups(groups, own)
 
 
 def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOptions) -> Table:

@@ -51,6 +51,9 @@ class FinetuneOptions:
     """Share of the rows to hold out for the evaluation; 0: train on all, without a score."""
     group: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column, such as a user or a document, whose rows are never parted by what is held out."""
+    sample: int | str | None = field(default=None, metadata=at_least(1) | seen_in("training rows"))
+    """Train on so many of the training rows, labels in their shares; 100,300,1000: a run for each,
+    and a learning curve."""
     epochs: float = field(default=3.0, metadata=above(0))
     """Passes over the training rows."""
     batch_size: int = field(default=32, metadata=at_least(1))
@@ -128,6 +131,21 @@ class FinetuneOptions:
     """What --keep best and --patience go by, such as f1_macro. Default: the loss."""
     patience: int | None = field(default=None, metadata=at_least(1))
     """End after so many evaluations without a better one; the best one is the result."""
+    seeds: int | str | None = field(default=None, metadata=at_least(2) | FREE)
+    """Runs with so many seeds, from --seed on, or those named, as 1,7,42; the best is the result,
+    and the report has mean and spread."""
+    folds: int | None = field(default=None, metadata=at_least(2) | FREE)
+    """Cross-validation: each row is held out once, in one of so many runs; the result is one more,
+    of all rows."""
+    search: str | None = field(default=None, metadata=FREE)
+    """Settings to search by Optuna: a YAML, TOML or JSON file, or as "lr=1e-5..1e-4:log
+    batch_size=16,32"; the best trial is the result."""
+    trials: int = field(default=20, metadata=at_least(1) | FREE)
+    """Trials of --search; more can be added to a search with --resume."""
+    prune: bool = field(default=False, metadata=FREE)
+    """End a trial of --search whose evaluations are worse than the median of those before it."""
+    keep_models: bool = field(default=False, metadata=FREE)
+    """Leave the models of all runs in their folders, not only that of the best."""
     resume: bool = field(default=False, metadata=FREE)
     """Go on from the last whole checkpoint, or from the start before there is one."""
     keep_checkpoints: bool = field(default=False, metadata=FREE)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,24 @@ from bertolt.base.version import __version__
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.checkpoint.demo import demo_checkpoint
+from bertolt.checkpoint.store import Store
 from bertolt.checkpoint.weights import Weights
-from bertolt.commands.finetune.data import LoadedRows, load_rows
+from bertolt.commands.finetune.data import WHOLE, LoadedRows, Part, SharedRows, load_rows
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.out_of_fold import FoldAnswers, pooled, pooled_facts
+from bertolt.commands.finetune.planned import ALL_ROWS, Goal, Outcome, Planned
+from bertolt.commands.finetune.plans import plan_of, sample_sizes
 from bertolt.commands.finetune.record import run_facts
+from bertolt.commands.finetune.several import Ran, run_several
+from bertolt.commands.finetune.spread import Summary
 from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
+from bertolt.data.load import Table
 from bertolt.data.several import require_no_model
 from bertolt.models.config import BertConfig
 from bertolt.models.families.base import read_config
 from bertolt.models.freezing import freeze_layers
+from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import NotFiniteError, Task
 from bertolt.tasks.criterion import LossChoices
@@ -40,15 +48,18 @@ from bertolt.tasks.long import kept
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.row_answers import ANSWERS
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.events import EarlyStoppingCallback
+from bertolt.train.events import EarlyStoppingCallback, TrainerCallback
+from bertolt.train.folder import RUNS
 from bertolt.train.job import Measured, RunResult, Start, run_job
 from bertolt.train.last_finite_weights import LastFiniteWeights
 from bertolt.train.loop import Callback, History
 from bertolt.train.micro_batches import cut_where_needed
+from bertolt.train.telling import AnyCallback
 from bertolt.train.trackers import Tracking, require_trackers, tracker_names
 from bertolt.train.trainer import Trainer
 
 _GOLDEN_TEXTS = 3
+_ROOM = 4 << 20  # bytes of logs, tokenizers and reports
 _ODD_GAP = 256  # rows of the embedding without a token; fewer are a table rounded up in size
 
 
@@ -58,9 +69,12 @@ class FinetuneResult(RunResult):
 
     Attributes:
         scores: of the final model on the evaluation rows; None if training was stopped.
+        several: what all runs came to, where the options ask for several; the rest is that of the
+            run whose model is the result.
     """
 
     scores: Scores | None
+    several: Summary | None = None
 
 
 def finetune(
@@ -89,10 +103,80 @@ def finetune(
     """
     options = options or FinetuneOptions()
     named = [train] if isinstance(train, str | os.PathLike) else list(train)
-    require_texts(list(map(str, named)), options.model)
-    work = Finetuning(list(map(Path, named)), options, callbacks)
-    result = run_job(work, options, ["finetune", *map(str, named)], [*named, options.eval])
+    files, plan = list(map(str, named)), plan_of(options)
+    require_texts(files, options.model)
+    if plan is not None:
+        several = run_several(plan, options, _Runner(files, callbacks), files)
+        return FinetuneResult(
+            **vars(several.result), scores=several.scores, several=several.summary
+        )
+    if options.resume and (options.out / RUNS).is_file():
+        raise UsageError(
+            "it holds several runs, and this command makes one",
+            place=str(options.out),
+            fix="name what made them, as --seeds 5, or choose another --out",
+        )
+    part = Part(sample=next(iter(sample_sizes(options.sample)), None))
+    work = Finetuning(list(map(Path, named)), options, callbacks, part=part)
+    result = run_job(work, options, ["finetune", *files], [*named, options.eval])
     return FinetuneResult(**vars(result), scores=work.final_scores)
+
+
+class _Runner:
+    """Makes the runs of a plan, which share what they read.
+
+    Args:
+        files: of texts.
+        callbacks: to watch each run.
+    """
+
+    def __init__(self, files: Sequence[str], callbacks: Sequence[Callback]) -> None:
+        self.files, self.callbacks, self.shared = list(files), list(callbacks), SharedRows()
+        self._last: Finetuning | None = None
+
+    def run(
+        self,
+        run: Planned,
+        options: FinetuneOptions,
+        callbacks: Sequence[TrainerCallback],
+        ready: Callable[[Goal, dict[str, Any]], None],
+        beside: int,
+    ) -> Ran:
+        """Make a run, as `Runner` says."""
+        self._last = work = self._work(run, options)
+        work.callbacks, work.ready, work.beside = [*self.callbacks, *callbacks], ready, beside
+        if run.name == ALL_ROWS:
+            work.retune = lambda task, table: pooled(task, table, options.out.parent).task
+        result = run_job(work, options, ["finetune", *self.files], [*self.files, options.eval])
+        return Ran(result=result, scores=work.final_scores, rows=work.data.train)
+
+    def _work(self, run: Planned, options: FinetuneOptions) -> Finetuning:
+        sample = next(iter(sample_sizes(options.sample)), None)
+        part = replace(run.part, sample=run.part.sample or sample)
+        return Finetuning(
+            list(map(Path, self.files)), options, [], part=part, shared=self.shared, fold=run.fold
+        )
+
+    def settings(self, run: Planned, options: FinetuneOptions, precision: str) -> dict[str, Any]:
+        """What would decide a run, without making it."""
+        known = PrecisionChoice(precision, "as before") if options.precision == "auto" else None
+        store = Store(options.out, 1)
+        start = Start(
+            store=store,
+            checkpoint=None,
+            complete=None,
+            settings={},
+            precision=known if precision else None,
+        )
+        return self._work(run, options).set_up(start).deciding_settings()
+
+    def whole(self, done: Sequence[Outcome], out: Path) -> Mapping[str, Any]:
+        """Facts of all rows, where each was held out once; empty for other plans."""
+        work = self._last
+        if work is None or not any(each.name == ALL_ROWS for each in done):
+            return {}
+        table, task = work.data.train.table, work.data.task
+        return pooled_facts(pooled(task, table, out), work.data, done)
 
 
 def require_texts(names: Sequence[str], model: str | None) -> None:
@@ -114,18 +198,36 @@ class Finetuning:
         train: the files.
         options: of the command.
         callbacks: to watch the run.
+        part: the rows of the run, where it is one of several.
+        shared: what several runs have read.
+        fold: number of the fold whose answers are to be written; None: they are not.
 
     Attributes:
+        ready: called when all is set up, and nothing is written yet.
+        retune: gives the task of all rows what folds have chosen on held-out ones.
+        beside: further models for which there has to be room.
         final_scores: of the final weights; None before `measure`, or if there are none.
     """
 
-    room = 4 << 20
+    room = _ROOM
     reads = "train"
 
     def __init__(
-        self, train: Sequence[Path], options: FinetuneOptions, callbacks: Sequence[Callback]
+        self,
+        train: Sequence[Path],
+        options: FinetuneOptions,
+        callbacks: Sequence[AnyCallback],
+        *,
+        part: Part = WHOLE,
+        shared: SharedRows | None = None,
+        fold: int | None = None,
     ) -> None:
         self.train, self.options, self.callbacks = train, options, callbacks
+        self.part, self.shared, self.fold = part, shared, fold
+        self.ready: Callable[[Goal, dict[str, Any]], None] = lambda goal, settings: None
+        self.retune: Callable[[Task, Table], Task] = lambda task, table: task
+        self.beside = 0
+        self._answers = FoldAnswers()
         self.keeps_checkpoints = options.keep_checkpoints
         self.final_scores: Scores | None = None
         self._scores: Scores | None = None  # of the last evaluation
@@ -151,7 +253,7 @@ class Finetuning:
                 f"{config.vocab_size:,} rows; are they of the same model?"
             )
         self.data = data = self.read(tokenizer, config)
-        self.task = data.task
+        self.task = self.retune(data.task, data.train.table)
         model = data.task.head.from_pretrained(
             self.source,
             seed=options.seed,
@@ -169,10 +271,11 @@ class Finetuning:
         criterion = data.task.criterion(choices, data.train.encoded.labels)
         if criterion is not None:
             model.criterion = criterion
+        self.room = _ROOM + 4 * model.num_parameters() * self.beside
         if options.freeze is not None:
             count = freeze_layers(model, options.freeze)
             info(f"Frozen: {count:,} of {model.num_parameters():,} parameters")
-        settings.greater_is_better = _greater(options.metric, data.task)
+        settings.greater_is_better = goal_of(options.metric or "loss", data.task).greater
         self.trainer = trainer = Trainer(
             model,
             settings,
@@ -196,11 +299,13 @@ class Finetuning:
             trainer.callbacks.append(Tracking(trackers, options.out, self.arguments))
         info(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
         info(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
+        self.ready(goal_of(options.metric, data.task), trainer.deciding_settings())
         return trainer
 
     def read(self, tokenizer: BertTokenizer, config: BertConfig) -> LoadedRows:
         """The rows of the files, encoded."""
-        return load_rows(self.train, self.options, tokenizer, config, self.source)
+        source, part, shared = self.source, self.part, self.shared
+        return load_rows(self.train, self.options, tokenizer, config, source, part, shared)
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
         assert self.data.eval is not None
@@ -212,6 +317,7 @@ class Finetuning:
             tune=True,
             world=trainer.world,
             keep_answers=True,
+            watch=None if self.fold is None else self._answers.anew().add,
         )
         self.task = scores.task
         return {f"eval_{name}": value for name, value in scores.metrics().items()}
@@ -330,6 +436,8 @@ class Finetuning:
         replace(self.contract(), golden=self.golden).write(folder)
         if self.final_scores is not None and self.final_scores.answers is not None:
             self.final_scores.answers.write(folder / ANSWERS)
+        if self.fold is not None:
+            self._answers.write(folder, self.fold)
 
     def arguments(self) -> dict[str, Any]:
         """Every argument with the value that was used, from the user or resolved."""
@@ -361,6 +469,8 @@ class Finetuning:
 
     def describe_next_step(self) -> None:
         """Say how to use the model."""
+        if self.shared is not None:
+            return  # of several, the best is used
         pair = ' --pair "…"' if "text_pair" in self.data.train.table.roles else ""
         info(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
 
@@ -396,14 +506,17 @@ def _weights_of(model: PreTrainedModel) -> list[float] | None:
     return None if weights is None else weights.tolist()
 
 
-def _greater(metric: str | None, task: Task) -> bool:
-    """Whether more of the metric that decides is better.
+def goal_of(metric: str | None, task: Task) -> Goal:
+    """The metric that decides, the primary one if none is named, and whether more of it is better.
 
     Raises:
         UsageError: no evaluation of this task gives it.
     """
+    if metric is None:
+        primary = task.primary
+        return Goal(metric=primary.name, title=primary.title, greater=primary.greater)
     scorer = task.scorer()
-    name = (metric or "loss").removeprefix("eval_")
+    name = metric.removeprefix("eval_")
     names = ("loss", *scorer.shown)
     if name not in names:
         raise UsageError(
@@ -411,7 +524,9 @@ def _greater(metric: str | None, task: Task) -> bool:
             place="--metric",
             fix=meant(name, list(names), "name one of these"),
         )
-    return name != "loss" and name not in scorer.errors
+    greater = name != "loss" and name not in scorer.errors
+    title = task.primary.title if name == task.primary.name else name
+    return Goal(metric=name, title=title, greater=greater)
 
 
 def _fingerprint(rows: EncodedTexts) -> str:

@@ -141,7 +141,14 @@ class ClassScorer(Scorer):
         line = {"name": "majority label", "value": value}
         return page.part(
             page.headline(
-                "Accuracy", accuracy, confusion.total(), guess | page.measure(value, ends)
+                "Accuracy",
+                accuracy,
+                confusion.total(),
+                guess | page.measure(value, ends),
+                alike=page.alike(
+                    dict(zip(labels, confusion.counts.sum(axis=0).tolist(), strict=True)),
+                    confusion.total(),
+                ),
             ),
             tiles=[
                 page.share("Macro F1", confusion.f1_macro(), note),

@@ -136,7 +136,9 @@ class SpanScorer(Scorer):
             blocks.append(table | {"id": "confusion", "title": "Confusions", "nav": "Confusions"})
         silent = page.caution("No span was given", "The model marks nothing.")
         return page.part(
-            page.headline("F1 of spans", f1, self.rows, None),
+            page.headline(
+                "F1 of spans", f1, self.rows, None, alike="" if overall.predicted else "no span"
+            ),
             tiles=[
                 page.share(title, values[name], note)
                 for name, title, note in (

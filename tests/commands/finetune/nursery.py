@@ -25,8 +25,13 @@ def in_evaluation(number: int) -> None:
 if __name__ == "__main__":
     import matplotlib.figure  # noqa: F401 - forked runs find it imported
 
-    import bertolt.commands.finetune  # noqa: F401
+    import bertolt.commands.finetune.run  # noqa: F401
 
     serve(
-        {**EVERYWHERE, "in an evaluation": in_evaluation, "in the result": at_file("/out/.result.")}
+        {
+            **EVERYWHERE,
+            "in an evaluation": in_evaluation,
+            "in the result": at_file("/out/.result."),
+            "in the record": at_file("runs.json"),
+        }
     )

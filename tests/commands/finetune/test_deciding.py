@@ -18,7 +18,8 @@ from bertolt.commands.finetune.run import finetune
 from tests.callbacks import At, Killed, kill
 
 FREE = {"find_batch_size", "keep_checkpoints", "out", "overwrite", "resume", "save_every", "shard"}
-FREE |= {"track"}
+# What several runs are is held to what `runs.json` has, by those runs.
+FREE |= {"seeds", "folds", "search", "trials", "prune", "keep_models", "track"}
 OTHER: dict[str, Any] = {
     "model": "encoder",
     "task": "multi-label-classification",
@@ -49,6 +50,7 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.1,
     "patience": 5,
     "calibrate": True,
+    "sample": 20,
 }
 # A metric alone is refused, as a group beside a file to evaluate on, and what is for another task.
 # The effect of the others is which rows there are: "error" trains on no others, and where another

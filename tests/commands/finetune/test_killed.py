@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,40 @@ def test_killed_again_and_again(
         assert {path.name for path in folder.iterdir()} == {"out", "said.txt"}
         assert not [path for path in folder.rglob(".*") if path.suffix != ".old"]
     assert all(done.kills[place] for place in PLACES)
+
+
+def test_a_command_of_several_runs_goes_on_with_the_one_that_was_killed(
+    bertolt: Bertolt, reviews_csv: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    options = "--seeds 2 --epochs 1 --batch-size 8 --lr 3e-3 --precision fp32 --save-every 2"
+    words = ["finetune", str(reviews_csv), "--model", str(tiny_folder), *options.split()]
+    whole, killed = tmp_path / "whole" / "out", tmp_path / "killed" / "out"
+    assert bertolt([*words, "--out", str(whole)], tmp_path / "whole.txt") == 0
+    words, said = [*words, "--resume", "--out", str(killed)], tmp_path / "said.txt"
+    # In the first run, as it is recorded, in the second run, and as the result is put in place.
+    for place, number in (
+        ("in the record", 0),
+        ("after a step", 3),
+        ("in the record", 9),
+        ("after a step", 4),
+        ("in the result", 12),
+    ):
+        assert bertolt(words, said, place, number) == -signal.SIGKILL, place
+    assert bertolt(words, said) == 0
+    told = said.read_text(encoding="utf-8")
+    assert told.count("Resumed from") >= 2
+    assert told.count("Run 1 of 2") <= 4
+    assert same_several(killed, whole)
+
+
+def same_several(found: Path, wanted: Path) -> bool:
+    """The result, and what `runs.json` has of every run, but its times."""
+    records = [json.loads((out / "runs.json").read_text())["runs"] for out in (found, wanted)]
+    for run in (run for record in records for run in record):
+        del run["seconds"]
+    first, second = ((out / "model.safetensors").read_bytes() for out in (found, wanted))
+    files = [
+        sorted(str(path.relative_to(out)) for path in out.rglob("*")) for out in (found, wanted)
+    ]
+    assert files[0] == files[1]
+    return first == second and records[0] == records[1]

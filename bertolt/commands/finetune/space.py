@@ -1,0 +1,262 @@
+"""The settings that a search tries: read from a file or a few words, and checked."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from bertolt.base.errors import UsageError, nearest
+from bertolt.base.json_files import JsonError, parse_json
+from bertolt.base.options import decides, flag
+from bertolt.commands.finetune.options import FinetuneOptions
+
+_NOT_SEARCHED = frozenset({"seed", "split_seed", "metric", "patience"})
+"""Options that decide a result, and would make scores that cannot be compared."""
+_ALSO = frozenset({"max_length"})
+_ENDINGS = (".yaml", ".yml", ".toml", ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """What is tried of one option.
+
+    Attributes:
+        choices: values to choose from; None: a range.
+        low, high: ends of the range, both in it.
+        log: whether it is even in the logarithm.
+        step: between two values, or None.
+        whole: whether values are whole numbers.
+    """
+
+    choices: tuple[Any, ...] | None = None
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+    whole: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        if self.choices is not None:
+            return {"choices": list(self.choices)}
+        return {"low": self.low, "high": self.high, "log": self.log, "step": self.step}
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return ", ".join(map(str, self.choices))
+        return f"{self.low:g} to {self.high:g}{', by its logarithm' if self.log else ''}"
+
+
+Space = dict[str, Dimension]
+
+
+def read_space(words: str, options: FinetuneOptions) -> Space:
+    """The dimensions of a search, by the names of their options.
+
+    Args:
+        words: a file of YAML, TOML or JSON, or dimensions as "lr=1e-5..1e-4:log batch_size=16,32".
+        options: of the command, which the trials have otherwise.
+
+    Raises:
+        UsageError: no such file or words, an option that is not searched, or a value that it does
+            not take.
+    """
+    is_file = words.lower().endswith(_ENDINGS)
+    place = words if is_file else "--search"
+    values = _of_file(Path(words)) if is_file else _of_words(words)
+    if not values:
+        raise UsageError("it names nothing to try", place=place, fix="as lr=1e-5..1e-4:log")
+    known = searchable()
+    space = {}
+    for key, value in values.items():
+        name = key.removeprefix("--").replace("-", "_")
+        if name not in known:
+            near = nearest(name, known)
+            every = f"what can be searched: {', '.join(known)}"
+            raise UsageError(
+                f"there is no setting {key!r} to search",
+                place=place,
+                fix=f"did you mean {near}? Else {every}" if near else every,
+            )
+        if name in space:
+            raise UsageError(f"{name} stands twice", place=place, fix=f"give {name} once")
+        space[name] = _dimension(name, value, place)
+        _require_allowed(name, space[name], options, place)
+    return space
+
+
+def searchable() -> list[str]:
+    """The names of the options that a search may try."""
+    own = (option for option in fields(FinetuneOptions) if decides(option) is True)
+    named = [option.name for option in own if option.name not in _NOT_SEARCHED]
+    return list(dict.fromkeys([*named, *sorted(_ALSO)]))
+
+
+def _of_words(words: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for word in words.split():
+        name, joined, text = word.partition("=")
+        if not (name and joined and text):
+            raise UsageError(
+                f"{word!r} is neither a file of {', '.join(_ENDINGS)} nor a setting with values",
+                place="--search",
+                fix='write "lr=1e-5..1e-4:log batch_size=16,32", or name a file',
+            )
+        if name in values:
+            raise UsageError(f"{name} stands twice", place="--search", fix=f"give {name} once")
+        ends, _, scale = text.partition(":")
+        low, dots, high = ends.partition("..")
+        if dots:
+            values[name] = {"low": low, "high": high} | ({"log": True} if scale == "log" else {})
+            if scale not in ("", "log"):
+                fix = f"write {name}={ends}:log, or leave :{scale} out"
+                raise UsageError(f"{scale!r} is no scale", place="--search", fix=fix)
+        else:
+            values[name] = text.split(",")
+    return values
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(
+            "there is no such file of a search",
+            place=str(path),
+            fix='name one, or write "lr=1e-5..1e-4:log batch_size=16,32"',
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        values = _parsed(path, text)
+    except (UnicodeDecodeError, JsonError, tomllib.TOMLDecodeError) as error:
+        problem = f"it cannot be read: {error}"
+        raise UsageError(problem, place=str(path), fix="mend the file; save it as UTF-8") from error
+    if not isinstance(values, dict):
+        raise UsageError(
+            "there are no settings with values in it",
+            place=str(path),
+            fix="write a line for each, as batch_size: [16, 32]",
+        )
+    return {str(key): value for key, value in values.items()}
+
+
+def _parsed(path: Path, text: str) -> Any:
+    if path.suffix.lower() == ".toml":
+        return tomllib.loads(text)
+    if path.suffix.lower() == ".json":
+        return parse_json(text)
+    import yaml
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if isinstance(node, yaml.MappingNode):
+            keys = [str(key.value) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise UsageError(f"{key} stands twice", place=str(path), fix=f"give {key} once")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = str(path) if mark is None else f"{path}, line {mark.line + 1}"
+        problem = getattr(error, "problem", None) or str(error)
+        fix = "write a line for each setting, as batch_size: [16, 32]"
+        raise UsageError(f"this is no YAML: {problem}", place=place, fix=fix) from error
+
+
+def _dimension(name: str, value: Any, place: str) -> Dimension:
+    """A range of numbers, or a list of choices."""
+    numbers, words = _kinds(name)
+    if isinstance(value, Mapping):
+        return _range(name, value, place, whole=float not in numbers, numeric=bool(numbers))
+    values = value if isinstance(value, list) else [value]
+    choices = tuple(_choice(each, numbers, words) for each in values)
+    if not choices:
+        raise UsageError(f"{name} has no value to try", place=place, fix=f"give {name} some")
+    return Dimension(choices=choices)
+
+
+def _range(
+    name: str, value: Mapping[str, Any], place: str, *, whole: bool, numeric: bool
+) -> Dimension:
+    allowed = ("low", "high", "log", "step")
+    unknown = [key for key in value if key not in allowed]
+    ends = [_number(value.get(end)) for end in ("low", "high")]
+    fix = f"write {name}: {{low: 1, high: 10}}, with log: true or a step if you like"
+    if not numeric:
+        raise UsageError(
+            f"{name} is no number, and has no range",
+            place=place,
+            fix=f"list what is to be tried: {name}: [first, second]",
+        )
+    if unknown:
+        near = nearest(str(unknown[0]), list(allowed))
+        raise UsageError(
+            f"a range of {name} has no {unknown[0]!r}",
+            place=place,
+            fix=f"did you mean {near}? {fix}" if near else fix,
+        )
+    low, high = ends
+    if low is None or high is None or low >= high:
+        told = f"from {value.get('low')} to {value.get('high')}"
+        raise UsageError(f"{name} goes {told}", place=place, fix=fix)
+    step = _number(value.get("step"))
+    log = value.get("log") in (True, "true")
+    if (log and (low <= 0 or step is not None)) or (step is not None and step <= 0):
+        raise UsageError(
+            f"{name} goes from {low:g} to {high:g}{' by its logarithm' * log}",
+            place=place,
+            fix="begin above 0 and leave step out, or leave log out",
+        )
+    if whole and not all(each is None or each == int(each) for each in (low, high, step)):
+        raise UsageError(f"{name} is a whole number", place=place, fix="give whole numbers")
+    return Dimension(low=low, high=high, log=log, step=step, whole=whole)
+
+
+def _require_allowed(name: str, space: Dimension, options: FinetuneOptions, place: str) -> None:
+    """Refuse a value that the option does not take, before the first trial."""
+    for value in space.choices or (space.low, space.high):
+        try:
+            changes: Any = {name: int(value) if space.whole else value}
+            replace(options, **changes)
+        except UsageError as error:
+            problem = error.problem if flag(name) in error.problem else f"{name}: {error.problem}"
+            raise UsageError(problem, place=place, fix=error.fix) from error
+
+
+def _kinds(name: str) -> tuple[set[type], set[Any]]:
+    """The kinds of numbers that an option takes, and the words."""
+    hint = get_type_hints(FinetuneOptions)[name]
+    kinds = get_args(hint) if get_origin(hint) is not None else (hint,)
+    if all(not isinstance(kind, type) and get_origin(kind) is None for kind in kinds):
+        return set(), set(kinds)  # of a Literal
+    words = {word for kind in kinds if get_origin(kind) is not None for word in get_args(kind)}
+    return {kind for kind in kinds if kind in (int, float)}, words
+
+
+def _choice(value: Any, numbers: set[type], words: set[Any]) -> Any:
+    """A choice as its option takes it; what it does not take is refused later, by the option."""
+    if value in words or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("none", "null"):
+        return None
+    number = _number(value) if numbers else None
+    if number is None:
+        return value
+    return int(number) if int in numbers and number == int(number) else number
+
+
+def _number(value: Any) -> float | None:
+    """A number, which YAML reads as a text where it has no point, as in 1e-5."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def space_words(space: Space) -> str:
+    """The same as JSON, by which two searches are told apart."""
+    return json.dumps({name: each.to_dict() for name, each in space.items()}, sort_keys=True)

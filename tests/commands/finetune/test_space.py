@@ -1,0 +1,96 @@
+"""The settings that a search tries: files and words, and what is refused before the first trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bertolt.base.errors import UsageError
+from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.space import Dimension, read_space
+
+SPACE = {
+    "lr": Dimension(low=1e-5, high=1e-4, log=True),
+    "batch_size": Dimension(choices=(16, 32)),
+    "epochs": Dimension(low=1, high=3, step=1),
+    "schedule": Dimension(choices=("linear", "cosine")),
+}
+YAML = """lr: {low: 1e-5, high: 1e-4, log: true}
+batch-size: [16, 32]
+epochs: {low: 1, high: 3, step: 1}
+schedule: [linear, cosine]
+"""
+TOML = """batch_size = [16, 32]
+schedule = ["linear", "cosine"]
+[lr]
+low = 1e-5
+high = 1e-4
+log = true
+[epochs]
+low = 1
+high = 3
+step = 1
+"""
+JSON = """{"lr": {"low": 1e-5, "high": 1e-4, "log": true}, "batch_size": [16, 32],
+"epochs": {"low": 1, "high": 3, "step": 1}, "schedule": ["linear", "cosine"]}"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.yaml", YAML), ("a.toml", TOML), ("a.json", JSON)])
+def test_files_of_three_kinds_say_the_same(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_space(str(tmp_path / name), FinetuneOptions()) == SPACE
+
+
+def test_a_few_words_do_too() -> None:
+    words = "lr=1e-5..1e-4:log batch_size=16,32 freeze=1,all warmup=0..0.3"
+    space = read_space(words, FinetuneOptions())
+    assert {name: space[name] for name in ("lr", "batch_size")} == {
+        name: SPACE[name] for name in ("lr", "batch_size")
+    }
+    assert space["freeze"] == Dimension(choices=(1, "all"))
+    assert space["warmup"] == Dimension(low=0, high=0.3)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "fix"),
+    [
+        ("lrs=1e-5..1e-4", "no setting 'lrs'", "did you mean lr?"),
+        ("split_seed=1,2", "no setting 'split_seed'", "what can be searched"),
+        ("batch_size=0,16", "--batch-size is 0", "1 or more"),
+        ("batch_size=1.5..4", "batch_size is a whole number", "whole numbers"),
+        ("lr=1e-4..1e-5", "lr goes from 1e-4 to 1e-5", "low: 1"),
+        ("lr=0..1:log", "by its logarithm", "begin above 0"),
+        ("lr=1..2:lin", "'lin' is no scale", "lr=1..2:log"),
+        ("schedule=liner", "--schedule is 'liner'", "linear or"),
+        ("schedule=a..b", "schedule is no number", "[first, second]"),
+        ("lr", "'lr' is neither a file", "lr=1e-5..1e-4:log"),
+        ("lr=1,2 lr=3", "lr stands twice", "give lr once"),
+        ("space.yaml", "no such file", "name one"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_at_once(words: str, problem: str, fix: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_space(words, FinetuneOptions())
+    assert problem in refused.value.problem
+    assert fix in refused.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.yaml", "lr: {low: 1, hihg: 2}", "has no 'hihg'"),
+        ("a.yaml", "lr: [1e-4]\nlr: [2e-4]", "lr stands twice"),
+        ("a.yaml", "lr: [", "this is no YAML"),
+        ("a.toml", "lr = ", "cannot be read"),
+        ("a.json", "[1]", "there are no settings"),
+        ("a.yaml", "", "there are no settings"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_place(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=problem) as refused:
+        read_space(str(tmp_path / name), FinetuneOptions())
+    assert name in refused.value.place
