@@ -241,6 +241,12 @@ class PackedBatch:
             return [self]
         return [self._part(*pair, starts) for pair in itertools.pairwise(bounds)]
 
+    def split_examples(self, most: int) -> list[PackedBatch]:
+        """The same sequences in batches of at most so many examples of `num_choices` each."""
+        bounds = [*range(0, self.num_sequences, most * self.num_choices), self.num_sequences]
+        starts = self.starts_on_host.tolist()
+        return [self._part(*pair, starts) for pair in itertools.pairwise(bounds)]
+
     def _part(self, first: int, end: int, starts: Sequence[int]) -> PackedBatch:
         """The sequences from `first` to before `end`."""
         begin, stop = starts[first], starts[end]

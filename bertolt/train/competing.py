@@ -12,7 +12,6 @@ Shapes: E examples, B sequences, H hidden.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,18 +26,29 @@ from bertolt.data.batch import PackedBatch
 from bertolt.models.losses import mean_loss
 from bertolt.models.precision import PrecisionChoice
 from bertolt.train.arguments import TrainingArguments
+from bertolt.train.micro_batches import MicroBatches
 
 
 def competing_passes(
-    model: Any, args: TrainingArguments, precision: PrecisionChoice, world: World
+    model: Any,
+    args: TrainingArguments,
+    precision: PrecisionChoice,
+    world: World,
+    fitting: MicroBatches | None = None,
 ) -> Callable[[Any], Tensor] | None:
     """The passes of a batch whose rows compete, for `train_step`; None: the usual ones do.
+
+    Args:
+        model: to train.
+        args: of the run.
+        precision: number format.
+        world: the processes of the run.
+        fitting: says how many tokens memory holds, where it runs out.
 
     Raises:
         UsageError: gradients of several such batches are to be accumulated.
     """
-    criterion = getattr(model, "criterion", None)
-    if not getattr(criterion, "rows_compete", False):
+    if not rows_compete(model):
         return None
     if args.gradient_accumulation_steps > 1:
         raise UsageError(
@@ -47,9 +57,14 @@ def competing_passes(
             fix="make the batch as large as it shall be, and set model.micro_batch to the examples "
             "that memory holds at a time",
         )
-    if model.micro_batch is None and world.alone:
+    if model.micro_batch is None and world.alone and fitting is None:
         return None
-    return _Passes(model, precision, world)
+    return _Passes(model, precision, world, fitting)
+
+
+def rows_compete(model: Any) -> bool:
+    """Whether the loss of a row depends on the others of its batch."""
+    return getattr(getattr(model, "criterion", None), "rows_compete", False)
 
 
 @dataclass(frozen=True)
@@ -59,11 +74,12 @@ class _Passes:
     model: Any
     precision: PrecisionChoice
     world: World
+    fitting: MicroBatches | None
 
     def __call__(self, batch: PackedBatch) -> Tensor:
         """Add the gradients of a batch; this process's part of the loss of the step, detached."""
         device = self.model.device
-        parts = [part.to(device) for part in parts_of(batch, self.model.micro_batch)]
+        parts = [replace(part, labels=None).to(device) for part in self._parts(batch)]
         if self.world.alone and len(parts) == 1:
             return self._at_once(batch.to(device))
         states, vectors = [], []
@@ -82,6 +98,13 @@ class _Passes:
             set_random_state(state, device)
             self._lead_back(part, share, last=number == len(rounds) - 1)
         return loss / self.world.size
+
+    def _parts(self, batch: PackedBatch) -> list[PackedBatch]:
+        """The batch as it is computed: by the examples that were asked for, or as memory has it."""
+        if self.model.micro_batch is not None:
+            return batch.split_examples(self.model.micro_batch)
+        tokens = None if self.fitting is None else self.fitting.tokens
+        return [batch] if tokens is None else batch.split(tokens)
 
     def _at_once(self, batch: PackedBatch) -> Tensor:
         with self.precision.autocast(self.model.device):
@@ -131,24 +154,3 @@ class _Passes:
             with self.precision.autocast(self.model.device):
                 loss = self.world.loss(self.model, part, product)
             loss.backward()  # type: ignore[no-untyped-call]
-
-
-def parts_of(batch: PackedBatch, examples: int | None) -> list[PackedBatch]:
-    """A batch in parts of so many examples, without labels; None: in one."""
-    if examples is None or batch.num_examples <= examples:
-        return [replace(batch, labels=None, host=None)]
-    starts, groups = batch.starts_on_host, batch.groups.tolist()
-    bounds = [*groups[:-1:examples], groups[-1]]
-    return [_part(batch, starts, *ends) for ends in itertools.pairwise(bounds)]
-
-
-def _part(batch: PackedBatch, starts: Tensor, first: int, end: int) -> PackedBatch:
-    """Some sequences of a batch."""
-    begin, stop = int(starts[first]), int(starts[end])
-    return PackedBatch.from_flat(
-        batch.input_ids[begin:stop],
-        (batch.cu_seqlens[first : end + 1] - begin).to(torch.int32),
-        batch.token_type_ids[begin:stop],
-        batch.position_ids[begin:stop],
-        pad_token_id=int(batch.input_ids[-1]),
-    )

@@ -24,11 +24,15 @@ class MicroBatches:
     others than those of the whole; they are repeatable, since a step that is tried again begins
     with the random state that it began with.
 
+    Args:
+        whole: batches are cut inside their passes, since their rows compete with each other.
+
     Attributes:
         tokens: the most that a part has, a single longer sequence apart; None: batches are whole.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
+        self.whole = whole
         self.tokens: int | None = None
 
     def parts(self, batches: Sequence[PackedBatch]) -> list[PackedBatch]:
@@ -58,7 +62,7 @@ class MicroBatches:
         before = _random_state(device)
         while True:
             parts = self.parts(batches)
-            loss = self._try(parts, compute)
+            loss = self._try(parts, lambda cut: compute(batches if self.whole else cut))
             if loss is not None:
                 return loss
             # Outside of the `except` that held what was computed so far.
@@ -90,13 +94,16 @@ class MicroBatches:
             return None
 
 
-def cut_where_needed(world: World, option: str, *, padded: bool = False) -> MicroBatches | None:
+def cut_where_needed(
+    world: World, option: str, *, padded: bool = False, whole: bool = False
+) -> MicroBatches | None:
     """What cuts batches where memory runs out; None where they are padded, which is said.
 
     Args:
         world: the processes of the run.
         option: that asks for it, for messages.
         padded: whether batches are padded.
+        whole: see `MicroBatches`.
 
     Raises:
         UsageError: there are several processes, and each would cut its batches by itself.
@@ -110,7 +117,7 @@ def cut_where_needed(world: World, option: str, *, padded: bool = False) -> Micr
     if padded:
         info(f"{option}: padded batches are not cut, and stay whole")
         return None
-    return MicroBatches()
+    return MicroBatches(whole=whole)
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -26,7 +26,7 @@ from bertolt.models.own_module import OwnModule, moved_to
 from bertolt.models.precision import PrecisionChoice, agree, choose_precision
 from bertolt.train.arguments import TrainingArguments
 from bertolt.train.callbacks import Progress
-from bertolt.train.competing import competing_passes
+from bertolt.train.competing import competing_passes, rows_compete
 from bertolt.train.doors import Doors
 from bertolt.train.events import Events
 from bertolt.train.loop import (
@@ -318,7 +318,10 @@ class Trainer(Doors):
         self.micro_batches = None
         if self.args.auto_find_batch_size:
             self.micro_batches = cut_where_needed(
-                self.world, "auto_find_batch_size", padded=self._trains_padded()
+                self.world,
+                "auto_find_batch_size",
+                padded=self._trains_padded(),
+                whole=rows_compete(self.model),
             )
         self._events.plan(per_epoch, total, evaluates_at=evaluates_at, saves=saving is not None)
         self.history = fit(
@@ -368,7 +371,8 @@ class Trainer(Doors):
             return self._step_of
         if by_name or self._has_other_loss():
             return None
-        return competing_passes(self.model, self.args, self.precision, self.world)
+        how = self.args, self.precision, self.world, self.micro_batches
+        return competing_passes(self.model, *how)
 
     def evaluate(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from bertolt.data.batch import PackedBatch
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.losses import InBatchNegatives
 from bertolt.models.precision import FP32
-from bertolt.train.competing import competing_passes, parts_of
+from bertolt.train.competing import competing_passes
+from bertolt.train.micro_batches import MicroBatches
 
 
 def rows(count: int = 7, texts: int = 2) -> list[dict[str, Any]]:
@@ -84,8 +86,12 @@ def test_parts_have_the_gradients_of_the_whole_batch(
 def test_dropout_is_drawn_again_as_it_was(model: Any) -> None:
     batch = PackingCollator()(rows())
 
+    parts = batch.split_examples(3)
+
     def with_one_graph() -> Any:
-        vectors = torch.cat([model(part).logits for part in parts_of(batch, 3)])
+        vectors = torch.cat(
+            [model(replace(part, labels=None)).logits for part in batch.split_examples(3)]
+        )
         term = model.criterion(vectors, batch.labels)
         loss = term.total / term.count
         loss.backward()
@@ -104,12 +110,43 @@ def test_dropout_is_drawn_again_as_it_was(model: Any) -> None:
 
 def test_parts_are_whole_examples() -> None:
     batch = PackingCollator()(rows(7))
-    parts = parts_of(batch, 3)
+    parts = batch.split_examples(3)
     assert [part.num_sequences for part in parts] == [6, 6, 2]
     tokens = torch.cat([part.input_ids[: part.num_tokens] for part in parts])
     assert torch.equal(tokens, batch.input_ids[: batch.num_tokens])
-    assert all(isinstance(part, PackedBatch) and part.labels is None for part in parts)
-    assert len(parts_of(batch, None)) == len(parts_of(batch, 7)) == 1
+    labels = [part.labels for part in parts if part.labels is not None]
+    assert batch.labels is not None
+    assert torch.equal(torch.cat(labels), batch.labels)
+    assert len(batch.split_examples(7)) == 1
+
+
+def test_parts_that_fit_into_memory_make_the_same_step(
+    tiny_config: Any, randomised: Callable[..., Any]
+) -> None:
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = randomised(SentenceEncoder(config)).train()
+    model.criterion = InBatchNegatives()
+    batch, fitting = PackingCollator()(rows()), MicroBatches(whole=True)
+    made = competing_passes(model, TrainingArguments(), FP32, ALONE, fitting)
+    assert made is not None
+    most = 60
+
+    def refuse(module: Any, inputs: tuple[PackedBatch, ...]) -> None:
+        if inputs[0].num_tokens > most:
+            raise torch.OutOfMemoryError("out of memory")
+
+    def fit() -> Any:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return fitting.add_gradients([batch], lambda parts: made(parts[0]), optimizer, model.device)
+
+    loss, theirs = gradients(model, lambda: made(batch))
+    handle = model.register_forward_pre_hook(refuse)
+    cut, ours = gradients(model, fit)
+    handle.remove()
+    assert fitting.tokens is not None
+    assert fitting.tokens <= most < batch.num_tokens
+    assert cut == pytest.approx(loss, rel=1e-6)
+    same(ours, theirs)
 
 
 def trained(model: Any, **named: Any) -> dict[str, torch.Tensor]:
