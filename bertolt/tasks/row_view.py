@@ -94,7 +94,8 @@ class RowView:
         self.table = self._parts[0].table
         schema = self.table.data.schema
         self.repeats: Repeats  # of all files; it says so itself
-        self._kind = schema.field("label").type if "label" in schema.names else pa.null()
+        named = "label" in schema.names and "label" not in task.encoded_roles  # else a text
+        self._kind = schema.field("label").type if named else pa.null()
         self.tagged = pa.types.is_list(schema.field("text").type)
         self.several = pa.types.is_list(self._kind)
 
@@ -144,8 +145,6 @@ class RowView:
         return names, encoded.indices.to_numpy().astype(np.int64), places
 
     def _has_names(self) -> bool:
-        if "label" in self.task.encoded_roles:
-            return False  # it is a text
         kind = self._kind.value_type if self.several else self._kind
         spans = pa.types.is_struct(kind) and kind.get_field_index("label") >= 0
         return bool(pa.types.is_string(kind) or spans)
@@ -157,7 +156,7 @@ class RowView:
     @cached_property
     def labels(self) -> Integers | None:
         """(N,) a digest of the labels of each row; None without labels."""
-        if pa.types.is_null(self._kind) or "label" in self.task.encoded_roles:
+        if pa.types.is_null(self._kind):
             return None
         return self.labels_of(range(len(self.table)))
 

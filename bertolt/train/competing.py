@@ -101,10 +101,10 @@ class _Passes:
 
     def _parts(self, batch: PackedBatch) -> list[PackedBatch]:
         """The batch as it is computed: by the examples that were asked for, or as memory has it."""
-        if self.model.micro_batch is not None:
-            return batch.split_examples(self.model.micro_batch)
-        tokens = None if self.fitting is None else self.fitting.tokens
-        return [batch] if tokens is None else batch.split(tokens)
+        if self.fitting is not None and self.fitting.tokens is not None:
+            return batch.split(self.fitting.tokens)
+        most = self.model.micro_batch
+        return [batch] if most is None else batch.split_examples(most)
 
     def _at_once(self, batch: PackedBatch) -> Tensor:
         with self.precision.autocast(self.model.device):

@@ -244,6 +244,22 @@ def test_bad_input_is_refused_with_its_place_and_a_fix(
         assert "row 5, column 'score'" in refused.value.place
 
 
+def test_texts_in_the_place_of_labels_are_no_labels(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checks of labels pass over triplets, whose third texts differ where the others are alike."""
+    thirds = [*THIRD, "the plot was cold", "NA"]
+    rows = rows_of("anchor positive negative", [*FIRST, *FIRST[:2]], [*SECOND, *SECOND[:2]], thirds)
+    options = FinetuneOptions(
+        model=str(tiny_folder), out=tmp_path / "out", epochs=1, test_size=0.0, precision="fp32"
+    )
+    finetune(write(tmp_path / "rows.jsonl", rows), options)
+    said = capsys.readouterr().err
+    assert "different labels" not in said
+    assert "look like a gap" not in said
+    assert "(triplets, 4 different first texts and 5 second ones)" in said
+
+
 @pytest.mark.parametrize(("pooling", "unnormalized"), [("cls", True), (None, False)])
 def test_a_trained_folder_opens_in_the_peer_and_says_how(
     files: Any,
