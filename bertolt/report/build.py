@@ -34,7 +34,7 @@ def render_report(facts: Facts) -> str:
 
     What is particular to a task is data: `headline`, `tiles`, `curves` (which metrics are drawn),
     `blocks` and `data_blocks`, `cautions`. Blocks of mistakes stand behind the lengths of the
-    texts, all others before them.
+    texts, all others before them, and `first_blocks`, on several runs, before the curves.
 
     Raises:
         BertoltError: a block is of no known kind.
@@ -46,6 +46,7 @@ def render_report(facts: Facts) -> str:
     data, blocks = facts.get("data") or {}, lay_out(facts.get("blocks", ()), taken)
     numbers = [block for block in blocks if block.kind != "mistakes"]
     mistakes = [block for block in blocks if block.kind == "mistakes"]
+    first = lay_out(facts.get("first_blocks", ()), taken)
     metrics = facts.get("curves", ())
     page = environment().get_template("page.html")
     text = page.render(
@@ -56,11 +57,12 @@ def render_report(facts: Facts) -> str:
         loaded=findings.loaded_counts(facts["model"]),
         curves=figures.training_charts(facts["training"], metrics),
         histogram=figures.length_chart(data["lengths"]) if data.get("lengths") else None,
+        first=first,
         blocks=numbers,
         mistakes=mistakes,
         data_blocks=lay_out(facts.get("data_blocks", ()), taken),
         checks=lay_out(facts.get("checks", ()), taken),
-        sections=list(_sections(facts, numbers, mistakes)),
+        sections=list(_sections(facts, first, numbers, mistakes)),
     )
     return text.strip() + "\n"
 
@@ -87,9 +89,12 @@ def render_check(facts: Facts) -> str:
     return text.strip() + "\n"
 
 
-def _sections(facts: Facts, numbers: list[Laid], mistakes: list[Laid]) -> Iterator[tuple[str, str]]:
+def _sections(
+    facts: Facts, first: list[Laid], numbers: list[Laid], mistakes: list[Laid]
+) -> Iterator[tuple[str, str]]:
     """Anchor and name of each section, in their order."""
     rows = "files" in (facts.get("data") or {})
+    yield from ((part.anchor, part.nav) for block in first for part in block.sections())
     yield "curves", "Curves"
     yield from ((part.anchor, part.nav) for block in numbers for part in block.sections())
     if rows:

@@ -350,7 +350,7 @@ def summary_facts(
     base = {**facts, **whole}
     own = {
         "headline": _headline(base.get("headline") or {}, summary),
-        "blocks": [_block(summary), *base.get("blocks", ())],
+        "first_blocks": [_block(summary)],
         "cautions": [*_cautions(summary), *base.get("cautions", ())],
         "several": summary.to_dict(),
     }
@@ -377,9 +377,9 @@ def _headline(headline: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
         )
         return {**headline, "sentence": words}
     words = f"mean of {summary.words}, standard deviation {deviation}, {rows}"
-    chosen = (
-        f"The model here is that of {best.title}, with {summary.shown(best.score)}" if best else ""
-    )
+    chosen = ""
+    if best is not None:
+        chosen = f" The model here is that of {best.title}, with {summary.shown(best.score)}."
     baseline = headline.get("baseline") if summary.primary else None
     return {
         **headline,

@@ -19,7 +19,7 @@ from tests.callbacks import At, Killed, kill
 
 FREE = {"find_batch_size", "keep_checkpoints", "out", "overwrite", "resume", "save_every", "shard"}
 # What several runs are is held to what `runs.json` has, by those runs.
-FREE |= {"seeds", "folds", "search", "trials", "prune", "keep_models", "track"}
+FREE |= {"seeds", "folds", "search", "trials", "prune", "keep_models", "track", "find_batch_size"}
 OTHER: dict[str, Any] = {
     "model": "encoder",
     "task": "multi-label-classification",

@@ -165,7 +165,7 @@ def test_a_learning_curve_says_whether_more_labels_would_help(
     assert (curve["first"], curve["last"]) == (8, 40)
     assert "8 to 40 rows" in curve["sentence"]
     assert curve["verdict"] in ("yes", "no sign", "not known")
-    assert curve["sentence"] in read_facts(result.out)["blocks"][0]["lead"]
+    assert curve["sentence"] in read_facts(result.out)["first_blocks"][0]["lead"]
 
 
 def test_one_sample_is_a_run_on_some_of_the_training_rows(reviews_csv: Path, quick: Quick) -> None:
