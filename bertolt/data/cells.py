@@ -205,8 +205,10 @@ def _answers_in(value: object) -> list[tuple[object, object]]:
         start = next((value[name] for name in ("answer_start", "start") if name in value), None)
         if not isinstance(text, list | tuple):
             return [(text, start)]
-        starts = start if isinstance(start, list | tuple) else [start] * len(text)
-        return list(zip(text, [*starts, *["missing"] * (len(text) - len(starts))], strict=False))
+        starts = list(start) if isinstance(start, list | tuple) else [start] * len(text)
+        # Either may be longer; what has no partner is broken, and told so.
+        starts += ["missing"] * (len(text) - len(starts))
+        return list(zip([*text, *[None] * (len(starts) - len(text))], starts, strict=True))
     if isinstance(value, list | tuple):
         return [answer for each in value for answer in _answers_in(each)]
     return [(value, None)]

@@ -230,7 +230,8 @@ def _require_spread(table: Table, values: NDArray[np.float64]) -> None:
     """Refuse a column in which all rows have one number, or a number is too large."""
     for column, numbers in zip(table.roles["label"], values.T, strict=True):
         if np.abs(numbers).max() > _LARGEST:
-            raise _spread_error(table, column)
+            at = int(np.abs(numbers).argmax())
+            raise _spread_error(table, column, f": one of them is {numbers[at]:g}")
         if len(set(numbers.tolist())) < 2:
             many = f"all {len(numbers):,} training rows have"
             rows = many if len(numbers) > 1 else "the only training row has"
@@ -241,9 +242,9 @@ def _require_spread(table: Table, values: NDArray[np.float64]) -> None:
             )
 
 
-def _spread_error(table: Table, column: str) -> DataError:
+def _spread_error(table: Table, column: str, which: str = "") -> DataError:
     return DataError(
-        "the spread of its numbers is beyond what can be computed",
+        f"the spread of its numbers is beyond what can be computed{which}",
         place=f"{table.path}, column {column!r}",
         fix="write the numbers in another unit",
     )

@@ -32,6 +32,8 @@ _LISTS = {
     "label": "add --task multi-label-classification, which reads lists and single labels",
 }
 
+_SPANS = "add --task token-classification, which reads spans and tells the row that is broken"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
@@ -93,7 +95,8 @@ def read_for_task(
         cells = inferred.cells(sample, columns.reading)
         if kind is not None or inferred is not USUAL:
             return cells
-        return {role: replace(cell, lists=_LISTS.get(role, "")) for role, cell in cells.items()}
+        lists = _LISTS | ({"label": _SPANS} if _has_spans(sample) else {})
+        return {role: replace(cell, lists=lists.get(role, "")) for role, cell in cells.items()}
 
     def check(example: Mapping[str, Any]) -> Any:
         return chosen[0].check_row(example) or (fault_of(example) if fault_of else None)
@@ -116,6 +119,17 @@ def read_for_task(
         layout=columns.layout,
     )
     return table, chosen[0]
+
+
+def _has_spans(sample: Sample) -> bool:
+    """Whether a list of labels holds a record, as spans are."""
+    lists = (row[0] for row in sample.values.get("label", []))
+    return any(
+        isinstance(each, Mapping)
+        for value in lists
+        if isinstance(value, list | tuple)
+        for each in value
+    )
 
 
 def _require_told(path: Path) -> None:

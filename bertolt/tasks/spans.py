@@ -13,7 +13,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural, shorten
 from bertolt.data.load import Table
 from bertolt.data.table_file import BadRow
-from bertolt.metrics.tags import scheme_of, spans_of
+from bertolt.metrics.tags import is_prefixed, scheme_of, spans_of
 from bertolt.tasks import page
 from bertolt.tasks.base import Example
 from bertolt.tasks.words import join_words, text_of, words_of
@@ -181,7 +181,7 @@ def row_fault(example: Example) -> BadRow | None:
     if not isinstance(text, str):
         if len(text) == len(label):
             return None
-        detail = f"there are {plural(len(text), 'word')} and {plural(len(label), 'tag')}"
+        detail = f"{plural(len(text), 'word')} and {plural(len(label), 'tag')} do not pair"
         return BadRow("words and tags of different number", detail)
     end = 0
     for span in sorted(label, key=lambda span: (span["start"], span["end"])):
@@ -229,12 +229,25 @@ def labels_in(table: Table, values: Sequence[Any]) -> list[str]:
         scheme = scheme_of(values)
     except DataError as error:
         place = f"{table.path}, column {table.label_column!r}"
-        raise DataError(error.problem, place=place, fix=error.fix) from error
+        problem = f"{error.problem}; {_rows_of_both(table)}"
+        raise DataError(problem, place=place, fix=error.fix) from error
     info(f"Tags: {'plain tags, one for each word' if scheme == PLAIN else scheme}")
     if scheme == PLAIN:
         names = {tag for tags in values for tag in tags}
         return sorted(names, key=lambda tag: (tag != OUTSIDE, tag))
     return _prefixed({kind for tags in values for *_, kind in spans_of(tags, scheme)})
+
+
+def _rows_of_both(table: Table) -> str:
+    """The first rows with tags that have a prefix, and that lack one."""
+    first: dict[bool, str] = {}
+    for example in table.examples():
+        for tag in example["label"]:
+            if tag != OUTSIDE:
+                first.setdefault(is_prefixed(tag), table.row_words(example["row"]))
+        if len(first) == 2:
+            break
+    return f"the first with one is {first.get(True)}, the first without {first.get(False)}"
 
 
 def labels_of_words(labels: Sequence[str], values: Sequence[Any], scheme: str) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ class Command:
         """The exit code that the page shows: an error, differences, or neither."""
         if any(line.startswith("bertolt: error:") for line in self.shown):
             return 2
-        return int(self.text.startswith("bertolt migrate"))
+        found = any("worth a look" in line for line in self.shown)
+        return int(self.text.startswith("bertolt migrate") or found)
 
 
 def blocks(page: Path) -> list[Block]:

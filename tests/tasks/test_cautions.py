@@ -15,6 +15,7 @@ from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 
 Rows = list[dict[str, Any]]
+LONG = "the film was a very good story with a cast that was fine and an end that was not"
 
 
 def encoded(
@@ -138,6 +139,27 @@ def pairs(*texts: tuple[str, str]) -> Rows:
             ["1 of 2, in 1 text: row 1, '净'."],
         ),
         ([*single(), *[{"text": "", "label": "a"}] * 4], "rows_left_out", ["empty text 4"]),
+        (
+            [*single(), *[{"text": "film a", "label": "a"}] * 4, {"text": "FILM  a", "label": "a"}],
+            "texts_repeated",
+            ["5 of 25 rows repeat", "5 are alike but for case and spaces, and 0 nearly", "rows 21"],
+        ),
+        (
+            [*single(), {"text": LONG, "label": "a"}, {"text": LONG + "s", "label": "b"}],
+            "texts_nearly_alike_with_several_labels",
+            ["1 pair", "is 'a' in row 21 and nearly so 'b' in row 22", "80%"],
+        ),
+        (single("c", "c"), "labels_too_rare", ["'c' has 2 training rows", "1 label is rare"]),
+        (
+            [{**row, "text": row["text"] + " z" * (row["label"] == "b")} for row in single() * 2],
+            "words_that_give_labels_away",
+            ["'z' is in 20 of 20 texts of 'b' and in 0 others"],
+        ),
+        (
+            [*single(), {"text": "привет мир " * 12, "label": "a"}],
+            "words_unknown",
+            ["By script: 100% of 24 Cyrillic words"],
+        ),
     ],
 )
 def test_what_is_odd_is_counted_and_named(
@@ -183,6 +205,26 @@ def test_two_parts_of_one_file_are_looked_at_together(tiny_tokenizer: Any, tmp_p
         for what, index in (("Training", rows.index), ("Evaluation", rows.index))
     }
     assert len(cautions_of(task, parts)) == 1
+
+
+def test_rows_to_measure_on_that_nearly_stand_among_the_others_are_told(
+    tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    odd = [{"text": LONG, "label": "a"}, {"text": LONG + "s", "label": "a"}]
+    task, rows = encoded(tmp_path, [*single(), *odd], tiny_tokenizer)
+    train, held_out = rows.index[:21], rows.index[21:]
+    parts = {
+        "Training": TaskRows(table=rows.table, index=train, encoded=rows.encoded),
+        "Evaluation": TaskRows(table=rows.table, index=held_out, encoded=rows.encoded),
+    }
+    (caution,) = (c for c in cautions_of(task, parts) if c["check"] == "texts_in_both_parts")
+    assert "row 22 as row 21" in caution["detail"]
+    (tmp_path / "other").mkdir()
+    _, other = encoded(tmp_path / "other", [*single(), odd[1]], tiny_tokenizer)
+    _, first = encoded(tmp_path, [*single(), odd[0]], tiny_tokenizer)
+    told_of = cautions_of(task, {"Training": first, "Evaluation": other})
+    (caution,) = (each for each in told_of if each["check"] == "texts_in_both_parts")
+    assert "row 21 as row 21" in caution["detail"]
 
 
 def test_every_check_is_in_the_table_once() -> None:

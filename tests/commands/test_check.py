@@ -1,0 +1,142 @@
+"""`bertolt check`: what it finds, what it writes, and its exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertolt.report.build import render_check
+from tests.conftest import GOOD, PLAIN, POOR
+from tests.report.facts import Page
+from tests.running import Said
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty texts of which nobody would say anything."""
+    path = tmp_path_factory.mktemp("clean") / "clean.csv"
+    rows = [
+        (f"{PLAIN[n % 17]} {PLAIN[n % 13]} {(GOOD, POOR)[n % 2][n % 10]} {PLAIN[n % 11]}", n % 2)
+        for n in range(30)
+    ]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def checked(bertolt: Run, tiny_folder: Path, path: Path, *words: object) -> Said:
+    return bertolt("check", path, "--model", tiny_folder, *words)
+
+
+def test_clean_rows_end_with_0_and_findings_with_1(
+    bertolt: Run, tiny_folder: Path, clean: Path, tmp_path: Path
+) -> None:
+    said = checked(bertolt, tiny_folder, clean, "--html", tmp_path / "page.html")
+    assert (said.code, said.out) == (0, "Nothing to look at\n"), said.out
+    assert "Nothing to warn about" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    path = tmp_path / "odd.csv"
+    odd = "the film was a very good story of the end,1\n" * 4
+    odd += "the film was a very good story of the ends,0\nпривет,1\n"
+    path.write_text(clean.read_text(encoding="utf-8") + odd, encoding="utf-8")
+    said = checked(bertolt, tiny_folder, path, "--html", tmp_path / "odd.html")
+    assert said.code == 1
+    assert "1 pair of texts nearly alike with different labels" in said.out
+    assert said.out.endswith("worth a look\n")
+    Page((tmp_path / "odd.html").read_text(encoding="utf-8"))
+    assert {each.name for each in tmp_path.iterdir()} == {"page.html", "odd.csv", "odd.html"}
+
+
+def test_json_has_all_of_it_and_makes_the_page(
+    bertolt: Run, tiny_folder: Path, clean: Path
+) -> None:
+    said = checked(bertolt, tiny_folder, clean, "--json")
+    facts = json.loads(said.out)
+    assert facts["findings"] == 0
+    assert facts["data"]["train_rows"] == 24
+    assert "bertolt check" in facts["command"]
+    assert "Nothing to look at in 30 rows" in render_check(facts)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--csv", "a.csv"], "--csv: it belongs to the search for wrong labels"),
+        (["--folds", "3"], "--folds: it belongs"),
+        (["--html", "INPUT"], "--html"),
+        (["--label", "lable"], "there is no column 'lable'"),
+        (["--label-errors", "--answers", "none.jsonl"], "none.jsonl"),
+        (["--label-errors", "--folds", "1"], "--folds"),
+        (["--label-errors", "--task", "regression", "--folds", "40"], "30 rows for 40 folds"),
+    ],
+)
+def test_what_cannot_be_used_ends_with_2_and_leaves_nothing(
+    bertolt: Run, tiny_folder: Path, clean: Path, tmp_path: Path, words: list[str], problem: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(clean.read_bytes())
+    words = [str(path) if word == "INPUT" else word for word in words]
+    said = checked(bertolt, tiny_folder, path, *words)
+    assert said.code == 2
+    assert problem in said.err
+    assert "fix: " in said.err
+    assert [each.name for each in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_labels_in_doubt_by_answers_that_are_there(
+    bertolt: Run, tiny_folder: Path, clean: Path, tmp_path: Path
+) -> None:
+    lines: list[dict[str, Any]] = []
+    for row in range(1, 31):
+        share = 0.9 if (row - 1) % 2 else 0.1
+        share = 0.01 if row == 8 else share
+        lines.append({"row": row, "answer": {"probabilities": {"0": 1 - share, "1": share}}})
+    answers = tmp_path / "out_of_fold.jsonl"
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    words = ("--label-errors", "--answers", answers, "--csv", tmp_path / "doubts.csv")
+    said = checked(bertolt, tiny_folder, clean, *words, "--html", tmp_path / "page.html")
+    assert said.code == 1
+    assert "1 label may be wrong" in said.out
+    with (tmp_path / "doubts.csv").open(encoding="utf-8", newline="") as file:
+        first, second, *others = csv.DictReader(file)
+    assert (first["row"], first["given"], first["rather"], first["in_doubt"]) == (
+        "8",
+        "1",
+        "0",
+        "yes",
+    )
+    assert second["in_doubt"] == "no"
+    assert len(others) == 28
+    assert "Labels that may be wrong" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    answers.write_text(json.dumps(lines[0]) + "\n", encoding="utf-8")
+    said = checked(bertolt, tiny_folder, clean, "--label-errors", "--answers", answers)
+    assert said.code == 2
+    assert "29 rows of" in said.err
+
+
+@pytest.mark.slow
+def test_planted_errors_are_found_by_models_that_have_not_seen_them(
+    bertolt: Run, tiny_folder: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
+    with reviews_csv.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for at in (11, 40):
+        rows[at]["label"] = {"pos": "neg", "neg": "pos"}[rows[at]["label"]]
+    path = tmp_path / "rows.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["review", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    settings = ("--epochs", 8, "--batch-size", 8, "--lr", 5e-3, "--precision", "fp32")
+    words = ("--label-errors", "--folds", 4, *settings, "--csv", tmp_path / "doubts.csv")
+    said = checked(bertolt, tiny_folder, path, *words)
+    assert said.code == 1, said.err
+    with (tmp_path / "doubts.csv").open(encoding="utf-8", newline="") as file:
+        first = [int(row["row"]) for row in csv.DictReader(file)][:6]
+    assert {12, 41} <= set(first)
