@@ -221,6 +221,9 @@ def compare(
     /,
     *more: str,
     on: Path | None = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
     html: Path | None = None,
     overwrite: bool = False,
     precision: AnswerPrecision = "auto",
@@ -234,6 +237,9 @@ def compare(
         more: Further ones.
         on: File of texts and labels to answer with all of them. Default: the rows that all runs
             held out, by the answers that they have kept, without running a model.
+        text: Column of the texts of --on. Default: as in training, or found by its name.
+        text_pair: Column of second texts, for pairs. Default: as in training.
+        label: Column of the labels. Default: as in training, or found by its name.
         html: Write a page with all of it to this file.
         overwrite: Replace the file that has this name.
         precision: Number format for the rows of --on.
@@ -241,11 +247,13 @@ def compare(
     """
     from bertolt.commands.arguments import require_output
     from bertolt.commands.compare import compare_runs, page_facts
+    from bertolt.tasks.rows import Columns
 
+    columns = Columns(text=text, text_pair=text_pair, label=label)
     if html is not None:
         inputs = [run, other, *more, *([str(on)] if on else [])]
         require_output(html, "--html", overwrite=overwrite, inputs=inputs)
-    result = compare_runs([run, other, *more], on, precision=precision)
+    result = compare_runs([run, other, *more], on, columns, precision=precision)
     if html is not None:
         from bertolt.report.comparison import write_comparison
 

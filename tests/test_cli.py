@@ -188,7 +188,7 @@ def test_csv_has_a_column_a_label_and_quotes_what_needs_it(bertolt: Run, tuned: 
         "predict", tuned, "--format", "csv", "--text", 'a good, "great" film', "--text", "bad"
     )
     header, first, second = csv.reader(io.StringIO(said.out))
-    assert header == ["row", "text", "label", "probability", "p(neg)", "p(pos)"]
+    assert header == ["row", "text", "label", "probability", "p(neg)", "p(pos)", "tokens_cut"]
     assert first[:3] == ["1", 'a good, "great" film', "pos"]
     assert first[3] == first[5]
     assert second[3] == second[4]

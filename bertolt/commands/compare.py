@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
-from bertolt.base.format import clean, columns, padded, plural, shorten
+from bertolt.base.format import clean, padded, plural, shorten
+from bertolt.base.format import columns as wide
 from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.evaluate import evaluate_file
@@ -159,7 +160,7 @@ class Comparison:
         yield from (f"  {note}" for note in self.notes)
         yield ""
         names = [clean(shorten(name, 60)) for name in self.scores]
-        width = max(map(columns, ["run", *names]))
+        width = max(map(wide, ["run", *names]))
         yield f"{padded('run', width)}  {title} (95%, by resampling rows)"
         for name, (value, ends) in zip(names, self.scores.values(), strict=True):
             yield f"{padded(name, width)}  {interval_words(value, ends)}"
@@ -229,7 +230,11 @@ def _plain(each: Against, first: str) -> dict[str, Any]:
 
 
 def compare_runs(
-    folders: Sequence[str], on: Path | None = None, *, precision: str = "auto"
+    folders: Sequence[str],
+    on: Path | None = None,
+    asked: Columns | None = None,
+    *,
+    precision: str = "auto",
 ) -> Comparison:
     """Hold fine-tuned models against the first of them, row by row.
 
@@ -237,6 +242,7 @@ def compare_runs(
         folders: of the models, two or more.
         on: a file to answer with all of them; None: the held-out rows that their runs have
             answered, which needs no model.
+        asked: columns of that file, as the user names them; others as in training.
         precision: number format to answer in.
 
     Raises:
@@ -252,7 +258,8 @@ def compare_runs(
     for place, folder in enumerate(folders):
         if paths[place] in paths[:place]:
             raise UsageError("it is named twice", place=folder, fix="name each run once")
-    runs = [_read(folder, on, precision) for folder in folders]
+    asked = asked or Columns()
+    runs = [_read(folder, on, asked, precision) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
         _require_alike(first, run)
@@ -267,7 +274,7 @@ def compare_runs(
     scorer = first.task.scorer()
     tests = [_test(sums[0], other, scorer) for other in sums[1:]]
     corrected = holm([test.p for test, _ in tests])
-    texts = _texts(first, on, shared)
+    texts = _texts(first, on, asked, shared)
     return Comparison(
         task=first.task,
         where=_where(on, len(shared)),
@@ -296,12 +303,12 @@ def compare_runs(
     )
 
 
-def _read(folder: str, on: Path | None, precision: str) -> Run:
+def _read(folder: str, on: Path | None, asked: Columns, precision: str) -> Run:
     """A run with its answers: those that it kept, or those to the rows of a file."""
     path = Path(folder)
     contract = Contract.read(path) if path.is_dir() else None
     if on is not None:
-        scores = evaluate_file(folder, on, precision=precision, keep_answers=True)
+        scores = evaluate_file(folder, on, asked, precision=precision, keep_answers=True)
         task, answers = scores.task, scores.answers.rows if scores.answers else []
     elif not (path / ANSWERS).is_file():
         missing = f"it has no {ANSWERS}" if path.is_dir() else "there is no such folder"
@@ -411,10 +418,12 @@ def _settings(first: Run, other: Run) -> dict[str, tuple[str, str]]:
     return {name: (str(a), str(b)) for name, (a, b) in pairs.items() if a != b}
 
 
-def _texts(run: Run, on: Path | None, shared: Sequence[Key]) -> dict[Key, tuple[str, str | None]]:
+def _texts(
+    run: Run, on: Path | None, asked: Columns, shared: Sequence[Key]
+) -> dict[Key, tuple[str, str | None]]:
     """The texts of rows, where the file that they come from is as it was."""
     try:
-        table = _table(run, on)
+        table = _table(run, on, asked)
     except BertoltError:
         return {}  # without the texts the comparison is whole
     places = {row: place for place, row in enumerate(table.data["row"].to_pylist())}
@@ -428,25 +437,27 @@ def _texts(run: Run, on: Path | None, shared: Sequence[Key]) -> dict[Key, tuple[
     return texts
 
 
-def _table(run: Run, on: Path | None) -> Table:
+def _table(run: Run, on: Path | None, asked: Columns) -> Table:
     """The file of the rows, read as it was for the run."""
     said = run.arguments
     files = on or said.get("eval") or said.get("train") or []
-    named = [files] if isinstance(files, str | Path) else files
-    sep, sheet = said.get("sep"), said.get("sheet")
-    layout = layout_of(sep, said.get("no_header", False), sheet, said.get("skip_rows", 0))
+    named = [Path(files)] if isinstance(files, str | Path) else list(map(Path, files))
+    if not named or not all(name.exists() for name in named):
+        raise UsageError("the file is not there", place=", ".join(map(str, named)))
     columns = Columns(
-        text=said.get("text"),
-        text_pair=said.get("text_pair"),
-        label=said.get("label"),
+        text=asked.text or said.get("text"),
+        text_pair=asked.text_pair or said.get("text_pair"),
+        label=asked.label or said.get("label"),
         reading=Reading(label_separator=said.get("label_separator")),
         encoding=said.get("encoding", "utf-8"),
-        layout=layout,
+        layout=layout_of(
+            said.get("sep"),
+            said.get("no_header", False),
+            said.get("sheet"),
+            said.get("skip_rows", 0),
+        ),
     )
-    missing = [name for name in named if not Path(name).exists()]
-    if missing or not named:
-        raise UsageError("the file is not there", place=", ".join(map(str, missing)))
-    return read_for_task([Path(name) for name in named], columns, task=type(run.task))[0]
+    return read_for_task(named, columns, task=type(run.task))[0]
 
 
 # ---- the page

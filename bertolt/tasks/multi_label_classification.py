@@ -223,6 +223,8 @@ class MultiLabelClassification(LabelledTask):
         """With the thresholds of the best micro F1 on the rows that were scored."""
         assert isinstance(scorer, LabelSetScorer)
         shares, truths = scorer.shares(), scorer.truths()
+        if not np.isfinite(shares).all():  # a run that goes astray; it is told by its loss
+            return self
         best, heat = best_thresholds(shares, truths), PLAIN
         if self.calibrates:
             each = np.stack([shares.ravel(), 1 - shares.ravel()], axis=1)

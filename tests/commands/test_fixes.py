@@ -26,6 +26,7 @@ SPEAKS_FOR = {
     "commands/search.py": ("search",),
     "commands/search_options.py": ("search",),
     "commands/evaluate.py": ("evaluate",),
+    "commands/label_names.py": ("evaluate",),
     "commands/predict.py": ("predict",),
     "commands/questions.py": ("predict",),
     "commands/outputs.py": ("predict",),

@@ -87,6 +87,18 @@ def test_right_answers_alone_leave_the_probabilities_as_they_are() -> None:
     assert not tuned_on(ONE.to_calibrate(), made).heat.fitted  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("task", [ONE, SEVERAL], ids=["one label", "several labels"])
+def test_answers_that_are_not_finite_are_scored_and_fit_nothing(task: Any) -> None:
+    made = rows(task, 30)
+    made[3][0].windows[0][:] = np.nan
+    warm = tuned_on(task.to_calibrate(), made)
+    assert not warm.heat.fitted
+    scorer = warm.scorer()
+    for output, example in made:
+        scorer.add(warm.decode(output, example), example)
+    assert sum(each["count"] for each in scorer.values()["calibration"]["equal_width"]) in (29, 87)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"temperature": 0}, {"temperature": "1"}, {"temperature": 2.0, "temperature_rows": 1.5}],

@@ -325,8 +325,9 @@ def test_longer_texts(given: Given, how: Any) -> None:
         return
     predictor.long = long.chosen(given.task, how, None, LIMIT)
     words = " ".join(WORDS * 6)
-    pair = {"text_pair": words} if "text_pair" in inputs(given, 1)[0] else {}
-    examples = [*inputs(given), {"text": "good film" if pair else words, **pair}]
+    first = inputs(given, 1)[0]
+    pair = {"text_pair": words} if "text_pair" in first else {}
+    examples = [*inputs(given), {**first, "text": "good film" if pair else words, **pair}]
     if how == "error":
         fits = [p.tokens <= LIMIT for p in given.predictor.predict(examples)]
         with pytest.raises(TooLongError) as refusal:
@@ -338,6 +339,9 @@ def test_longer_texts(given: Given, how: Any) -> None:
     for usual, other in pairs:
         assert other.tokens == usual.tokens
         assert other.tokens > LIMIT or difference(usual.answer, other.answer) < 1e-4
+        if given.task.joint:  # each of the texts of an example has the limit to itself
+            assert (other.truncated, other.tokens_cut) == (usual.truncated, usual.tokens_cut)
+            continue
         assert (other.windows > 1 or other.truncated) == (other.tokens > LIMIT)
         if how == "window":
             assert other.tokens_cut <= max(0, usual.tokens_cut), "no more than by cutting"

@@ -67,10 +67,11 @@ class LabelSetScorer(Scorer):
         self._counts.update(shares >= np.array(self.thresholds), truths)
         self._sets.update(row.tobytes() for row in truths)
         heat = self._calibration.heat
-        self._calibration.after.update(shares.ravel(), truths.ravel())
+        finite = np.isfinite(shares)  # a run that goes astray may answer with others
+        self._calibration.after.update(shares[finite], truths[finite])
         if heat.fitted:
-            plain = heated_each(shares, 1 / heat.temperature)
-            self._calibration.before.update(plain.ravel(), truths.ravel())
+            plain = heated_each(shares[finite], 1 / heat.temperature)
+            self._calibration.before.update(plain, truths[finite])
         if self._kept is not None:
             self._kept.append((shares, truths))
 
