@@ -160,7 +160,13 @@ def refusal(path: Path, task: str | None) -> BertoltError:
 
 @pytest.mark.parametrize(
     ("kind", "broken", "words"),
-    [each for each in CASES if each[0] in ("spans", "question-answering") and "row 7" in each[2]],
+    [
+        each
+        for each in CASES
+        if each[0] in ("spans", "question-answering")
+        and "row 7" in each[2]
+        and "whole number" not in each[2]  # a column of Parquet has one type
+    ],
 )
 def test_the_same_in_parquet(tmp_path: Path, kind: str, broken: Row, words: str) -> None:
     import pyarrow.parquet as pq

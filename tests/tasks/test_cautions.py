@@ -158,7 +158,7 @@ def pairs(*texts: tuple[str, str]) -> Rows:
         (
             [*single(), {"text": "привет мир " * 12, "label": "a"}],
             "words_unknown",
-            ["By script: 100% of 24 Cyrillic words"],
+            ["By script: 100% of 22 Cyrillic words"],
         ),
     ],
 )
