@@ -74,10 +74,8 @@ def test_residuals_are_held_against_their_spread() -> None:
     assert (first.place, first.given, first.answer, first.flagged) == (17, "3.5", "2", True)
     assert first.trust == pytest.approx(-15, rel=0.3)
     assert sum(each.flagged for each in others) <= 2
-    several = [
-        ({"values": {"x": 1.0, "y": 2.0}}, [1.0, 2.0]),
-        ({"values": {"x": 1, "y": 2}}, [1, 9]),
-    ]
+    answer = {"values": {"x": 1.0, "y": 2.0}}
+    several = [*[(answer, [1.0, 2.0])] * 4, (answer, [1.0, 9.0])]
     assert ranked(NumberDoubts(("x", "y")), several)[0].place == 4
 
 
