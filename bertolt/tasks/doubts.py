@@ -215,7 +215,8 @@ class NumberDoubts(Doubts):
         away = np.abs(residuals - np.median(residuals, axis=0))
         spread = _TO_SPREAD * np.median(away, axis=0)
         # Where half of the answers are exact, any other residual is far.
-        far = (away / np.where(spread > 0, spread, np.finfo(float).tiny)).max(axis=1)
+        with np.errstate(over="ignore"):
+            far = (away / np.where(spread > 0, spread, np.finfo(float).tiny)).max(axis=1)
         return -np.minimum(far, 1e9), far > FAR
 
     def _words(self, values: Floats) -> tuple[str, str]:
