@@ -164,6 +164,7 @@ def help_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
     names = [
         "finetune",
         "evaluate",
+        "check",
         "predict",
         "inspect",
         "bench",
