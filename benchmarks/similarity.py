@@ -2,7 +2,7 @@
 
     python -m benchmarks.similarity OUT [--train 600] [--test 200] [--seed 0]
 
-Pairs are consecutive sentences of the film reviews that `bertolt data fetch movie-sentences`
+Pairs are the two halves of sentences of film reviews, which `bertolt data fetch movie-sentences`
 brings; scores say how close the ratings of two sentences are. Each side trains in a process of its
 own, with as many threads as OMP_NUM_THREADS says; the peer's evaluators measure both results.
 """
@@ -25,6 +25,7 @@ from bertolt.data import sample_data
 
 RATE, BATCH, LIMIT = 5e-5, 32, 128
 KINDS = ("pairs", "scores")
+_LEAST = 16  # words of a sentence that is cut in halves
 
 
 def make(out: Path, train: int, test: int, seed: int) -> None:
@@ -32,10 +33,13 @@ def make(out: Path, train: int, test: int, seed: int) -> None:
     with Path(sample_data.fetch("movie-sentences")).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     draw = random.Random(seed)
-    places = draw.sample(range(0, len(rows) - 1, 2), train + test)
-    pairs = [
-        {"anchor": rows[place]["text"], "positive": rows[place + 1]["text"]} for place in places
-    ]
+    words = [row["text"].split() for row in rows]
+    long = [place for place, each in enumerate(words) if len(each) >= _LEAST]
+    places = draw.sample(long, train + test)
+    pairs = []
+    for each in (words[place] for place in places):
+        middle = len(each) // 2
+        pairs.append({"anchor": " ".join(each[:middle]), "positive": " ".join(each[middle:])})
     scores = []
     for place in places:
         other = rows[draw.randrange(len(rows))]
