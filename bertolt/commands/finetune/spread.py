@@ -566,11 +566,11 @@ def _value(value: Any) -> str:
 
 def _became(outcome: Outcome, summary: Summary) -> str:
     if outcome.problem:
-        return outcome.problem
+        return "no score"
     if outcome.pruned:
         return "ended early"
     if outcome.collapsed:
-        return f"collapsed: {outcome.collapsed}"
+        return "collapsed"
     return "the result" if outcome.name == summary.best else ""
 
 
