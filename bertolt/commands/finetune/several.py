@@ -26,13 +26,8 @@ from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.settings import SETTINGS, settings_of_run, settings_text
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.planned import Goal, Outcome, Plan, Planned
-from bertolt.commands.finetune.spread import (
-    Summary,
-    outcome_of,
-    summarise,
-    summary_facts,
-    values_words,
-)
+from bertolt.commands.finetune.runs_page import summary_facts
+from bertolt.commands.finetune.spread import Summary, outcome_of, summarise, values_words
 from bertolt.report import RUN, read_facts, write_facts, write_report
 from bertolt.report.findings import cautions
 from bertolt.tasks.evaluation import Scores, TaskRows
