@@ -81,6 +81,7 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
         lr: float = 5e-5,
         weight_decay: float = 0.01,
         accumulate: int = 1,
+        find_batch_size: bool = False,
         layer_decay: float = 1.0,
         freeze: int | Literal["all"] | None = None,
         class_weights: str | Mapping[Any, float] | None = None,
@@ -94,6 +95,7 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
         test_size: float = 0.0,
         patience: int | None = None,
         metric: str | None = None,
+        calibrate: bool = False,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -108,6 +110,7 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
         self.lr = lr
         self.weight_decay = weight_decay
         self.accumulate = accumulate
+        self.find_batch_size = find_batch_size
         self.layer_decay = layer_decay
         self.freeze = freeze
         self.class_weights = class_weights
@@ -121,6 +124,7 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
         self.test_size = test_size
         self.patience = patience
         self.metric = metric
+        self.calibrate = calibrate
         self.random_state = random_state
         self.verbose = verbose
 
@@ -338,6 +342,7 @@ class BertClassifier(ClassifierMixin, _BertEstimator):  # type: ignore[misc]
         lr: peak learning rate.
         weight_decay: of all weights but biases and layer norms.
         accumulate: batches whose gradients make one step together.
+        find_batch_size: compute a batch in parts where it does not fit into memory.
         layer_decay: rate of each layer as a share of the rate of the one above it.
         freeze: lowest layers that stay as they are; "all": the head alone learns.
         class_weights: "auto" lets all classes weigh alike; or {class: weight}, or a JSON file.
@@ -351,6 +356,7 @@ class BertClassifier(ClassifierMixin, _BertEstimator):  # type: ignore[misc]
         test_size: share of the rows that is held out, for `scores_`, thresholds and `patience`.
         patience: end after so many evaluations without a better one, and keep the best.
         metric: what `patience` goes by, such as "f1_macro"; None: the loss.
+        calibrate: fit the temperature of probabilities to the rows that are held out.
         random_state: seed of the head, the order and dropout; None: drawn by NumPy.
         verbose: say on standard error what `finetune` says.
 
