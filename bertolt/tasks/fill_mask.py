@@ -20,6 +20,7 @@ from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedExample, EncodedTexts
 from bertolt.data.formats import TEXTS, Open
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.long import LongTexts
 from bertolt.data.masking import DataCollatorForLanguageModeling, counted_draws
 from bertolt.data.plain import open_plain
 from bertolt.data.table_file import BadRow
@@ -52,7 +53,7 @@ from bertolt.tasks.masks import (
 from bertolt.tasks.scorers.masks import FIRST, MaskScorer
 from bertolt.tasks.table import score_words
 from bertolt.tasks.texts import text_cells
-from bertolt.tasks.windows import windows_of
+from bertolt.tasks.windows import WINDOWS, windows_of
 from bertolt.tokenization import BertTokenizer
 
 
@@ -75,6 +76,8 @@ class FillMask(Task):
     name: ClassVar[str] = "fill-mask"
     primary: ClassVar[Primary] = Primary(name="loss", title="Loss", greater=False)
     head: ClassVar[Any] = heads.MaskedLM
+    longs = ("window", "error", "truncate")
+    why_not_long = "without its middle, tokens would be filled in beside others than they stand by"
     has_labels: ClassVar[bool] = False
     taught_by: ClassVar[str] = (
         "bertolt prepare FILE --tokenizer MODEL --out corpus && "
@@ -162,9 +165,15 @@ class FillMask(Task):
         self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int
     ) -> Iterable[EncodedExample]:
         """Longer texts run in windows; each token is answered where it has most context."""
+        return self.encode_long(examples, tokenizer, limit, WINDOWS)
+
+    def encode_long(
+        self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int, long: LongTexts
+    ) -> Iterable[EncodedExample]:
+        """The same with another overlap, or the first window alone: no token behind it counts."""
         ends = tokenizer.cls_token_id, tokenizer.sep_token_id
         for words in tokenizer.encode_words([str(example["text"]) for example in examples]):
-            yield windows_of(words.ids, words.offsets, *ends, limit)
+            yield windows_of(words.ids, words.offsets, *ends, limit, long)
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(T,) whether a token may be hidden: each may in one window of its text."""
