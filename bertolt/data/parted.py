@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
 from bertolt.data.encode import EncodedExample, EncodedTexts, Window
@@ -83,17 +86,32 @@ class TooLongError(DataError):
     """A text that is longer than the limit, where longer ones are refused."""
 
 
-def too_long(tokens: int, limit: int, more: int = 0, place: str = "") -> TooLongError:
-    """What to raise for the first text that is too long, and how many there are behind it."""
-    others = f"; {plural(more, 'more text is', 'more texts are')} longer than that" if more else ""
+def beyond_limit(rows: EncodedTexts) -> NDArray[np.bool_]:
+    """(N,) whether an example has a text that is longer than the limit.
+
+    Args:
+        rows: as the task encodes them; joint where each window is a text by itself.
+    """
+    lost = np.zeros(rows.examples, bool) if rows.cut is None else rows.cut.any(axis=1)
+    parted = (rows.windows > 1) & (rows.documents or not rows.joint)
+    longer: NDArray[np.bool_] = lost | parted
+    return longer
+
+
+def too_long(rows: EncodedTexts, number: int, place: str, more: int = 0) -> TooLongError:
+    """What to raise for a text that is too long.
+
+    Args:
+        rows: the examples.
+        number: of the one.
+        place: where it is.
+        more: others that are too long too.
+    """
+    others = f"; so {plural(more, 'more row is', 'more rows are')}" if more else ""
+    what = "its texts have" if rows.joint else "it has"
+    tokens = int(rows.full_lengths[number])
     return TooLongError(
-        f"the text has {tokens:,} tokens, and the limit is {limit:,}{others}",
+        f"it is longer than the limit of {rows.max_length:,} tokens: {what} {tokens:,}{others}",
         place=place,
-        fix="--long window reads all of it, and --long truncate cuts it",
+        fix="--long window reads all of it, where the task can; --long truncate cuts it",
     )
-
-
-def first_too_long(rows: EncodedTexts) -> tuple[int, int] | None:
-    """The number of the first example that is longer than the limit, and how many are."""
-    longer = rows.full_lengths > rows.max_length
-    return (int(longer.argmax()), int(longer.sum())) if longer.any() else None

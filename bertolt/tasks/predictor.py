@@ -17,7 +17,7 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.data.encode import EncodedTexts, encode_examples
 from bertolt.data.long import Long
-from bertolt.data.parted import too_long
+from bertolt.data.parted import beyond_limit, too_long
 from bertolt.data.prefetch import prefetched
 from bertolt.models.config import BertConfig
 from bertolt.models.customised import require_unwrapped
@@ -282,6 +282,7 @@ class Predictor:
         answered = Answered(self.model, self.task, rows, RunningLoss())
         lost = rows.cut.sum(axis=1) if rows.cut is not None else None
         windows = rows.windows
+        refused = beyond_limit(rows) & (self.long.how == "error")
         for batch in predict_batches(
             self.model,
             answered.rows,
@@ -294,14 +295,13 @@ class Predictor:
             numbers, whole = answered.add(batch)
             outputs.update(zip(numbers, whole, strict=True))
         for number, example in enumerate(examples):
-            tokens = int(rows.full_lengths[number])
-            if self.long.how == "error" and tokens > self.max_length:
-                raise too_long(tokens, self.max_length, place=f"text {before + number + 1}")
+            if refused[number]:
+                raise too_long(rows, number, f"text {before + number + 1}")
             if not outputs[number].finite:
                 raise not_finite(f"text {before + number + 1}")
             yield Prediction(
                 answer=self.task.decode(outputs[number], example),
-                tokens=tokens,
+                tokens=int(rows.full_lengths[number]),
                 tokens_cut=0 if lost is None else int(lost[number]),
                 windows=int(windows[number]),
             )

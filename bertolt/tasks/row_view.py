@@ -301,7 +301,7 @@ class RowView:
             of_window = rows.window_examples[start : start + EXAMPLES]
             if rows.segments is not None:
                 here &= rows.segments[tokens] == segment
-            elif rows.joint:
+            elif rows.joint and not rows.documents:
                 # Each text is a window by itself.
                 place = np.arange(start, start + len(of_window)) - rows.firsts[of_window]
                 here &= np.repeat(place, np.diff(ends)) == segment

@@ -17,7 +17,7 @@ from bertolt.data.encode import EncodedTexts
 from bertolt.data.formats import TEXTS, ending
 from bertolt.data.load import Cells, OnBadRow, Sample, Table, read_table
 from bertolt.data.long import LongTexts
-from bertolt.data.parted import first_too_long, too_long
+from bertolt.data.parted import beyond_limit, too_long
 from bertolt.data.table_file import AS_FOUND, BadRow, Layout, listing
 from bertolt.data.tokens import encode_once
 from bertolt.tasks import long
@@ -198,8 +198,7 @@ def with_targets(
     Raises:
         DataError: a row has what training never had.
     """
-    documents = task.head.reads_documents and encoded.example is not None
-    encoded = replace(encoded, joint=task.joint or documents, documents=documents)
+    encoded = _marked(task, encoded)
     targets = task.targets(table, index, encoded)
     encoded = replace(encoded, labels=targets, label_names=task.target_names)
     return TaskRows(table=table, index=index, encoded=encoded)
@@ -227,11 +226,17 @@ def encode_windows(
             encode=long.encode_by(task, tokenizer, limit, how),
             key=long.encoding_name(task, how),
         )
-    if how.how == "error" and (longer := first_too_long(encoded)):
-        first, count = longer
-        tokens = int(encoded.full_lengths[first])
-        raise too_long(tokens, limit, count - 1, table.place_at(int(index[first])))
+    encoded = _marked(task, encoded)
+    if how.how == "error" and (longer := beyond_limit(encoded)).any():
+        first, more = int(longer.argmax()), int(longer.sum()) - 1
+        raise too_long(encoded, first, table.place_at(int(index[first])), more)
     return encoded, origin
+
+
+def _marked(task: Task, encoded: EncodedTexts) -> EncodedTexts:
+    """The windows, with what those of one example are to each other."""
+    documents = task.head.reads_documents and encoded.example is not None
+    return replace(encoded, joint=task.joint or documents, documents=documents)
 
 
 def require_pair(table: Table, trained_on_pairs: bool | None) -> None:

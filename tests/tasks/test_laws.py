@@ -324,30 +324,27 @@ def test_longer_texts(given: Given, how: Any) -> None:
         assert all(name in refused.value.fix for name in given.task.longs)
         return
     predictor.long = long.chosen(given.task, how, None, LIMIT)
-    words = " ".join(WORDS * 6)
-    first = inputs(given, 1)[0]
-    pair = {"text_pair": words} if "text_pair" in first else {}
-    examples = [*inputs(given), {**first, "text": "good film" if pair else words, **pair}]
+    words, (first, *_) = " ".join(WORDS * 6), inputs(given)
+    longest = "text_pair" if "text_pair" in first else "text"
+    examples = [*inputs(given), {**dict.fromkeys(first, "good film"), longest: words}]
+    usual = list(given.predictor.predict(examples))
+    beyond = [p.truncated or (p.windows > 1 and not given.task.joint) for p in usual]
+    assert beyond[-1]
     if how == "error":
-        fits = [p.tokens <= LIMIT for p in given.predictor.predict(examples)]
         with pytest.raises(TooLongError) as refusal:
             list(predictor.predict(examples))
-        assert refusal.value.place == f"text {fits.index(False) + 1}"
+        assert refusal.value.place == f"text {beyond.index(True) + 1}"
         assert "--long" in refusal.value.fix
         return
-    pairs = zip(given.predictor.predict(examples), predictor.predict(examples), strict=True)
-    for usual, other in pairs:
-        assert other.tokens == usual.tokens
-        assert other.tokens > LIMIT or difference(usual.answer, other.answer) < 1e-4
-        if given.task.joint:  # each of the texts of an example has the limit to itself
-            assert (other.truncated, other.tokens_cut) == (usual.truncated, usual.tokens_cut)
-            continue
-        assert (other.windows > 1 or other.truncated) == (other.tokens > LIMIT)
+    for before, after, longer in zip(usual, predictor.predict(examples), beyond, strict=True):
+        assert after.tokens == before.tokens
+        assert longer or difference(before.answer, after.answer) < 1e-4
         if how == "window":
-            assert other.tokens_cut <= max(0, usual.tokens_cut), "no more than by cutting"
-        else:
-            assert (other.windows, other.tokens_cut) == (1, max(0, other.tokens - LIMIT))
-    assert how != "window" or (other.tokens_cut == 0 and other.windows > 1)
+            assert (after.windows > 1) == longer
+            assert after.tokens_cut <= before.tokens_cut
+        elif not given.task.joint:
+            assert (after.windows, after.tokens_cut) == (1, max(0, after.tokens - LIMIT))
+    assert how != "window" or after.tokens_cut == 0
 
 
 @pytest.mark.parametrize(
