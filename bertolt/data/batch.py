@@ -230,35 +230,46 @@ class PackedBatch:
 
         A sequence, or the choices of one example, that has more makes a batch by itself.
         """
-        together, starts = self.num_choices, self.starts_on_host.tolist()
-        real = self.num_sequences - self.empty_sequences
+        starts, groups = self.starts_on_host.tolist(), self._group_bounds()
         bounds = [0]
-        for place in range(together, real + 1, together):
-            if starts[place] - starts[bounds[-1]] > most_tokens and place - together > bounds[-1]:
-                bounds.append(place - together)
-        bounds.append(real)
+        for example in range(1, len(groups)):
+            tokens = starts[groups[example]] - starts[groups[bounds[-1]]]
+            if tokens > most_tokens and example - 1 > bounds[-1]:
+                bounds.append(example - 1)
+        bounds.append(len(groups) - 1)
         if len(bounds) == 2 and not self.empty_sequences:
             return [self]
-        return [self._part(*pair, starts) for pair in itertools.pairwise(bounds)]
+        return [self._part(*pair, starts, groups) for pair in itertools.pairwise(bounds)]
 
     def split_examples(self, most: int) -> list[PackedBatch]:
-        """The same sequences in batches of at most so many examples of `num_choices` each."""
-        bounds = [*range(0, self.num_sequences, most * self.num_choices), self.num_sequences]
-        starts = self.starts_on_host.tolist()
-        return [self._part(*pair, starts) for pair in itertools.pairwise(bounds)]
+        """The same sequences in batches of at most so many examples each."""
+        starts, groups = self.starts_on_host.tolist(), self._group_bounds()
+        bounds = [*range(0, len(groups) - 1, most), len(groups) - 1]
+        return [self._part(*pair, starts, groups) for pair in itertools.pairwise(bounds)]
 
-    def _part(self, first: int, end: int, starts: Sequence[int]) -> PackedBatch:
-        """The sequences from `first` to before `end`."""
+    def _group_bounds(self) -> list[int]:
+        """The first sequence of each example, and behind the last of them."""
+        if self.group_starts is not None:
+            return [int(start) for start in self.group_starts.tolist()]
+        real = self.num_sequences - self.empty_sequences
+        return list(range(0, real + 1, self.num_choices))
+
+    def _part(
+        self, example: int, behind: int, starts: Sequence[int], groups: Sequence[int]
+    ) -> PackedBatch:
+        """The examples from `example` to before `behind`."""
+        first, end = groups[example], groups[behind]
         begin, stop = starts[first], starts[end]
         per_token = self.labels is not None and self.labels.shape == self.input_ids.shape
-        choices = slice(first // self.num_choices, end // self.num_choices)
         targets: dict[str, Any] = {
             name: value[first:end]
             for name in ("next_sentence_label", "start_positions", "end_positions")
             if (value := getattr(self, name)) is not None
         }
         if self.labels is not None and not per_token:
-            targets["labels"] = self.labels[choices]
+            targets["labels"] = self.labels[example:behind]
+        if self.group_starts is not None:
+            targets["group_starts"] = self.group_starts[example : behind + 1] - first
         part = PackedBatch.from_flat(
             self.input_ids[begin:stop],
             self.cu_seqlens[first : end + 1] - begin,
@@ -266,7 +277,9 @@ class PackedBatch:
             self.position_ids[begin:stop],
             token_labels=self.labels[begin:stop] if per_token and self.labels is not None else None,
             pad_token_id=int(self.input_ids[-1]),  # there is filler behind every batch
-            num_choices=self.num_choices,
+            num_choices=max(
+                groups[number + 1] - groups[number] for number in range(example, behind)
+            ),
             **targets,
         )
         more: dict[str, Any] = {"loss_counts": self.loss_counts}

@@ -107,7 +107,11 @@ def too_long(rows: EncodedTexts, number: int, place: str, more: int = 0) -> TooL
         place: where it is.
         more: others that are too long too.
     """
-    others = f"; so {plural(more, 'more row is', 'more rows are')}" if more else ""
+    others = (
+        f"; so {'is' if more == 1 else 'are'} {plural(more, 'more row', 'more rows')}"
+        if more
+        else ""
+    )
     what = "its texts have" if rows.joint else "it has"
     tokens = int(rows.full_lengths[number])
     return TooLongError(

@@ -11,6 +11,7 @@ import itertools
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,11 @@ from bertolt import (
 from bertolt.base.console import Stopped, stoppable
 from bertolt.base.distributed import join
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
-from bertolt.data.encode import EncodedTexts
+from bertolt.data.documents import SampledWindows
+from bertolt.data.encode import EncodedExample, EncodedTexts, encode_examples
+from bertolt.data.long import LongTexts
+from bertolt.data.parted import long_texts
+from bertolt.models.precision import FP32
 from bertolt.tasks.evaluation import evaluate
 from bertolt.tasks.text_classification import TextClassification
 from tests.callbacks import At, Killed, kill
@@ -113,6 +118,31 @@ def classify(batch: int = BATCH, **changes: Any) -> Found:
 def choices() -> Found:
     """Examples of two to four sequences, each in one process as a whole."""
     return trained(Trainer(model(BertForMultipleChoice), arguments(), train_dataset=questions()))
+
+
+def windowed(count: int = ROWS) -> EncodedTexts:
+    """Texts in one to nine windows."""
+    data = rows(count)
+    ids = [[1, *(data[number]["input_ids"] * (1 + number % 5)), 2] for number in range(count)]
+
+    def encode(chunk: list[Any]) -> list[EncodedExample]:
+        return list(long_texts(chunk, 12, LongTexts(how="window", stride=2)))
+
+    labels = np.array([number % 2 for number in range(count)])
+    encoded = encode_examples(encode, ids, 12)
+    return replace(encoded, labels=labels, joint=True, documents=True)
+
+
+def documents(**changes: Any) -> Found:
+    """An epoch reads some windows of a text, in portions of which processes have as many."""
+    data: Any = SampledWindows(windowed(), 3, seed=0)
+    torch.manual_seed(0)
+    same = BertForSequenceClassification(config())
+    return trained(Trainer(same, arguments(**changes), train_dataset=data))
+
+
+def documents_split() -> Found:
+    return documents(fsdp=True)
 
 
 def questions() -> list[dict[str, Any]]:
@@ -365,6 +395,25 @@ def encode(data: list[dict[str, Any]]) -> EncodedTexts:
         labels=np.array([abs(row["labels"]) % 2 for row in data]),
         max_length=64,
     )
+
+
+def evaluation_of_documents() -> Found:
+    """Windows of one text go to several processes."""
+    torch.manual_seed(0)
+    encoded = windowed()
+    assert encoded.labels is not None
+    scores = evaluate(
+        BertForSequenceClassification(config()),
+        TextClassification(("0", "1"), "0"),
+        rows_of(encoded, [str(label) for label in encoded.labels]),
+        precision=FP32,
+        world=join(),
+    )
+    return {
+        "confusion": torch.from_numpy(scores.scorer.confusion.counts),
+        "loss": torch.tensor(scores.loss),
+        "mistakes": torch.tensor([wrong.row for wrong in scores.mistakes]),
+    }
 
 
 def evaluation_of_few() -> Found:

@@ -15,6 +15,7 @@ from bertolt import Predictor
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.collate import PackingCollator
 from bertolt.data.long import LongTexts
+from bertolt.data.parted import TooLongError
 from bertolt.models.precision import FP32
 from bertolt.tasks import long
 from bertolt.tasks.base import Reading
@@ -132,6 +133,21 @@ def test_what_cannot_be_is_refused(
         long.chosen(task, how, stride, limit)
     assert refused.value.fix
     assert refused.value.place.startswith("--")
+
+
+def test_a_longer_text_is_refused_with_its_row(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    table, kind = read_for_task(rows_of(tmp_path), Columns())
+    everything = np.arange(len(table))
+    task = kind.infer(table, everything, Reading())
+    rows, _ = encode_rows(task, table, everything, tiny_tokenizer, LIMIT)
+    tokens = rows.encoded.full_lengths
+    longer = np.flatnonzero(tokens > LIMIT)
+    with pytest.raises(TooLongError) as refused:
+        encode_rows(task, table, everything, tiny_tokenizer, LIMIT, LongTexts(how="error"))
+    assert refused.value.place == table.place_at(int(longer[0]))
+    assert f"the limit of 12 tokens: it has {tokens[longer[0]]}" in refused.value.problem
+    assert f"so are {len(longer) - 1} more rows" in refused.value.problem
+    assert "--long window" in refused.value.fix
 
 
 @pytest.mark.parametrize("how", [LongTexts(how="head-tail"), WINDOW])

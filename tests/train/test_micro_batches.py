@@ -154,3 +154,28 @@ def test_several_processes_are_refused() -> None:
     with pytest.raises(UsageError, match="there are several") as caught:
         cut_where_needed(World(rank=0, size=2), "--find-batch-size")
     assert "--find-batch-size" in str(caught.value)
+
+
+@pytest.mark.parametrize("head", [BertForSequenceClassification, BertForMultipleChoice])
+@pytest.mark.parametrize("most", [1, 12, 30, 10**6])
+def test_what_belongs_together_stays_so_in_parts(
+    head: Any, most: int, tiny_config: Any, randomised: Any
+) -> None:
+    """Windows of texts, and choices of different number: a part has whole examples."""
+    several = head is BertForMultipleChoice
+    starts = [0, 3, 5, 8] if several else [0, 1, 5, 8]
+    draw = torch.Generator().manual_seed(1)
+    batch = PackedBatch.from_sequences(
+        [torch.randint(5, 97, (n,), generator=draw).tolist() for n in LENGTHS],
+        labels=torch.tensor([2, 0, 1]),
+        num_choices=3 if several else 4,
+        group_starts=torch.tensor(starts),
+    )
+    model = randomised(head(tiny_config(num_labels=3, **NO_DROPOUT)), std=0.3).eval()
+    parts = batch.split(most)
+    assert [label for part in parts for label in part.labels.tolist()] == [2, 0, 1]
+    assert sum(part.num_sequences for part in parts) == len(LENGTHS)
+    assert len(parts) == {1: 3, 12: 3, 30: 2, 10**6: 1}[most]
+    with torch.no_grad():
+        losses = [model(part).loss * part.num_examples / 3 for part in parts]
+        torch.testing.assert_close(sum(losses), model(batch).loss, rtol=1e-5, atol=1e-6)
