@@ -51,6 +51,7 @@ OTHER: dict[str, Any] = {
     "patience": 5,
     "calibrate": True,
     "sample": 20,
+    "windows": 3,
 }
 # A metric alone is refused, as a group beside a file to evaluate on, and what is for another task.
 # The effect of the others is which rows there are: "error" trains on no others, and where another
@@ -58,7 +59,7 @@ OTHER: dict[str, Any] = {
 NEVER = {"metric", "group", "on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
 NEVER |= {"pooling", "unnormalized", "score_scale", "micro_batch"}
 # No text of these is longer than the limit.
-NEVER |= {"long", "stride", "windows"}
+NEVER |= {"long", "stride"}
 
 
 def test_what_may_change_is_written_down() -> None:
