@@ -139,8 +139,8 @@ def read(task: Task, values: Mapping[str, Any], limit: int) -> LongTexts | None:
 def tell(task: Task, long: LongTexts, limit: int, before: LongTexts | None) -> None:
     """Say that longer texts are read otherwise than in training."""
     before = before or LongTexts(how=task.longs[0])
-    if long != before:
-        info(
-            f"Longer texts are {long.words(limit)}; in training they were {before.words(limit)}: "
-            "scores and answers are of another model than the one that was measured"
-        )
+    if long == before:
+        return
+    told = f"Longer texts are {long.words(limit)}; in training they were {before.words(limit)}"
+    other = ": scores and answers are of another model than the one that was measured"
+    info(told if long.how == "error" else told + other)
