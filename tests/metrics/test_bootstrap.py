@@ -16,6 +16,7 @@ from bertolt.metrics.bootstrap import (
     mcnemar,
     paired_test,
     ratio,
+    spearman_interval,
 )
 
 
@@ -69,6 +70,27 @@ def test_many_different_rows_are_resampled_in_groups() -> None:
 @pytest.mark.parametrize("sums", [[[1, 1]], [[1, 1]] * 9, [[0, 0]] * 9, np.empty((0, 2))])
 def test_where_all_resamples_are_alike_there_is_no_interval(sums: Any) -> None:
     assert bootstrap_interval(RowSums.of(np.reshape(sums, (-1, 2))), ratio) is None
+
+
+@pytest.mark.parametrize(("rows", "values"), [(300, 1000), (300, 4), (20_000, 1000)])
+def test_a_rank_correlation_has_an_interval(rows: int, values: int) -> None:
+    generator = np.random.default_rng(6)
+    true = generator.integers(0, values, rows).astype(float)
+    said = true / values + generator.normal(0, 0.3, rows)
+    value = stats.spearmanr(said, true).statistic
+    low, high = spearman_interval(said, true) or (0, 0)
+    assert low < value < high
+    # Normal theory, which is close where the correlation is not.
+    error = math.sqrt((1 + value**2 / 2) / (rows - 3))
+    usual = np.tanh(np.arctanh(value) + np.array([-1.96, 1.96]) * error)
+    assert high - low == pytest.approx(usual[1] - usual[0], rel=0.3)
+    order = generator.permutation(rows)
+    assert spearman_interval(said[order], true[order]) == (low, high)
+
+
+def test_a_constant_has_no_rank_correlation() -> None:
+    assert spearman_interval(np.ones(9), np.arange(9.0)) is None
+    assert spearman_interval(np.ones(1), np.ones(1)) is None
 
 
 @pytest.mark.slow

@@ -398,14 +398,17 @@ def test_rows_alone_add_up_to_the_primary_metric(given: Given) -> None:
         scorer.add(answer, example)
         sums.append(scorer.row_sums(answer, example))
     value = scorer.values()[given.task.primary.name]
+    low, high = scorer.bootstrap() or (value, value)
+    assert low <= value <= high
+    if None in sums:  # a correlation of ranks, and ranks among all texts, are no sums over rows
+        assert given.task.primary.name in ("spearman", "mrr")
+        return
     assert float(scorer.score(np.sum(sums, axis=0))) == pytest.approx(value, abs=1e-9)
     rows, alone = scorer.by_rows(), RowSums.of(sums)
     assert rows is not None
     present = rows.counts > 0
     np.testing.assert_allclose(rows.sums[present], alone.sums, atol=1e-9)
     assert rows.counts[present].tolist() == alone.counts.tolist()
-    low, high = scorer.bootstrap() or (value, value)
-    assert low <= value <= high
 
 
 def test_json(given: Given) -> None:
@@ -504,7 +507,7 @@ def test_contract(given: Given, tuned: tuple[Path, Path, dict[str, Any]]) -> Non
     assert predictor.contract is not None
     assert predictor.contract.task == given.case.task
     kept = read_answers(out / ANSWERS)
-    if kept:  # what the rows add up to the metric, where a task knows it
+    if given.task.primary.name not in ("spearman", "mrr"):
         assert [row.row for row in kept] == list(range(1, 25))
         score = predictor.task.scorer().score(np.sum([row.sums for row in kept], axis=0))
         assert float(score) == pytest.approx(measured[given.task.primary.name], abs=1e-9)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.format import percent, plural
+from bertolt.data.spill import Numbers
 from bertolt.metrics import RowSums, wilson_interval
 from bertolt.metrics.squad import answer_scores
 from bertolt.tasks import page
@@ -39,8 +39,7 @@ class AnswerScorer(Scorer):
 
     def __init__(self, may_be_none: bool, threshold: float) -> None:
         self.may_be_none, self.threshold = may_be_none, threshold
-        # 32 bytes a row; the margins are what a threshold is chosen by.
-        self._rows = array("d")
+        self._rows = Numbers("d")  # the margins are what a threshold is chosen by
         self.calibration = Calibration()
 
     def add(self, answer: Answer, example: Example) -> float:
@@ -75,7 +74,7 @@ class AnswerScorer(Scorer):
 
     def rows(self) -> NDArray[np.float64]:
         """The same."""
-        return np.array(self._rows, dtype=np.float64).reshape(-1, 4)
+        return self._rows.whole().reshape(-1, 4)
 
     def scores(self) -> NDArray[np.float64]:
         """(N, 2) exact match and F1 of what is answered, be it nothing."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.format import number, plural
-from bertolt.metrics import wilson_interval
+from bertolt.data.spill import Numbers
+from bertolt.metrics import RowSums, wilson_interval
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.table import interval_words, score_words
@@ -38,6 +39,7 @@ class MaskScorer(Scorer):
         self.share, self.seed = share, seed
         self._counts = np.zeros(4, dtype=np.int64)
         self._nats = 0.0
+        self._rows = Numbers("d")  # the loss and the hidden tokens of each, to be resampled
 
     @property
     def hidden(self) -> int:
@@ -51,16 +53,28 @@ class MaskScorer(Scorer):
         first = ranks.count(0)
         self._counts += (1, len(ranks), first, sum(rank < FIRST for rank in ranks))
         self._nats += nats
+        self._rows.extend((nats, len(ranks)))
         return 0.0 if first == len(ranks) else nats / len(ranks)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Counts, and the sum of the losses in nats."""
-        return {"counts": self._counts, "nats": np.array([self._nats])}
+        """Counts, the sum of the losses in nats, and (N, 2) losses and hidden tokens of rows."""
+        rows = self._rows.whole().reshape(-1, 2)
+        return {"counts": self._counts, "nats": np.array([self._nats]), "rows": rows}
 
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add counts and losses."""
         self._counts = self._counts + state["counts"]
         self._nats += float(state["nats"][0])
+        self._rows.extend(state["rows"].ravel())
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...]:
+        """The summed loss of the hidden tokens, and how many there are."""
+        nats = -math.fsum(mask["log_probability"] for mask in answer["masks"])
+        return nats, float(len(answer["masks"]))
+
+    def by_rows(self) -> RowSums:
+        """The same of each row."""
+        return RowSums.of(self._rows.whole().reshape(-1, 2))
 
     def loss(self) -> float | None:
         """Mean loss of a hidden token in nats; None without one."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.format import plural
 from bertolt.data.spill import Numbers
-from bertolt.metrics import nearest, wilson_interval
+from bertolt.metrics import RowSums, nearest, wilson_interval
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.table import interval_words
@@ -128,6 +128,21 @@ class RetrievalScorer(Scorer):
             found = np.bincount(queries, weights=ranks <= depth, minlength=size)
             measures[_recall(depth)] = found / counts
         return {name: np.sort(values) for name, values in measures.items()}
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...] | None:
+        """Whether a triplet is right, and 1; ranks depend on all texts, so there are no others."""
+        if not self.triplets:
+            return None
+        first, _, third = answer["vectors"]
+        return float(answer["similarity"] > nearest.cosine_of(first, third)), 1.0
+
+    def by_rows(self) -> RowSums:
+        """How many triplets are right; or the rank of each text asked among all second ones."""
+        if self.triplets:
+            rows, right = map(int, self._counts)
+            return RowSums.of([[1.0, 1.0], [0.0, 1.0]], [right, rows - right])
+        ranks = self._by_query()["mrr"]
+        return RowSums.of(np.column_stack([ranks, np.ones(len(ranks))]))
 
     def values(self) -> dict[str, Any]:
         """Each measure with its interval, and how many texts there are on both sides."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.format import plural
 from bertolt.metrics import RegressionCounts
+from bertolt.metrics.bootstrap import spearman_interval
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.scale import Scale
@@ -45,6 +46,10 @@ class SimilarityScorer(Scorer):
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Put other rows behind these."""
         self.counts.merge(state)
+
+    def bootstrap(self) -> tuple[float, float] | None:
+        """95% interval of Spearman's correlation by resampling rows."""
+        return spearman_interval(*self._pairs())
 
     def loss(self) -> float:
         """Mean squared error of the cosines."""
