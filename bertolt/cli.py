@@ -323,7 +323,7 @@ def predict(
         file: A table or a folder of texts, or - for one text a line from standard input.
         more: Further files with the same columns; each answer then has its file.
         text: A text to answer, instead of a file; may be given several times.
-        pair: The second text of a pair, after its --text.
+        pair: The second text of a pair, after its --text; of a question, each of its choices.
         column: Column of the texts. Default: as in training, or found by its name.
         pair_column: Column of second texts, for pairs. Default: as in training.
         keep: Columns of the file to write beside each answer, with commas between them, or all. One

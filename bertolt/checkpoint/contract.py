@@ -75,7 +75,8 @@ class Contract:
             if not isinstance(golden.example, dict) or not isinstance(golden.answer, dict):
                 raise ValueError("a golden example or answer is no object")
             text, pair = golden.example.get("text"), golden.example.get("text_pair", "")
-            if not (isinstance(text, str) or are_texts(text)) or not isinstance(pair, str):
+            choices = pair.get("text") if isinstance(pair, dict) else pair
+            if not all(isinstance(each, str) or are_texts(each) for each in (text, choices)):
                 raise ValueError("a golden example has no text, or one that is none")
 
     @classmethod

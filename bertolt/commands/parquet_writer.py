@@ -82,7 +82,9 @@ class Parquet(Writer):
         """The columns in the order of JSON lines; the types of an answer are its task's."""
         answer = self.task.answer_types()
         usual: dict[str, Any] = {"row": pa.int64(), "text": pa.string()}
-        usual |= {"text_pair": pa.string()} if self.pairs else {}
+        # Choices are lists or records, whose type the records tell.
+        plain = self.pairs and not self.task.several_pairs
+        usual |= {"text_pair": pa.string()} if plain else {}
         usual |= answer | {"tokens_cut": pa.int64()}
         usual |= {"windows": pa.int64()} if self.windows else {}
         others = [name for name in self.shapes if name not in usual]

@@ -25,6 +25,7 @@ from bertolt.commands.questions import (
     Question,
     Questions,
     lines_of_input,
+    require_one_each,
     rows_of_table,
     typed_questions,
 )
@@ -127,12 +128,9 @@ def _check_use(
     require_model_first("predict", model, None if files == ["-"] else files[0])
     if texts and files != ["-"]:
         raise UsageError("both a file and --text were given", fix="give one of them")
-    if pairs and len(pairs) != len(texts or ()):
-        raise UsageError(
-            f"--text is given {plural(len(texts or ()), 'time')}, "
-            f"and --pair {plural(len(pairs), 'time')}",
-            fix="give each text its second one",
-        )
+    # Several second texts of one text may be choices: the model's task knows.
+    if pairs and len(texts or ()) != 1:
+        require_one_each(texts or (), pairs)
     if not texts and files == ["-"] and sys.stdin is None:
         raise UsageError("there is no standard input", fix="give a file, or --text")
     if files != ["-"]:

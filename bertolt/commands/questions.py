@@ -18,6 +18,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.commands.evaluate import trained_columns
 from bertolt.commands.wording import options_called
+from bertolt.data.choices import choices_of
 from bertolt.data.describe import describe_table
 from bertolt.data.encodings import AUTO
 from bertolt.data.formats import TEXTS, ending
@@ -37,6 +38,7 @@ _CALLED = {
 
 
 _NO_PAIR = "line that is no pair"
+_NO_CHOICES = "line without choices"
 _UNPACKED_BY = {".gz": "gzip -dc", ".zst": "zstd -dc"}
 
 
@@ -46,7 +48,7 @@ class Question(NamedTuple):
     Attributes:
         row: its number.
         text: a text, or words.
-        pair: a second text, or None.
+        pair: a second text, or choices, or None.
         kept: the user's own columns, as one JSON text.
         place: where it is from, for messages.
         reason: why there is no answer to it; empty: there is one.
@@ -54,7 +56,7 @@ class Question(NamedTuple):
 
     row: int
     text: Any
-    pair: str | None = None
+    pair: Any = None
     kept: str | None = None
     place: str = ""
     reason: str = ""
@@ -92,7 +94,17 @@ def typed_questions(
         raise UsageError(
             "the model answers single texts, and --pair gives a second one", fix="leave --pair out"
         )
-    numbered = enumerate(zip_longest(texts, pairs or ()), start=1)
+    if predictor.task.several_pairs:
+        if len(texts) > 1:
+            raise UsageError(
+                f"--text is given {len(texts)} times, and each --pair is a choice of one text",
+                fix="give one --text with its choices, or a file",
+            )
+        pairs_of: Iterable[Any] = [list(pairs or ())]
+    else:
+        require_one_each(texts, pairs or texts)
+        pairs_of = pairs or ()
+    numbered = enumerate(zip_longest(texts, pairs_of), start=1)
     questions = (Question(row, text, pair) for row, (text, pair) in numbered)
     # Who types a text means to have it answered.
     strict: OnBadRow = "error" if on_bad_row == "answer" else on_bad_row
@@ -100,8 +112,23 @@ def typed_questions(
     return Questions(rows, strict == "answer-all", bool(pairs))
 
 
+def require_one_each(texts: Sequence[str], pairs: Sequence[str]) -> None:
+    """Refuse texts and second texts of the command line that are not as many.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if len(pairs) != len(texts):
+        raise UsageError(
+            f"--text is given {plural(len(texts), 'time')}, "
+            f"and --pair {plural(len(pairs), 'time')}",
+            fix="give each text its second one",
+        )
+
+
 def lines_of_input(encoding: str, predictor: Predictor, on_bad_row: OnBadRow) -> Questions:
-    """The lines of standard input: a text each, or two with a tab between them.
+    """The lines of standard input: a text each, or two with a tab between them, or a text and its
+    choices.
 
     Raises:
         UsageError: there is no such encoding.
@@ -109,12 +136,12 @@ def lines_of_input(encoding: str, predictor: Predictor, on_bad_row: OnBadRow) ->
     """
     fix = "name its encoding, for instance --encoding gb18030"
     in_pairs = predictor.takes_pairs
-    lines = _lines(encoding, in_pairs)
+    lines = _lines(encoding, in_pairs, predictor.task.several_pairs)
     rows = _usable(lines, "standard input, line {}", on_bad_row, fix, predictor.task)
     return Questions(rows, on_bad_row.startswith("answer"), in_pairs)
 
 
-def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
+def _lines(encoding: str, in_pairs: bool, several: bool) -> Iterator[Question]:
     """Lines as they are; bytes that are not in the encoding become lone surrogates."""
     name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     if encoding == AUTO:
@@ -146,7 +173,11 @@ def _lines(encoding: str, in_pairs: bool) -> Iterator[Question]:
             yield Question(row, line)
             continue
         parts = line.split("\t")
-        if len(parts) == 2 or not line.strip():
+        if several and len(parts) > 2:
+            yield Question(row, parts[0], parts[1:])
+        elif several and line.strip():
+            yield Question(row, line, str(len(parts) - 1), reason=_NO_CHOICES)
+        elif len(parts) == 2 or not line.strip():
             yield Question(row, parts[0], parts[-1])
         else:
             yield Question(row, line, str(len(parts)), reason=_NO_PAIR)
@@ -266,7 +297,7 @@ def _usable(
                 known = question if empty else Question(question.row, "", question.pair and "")
                 yield known._replace(place=where, reason=reason)
             continue
-        for text in filter(None, (question.text, question.pair)):
+        for _, text in _texts_in(question):
             require_text(text, where, fix)
         yield question
     what = "dropped" if on_bad_row == "drop" else "no answer to"
@@ -288,14 +319,28 @@ def _fault(question: Question, task: Task) -> tuple[str, str, str]:
             _NO_PAIR,
             "part the two texts by one tab, or give a file with a column for each",
         )
-    for name, text in (("text", question.text), ("second text", question.pair)):
-        if text is not None and "\0" in text:
+    if question.reason == _NO_CHOICES:
+        count = plural(int(question.pair), "choice")
+        fault = f"the model chooses between two texts or more, and the line has {count}"
+        return fault, _NO_CHOICES, "part the text and each of its choices by a tab"
+    for name, text in _texts_in(question):
+        if "\0" in text:
             return f"a NUL byte at character {text.index(chr(0)) + 1} of the {name}", "NUL byte", ""
-        if text is not None and is_blank(text):
+        if is_blank(text):
             return f"the {name} is empty", "empty text", ""
     pair = {} if question.pair is None else {"text_pair": question.pair}
     bad = task.question_fault({"text": question.text, **pair})
     return (bad.detail, bad.reason, bad.fix) if bad else ("", "", "")
+
+
+def _texts_in(question: Question) -> Iterator[tuple[str, str]]:
+    """The texts of a question, and what each is called."""
+    for name, value in (("text", question.text), ("second text", question.pair)):
+        if isinstance(value, str):
+            yield name, value
+        elif value is not None:
+            for number, text in enumerate(choices_of(value).texts, start=1):
+                yield f"choice {number}" if name == "second text" else name, text
 
 
 def require_text(text: str, place: str, fix: str) -> None:

@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
-from bertolt.data.table_file import BadRow, TableFile, listing, numbered_columns, title_fix
+from bertolt.data.choices import find_columns
+from bertolt.data.table_file import (
+    BadRow,
+    TableFile,
+    is_missing,
+    listing,
+    numbered_columns,
+    title_fix,
+)
 
 # The plain names of a role come before its other names: `text` is the text though there is a
 # `title`, `label` the label though there is a `rating`.
@@ -92,7 +100,7 @@ def choose_columns(
     """
     named = {"text": text, "text_pair": text_pair, "label": label}
     chosen = {
-        role: _parted(names, source.columns) if role == "label" else [names]
+        role: [names] if role == "text" else _parted(names, source.columns)
         for role, names in named.items()
         if names is not None
     }
@@ -106,6 +114,7 @@ def choose_columns(
         names = list(prefer.get(role, ()))
         if role not in chosen and names and set(names) <= set(source.columns):
             chosen[role], reasons[role] = names, "as in training"
+    _choose_choices(chosen, reasons, source, roles)
     _choose_pair(chosen, reasons, source, (*pair_names, *PAIR_NAMES))
     label_optional |= _choose_third(chosen, reasons, source, "label" in roles)
     for search in (_usual, _by_name, _by_content):
@@ -201,6 +210,27 @@ def _check_named(chosen: Mapping[str, Sequence[str]], source: TableFile, path: P
 
 def _role_words(role: str) -> str:
     return "second text" if role == "text_pair" else role
+
+
+def _choose_choices(
+    chosen: dict[str, list[str]],
+    found: dict[str, str],
+    source: TableFile,
+    roles: Sequence[str],
+) -> None:
+    """Columns that usually hold a question and its choices, where nothing is said of pairs."""
+    if "text_pair" in chosen:
+        return
+
+    def first(name: str) -> object:
+        rows = itertools.islice(source.rows([name]), SAMPLE)
+        cells = (row[0] for _, row in rows if not isinstance(row, BadRow))
+        return next((cell for cell in cells if not is_missing(cell)), None)
+
+    text = chosen["text"][0] if "text" in chosen else None
+    for role, names in find_columns(source.columns, first, text).items():
+        if names and role not in chosen and (role != "label" or role in roles):
+            chosen[role], found[role] = names, "by their names, choices"
 
 
 def _choose_pair(

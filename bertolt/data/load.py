@@ -476,11 +476,13 @@ class _RowCollector:
         """Keep a row for an empty answer; of one that could not be read nothing is known."""
         if self.on_bad_row == "answer" and not bad.reason.startswith("empty "):
             return
-        roles = [role for role, columns in self._roles.items() for _ in columns]
         if isinstance(values, BadRow):
-            values = (None,) * (len(roles) + len(self._kept))
-        texts = dict(zip(roles, values, strict=False))
-        kept = dict(zip(self._kept, values[len(roles) :], strict=True))
+            values = (None,) * (len(self.columns) + len(self._kept))
+        cells, texts = iter(values), {}
+        for role, columns in self._roles.items():
+            part = [next(cells) for _ in columns]
+            texts[role] = part[0] if len(part) == 1 else part
+        kept = dict(zip(self._kept, cells, strict=True))
         words = _as_json(kept) if self._kept else None
         self.unanswered[self.rows_read] = Unanswered(bad.reason, texts, words)
 

@@ -238,6 +238,8 @@ class Task(abc.ABC):
     """What it can do with a text beyond the limit; the first is what `encode` does."""
     why_not_long: ClassVar[str] = "it takes a text as one window"
     """Why it cannot do the others, in words."""
+    several_pairs: ClassVar[bool] = False
+    """Whether the second text of an example is a list of texts, as the choices of a question."""
     joint: ClassVar[bool] = False
     """Whether the windows of an example are sequences that stand in one batch, such as choices."""
 

@@ -36,6 +36,7 @@ from bertolt.tasks.row_view import (
     RowView,
     each_once,
     first_of,
+    parts_of,
     rows_named,
 )
 from bertolt.tasks.words import text_of
@@ -444,7 +445,7 @@ def words_unknown(view: RowView) -> Iterator[Told]:
             continue
 
         def words(example: Mapping[str, str], role: str = counts.role) -> str:
-            text = text_of({"text": example[role]})
+            text = " ".join(parts_of(example[role])) if role == "text_pair" else text_of(example)
             shown = ", ".join(map(quoted, view.unknown_in(text, _SHOWN)))
             return f"row {example['row']}, {shown}"
 

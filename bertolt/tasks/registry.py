@@ -16,6 +16,7 @@ from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.fill_mask import FillMask
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
+from bertolt.tasks.multiple_choice import MultipleChoice
 from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.sentence_similarity import SentenceSimilarity
@@ -23,6 +24,7 @@ from bertolt.tasks.text_classification import TextClassification
 from bertolt.tasks.token_classification import TokenClassification
 
 SHIPPED = (
+    MultipleChoice,
     SentenceSimilarity,
     QuestionAnswering,
     TokenClassification,

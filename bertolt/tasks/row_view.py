@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import counting
 from bertolt.data.arrow import pa
+from bertolt.data.choices import choices_of
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import EXAMPLES
 from bertolt.data.near import Near, comparable, components, near_pairs
@@ -147,7 +148,8 @@ class RowView:
     def _has_names(self) -> bool:
         kind = self._kind.value_type if self.several else self._kind
         spans = pa.types.is_struct(kind) and kind.get_field_index("label") >= 0
-        return bool(pa.types.is_string(kind) or spans)
+        # Of choices a label says which one is right, and is no name that is learned.
+        return bool(pa.types.is_string(kind) or spans) and not self.task.several_pairs
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of each row."""
@@ -213,9 +215,10 @@ class RowView:
 
     @property
     def classed(self) -> bool:
-        """Whether a row has a label, or labels, of its own, and not words or spans."""
+        """Whether a row has a label, or labels, of its own, and not words, spans or choices."""
         kind = self._kind.value_type if self.several else self._kind
-        return not self.tagged and bool(pa.types.is_string(kind))
+        named = not self.tagged and not self.task.several_pairs
+        return named and bool(pa.types.is_string(kind))
 
     def row_numbers(self, places: Integers) -> Integers:
         """What the owner of the file calls the rows at some places."""
@@ -487,8 +490,13 @@ def _by_script(known: Counter[str], odd: Counter[str], unknown: int) -> dict[str
 
 
 def _joined(text: Any, between: str = " ") -> str:
-    """A text, or its words in one text."""
-    return text if isinstance(text, str) else between.join(text)
+    """A text, or its words or choices in one text."""
+    return between.join(parts_of(text))
+
+
+def parts_of(value: Any) -> list[str]:
+    """The texts of a value: one, a list of words, or choices."""
+    return [value] if isinstance(value, str) else choices_of(value).whole
 
 
 def each_once(values: Integers) -> Integers:

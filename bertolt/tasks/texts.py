@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bertolt.base.errors import UsageError
 from bertolt.data.cells import Cell, text_cell
 from bertolt.data.encode import EncodedExample, Window, cut_at_end
 from bertolt.data.load import Sample
 from bertolt.data.long import Long, LongTexts
 from bertolt.data.parted import long_pairs, long_texts
+from bertolt.data.table_file import listing
 from bertolt.tokenization import BertTokenizer
 
 LONG_TEXTS: tuple[Long, ...] = ("truncate", "error", "head-tail", "window")
@@ -17,8 +19,19 @@ LONG_TEXTS: tuple[Long, ...] = ("truncate", "error", "head-tail", "window")
 
 
 def text_cells(sample: Sample) -> dict[str, Cell]:
-    """The cells of the text, and of the second text where there are pairs."""
+    """The cells of the text, and of the second text where there are pairs.
+
+    Raises:
+        UsageError: second texts are in several columns.
+    """
     roles = sample.columns
+    if len(roles.get("text_pair", [])) > 1:
+        raise UsageError(
+            f"the second text is read from one column, and there are {listing(roles['text_pair'])}",
+            place="--text-pair",
+            fix="name one of them, or the one of the texts with --text alone; columns that hold "
+            "the choices of a question are for --task multiple-choice",
+        )
     return {role: text_cell(roles[role], role) for role in roles if role != "label"}
 
 

@@ -87,6 +87,13 @@ def _asked(choose: random.Random, text: str) -> dict[str, Any]:
     }
 
 
+def _chosen(choose: random.Random, text: str) -> dict[str, Any]:
+    """Two to four choices, counted from 0 by the label."""
+    choices = [f"{' '.join(choose.sample(WORDS, 2))} {number}" for number in "abcd"]
+    count = choose.randrange(2, 5)
+    return {"question": text, "choices": choices[:count], "answer": choose.randrange(count)}
+
+
 CASES = {
     "labels": Case(
         "text-classification",
@@ -147,6 +154,7 @@ CASES = {
         {"sentence1": "good", "sentence2": "odd", "score": 7.5},
         named=True,
     ),
+    "choices": Case("multiple-choice", _chosen, None),
 }
 UNLABELLED = {"fill-mask"}
 """Tasks that are measured on plain text: their file has tests of the laws that apply to them."""
@@ -220,6 +228,9 @@ def perfect(given: Given) -> list[Output]:
     if ends:
         outputs = np.zeros((len(encoded.ids), 2))
         outputs[encoded.offsets[:-1, None] + labels, [0, 1]] = 50.0
+    elif given.task.joint:
+        outputs = np.zeros(len(encoded.window_examples))
+        outputs[encoded.firsts[:-1] + labels] = 50.0
     elif labels.dtype.kind == "i":
         outputs = np.zeros((len(labels), classes))
         known = labels >= 0
@@ -275,6 +286,13 @@ def inputs(given: Given, count: int = 20) -> list[dict[str, Any]]:
     return [{role: row[role] for role in given.task.encoded_roles if role in row} for row in rows]
 
 
+def second(given: Given, text: str) -> dict[str, Any]:
+    """A second text, or choices, where the examples of the case have one."""
+    if "text_pair" not in inputs(given, 1)[0]:
+        return {}
+    return {"text_pair": [text, f"{text} film"] if given.task.several_pairs else text}
+
+
 def test_packing(given: Given) -> None:
     """An answer does not depend on its neighbours."""
     examples = inputs(given)
@@ -296,7 +314,7 @@ def test_window(given: Given, tiny_tokenizer: Any) -> None:
     for same, one, other in zip(fits, before, after, strict=True):
         assert not same or difference(one, other) < 1e-4
     long = " ".join(WORDS * 6)
-    pair = {"text_pair": "good film"} if "text_pair" in examples[0] else {}
+    pair = second(given, "good film")
     (narrow,) = given.predictor.predict([{"text": long, **pair}])
     (whole,) = wide.predict([{"text": long, **pair}])
     assert narrow.tokens == whole.tokens > LIMIT
@@ -306,6 +324,8 @@ def test_window(given: Given, tiny_tokenizer: Any) -> None:
         assert narrow.windows > whole.windows == 1
     elif words is None:
         beside = len(tiny_tokenizer("good film")["input_ids"]) if given.task.joint and pair else 0
+        if given.task.several_pairs:
+            beside = (len(pair["text_pair"]) - 1) * LIMIT
         assert narrow.tokens_cut == narrow.tokens - beside - LIMIT
     else:
         assert narrow.tokens_cut == 0
@@ -352,7 +372,7 @@ def test_longer_texts(given: Given, how: Any) -> None:
 )
 def test_offset_and_every_script(given: Given, text: str) -> None:
     """Every span names its own characters, whatever the script; every text has an answer."""
-    pair = {"text_pair": text} if "text_pair" in inputs(given, 1)[0] else {}
+    pair = second(given, text)
     (answer,) = answers(given, [{"text": text, **pair}])
     json.dumps(answer, allow_nan=False)  # every number is finite
     for span in answer.get("spans", []):
@@ -432,7 +452,8 @@ def test_windows_come_in_any_order(given: Given, tiny_tokenizer: Any) -> None:
     """An example is whole once, when its last window is there, and has its windows in order."""
     rows, _ = encode_rows(given.task, given.rows.table, given.rows.index, tiny_tokenizer, 12)
     encoded = rows.encoded
-    assert (len(encoded) > encoded.examples) == (encoded.places is not None), "tags have several"
+    several = encoded.places is not None or given.task.joint
+    assert (len(encoded.window_examples) > encoded.examples) == several, "tags, choices"
     order = np.random.default_rng(0).permutation(len(encoded))
     gathered = Gathered(encoded)
     whole: dict[int, list[int]] = {}

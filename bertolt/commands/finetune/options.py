@@ -30,11 +30,13 @@ class FinetuneOptions:
     """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
     task: str | None = field(default=None, metadata=seen_in("task"))
     """What to learn: text-classification, multi-label-classification, regression,
-    question-answering, sentence-similarity or token-classification. Default: as the columns say."""
+    multiple-choice, question-answering, sentence-similarity or token-classification. Default: as
+    the columns say."""
     text: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the texts. Default: found by its name."""
     text_pair: str | None = field(default=None, metadata=seen_in("training rows"))
-    """Column of second texts, for pairs. Default: found if two columns are called like a pair."""
+    """Column of second texts, for pairs; of choices, or several with commas between them. Default:
+    found if columns are called like a pair, or like choices."""
     label: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the labels, or several with commas between them. Default: found by its name."""
     label_separator: str | None = field(default=None, metadata=seen_in("task"))

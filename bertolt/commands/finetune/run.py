@@ -471,7 +471,8 @@ class Finetuning:
         """Say how to use the model."""
         if self.shared is not None:
             return  # of several, the best is used
-        pair = ' --pair "…"' if "text_pair" in self.data.train.table.roles else ""
+        pair = ' --pair "…"' * ("text_pair" in self.data.train.table.roles)
+        pair *= 2 if self.task.several_pairs else 1
         info(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
 
 
