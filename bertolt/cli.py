@@ -145,6 +145,7 @@ def evaluate(
     sample: int | Literal["all"] | None = None,
     long: Long | None = None,
     stride: int | None = None,
+    task: str | None = None,
     precision: AnswerPrecision = "auto",
     on_bad_row: Literal["drop", "error"] = "drop",
     encoding: str = "utf-8",
@@ -175,6 +176,7 @@ def evaluate(
         long: A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a
             last part, or window, which reads all of it. Default: as in training.
         stride: Tokens that a window repeats of the one before it. Default: as in training.
+        task: What the model answers, for a folder that does not say it, as one that was pretrained.
         precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
             still for many texts, and less exact.
         on_bad_row: What to do with a row that cannot be used.
@@ -207,6 +209,7 @@ def evaluate(
         by=parts,
         sample=sample,
         label_map=label_map,
+        task_name=task,
         precision=precision,
         long=long,
         stride=stride,
@@ -299,6 +302,7 @@ def predict(
     ] = None,
     column: str | None = None,
     pair_column: str | None = None,
+    task: str | None = None,
     keep: str | None = None,
     format: Literal["jsonl", "csv", "tsv", "json", "conll", "parquet", "xlsx", "npy"] | None = None,
     bom: bool = False,
@@ -325,7 +329,9 @@ def predict(
         text: A text to answer, instead of a file; may be given several times.
         pair: The second text of a pair, after its --text; of a question, each of its choices.
         column: Column of the texts. Default: as in training, or found by its name.
-        pair_column: Column of second texts, for pairs. Default: as in training.
+        pair_column: Column of second texts, for pairs; of choices, or several with commas between
+            them. Default: as in training.
+        task: What the model answers, for a folder that does not say it, as one that was pretrained.
         keep: Columns of the file to write beside each answer, with commas between them, or all. One
             that is named like a part of the answer begins with kept_.
         format: Of the answers; conll is for tagged words. Default: as --out ends, else jsonl.
@@ -373,6 +379,7 @@ def predict(
         safe_csv=safe_csv,
         out=out,
         overwrite=overwrite,
+        task=task,
         precision=precision,
         long=long,
         stride=stride,

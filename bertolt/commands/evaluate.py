@@ -45,6 +45,7 @@ def evaluate_file(
     by: Sequence[str] = (),
     sample: int | Literal["all"] | None = None,
     label_map: str | None = None,
+    task_name: str | None = None,
     precision: str = "auto",
     keep_answers: bool = False,
     long: Long | None = None,
@@ -61,6 +62,7 @@ def evaluate_file(
         sample: rows for what takes a run for each of their tokens, drawn by a seed; None: 100.
         label_map: what the file calls the model's labels, as "LABEL_0=bad,LABEL_1=good", or a JSON
             file with such an object; None: as the model does.
+        task_name: what the model answers, where its folder does not say it.
         precision: number format.
         keep_answers: keep what each row was answered, in a few numbers and words.
         long, stride: what is done with texts beyond the limit; None: as in training.
@@ -72,7 +74,8 @@ def evaluate_file(
     """
     files = [file] if isinstance(file, Path) else list(file)
     require_model_first("evaluate", model, str(files[0]))
-    predictor = Predictor.from_pretrained(model, precision=precision, long=long, stride=stride)
+    how: dict[str, Any] = {"precision": precision, "long": long, "stride": stride}
+    predictor = Predictor.from_pretrained(model, task=task_name, **how)
     tell_missing_contract(predictor, model)
     _check_sample(sample, predictor.task)
     predictor.tell_long()

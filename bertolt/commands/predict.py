@@ -51,6 +51,7 @@ def predict_texts(
     safe_csv: bool = False,
     out: Path | None = None,
     overwrite: bool = False,
+    task: str | None = None,
     precision: AnswerPrecision = "auto",
     long: Long | None = None,
     stride: int | None = None,
@@ -70,6 +71,7 @@ def predict_texts(
         safe_csv: put a quote mark before texts in CSV and TSV that are like formulas.
         out: file to write, whole or not at all; None: standard output.
         overwrite: replace the file that has the name of `out`.
+        task: what the model answers, where its folder does not say it.
         precision: number format.
         long, stride: what is done with texts beyond the limit; None: as in training.
 
@@ -88,7 +90,8 @@ def predict_texts(
     typed = not texts and files == ["-"] and sys.stdin.isatty()
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
-    predictor = Predictor.from_pretrained(model, precision=precision, long=long, stride=stride)
+    how: dict[str, Any] = {"precision": precision, "long": long, "stride": stride}
+    predictor = Predictor.from_pretrained(model, task=task, **how)
     tell_missing_contract(predictor, model)
     predictor.tell_long()
     questions = _questions(model, predictor, files, texts, pairs, columns)

@@ -32,7 +32,7 @@ OTHER_NAMES = {
         *("sentiment", "class", "category", "target", "rating", "stars", "y", "polarity"),
         *("intent", "emotion", "score", "类别", "情感"),
         *("tags", "ner_tags", "pos_tags", "spans", "entities"),
-        *("answers", "answer"),
+        *("answers", "answer", "is_next", "next_sentence_label"),
     ),
 }
 PAIR_NAMES = (
@@ -41,6 +41,7 @@ PAIR_NAMES = (
     ("question", "sentence"),
     ("question", "context"),
     ("text_a", "text_b"),
+    ("sentence_a", "sentence_b"),
     ("question1", "question2"),
     ("anchor", "positive"),
 )

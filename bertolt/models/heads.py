@@ -77,7 +77,7 @@ class SequenceHead(Head):
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> LossTerm:
         """What the logits are wrong by."""
-        return token_loss(logits, labels)
+        return (self.criterion or token_loss)(logits, labels)
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> SequenceOutput:
         """`logits` (B, C); labels (B,), or as the declared problem type needs them.

@@ -28,7 +28,7 @@ from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
 from bertolt.tasks.evaluation import Answered, token_budget
 from bertolt.tasks.long import chosen, encode_by, read, tell
-from bertolt.tasks.registry import contract_in, has_head, is_encoder, task_of
+from bertolt.tasks.registry import contract_in, has_head, is_encoder, task_named, task_of
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import RunningLoss, predict_batches
 
@@ -166,6 +166,7 @@ class Predictor:
         cls,
         name_or_path: str | os.PathLike[str],
         *,
+        task: str | None = None,
         precision: str = "auto",
         device: torch.device | None = None,
         long: Long | None = None,
@@ -173,28 +174,39 @@ class Predictor:
     ) -> Predictor:
         """Load a fine-tuned model.
 
+        Args:
+            name_or_path: a folder, or an id on the hub.
+            task: the name of what it answers, where the folder does not say it or a pretrained
+                model has several heads; None: as its contract says, or its head.
+            precision, device: as of the class.
+
         Raises:
+            UsageError: the model was trained for another task.
             CheckpointError: it cannot be loaded, has a head that was never trained or that no task
                 here is for, or its parts do not fit each other.
             UsageError: the task cannot do that with longer texts.
         """
         folder = huggingface.resolve(name_or_path)
         config = read_config(folder)
-        contract = contract_in(folder, config)
-        task = task_of(config, contract, str(folder))
-        _require_head(config, contract, task, folder)
-        model = task.head.from_pretrained(folder, verbose=False, **task.head_arguments())
-        model.require_trained(task.name)
-        if contract is None and not has_head(config, task.head):
+        contract, place = contract_in(folder, config), str(folder)
+        known = (
+            task_of(config, contract, place)
+            if task is None
+            else task_named(task, config, contract, place)
+        )
+        _require_head(config, contract, known, folder)
+        model = known.head.from_pretrained(folder, verbose=False, **known.head_arguments())
+        model.require_trained(known.name)
+        if contract is None and task is None and not has_head(config, known.head):
             raise CheckpointError(
                 f"config.json says that it is a {config.architectures[0]}, which has no head that "
                 f"answers, and the weights have the head of a {type(model).__name__}",
-                place=str(folder),
+                place=place,
                 fix='name that class in config.json, under "architectures", if it was trained',
             )
         tokenizer = BertTokenizer.from_pretrained(folder)
         how: dict[str, Any] = {"precision": precision, "device": device}
-        return cls(model, tokenizer, contract, task=task, long=long, stride=stride, **how)
+        return cls(model, tokenizer, contract, task=known, long=long, stride=stride, **how)
 
     @property
     def labels(self) -> list[str]:

@@ -17,6 +17,7 @@ from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.fill_mask import FillMask
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.multiple_choice import MultipleChoice
+from bertolt.tasks.next_sentence import NextSentencePrediction
 from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.sentence_similarity import SentenceSimilarity
@@ -25,6 +26,7 @@ from bertolt.tasks.token_classification import TokenClassification
 
 SHIPPED = (
     MultipleChoice,
+    NextSentencePrediction,
     SentenceSimilarity,
     QuestionAnswering,
     TokenClassification,
@@ -117,6 +119,25 @@ def contract_in(folder: Path, config: BertConfig) -> Contract | None:
         max_length=min(limit, files.max_length or limit),
         library_version="",
     )
+
+
+def task_named(name: str, config: BertConfig, contract: Contract | None, place: str) -> Task:
+    """The task that the user names, of a saved model; see `task_of`.
+
+    Raises:
+        UsageError: there is no such task, or the model was trained for another.
+        CheckpointError: the contract does not fit the model.
+    """
+    kind = find_task(name)
+    if contract is None:
+        return kind.restore(config, {})
+    if contract.task != kind.name:
+        raise UsageError(
+            f"the model was trained for {contract.task}, and --task says {kind.name}",
+            place=place,
+            fix="leave --task out",
+        )
+    return task_of(config, contract, place)
 
 
 def _named(name: str, place: str) -> type[Task]:

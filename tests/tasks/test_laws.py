@@ -154,6 +154,15 @@ CASES = {
         {"sentence1": "good", "sentence2": "odd", "score": 7.5},
         named=True,
     ),
+    "next": Case(
+        "next-sentence-prediction",
+        lambda choose, text: {
+            "sentence1": text,
+            "sentence2": text[: len(text) // 2] + " film",
+            "is_next": choose.choice([True, False]),
+        },
+        None,
+    ),
     "choices": Case("multiple-choice", _chosen, None),
 }
 UNLABELLED = {"fill-mask"}

@@ -30,8 +30,8 @@ class FinetuneOptions:
     """Pretrained model: a folder, or an id on the hub. Default: the demo's, if it is installed."""
     task: str | None = field(default=None, metadata=seen_in("task"))
     """What to learn: text-classification, multi-label-classification, regression,
-    multiple-choice, question-answering, sentence-similarity or token-classification. Default: as
-    the columns say."""
+    multiple-choice, next-sentence-prediction, question-answering, sentence-similarity or
+    token-classification. Default: as the columns say."""
     text: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column of the texts. Default: found by its name."""
     text_pair: str | None = field(default=None, metadata=seen_in("training rows"))
