@@ -25,7 +25,7 @@ def _names(text: str) -> list[str]:
 def _options(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.task_scores",
-        description="Score three tasks beside the peer's Trainer, and write down the results.",
+        description="Score tasks beside the peer's Trainer, and write down the results.",
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, help="rows, models and answers; done runs are kept")

@@ -89,6 +89,17 @@ COMPARISONS = {
             main="rmse",
             sides=("bertolt", "peer", "peer-raw"),
         ),
+        Comparison(
+            name="endings",
+            title="Which of four second halves goes on with a sentence about a film",
+            task="multiple-choice",
+            label="label",
+            sizes=Sizes(train=800, watched=100, test=600),
+            batch_size=8,
+            learning_rate=1e-4,
+            max_length=64,
+            main="accuracy",
+        ),
     )
 }
 """By name, in the order in which they are done."""

@@ -76,8 +76,9 @@ def collect(run: Run) -> list[Any]:
         rows = text.removesuffix(_EMPTY).split(_EMPTY)
         return [[line.split("\t")[1] for line in row.split("\n")] for row in rows]
     answers = [json.loads(line) for line in text.splitlines()]
-    if run.settings.task == "regression":
-        return [answer["value"] for answer in answers]
+    single = {"regression": "value", "multiple-choice": "index"}
+    if name := single.get(run.settings.task):
+        return [answer[name] for answer in answers]
     return [answer["probabilities"] for answer in answers]
 
 

@@ -12,7 +12,12 @@ from bertolt.base.format import gibibytes, plural
 Record = dict[str, Any]
 Line = tuple[str, list[Record], str]
 """What is in a line of a table: its title, the runs, and which of their scores."""
-MAIN = {"f1": "F1 of entities", "f1_micro": "micro F1", "rmse": "RMSE"}
+MAIN = {
+    "f1": "F1 of entities",
+    "f1_micro": "micro F1",
+    "rmse": "RMSE",
+    "accuracy": "accuracy",
+}
 REFERENCE = "bertolt"
 _FIGURES = {
     "names": ("precision", "recall", "f1", "f1(PER)", "f1(LOC)", "f1(ORG)"),
@@ -27,6 +32,7 @@ _FIGURES = {
         "f1(disputed)",
     ),
     "ratings": ("rmse", "mae", "r2", "pearson", "spearman"),
+    "endings": ("accuracy",),
 }
 _LEGEND = """\
 Both sides start from the same checkpoint, learn from the same rows with the same settings and
@@ -43,7 +49,7 @@ def markdown(record: Record) -> str:
     machine = record["machine"]
     installed = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     parts = [
-        f"# Scores of three tasks, measured on {record['date']}",
+        f"# Scores of tasks, measured on {record['date']}",
         f"{machine['cpu']}, {plural(machine['cores'], 'core')}, {gibibytes(machine['memory'])}; "
         f"{plural(record['threads'], 'thread')} each; Bertolt of commit {record['commit']}.",
         f"{installed}.",

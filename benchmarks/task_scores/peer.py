@@ -136,6 +136,31 @@ class SeveralLabels(_Texts):
         return [dict(zip(self.names, row, strict=True)) for row in shares.tolist()], {}
 
 
+class Choices:
+    """The right one of several texts: each is encoded behind the first half."""
+
+    head: Any = transformers.AutoModelForMultipleChoice
+    collator: Callable[[Any], Any] = staticmethod(transformers.DataCollatorForMultipleChoice)
+
+    def __init__(self, run: Run, train: Any) -> None:
+        self.config: Batch = {}
+
+    def encode(self, tokenizer: Any, batch: Batch) -> Batch:
+        sizes = [len(choices) for choices in batch["choices"]]
+        firsts = [text for text, n in zip(batch["text"], sizes, strict=True) for _ in range(n)]
+        seconds = [choice for choices in batch["choices"] for choice in choices]
+        flat = tokenizer(firsts, seconds, truncation=True)
+        count = sizes[0]
+        grouped = {
+            name: [values[start : start + count] for start in range(0, len(values), count)]
+            for name, values in flat.items()
+        }
+        return {**grouped, "labels": batch["label"]}
+
+    def answers(self, tokenizer: Any, outputs: Any, test: Any) -> tuple[list[Any], Batch]:
+        return outputs.argmax(-1).tolist(), {}
+
+
 class Tags:
     """A tag a word: its first piece has the label, the others are ignored."""
 
@@ -178,6 +203,7 @@ TASKS: dict[str, Any] = {
     "regression": Regression,
     "multi-label-classification": SeveralLabels,
     "token-classification": Tags,
+    "multiple-choice": Choices,
 }
 
 if __name__ == "__main__":

@@ -42,6 +42,13 @@ def score_numbers(truth: Sequence[float], answers: Sequence[float]) -> Scores:
     }
 
 
+def score_choices(truth: Sequence[int], answers: Sequence[int]) -> Scores:
+    """The share of rows whose choice is the right one."""
+    from sklearn.metrics import accuracy_score
+
+    return {"accuracy": float(accuracy_score(truth, answers))}
+
+
 def score_labels(
     truth: Sequence[Sequence[str]], answers: Sequence[Sequence[str]], names: Sequence[str]
 ) -> Scores:

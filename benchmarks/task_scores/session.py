@@ -18,9 +18,17 @@ from typing import Any
 from benchmarks.session import ROOT, describe_session, environment, versions
 from benchmarks.task_scores import ours
 from benchmarks.task_scores.comparisons import HYPER, SIDES, Comparison, Run
-from benchmarks.task_scores.scoring import Scores, above, score_labels, score_numbers, score_tags
+from benchmarks.task_scores.scoring import (
+    Scores,
+    above,
+    score_choices,
+    score_labels,
+    score_numbers,
+    score_tags,
+)
 from benchmarks.task_scores.texts import (
     LABELS,
+    endings,
     names,
     paragraph,
     ratings,
@@ -120,7 +128,11 @@ def _prepare(comparison: Comparison, folder: Path, sides: list[str]) -> Record:
     def fits(row: dict[str, Any]) -> bool:
         return len(paragraph(row)) <= room
 
-    parts = names(comparison.sizes, fits) if comparison.zh else ratings(comparison.sizes)
+    if comparison.zh:
+        parts = names(comparison.sizes, fits)
+    else:
+        made = endings if comparison.task == "multiple-choice" else ratings
+        parts = made(comparison.sizes)
     rows = {"train": parts.train, "watched": parts.watched, "test": parts.test}
     for name, part in rows.items():
         write_rows(folder / f"{name}.jsonl", part)
@@ -228,6 +240,8 @@ def score(run: Run) -> Record:
     scores: dict[str, Scores]
     if run.settings.task == "regression":
         scores = {"": score_numbers(truth, answers)}
+    elif run.settings.task == "multiple-choice":
+        scores = {"": score_choices(truth, answers)}
     elif run.settings.task == "multi-label-classification":
         scores = {"threshold 0.5": score_labels(truth, above(answers), LABELS)}
         if mine:

@@ -6,6 +6,7 @@ that the Chinese encoder is pretrained on hold a text of the scored part.
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import unicodedata
@@ -87,6 +88,39 @@ def ratings(sizes: Sizes) -> Parts:
         for row in _lines("rated-texts")
     )
     return divide(rows, lambda row: str(row["text"]), sizes)
+
+
+CHOICES = 4
+SHORTEST = 10  # words of a sentence that is parted
+
+
+def endings(sizes: Sizes) -> Parts:
+    """First halves of sentences about films, each with its second half and three of other ones.
+
+    The other halves are of sentences of the same part, so that no part knows of another.
+    """
+    path = sample_data.fetch("movie-sentences")
+    with path.open(encoding="utf-8", newline="") as file:
+        texts = [row["text"].split() for row in csv.DictReader(file)]
+    halves = [
+        {"text": " ".join(words[: len(words) // 2]), "end": " ".join(words[len(words) // 2 :])}
+        for words in texts
+        if len(words) >= SHORTEST
+    ]
+    parts = divide(halves, lambda row: f"{row['text']} {row['end']}", sizes)
+    return Parts(
+        _with_choices(parts.train), _with_choices(parts.watched), _with_choices(parts.test), []
+    )
+
+
+def _with_choices(rows: Sequence[Row]) -> list[Row]:
+    draw, made = random.Random(SEED), []
+    for row in rows:
+        others = [each["end"] for each in draw.sample(rows, CHOICES + 1) if each is not row]
+        choices, place = others[: CHOICES - 1], draw.randrange(CHOICES)
+        choices.insert(place, row["end"])
+        made.append({"text": row["text"], "choices": choices, "label": place})
+    return made
 
 
 def paragraph(row: Row) -> str:

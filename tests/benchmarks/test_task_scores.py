@@ -118,6 +118,7 @@ def test_labels_are_scored_by_row_and_by_label() -> None:
     [
         ("names", "北\tB-LOC\n京\tI-LOC\n\n好\tO\n\n", [["B-LOC", "I-LOC"], ["O"]]),
         ("ratings", '{"row": 1, "text": "a", "value": 1.5}\n', [1.5]),
+        ("endings", '{"row": 1, "choice": "a", "index": 2}\n', [2]),
         ("opinions", '{"labels": [], "probabilities": {"strong": 0.25}}\n', [{"strong": 0.25}]),
     ],
 )
