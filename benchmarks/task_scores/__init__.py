@@ -1,6 +1,6 @@
 """Tasks beside the peer's Trainer: names, several labels, numbers, endings; over several seeds.
 
-    python -m benchmarks.task_scores --out DIR [--tasks names,opinions,ratings,endings] [--seeds 0,1,2]
+    python -m benchmarks.task_scores --out DIR [--tasks endings,…] [--seeds 0,1,2]
 
 Both sides start from the same checkpoint, learn from the same rows with the same settings and
 seeds, and answer the same test rows; both are scored by the same third party (seqeval, SciPy,
