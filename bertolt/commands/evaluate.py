@@ -92,7 +92,7 @@ def evaluate_file(
     if label_map is not None:
         settings = predictor.contract.settings if predictor.contract else {}
         task = label_names.renamed(task, config, settings, label_map)
-    elif predictor.contract is None:
+    elif predictor.contract is None and task.head.outputs_have_names:
         table = label_names.by_number(table, config)
         label_names.require_known(table, config)
     by = _parting(by, table)

@@ -30,9 +30,15 @@ def renamed(task: Task, config: BertConfig, settings: Mapping[str, Any], words: 
 
     Raises:
         UsageError: words of another form, or a name that the model does not have; or two labels
-            would have one name.
+            would have one name, or the task knows its labels by itself.
         DataError: the file cannot be read.
     """
+    if not task.head.outputs_have_names:
+        raise UsageError(
+            f"the outputs of {task.name} have no names of their own",
+            place=OPTION,
+            fix=f"leave {OPTION} out",
+        )
     pairs = _pairs(words)
     names = [config.id2label[index] for index in range(config.num_labels)]
     for name in pairs:

@@ -76,6 +76,7 @@ class TruncationCount:
         by_text: the tokens lost from the first text and from the second; one number without pairs.
         texts_parted: examples longer than the limit that are read whole, in several windows.
         windows: of all examples, or the sequences that they are of.
+        joint: examples are several sequences, each of which may have as many tokens.
     """
 
     max_length: int
@@ -86,10 +87,12 @@ class TruncationCount:
     by_text: tuple[int, ...] = ()
     texts_parted: int = 0
     windows: int = 0
+    joint: bool = False
 
     def to_dict(self) -> dict[str, int]:
         """The numbers, without those of each text."""
-        return {name: value for name, value in vars(self).items() if name != "by_text"}
+        left_out = ("by_text", "joint")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __str__(self) -> str:
         parted = ""
@@ -100,10 +103,15 @@ class TruncationCount:
                 f"{self.max_length} tokens and read in several windows, {self.windows:,} in all; "
             )
         if not self.texts_cut:
-            none = f"none of {self.texts:,} texts is longer than {self.max_length} tokens"
+            of = "the texts of " if self.joint else ""
+            what = "rows" if self.joint else "texts"
+            none = f"none of {of}{self.texts:,} {what} is longer than {self.max_length} tokens"
             return f"{parted}nothing is cut" if parted else none
-        verb = "is" if self.texts_cut == 1 else "are"
-        of_all = f"{self.texts_cut:,} of {self.texts:,} texts"
+        one = self.texts_cut == 1
+        verb, of_all = "is" if one else "are", f"{self.texts_cut:,} of {self.texts:,} texts"
+        if self.joint:
+            of_all = f"{self.texts_cut:,} of {self.texts:,} rows"
+            verb = f"{'has' if one else 'have'} texts that are"
         lost = f"{self.tokens_cut:,} of {self.tokens:,} tokens are cut"
         if len(self.by_text) == 2:
             first, second = self.by_text
@@ -167,6 +175,7 @@ class EncodedTexts:
             by_text=tuple(map(int, cut.sum(axis=0))),
             texts_parted=int((longer & (lost == 0)).sum()),
             windows=len(self.offsets) - 1,
+            joint=self.joint,
         )
 
     @property

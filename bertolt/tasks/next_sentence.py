@@ -18,6 +18,7 @@ from bertolt.models.config import BertConfig
 from bertolt.models.families.bert import BertForNextSentencePrediction
 from bertolt.tasks.base import Reading, register
 from bertolt.tasks.labels import require_one_label
+from bertolt.tasks.scorers.calibration import Heat
 from bertolt.tasks.text_classification import TextClassification
 from bertolt.tasks.texts import text_cells
 
@@ -82,7 +83,7 @@ class NextSentencePrediction(TextClassification):
         majority = settings.get("majority")
         if majority is not None and majority not in LABELS:
             raise ValueError(f"the most frequent label, {majority!r}, is none of its labels")
-        return cls(majority=majority)
+        return cls(majority=majority, heat=Heat.restore(settings))
 
     @classmethod
     def serves(cls, config: BertConfig) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,12 @@ def test_every_command_knows_the_choices(
     code, told, err = bertolt("evaluate", out, path, "--json")
     assert code == 0, err
     assert json.loads(told)["accuracy"] > 0.9
+    code, _, err = bertolt("evaluate", out, path, "--label-map", "LABEL_0=A")
+    assert (code, "leave --label-map out" in err) == (2, True)
+    stranger = tmp_path / "stranger"
+    shutil.copytree(out, stranger, ignore=shutil.ignore_patterns("bertolt.json"))
+    code, told, err = bertolt("evaluate", stranger, path, "--json")
+    assert (code, json.loads(told)["accuracy"] > 0.9) == (0, True), err
     typed = ("--text", "the film was", "--pair", "dull", "--pair", "warm and good")
     code, told, err = bertolt("predict", out, *typed)
     answer = json.loads(told)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.format import interval, percent, plural
 from bertolt.data.choices import LETTERS
-from bertolt.metrics import wilson_interval
+from bertolt.metrics import RowSums, wilson_interval
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 
@@ -50,6 +50,15 @@ class ChoiceScorer(Scorer):
         """Add counts."""
         for choices, true, said, count in state["counts"].tolist():
             self.counts[choices, true, said] += count
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...]:
+        """Whether the row is right, and 1."""
+        return float(self._right(example) == answer["index"]), 1.0
+
+    def by_rows(self) -> RowSums:
+        """How many rows are right, and how many are wrong."""
+        rows, right = self._rows()
+        return RowSums.of([[1.0, 1.0], [0.0, 1.0]], [right, rows - right])
 
     def _rows(self, column: int | None = None, value: int = 0) -> tuple[int, int]:
         """Rows, and those of them that were answered right: all, or with a value in a column."""
