@@ -36,6 +36,7 @@ _SERIES = re.compile(
     r"(?P<place>[0-9]|[a-h])",
     re.IGNORECASE,
 )
+_DIGITS = 9  # of a number that may be a place
 _LIST_FIX = 'write lists as JSON, ["first", "second"], or a column for each choice'
 
 
@@ -294,7 +295,7 @@ def readings(label: str, choices: Choices) -> dict[str, int]:
         found["texts"] = texts.index(label)
     if len(label) == 1 and label.upper() in LETTERS[:count]:
         found["letters"] = LETTERS.index(label.upper())
-    if label.isascii() and label.isdigit():
+    if label.isascii() and label.isdigit() and len(label) <= _DIGITS:
         number = int(label)
         found |= {"from 0": number} if number < count else {}
         found |= {"from 1": number - 1} if 1 <= number <= count else {}
@@ -307,7 +308,7 @@ def label_fault(label: str, choices: Choices) -> BadRow | None:
     count = len(choices.texts)
     if not found:
         if label.isdigit() or (len(label) == 1 and label.upper() in LETTERS):
-            detail = f"the label is {label!r}, and there are {count} choices"
+            detail = f"the label is {_shown(label)}, and there are {count} choices"
             return BadRow("label beyond the choices", detail)
         shown = _shown(choices.texts if choices.names is None else choices.names)
         return BadRow("label in no choice", f"the label {_shown(label)} is none of {shown}")

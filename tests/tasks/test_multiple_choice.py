@@ -12,17 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertolt import Predictor
 from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
-from bertolt.data.choices import choices_of, label_fault, readings, series_in
+from bertolt.data.choices import choices_cell, choices_of, label_fault, readings, series_in
+from bertolt.data.table_file import BadRow
 from bertolt.tasks.base import Reading
 from bertolt.tasks.multiple_choice import MultipleChoice
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 
 Write = Callable[..., Path]
+NAMES = st.sampled_from(["text", "label", "start"])
 
 
 @pytest.fixture
@@ -169,6 +173,7 @@ GOOD = {"question": "the film was", "choices": ["dull", "warm", "cold"], "label"
     [
         ({"label": 7}, "label beyond the choices", "the label is '7', and there are 3 choices"),
         ({"label": "E"}, "label beyond the choices", "the label is 'E'"),
+        ({"label": "9" * 5000}, "label beyond the choices", "there are 3 choices"),
         ({"label": "hot"}, "label in no choice", "'hot' is none of ['dull', 'warm', 'cold']"),
         ({"label": None}, "empty label", "label in column 'label' is empty"),
         ({"choices": ["dull"]}, "fewer than two choices", "there is one choice in column"),
@@ -282,6 +287,29 @@ def test_choices_that_the_limit_makes_alike_are_told(write: Write, tiny_tokenize
     (told,) = task.cautions(table, np.arange(2), encoded.encoded)
     assert told["claim"] == "1 row has choices that the model sees alike"
     assert "row 1" in told["detail"]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(cell=anything, label=st.text(max_size=4), columns=st.sampled_from([["choices"], ["q", "c"]]))
+def test_any_cell_is_read_or_named(cell: Any, label: str, columns: list[str]) -> None:
+    """Whatever stands in a column of choices gives two texts or more, or a reason."""
+    cells = ("q", cell)[-len(columns) :]
+    found = choices_cell(columns, [cells]).read(cells)
+    if isinstance(found, BadRow):
+        assert found.reason
+        assert found.detail
+        return
+    choices = choices_of(found)
+    assert len(choices.texts) >= 2
+    assert all(isinstance(text, str) and text.strip() for text in choices.texts)
+    fault = label_fault(label, choices)
+    assert fault is not None or readings(label, choices)
 
 
 # ---- commands
