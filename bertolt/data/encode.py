@@ -175,7 +175,7 @@ class EncodedTexts:
             by_text=tuple(map(int, cut.sum(axis=0))),
             texts_parted=int((longer & (lost == 0)).sum()),
             windows=len(self.offsets) - 1,
-            joint=self.joint,
+            joint=self.joint and not self.documents,
         )
 
     @property
