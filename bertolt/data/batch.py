@@ -6,7 +6,6 @@ Shapes: B sequences, T packed tokens (filler included), L padded length.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict, Unpack
@@ -41,6 +40,7 @@ class Targets(TypedDict, total=False):
     num_choices: int
     group_starts: Tensor | None
     inputs_embeds: Tensor | None
+    teacher_logits: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class PackedBatch:
             examples have different numbers.
         group_starts: (E+1,) int64, the first sequence of each of E examples, and B; None: each
             `num_choices` of them are one.
+        teacher_logits: (B, C), or (T, C) for heads that label tokens: what another model gave.
         inputs_embeds: (T, H) in place of the table's rows of `input_ids`, or None.
         loss_counts: labels of each target in all the batches that act as one with this, which the
             losses are then divided by; None: those of this batch.
@@ -100,6 +101,7 @@ class PackedBatch:
     num_choices: int = 1
     group_starts: Tensor | None = None
     inputs_embeds: Tensor | None = None
+    teacher_logits: Tensor | None = None
     loss_counts: Mapping[str, int] | None = None
     empty_sequences: int = 0
     is_placeholder: bool = False
@@ -225,69 +227,6 @@ class PackedBatch:
             tensors["labels"] = laid_out(self.labels, IGNORE_INDEX)
         return tensors
 
-    def split(self, most_tokens: int) -> list[PackedBatch]:
-        """The same sequences in batches of at most so many tokens, filler not counted.
-
-        A sequence, or the choices of one example, that has more makes a batch by itself.
-        """
-        starts, groups = self.starts_on_host.tolist(), self._group_bounds()
-        bounds = [0]
-        for example in range(1, len(groups)):
-            tokens = starts[groups[example]] - starts[groups[bounds[-1]]]
-            if tokens > most_tokens and example - 1 > bounds[-1]:
-                bounds.append(example - 1)
-        bounds.append(len(groups) - 1)
-        if len(bounds) == 2 and not self.empty_sequences:
-            return [self]
-        return [self._part(*pair, starts, groups) for pair in itertools.pairwise(bounds)]
-
-    def split_examples(self, most: int) -> list[PackedBatch]:
-        """The same sequences in batches of at most so many examples each."""
-        starts, groups = self.starts_on_host.tolist(), self._group_bounds()
-        bounds = [*range(0, len(groups) - 1, most), len(groups) - 1]
-        return [self._part(*pair, starts, groups) for pair in itertools.pairwise(bounds)]
-
-    def _group_bounds(self) -> list[int]:
-        """The first sequence of each example, and behind the last of them."""
-        if self.group_starts is not None:
-            return [int(start) for start in self.group_starts.tolist()]
-        real = self.num_sequences - self.empty_sequences
-        return list(range(0, real + 1, self.num_choices))
-
-    def _part(
-        self, example: int, behind: int, starts: Sequence[int], groups: Sequence[int]
-    ) -> PackedBatch:
-        """The examples from `example` to before `behind`."""
-        first, end = groups[example], groups[behind]
-        begin, stop = starts[first], starts[end]
-        per_token = self.labels is not None and self.labels.shape == self.input_ids.shape
-        targets: dict[str, Any] = {
-            name: value[first:end]
-            for name in ("next_sentence_label", "start_positions", "end_positions")
-            if (value := getattr(self, name)) is not None
-        }
-        if self.labels is not None and not per_token:
-            targets["labels"] = self.labels[example:behind]
-        if self.group_starts is not None:
-            targets["group_starts"] = self.group_starts[example : behind + 1] - first
-        part = PackedBatch.from_flat(
-            self.input_ids[begin:stop],
-            self.cu_seqlens[first : end + 1] - begin,
-            self.token_type_ids[begin:stop],
-            self.position_ids[begin:stop],
-            token_labels=self.labels[begin:stop] if per_token and self.labels is not None else None,
-            pad_token_id=int(self.input_ids[-1]),  # there is filler behind every batch
-            num_choices=max(
-                groups[number + 1] - groups[number] for number in range(example, behind)
-            ),
-            **targets,
-        )
-        more: dict[str, Any] = {"loss_counts": self.loss_counts}
-        if self.inputs_embeds is not None:
-            own = self.inputs_embeds[begin:stop]
-            more["inputs_embeds"] = F.pad(own, (0, 0, 0, part.num_rows - len(own)))
-        return replace(part, is_placeholder=self.is_placeholder, **more)
-
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device."""
         if torch.device(device) == self.cu_seqlens.device:
@@ -391,6 +330,8 @@ class PackedBatch:
             token_type_ids = torch.zeros_like(input_ids)
         if token_labels is not None:
             targets["labels"] = filled(token_labels, IGNORE_INDEX)
+            if (teacher := targets.get("teacher_logits")) is not None:
+                targets["teacher_logits"] = F.pad(teacher, (0, 0, 0, rows - total))
         return cls(
             input_ids=filled(input_ids, pad_token_id),
             token_type_ids=filled(token_type_ids),

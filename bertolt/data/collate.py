@@ -57,6 +57,7 @@ class PackingCollator:
       several labels at once; with `token_labels`, an int for each token.
     - `next_sentence_label`: an int.
     - `start_positions` and `end_positions`: indices into the row's `input_ids`.
+    - `teacher_logits`: an array (C,) of another model, or (tokens, C) with `token_labels`.
 
     For multiple choice, and whatever else compares sequences, `input_ids` and what goes with it are
     C lists, one for each choice, and the label is the number of the right one. Rows may have more
@@ -97,6 +98,7 @@ class PackingCollator:
             next_sentence_label=stack(rows, "next_sentence_label"),
             start_positions=_places(rows, "start_positions"),
             end_positions=_places(rows, "end_positions"),
+            teacher_logits=self._teacher_logits(rows),
             num_choices=max(counts, default=1),
             # A text alone may be encoded as a batch of one.
             group_starts=_starts(counts) if max(counts, default=1) > 1 else None,
@@ -108,6 +110,17 @@ class PackingCollator:
         positions = torch.zeros_like(batch.position_ids)
         positions[: batch.num_tokens] = torch.from_numpy(np.concatenate(tokens["position_ids"]))
         return replace(batch, position_ids=positions)
+
+    def _teacher_logits(self, rows: Sequence[Row]) -> Tensor | None:
+        """(B, C), or (num_tokens, C) where labels are one for each token."""
+        if not self.token_labels:
+            return stack(rows, "teacher_logits")
+        values = column(rows, "teacher_logits")
+        if values is None:
+            return None
+        pairs = enumerate(zip(rows, values, strict=True))
+        real = [value[_token_mask(row, number)] for number, (row, value) in pairs]
+        return torch.from_numpy(np.concatenate(real)).float()
 
 
 def as_mappings(rows: Sequence[Any]) -> Sequence[Row]:

@@ -135,6 +135,7 @@ class EncodedTexts:
         labels: (W, …) one for each window, or (T,) one for each token; (N, …) one for each example
             where they are joint; or None.
         label_names: what rows call their labels; where they are several, (W, …) has one of each.
+        teacher_logits: (W, C) or (T, C) float32 of another model, or None.
         segments: (T,) uint8, or None where all are 0.
         places: (T, 2) int32 characters of the example that a token answers for, from start to end;
             -1 for a token that answers for none. None where no token does.
@@ -157,6 +158,7 @@ class EncodedTexts:
     label_names: tuple[str, ...] = ("labels",)
     joint: bool = False
     documents: bool = False
+    teacher_logits: NDArray[np.float32] | None = None
 
     @property
     def account(self) -> TruncationCount:
@@ -252,6 +254,9 @@ class EncodedTexts:
             label = self.labels[parts[0] if per_token else index]
             several = len(self.label_names) > 1
             row |= zip(self.label_names, label if several else [label], strict=True)
+        if self.teacher_logits is not None:
+            per_token = len(self.teacher_logits) == len(self.ids)
+            row["teacher_logits"] = self.teacher_logits[parts[0] if per_token else index]
         return row
 
 

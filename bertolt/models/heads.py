@@ -31,6 +31,7 @@ from bertolt.models.forward_pass import ForwardPass, OutputRows
 from bertolt.models.losses import (
     CosineRegression,
     Criterion,
+    Distillation,
     InBatchNegatives,
     LossTerm,
     count_labels,
@@ -64,12 +65,14 @@ class SequenceHead(Head):
 
     Attributes:
         criterion: of training, in place of plain cross-entropy over classes; None: that.
+        distillation: of training, where batches have a teacher's logits; None: they are left out.
     """
 
     targets = frozenset({"labels"})
     replayable = True
     call_order = (*FIRST_INPUTS, "labels")
     criterion: Criterion | None = None
+    distillation: Distillation | None = None
 
     @abc.abstractmethod
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
@@ -86,7 +89,12 @@ class SequenceHead(Head):
             DataError: labels that do not fit the logits.
         """
         logits = self.classify(batch, forward_pass).float()
-        terms = {} if batch.labels is None else {"labels": self.loss_of(logits, batch.labels)}
+        terms = {}
+        if batch.labels is not None:
+            term = self.loss_of(logits, batch.labels)
+            if self.distillation is not None and batch.teacher_logits is not None:
+                term = self.distillation(term, logits, batch.labels, batch.teacher_logits)
+            terms["labels"] = term
         return SequenceOutput(loss_terms=terms, logits=logits)
 
 
@@ -256,9 +264,11 @@ class TokenClassification(Head):
 
     Attributes:
         criterion: of training, in place of plain cross-entropy; None: that.
+        distillation: as in `SequenceHead`.
     """
 
     criterion: Criterion | None = None
+    distillation: Distillation | None = None
 
     targets = frozenset({"labels"})
     replayable = True
@@ -283,7 +293,12 @@ class TokenClassification(Head):
         if batch.labels is not None:
             judged = forward_pass.hand_out("logits", logits)
             loss = token_loss if self.criterion is None else self.criterion
-            terms["labels"] = loss(judged, batch.labels[: len(judged)])
+            labels = batch.labels[: len(judged)]
+            term = loss(judged, labels)
+            if self.distillation is not None and batch.teacher_logits is not None:
+                teacher = batch.teacher_logits[: len(judged)]
+                term = self.distillation(term, judged, labels, teacher)
+            terms["labels"] = term
         return TokenOutput(loss_terms=terms, logits=logits[: batch.num_tokens])
 
 

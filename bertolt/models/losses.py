@@ -243,6 +243,61 @@ def _known_matches(labels: Tensor) -> Tensor:
     return known & ~torch.eye(*known.shape, dtype=torch.bool, device=labels.device)
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """The answers of a teacher as a part of the loss, beside what the labels give.
+
+    Source: G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015,
+    arXiv:1503.02531: both logits are divided by the temperature, and the divergence is multiplied
+    by its square, so that its gradients stay as large as those of the labels.
+
+    Attributes:
+        kind: of the labels.
+        temperature: by which logits are divided; of no use to numbers.
+        weight: share of the teacher in the loss.
+    """
+
+    kind: ProblemType
+    temperature: float = 2.0
+    weight: float = 0.5
+
+    def __call__(self, hard: LossTerm, logits: Tensor, labels: Tensor, teacher: Tensor) -> LossTerm:
+        """Both parts as one term, whose count is that of the labels.
+
+        Args:
+            hard: the loss of the labels.
+            logits: (M, C) of the student.
+            labels: (M,) classes, of which `IGNORE_INDEX` does not count; or (M, …) values, which
+                all do.
+            teacher: (M, C) logits of the teacher.
+
+        The divergence of several labels at once and the squared error of numbers are means over
+        the C outputs, as their losses are.
+        """
+        logits, teacher = logits.float(), teacher.float()
+        if self.kind == "regression":
+            terms = (logits - teacher).square().mean(-1)
+        else:
+            terms = self._divergence(logits / self.temperature, teacher / self.temperature)
+            terms = terms * self.temperature**2
+        if self.kind == "single_label_classification":
+            terms = terms * (labels.reshape(-1) != IGNORE_INDEX)
+        soft = LossTerm(terms.sum(), hard.count)
+        return LossTerm(
+            hard.scaled(1 - self.weight).total + soft.scaled(self.weight).total, hard.count
+        )
+
+    def _divergence(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """(M,) of the student's probabilities from the teacher's."""
+        if self.kind == "single_label_classification":
+            ours, theirs = logits.log_softmax(-1), teacher.log_softmax(-1)
+            return (theirs.exp() * (theirs - ours)).sum(-1)
+        yes = F.logsigmoid(teacher) - F.logsigmoid(logits)
+        no = F.logsigmoid(-teacher) - F.logsigmoid(-logits)
+        share = teacher.sigmoid()
+        return (share * yes + (1 - share) * no).mean(-1)
+
+
 def span_loss(logits: Tensor, positions: Tensor, batch: PackedBatch) -> LossTerm:
     """Cross-entropy of one end of an answer, over the tokens of its own sequence.
 

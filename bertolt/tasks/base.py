@@ -363,6 +363,30 @@ class Task(abc.ABC):
         refuse(choices, self.name)
         return None
 
+    def outputs_of(self, teacher: Task, logits: Tensor) -> Tensor:
+        """The outputs (…, C) of a model of another such task, in the order and scale of this one.
+
+        Raises:
+            UsageError: it has other labels, or the task has no outputs with names.
+        """
+        ours, theirs = (
+            list(each.config_changes().get("id2label", {}).values()) for each in (self, teacher)
+        )
+        if not ours or not theirs or self.target_names != ("labels",):
+            raise UsageError(
+                f"a model of {self.name} does not learn from another",
+                place="--distil",
+                fix="leave --distil out",
+            )
+        if sorted(map(str, ours)) != sorted(map(str, theirs)):
+            names = (", ".join(map(str, each[:20])) for each in (theirs, ours))
+            raise UsageError(
+                "the teacher has the labels {}, and the training rows {}".format(*names),
+                place="--distil",
+                fix="name a teacher that was trained for these labels",
+            )
+        return logits[..., [theirs.index(name) for name in ours]]
+
     def check(self, table: Table) -> None:  # noqa: B027 - a task may have nothing to refuse
         """Refuse, before anything is tokenised, rows that `targets` would refuse.
 

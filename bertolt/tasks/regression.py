@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -116,6 +117,13 @@ class Regression(Task):
     def settings(self) -> dict[str, Any]:
         """Means and scales, by which outputs become values."""
         return {"means": list(self.means), "scales": list(self.scales)}
+
+    def outputs_of(self, teacher: Task, logits: Tensor) -> Tensor:
+        """By the names of the columns, scaled as the training rows of this one are."""
+        assert isinstance(teacher, type(self))
+        means, scales = torch.tensor(teacher.means), torch.tensor(teacher.scales)
+        values = super().outputs_of(teacher, logits * scales + means)
+        return (values - torch.tensor(self.means)) / torch.tensor(self.scales)
 
     def check(self, table: Table) -> None:
         """Refuse numbers with which no loss and no score could be computed."""

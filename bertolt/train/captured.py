@@ -337,6 +337,7 @@ def captured_steps(
         and model.device.type == "cuda"
         and _current(model.device)
         and model.replayable
+        and getattr(model, "distillation", None) is None
         and not model.config.is_decoder
         and type(model).__module__.startswith("bertolt.")
         and model.attention_backend.name == "varlen"

@@ -23,6 +23,7 @@ from bertolt.base.distributed import World
 from bertolt.base.errors import UsageError
 from bertolt.base.randomness import random_state, set_random_state
 from bertolt.data.batch import PackedBatch
+from bertolt.data.parts import split, split_examples
 from bertolt.models.losses import mean_loss
 from bertolt.models.precision import PrecisionChoice
 from bertolt.train.arguments import TrainingArguments
@@ -102,9 +103,9 @@ class _Passes:
     def _parts(self, batch: PackedBatch) -> list[PackedBatch]:
         """The batch as it is computed: by the examples that were asked for, or as memory has it."""
         if self.fitting is not None and self.fitting.tokens is not None:
-            return batch.split(self.fitting.tokens)
+            return split(batch, self.fitting.tokens)
         most = self.model.micro_batch
-        return [batch] if most is None else batch.split_examples(most)
+        return [batch] if most is None else split_examples(batch, most)
 
     def _at_once(self, batch: PackedBatch) -> Tensor:
         with self.precision.autocast(self.model.device):

@@ -14,6 +14,7 @@ from bertolt.base.errors import UsageError
 from bertolt.base.format import plural
 from bertolt.base.machine import is_out_of_memory
 from bertolt.data.batch import PackedBatch
+from bertolt.data.parts import split
 
 
 class MicroBatches:
@@ -39,7 +40,7 @@ class MicroBatches:
         """The batches in parts of whole sequences, in their order."""
         if self.tokens is None:
             return list(batches)
-        return [part for batch in batches for part in batch.split(self.tokens)]
+        return [part for batch in batches for part in split(batch, self.tokens)]
 
     def add_gradients(
         self,
@@ -88,7 +89,7 @@ class MicroBatches:
         try:
             return compute(parts)
         except (RuntimeError, MemoryError) as error:
-            smallest = all(part.num_sequences == part.num_choices for part in parts)
+            smallest = all(part.num_examples == 1 for part in parts)
             if smallest or not is_out_of_memory(error):
                 raise
             return None

@@ -13,6 +13,7 @@ from bertolt import PackingCollator, Trainer, TrainingArguments, train_step
 from bertolt.base.distributed import ALONE
 from bertolt.base.errors import UsageError
 from bertolt.data.batch import PackedBatch
+from bertolt.data.parts import split_examples
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.losses import InBatchNegatives
 from bertolt.models.precision import FP32
@@ -85,7 +86,7 @@ def test_parts_have_the_gradients_of_the_whole_batch(
 
 def test_dropout_is_drawn_again_as_it_was(model: Any) -> None:
     batch = PackingCollator()(rows())
-    parts = batch.split_examples(3)
+    parts = split_examples(batch, 3)
 
     def with_one_graph() -> Any:
         vectors = torch.cat([model(replace(part, labels=None)).logits for part in parts])
@@ -107,14 +108,14 @@ def test_dropout_is_drawn_again_as_it_was(model: Any) -> None:
 
 def test_parts_are_whole_examples() -> None:
     batch = PackingCollator()(rows(7))
-    parts = batch.split_examples(3)
+    parts = split_examples(batch, 3)
     assert [part.num_sequences for part in parts] == [6, 6, 2]
     tokens = torch.cat([part.input_ids[: part.num_tokens] for part in parts])
     assert torch.equal(tokens, batch.input_ids[: batch.num_tokens])
     labels = [part.labels for part in parts if part.labels is not None]
     assert batch.labels is not None
     assert torch.equal(torch.cat(labels), batch.labels)
-    assert len(batch.split_examples(7)) == 1
+    assert len(split_examples(batch, 7)) == 1
 
 
 def test_parts_that_fit_into_memory_make_the_same_step(

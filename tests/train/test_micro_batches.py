@@ -20,6 +20,7 @@ from bertolt import (
 from bertolt.base.distributed import World
 from bertolt.base.errors import UsageError
 from bertolt.data.batch import PackedBatch
+from bertolt.data.parts import split
 from bertolt.train.micro_batches import MicroBatches, cut_where_needed
 from bertolt.train.step import train_step
 from tests.train.small import arguments, random_rows
@@ -44,7 +45,9 @@ def batch_for(head: type) -> PackedBatch:
     if head is BertForSequenceClassification:
         targets["labels"] = torch.tensor([0, 1, 2, 0, -100, 2, 1, 1])
     if head is BertForMultipleChoice:
-        targets |= {"labels": torch.tensor([0, 1, 1, 0]), "num_choices": 2}
+        # Three examples, of two, two and four choices.
+        starts = torch.tensor([0, 2, 4, 8])
+        targets |= {"labels": torch.tensor([0, 1, 3]), "num_choices": 4, "group_starts": starts}
     if head is BertForQuestionAnswering:
         targets["start_positions"] = torch.tensor([0, 0, 3, -100, 1, 2, 0, 1])
         targets["end_positions"] = torch.tensor([2, 0, 5, -100, 1, 6, 1, 7])
@@ -109,13 +112,13 @@ def test_parts_have_the_gradients_of_the_whole(
 def test_a_split_keeps_every_sequence() -> None:
     batch = batch_for(BertForMultipleChoice)
     for most in (1, 6, 13, 100):
-        parts = batch.split(most)
+        parts = split(batch, most)
         assert sum(part.num_tokens for part in parts) == batch.num_tokens
         ids = torch.cat([part.input_ids[: part.num_tokens] for part in parts])
         assert torch.equal(ids, batch.input_ids[: batch.num_tokens])
-        assert all(part.num_sequences % 2 == 0 for part in parts)
-        assert all(part.num_tokens <= most or part.num_sequences == 2 for part in parts)
-    assert batch.split(100) == [batch]
+        assert sum(part.num_examples for part in parts) == 3
+        assert all(part.num_tokens <= most or part.num_examples == 1 for part in parts)
+    assert split(batch, 100) == [batch]
 
 
 def test_a_text_that_does_not_fit_alone_is_the_error_of_the_memory(tiny_config: Any) -> None:
@@ -172,7 +175,7 @@ def test_what_belongs_together_stays_so_in_parts(
         group_starts=torch.tensor(starts),
     )
     model = randomised(head(tiny_config(num_labels=3, **NO_DROPOUT)), std=0.3).eval()
-    parts = batch.split(most)
+    parts = split(batch, most)
     assert [label for part in parts for label in part.labels.tolist()] == [2, 0, 1]
     assert sum(part.num_sequences for part in parts) == len(LENGTHS)
     assert len(parts) == {1: 3, 12: 3, 30: 2, 10**6: 1}[most]

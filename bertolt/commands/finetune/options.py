@@ -84,6 +84,14 @@ class FinetuneOptions:
     calibrate: bool = False
     """Fit a temperature on the held-out rows, by which probabilities say how often answers are
     right; the answers stay as they are."""
+    distil: str | None = field(default=None, metadata=seen_in("teacher"))
+    """Fine-tuned model whose answers are learned beside the labels: a folder of the same labels."""
+    temperature: float = field(default=2.0, metadata=above(0))
+    """By which logits of teacher and student are divided, so that small probabilities count."""
+    distil_weight: float = field(default=0.5, metadata=share(0.5, zero=True, one=True))
+    """Share of the teacher in the loss; the labels have the rest."""
+    student_layers: int | None = field(default=None, metadata=at_least(1))
+    """Begin with so many layers of the teacher, spread over it, in place of --model."""
     warmup: float = field(default=0.1, metadata=at_least(0))
     """Warmup: a share of all steps if below 1, else steps."""
     schedule: Schedule = "linear"
@@ -158,6 +166,7 @@ class FinetuneOptions:
     def __post_init__(self) -> None:
         check_options(self)
         tracker_names(self.track, "--track")
+        self._require_teacher()
         if self.keeps_best and not self.evaluates:
             raise UsageError(
                 "the best evaluation is to be chosen, and --test-size 0 holds no rows out",
@@ -182,6 +191,26 @@ class FinetuneOptions:
                 "it says what the best evaluation is chosen by, and none is chosen",
                 place="--metric",
                 fix="add --keep best, or --patience 3",
+            )
+
+    def _require_teacher(self) -> None:
+        """Refuse what is said of a teacher where there is none."""
+        said = {
+            "--temperature": self.temperature != 2.0,
+            "--distil-weight": self.distil_weight != 0.5,
+            "--student-layers": self.student_layers is not None,
+        }
+        for option, given in said.items():
+            if given and self.distil is None:
+                raise UsageError(
+                    "it is for a student that learns from a teacher",
+                    place=option,
+                    fix=f"name the teacher with --distil, or leave {option} out",
+                )
+        if self.student_layers is not None and self.model is not None:
+            raise UsageError(
+                "--student-layers begins with layers of the teacher, and --model with others",
+                fix="give one of them",
             )
 
     @property

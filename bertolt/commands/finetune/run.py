@@ -32,6 +32,15 @@ from bertolt.commands.finetune.plans import plan_of, sample_sizes
 from bertolt.commands.finetune.record import run_facts
 from bertolt.commands.finetune.several import Ran, run_several
 from bertolt.commands.finetune.spread import Summary
+from bertolt.commands.finetune.teacher import (
+    beside,
+    block,
+    describe,
+    distillation,
+    load_teacher,
+    student_of,
+    with_answers,
+)
 from bertolt.data.columns import FLAGS
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Table
@@ -118,7 +127,7 @@ def finetune(
         )
     part = Part(sample=next(iter(sample_sizes(options.sample)), None))
     work = Finetuning(list(map(Path, named)), options, callbacks, part=part)
-    result = run_job(work, options, ["finetune", *files], [*named, options.eval])
+    result = run_job(work, options, ["finetune", *files], [*named, options.eval, options.distil])
     return FinetuneResult(**vars(result), scores=work.final_scores)
 
 
@@ -230,6 +239,9 @@ class Finetuning:
         self._answers = FoldAnswers()
         self.keeps_checkpoints = options.keep_checkpoints
         self.final_scores: Scores | None = None
+        self.beside_teacher: dict[str, Any] = {}
+        self.teacher: Path | None = None
+        self.teacher_weights: str | None = None
         self._scores: Scores | None = None  # of the last evaluation
 
     def set_up(self, start: Start) -> Trainer:
@@ -242,7 +254,9 @@ class Finetuning:
         if options.find_batch_size:
             cut_where_needed(join(), "--find-batch-size")
         settings = options.training_arguments()
-        self.source = choose_model(options)
+        if options.distil is not None:
+            self.teacher = huggingface.resolve(options.distil)
+        self.source = choose_model(options, self.teacher)
         config = read_config(self.source)
         Weights(self.source)  # damaged ones are told before a large file is read
         tokenizer = BertTokenizer.from_pretrained(self.source)
@@ -254,23 +268,7 @@ class Finetuning:
             )
         self.data = data = self.read(tokenizer, config)
         self.task = self.retune(data.task, data.train.table)
-        model = data.task.head.from_pretrained(
-            self.source,
-            seed=options.seed,
-            **data.task.config_changes(),
-            **data.task.head_arguments(data.train.encoded.max_length),
-        )
-        if options.micro_batch is not None:
-            model.micro_batch = options.micro_batch
-        assert data.train.encoded.labels is not None
-        choices = LossChoices(
-            class_weights=options.class_weights,
-            focal=options.focal,
-            label_smoothing=options.label_smoothing,
-        )
-        criterion = data.task.criterion(choices, data.train.encoded.labels)
-        if criterion is not None:
-            model.criterion = criterion
+        model = self._model()
         self.room = _ROOM + 4 * model.num_parameters() * self.beside
         if options.freeze is not None:
             count = freeze_layers(model, options.freeze)
@@ -279,14 +277,14 @@ class Finetuning:
         self.trainer = trainer = Trainer(
             model,
             settings,
-            train_dataset=data.train.encoded if data.sampled is None else data.sampled,
+            train_dataset=self.data.train.encoded if data.sampled is None else data.sampled,
             processing_class=tokenizer,
             callbacks=[
                 *self.callbacks,
                 *([EarlyStoppingCallback(options.patience)] if options.patience else []),
             ],
             evaluate=self._evaluate if data.eval else None,
-            settings=settings_of(options, data, model),
+            settings=settings_of(options, data, model) | {"teacher": self.teacher_weights},
             store=start.store,
             precision=start.precision,
         )
@@ -306,6 +304,42 @@ class Finetuning:
         """The rows of the files, encoded."""
         source, part, shared = self.source, self.part, self.shared
         return load_rows(self.train, self.options, tokenizer, config, source, part, shared)
+
+    def _model(self) -> PreTrainedModel:
+        """The model before its training, with the loss that it learns by; the rows get answers."""
+        options, data = self.options, self.data
+        task = data.task
+        teacher = None
+        if self.teacher is not None:
+            _require_whole(data)
+            teacher = load_teacher(self.teacher, task, options.precision)
+        if teacher is not None and options.student_layers is not None:
+            model: Any = student_of(teacher, self.source, task, options.student_layers)
+        else:
+            model = task.head.from_pretrained(
+                self.source,
+                seed=options.seed,
+                **task.config_changes(),
+                **task.head_arguments(data.train.encoded.max_length),
+            )
+        if options.micro_batch is not None:
+            model.micro_batch = options.micro_batch
+        assert data.train.encoded.labels is not None
+        choices = LossChoices(
+            class_weights=options.class_weights,
+            focal=options.focal,
+            label_smoothing=options.label_smoothing,
+        )
+        criterion = task.criterion(choices, data.train.encoded.labels)
+        if criterion is not None:
+            model.criterion = criterion
+        if teacher is not None:
+            rows = with_answers(data.train, task, teacher, options.out)
+            self.data = replace(data, train=rows)
+            model.distillation = distillation(task, options.temperature, options.distil_weight)
+            self.teacher_weights = huggingface.digest(teacher.model)
+        learner: PreTrainedModel = model
+        return learner
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
         assert self.data.eval is not None
@@ -333,9 +367,12 @@ class Finetuning:
             place=history.failure.place,
             fix=history.failure.fix,
         )
+        if self.teacher is not None and not (history.interrupted or history.failure):
+            self._set_beside_teacher(self.teacher)
         return Measured(
             metrics={
                 "eval": scores.to_dict() if scores else None,
+                **({"distillation": self.beside_teacher} if self.beside_teacher else {}),
                 **({} if self.data.eval else {"not_measured": "--test-size 0: all rows train"}),
                 "train": {**history.summary(), "lengths": self._lengths_read()},
             },
@@ -350,6 +387,25 @@ class Finetuning:
         if sampled is None:
             return values
         return values | {"windows_in_epoch": int(sampled.counts.sum())}
+
+    def _set_beside_teacher(self, folder: Path) -> None:
+        """Measure score, size and speed of both; the first process does."""
+        model = self.trainer.world.full_model(self.trainer.model)
+        if not self.trainer.world.first:
+            return
+        teacher = load_teacher(folder, self.task, self.options.precision)
+        student = Predictor(
+            model,
+            self.trainer.processing_class,
+            self.contract(),
+            task=self.task,
+            precision=teacher.precision.name,
+            device=self.trainer.device,
+        )
+        rows = self.data.eval or self.data.train
+        self.beside_teacher = beside(student, teacher, self.final_scores, rows)
+        for line in describe(self.beside_teacher):
+            info(line)
 
     def _result(self) -> Scores | None:
         """The scores of the final weights; None if training did not reach its end."""
@@ -456,7 +512,7 @@ class Finetuning:
 
     def facts(self, command: str, started: float) -> dict[str, Any]:
         """What `run.json` holds."""
-        return run_facts(
+        facts = run_facts(
             trainer=self.trainer,
             source=self.source,
             data=self.data,
@@ -466,6 +522,10 @@ class Finetuning:
             command=command,
             arguments=self.arguments(),
         )
+        if self.beside_teacher:
+            facts["distillation"] = self.beside_teacher
+            facts["blocks"] = [block(self.beside_teacher), *facts.get("blocks", ())]
+        return facts
 
     def describe_next_step(self) -> None:
         """Say how to use the model."""
@@ -476,8 +536,29 @@ class Finetuning:
         info(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
 
 
-def choose_model(options: FinetuneOptions) -> Path:
-    """The folder of the model to begin with, which is said where none is named."""
+def _require_whole(data: LoadedRows) -> None:
+    """Refuse a teacher of texts of which an epoch reads some windows alone.
+
+    Raises:
+        UsageError: there are such texts.
+    """
+    if data.sampled is not None:
+        raise UsageError(
+            "a teacher answers a text once, and an epoch reads other windows of it each time",
+            place="--distil",
+            fix="use --long truncate or head-tail, or leave --distil out",
+        )
+
+
+def choose_model(options: FinetuneOptions, teacher: Path | None = None) -> Path:
+    """The folder of the model to begin with, which is said where none is named.
+
+    Args:
+        options: of the command.
+        teacher: whose layers a student may begin with.
+    """
+    if options.student_layers is not None and teacher is not None:
+        return teacher
     if options.model is not None:
         return huggingface.resolve(options.model)
     folder = demo_checkpoint()
