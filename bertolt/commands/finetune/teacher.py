@@ -210,6 +210,7 @@ def beside(
             encoded,
             precision=teacher.precision,
             frozen=teacher.frozen,
+            tune=True,  # as the student's thresholds were chosen, on these rows
         ).scorer.values()[name]
     examples = rows.examples(range(min(_TIMED_TEXTS, len(rows))))
     ours = None if scores is None else scores.scorer.values()[name]
