@@ -231,6 +231,7 @@ def compare(
     overwrite: bool = False,
     precision: AnswerPrecision = "auto",
     json: bool = False,
+    settings: SettingsFile = None,
 ) -> None:
     """Hold fine-tuned models against the first of them: a paired test, and which rows changed.
 
@@ -272,6 +273,7 @@ def check(
     *more: Path,
     json: bool = False,
     options: Annotated[CheckOptions | None, Parameter(name="*")] = None,
+    settings: SettingsFile = None,
 ) -> int:
     """Look at all rows as finetune would, and train nothing; exits with 1 if there are findings.
 
@@ -388,7 +390,11 @@ def predict(
 
 @app.command(usage='Usage: bertolt search CORPUS --query "…" [OPTIONS]')
 def search(
-    corpus: Path, /, *, options: Annotated[SearchOptions | None, Parameter(name="*")] = None
+    corpus: Path,
+    /,
+    *,
+    options: Annotated[SearchOptions | None, Parameter(name="*")] = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Find the texts of a file that are nearest to a query, by the vectors of a model.
 

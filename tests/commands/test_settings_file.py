@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bertolt.cli import app
 from tests.running import Said
 
 Run = Callable[..., Said]
@@ -168,6 +170,16 @@ def test_a_run_is_repeated_by_the_settings_that_it_left(
     assert one.replace("/one", "/two") == two
     assert 'task: "text-classification"' in one
     assert bertolt("finetune", "--config", saved, "--resume").code == 0, "it is complete"
+
+
+def test_every_command_with_options_names_it_in_its_help(bertolt: Run) -> None:
+    own = {"--help", "--version", "--config", "--settings"}
+    for name in app:
+        if name.startswith("-") or app[name].default_command is None:
+            continue
+        options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", bertolt(name, "--help").out))
+        if options - own:
+            assert options & {"--config", "--settings"}, name
 
 
 def test_every_command_with_options_takes_a_file(
