@@ -70,8 +70,8 @@ def with_answers(rows: TaskRows, task: Task, teacher: Predictor, folder: Path) -
     _require_alike(rows.encoded, theirs.encoded, teacher)
     per_token, model = teacher.model.labels_per_token, teacher.model
     count = len(theirs.encoded.ids) if per_token else len(theirs.encoded)
-    # The file has no name, and the map keeps it open.
-    with tempfile.TemporaryFile(dir=folder) as file:
+    # The file has no name, and the map keeps it open. Another process may still make the folder.
+    with tempfile.TemporaryFile(dir=folder if folder.is_dir() else None) as file:
         shape = (count, model.config.num_labels)
         logits: NDArray[np.float32] = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
     collate = PackingCollator(pad_token_id=model.config.pad_token_id, token_labels=per_token)
