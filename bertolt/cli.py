@@ -1,6 +1,7 @@
 """The command line: one table of commands, a function each.
 
-Only light modules are imported here; each command imports what it needs when it runs.
+Only light modules are imported here; each command imports what it needs when it runs. The file is
+long because a command's parameters are its help, and stand here once.
 """
 
 from __future__ import annotations
