@@ -248,7 +248,7 @@ class Tracking:
         values: Callable[[StepLog], Mapping[str, float]] = step_values,
     ) -> None:
         self._trackers = {name: _KINDS[name](out) for name in tracker_names(names, "trackers")}
-        self._settings, self._values, self._out = settings, values, out
+        self._settings, self._numbers_of, self._out = settings, values, out
         self._whole = False
 
     def on_begin(self, history: History) -> None:
@@ -262,7 +262,7 @@ class Tracking:
     def on_step(self, log: StepLog, total_steps: int) -> None:
         """Tell of a step."""
         self._whole = log.step >= total_steps
-        values = {f"train/{name}": value for name, value in self._values(log).items()}
+        values = {f"train/{name}": value for name, value in self._numbers_of(log).items()}
         self._tell(log.step, lambda tracker: tracker.log(log.step, values))
 
     def on_evaluate(self, step: int, metrics: Mapping[str, Any]) -> None:

@@ -133,10 +133,11 @@ def test_planted_errors_are_found_by_models_that_have_not_seen_them(
         writer = csv.DictWriter(file, ["review", "label"])
         writer.writeheader()
         writer.writerows(rows)
-    settings = ("--epochs", 8, "--batch-size", 8, "--lr", 5e-3, "--precision", "fp32")
+    settings = ("--epochs", 12, "--batch-size", 8, "--lr", 5e-3, "--precision", "fp32")
     words = ("--label-errors", "--folds", 4, *settings, "--csv", tmp_path / "doubts.csv")
     said = checked(bertolt, tiny_folder, path, *words)
     assert said.code == 1, said.err
     with (tmp_path / "doubts.csv").open(encoding="utf-8", newline="") as file:
-        first = [int(row["row"]) for row in csv.DictReader(file)][:6]
+        first = [int(row["row"]) for row in csv.DictReader(file) if row["in_doubt"] == "yes"]
+    assert len(first) <= 12
     assert {12, 41} <= set(first)

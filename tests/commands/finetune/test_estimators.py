@@ -94,9 +94,14 @@ _TABLES = "sep no_header skip_rows sheet"
 _FOLDERS = "out overwrite save_every keep resume keep_checkpoints track shard"
 _TASKS = "task pooling unnormalized score_scale micro_batch"
 _SEEDS = "seed split_seed"
+_RUNS = "seeds folds sample search trials prune keep_models"
+_TEACHER = "distil temperature distil_weight student_layers"
+_LONG = "long stride windows"
 LEFT_OUT = {*_FILES.split(), *_TABLES.split(), *_FOLDERS.split(), *_TASKS.split(), *_SEEDS.split()}
-"""Settings of `finetune` that estimators have not: of files, of folders, of other tasks, and seeds,
-which are `random_state` here."""
+LEFT_OUT |= {*_RUNS.split(), *_TEACHER.split(), *_LONG.split()}
+"""Settings of `finetune` that estimators have not: of files, of folders, of other tasks; seeds,
+which are `random_state` here; several runs, which scikit-learn makes; a teacher, and longer texts,
+which are cut."""
 
 
 def test_settings_are_those_of_finetune() -> None:
@@ -258,7 +263,7 @@ def test_what_cannot_be_learned_is_a_value_error(
 def test_other_refusals(model: str) -> None:
     with pytest.raises(NotFittedError):
         BertTagger(model).predict(WORDS)
-    with pytest.raises(DataError, match="row 1: there are 2 words and 1 tag"):
+    with pytest.raises(DataError, match="row 1: 2 words and 1 tag do not pair"):
         BertTagger(model).fit(WORDS, [tags[:1] for tags in TAGS])
     with pytest.raises(DataError, match=r"X, row 1: this is no list of texts but 'good film'"):
         BertTagger(model).fit(TEXTS, TAGS)
