@@ -21,6 +21,7 @@ from bertolt.commands.outputs import file_writer, format_of
 from bertolt.commands.questions import Question
 from bertolt.commands.writers import Writer, rounded
 from bertolt.data.formats import open_source
+from bertolt.data.long import LongTexts
 from bertolt.data.table_file import BadRow
 from bertolt.tasks.base import Output, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
@@ -146,7 +147,7 @@ def _write_and_read(folder: Path) -> None:
     (path,) = folder.iterdir()
     content = json.loads(path.read_text(encoding="utf-8"))
     task = _task(path.stem, tuple(content["labels"]))
-    predictor: Any = SimpleNamespace(task=task, takes_pairs=False)
+    predictor: Any = SimpleNamespace(task=task, takes_pairs=False, long=LongTexts(how="truncate"))
     asked = [_asked(task, number, row) for number, row in enumerate(content["rows"], start=1)]
     for ending in content["endings"]:
         if (".conll" in ending) != (path.stem == "tags"):
