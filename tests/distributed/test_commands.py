@@ -93,7 +93,7 @@ def test_finetune_gives_the_result_of_one_process(
     config = json.loads((tmp_path / "two" / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForSequenceClassification"]
     alone("inspect", tmp_path / "two", "--selftest")
-    for line in ("80 rows read", "step 1/24", "evaluated at step 24", "Accuracy 0.", "Report: "):
+    for line in ("80 rows read", "step 1/24", "evaluated at step 24", "\nAccuracy 0.", "Report: "):
         assert done.stderr.count(line) == 1, done.stderr
     assert not list((tmp_path / "two").glob("checkpoint-*"))
 

@@ -34,7 +34,7 @@ EXAMPLES: dict[str, Task] = {
     "question-answering": QuestionAnswering(may_be_none=True, threshold=0.2, longest=9),
     "sentence-similarity": SentenceSimilarity("pairs", pooling="mean", normalized=True),
 }
-ASKS_FOR_MORE = {"fill-mask"}
+ASKS_FOR_MORE = {"fill-mask", "multiple-choice", "next-sentence-prediction"}
 """Tasks whose texts are not any texts: tests of their own have those."""
 CASES = [(name, False) for name, task in EXAMPLES.items() if not task.needs_pair] + [
     (name, True) for name in EXAMPLES if name != "token-classification"

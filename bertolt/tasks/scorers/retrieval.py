@@ -141,6 +141,8 @@ class RetrievalScorer(Scorer):
         if self.triplets:
             rows, right = map(int, self._counts)
             return RowSums.of([[1.0, 1.0], [0.0, 1.0]], [right, rows - right])
+        if not self._pairs:
+            return RowSums(np.zeros((0, 2)), np.zeros(0, np.int64))
         ranks = self._by_query()["mrr"]
         return RowSums.of(np.column_stack([ranks, np.ones(len(ranks))]))
 
