@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bertolt.base.errors import DataError
+
 MOST_BYTES = 1 << 28
 """The largest file that is read whole: 256 MiB."""
 
@@ -95,3 +97,30 @@ def read_json(
         raise JsonError(
             f"it is not UTF-8: byte {error.object[error.start]:#04x} at {error.start:,}"
         ) from error
+
+
+def read_object(path: Path, what: str, example: str, otherwise: str = "") -> dict[str, Any]:
+    """A JSON file with an object that a user has written, with at least one key.
+
+    Args:
+        path: of the file.
+        what: its values, for messages, as "weights".
+        example: such an object.
+        otherwise: what may be given instead of the file.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or holds something else.
+    """
+
+    def refused(problem: str) -> DataError:
+        return DataError(problem, place=str(path), fix=f"give a file like {example}{otherwise}")
+
+    if not path.exists():
+        raise refused(f"there is no such file of {what}")
+    try:
+        values = read_json(path)
+    except (JsonError, OSError) as error:
+        raise refused(f"these {what} cannot be read: {error}") from error
+    if not isinstance(values, dict) or not values:
+        raise refused(f"this is no object of {what}")
+    return values

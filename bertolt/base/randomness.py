@@ -68,6 +68,20 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
+def pass_random_state(device: torch.device) -> Tensor:
+    """The one generator that a forward pass draws from: others may be drawn from meanwhile, by the
+    thread that reads batches ahead."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_pass_random_state(state: Tensor, device: torch.device) -> None:
+    """Set that generator to a state from `pass_random_state`."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
 class OwnRandomness:
     """Generators outside of a GPU that go on by themselves, apart from all other draws.
 

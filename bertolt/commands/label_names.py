@@ -9,7 +9,7 @@ from typing import Any
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError, nearest
-from bertolt.base.json_files import JsonError, read_json
+from bertolt.base.json_files import read_object
 from bertolt.data.arrow import pa, pc
 from bertolt.data.load import Table
 from bertolt.data.table_file import listing
@@ -67,21 +67,8 @@ _OF_NAMES = {"majority", "usual", "labels", "word_labels"}
 def _pairs(words: str) -> dict[str, str]:
     path = Path(words)
     if path.suffix == ".json":
-        try:
-            values = read_json(path)
-        except (JsonError, OSError) as error:
-            raise DataError(
-                f"the names cannot be read: {error}",
-                place=str(path),
-                fix='give a file with an object like {"LABEL_0": "bad", "LABEL_1": "good"}',
-            ) from error
-        if isinstance(values, dict) and values:
-            return {str(name): str(value) for name, value in values.items()}
-        raise DataError(
-            "this is no object of names",
-            place=str(path),
-            fix='write an object like {"LABEL_0": "bad", "LABEL_1": "good"}',
-        )
+        values = read_object(path, "names", '{"LABEL_0": "bad", "LABEL_1": "good"}')
+        return {str(name): str(value) for name, value in values.items()}
     parts = [part.partition("=") for part in words.split(",")]
     if not all(name.strip() and between and value.strip() for name, between, value in parts):
         raise UsageError(

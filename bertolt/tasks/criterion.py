@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from bertolt.base.errors import DataError, UsageError, nearest
-from bertolt.base.json_files import JsonError, read_json
+from bertolt.base.json_files import read_object
 from bertolt.models.losses import Criterion
 
 AUTO = "auto"
@@ -75,26 +75,8 @@ def criterion_of(
 
 def _read_weights(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
     """The weight of each label; one that is not named weighs 1."""
-    if not path.exists():
-        raise DataError(
-            "there is no such file of weights",
-            place=str(path),
-            fix="check the path, or give --class-weights auto",
-        )
-    try:
-        values = read_json(path)
-    except (JsonError, OSError) as error:
-        raise DataError(
-            f"these weights cannot be read: {error}",
-            place=str(path),
-            fix='give a file with an object like {"good": 1, "bad": 2.5}, or --class-weights auto',
-        ) from error
-    if not isinstance(values, dict) or not values:
-        raise DataError(
-            "this is no object of weights by label",
-            place=str(path),
-            fix='write an object like {"good": 1, "bad": 2.5}, or give --class-weights auto',
-        )
+    example = '{"good": 1, "bad": 2.5}'
+    values = read_object(path, "weights", example, ", or --class-weights auto")
     for name, value in values.items():
         if name not in labels:
             near = nearest(name, list(labels))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bertolt.base.distributed import World
 from bertolt.base.errors import UsageError
-from bertolt.base.randomness import random_state, set_random_state
+from bertolt.base.randomness import pass_random_state, set_pass_random_state
 from bertolt.data.batch import PackedBatch
 from bertolt.data.parts import split, split_examples
 from bertolt.models.losses import mean_loss
@@ -86,7 +86,7 @@ class _Passes:
         states, vectors = [], []
         with torch.no_grad():
             for part in self._evenly(parts):
-                states.append(random_state(device))
+                states.append(pass_random_state(device))
                 with self.precision.autocast(device):
                     vectors.append(self.model(part).logits.float())
         loss, gradients = self._loss(batch, torch.cat(vectors[: len(parts)]))
@@ -96,7 +96,7 @@ class _Passes:
         for number, (part, state) in enumerate(rounds):
             again = number >= len(parts)
             share = torch.zeros_like(shares[-1]) if again else shares[number]
-            set_random_state(state, device)
+            set_pass_random_state(state, device)
             self._lead_back(part, share, last=number == len(rounds) - 1)
         return loss / self.world.size
 

@@ -13,6 +13,7 @@ from bertolt.base.distributed import World
 from bertolt.base.errors import UsageError
 from bertolt.base.format import plural
 from bertolt.base.machine import is_out_of_memory
+from bertolt.base.randomness import pass_random_state, set_pass_random_state
 from bertolt.data.batch import PackedBatch
 from bertolt.data.parts import split
 
@@ -60,7 +61,7 @@ class MicroBatches:
         Raises:
             RuntimeError, MemoryError: a single sequence is too much for the memory.
         """
-        before = _random_state(device)
+        before = pass_random_state(device)
         while True:
             parts = self.parts(batches)
             loss = self._try(parts, lambda cut: compute(batches if self.whole else cut))
@@ -71,7 +72,7 @@ class MicroBatches:
             gc.collect()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            _set_random_state(before, device)
+            set_pass_random_state(before, device)
             largest = max(part.num_tokens for part in parts)
             # Halved in any case, though a single sequence may have more.
             self.tokens = min(self.tokens or largest, largest) // 2
@@ -119,15 +120,3 @@ def cut_where_needed(
         info(f"{option}: padded batches are not cut, and stay whole")
         return None
     return MicroBatches(whole=whole)
-
-
-def _random_state(device: torch.device) -> Tensor:
-    """The generator that a forward pass draws from; batches may be drawn meanwhile by another."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(state: Tensor, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)

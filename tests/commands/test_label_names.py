@@ -121,7 +121,7 @@ def test_questions_and_numbers_need_no_names(stranger: Any, bertolt: Any, tmp_pa
         ("POSITIVE", "does not say what the file calls", "--label-map LABEL_0=bad"),
         ("POSITIV=Pos", "the model has no label 'POSITIV'", "'POSITIVE' is meant"),
         ("POSITIVE=NEGATIVE", "two labels would be called 'NEGATIVE'", "its own name"),
-        ("gone.json", "the names cannot be read", "an object like"),
+        ("gone.json", "there is no such file of names", "LABEL_0"),
         ("POSITIVE=Pos", "training had no label 'negative'", "--label-map"),
     ],
 )

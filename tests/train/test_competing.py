@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +106,17 @@ def test_dropout_is_drawn_again_as_it_was(model: Any) -> None:
     model.eval()
     without, _ = gradients(model, lambda: passes(model, 3)(batch))
     assert without != pytest.approx(loss, rel=1e-3), "there was dropout"
+
+
+def test_generators_of_others_are_left_alone(model: Any) -> None:
+    """Rows are read ahead meanwhile, and may draw from numpy's and Python's."""
+    drawn: list[tuple[float, float]] = []
+    model.register_forward_pre_hook(
+        lambda *_: drawn.append((float(np.random.random()), random.random()))
+    )
+    passes(model, 3)(PackingCollator()(rows()))
+    assert len(drawn) > 2
+    assert len(set(drawn)) == len(drawn), "no draw is made twice"
 
 
 def test_parts_are_whole_examples() -> None:
