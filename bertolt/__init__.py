@@ -144,6 +144,13 @@ if TYPE_CHECKING:
     from bertolt.train.schedules import (
         get_cosine_with_hard_restarts_schedule_with_warmup as get_cosine_with_hard_restarts_schedule_with_warmup,  # noqa: E501
     )
+    from bertolt.train.schedules import (
+        get_cosine_with_min_lr_schedule_with_warmup as get_cosine_with_min_lr_schedule_with_warmup,
+    )
+    from bertolt.train.schedules import (
+        get_cosine_with_min_lr_schedule_with_warmup_lr_rate as get_cosine_with_min_lr_schedule_with_warmup_lr_rate,  # noqa: E501
+    )
+    from bertolt.train.schedules import get_greedy_schedule as get_greedy_schedule
     from bertolt.train.schedules import get_inverse_sqrt_schedule as get_inverse_sqrt_schedule
     from bertolt.train.schedules import (
         get_linear_schedule_with_warmup as get_linear_schedule_with_warmup,
@@ -151,7 +158,11 @@ if TYPE_CHECKING:
     from bertolt.train.schedules import (
         get_polynomial_decay_schedule_with_warmup as get_polynomial_decay_schedule_with_warmup,
     )
+    from bertolt.train.schedules import (
+        get_reduce_on_plateau_schedule as get_reduce_on_plateau_schedule,
+    )
     from bertolt.train.schedules import get_scheduler as get_scheduler
+    from bertolt.train.schedules import get_wsd_schedule as get_wsd_schedule
     from bertolt.train.step import train_step as train_step
     from bertolt.train.trainer import Trainer as Trainer
 
@@ -248,6 +259,11 @@ _HOME = {
     "get_cosine_schedule_with_warmup": "bertolt.train.schedules",
     "get_cosine_with_hard_restarts_schedule_with_warmup": "bertolt.train.schedules",
     "get_inverse_sqrt_schedule": "bertolt.train.schedules",
+    "get_cosine_with_min_lr_schedule_with_warmup": "bertolt.train.schedules",
+    "get_cosine_with_min_lr_schedule_with_warmup_lr_rate": "bertolt.train.schedules",
+    "get_greedy_schedule": "bertolt.train.schedules",
+    "get_reduce_on_plateau_schedule": "bertolt.train.schedules",
+    "get_wsd_schedule": "bertolt.train.schedules",
     "get_linear_schedule_with_warmup": "bertolt.train.schedules",
     "get_polynomial_decay_schedule_with_warmup": "bertolt.train.schedules",
     "get_scheduler": "bertolt.train.schedules",

@@ -56,12 +56,14 @@ class Differences:
         same: names of the peer that it uses and that are here.
         differences: by line.
         written: whether its imports were changed.
+        left: whether they were to be, and all of them stay as they are.
     """
 
     file: Path
     same: list[str]
     differences: list[Difference]
     written: bool = False
+    left: bool = False
 
     @property
     def to_change(self) -> list[Difference]:
@@ -91,6 +93,11 @@ class Differences:
         if self.written:
             lines.append(
                 "Its imports are changed. What functions hand on to each other is not seen."
+            )
+        if self.left:
+            lines.append(
+                "Its imports stay as they are. Of a module that is imported whole, or by *, name "
+                "what is used: from transformers import …"
             )
         return "\n".join(lines)
 
@@ -156,11 +163,14 @@ def migrate(file: Path, *, write: bool) -> Differences:
     used = sorted({*program.names.values(), *(use.path[0] for use in program.uses())})
     same = [name for name in used if name in _SHARED]
     found = [*_missing_names(program), *_differing_calls(program), *_uncalled_methods(program)]
-    if write:
+    text = with_our_imports(program) if write else ""
+    changed = write and text != program.mark + program.text
+    if changed:
         mode = file.stat().st_mode
-        write_text(file, with_our_imports(program))
+        write_text(file, text)
         file.chmod(mode)
-    return Differences(file, same, sorted(set(found)), write)
+    left = write and not changed and bool(program.starred or program.modules)
+    return Differences(file, same, sorted(set(found)), changed, left)
 
 
 def _missing_names(program: Program) -> Iterator[Difference]:

@@ -496,3 +496,81 @@ def get_inverse_sqrt_schedule(
     """A rise from 0, then 1 over the root of the steps; see `get_scheduler`."""
     options = {"timescale": timescale}
     return _by_step("inverse_sqrt", optimizer, num_warmup_steps, None, options, last_epoch)
+
+
+def get_cosine_with_min_lr_schedule_with_warmup(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    num_cycles: float = 0.5,
+    last_epoch: int = -1,
+    min_lr: float | None = None,
+    min_lr_rate: float | None = None,
+) -> LambdaLR:
+    """A rise from 0, then a cosine down to `min_lr`; see `get_scheduler`.
+
+    Raises:
+        UsageError: there is neither `min_lr` nor `min_lr_rate`, or there are both.
+    """
+    name = "cosine_with_min_lr"
+    options = {"num_cycles": num_cycles, "min_lr": min_lr, "min_lr_rate": min_lr_rate}
+    return _by_step(name, optimizer, num_warmup_steps, num_training_steps, options, last_epoch)
+
+
+def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    num_cycles: float = 0.5,
+    last_epoch: int = -1,
+    min_lr: float | None = None,
+    min_lr_rate: float | None = None,
+    warmup_lr_rate: float | None = None,
+) -> LambdaLR:
+    """The same, but from `warmup_lr_rate` of the optimizer's rate on, and never 0.
+
+    Raises:
+        UsageError: there is neither `min_lr` nor `min_lr_rate`, or there are both.
+    """
+    name = "cosine_warmup_with_min_lr"
+    options = {"num_cycles": num_cycles, "min_lr": min_lr, "min_lr_rate": min_lr_rate}
+    options["warmup_lr_rate"] = warmup_lr_rate
+    return _by_step(name, optimizer, num_warmup_steps, num_training_steps, options, last_epoch)
+
+
+def get_wsd_schedule(
+    optimizer: torch.optim.Optimizer,
+    num_warmup_steps: int,
+    num_decay_steps: int,
+    num_training_steps: int | None = None,
+    num_stable_steps: int | None = None,
+    warmup_type: str = "linear",
+    decay_type: str = "cosine",
+    min_lr_ratio: float = 0.0,
+    num_cycles: float = 0.5,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """A rise, a level stretch, and a fall; see `get_scheduler`.
+
+    Raises:
+        UsageError: neither `num_training_steps` nor `num_stable_steps` says how long it is level.
+    """
+    options = {
+        **{"num_decay_steps": num_decay_steps, "num_stable_steps": num_stable_steps},
+        **{"warmup_type": warmup_type, "decay_type": decay_type},
+        **{"min_lr_ratio": min_lr_ratio, "num_cycles": num_cycles},
+    }
+    name = "warmup_stable_decay"
+    return _by_step(name, optimizer, num_warmup_steps, num_training_steps, options, last_epoch)
+
+
+def get_reduce_on_plateau_schedule(
+    optimizer: torch.optim.Optimizer, **options: Any
+) -> ReduceLROnPlateau:
+    """Lower rates while a measured value does not improve; see `get_scheduler`."""
+    return _measured("reduce_lr_on_plateau", optimizer, options)
+
+
+def get_greedy_schedule(optimizer: torch.optim.Optimizer, **options: Any) -> ReduceLROnPlateau:
+    """Rates that follow a measured value, up and down; see `get_scheduler`."""
+    return _measured("greedy", optimizer, options)

@@ -90,6 +90,9 @@ def test_several_programs_and_folders_of_them(tmp_path: Path, bertolt: Any) -> N
 def test_the_version_of_the_peer_stays_the_version_of_the_peer(tmp_path: Path) -> None:
     text = "import transformers\nprint(transformers.__version__ > '4', transformers.Trainer)\n"
     assert changed(tmp_path, text) == text
+    said = str(differences(tmp_path, text, write=True))
+    assert "imports are changed" not in said
+    assert "Its imports stay as they are" in said
     text = "from transformers import Trainer, __version__\n"
     result = differences(tmp_path, text)
     assert [(each.name, each.instead.split(":")[0]) for each in result.differences] == [

@@ -142,6 +142,13 @@ def test_the_peers_enum_is_a_name_too():
         ("get_cosine_with_hard_restarts_schedule_with_warmup", (20, 150), {"num_cycles": 3}),
         ("get_polynomial_decay_schedule_with_warmup", (20, 150), {"lr_end": 1e-6, "power": 2.0}),
         ("get_inverse_sqrt_schedule", (20,), {"timescale": 50}),
+        ("get_cosine_with_min_lr_schedule_with_warmup", (20, 150), {"min_lr": 1e-6}),
+        (
+            "get_cosine_with_min_lr_schedule_with_warmup_lr_rate",
+            (20, 150),
+            {"min_lr_rate": 0.1, "warmup_lr_rate": 0.2},
+        ),
+        ("get_wsd_schedule", (20, 50, 150), {"min_lr_ratio": 0.1, "decay_type": "linear"}),
     ],
 )
 @pytest.mark.parametrize("last_epoch", [-1, 30])
