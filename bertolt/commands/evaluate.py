@@ -20,7 +20,7 @@ from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.load import Table
 from bertolt.data.long import Long
 from bertolt.data.table_file import listing
-from bertolt.tasks.base import Reading, Scorer, Task
+from bertolt.tasks.base import Further, Reading, Scorer, Task
 from bertolt.tasks.cautions import cautions_of, tell_cautions
 from bertolt.tasks.evaluation import Scores, TaskRows, evaluate
 from bertolt.tasks.predictor import Predictor
@@ -88,13 +88,7 @@ def evaluate_file(
             prefer=trained_columns(predictor),
             need_label=predictor.task.has_labels,
         )
-    task, config = predictor.task, predictor.model.config
-    if label_map is not None:
-        settings = predictor.contract.settings if predictor.contract else {}
-        task = label_names.renamed(task, config, settings, label_map)
-    elif predictor.contract is None and task.head.outputs_have_names:
-        table = label_names.by_number(table, config)
-        label_names.require_known(table, config)
+    task, table = _with_names(predictor, table, label_map)
     by = _parting(by, table)
     describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
@@ -119,12 +113,31 @@ def evaluate_file(
     with counting("Evaluating", rows.to_answer) as show:
         slices = Slices(task, by, lengths) if by else None
         scores = answer(task, rows, progress=show, slices=slices, keep_answers=keep_answers)
+    return replace(scores, further=_further(answer, task, rows, sample))
+
+
+def _with_names(predictor: Predictor, table: Table, label_map: str | None) -> tuple[Task, Table]:
+    """The task with the names that the file has for its labels, or the table with the model's."""
+    task, config = predictor.task, predictor.model.config
+    if label_map is not None:
+        settings = predictor.contract.settings if predictor.contract else {}
+        return label_names.renamed(task, config, settings, label_map), table
+    if predictor.contract is None and task.head.outputs_have_names:
+        table = label_names.by_number(table, config)
+        label_names.require_known(table, config)
+    return task, table
+
+
+def _further(
+    answer: Callable[..., Scores], task: Task, rows: TaskRows, sample: int | Literal["all"] | None
+) -> Further | None:
+    """What the task measures on some of the rows beside their scores, where it does."""
 
     def again(form: Task, others: TaskRows, progress: Callable[[int], None]) -> Scorer:
         return answer(form, others, progress=progress, keep_mistakes=0).scorer
 
     size = _SAMPLE if sample is None else sample
-    return replace(scores, further=task.further(again, rows, None if size == "all" else size))
+    return task.further(again, rows, None if size == "all" else size)
 
 
 def _check_sample(sample: int | Literal["all"] | None, task: Task) -> None:
