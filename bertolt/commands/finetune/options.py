@@ -68,7 +68,7 @@ class FinetuneOptions:
     """Batches of --batch-size whose gradients make one step together, as one large batch would."""
     micro_batch: int | None = field(default=None, metadata=at_least(1))
     """Rows in memory at a time where those of a batch compete, in sentence-similarity. Default:
-    all. The step is that of the whole batch, in a third more time."""
+    all. The step is that of the whole batch; each part is computed twice."""
     find_batch_size: bool = field(default=False, metadata=FREE)
     """Compute a batch in parts where it does not fit into memory: the step stays the same."""
     layer_decay: float = field(default=1.0, metadata=share(0.9, one=True))
