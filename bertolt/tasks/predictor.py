@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
 from bertolt.tasks.evaluation import Answered, token_budget
 from bertolt.tasks.long import chosen, encode_by, read, tell
 from bertolt.tasks.registry import contract_in, has_head, is_encoder, task_named, task_of
+from bertolt.tasks.rows import in_examples
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import RunningLoss, predict_batches
 
@@ -283,8 +284,7 @@ class Predictor:
     def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
         encode = encode_by(self.task, self.tokenizer, self.max_length, self.long)
         rows = encode_examples(encode, examples, self.max_length)
-        documents = self.task.head.reads_documents and rows.example is not None
-        return examples, replace(rows, joint=self.task.joint or documents, documents=documents)
+        return examples, in_examples(self.task, rows)
 
     def _answer(
         self, examples: list[Example], rows: EncodedTexts, before: int = 0

@@ -198,7 +198,7 @@ def with_targets(
     Raises:
         DataError: a row has what training never had.
     """
-    encoded = _marked(task, encoded)
+    encoded = in_examples(task, encoded)
     targets = task.targets(table, index, encoded)
     encoded = replace(encoded, labels=targets, label_names=task.target_names)
     return TaskRows(table=table, index=index, encoded=encoded)
@@ -226,14 +226,14 @@ def encode_windows(
             encode=long.encode_by(task, tokenizer, limit, how),
             key=long.encoding_name(task, how),
         )
-    encoded = _marked(task, encoded)
+    encoded = in_examples(task, encoded)
     if how.how == "error" and (longer := beyond_limit(encoded)).any():
         first, more = int(longer.argmax()), int(longer.sum()) - 1
         raise too_long(encoded, first, table.place_at(int(index[first])), more)
     return encoded, origin
 
 
-def _marked(task: Task, encoded: EncodedTexts) -> EncodedTexts:
+def in_examples(task: Task, encoded: EncodedTexts) -> EncodedTexts:
     """The windows, with what those of one example are to each other."""
     documents = task.head.reads_documents and encoded.example is not None
     return replace(encoded, joint=task.joint or documents, documents=documents)
