@@ -139,7 +139,11 @@ def check_options(
         value, annotation = getattr(options, option.name), annotations[option.name]
         limits = option.metadata.get("range")
         if not any(_fits(value, kind, limits) for kind in _kinds(annotation)):
-            words = [_wording(kind, limits) for kind in _kinds(annotation)]
+            listed = option.metadata.get("listed")  # of a text that is one of numbers
+            words = [
+                listed if kind is str and listed else _wording(kind, limits)
+                for kind in _kinds(annotation)
+            ]
             allowed = ", or ".join(dict.fromkeys(filter(None, words)))
             problem = f"{shown(option.name)} is {value!r}"
             raise error(problem, place=place, fix=f"give {allowed}")

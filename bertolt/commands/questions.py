@@ -85,6 +85,11 @@ def typed_questions(
         UsageError: single texts for a model of pairs, or pairs for one of single texts.
         DataError: a text is empty, or not in UTF-8.
     """
+    if predictor.takes_pairs and not pairs and predictor.task.several_pairs:
+        raise UsageError(
+            "the model chooses between texts, and --text gives none to choose from",
+            fix='give each choice too: --text "…" --pair "…" --pair "…"',
+        )
     if predictor.takes_pairs and not pairs:
         raise UsageError(
             "the model answers pairs of texts, and --text gives one",

@@ -378,7 +378,7 @@ def test_every_command_knows_the_choices(
     ("words", "problem"),
     [
         (("--text", "a", "--pair", "b"), "the model chooses between two texts or more"),
-        (("--text", "a"), "pair"),
+        (("--text", "a"), "the model chooses between texts, and --text gives none"),
         (("--text", "a", "--text", "b", "--pair", "c", "--pair", "d"), "--text is given 2 times"),
         (("--text", "a", "--pair", "b", "--pair", " "), "choice 2 is empty"),
     ],

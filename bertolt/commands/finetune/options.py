@@ -53,7 +53,10 @@ class FinetuneOptions:
     """Share of the rows to hold out for the evaluation; 0: train on all, without a score."""
     group: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column, such as a user or a document, whose rows are never parted by what is held out."""
-    sample: int | str | None = field(default=None, metadata=at_least(1) | seen_in("training rows"))
+    sample: int | str | None = field(
+        default=None,
+        metadata=at_least(1) | {"listed": "several, as 100,300,1000"} | seen_in("training rows"),
+    )
     """Train on so many of the training rows, labels in their shares; 100,300,1000: a run for each,
     and a learning curve."""
     epochs: float = field(default=3.0, metadata=above(0))
@@ -141,7 +144,9 @@ class FinetuneOptions:
     """What --keep best and --patience go by, such as f1_macro. Default: the loss."""
     patience: int | None = field(default=None, metadata=at_least(1))
     """End after so many evaluations without a better one; the best one is the result."""
-    seeds: int | str | None = field(default=None, metadata=at_least(2) | FREE)
+    seeds: int | str | None = field(
+        default=None, metadata=at_least(2) | {"listed": "several of them, as 1,7,42"} | FREE
+    )
     """Runs with so many seeds, from --seed on, or those named, as 1,7,42; the best is the result,
     and the report has mean and spread."""
     folds: int | None = field(default=None, metadata=at_least(2) | FREE)
