@@ -260,9 +260,10 @@ def _arguments_of(called: Any) -> _Accepted:
         names = {field.name for field in dataclasses.fields(TrainingArguments)}
         return names.union(OLDER_ARGUMENTS), 1
     try:
-        parameters = inspect.signature(called).parameters.values()
+        parameters = list(inspect.signature(_built_by(called)).parameters.values())
     except (TypeError, ValueError):
         return None
+    parameters = parameters[_is_model(called) :]  # without `self`
     names = {parameter.name for parameter in parameters}
     many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
     plain = sum(parameter.kind <= parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
@@ -275,8 +276,14 @@ def _arguments_of(called: Any) -> _Accepted:
             return None
         names |= {field.name for field in dataclasses.fields(BertConfig)}
         names |= {"label2id", "num_labels", *LOADED_ALIKE, *HUB, *NOTES}
-        names |= inspect.signature(bertolt.BertModel).parameters.keys()
+        names |= inspect.signature(bertolt.BertModel.__init__).parameters.keys() - {"self"}
     return names, most
+
+
+def _built_by(called: Any) -> Any:
+    """What names the arguments of a call: a model's `__init__`, and not the `__new__` that chooses
+    its class, which Python before 3.11.4 takes for its signature."""
+    return called.__init__ if _is_model(called) else called
 
 
 def _beside(called: Any) -> tuple[tuple[str, ...], dict[str, str]] | None:

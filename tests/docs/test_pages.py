@@ -113,7 +113,7 @@ def test_the_demo_prints_what_the_page_shows(page: Path, demo: str) -> None:
 def test_the_files_that_a_page_lists_are_those_of_a_model(models: Path) -> None:
     text = (DOCS / "en/report.md").read_text(encoding="utf-8")
     rows = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
-    listed = set(re.findall(r"`([\w.]+\.(?:json|safetensors|txt|html))`", rows))
+    listed = set(re.findall(r"`([\w.]+\.(?:json|parquet|safetensors|txt|html|yaml))`", rows))
     assert {path.name for path in (models / "my-model").iterdir()} == listed
 
 
