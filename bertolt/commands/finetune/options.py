@@ -13,6 +13,8 @@ from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
 from bertolt.train.trackers import tracker_names
 
+_SIZES = at_least(1) | {"listed": "several, as 100,300,1000"}
+_SEEDS = at_least(2) | {"listed": "several of them, as 1,7,42"}
 _HIGHEST_RATE = 0.02  # even tiny models learn nothing above it
 
 
@@ -53,10 +55,7 @@ class FinetuneOptions:
     """Share of the rows to hold out for the evaluation; 0: train on all, without a score."""
     group: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column, such as a user or a document, whose rows are never parted by what is held out."""
-    sample: int | str | None = field(
-        default=None,
-        metadata=at_least(1) | {"listed": "several, as 100,300,1000"} | seen_in("training rows"),
-    )
+    sample: int | str | None = field(default=None, metadata=_SIZES | seen_in("training rows"))
     """Train on so many of the training rows, labels in their shares; 100,300,1000: a run for each,
     and a learning curve."""
     epochs: float = field(default=3.0, metadata=above(0))
@@ -144,9 +143,7 @@ class FinetuneOptions:
     """What --keep best and --patience go by, such as f1_macro. Default: the loss."""
     patience: int | None = field(default=None, metadata=at_least(1))
     """End after so many evaluations without a better one; the best one is the result."""
-    seeds: int | str | None = field(
-        default=None, metadata=at_least(2) | {"listed": "several of them, as 1,7,42"} | FREE
-    )
+    seeds: int | str | None = field(default=None, metadata=_SEEDS | FREE)
     """Runs with so many seeds, from --seed on, or those named, as 1,7,42; the best is the result,
     and the report has mean and spread."""
     folds: int | None = field(default=None, metadata=at_least(2) | FREE)
