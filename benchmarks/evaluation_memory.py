@@ -98,6 +98,7 @@ def _anonymous() -> int:
 def measure(model: str, file: Path) -> dict[str, float]:
     """Evaluate in this process; the peak in MB and the seconds."""
     from bertolt.commands.evaluate import evaluate_file
+    from bertolt.commands.evaluate_options import EvaluateOptions
 
     peak, done = [0], threading.Event()
 
@@ -108,7 +109,7 @@ def measure(model: str, file: Path) -> dict[str, float]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     started = time.monotonic()
-    scores = evaluate_file(model, file, precision="fp32")
+    scores = evaluate_file(model, file, EvaluateOptions(precision="fp32"))
     evaluated = time.monotonic() - started
     interval_started = time.monotonic()
     scores.to_dict()

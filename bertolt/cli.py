@@ -1,35 +1,27 @@
 """The command line: one table of commands, a function each.
 
-Only light modules are imported here; each command imports what it needs when it runs. The file is
-long because a command's parameters are its help, and stand here once.
+Only light modules are imported here; each command imports what it needs when it runs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from io import TextIOBase, TextIOWrapper
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from bertolt.base.console import (
-    ended_by_sigterm,
-    info,
-    report_error,
-    set_output_role,
-)
-from bertolt.base.errors import BertoltError, UsageError
-from bertolt.base.format import shorten
-from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
+from bertolt.base.console import ended_by_sigterm, info
+from bertolt.base.process import INTERRUPTED, whole_process
 from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.mistyped import check_words, problem_and_fix
+from bertolt.commands.mistyped import check_words
+from bertolt.commands.predict_options import PredictOptions
+from bertolt.commands.process import fill_closed_streams, speak_for_all, speak_utf8, told_plainly
 from bertolt.commands.search_options import SearchOptions
 from bertolt.commands.settings_file import (
     SettingsBesideShape,
@@ -38,12 +30,9 @@ from bertolt.commands.settings_file import (
     name_settings,
 )
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
-from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, Precision
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.plan import PlanOptions
-
-BROKEN_PIPE = 141
 
 
 class _Result(Protocol):
@@ -137,24 +126,7 @@ def evaluate(
     file: Path,
     /,
     *more: Path,
-    text: str | None = None,
-    text_pair: str | None = None,
-    label: str | None = None,
-    label_separator: str | None = None,
-    label_map: str | None = None,
-    by: str | None = None,
-    sample: int | Literal["all"] | None = None,
-    long: Long | None = None,
-    stride: int | None = None,
-    task: str | None = None,
-    precision: AnswerPrecision = "auto",
-    on_bad_row: Literal["drop", "error"] = "drop",
-    encoding: str = "utf-8",
-    sep: str | None = None,
-    no_header: bool = False,
-    skip_rows: int = 0,
-    sheet: str | None = None,
-    json: bool = False,
+    options: Annotated[EvaluateOptions | None, Parameter(name="*")] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Measure a fine-tuned model on a labelled file, or a masked language model on plain text.
@@ -163,59 +135,12 @@ def evaluate(
         model: Folder of the model.
         file: File of texts and labels, or a folder with a folder of .txt files for each class.
         more: Further files with the same columns.
-        text: Column of the texts. Default: as in training, or found by its name.
-        text_pair: Column of second texts, for pairs. Default: as in training.
-        label: Column of the labels, or several with commas between them. Default: as in training,
-            or found by its name.
-        label_separator: What parts several labels in one cell. Default: as in training.
-        label_map: What the file calls the model's labels, as LABEL_0=bad,LABEL_1=good; or a JSON
-            file with such an object. Default: as the model does; numbers are those of its outputs.
-        by: Columns whose values part the rows, with commas between them, each part with scores of
-            its own; length parts them by their tokens.
-        sample: Rows for what takes a run for each token, the pseudo-perplexity of a masked language
-            model; all takes each row. Default: 100.
-        long: A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a
-            last part, or window, which reads all of it. Default: as in training.
-        stride: Tokens that a window repeats of the one before it. Default: as in training.
-        task: What the model answers, for a folder that does not say it, as one that was pretrained.
-        precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
-            still for many texts, and less exact.
-        on_bad_row: What to do with a row that cannot be used.
-        encoding: Encoding of the text files; auto finds it by their bytes, and says it.
-        sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
-        no_header: The first line is a row: columns are called by their numbers, as --text 2.
-        skip_rows: Rows above the column names, such as a title, which are left out.
-        sheet: Sheet of an Excel file. Default: the first.
-        json: Print JSON instead of a table.
+        options: Settings.
     """
     from bertolt.commands.evaluate import evaluate_file
-    from bertolt.data.delimited import layout_of
-    from bertolt.tasks.base import Reading
-    from bertolt.tasks.rows import Columns
 
-    columns = Columns(
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        reading=Reading(label_separator=label_separator),
-        encoding=encoding,
-        on_bad_row=on_bad_row,
-        layout=layout_of(sep, no_header, sheet, skip_rows),
-    )
-    parts = [name for each in (by or "").split(",") if (name := each.strip())]
-    scores = evaluate_file(
-        model,
-        [file, *more],
-        columns,
-        by=parts,
-        sample=sample,
-        label_map=label_map,
-        task_name=task,
-        precision=precision,
-        long=long,
-        stride=stride,
-    )
-    _print(scores, json)
+    options = options or EvaluateOptions()
+    _print(evaluate_file(model, [file, *more], options), options.json)
 
 
 @app.command(usage="Usage: bertolt compare RUN RUN... [OPTIONS]")
@@ -252,13 +177,12 @@ def compare(
     """
     from bertolt.commands.arguments import require_output
     from bertolt.commands.compare import compare_runs, page_facts
-    from bertolt.tasks.rows import Columns
 
-    columns = Columns(text=text, text_pair=text_pair, label=label)
+    asked = EvaluateOptions(text=text, text_pair=text_pair, label=label, precision=precision)
     if html is not None:
         inputs = [run, other, *more, *([str(on)] if on else [])]
         require_output(html, "--html", overwrite=overwrite, inputs=inputs)
-    result = compare_runs([run, other, *more], on, columns, precision=precision)
+    result = compare_runs([run, other, *more], on, asked)
     if html is not None:
         from bertolt.report.comparison import write_comparison
 
@@ -297,30 +221,7 @@ def predict(
     file: str = "-",
     /,
     *more: str,
-    text: Annotated[
-        list[str] | None, Parameter(consume_multiple=False, allow_leading_hyphen=True)
-    ] = None,
-    pair: Annotated[
-        list[str] | None, Parameter(consume_multiple=False, allow_leading_hyphen=True)
-    ] = None,
-    column: str | None = None,
-    pair_column: str | None = None,
-    task: str | None = None,
-    keep: str | None = None,
-    format: Literal["jsonl", "csv", "tsv", "json", "conll", "parquet", "xlsx", "npy"] | None = None,
-    bom: bool = False,
-    safe_csv: bool = False,
-    out: Path | None = None,
-    overwrite: bool = False,
-    long: Long | None = None,
-    stride: int | None = None,
-    precision: AnswerPrecision = "auto",
-    on_bad_row: Literal["answer", "answer-all", "drop", "error"] = "answer",
-    encoding: str = "utf-8",
-    sep: str | None = None,
-    no_header: bool = False,
-    skip_rows: int = 0,
-    sheet: str | None = None,
+    options: Annotated[PredictOptions | None, Parameter(name="*")] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Answer texts, in their order, with labels and probabilities, or with vectors.
@@ -329,64 +230,11 @@ def predict(
         model: Folder of the model.
         file: A table or a folder of texts, or - for one text a line from standard input.
         more: Further files with the same columns; each answer then has its file.
-        text: A text to answer, instead of a file; may be given several times.
-        pair: The second text of a pair, after its --text; of a question, each of its choices.
-        column: Column of the texts. Default: as in training, or found by its name.
-        pair_column: Column of second texts, for pairs; of choices, or several with commas between
-            them. Default: as in training.
-        task: What the model answers, for a folder that does not say it, as one that was pretrained.
-        keep: Columns of the file to write beside each answer, with commas between them, or all. One
-            that is named like a part of the answer begins with kept_.
-        format: Of the answers; conll is for tagged words. Default: as --out ends, else jsonl.
-        bom: Begin CSV and TSV with a byte order mark, by which Excel knows UTF-8.
-        safe_csv: In CSV and TSV, put a ' before a text that begins with = + - @, a tab or a line
-            break, which a spreadsheet could run as a formula; numbers stay as they are.
-        out: File to write to, instead of standard output. Its name ends in .jsonl, .json, .csv,
-            .tsv, .conll (also with .gz or .zst), .parquet or .xlsx; of vectors in .npy.
-        overwrite: Replace the file that has this name.
-        long: A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a
-            last part, or window, which reads all of it. Default: as in training.
-        stride: Tokens that a window repeats of the one before it. Default: as in training.
-        precision: Number format: auto measures whether bfloat16 is faster here; int8 is faster
-            still for many texts, and less exact.
-        on_bad_row: What to do with a row that cannot be used. With answer, an empty text has an
-            empty answer with the reason, so that answers are as many as rows, and any other is an
-            error, as an empty --text is; with answer-all each of them has such an answer. A table
-            of answers has a column for the reasons if there are any, and always for standard input.
-        encoding: Encoding of the texts; auto finds that of a file by its bytes, and says it.
-        sep: What parts the cells of a row, as ";", "|" or tab. Default: found in the first line.
-        no_header: The first line is a row: columns are called by their numbers, as --column 2.
-        skip_rows: Rows above the column names, such as a title, which are left out.
-        sheet: Sheet of an Excel file. Default: the first.
+        options: Settings.
     """
     from bertolt.commands.predict import predict_texts
-    from bertolt.data.delimited import layout_of
-    from bertolt.tasks.rows import Columns
 
-    columns = Columns(
-        text=column,
-        text_pair=pair_column,
-        encoding=encoding,
-        on_bad_row=on_bad_row,
-        layout=layout_of(sep, no_header, sheet, skip_rows),
-        keep=[name.strip() for name in keep.split(",")] if keep else (),
-    )
-    predict_texts(
-        model,
-        [file, *more],
-        texts=text,
-        pairs=pair,
-        columns=columns,
-        style=format,
-        bom=bom,
-        safe_csv=safe_csv,
-        out=out,
-        overwrite=overwrite,
-        task=task,
-        precision=precision,
-        long=long,
-        stride=stride,
-    )
+    predict_texts(model, [file, *more], options)
 
 
 @app.command(usage='Usage: bertolt search CORPUS --query "…" [OPTIONS]')
@@ -627,57 +475,6 @@ def path(name: str, /) -> None:
     sys.stdout.write(f"{sample_data.path(name)}\n")
 
 
-@contextlib.contextmanager
-def _told_plainly() -> Iterator[None]:
-    """Turn what a person can mend into one message and an exit code, without a traceback."""
-    try:
-        yield
-    except BertoltError as error:
-        _fail(str(error), error.exit_code)
-    except CycloptsError as error:
-        problem, fix = problem_and_fix(error, _usage(error.command_chain or ()))
-        _fail(f"{problem}\n  fix: {fix}", BertoltError.exit_code)
-    except KeyboardInterrupt:
-        info("bertolt: interrupted")
-        raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever read the output has gone; there is nobody left to tell.
-        _discard_output()
-        raise SystemExit(BROKEN_PIPE) from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC and error.filename is None:
-            _discard_output()
-            _fail("standard output: no space left\n  fix: free some space", BertoltError.exit_code)
-        if error.filename is None:
-            raise
-        fix = "look at the path, and at who may read and write there"
-        problem = f"{shorten(str(error.filename), 200)}: {error.strerror or error}"
-        _fail(f"{problem}\n  fix: {fix}", BertoltError.exit_code)
-    except Exception as error:
-        if "bertolt.base.distributed" not in sys.modules:
-            _fail_without_memory(error)
-            raise
-        from bertolt.base.distributed import join, report_crash
-
-        if join().alone:
-            _fail_without_memory(error)
-            raise
-        report_crash(error)
-        raise SystemExit(1) from None
-
-
-def _fail_without_memory(error: Exception) -> None:
-    from bertolt.base.machine import is_out_of_memory
-
-    if is_out_of_memory(error):
-        why = next(iter(str(error).splitlines()), "")
-        _fail(
-            "there is not enough memory" + (f" ({shorten(why, 200)})" if why else "") + "\n"
-            "  fix: take smaller batches or shorter texts, a smaller model, or a machine with more",
-            BertoltError.exit_code,
-        )
-
-
 def _usage(command: Sequence[str]) -> str:
     """How a command is typed, without the word before it; empty for a group of commands."""
     inner = app
@@ -686,68 +483,22 @@ def _usage(command: Sequence[str]) -> str:
     return (inner.usage or "").removeprefix("Usage: ")
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    report_error(f"bertolt: error: {message}")
-    raise SystemExit(code) from None
-
-
-def _discard_output() -> None:
-    """Let what is still buffered go nowhere, so that Python does not stumble over it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _speak_for_all() -> None:
-    """Of the processes that torchrun starts, let the first one say what each would say."""
-    end_with_torchrun()
-    if os.environ.get("WORLD_SIZE", "1") != "1":  # what is no number is told when they meet
-        first = os.environ.get("RANK", "0") == "0"
-        set_output_role(silent=not first, may_report_error=lambda: first)
-
-
-class _NoOutput(TextIOBase):
-    """Stands for a standard output that was closed: what is to be printed is lost, and told."""
-
-    def write(self, text: str) -> int:
-        raise UsageError(
-            "there is no standard output", fix="let it go to a file, or to /dev/null, by >"
-        )
-
-
-def _fill_closed_streams() -> None:
-    """Let no file that is opened later take the number of a standard stream that was closed."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    # Python has None for them.
-    sys.stdout = sys.stdout or _NoOutput()
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-
-
-def _speak_utf8() -> None:
-    """Write UTF-8 whatever the locale says: texts and labels may be in any script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Exits with 0, with 2 for an error, 1 for a self-test that failed or a check with findings, 130
     after Ctrl-C, 143 after SIGTERM, and 141 when nobody reads the output any more.
     """
-    _fill_closed_streams()
-    _speak_utf8()
-    _speak_for_all()
+    fill_closed_streams()
+    speak_utf8()
+    speak_for_all()
     words = name_settings(sys.argv[1:] if arguments is None else arguments)
     # The parser takes "-" for an option. Behind `predict MODEL` it means standard input, which is
     # what it means to leave it out.
     if words[:1] == ["predict"] and words[2:3] == ["-"] and "".join(words[3:4])[:1] in ("", "-"):
         del words[2]
     own = whole_process() if arguments is None else contextlib.nullcontext()
-    with own, ended_by_sigterm(), _told_plainly():
+    with own, ended_by_sigterm(), told_plainly(_usage):
         code = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
     raise SystemExit(code or 0)

@@ -18,6 +18,7 @@ from bertolt.base.format import columns as wide
 from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.data.delimited import layout_of
 from bertolt.data.load import Table
 from bertolt.metrics.bootstrap import (
@@ -232,9 +233,7 @@ def _plain(each: Against, first: str) -> dict[str, Any]:
 def compare_runs(
     folders: Sequence[str],
     on: Path | None = None,
-    asked: Columns | None = None,
-    *,
-    precision: str = "auto",
+    asked: EvaluateOptions | None = None,
 ) -> Comparison:
     """Hold fine-tuned models against the first of them, row by row.
 
@@ -242,8 +241,8 @@ def compare_runs(
         folders: of the models, two or more.
         on: a file to answer with all of them; None: the held-out rows that their runs have
             answered, which needs no model.
-        asked: columns of that file, as the user names them; others as in training.
-        precision: number format to answer in.
+        asked: columns of that file, as the user names them, others as in training; and the number
+            format to answer in.
 
     Raises:
         UsageError: fewer than two, one of them twice, other tasks, or no row that all have.
@@ -258,8 +257,8 @@ def compare_runs(
     for place, folder in enumerate(folders):
         if paths[place] in paths[:place]:
             raise UsageError("it is named twice", place=folder, fix="name each run once")
-    asked = asked or Columns()
-    runs = [_read(folder, on, asked, precision) for folder in folders]
+    asked = asked or EvaluateOptions()
+    runs = [_read(folder, on, asked) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
         _require_alike(first, run)
@@ -303,12 +302,12 @@ def compare_runs(
     )
 
 
-def _read(folder: str, on: Path | None, asked: Columns, precision: str) -> Run:
+def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
     """A run with its answers: those that it kept, or those to the rows of a file."""
     path = Path(folder)
     contract = Contract.read(path) if path.is_dir() else None
     if on is not None:
-        scores = evaluate_file(folder, on, asked, precision=precision, keep_answers=True)
+        scores = evaluate_file(folder, on, asked, keep_answers=True)
         task, answers = scores.task, scores.answers.rows if scores.answers else []
     elif not (path / ANSWERS).is_file():
         missing = f"it has no {ANSWERS}" if path.is_dir() else "there is no such folder"
@@ -419,7 +418,7 @@ def _settings(first: Run, other: Run) -> dict[str, tuple[str, str]]:
 
 
 def _texts(
-    run: Run, on: Path | None, asked: Columns, shared: Sequence[Key]
+    run: Run, on: Path | None, asked: EvaluateOptions, shared: Sequence[Key]
 ) -> dict[Key, tuple[str, str | None]]:
     """The texts of rows, where the file that they come from is as it was."""
     try:
@@ -437,7 +436,7 @@ def _texts(
     return texts
 
 
-def _table(run: Run, on: Path | None, asked: Columns) -> Table:
+def _table(run: Run, on: Path | None, asked: EvaluateOptions) -> Table:
     """The file of the rows, read as it was for the run."""
     said = run.arguments
     files = on or said.get("eval") or said.get("train") or []

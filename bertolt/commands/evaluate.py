@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.commands import label_names
 from bertolt.commands.arguments import require_model_first, tell_missing_contract
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.wording import options_called
 from bertolt.data.columns import by_number
+from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.load import Table
-from bertolt.data.long import Long
 from bertolt.data.table_file import listing
 from bertolt.tasks.base import Further, Reading, Scorer, Task
 from bertolt.tasks.cautions import cautions_of, tell_cautions
@@ -40,46 +41,39 @@ _RENAME = {
 def evaluate_file(
     model: str,
     file: Path | Sequence[Path],
-    columns: Columns | None = None,
+    options: EvaluateOptions | None = None,
     *,
-    by: Sequence[str] = (),
-    sample: int | Literal["all"] | None = None,
-    label_map: str | None = None,
-    task_name: str | None = None,
-    precision: str = "auto",
     keep_answers: bool = False,
-    long: Long | None = None,
-    stride: int | None = None,
 ) -> Scores:
     """Measure a fine-tuned model on a file whose answers are known.
 
     Args:
         model: folder of the model, or an id on the hub.
         file: texts and labels; or several files.
-        columns: as the user names them; others as in training if they are there, else found.
-        by: columns whose values part the rows, each part with its own scores; "length" parts them
-            by their tokens.
-        sample: rows for what takes a run for each of their tokens, drawn by a seed; None: 100.
-        label_map: what the file calls the model's labels, as "LABEL_0=bad,LABEL_1=good", or a JSON
-            file with such an object; None: as the model does.
-        task_name: what the model answers, where its folder does not say it.
-        precision: number format.
+        options: settings; columns that they do not name are as in training if they are there, else
+            found.
         keep_answers: keep what each row was answered, in a few numbers and words.
-        long, stride: what is done with texts beyond the limit; None: as in training.
 
     Raises:
         DataError: the file cannot be used, or has a label that training never had.
         CheckpointError: the model cannot be used.
         UsageError: the two are in the wrong order, or the file is not of the model's task.
     """
+    options = options or EvaluateOptions()
+    by = [name for each in (options.by or "").split(",") if (name := each.strip())]
+    columns = _columns(options, keep=[name for name in by if name != LENGTH])
     files = [file] if isinstance(file, Path) else list(file)
     require_model_first("evaluate", model, str(files[0]))
-    how: dict[str, Any] = {"precision": precision, "long": long, "stride": stride}
-    predictor = Predictor.from_pretrained(model, task=task_name, **how)
+    predictor = Predictor.from_pretrained(
+        model,
+        task=options.task,
+        precision=options.precision,
+        long=options.long,
+        stride=options.stride,
+    )
     tell_missing_contract(predictor, model)
-    _check_sample(sample, predictor.task)
+    _check_sample(options.sample, predictor.task)
     predictor.tell_long()
-    columns = replace(columns or Columns(), keep=[name for name in by if name != LENGTH])
     with options_called(_CALLED):
         table, _ = read_for_task(
             files,
@@ -88,7 +82,7 @@ def evaluate_file(
             prefer=trained_columns(predictor),
             need_label=predictor.task.has_labels,
         )
-    task, table = _with_names(predictor, table, label_map)
+    task, table = _with_names(predictor, table, options.label_map)
     by = _parting(by, table)
     describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
@@ -113,7 +107,20 @@ def evaluate_file(
     with counting("Evaluating", rows.to_answer) as show:
         slices = Slices(task, by, lengths) if by else None
         scores = answer(task, rows, progress=show, slices=slices, keep_answers=keep_answers)
-    return replace(scores, further=_further(answer, task, rows, sample))
+    return replace(scores, further=_further(answer, task, rows, options.sample))
+
+
+def _columns(options: EvaluateOptions, keep: list[str]) -> Columns:
+    return Columns(
+        text=options.text,
+        text_pair=options.text_pair,
+        label=options.label,
+        reading=Reading(label_separator=options.label_separator),
+        encoding=options.encoding,
+        on_bad_row=options.on_bad_row,
+        keep=keep,
+        layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
+    )
 
 
 def _with_names(predictor: Predictor, table: Table, label_map: str | None) -> tuple[Task, Table]:
@@ -141,15 +148,13 @@ def _further(
 
 
 def _check_sample(sample: int | Literal["all"] | None, task: Task) -> None:
-    """Refuse a sample for a task that measures nothing on one, and a sample of no row."""
+    """Refuse a sample for a task that measures nothing on one."""
     if sample is not None and not task.sampled:
         raise UsageError(
             f"it says how many rows a slow measure takes, and {task.name} has no such measure",
             place="--sample",
             fix="leave --sample out: all rows are measured",
         )
-    if isinstance(sample, int) and sample < 1:
-        raise UsageError(f"--sample is {sample}", fix="give a whole number, 1 or more, or all")
 
 
 def _parting(by: Sequence[str], table: Table) -> list[str]:

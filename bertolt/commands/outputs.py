@@ -12,8 +12,9 @@ from typing import Any, TextIO
 from bertolt.base.errors import UsageError
 from bertolt.commands.excel_writer import Excel, require_excel
 from bertolt.commands.parquet_writer import Parquet
+from bertolt.commands.predict_options import Style
 from bertolt.commands.vector_writer import Vectors
-from bertolt.commands.writers import Format, Style, Writer, text_writer
+from bertolt.commands.writers import Format, Writer, text_writer
 from bertolt.data.arrow import pa
 from bertolt.data.formats import PACKED, TAGGED
 from bertolt.tasks.predictor import Predictor

@@ -21,6 +21,7 @@ from bertolt.commands.arguments import (
     tell_missing_contract,
 )
 from bertolt.commands.outputs import file_writer, format_of
+from bertolt.commands.predict_options import PredictOptions
 from bertolt.commands.questions import (
     Question,
     Questions,
@@ -29,72 +30,51 @@ from bertolt.commands.questions import (
     rows_of_table,
     typed_questions,
 )
-from bertolt.commands.writers import Format, Style, Writer, text_writer
-from bertolt.data.long import Long
+from bertolt.commands.writers import Format, Writer, text_writer
+from bertolt.data.delimited import layout_of
 from bertolt.data.parted import TooLongError
-from bertolt.data.table_file import AS_FOUND
-from bertolt.models.config import AnswerPrecision
+from bertolt.data.table_file import AS_FOUND, Layout
 from bertolt.tasks.base import NotFiniteError
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import Columns
 
 
 def predict_texts(
-    model: str,
-    file: str | Sequence[str] = "-",
-    *,
-    texts: list[str] | None = None,
-    pairs: list[str] | None = None,
-    columns: Columns | None = None,
-    style: Style | None = None,
-    bom: bool = False,
-    safe_csv: bool = False,
-    out: Path | None = None,
-    overwrite: bool = False,
-    task: str | None = None,
-    precision: AnswerPrecision = "auto",
-    long: Long | None = None,
-    stride: int | None = None,
+    model: str, files: Sequence[str] = ("-",), options: PredictOptions | None = None
 ) -> None:
     """Answer texts in their order and write the answers as they come.
 
     Args:
         model: folder of a fine-tuned model, or an id on the hub.
-        file: a table of texts, or "-" for one text a line from standard input; of pairs, with a tab
-            between the two; or several tables with the same columns.
-        texts: texts to answer instead of a file.
-        pairs: as many second texts.
-        columns: of the table, as the user names them, others as in training or found; and what to
-            do with a text that cannot be used, the encoding, and which columns to keep.
-        style: the format; None: as the name of `out` ends, else JSON lines.
-        bom: begin CSV and TSV with a byte order mark, for Excel.
-        safe_csv: put a quote mark before texts in CSV and TSV that are like formulas.
-        out: file to write, whole or not at all; None: standard output.
-        overwrite: replace the file that has the name of `out`.
-        task: what the model answers, where its folder does not say it.
-        precision: number format.
-        long, stride: what is done with texts beyond the limit; None: as in training.
+        files: tables of texts with the same columns, or "-" for one text a line from standard
+            input; of pairs, with a tab between the two.
+        options: settings.
 
     Raises:
-        DataError: the file cannot be used; with `out`, nothing has been written then.
+        DataError: the file cannot be used; with --out, nothing has been written then.
         CheckpointError: the model cannot be used.
-        UsageError: texts and a file were both given, or columns and no file; or `out` is there
+        UsageError: texts and a file were both given, or columns and no file; or the output is there
             already, or one of the inputs.
     """
-    columns = columns or Columns(on_bad_row="answer")
-    files = [file] if isinstance(file, str) else list(file)
-    _check_use(model, files, texts, pairs, columns)
-    _check_out(model, files, out, overwrite)
-    form = format_of(out, style, bom=bom, safe=safe_csv)
+    options = options or PredictOptions()
+    files, out, columns = list(files), options.out, _columns(options)
+    _check_use(model, files, options, columns.layout)
+    _check_out(model, files, out, options.overwrite)
+    form = format_of(out, options.format, bom=options.bom, safe=options.safe_csv)
     _check_kept(columns, form)
-    typed = not texts and files == ["-"] and sys.stdin.isatty()
+    typed = not options.text and files == ["-"] and sys.stdin.isatty()
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
-    how: dict[str, Any] = {"precision": precision, "long": long, "stride": stride}
-    predictor = Predictor.from_pretrained(model, task=task, **how)
+    predictor = Predictor.from_pretrained(
+        model,
+        task=options.task,
+        precision=options.precision,
+        long=options.long,
+        stride=options.stride,
+    )
     tell_missing_contract(predictor, model)
     predictor.tell_long()
-    questions = _questions(model, predictor, files, texts, pairs, columns)
+    questions = _questions(model, predictor, files, options, columns)
     form = replace(form, reasons=questions.unanswered)
     predictor.task = predictor.task.asked_in(questions.pairs)
     answering = _Answering(predictor, questions.rows, at_once=typed)
@@ -106,28 +86,33 @@ def predict_texts(
         with file_writer(path, predictor, form) as writer, counting("Answered") as show:
             answering.write(writer, progress=show)
 
-    write_atomically(out, write, replace=overwrite)
+    write_atomically(out, write, replace=options.overwrite)
     info(f"Saved to {out}: {plural(answering.done, 'answer')}")
 
 
+def _columns(options: PredictOptions) -> Columns:
+    return Columns(
+        text=options.column,
+        text_pair=options.pair_column,
+        encoding=options.encoding,
+        on_bad_row=options.on_bad_row,
+        layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
+        keep=[name.strip() for name in options.keep.split(",")] if options.keep else (),
+    )
+
+
 def _questions(
-    model: str,
-    predictor: Predictor,
-    files: list[str],
-    texts: list[str] | None,
-    pairs: list[str] | None,
-    columns: Columns,
+    model: str, predictor: Predictor, files: list[str], options: PredictOptions, columns: Columns
 ) -> Questions:
     if files != ["-"]:
         return rows_of_table(model, files, predictor, columns)
-    if texts:
-        return typed_questions(texts, pairs, predictor, columns.on_bad_row)
+    if options.text:
+        return typed_questions(options.text, options.pair, predictor, columns.on_bad_row)
     return lines_of_input(columns.encoding, predictor, columns.on_bad_row)
 
 
-def _check_use(
-    model: str, files: list[str], texts: list[str] | None, pairs: list[str] | None, columns: Columns
-) -> None:
+def _check_use(model: str, files: list[str], options: PredictOptions, layout: Layout) -> None:
+    texts, pairs = options.text, options.pair
     require_model_first("predict", model, None if files == ["-"] else files[0])
     if texts and files != ["-"]:
         raise UsageError("both a file and --text were given", fix="give one of them")
@@ -144,8 +129,12 @@ def _check_use(
         for file in files:
             require_file(model, file)
         return
-    named = {"--column": columns.text, "--pair-column": columns.text_pair, "--keep": columns.keep}
-    if columns.layout != AS_FOUND:
+    named = {
+        "--column": options.column,
+        "--pair-column": options.pair_column,
+        "--keep": options.keep,
+    }
+    if layout != AS_FOUND:
         raise UsageError(
             "--sep, --no-header, --skip-rows and --sheet say how a file is laid out, and no file "
             "was given",

@@ -7,17 +7,17 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError
+from bertolt.commands.predict_options import Style
 from bertolt.commands.questions import Question
 from bertolt.data.cells import as_number
 from bertolt.tasks.predictor import Prediction, Predictor
 
 _READ = ("tokens_cut", "windows")
 """What was lost of a text, and where texts are read in windows, their number."""
-Style = Literal["jsonl", "json", "csv", "tsv", "conll", "parquet", "xlsx", "npy"]
 
 
 @dataclass(frozen=True, kw_only=True)

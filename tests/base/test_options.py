@@ -22,17 +22,25 @@ from bertolt.base.options import (
     seen_in,
     share,
 )
+from bertolt.commands.check.options import CheckOptions
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.predict_options import PredictOptions
+from bertolt.commands.search_options import SearchOptions
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.plan import PlanOptions
 from bertolt.train.arguments import TrainingArguments
 
 EVERY = (
+    CheckOptions,
+    EvaluateOptions,
     FinetuneOptions,
     PlanOptions,
+    PredictOptions,
     PrepareOptions,
     PretrainOptions,
+    SearchOptions,
     TokenizerOptions,
     TrainingArguments,
 )

@@ -13,6 +13,7 @@ import pytest
 
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.commands.compare import compare_runs, page_facts
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
 from bertolt.report.comparison import write_comparison
 from bertolt.tasks.row_answers import ANSWERS, RowAnswers, read_answers
@@ -115,7 +116,9 @@ def test_without_the_file_there_are_no_texts(copy: Copy, reviews_csv: Path, tmp_
 
 
 def test_on_a_file_the_models_answer(tuned: Path, copy: Copy, reviews_csv: Path) -> None:
-    comparison = compare_runs([str(tuned), copy("same")], reviews_csv, precision="fp32")
+    comparison = compare_runs(
+        [str(tuned), copy("same")], reviews_csv, EvaluateOptions(precision="fp32")
+    )
     assert comparison.rows == 80
     assert comparison.others[0].test.difference == 0.0
     assert "nobody knows" in comparison.notes[0]

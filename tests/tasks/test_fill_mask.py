@@ -19,6 +19,7 @@ from bertolt import BertForMaskedLM, BertForPreTraining, DataCollatorForLanguage
 from bertolt import pipeline as our_pipeline
 from bertolt.base.errors import DataError
 from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.tasks.answers import difference
 from bertolt.tasks.base import Output
@@ -168,7 +169,8 @@ def test_hidden_tokens_are_scored_as_by_the_peer(folders: dict[str, Path], tmp_p
     texts = [f"{'the good film was very dull and it is warm , ' * n}{n}" for n in (1, 2, 3, 4) * 9]
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": text, "label": 1}) + "\n" for text in texts))
-    scores = evaluate_file(str(folder), path, sample="all", precision="fp32", by=["length"])
+    options = EvaluateOptions(sample="all", precision="fp32", by="length")
+    scores = evaluate_file(str(folder), path, options)
     values = json.loads(json.dumps(scores.to_dict()))
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

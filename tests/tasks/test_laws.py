@@ -20,6 +20,7 @@ import torch
 from bertolt import BertConfig, Predictor
 from bertolt.base.errors import DataError, UsageError
 from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 from bertolt.data.long import LongTexts
@@ -535,7 +536,7 @@ def tuned(
 def test_contract(given: Given, tuned: tuple[Path, Path, dict[str, Any]]) -> None:
     """After a reload evaluation, self-test, report and prediction agree with the run."""
     out, held_out, measured = tuned
-    again = evaluate_file(str(out), held_out, precision="fp32")
+    again = evaluate_file(str(out), held_out, EvaluateOptions(precision="fp32"))
     assert difference(again.to_dict(), json.loads(json.dumps(measured))) < 1e-6
     predictor = Predictor.from_pretrained(out, precision="fp32")
     assert predictor.selftest() == []

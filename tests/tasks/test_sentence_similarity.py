@@ -15,6 +15,7 @@ import pytest
 from bertolt import Predictor
 from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 from bertolt.tasks.base import Reading
@@ -93,7 +94,9 @@ def test_a_plain_encoder_keeps_its_error(tiny_folder: Path, tmp_path: Path) -> N
 def test_scores_are_those_of_the_peer_s_evaluators(
     real_checkpoint: Path, files: Any, peer: Any, evaluators: Any
 ) -> None:
-    ours = evaluate_file(str(real_checkpoint), files("scores"), task_columns()).to_dict()
+    ours = evaluate_file(
+        str(real_checkpoint), files("scores"), EvaluateOptions(label="score")
+    ).to_dict()
     both = evaluators.EmbeddingSimilarityEvaluator(FIRST, SECOND, SCORES)(peer)
     assert ours["spearman"] == pytest.approx(both["spearman_cosine"], abs=1e-6)
     assert ours["pearson"] == pytest.approx(both["pearson_cosine"], abs=1e-6)
@@ -120,10 +123,6 @@ def test_scores_are_those_of_the_peer_s_evaluators(
             expected = theirs[f"cosine_recall@{depth}"]
             assert values[f"recall_at_{depth}"] == pytest.approx(expected), depth
         assert (values["queries"], values["candidates"], values["rows"]) == (4, 5, 5)
-
-
-def task_columns() -> Columns:
-    return Columns(label="score")
 
 
 @pytest.mark.parametrize(
