@@ -73,7 +73,8 @@ class Predictor:
     """A model with the task and the preprocessing it was trained with.
 
     It answers with the weights that the model has when it is built: call `refresh` after a change
-    of `model`.
+    of `model`. Threads may share it: an answer changes nothing in it, and has the same bits
+    whatever other threads ask meanwhile.
 
     Args:
         model: trained.

@@ -150,12 +150,13 @@ class TokenizerBase:
         A row that went through that step once keeps marks of it, and the step, after the cut, would
         not set them anew: the first text of a pair would lose its sequence ids.
         """
-        if self._bare_backend is None:
+        bare = self._bare_backend  # looked at once: another thread may add tokens meanwhile
+        if bare is None:
             bare = Tokenizer.from_str(self._backend.to_str())
             bare.post_processor = None
             bare.encode_special_tokens = self.split_special_tokens
             self._bare_backend = bare
-        return self._bare_backend
+        return bare
 
     @property
     def do_lower_case(self) -> bool:

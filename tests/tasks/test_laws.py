@@ -8,8 +8,10 @@ import json
 import random
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -310,6 +312,22 @@ def test_packing(given: Given) -> None:
     for example, answer in zip(examples, together, strict=True):
         (alone,) = answers(given, [example])
         assert difference(answer, alone) < 1e-4
+
+
+def test_threads(given: Given) -> None:
+    """Threads that answer at once have the bits of one thread alone, each for its own texts."""
+    threads, examples = 8, inputs(given, 12)
+    parts = [examples[number : number + 4] for number in range(threads)]
+    expected = [answers(given, part) for part in parts]
+    begin = Barrier(threads)
+
+    def answered(part: list[Any]) -> list[Any]:
+        begin.wait()
+        return answers(given, part)
+
+    with ThreadPoolExecutor(threads) as pool:
+        results = list(pool.map(answered, parts))
+    assert results == expected
 
 
 def test_window(given: Given, tiny_tokenizer: Any) -> None:
