@@ -101,7 +101,7 @@ def evaluate_file(
         evaluate,
         predictor.model,
         precision=predictor.precision,
-        frozen=predictor.frozen,
+        engine=predictor.engine,
         require_finite=True,
     )
     with counting("Evaluating", rows.to_answer) as show:

@@ -295,6 +295,16 @@ class FrozenModel:
     why_not: str = ""
     own_forward: bool = False
 
+    @property
+    def name(self) -> str:
+        """As an `Engine`."""
+        return "torch"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
     def __call__(self, batch: PackedBatch) -> ModelOutput:
         """What the model returns for a packed batch of B sequences; for `torch.inference_mode`."""
         if self.encoder is not None:

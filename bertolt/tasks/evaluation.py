@@ -20,7 +20,7 @@ from bertolt.data.batch import PackedBatch
 from bertolt.data.encode import EncodedTexts, TruncationCount
 from bertolt.data.load import Table
 from bertolt.metrics.counts import Interval
-from bertolt.models.frozen import FrozenModel
+from bertolt.models.engine import Engine
 from bertolt.models.heads import SequenceHead
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
@@ -145,7 +145,7 @@ def evaluate(
     *,
     precision: PrecisionChoice,
     tune: bool = False,
-    frozen: FrozenModel | None = None,
+    engine: Engine | None = None,
     keep_mistakes: int = 12,
     progress: Callable[[int], None] | None = None,
     require_finite: bool = False,
@@ -162,7 +162,7 @@ def evaluate(
         rows: encoded, with targets.
         precision: number format.
         tune: choose what the task chooses on held-out rows, such as thresholds, on these.
-        frozen: the model as it was frozen before; None: it is frozen for this evaluation.
+        engine: what answers for the model; None: it is frozen for this evaluation.
         keep_mistakes: how many of the worst answers to keep.
         progress: called with the number of windows done here; see `to_answer`.
         require_finite: refuse outputs that are not finite; training may go on behind them.
@@ -175,7 +175,7 @@ def evaluate(
         CheckpointError: with `require_finite`, at the first such row that is met.
     """
     loss = RunningLoss()
-    outputs = _outputs(model, task, rows.encoded, precision, loss, progress, frozen, world)
+    outputs = _outputs(model, task, rows.encoded, precision, loss, progress, engine, world)
     if require_finite:
         outputs = _finite(outputs, rows)
     tuned = tune and bool(task.tuning)
@@ -223,11 +223,11 @@ def _outputs(
     precision: PrecisionChoice,
     loss: RunningLoss,
     progress: Callable[[int], None] | None,
-    frozen: FrozenModel | None,
+    engine: Engine | None,
     world: World,
 ) -> Iterator[Numbered]:
     answered = Answered(model, task, encoded, loss)
-    budget, done = token_budget(model.device), 0
+    budget, done = token_budget(model.device if engine is None else engine.device), 0
     for batch in predict_batches(
         model,
         answered.rows,
@@ -235,7 +235,7 @@ def _outputs(
         task.collator(model, answering=False),
         token_budget=min(budget, _MOST_WORDS) if model.chooses_logits else budget,
         precision=precision,
-        frozen=frozen,
+        engine=engine,
         world=world,
     ):
         yield answered.add(batch)

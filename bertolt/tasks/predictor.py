@@ -123,7 +123,7 @@ class Predictor:
         else:
             self.precision = choose_precision(precision, self.device, answering=True)
         self.model = model
-        self.frozen = self._freeze()
+        self.engine = self._freeze()
         self.tokenizer = tokenizer
         self.contract = contract
         limit = model.config.max_tokens
@@ -139,21 +139,21 @@ class Predictor:
     def refresh(self) -> None:
         """Answer with what `model` is now: call it after every change of its weights or modules.
 
-        Until then the layers of the encoder answer as they were. They are copies, in `frozen`;
-        where they cannot be made, `frozen.why_not` says why. Embeddings and the head belong
+        Until then the layers of the encoder answer as they were. They are copies, in `engine`;
+        where they cannot be made, `engine.why_not` says why. Embeddings and the head belong
         to the model: what changes in those is seen at once, before the layers that belong to it.
 
         Raises:
             UsageError: the precision is "int8", and the model as it is now cannot answer in it.
         """
-        self.frozen = self._freeze()
+        self.engine = self._freeze()
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the copies of the layers, which are made anew: they are laid out for one process.
 
         So a Predictor may be given to processes and copied.
         """
-        return {name: value for name, value in self.__dict__.items() if name != "frozen"}
+        return {name: value for name, value in self.__dict__.items() if name != "engine"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -303,7 +303,7 @@ class Predictor:
             self.task.collator(self.model, answering=True),
             token_budget=token_budget(self.device),
             precision=self.precision,
-            frozen=self.frozen,
+            engine=self.engine,
         ):
             numbers, whole = answered.add(batch)
             outputs.update(zip(numbers, whole, strict=True))

@@ -30,8 +30,9 @@ from bertolt.data.prefetch import (
     uses_background,
 )
 from bertolt.data.sampler import batches_by_tokens
+from bertolt.models.engine import Engine
 from bertolt.models.evaluating import evaluating
-from bertolt.models.frozen import FrozenModel, freeze
+from bertolt.models.frozen import freeze
 from bertolt.models.losses import LossTerm
 from bertolt.models.precision import FP32, PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
@@ -113,7 +114,7 @@ def predict_batches(
     *,
     token_budget: int,
     precision: PrecisionChoice = FP32,
-    frozen: FrozenModel | None = None,
+    engine: Engine | None = None,
     world: World = ALONE,
     loss_of: Callable[[PackedBatch, Any], Tensor] | None = None,
 ) -> Iterator[EvaluatedBatch]:
@@ -129,8 +130,8 @@ def predict_batches(
         collate: makes a batch of rows.
         token_budget: most tokens of a batch, filler included.
         precision: number format.
-        frozen: `model` as it was frozen before, to answer with those weights; None: it is frozen
-            now, for these rows alone.
+        engine: what answers for `model`, as the model that was frozen before, with those weights;
+            None: it is frozen now, for these rows alone.
         world: the processes that share the rows.
         loss_of: the mean loss of a batch that has labels, from it and the model's outputs, in place
             of the model's own.
@@ -140,8 +141,8 @@ def predict_batches(
     """
     keep_freed_memory()
     survive_forks()
-    device = next(model.parameters()).device
-    frozen = freeze(model, precision.name) if frozen is None else frozen
+    engine = freeze(model, precision.name) if engine is None else engine
+    device = engine.device
     waiting: _Answered | None = None
     with (
         evaluating(model),
@@ -150,7 +151,7 @@ def predict_batches(
         for numbers, own, batch in batches:
             with torch.inference_mode(), precision.autocast(device):
                 moved = batch.to(device, non_blocking=True)
-                output = frozen(moved)
+                output = engine(moved)
                 # A mean of no label is not a number.
                 if loss_of is not None and (count := sum(model.count_targets(batch).values())):
                     term = LossTerm(

@@ -110,11 +110,11 @@ def test_frozen_layers_answer_as_the_modules_do(
 ) -> None:
     _, out = made(task)
     predictor = Predictor.from_pretrained(out, precision=precision, device=torch.device("cpu"))
-    assert predictor.frozen.encoder is not None
+    assert predictor.engine.encoder is not None
     slow = Predictor.from_pretrained(out, precision="fp32", device=torch.device("cpu"))
     slow.model.set_attention_backend("reference")
     slow.refresh()
-    assert slow.frozen.encoder is None
+    assert slow.engine.encoder is None
     examples = [{"text": row.get("text", row.get("tokens"))} for row in rows[task][:40]]
     pairs = list(zip(predictor.predict(examples), slow.predict(examples), strict=True))
     gaps = [difference(fast.answer, plain.answer) for fast, plain in pairs]

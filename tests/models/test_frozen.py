@@ -175,7 +175,7 @@ def changes(model: Any) -> Iterator[Any]:
 
 def evaluated(model: Any, batch: PackedBatch, frozen: FrozenModel | None = None) -> torch.Tensor:
     (found,) = predict_batches(
-        model, [batch], np.ones(1), lambda rows: rows[0], token_budget=9, frozen=frozen
+        model, [batch], np.ones(1), lambda rows: rows[0], token_budget=9, engine=frozen
     )
     return found.logits
 

@@ -191,7 +191,7 @@ def test_it_can_be_pickled_and_copied(model: Any, tiny_tokenizer: Any, precision
     predictor = Predictor(model, tiny_tokenizer, contract(), precision=precision)
     for twin in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):  # noqa: S301
         assert twin.model is not predictor.model
-        assert twin.frozen is not predictor.frozen
+        assert twin.engine is not predictor.engine
         assert shares(twin) == shares(predictor)
 
 
@@ -214,7 +214,7 @@ def test_another_model_answers_once_it_is_refreshed(model: Any, tiny_tokenizer: 
 def test_a_hook_is_followed_once_it_is_refreshed(model: Any, tiny_tokenizer: Any) -> None:
     hooked = copy.deepcopy(model)
     predictor = Predictor(hooked, tiny_tokenizer, contract(), precision="fp32")
-    assert predictor.frozen.why_not == ""
+    assert predictor.engine.why_not == ""
     before, seen = shares(predictor), []
     hooked.bert.encoder.layer[0].register_forward_hook(lambda *given: seen.append(1))
     assert shares(predictor) == before
@@ -222,7 +222,7 @@ def test_a_hook_is_followed_once_it_is_refreshed(model: Any, tiny_tokenizer: Any
     predictor.refresh()
     np.testing.assert_allclose(shares(predictor), before, atol=1e-5)
     assert seen
-    assert predictor.frozen.why_not == (
+    assert predictor.engine.why_not == (
         "encoder.layer.0 has hooks, is compiled or has another forward"
     )
 
@@ -249,11 +249,11 @@ def test_threads_that_share_a_predictor_get_equal_answers(
 
 def test_frozen_weights_go_with_the_predictor(model: Any, tiny_tokenizer: Any) -> None:
     predictor = Predictor(model, tiny_tokenizer, contract(), precision="fp32")
-    first = weakref.ref(predictor.frozen.encoder)
+    first = weakref.ref(predictor.engine.encoder)
     shares(predictor)
     predictor.refresh()
     assert first() is None
-    second = weakref.ref(predictor.frozen.encoder)
+    second = weakref.ref(predictor.engine.encoder)
     del predictor
     assert second() is None
 

@@ -84,7 +84,7 @@ def with_answers(rows: TaskRows, task: Task, teacher: Predictor, folder: Path) -
             collate,
             token_budget=token_budget(teacher.device),
             precision=teacher.precision,
-            frozen=teacher.frozen,
+            engine=teacher.engine,
         ):
             outputs = task.outputs_of(teacher.task, batch.logits).numpy()
             parts = (
@@ -209,7 +209,7 @@ def beside(
             teacher.task,
             encoded,
             precision=teacher.precision,
-            frozen=teacher.frozen,
+            engine=teacher.engine,
             tune=True,  # as the student's thresholds were chosen, on these rows
         ).scorer.values()[name]
     examples = rows.examples(range(min(_TIMED_TEXTS, len(rows))))
