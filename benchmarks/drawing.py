@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -22,16 +24,23 @@ def draw(record: dict[str, Any]) -> str:
     bars = {name: _bars(entry) for name, entry in record["works"].items()}
     bars = {name: each for name, each in bars.items() if each}
     heights = [_HEAD + _BAR * len(each) for each in bars.values()] or [_HEAD]
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
-        figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+    with svg_of(sum(heights)) as (figure, target):
         axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
         for place, (name, each) in zip(axes, bars.items(), strict=False):
             _draw_work(place, record["works"][name], each)
-        target = io.StringIO()
-        figure.savefig(target, format="svg", metadata={"Date": None})
     return target.getvalue()
+
+
+@contextmanager
+def svg_of(height: float) -> Iterator[tuple[Figure, io.StringIO]]:
+    """A figure of so many inches, and where its SVG is afterwards: the same bytes each time."""
+    target = io.StringIO()
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        yield figure, target
+        figure.savefig(target, format="svg", metadata={"Date": None})
 
 
 def _bars(entry: dict[str, Any]) -> list[tuple[str, str, Any]]:
