@@ -25,10 +25,12 @@ class Comparison:
         title: at the head of its tables.
         task: as `bertolt finetune --task` has it.
         label: the column that is learned.
+        text, text_pair: the columns that are read; no second one unless there are pairs.
         zh: whether it starts from the Chinese encoder; else from the demo's checkpoint.
         sizes: rows of each part.
         epochs, batch_size, learning_rate, order: of training, for both sides.
-        max_length: most tokens of a text.
+        max_length: most tokens of a text, or of a window.
+        stride: tokens that windows share; None: texts are not read in windows by both sides.
         main: the figure that the seeds are shown of.
         sides: who takes part.
     """
@@ -37,6 +39,8 @@ class Comparison:
     title: str
     task: str
     label: str
+    text: str = ""
+    text_pair: str = ""
     zh: bool = False
     sizes: Sizes
     epochs: float = 1.0
@@ -44,6 +48,7 @@ class Comparison:
     learning_rate: float
     order: str = "random"
     max_length: int
+    stride: int | None = None
     main: str
     sides: tuple[str, ...] = ("bertolt", "peer")
 
@@ -55,6 +60,70 @@ class Comparison:
 COMPARISONS = {
     each.name: each
     for each in (
+        Comparison(
+            name="questions",
+            title="Who, where and which organisation: questions on the People's Daily",
+            task="question-answering",
+            label="answers",
+            text="question",
+            text_pair="context",
+            zh=True,
+            sizes=Sizes(train=2000, watched=200, test=500),
+            epochs=2.0,
+            learning_rate=5e-4,
+            max_length=192,
+            stride=64,
+            main="f1_answers",
+        ),
+        Comparison(
+            name="reviews",
+            title="Film sentences: positive or negative",
+            task="text-classification",
+            label="label",
+            text="text",
+            sizes=Sizes(train=1500, watched=200, test=1500),
+            learning_rate=1e-4,
+            max_length=64,
+            main="accuracy",
+        ),
+        Comparison(
+            name="halves",
+            title="Pairs: whether two halves are of one sentence about a film",
+            task="text-classification",
+            label="label",
+            text="text",
+            text_pair="text_pair",
+            sizes=Sizes(train=1500, watched=200, test=1500),
+            learning_rate=1e-4,
+            max_length=64,
+            main="accuracy",
+        ),
+        Comparison(
+            name="next",
+            title="The same pairs by next-sentence prediction",
+            task="next-sentence-prediction",
+            label="label",
+            text="text",
+            text_pair="text_pair",
+            sizes=Sizes(train=1500, watched=200, test=1500),
+            learning_rate=1e-4,
+            max_length=64,
+            main="accuracy",
+        ),
+        Comparison(
+            name="speech",
+            title="Parts of speech in the People's Daily, 44 of them",
+            task="token-classification",
+            label="tags",
+            text="tokens",
+            zh=True,
+            sizes=Sizes(train=1200, watched=100, test=600),
+            batch_size=8,
+            learning_rate=5e-4,
+            order="group_by_length",
+            max_length=256,
+            main="accuracy",
+        ),
         Comparison(
             name="names",
             title="Persons, places and organisations in the People's Daily",

@@ -29,6 +29,7 @@ def finetune(run: Run) -> list[str]:
         "eval": run.rows("watched"),
         "task": settings.task,
         "label": settings.label,
+        **_columns(run),
         "epochs": settings.epochs,
         "batch-size": settings.batch_size,
         "lr": settings.learning_rate,
@@ -43,6 +44,13 @@ def finetune(run: Run) -> list[str]:
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     return [*_BERTOLT, "finetune", str(run.rows("train")), *words]
+
+
+def _columns(run: Run) -> dict[str, Any]:
+    """The columns of the texts where they are named, and what windows share."""
+    of = run.settings
+    options = {"text": of.text, "text-pair": of.text_pair, "stride": of.stride}
+    return {name: value for name, value in options.items() if value}
 
 
 def predict(run: Run) -> list[str]:
@@ -70,13 +78,20 @@ def pretraining(corpus: Path, folder: Path) -> list[list[str]]:
 
 
 def collect(run: Run) -> list[Any]:
-    """The answers of all test rows, in their order: tags, a number, or labels' probabilities."""
+    """The answers of all test rows, in their order: tags, a number, a label, a text, or labels'
+    probabilities."""
     text = _answered(run).read_text(encoding="utf-8")
     if run.settings.task == "token-classification":
         rows = text.removesuffix(_EMPTY).split(_EMPTY)
         return [[line.split("\t")[1] for line in row.split("\n")] for row in rows]
     answers = [json.loads(line) for line in text.splitlines()]
-    single = {"regression": "value", "multiple-choice": "index"}
+    single = {
+        "regression": "value",
+        "multiple-choice": "index",
+        "text-classification": "label",
+        "next-sentence-prediction": "label",
+        "question-answering": "answer",
+    }
     if name := single.get(run.settings.task):
         return [answer[name] for answer in answers]
     return [answer["probabilities"] for answer in answers]
@@ -86,6 +101,17 @@ def given_labels(run: Run) -> list[list[str]]:
     """The labels of all test rows by the thresholds of the model."""
     text = _answered(run).read_text(encoding="utf-8")
     return [json.loads(line)["labels"] for line in text.splitlines()]
+
+
+def answers_by_odds(run: Run) -> list[str]:
+    """Of each question the best answer, or none where none is more probable than it: as the peer
+    decides, without a threshold that was chosen."""
+    answers = [json.loads(line) for line in _answered(run).read_text("utf-8").splitlines()]
+    return [
+        best[0]["text"] if (best := each["best"]) and best[0]["probability"] >= each["no_answer"]
+        else ""
+        for each in answers
+    ]  # fmt: skip
 
 
 def thresholds(run: Run) -> dict[str, float]:

@@ -14,12 +14,18 @@ Line = tuple[str, list[Record], str]
 """What is in a line of a table: its title, the runs, and which of their scores."""
 MAIN = {
     "f1": "F1 of entities",
+    "f1_answers": "F1 of answers",
     "f1_micro": "micro F1",
     "rmse": "RMSE",
     "accuracy": "accuracy",
 }
 REFERENCE = "bertolt"
 _FIGURES = {
+    "questions": ("exact_match", "f1_answers", "exact of answers", "f1 of answers", "none told"),
+    "reviews": ("accuracy", "f1_macro"),
+    "halves": ("accuracy", "f1_macro"),
+    "next": ("accuracy", "f1_macro"),
+    "speech": ("accuracy", "f1_macro"),
     "names": ("precision", "recall", "f1", "f1(PER)", "f1(LOC)", "f1(ORG)"),
     "opinions": (
         "f1_micro",
@@ -82,11 +88,11 @@ def _notes(name: str, entry: Record) -> Iterator[str]:
             f"The encoder ({PRETRAINING['config']}: 4 layers, hidden 256) was pretrained with "
             f"Bertolt on the paragraphs that are not test rows, {PRETRAINING['steps']} steps of "
             f"{PRETRAINING['batch_tokens']:,} tokens on masked tokens alone: short, held-out "
-            f"loss {loss:.2f}. Training rows fit the limit, so both sides learn from the same "
-            "tokens."
+            f"loss {loss:.2f}."
         )
-        lost = _notes_of(entry, "peer")
-        if lost:
+    if entry["settings"]["task"] == "token-classification":
+        yield "Training rows fit the limit, so both sides learn from the same tokens."
+        if lost := _notes_of(entry, "peer"):
             yield (
                 f"Of the test rows, the peer cuts {lost[0]['rows_cut']} and gives no tag to "
                 f"{lost[0]['words_lost']:,} words, which count as O; Bertolt reads them in windows."
@@ -95,6 +101,14 @@ def _notes(name: str, entry: Record) -> Iterator[str]:
             "The peer's examples label the first piece of each word, and Bertolt every unit of its "
             "tokenizer, here every character: those behind the first of a name are inside of it. "
             "Both answer a word by its first piece."
+        )
+    if name == "questions":
+        yield (
+            "A row asks for the one person, place or organisation of a paragraph, which may name "
+            "it several times; a quarter asks for what is not named. Exact match and F1 are of "
+            "characters, as SQuAD's are of words. The peer gives no answer where that is likelier "
+            "than the best one, as its example does; Bertolt by odds that it chose on the watched "
+            "rows, and in the first line as the peer does."
         )
     if name == "opinions":
         thresholds = [notes["thresholds"] for notes in _notes_of(entry, REFERENCE)]

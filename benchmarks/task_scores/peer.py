@@ -8,6 +8,7 @@ Nothing of Bertolt's models is imported here.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -136,6 +137,109 @@ class SeveralLabels(_Texts):
         return [dict(zip(self.names, row, strict=True)) for row in shares.tolist()], {}
 
 
+class Classes(_Texts):
+    """A label for each text, or for each pair of texts."""
+
+    def __init__(self, run: Run, train: Any) -> None:
+        self.run, self.label = run, run.settings.label
+        self.names = sorted(set(train[self.label]))
+        self.config = {"num_labels": len(self.names)}
+
+    def encode(self, tokenizer: Any, batch: Batch) -> Batch:
+        of = self.run.settings
+        texts = [batch[name] for name in (of.text, of.text_pair) if name]
+        return {**tokenizer(*texts, truncation=True), "labels": self.targets(batch)}
+
+    def targets(self, batch: Batch) -> list[int]:
+        return [self.names.index(name) for name in batch[self.label]]
+
+    def answers(self, tokenizer: Any, outputs: Any, test: Any) -> tuple[list[Any], Batch]:
+        return [self.names[number] for number in outputs.argmax(-1)], {}
+
+
+class NextSentence(Classes):
+    """The same with the head of pretraining, whose class 0 is a second text that follows."""
+
+    head: Any = transformers.AutoModelForNextSentencePrediction
+
+    def __init__(self, run: Run, train: Any) -> None:
+        super().__init__(run, train)
+        self.config = {}
+        assert self.names == ["is_next", "not_next"], "in the order of the head"
+
+
+class Questions:
+    """The first and the last token of an answer, in windows over the text.
+
+    In the way of the peer's example: a window without the answer learns the first token, the best
+    pair of a start and an end behind it wins, and no answer where both at the first token, in the
+    window that says it least, are worth more than that.
+    """
+
+    head: Any = transformers.AutoModelForQuestionAnswering
+    collator: Callable[[Any], Any] = staticmethod(transformers.DataCollatorWithPadding)
+    BEST, LONGEST = 20, 30  # pairs that are looked at, tokens of an answer: the example's defaults
+
+    def __init__(self, run: Run, train: Any) -> None:
+        self.run, self.config = run, {}
+
+    def _windows(self, tokenizer: Any, rows: Any) -> Any:
+        of = self.run.settings
+        return tokenizer(
+            rows["question"],
+            rows["context"],
+            truncation="only_second",
+            stride=of.stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+
+    def encode(self, tokenizer: Any, batch: Batch) -> Batch:
+        windows = self._windows(tokenizer, batch)
+        rows, offsets = windows.pop("overflow_to_sample_mapping"), windows.pop("offset_mapping")
+        ends = [
+            _ends_in(batch["answers"][row], offsets[number], windows.sequence_ids(number))
+            for number, row in enumerate(rows)
+        ]
+        starts, lasts = ([end[side] for end in ends] for side in (0, 1))
+        return {**windows, "start_positions": starts, "end_positions": lasts}
+
+    def answers(self, tokenizer: Any, outputs: Any, test: Any) -> tuple[list[Any], Batch]:
+        rows = {name: list(test[name]) for name in ("question", "context")}
+        windows = self._windows(tokenizer, rows)
+        best = [(-math.inf, "")] * len(test)
+        none = [math.inf] * len(test)
+        for number, row in enumerate(windows["overflow_to_sample_mapping"]):
+            first, last = outputs[0][number], outputs[1][number]
+            none[row] = min(none[row], float(first[0] + last[0]))
+            inside = [side == 1 for side in windows.sequence_ids(number)]
+            places = windows["offset_mapping"][number]
+            for start in np.argsort(-first)[: self.BEST]:
+                for end in np.argsort(-last)[: self.BEST]:
+                    fits = max(start, end) < len(inside) and inside[start] and inside[end]
+                    if not fits or not start <= end < start + self.LONGEST:
+                        continue
+                    text = rows["context"][row][places[start][0] : places[end][1]]
+                    best[row] = max(best[row], (float(first[start] + last[end]), text))
+        said = [
+            text if odds > nothing else "" for (odds, text), nothing in zip(best, none, strict=True)
+        ]
+        return said, {"windows": len(windows["overflow_to_sample_mapping"])}
+
+
+def _ends_in(answers: Batch, offsets: Any, sides: Any) -> tuple[int, int]:
+    """The first and the last token of the first answer; 0 and 0 where the window lacks it."""
+    if not answers["text"]:
+        return 0, 0
+    start = answers["answer_start"][0]
+    stop = start + len(answers["text"][0])
+    tokens = [place for place, side in enumerate(sides) if side == 1]
+    if offsets[tokens[0]][0] > start or offsets[tokens[-1]][1] < stop:
+        return 0, 0
+    held = [place for place in tokens if offsets[place][1] > start and offsets[place][0] < stop]
+    return held[0], held[-1]
+
+
 class Choices:
     """The right one of several texts: each is encoded behind the first half."""
 
@@ -200,6 +304,9 @@ def _encode_words(tokenizer: Any, words: list[list[str]]) -> Any:
 
 
 TASKS: dict[str, Any] = {
+    "text-classification": Classes,
+    "next-sentence-prediction": NextSentence,
+    "question-answering": Questions,
     "regression": Regression,
     "multi-label-classification": SeveralLabels,
     "token-classification": Tags,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -47,6 +48,57 @@ def score_choices(truth: Sequence[int], answers: Sequence[int]) -> Scores:
     from sklearn.metrics import accuracy_score
 
     return {"accuracy": float(accuracy_score(truth, answers))}
+
+
+def score_classes(truth: Sequence[str], answers: Sequence[str]) -> Scores:
+    """The share of rows with the right label, and the mean F1 of the labels."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    return {
+        "accuracy": float(accuracy_score(truth, answers)),
+        "f1_macro": float(f1_score(truth, answers, average="macro", zero_division=0)),
+    }
+
+
+def score_words(truth: Sequence[Sequence[str]], answers: Sequence[Sequence[str]]) -> Scores:
+    """The same of all words, each with one tag."""
+    return score_classes([tag for row in truth for tag in row], [t for row in answers for t in row])
+
+
+def score_answers(truth: Sequence[Sequence[str]], answers: Sequence[str]) -> Scores:
+    """Exact match and F1 of the characters that both share, as SQuAD counts them for words; of all
+    questions, and of those with and without an answer.
+
+    Args:
+        truth: the right answers of each question; nothing where there is none.
+        answers: one of each, empty where none is given.
+    """
+    exact, shared = np.zeros(len(answers)), np.zeros(len(answers))
+    for row, (golds, answer) in enumerate(zip(truth, answers, strict=True)):
+        pairs = [(_characters(gold), _characters(answer)) for gold in golds or [""]]
+        exact[row] = max(gold == said for gold, said in pairs)
+        shared[row] = max(_overlap(gold, said) for gold, said in pairs)
+    there = np.array([bool(golds) for golds in truth])
+    return {
+        "f1_answers": float(shared.mean()),
+        "exact_match": float(exact.mean()),
+        "f1 of answers": float(shared[there].mean()),
+        "exact of answers": float(exact[there].mean()),
+        "none told": float(exact[~there].mean()),
+    }
+
+
+def _characters(text: str) -> list[str]:
+    """Those that are letters or digits, without case."""
+    return [each for each in text.casefold() if each.isalnum()]
+
+
+def _overlap(gold: Sequence[str], said: Sequence[str]) -> float:
+    """F1 of two bags of characters; of nothing and nothing it is 1."""
+    if not gold or not said:
+        return float(not gold and not said)
+    common = sum((Counter(gold) & Counter(said)).values())
+    return 2 * common / (len(gold) + len(said))
 
 
 def score_labels(

@@ -11,28 +11,35 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from benchmarks.session import ROOT, describe_session, environment, versions
 from benchmarks.task_scores import ours
-from benchmarks.task_scores.comparisons import HYPER, SIDES, Comparison, Run
+from benchmarks.task_scores.comparisons import COMPARISONS, HYPER, SIDES, Comparison, Run
 from benchmarks.task_scores.scoring import (
     Scores,
     above,
+    score_answers,
     score_choices,
+    score_classes,
     score_labels,
     score_numbers,
     score_tags,
+    score_words,
 )
 from benchmarks.task_scores.texts import (
     LABELS,
+    Parts,
     endings,
+    halves,
     names,
     paragraph,
+    questions,
     ratings,
     read_rows,
+    reviews,
+    speech,
     write_corpus,
     write_rows,
 )
@@ -123,21 +130,10 @@ def _library_commit() -> str:
 
 def _prepare(comparison: Comparison, folder: Path, sides: list[str]) -> Record:
     """Write the rows, and describe them."""
-    room = comparison.max_length - SPECIAL
-
-    def fits(row: dict[str, Any]) -> bool:
-        return len(paragraph(row)) <= room
-
-    if comparison.zh:
-        parts = names(comparison.sizes, fits)
-    else:
-        made = endings if comparison.task == "multiple-choice" else ratings
-        parts = made(comparison.sizes)
+    parts = _rows_of(comparison)
     rows = {"train": parts.train, "watched": parts.watched, "test": parts.test}
     for name, part in rows.items():
         write_rows(folder / f"{name}.jsonl", part)
-    if comparison.zh:
-        write_corpus(folder / "corpus.txt", parts)
     settings = {name: value for name, value in asdict(comparison).items() if name != "sides"}
     return {
         "settings": {**settings, **HYPER, "precision": "bf16"},
@@ -146,14 +142,34 @@ def _prepare(comparison: Comparison, folder: Path, sides: list[str]) -> Record:
     }
 
 
+def _rows_of(comparison: Comparison) -> Parts:
+    """The rows of each part; tagged paragraphs are trained on and watched where they fit."""
+    tagged = {"names": names, "speech": speech}
+    if comparison.name not in tagged:
+        made = {
+            "questions": questions, "reviews": reviews, "halves": halves, "next": halves,
+            "endings": endings, "opinions": ratings, "ratings": ratings,
+        }  # fmt: skip
+        return made[comparison.name](comparison.sizes)
+    room = comparison.max_length - SPECIAL
+
+    def fits(row: dict[str, Any]) -> bool:
+        return len(paragraph(row)) <= room
+
+    return tagged[comparison.name](comparison.sizes, fits)
+
+
 def _longer(comparison: Comparison, folder: Path, model: Path) -> dict[str, int]:
     """The rows of each part that have more tokens than the limit."""
     tokenizer = AutoTokenizer.from_pretrained(model)
-    text_of = paragraph if comparison.zh else itemgetter("text")
+    columns = [name for name in (comparison.text or "text", comparison.text_pair) if name]
     longer = {}
     for part in ("train", "watched", "test"):
         rows = read_rows(folder / f"{part}.jsonl")
-        lengths = map(len, tokenizer.encode_ids([text_of(row) for row in rows]))
+        texts = [
+            [paragraph(row)] if "tokens" in row else [row[name] for name in columns] for row in rows
+        ]
+        lengths = (sum(map(len, tokenizer.encode_ids(each))) - len(each) + 1 for each in texts)
         longer[part] = sum(length > comparison.max_length for length in lengths)
     return longer
 
@@ -162,7 +178,8 @@ def _pretrain(plan: Plan, say: Callable[[str], None]) -> Path:
     """The Chinese encoder, from the paragraphs that are not scored."""
     folder = plan.out / "zh"
     if not (folder / "encoder" / "metrics.json").is_file():
-        for command in ours.pretraining(plan.out / "names" / "corpus.txt", folder):
+        corpus = write_corpus(folder / "corpus.txt", _rows_of(COMPARISONS["names"]))
+        for command in ours.pretraining(corpus, folder):
             say(" ".join(command[1:4]))
             _spend(command, plan, folder / "pretraining.log")
     return folder / "encoder"
@@ -242,11 +259,24 @@ def score(run: Run) -> Record:
         scores = {"": score_numbers(truth, answers)}
     elif run.settings.task == "multiple-choice":
         scores = {"": score_choices(truth, answers)}
+    elif run.settings.task in ("text-classification", "next-sentence-prediction"):
+        scores = {"": score_classes(truth, answers)}
+    elif run.settings.task == "question-answering":
+        golds = [each["text"] for each in truth]
+        scores = {"none if it is likelier": score_answers(golds, answers)}
+        if mine:
+            by_odds = score_answers(golds, ours.answers_by_odds(run))
+            scores = {
+                "none if it is likelier": by_odds,
+                "its own threshold": score_answers(golds, answers),
+            }
     elif run.settings.task == "multi-label-classification":
         scores = {"threshold 0.5": score_labels(truth, above(answers), LABELS)}
         if mine:
             scores["its own thresholds"] = score_labels(truth, ours.given_labels(run), LABELS)
             notes["thresholds"] = ours.thresholds(run)
+    elif run.settings.name == "speech":
+        scores = {"": score_words(truth, answers)}
     else:
         scores = _score_names(run, test, truth, answers)
     return {"scores": scores, "notes": notes}

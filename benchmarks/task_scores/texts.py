@@ -99,18 +99,47 @@ def endings(sizes: Sizes) -> Parts:
 
     The other halves are of sentences of the same part, so that no part knows of another.
     """
+    parts = divide(_halved(), lambda row: f"{row['text']} {row['end']}", sizes)
+    return Parts(
+        _with_choices(parts.train), _with_choices(parts.watched), _with_choices(parts.test), []
+    )
+
+
+def reviews(sizes: Sizes) -> Parts:
+    """Sentences about films, positive or negative."""
+    return divide(_films(), lambda row: str(row["text"]), sizes)
+
+
+def halves(sizes: Sizes) -> Parts:
+    """Two halves each, of one sentence (`is_next`) or of two."""
+    parts = divide(_halved(), lambda row: f"{row['text']} {row['end']}", sizes)
+    return Parts(_paired(parts.train), _paired(parts.watched), _paired(parts.test), [])
+
+
+def _paired(rows: Sequence[Row]) -> list[Row]:
+    """Every second half goes with its first one, the others with those of other rows."""
+    rest = [row["end"] for row in rows[1::2]]
+    ends = [row["end"] for row in rows]
+    ends[1::2] = [*rest[1:], *rest[:1]]
+    return [
+        {"text": row["text"], "text_pair": end, "label": "not_next" if odd % 2 else "is_next"}
+        for odd, (row, end) in enumerate(zip(rows, ends, strict=True))
+    ]
+
+
+def _films() -> list[Row]:
     path = sample_data.fetch("movie-sentences")
     with path.open(encoding="utf-8", newline="") as file:
-        texts = [row["text"].split() for row in csv.DictReader(file)]
-    halves = [
+        return [{"text": row["text"], "label": row["label"]} for row in csv.DictReader(file)]
+
+
+def _halved() -> list[Row]:
+    texts = [row["text"].split() for row in _films()]
+    return [
         {"text": " ".join(words[: len(words) // 2]), "end": " ".join(words[len(words) // 2 :])}
         for words in texts
         if len(words) >= SHORTEST
     ]
-    parts = divide(halves, lambda row: f"{row['text']} {row['end']}", sizes)
-    return Parts(
-        _with_choices(parts.train), _with_choices(parts.watched), _with_choices(parts.test), []
-    )
 
 
 def _with_choices(rows: Sequence[Row]) -> list[Row]:
@@ -121,6 +150,75 @@ def _with_choices(rows: Sequence[Row]) -> list[Row]:
         choices.insert(place, row["end"])
         made.append({"text": row["text"], "choices": choices, "label": place})
     return made
+
+
+def speech(sizes: Sizes, trainable: Callable[[Row], bool] = lambda row: True) -> Parts:
+    """The same paragraphs in the same order with parts of speech, so that of the parts of `names`
+    the first rows are scored."""
+    return divide(_lines("people-daily"), paragraph, sizes, trainable)
+
+
+QUESTIONS = {
+    "PER": "文中提到的人是谁？",
+    "LOC": "文中提到的地方是哪里？",
+    "ORG": "文中提到的是哪个机构？",
+}
+CONTEXT = (20, 500)  # characters
+_TESTED = 1200  # paragraphs of which scored questions are made; `names` scores as many
+
+
+def questions(sizes: Sizes) -> Parts:
+    """Questions for the one person, place or organisation of a paragraph; a quarter has none."""
+    paragraphs = names(Sizes(train=len(QUESTIONS) * 10**4, watched=_TESTED, test=_TESTED))
+    return Parts(
+        _asked(paragraphs.train)[: sizes.train],
+        _asked(paragraphs.watched)[: sizes.watched],
+        _asked(paragraphs.test)[: sizes.test],
+        [],
+    )
+
+
+def _asked(rows: Sequence[Row]) -> list[Row]:
+    """A question for each paragraph that has one name of a kind, and a third as many for kinds of
+    which others have no name."""
+    draw = random.Random(SEED)
+    some: list[Row] = []
+    none: list[Row] = []
+    for row in rows:
+        context, places = paragraph(row), _named(row)
+        if not CONTEXT[0] <= len(context) <= CONTEXT[1]:
+            continue
+        one = [kind for kind in QUESTIONS if len(set(places.get(kind, {}).values())) == 1]
+        empty = [kind for kind in QUESTIONS if kind not in places]
+        # Organisations are rare, so that none of them is left out.
+        kind = "ORG" if "ORG" in one else draw.choice(one or empty or [""])
+        answers = places.get(kind, {})
+        made = {
+            "question": QUESTIONS.get(kind, ""),
+            "context": context,
+            "answers": {"text": list(answers.values()), "answer_start": list(answers)},
+        }
+        if kind and one:
+            some.append(made)
+        elif kind:
+            none.append(made)
+    asked = [*some, *none[: len(some) // 3]]
+    draw.shuffle(asked)
+    return asked
+
+
+def _named(row: Row) -> dict[str, dict[int, str]]:
+    """The names of each kind in a paragraph, by the character at which each begins."""
+    places: dict[str, dict[int, str]] = {}
+    start, begun, kind = 0, 0, ""
+    for word, tag in zip(row["tokens"], row["tags"], strict=True):
+        if tag.startswith("B-"):
+            begun, kind = start, tag[2:]
+            places.setdefault(kind, {})[begun] = word
+        elif tag.startswith("I-"):
+            places[kind][begun] += word
+        start += len(word)
+    return places
 
 
 def paragraph(row: Row) -> str:
