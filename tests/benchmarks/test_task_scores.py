@@ -15,6 +15,7 @@ from benchmarks.task_scores.page import markdown
 from benchmarks.task_scores.scoring import (
     above,
     first_pieces,
+    score_answers,
     score_labels,
     score_numbers,
     score_tags,
@@ -23,6 +24,7 @@ from benchmarks.task_scores.scoring import (
 from benchmarks.task_scores.texts import (
     LABELS,
     Sizes,
+    _asked,
     bare,
     divide,
     paragraph,
@@ -113,12 +115,50 @@ def test_labels_are_scored_by_row_and_by_label() -> None:
     assert (scores["f1(positive)"], scores["f1(negative)"]) == (1.0, 0.0)
 
 
+def test_answers_are_scored_by_the_characters_that_both_share() -> None:
+    scores = score_answers([["北京"], ["新华社"], [], []], ["北京。", "新华", "", "人"])
+
+    assert scores["exact_match"] == 0.5
+    assert scores["f1_answers"] == pytest.approx((1 + 0.8 + 1 + 0) / 4)
+    assert scores["f1 of answers"] == pytest.approx(0.9)
+    assert (scores["exact of answers"], scores["none told"]) == (0.5, 0.5)
+
+
+def test_a_question_asks_for_the_one_name_of_a_paragraph_or_for_what_it_does_not_name() -> None:
+    tagged = {
+        "tokens": [
+            "江",
+            "泽民",
+            "在",
+            "北京",
+            "会见",
+            "，",
+            "江",
+            "泽民",
+            "说",
+            "了",
+            *"一二三四五六七八九",
+        ],
+        "tags": ["B-PER", "I-PER", "O", "B-LOC", "O", "O", "B-PER", "I-PER", *["O"] * 11],
+    }
+    asked = _asked([tagged] * 60)
+
+    whole = {"文中提到的人是谁？": ("江泽民", [0, 9]), "文中提到的地方是哪里？": ("北京", [4])}
+    for row in asked:
+        text, starts = whole[row["question"]]
+        assert row["answers"] == {"text": [text] * len(starts), "answer_start": starts}
+        assert all(row["context"].startswith(text, start) for start in starts)
+    assert {row["question"] for row in asked} == set(whole)
+
+
 @pytest.mark.parametrize(
     ("name", "written", "answers"),
     [
         ("names", "北\tB-LOC\n京\tI-LOC\n\n好\tO\n\n", [["B-LOC", "I-LOC"], ["O"]]),
         ("ratings", '{"row": 1, "text": "a", "value": 1.5}\n', [1.5]),
         ("endings", '{"row": 1, "choice": "a", "index": 2}\n', [2]),
+        ("reviews", '{"label": "positive", "probability": 0.5}\n', ["positive"]),
+        ("questions", '{"answer": "北京", "start": 0}\n{"answer": ""}\n', ["北京", ""]),
         ("opinions", '{"labels": [], "probabilities": {"strong": 0.25}}\n', [{"strong": 0.25}]),
     ],
 )
@@ -151,7 +191,13 @@ def test_the_page_has_every_seed_and_the_mean_with_its_spread() -> None:
         scores = {"": {**figures, "rmse": rmse}}
         return {"seed": seed, "seconds": 60 + seed, "peak_memory_mb": 900, "scores": scores}
 
-    settings = {"title": of.title, "main": of.main, "epochs": 1.0, "batch_size": 16}
+    settings = {
+        "title": of.title,
+        "task": of.task,
+        "main": of.main,
+        "epochs": 1.0,
+        "batch_size": 16,
+    }
     settings |= {"order": "random", "learning_rate": 1e-4, "max_length": 128}
     settings |= {"schedule": "linear", "warmup": 0.1, "weight_decay": 0.01}
     parts = {"train": 1500, "watched": 300, "test": 1500}
