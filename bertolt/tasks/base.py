@@ -41,6 +41,7 @@ from bertolt.tasks.criterion import LossChoices, refuse
 from bertolt.tasks.doubts import Doubts
 from bertolt.tasks.texts import encode_in_one_window, encode_long
 from bertolt.tokenization import BertTokenizer
+from bertolt.tasks.schema import TEXT, Schema, record
 
 Example = Mapping[str, Any]
 """A row by role: `text`, `text_pair` where there are pairs, `label` where it is known, `row`."""
@@ -234,6 +235,8 @@ class Task(abc.ABC):
     """What of a `Reading` the task goes by, beside the separator of labels."""
     vectors: ClassVar[bool] = False
     """Whether a single text is answered by a "vector", whose numbers are written as they are."""
+    request_roles: ClassVar[Mapping[str, str]] = {}
+    """The roles by what a request calls them, where it calls them otherwise."""
     longs: ClassVar[tuple[Long, ...]] = ("truncate", "error")
     """What it can do with a text beyond the limit; the first is what `encode` does."""
     why_not_long: ClassVar[str] = "it takes a text as one window"
@@ -533,6 +536,23 @@ class Task(abc.ABC):
     def public(self, answer: Answer) -> Answer:
         """What is written of an answer."""
         return answer
+
+    def request_schema(self, pairs: bool | None) -> Schema:
+        """JSON Schema of an example by the names of a request, `request_roles`.
+
+        Args:
+            pairs: whether it has a second text; None: it may.
+        """
+        names = {role: name for name, role in self.request_roles.items()}
+        fields = {names.get("text", "text"): TEXT}
+        second = names.get("text_pair", "text_pair")
+        if pairs is not False:
+            fields[second] = TEXT
+        return record(fields, [] if pairs else [second])
+
+    def answer_schema(self) -> Schema:
+        """JSON Schema of what is written of an answer."""
+        return {"type": "object"}
 
     def answer_types(self) -> dict[str, pa.DataType]:
         """The Arrow types of what is written of an answer; others follow from values."""

@@ -55,6 +55,7 @@ from bertolt.tasks.table import score_words
 from bertolt.tasks.texts import text_cells
 from bertolt.tasks.windows import WINDOWS, windows_of
 from bertolt.tokenization import BertTokenizer
+from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several, span
 
 
 @register
@@ -299,6 +300,16 @@ class FillMask(Task):
         best = pa.list_(pa.struct([*token, ("text", pa.string())]))
         mask = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("best", best)])
         return {"filled": pa.string(), "masks": pa.list_(mask)}
+
+    def request_schema(self, pairs: bool | None) -> Schema:
+        """A text with masks."""
+        mask = self._words.mask
+        return record({"text": {**TEXT, "pattern": re.escape(mask), "examples": [f"It is {mask}."]}})
+
+    def answer_schema(self) -> Schema:
+        """The text with its masks filled, and the best tokens of each."""
+        best = record({"id": PLACE, "token": TEXT, "probability": SHARE, "text": TEXT})
+        return record({"filled": TEXT, "masks": several(span(best=several(best)))})
 
     def flat_names(self) -> list[str]:
         """The filled text, and the masks in one cell."""

@@ -28,6 +28,7 @@ from bertolt.tasks.labels import LabelledTask, names_of, rarest
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.label_sets import NO_LABEL, LabelSetScorer
 from bertolt.tasks.texts import LONG_TEXTS, text_cells
+from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record, several
 
 SEVERAL = "multi_label_classification"
 
@@ -248,6 +249,11 @@ class MultiLabelClassification(LabelledTask):
             "labels": pa.list_(pa.string()),
             "probabilities": numbers_by_name(self.labels),
         }
+
+    def answer_schema(self) -> Schema:
+        """Some of the labels, and a probability for each."""
+        labels = several(one_of(self.labels))
+        return record({"labels": labels, "probabilities": of_each(self.labels, SHARE)})
 
     def flat_names(self) -> list[str]:
         """The labels in one cell, and the probability of each."""

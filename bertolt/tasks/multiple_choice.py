@@ -37,6 +37,7 @@ from bertolt.tasks.labels import label_counts, require_no_separator
 from bertolt.tasks.scorers.choices import ChoiceScorer
 from bertolt.tasks.texts import encode_in_one_window
 from bertolt.tokenization import BertTokenizer
+from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several
 
 _NAMED = 3  # rows that a caution names
 
@@ -53,6 +54,7 @@ class MultipleChoice(Task):
     name: ClassVar[str] = "multiple-choice"
     primary: ClassVar[Primary] = Primary(name="accuracy", title="Accuracy")
     head: ClassVar[Any] = heads.MultipleChoice
+    request_roles: ClassVar[Mapping[str, str]] = {"choices": "text_pair"}
     needs_pair: ClassVar[bool] = True
     joint: ClassVar[bool] = True
     several_pairs: ClassVar[bool] = True
@@ -281,6 +283,15 @@ class MultipleChoice(Task):
         """The choice, its label and its place, and the probabilities."""
         numbers = {"probability": pa.float64(), "probabilities": pa.list_(pa.float64())}
         return {"choice": pa.string(), "label": pa.string(), "index": pa.int64(), **numbers}
+
+    def request_schema(self, pairs: bool | None) -> Schema:
+        """A text, or a question, and its choices."""
+        return record({"text": TEXT, "choices": several(TEXT, minItems=2)})
+
+    def answer_schema(self) -> Schema:
+        """The choice, how it is called and where it stands, and a probability for each."""
+        fields = {"choice": TEXT, "label": TEXT, "index": PLACE, "probability": SHARE}
+        return record({**fields, "probabilities": several(SHARE)})
 
     def flat_names(self) -> list[str]:
         """The choice, its label and its place, its probability, and those of all choices."""

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from bertolt.base.chunks import characters_of, chunks
-from bertolt.base.errors import CheckpointError, DataError, UsageError
+from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
-from bertolt.data.encode import EncodedTexts, encode_examples
+from bertolt.data.encode import Encode, EncodedExample, EncodedTexts, encode_examples
 from bertolt.data.long import Long
 from bertolt.data.parted import beyond_limit, too_long
 from bertolt.data.prefetch import prefetched
@@ -257,7 +257,7 @@ class Predictor:
         with encoding as windows:
             count = 0
             for part, rows in windows:
-                yield from self._answer(part, rows, count)
+                yield from map(_or_raise, self._answer(part, rows, count))
                 count += len(part)
 
     def _example(self, number: int, asked: Asked) -> Example:
@@ -282,14 +282,53 @@ class Predictor:
             raise DataError(fault.detail, place=f"text {number}", fix=fault.fix)
         return example
 
+    def asked_in(self, pairs: bool) -> Predictor:
+        """The same predictor as it answers pairs of texts, or single ones, where both may be asked;
+        the model and what answers for it are shared."""
+        if not self.task.free_pairs or self.task.pairs_asked == pairs:
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, task=self.task.asked_in(pairs))
+        return other
+
+    def encode(self, asked: Sequence[Asked]) -> tuple[list[Example], list[EncodedExample]]:
+        """Tokenise texts, pairs or examples, for `answer`; another thread may be answering.
+
+        Raises:
+            UsageError: as `predict`.
+            DataError: as `predict`.
+        """
+        examples = list(_alike(self._example(n, each) for n, each in enumerate(asked, start=1)))
+        encode = encode_by(self.task, self.tokenizer, self.max_length, self.long)
+        return examples, list(encode(examples))
+
+    def answer(
+        self, examples: Sequence[Example], encoded: Sequence[EncodedExample]
+    ) -> Iterator[Prediction | BertoltError]:
+        """Answer examples that `encode` has tokenised, in one call or several, in their order.
+
+        An example that cannot be answered has the error in the place of its answer: it is longer
+        than the limit where such texts are refused, or its outputs are not finite.
+        """
+        return self._answer(examples, self._rows(iter, encoded), 0)
+
+    def too_long(self, encoded: EncodedExample) -> BertoltError | None:
+        """The error that `answer` has for an example that it refuses for its length."""
+        if self.long.how != "error":
+            return None
+        rows = self._rows(iter, [encoded])
+        return too_long(rows, 0, "text 1") if beyond_limit(rows)[0] else None
+
     def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
         encode = encode_by(self.task, self.tokenizer, self.max_length, self.long)
-        rows = encode_examples(encode, examples, self.max_length)
-        return examples, in_examples(self.task, rows)
+        return examples, self._rows(encode, examples)
+
+    def _rows(self, encode: Encode, examples: Iterable[Any]) -> EncodedTexts:
+        return in_examples(self.task, encode_examples(encode, examples, self.max_length))
 
     def _answer(
-        self, examples: list[Example], rows: EncodedTexts, before: int = 0
-    ) -> Iterator[Prediction]:
+        self, examples: Sequence[Example], rows: EncodedTexts, before: int
+    ) -> Iterator[Prediction | BertoltError]:
         """The answers in the order of the examples, of which `before` were answered earlier."""
         outputs: dict[int, Output] = {}
         answered = Answered(self.model, self.task, rows, RunningLoss())
@@ -309,15 +348,16 @@ class Predictor:
             outputs.update(zip(numbers, whole, strict=True))
         for number, example in enumerate(examples):
             if refused[number]:
-                raise too_long(rows, number, f"text {before + number + 1}")
-            if not outputs[number].finite:
-                raise not_finite(f"text {before + number + 1}")
-            yield Prediction(
-                answer=self.task.decode(outputs[number], example),
-                tokens=int(rows.full_lengths[number]),
-                tokens_cut=0 if lost is None else int(lost[number]),
-                windows=int(windows[number]),
-            )
+                yield too_long(rows, number, f"text {before + number + 1}")
+            elif not outputs[number].finite:
+                yield not_finite(f"text {before + number + 1}")
+            else:
+                yield Prediction(
+                    answer=self.task.decode(outputs[number], example),
+                    tokens=int(rows.full_lengths[number]),
+                    tokens_cut=0 if lost is None else int(lost[number]),
+                    windows=int(windows[number]),
+                )
 
     def make_golden(self, examples: Sequence[Example]) -> list[Golden]:
         """Answers of this model to some examples, to be kept beside it. Meant for fp32."""
@@ -357,6 +397,12 @@ class Predictor:
         fault = self.task.differs(kept, self.task.public(answer))
         now, before = self.task.describe_answer(answer), self.task.describe_answer(kept)
         return f"{now!r} (it was {before!r}), {fault}" if fault else ""
+
+
+def _or_raise(answer: Prediction | BertoltError) -> Prediction:
+    if isinstance(answer, BertoltError):
+        raise answer
+    return answer
 
 
 def _alike(examples: Iterable[Example]) -> Iterator[Example]:

@@ -30,6 +30,7 @@ from bertolt.tasks.questions import golds_of
 from bertolt.tasks.scorers.answers import AnswerScorer
 from bertolt.tasks.texts import text_cells
 from bertolt.tokenization import BertTokenizer
+from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, maybe, record, several, span
 
 NO_ANSWER = "no answer"
 _USUAL_LONGEST = 200
@@ -53,6 +54,7 @@ class QuestionAnswering(Task):
     head: ClassVar[Any] = heads.QuestionAnswering
     longs = ("window", "error", "truncate")
     why_not_long = "without its middle, an answer could begin in one part and end in the other"
+    request_roles: ClassVar[Mapping[str, str]] = {"question": "text", "context": "text_pair"}
     needs_pair: ClassVar[bool] = True
     target_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     worst: ClassVar[tuple[str, str]] = (
@@ -314,6 +316,13 @@ class QuestionAnswering(Task):
         best = pa.list_(pa.struct([("text", pa.string()), *place]))
         none = {"no_answer": pa.float64()} if self.may_be_none else {}
         return {"answer": pa.string(), **dict(place), "best": best, **none}
+
+    def answer_schema(self) -> Schema:
+        """The answer with its characters of the context, the best ones, and the odds of none."""
+        best = several(span("text", probability=SHARE))
+        fields: dict[str, Schema] = {"answer": TEXT, "start": maybe(PLACE), "end": maybe(PLACE)}
+        fields |= {"probability": SHARE, "best": best}
+        return record(fields | ({"no_answer": SHARE} if self.may_be_none else {}))
 
     def flat_names(self) -> list[str]:
         """The answer, its characters and its probability, and the best answers as JSON."""

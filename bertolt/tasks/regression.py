@@ -28,6 +28,7 @@ from bertolt.tasks.labels import names_of, require_no_separator
 from bertolt.tasks.scorers.numbers import NumberScorer, numbers_in
 from bertolt.tasks.table import shown
 from bertolt.tasks.texts import LONG_TEXTS, text_cells
+from bertolt.tasks.schema import NUMBER, Schema, of_each, record
 
 NUMBERS = "regression"
 _FEW_VALUES = 10  # so many different numbers and fewer, all whole, may be names of classes
@@ -200,6 +201,12 @@ class Regression(Task):
         if len(self.columns) == 1:
             return {"value": pa.float64()}
         return {"values": numbers_by_name(self.columns)}
+
+    def answer_schema(self) -> Schema:
+        """A number, or one for each column."""
+        if len(self.columns) == 1:
+            return record({"value": NUMBER})
+        return record({"values": of_each(self.columns, NUMBER)})
 
     def flat_names(self) -> list[str]:
         """A column for each number."""

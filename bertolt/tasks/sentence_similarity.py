@@ -35,6 +35,7 @@ from bertolt.tasks.scorers.retrieval import RetrievalScorer
 from bertolt.tasks.scorers.similarity import SimilarityScorer
 from bertolt.tasks.texts import text_cells
 from bertolt.tokenization import BertTokenizer
+from bertolt.tasks.schema import NUMBER, Schema, record, several
 
 Learns = Literal["scores", "pairs", "triplets"]
 _PRIMARY = {
@@ -362,6 +363,14 @@ class SentenceSimilarity(Task):
         if self.learns == "triplets":
             return f"nearer than {quoted(str(label), 60)}"
         return "they belong together"
+
+    def answer_schema(self) -> Schema:
+        """A vector of one text, or the cosine of two."""
+        vector = record({"vector": several(NUMBER)})
+        cosine = record({"similarity": {"type": "number", "minimum": -1.01, "maximum": 1.01}})
+        if self.pairs_asked is None:
+            return {"anyOf": [vector, cosine]}
+        return cosine if self.pairs_asked else vector
 
     def flat_names(self) -> list[str]:
         """One column."""

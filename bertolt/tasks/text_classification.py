@@ -28,6 +28,7 @@ from bertolt.tasks.labels import LabelledTask, names_of, require_one_label
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.classes import ClassScorer
 from bertolt.tasks.texts import LONG_TEXTS, text_cells
+from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record
 
 SINGLE = "single_label_classification"
 
@@ -189,6 +190,11 @@ class TextClassification(LabelledTask):
             "probability": pa.float64(),
             "probabilities": numbers_by_name(self.labels),
         }
+
+    def answer_schema(self) -> Schema:
+        """One of the labels, and a probability for each."""
+        shares = of_each(self.labels, SHARE)
+        return record({"label": one_of(self.labels), "probability": SHARE, "probabilities": shares})
 
     def flat_names(self) -> list[str]:
         """The label, its probability, and the probability of each label."""

@@ -34,6 +34,7 @@ from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_l
 from bertolt.tasks.windows import WINDOWS, answered_units, first_pieces, windows_of
 from bertolt.tasks.words import join_words, text_of, words_of
 from bertolt.tokenization import BertTokenizer
+from bertolt.tasks.schema import SHARE, TEXT, Schema, record, several, span
 
 
 @register
@@ -267,6 +268,14 @@ class TokenClassification(LabelledTask):
         parts = [("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())]
         span = pa.struct([*parts, ("text", pa.string()), ("probability", pa.float64())])
         return {"spans": pa.list_(span)}
+
+    def request_schema(self, pairs: bool | None) -> Schema:
+        """A text, or its words."""
+        return record({"text": {"anyOf": [TEXT, several(TEXT, minItems=1)]}})
+
+    def answer_schema(self) -> Schema:
+        """Spans, by characters of the text."""
+        return record({"spans": several(span("label", "text", probability=SHARE))})
 
     def flat_names(self) -> list[str]:
         """The spans in one cell."""
