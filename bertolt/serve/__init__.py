@@ -1,0 +1,1 @@
+"""The server over `Predictor`, and its page."""
