@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,22 @@ def svg_of(height: float) -> Iterator[tuple[Figure, io.StringIO]]:
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         yield figure, target
         figure.savefig(target, format="svg", metadata={"Date": None})
+
+
+def draw_curves(
+    title: str, along: str, places: Sequence[float], curves: Mapping[str, Sequence[float]]
+) -> str:
+    """An SVG with a small drawing for each of some curves over the same places, from zero."""
+    with svg_of(0.5 + 1.6 * len(curves)) as (figure, target):
+        axes = figure.subplots(len(curves), squeeze=False, sharex=True)[:, 0]
+        for place, (name, values) in zip(axes, curves.items(), strict=True):
+            place.plot(places, values, color=OURS, lw=1.4)
+            place.set_ylim(bottom=0, top=1.1 * max(values))
+            place.set_ylabel(name)
+            place.spines[["top", "right"]].set_visible(False)
+        axes[-1].set_xlabel(along)
+        axes[0].set_title(title, loc="left", fontsize=10)
+    return target.getvalue()
 
 
 def _bars(entry: dict[str, Any]) -> list[tuple[str, str, Any]]:

@@ -77,6 +77,15 @@ _TRAIN = Layout(
         _WARMUP,
     )
 )
+_REQUESTS = Column("requests_per_second", "requests/s")
+_OFFERED = Column("offered_per_second", "sent/s")
+_P50, _P99 = Column("p50_ms", "p50, ms"), Column("p99_ms", "p99, ms")
+_OF_SERVER = (
+    Column("cpu_ms_per_request", "processor of the server, ms a request"),
+    Column("memory_mb", "memory, MB"),
+    Column("agree", "same label as `predict`", lambda value: percent(value, 1)),
+    Column("refused", "not answered"),
+)
 LAYOUTS = {
     "train": _TRAIN,
     "mlm": _TRAIN,
@@ -104,6 +113,8 @@ LAYOUTS = {
         lower_is_better=True,
     ),
     "command": Layout((Column("seconds", "seconds"), _ACCURACY, _MEMORY), lower_is_better=True),
+    "closed": Layout((_REQUESTS, _P50, _P99, *_OF_SERVER)),
+    "open": Layout((_P99, _P50, _REQUESTS, _OFFERED, *_OF_SERVER), lower_is_better=True),
 }
 
 
@@ -119,7 +130,7 @@ def measures(entry: Record, run: Record, products: float) -> Values:
         products: GFLOP/s of this machine's products in the same round, in its faster format.
     """
     values = {name: v for name, v in run.items() if isinstance(v, int | float)}
-    job, kind = entry["job"], entry["kind"]
+    job, kind = entry.get("job", {}), entry["kind"]
     if kind in ("train", "mlm", "pretrain"):
         values["tokens_per_second"] = run["tokens"] / run["seconds"]
         values["texts_per_second"] = values["tokens_per_second"] / job["mean_tokens"]
@@ -180,8 +191,8 @@ def fastest_other(entry: Record) -> str | None:
     return (min if layout.lower_is_better else max)(rates, key=rates.__getitem__)
 
 
-def markdown(record: Record) -> str:
-    """The whole record as a page."""
+def markdown(record: Record, legend: str = "") -> str:
+    """The whole record as a page; `legend` says how it was measured, if otherwise than usual."""
     machine = record["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     parts = [
@@ -190,7 +201,7 @@ def markdown(record: Record) -> str:
         f"{plural(record['threads'], 'thread')} for everyone; commit {record['commit']}.",
         f"{versions}.",
         f"`{' '.join(record['command'])}`",
-        _LEGEND.format(repeats=plural(record["repeats"], "repeat")),
+        (legend or _LEGEND).format(repeats=plural(record["repeats"], "repeat")),
         *(_section(entry) for entry in record["works"].values()),
     ]
     return "\n\n".join(parts) + "\n"

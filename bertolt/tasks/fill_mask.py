@@ -304,7 +304,9 @@ class FillMask(Task):
     def request_schema(self, pairs: bool | None) -> Schema:
         """A text with masks."""
         mask = self._words.mask
-        return record({"text": {**TEXT, "pattern": re.escape(mask), "examples": [f"It is {mask}."]}})
+        return record(
+            {"text": {**TEXT, "pattern": re.escape(mask), "examples": [f"It is {mask}."]}}
+        )
 
     def answer_schema(self) -> Schema:
         """The text with its masks filled, and the best tokens of each."""

@@ -1,0 +1,61 @@
+"""The engines by themselves: the same texts in the same process, without a server.
+
+python -m benchmarks.serving.alone FOLDER ENGINE SECONDS
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.prepare import Material
+
+BATCH = 64
+"""Texts that 64 clients have under way."""
+
+
+def _predictor(folder: Path, engine: str) -> Callable[[list[str]], Any]:
+    from bertolt.tasks.predictor import Predictor
+
+    settings: dict[str, Any] = {} if engine == "torch" else {"engine": engine}
+    predictor = Predictor.from_pretrained(folder / "model", **settings)
+    return lambda texts: list(predictor.predict(texts))
+
+
+def _onnx(folder: Path) -> Callable[[list[str]], Any]:
+    os.environ["SERVED"] = str(folder)
+    from benchmarks.serving.onnx_server import Model
+
+    model = Model(folder, int(os.environ["OMP_NUM_THREADS"]))
+    return lambda texts: model.shares([model.ids(text) for text in texts])
+
+
+def measure(folder: Path, engine: str, seconds: float) -> dict[str, Any]:
+    """Milliseconds of one text, and texts a second of many."""
+    material = Material(folder)
+    answer = _onnx(folder) if engine == "ort-int8" else _predictor(folder, engine)
+    texts = material.texts
+    for text in texts[:20]:
+        answer([text])
+    taken, end, row = [], time.perf_counter() + seconds / 2, 0
+    while (begin := time.perf_counter()) < end:
+        answer([texts[row % len(texts)]])
+        taken.append(1000 * (time.perf_counter() - begin))
+        row += 1
+    answer(texts[:BATCH])
+    begin, done = time.perf_counter(), 0
+    while (now := time.perf_counter()) < begin + seconds / 2:
+        answer([texts[(done + n) % len(texts)] for n in range(BATCH)])
+        done += BATCH
+    now = time.perf_counter()
+    return {"p50_ms": statistics.median(taken), "texts_per_second": done / (now - begin)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))))

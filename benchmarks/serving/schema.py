@@ -1,0 +1,50 @@
+"""Whatever the server's own schema allows and forbids, made up and sent by schemathesis."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.serving.prepare import Material
+from benchmarks.serving.servers import SERVERS, running
+from benchmarks.session import ROOT, _commit, environment, versions
+from bertolt.base.console import info
+from bertolt.base.files import write_text
+
+EXAMPLES = 150
+"""Requests of each operation and phase."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def main(material: Material, target: Path, *, threads: int) -> int:
+    """Run it; 1 if it found something."""
+    log = material.folder / "schema.log"
+    with running(SERVERS["bertolt"], material, threads=threads, log=log) as server:
+        address = f"http://127.0.0.1:{server.port}"
+        program = str(Path(sys.executable).with_name("schemathesis"))
+        words = [program, "run", f"{address}/openapi.json", "--url", address, "--checks", "all"]
+        words += ["--max-examples", str(EXAMPLES), "--seed", "0", "--workers", "1", "--no-color"]
+        words += ["--continue-on-failure", "--request-timeout", "30"]
+        done = subprocess.run(
+            words,
+            cwd=material.folder,
+            env={**environment(threads, material.folder), "TERM": "dumb"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=False,
+        )
+    said = _COLOURS.sub("", done.stdout).replace(address, "http://127.0.0.1:PORT")
+    said = (
+        said.replace(str(material.folder), "FOLDER").replace(str(ROOT), "").replace(os.sep * 2, "/")
+    )
+    tracebacks = log.read_text(encoding="utf-8", errors="replace").count("Traceback (most recent")
+    page = f"# The whole schema by schemathesis {versions(['schemathesis'])['schemathesis']}\n\n"
+    page += f"Commit {_commit()}; {EXAMPLES} examples, all checks, seed 0; exit code {done.returncode}; "
+    page += f"{tracebacks} tracebacks in the server's log.\n\n```text\n{said.strip()}\n```\n"
+    write_text(target.with_suffix(".md"), page)
+    info(page[-6000:])
+    return int(bool(done.returncode or tracebacks))
