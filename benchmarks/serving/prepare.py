@@ -20,7 +20,7 @@ from bertolt.tasks.predictor import Predictor
 
 TEXTS = 2000
 CHINESE = 0.25
-"""The share of Chinese reviews, a character or so a token and with a long tail, beside sentences."""
+"""The share of Chinese reviews, whose lengths have a long tail, beside movie sentences."""
 BATCH = 32
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -38,12 +37,11 @@ def main(material: Material, target: Path, *, threads: int) -> int:
             check=False,
         )
     said = _COLOURS.sub("", done.stdout).replace(address, "http://127.0.0.1:PORT")
-    said = (
-        said.replace(str(material.folder), "FOLDER").replace(str(ROOT), "").replace(os.sep * 2, "/")
-    )
+    said = said.replace(str(material.folder), "FOLDER")
     tracebacks = log.read_text(encoding="utf-8", errors="replace").count("Traceback (most recent")
     page = f"# The whole schema by schemathesis {versions(['schemathesis'])['schemathesis']}\n\n"
-    page += f"Commit {_commit()}; {EXAMPLES} examples, all checks, seed 0; exit code {done.returncode}; "
+    page += f"Commit {_commit()}; {EXAMPLES} examples, all checks, seed 0; "
+    page += f"exit code {done.returncode}; "
     page += f"{tracebacks} tracebacks in the server's log.\n\n```text\n{said.strip()}\n```\n"
     write_text(target.with_suffix(".md"), page)
     info(page[-6000:])

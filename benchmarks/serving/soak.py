@@ -181,30 +181,30 @@ def _faults(record: dict[str, Any]) -> list[str]:
 
 
 def _page(record: dict[str, Any]) -> str:
-    lines = [f"# Ten minutes of good and bad requests: {record['minutes']:g} minutes", ""]
-    lines += [
-        f"{record['machine']['cpu']}, {record['machine']['cores']} cores; commit {record['commit']}.",
-        "",
+    curve, machine = record["curve"], record["machine"]
+    rows = [
+        f"| {kind} | {', '.join(f'{status}: {count:,}' for status, count in counts.items())} |"
+        for kind, counts in record["bad"].items()
     ]
-    lines += [
-        f"Good clients: {record['good']} by status; {record['answers']:,} answers compared with "
-        f"`Predictor`, {record['wrong_answers']} wrong, the furthest probability {record['furthest']:.2g} away.",
-        "",
+    first, last = curve[0], curve[-1]
+    series = {"Memory, MB": 1, "Open files": 2, "Threads": 3}
+    ends = [
+        f"| {name} | {first[at]:.0f} | {max(row[at] for row in curve):.0f} | {last[at]:.0f} |"
+        for name, at in series.items()
     ]
-    curve = record["curve"]
-    lines += [
-        f"Memory: {curve[0][1]:.0f} MB at first, {max(row[1] for row in curve):.0f} MB at most, "
-        f"{curve[-1][1]:.0f} MB at last; the median of the last third is {record['growth_mb']:+.1f} MB "
-        f"beside that of the second. Files: {curve[0][2]} at first, {max(row[2] for row in curve)} at most, "
-        f"{curve[-1][2]} at last; threads: {curve[0][3]}, {max(row[3] for row in curve)}, {curve[-1][3]}.",
-        "",
+    parts = [
+        f"# Good and bad requests together, {record['minutes']:g} minutes",
+        f"{machine['cpu']}, {machine['cores']} cores; commit {record['commit']}.",
+        f"Requests of good clients by status: {record['good']}. {record['answers']:,} answers were "
+        f"compared with those of `Predictor`: {record['wrong_answers']} wrong, the furthest "
+        f"probability {record['furthest']:.2g} away.",
+        "\n".join(["| | at first | at most | at last |", "| --- | --- | --- | --- |", *ends]),
+        f"The median memory of the last third is {record['growth_mb']:+.1f} MB beside that of the "
+        "second.",
+        "\n".join(["| what came | by status (0: no answer) |", "| --- | --- |", *rows]),
+        f"Faults: {'; '.join(_faults(record)) or 'none'}.",
     ]
-    lines += ["| what came | by status (0: no answer) |", "| --- | --- |"]
-    for kind, counts in record["bad"].items():
-        said = ", ".join(f"{status}: {count:,}" for status, count in counts.items())
-        lines.append(f"| {kind} | {said} |")
-    faults = _faults(record)
-    return "\n".join([*lines, "", f"Faults: {'; '.join(faults) or 'none'}."]) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def main(material: Material, target: Path, *, minutes: float, threads: int) -> int:
