@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.serving.prepare import Material
 from benchmarks.serving.servers import SERVERS, running
-from benchmarks.session import ROOT, _commit, environment, versions
+from benchmarks.session import _commit, environment, versions
 from bertolt.base.console import info
 from bertolt.base.files import write_text
 

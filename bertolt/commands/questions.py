@@ -208,14 +208,14 @@ def rows_of_table(
             task=type(predictor.task),
             need_label=False,
             fault_of=predictor.task.question_fault,
-            prefer=_preferred(predictor, columns),
+            prefer=preferred_columns(predictor, columns),
         )
         describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
         require_pair(table, predictor.trained_on_pairs)
-    return Questions(_rows(table), bool(table.unanswered), "text_pair" in table.roles)
+    return Questions(questions_in(table), bool(table.unanswered), "text_pair" in table.roles)
 
 
-def _preferred(predictor: Predictor, columns: Columns) -> dict[str, list[str]]:
+def preferred_columns(predictor: Predictor, columns: Columns) -> dict[str, list[str]]:
     """The columns of training; who names one text alone means it, where one may be asked."""
     known = trained_columns(predictor)
     if columns.text is not None and columns.text_pair is None and predictor.task.free_pairs:
@@ -244,7 +244,7 @@ def _require_tables(model: str, files: Sequence[str], predictor: Predictor) -> N
     )
 
 
-def _rows(table: Table) -> Iterator[Question]:
+def questions_in(table: Table) -> Iterator[Question]:
     """All rows in their order, those without an answer too."""
     answered = ((row["row"], row, row.get(KEPT), "") for row in table.examples())
     unanswered = ((n, each.texts, each.kept, each.reason) for n, each in table.unanswered.items())

@@ -1,0 +1,139 @@
+"""Answers to a file that a server is sent: read as `bertolt predict` reads it, and written alike."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bertolt.base.errors import BertoltError, UsageError, meant
+from bertolt.commands.outputs import format_of
+from bertolt.commands.questions import Question, preferred_columns, questions_in
+from bertolt.commands.wording import options_called
+from bertolt.commands.writers import text_writer
+from bertolt.data.delimited import layout_of
+from bertolt.data.load import OnBadRow
+from bertolt.tasks.base import Example
+from bertolt.tasks.predictor import Prediction, Predictor
+from bertolt.tasks.rows import Columns, read_for_task, require_pair
+
+_ON_BAD_ROW: dict[str, OnBadRow] = {
+    "answer": "answer",
+    "answer-all": "answer-all",
+    "drop": "drop",
+    "error": "error",
+}
+_PARAMETERS = ("text", "text_pair", "encoding", "sep", "header", "skip_rows", "on_bad_row")
+"""What a request may say of its file."""
+_CALLED: dict[str | re.Pattern[str], str] = {
+    "--no-header": "?header=no",
+    **{
+        re.compile(rf"--{name.replace('_', '-')}(?![\w-])(?: (?=[\w"']))?"): f"?{name}="
+        for name in ("text_pair", "text", "encoding", "sep", "skip_rows", "on_bad_row")
+    },
+}
+"""Options of the commands, as errors name them, and the parameters that are in their place."""
+
+
+class FileAnswers:
+    """The rows of a file, which are answered part by part, and their answers as text.
+
+    Attributes:
+        rows: of the file, those without an answer too.
+    """
+
+    def __init__(self, predictor: Predictor, path: Path, parameters: Mapping[str, str]) -> None:
+        """Read a file.
+
+        Args:
+            predictor: that will answer it.
+            path: of the file; the answers are of the kind that its ending names.
+            parameters: what is said of it, by `_PARAMETERS`.
+
+        Raises:
+            UsageError: there is no such parameter or value.
+            DataError: the file, a column or a row cannot be used.
+        """
+        columns = _columns(parameters)
+        with options_called({**_CALLED, str(path): "the file"}):
+            table, _ = read_for_task(
+                path,
+                columns,
+                task=type(predictor.task),
+                need_label=False,
+                fault_of=predictor.task.question_fault,
+                prefer=preferred_columns(predictor, columns),
+            )
+            require_pair(table, predictor.trained_on_pairs)
+        self.rows = len(table) + len(table.unanswered)
+        self.predictor = predictor
+        self.pairs = "text_pair" in table.roles
+        self._questions = questions_in(table)
+        self._part: list[Question] = []
+        self._target = io.StringIO()
+        refuses = predictor.long.how == "error"
+        form = replace(format_of(path), reasons=bool(table.unanswered) or refuses)
+        self._writer = text_writer(self._target, predictor, form)
+
+    def parts(self, size: int) -> Iterator[list[Example]]:
+        """The examples of the next so many rows; `text` has to follow before the part after it."""
+        while part := list(islice(self._questions, size)):
+            self._part = part
+            yield [_example(question) for question in part if not question.reason]
+
+    def text(self, answers: Sequence[Prediction | BertoltError]) -> str:
+        """The rows of a part with their answers; of an error, with the reason for having none."""
+        given = iter(answers)
+        for question in self._part:
+            answer = None if question.reason else next(given)
+            if isinstance(answer, BertoltError):
+                question, answer = question._replace(reason=answer.problem), None
+            self._writer.write(question, answer)
+        return self._taken()
+
+    def end(self) -> str:
+        """What stands behind the last row, or instead of it."""
+        self._writer.end()
+        return self._taken()
+
+    def _taken(self) -> str:
+        text = self._target.getvalue()
+        self._target.seek(0)
+        self._target.truncate()
+        return text
+
+
+def _example(question: Question) -> dict[str, Any]:
+    pair = {} if question.pair is None else {"text_pair": question.pair}
+    return {"text": question.text, **pair}
+
+
+def _columns(parameters: Mapping[str, str]) -> Columns:
+    for name in parameters:
+        if name not in _PARAMETERS:
+            fix = meant(name, list(_PARAMETERS), f"use {', '.join(_PARAMETERS)}")
+            raise UsageError("there is no such parameter of a file", place=f"?{name}=", fix=fix)
+    on_bad_row = parameters.get("on_bad_row", "answer")
+    header, skip = parameters.get("header", "yes"), parameters.get("skip_rows", "0")
+    _require(on_bad_row in _ON_BAD_ROW, "on_bad_row", on_bad_row, f"use {', '.join(_ON_BAD_ROW)}")
+    _require(header in ("yes", "no"), "header", header, "use yes or no")
+    _require(bool(re.fullmatch(r"[0-9]{1,9}", skip)), "skip_rows", skip, "give a whole number")
+    with options_called(_CALLED):
+        layout = layout_of(parameters.get("sep"), header == "no", None, int(skip))
+    return Columns(
+        text=parameters.get("text"),
+        text_pair=parameters.get("text_pair"),
+        encoding=parameters.get("encoding", "utf-8"),
+        on_bad_row=_ON_BAD_ROW[on_bad_row],
+        keep=("all",),
+        layout=layout,
+    )
+
+
+def _require(holds: bool, name: str, value: str, fix: str) -> None:
+    if not holds:
+        raise UsageError(f"{value!r} is no such value", place=f"?{name}=", fix=fix)
