@@ -1,4 +1,4 @@
-"""Answers to a file that a server is sent: read as `bertolt predict` reads it, and written alike."""
+"""Answers to a file that a server is sent: read and written as `bertolt predict` does it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PARAMETERS = ("text", "text_pair", "encoding", "sep", "header", "skip_rows", "o
 _CALLED: dict[str | re.Pattern[str], str] = {
     "--no-header": "?header=no",
     **{
-        re.compile(rf"--{name.replace('_', '-')}(?![\w-])(?: (?=[\w"']))?"): f"?{name}="
+        re.compile(rf"--{name.replace('_', '-')}(?![\w-])(?: (?=\w))?"): f"?{name}="
         for name in ("text_pair", "text", "encoding", "sep", "skip_rows", "on_bad_row")
     },
 }
