@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import session
 from benchmarks.serving.client import Load
 from benchmarks.serving.prepare import CHINESE, Material
-from benchmarks.serving.servers import SERVERS, Running, Server, running
+from benchmarks.serving.servers import SERVERS, Running, Server, running, settings_of
 from bertolt.base.machine import cores, cpu_name, memory_bytes
 
 CLIENTS = (1, 8, 64)
@@ -187,10 +187,17 @@ def send(
 
 def alone(material: Material, engine: str, seconds: float, threads: int) -> dict[str, Any]:
     """An engine without a server."""
-    words = ["benchmarks.serving.alone", str(material.folder), engine, str(seconds)]
-    told: dict[str, Any] = json.loads(
-        session._python(words, threads, material.folder).splitlines()[-1]
+    words = ["-m", "benchmarks.serving.alone", str(material.folder), engine, str(seconds)]
+    done = subprocess.run(
+        [sys.executable, *words],
+        check=True,
+        cwd=session.ROOT,
+        env=settings_of(threads, material),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=seconds + 120,
     )
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
 

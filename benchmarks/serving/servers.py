@@ -76,6 +76,7 @@ def _infinity(material: Material, port: int) -> list[str]:
     command = [os.environ.get("INFINITY", "infinity_emb"), "v2", "--model-id", str(material.model)]
     command += ["--served-model-name", "reviews", "--port", str(port), "--host", "127.0.0.1"]
     command += ["--engine", "torch", "--device", "cpu", "--no-bettertransformer"]
+    command += ["--no-compile", "--dtype", "float32"]
     return [*command, "--batch-size", "32", "--no-model-warmup"]
 
 
@@ -165,6 +166,16 @@ def _threads_of(process: psutil.Process) -> int:
     return int(process.num_threads())
 
 
+def settings_of(threads: int, material: Material) -> dict[str, str]:
+    """The environment of every server and engine.
+
+    Threads of OpenMP sleep while they wait. On a machine that others use too, those that spin take
+    the very cores that they wait for, and everyone is ten times slower.
+    """
+    more = {"OMP_WAIT_POLICY": "passive", "SERVED": str(material.folder)}
+    return {**environment(threads, material.folder), **more}
+
+
 def free_port() -> int:
     """One that nobody has at the moment."""
     with socket.socket() as taken:
@@ -188,7 +199,7 @@ def running(
     """
     port = free_port()
     log = log or material.folder / f"{server.name}.log"
-    settings = {**environment(threads, material.folder), "SERVED": str(material.folder)}
+    settings = settings_of(threads, material)
     with log.open("wb") as target:
         process = psutil.Popen(
             [*server.words(material, port), *more],
