@@ -23,6 +23,7 @@ from bertolt.commands.mistyped import check_words
 from bertolt.commands.predict_options import PredictOptions
 from bertolt.commands.process import fill_closed_streams, speak_for_all, speak_utf8, told_plainly
 from bertolt.commands.search_options import SearchOptions
+from bertolt.commands.serve_options import ServeOptions
 from bertolt.commands.settings_file import (
     SettingsBesideShape,
     SettingsFile,
@@ -255,6 +256,23 @@ def search(
 
     options = options or SearchOptions()
     _print(search_file(corpus, options), options.json)
+
+
+@app.command(usage="Usage: bertolt serve MODEL... | NAME=MODEL... [OPTIONS]")
+def serve(
+    *models: str,
+    options: Annotated[ServeOptions | None, Parameter(name="*")] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Answer over HTTP: every task by its own schema, with a page to try it.
+
+    Args:
+        models: Folders of models; NAME=MODEL serves one by another name.
+        options: Settings.
+    """
+    from bertolt.commands.serve import serve as run
+
+    run(list(models), options or ServeOptions())
 
 
 @app.command(usage='Usage: bertolt inspect MODEL [--selftest | --text "…" [OPTIONS]]')

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def memory_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+def resident_bytes() -> int:
+    """Memory of this process; where the system does not tell it, the most that it ever had."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as numbers:  # noqa: PTH123 - no file
+            return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -70,8 +70,7 @@ class FileAnswers:
             )
             require_pair(table, predictor.trained_on_pairs)
         self.rows = len(table) + len(table.unanswered)
-        self.predictor = predictor
-        self.pairs = "text_pair" in table.roles
+        predictor = predictor.asked_in("text_pair" in table.roles)
         self._questions = questions_in(table)
         self._part: list[Question] = []
         self._target = io.StringIO()

@@ -1,1 +1,1 @@
-"""The server over `Predictor`, and its page."""
+"""The server: every task by its own schema, over one queue and `Predictor`."""

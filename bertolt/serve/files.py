@@ -7,12 +7,21 @@ up for longer than a part takes.
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
 from bertolt.base.errors import BertoltError
+from bertolt.serve.app import Server
+from bertolt.serve.errors import RefusedError
+from bertolt.serve.models import ServedModel
 from bertolt.tasks.base import Example
 from bertolt.tasks.predictor import Prediction, Predictor
 
@@ -50,6 +59,43 @@ class FileAnswers(Protocol):
 
 Open = Callable[[Predictor, Path, Mapping[str, str]], FileAnswers]
 """Reads a file for a predictor, by the parameters of a request."""
+
+
+def file_routes(server: Server, open_file: Open) -> list[Route]:
+    """The route that answers a file of rows.
+
+    Args:
+        server: that answers.
+        open_file: reads a file.
+    """
+
+    async def answer_file(request: Request) -> Response:
+        model = server.models.named(request.path_params["model"])
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind not in ENDINGS:
+            raise RefusedError(
+                415, "the type of the file is not known", fix=f"send {', '.join(ENDINGS)}"
+            )
+        body = await server.body(request, server.limits.file_bytes)
+        read = (open_file, model.predictor, body, ENDINGS[kind], dict(request.query_params))
+        file = await asyncio.to_thread(read_body, *read)
+        parts = stream(file, partial(_ask, server, request, model))
+        return StreamingResponse(parts, media_type=kind, headers={"X-Rows": str(file.rows)})
+
+    return [Route("/v1/files/{model}", answer_file, methods=["POST"])]
+
+
+async def _ask(
+    server: Server, request: Request, model: ServedModel, examples: list[Example]
+) -> Answered:
+    """Answer a part; where the queue is full, the file waits and does not fail."""
+    while True:
+        try:
+            return (await server.ask(request, model, examples))[0]
+        except RefusedError as error:
+            if error.status != 503 or server.leaving:
+                raise
+            await asyncio.sleep(error.retry_after or 1)
 
 
 def read_body(

@@ -39,9 +39,9 @@ from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.answers import TOLERANCE, difference
 from bertolt.tasks.criterion import LossChoices, refuse
 from bertolt.tasks.doubts import Doubts
+from bertolt.tasks.schema import TEXT, Schema, record
 from bertolt.tasks.texts import encode_in_one_window, encode_long
 from bertolt.tokenization import BertTokenizer
-from bertolt.tasks.schema import TEXT, Schema, record
 
 Example = Mapping[str, Any]
 """A row by role: `text`, `text_pair` where there are pairs, `label` where it is known, `row`."""

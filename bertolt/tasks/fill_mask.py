@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -50,12 +51,12 @@ from bertolt.tasks.masks import (
     hideable,
     log_share,
 )
+from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several, span
 from bertolt.tasks.scorers.masks import FIRST, MaskScorer
 from bertolt.tasks.table import score_words
 from bertolt.tasks.texts import text_cells
 from bertolt.tasks.windows import WINDOWS, windows_of
 from bertolt.tokenization import BertTokenizer
-from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several, span
 
 
 @register

@@ -25,10 +25,10 @@ from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
 from bertolt.tasks.doubts import SetDoubts
 from bertolt.tasks.labels import LabelledTask, names_of, rarest
+from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record, several
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.label_sets import NO_LABEL, LabelSetScorer
 from bertolt.tasks.texts import LONG_TEXTS, text_cells
-from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record, several
 
 SEVERAL = "multi_label_classification"
 

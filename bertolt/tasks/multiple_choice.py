@@ -34,10 +34,10 @@ from bertolt.models.config import BertConfig
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Task, register
 from bertolt.tasks.labels import label_counts, require_no_separator
+from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several
 from bertolt.tasks.scorers.choices import ChoiceScorer
 from bertolt.tasks.texts import encode_in_one_window
 from bertolt.tokenization import BertTokenizer
-from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several
 
 _NAMED = 3  # rows that a caution names
 

@@ -27,10 +27,10 @@ from bertolt.tasks import page, questions
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
 from bertolt.tasks.labels import require_no_separator
 from bertolt.tasks.questions import golds_of
+from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, maybe, record, several, span
 from bertolt.tasks.scorers.answers import AnswerScorer
 from bertolt.tasks.texts import text_cells
 from bertolt.tokenization import BertTokenizer
-from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, maybe, record, several, span
 
 NO_ANSWER = "no answer"
 _USUAL_LONGEST = 200

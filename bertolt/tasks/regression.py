@@ -25,10 +25,10 @@ from bertolt.tasks.answers import TOLERANCE
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Task, register
 from bertolt.tasks.doubts import NumberDoubts
 from bertolt.tasks.labels import names_of, require_no_separator
+from bertolt.tasks.schema import NUMBER, Schema, of_each, record
 from bertolt.tasks.scorers.numbers import NumberScorer, numbers_in
 from bertolt.tasks.table import shown
 from bertolt.tasks.texts import LONG_TEXTS, text_cells
-from bertolt.tasks.schema import NUMBER, Schema, of_each, record
 
 NUMBERS = "regression"
 _FEW_VALUES = 10  # so many different numbers and fewer, all whole, may be names of classes

@@ -31,11 +31,11 @@ from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer
 from bertolt.tasks.criterion import LossChoices, refuse
 from bertolt.tasks.labels import require_no_separator
 from bertolt.tasks.scale import Scale, read_scale, usual_scale
+from bertolt.tasks.schema import NUMBER, Schema, record, several
 from bertolt.tasks.scorers.retrieval import RetrievalScorer
 from bertolt.tasks.scorers.similarity import SimilarityScorer
 from bertolt.tasks.texts import text_cells
 from bertolt.tokenization import BertTokenizer
-from bertolt.tasks.schema import NUMBER, Schema, record, several
 
 Learns = Literal["scores", "pairs", "triplets"]
 _PRIMARY = {

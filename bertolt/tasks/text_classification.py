@@ -25,10 +25,10 @@ from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer
 from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.doubts import ClassDoubts
 from bertolt.tasks.labels import LabelledTask, names_of, require_one_label
+from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.classes import ClassScorer
 from bertolt.tasks.texts import LONG_TEXTS, text_cells
-from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record
 
 SINGLE = "single_label_classification"
 

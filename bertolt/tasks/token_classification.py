@@ -29,12 +29,12 @@ from bertolt.tasks import page, spans
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
 from bertolt.tasks.criterion import LossChoices, criterion_of
 from bertolt.tasks.labels import LabelledTask, names_of, rarest, require_one_label
+from bertolt.tasks.schema import SHARE, TEXT, Schema, record, several, span
 from bertolt.tasks.scorers.spans import SpanScorer
 from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
 from bertolt.tasks.windows import WINDOWS, answered_units, first_pieces, windows_of
 from bertolt.tasks.words import join_words, text_of, words_of
 from bertolt.tokenization import BertTokenizer
-from bertolt.tasks.schema import SHARE, TEXT, Schema, record, several, span
 
 
 @register

@@ -1,0 +1,179 @@
+"""What `bertolt serve` does: load the models, say what will be served, and serve it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+from bertolt.base.console import info
+from bertolt.base.errors import UsageError
+from bertolt.base.format import gibibytes, listing, plural
+from bertolt.base.machine import memory_bytes, resident_bytes
+from bertolt.commands.serve_options import ServeOptions
+from bertolt.tasks.predictor import Predictor
+
+_NEEDED = ("starlette", "uvicorn", "prometheus_client")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(models: list[str], options: ServeOptions) -> None:
+    """Load models and serve them until SIGTERM or Ctrl-C.
+
+    Args:
+        models: folders, or NAME=FOLDER.
+        options: settings.
+
+    Raises:
+        UsageError: a name twice, no model, a port that is taken, or something is not installed.
+        CheckpointError: a model cannot be loaded, or does not answer as it was saved with.
+    """
+    _require_installed()
+    from bertolt.commands.file_answers import FileAnswers
+    from bertolt.serve.app import Server
+    from bertolt.serve.clients import Keys
+    from bertolt.serve.files import file_routes
+    from bertolt.serve.limits import Limits
+    from bertolt.serve.log import log_nothing, log_to_stderr
+    from bertolt.serve.models import Models
+    from bertolt.serve.run import listen
+
+    folders = _folders(models)
+    if not folders and options.models_dir is None:
+        raise UsageError("there is no model to serve", fix="name a folder: bertolt serve MODEL")
+    keys = None if options.keys is None else Keys.read(options.keys)
+    limits = Limits(
+        body_bytes=options.max_body << 20,
+        texts=options.max_texts,
+        characters=options.max_characters,
+        waiting=options.max_waiting,
+        seconds=options.timeout,
+        rate=options.rate,
+        connections=options.connections,
+    )
+    address = None if options.check else _bound(options.host, options.port)
+    load = partial(
+        Predictor.from_pretrained,
+        precision=options.precision,
+        long=options.long,
+        stride=options.stride,
+    )
+    served = Models(folders, load, selftest=options.selftest, parent=options.models_dir)
+    for name in folders:
+        before = resident_bytes()
+        model = served.load(name)
+        model.predictor.tell_long()
+        info(_told(model.to_dict(), served.folders[name], resident_bytes() - before))
+    if options.selftest:
+        count = sum(len(_golden(model.predictor)) for model in served.served)
+        info(f"Self-test passed: {plural(count, 'golden answer')} are as they were saved")
+    for line in _conditions(options, limits.waiting_characters):
+        info(line)
+    if options.check or address is None:
+        return
+    log = log_to_stderr if options.log == "json" else log_nothing
+    server = Server(served, limits, keys, log)
+    host, port = address.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    info(f"Serving at http://{shown}:{port}, with a page to try it; end with Ctrl-C")
+    listen(server.app(file_routes(server, FileAnswers)), address, limits, server.take_over)
+    info("The server has answered what was there, and ends")
+
+
+def _require_installed() -> None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the server needs {listing(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            "not installed",
+            fix="pip install 'bertolt[serve]'",
+        )
+
+
+def _folders(models: list[str]) -> dict[str, str]:
+    """The folders by name: the name that is given, or the last part of the path."""
+    folders: dict[str, str] = {}
+    for model in models:
+        name, equals, folder = model.partition("=")
+        if not equals or os.sep in name:
+            name, folder = Path(model).name or Path(model).resolve().name, model
+        if (
+            not name
+            or not folder
+            or any(character in name for character in "/?#%\\")
+            or name in folders
+        ):
+            twice = name in folders
+            raise UsageError(
+                f"two models have the name {name!r}" if twice else f"{name!r} is no name",
+                place=model,
+                fix="give each a name of its own: NAME=FOLDER",
+            )
+        folders[name] = folder
+    return folders
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that listens, taken before anything is loaded.
+
+    Raises:
+        UsageError: the address or the port cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"{host}:{port} cannot be had: {error.strerror or error}",
+            place="--port",
+            fix="use another one, as --port 8001, or --port 0 for any that is free",
+        ) from error
+    return listener
+
+
+def _told(model: dict[str, object], folder: str, size: int) -> str:
+    labels = model["labels"]
+    has = f", {plural(len(labels), 'label')}" if isinstance(labels, list) else ""
+    return (
+        f"{model['id']}: {model['task']}{has}, from {folder}, version {model['version']}; "
+        f"{model['precision']} by {model['engine']}, up to {model['max_length']:,} tokens "
+        f"(longer: {model['long']}), {gibibytes(max(0, size))} of memory"
+    )
+
+
+def _golden(predictor: Predictor) -> list[object]:
+    return list(predictor.contract.golden) if predictor.contract else []
+
+
+def _conditions(options: ServeOptions, waiting: int) -> list[str]:
+    """Who may ask, how much, and with what memory."""
+    lines = []
+    if options.keys is None:
+        who = (
+            "Anybody who reaches this address may ask"
+            if options.host not in _LOOPBACK
+            else ("Programs of this machine may ask")
+        )
+        lines.append(f"{who}, without a key; nobody may load or unload models")
+    else:
+        lines.append(f"Who has a key of {options.keys} may ask")
+    if options.host not in _LOOPBACK and options.keys is None:
+        lines.append("--keys FILE would ask for a key; without TLS in front, texts go in the clear")
+    rate = f", {options.rate:g} requests a second of a client" if options.rate else ""
+    lines.append(
+        f"Limits: {options.max_body} MB and {options.max_texts:,} texts a request, "
+        f"{options.max_characters:,} characters a text, {options.max_waiting:,} texts waiting, "
+        f"{options.timeout:g} s for an answer{rate}"
+    )
+    total = memory_bytes()
+    of_all = f" of {gibibytes(total)}" if total else ""
+    lines.append(
+        f"Memory: {gibibytes(resident_bytes())} now{of_all}; texts that wait take up to "
+        f"{gibibytes(4 * waiting)} more"
+    )
+    return lines

@@ -1,0 +1,62 @@
+"""What a user sets for `serve`. Only light modules are imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bertolt.base.errors import UsageError
+from bertolt.base.options import above, at_least, check_options
+from bertolt.data.long import Long
+from bertolt.models.config import AnswerPrecision
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Settings of `serve`; the text below each field is the command's help.
+
+    Raises:
+        UsageError: a value out of its range; the message names the option.
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen at: this machine alone, unless told; 0.0.0.0 is every address."""
+    port: int = field(default=8000, metadata=at_least(0))
+    """Port to listen at; 0 takes a free one, and says which."""
+    models_dir: Path | None = None
+    """Folder whose folders are models too, by their own names; they are loaded when asked for."""
+    keys: Path | None = None
+    """File of the keys that may ask, one a line; "admin KEY" may load and unload models too."""
+    check: bool = False
+    """Say what the server would do and with what memory, and end."""
+    selftest: bool = False
+    """Answer the golden texts of each model first, and refuse to start when one differs."""
+    precision: AnswerPrecision = "auto"
+    """Number format: auto measures whether bfloat16 is faster here."""
+    long: Long | None = None
+    """What is done with a text beyond the limit: error, truncate, head-tail or window. Default: as
+    in training."""
+    stride: int | None = field(default=None, metadata=at_least(0))
+    """Tokens that a window repeats of the one before it. Default: as in training."""
+    max_body: int = field(default=8, metadata=at_least(1))
+    """Most megabytes of a request."""
+    max_texts: int = field(default=2048, metadata=at_least(1))
+    """Most texts of a request."""
+    max_characters: int = field(default=200_000, metadata=at_least(1))
+    """Most characters of a text."""
+    max_waiting: int = field(default=20_000, metadata=at_least(1))
+    """Most texts that wait, of all requests; then the server answers 503."""
+    timeout: float = field(default=60.0, metadata=above(0))
+    """Seconds in which a request is answered, or given up."""
+    rate: float | None = field(default=None, metadata=above(0))
+    """Requests a second of a client, on average. Default: as many as it likes."""
+    connections: int = field(default=2048, metadata=at_least(1))
+    """Most connections at a time."""
+    log: Literal["json", "off"] = "json"
+    """A line for each request on standard error, or none."""
+
+    def __post_init__(self) -> None:
+        check_options(self, type(self).__name__)
+        if self.port > 65_535:
+            raise UsageError(f"there is no port {self.port}", place="--port", fix="use 8000")

@@ -1,0 +1,379 @@
+"""The routes: what is asked becomes examples of a task, waits in the queue, and is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bertolt.base.errors import BertoltError
+from bertolt.serve import embeddings
+from bertolt.serve.asked import asked_in, examples_of, parse
+from bertolt.serve.clients import Keys, Rate
+from bertolt.serve.errors import RefusedError, as_json, status_of
+from bertolt.serve.guard import Guard
+from bertolt.serve.limits import Limits
+from bertolt.serve.log import Log, log_nothing
+from bertolt.serve.metrics import CONTENT_TYPE, Metrics
+from bertolt.serve.models import Models, ServedModel, example_for
+from bertolt.serve.openapi import openapi
+from bertolt.serve.page import page_routes
+from bertolt.serve.queue import Ask, Queue, Result
+from bertolt.tasks.base import Example
+from bertolt.tasks.evaluation import token_budget
+from bertolt.tasks.predictor import Prediction
+
+_PROBE_SECONDS = 10.0
+_GONE = 499  # nobody reads it; logs know it by this number
+
+
+class Json(Response):
+    """Plain values; half a surrogate pair that a client sent goes back escaped."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """As bytes."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
+
+
+class Server:
+    """The models, their queue, and who may ask.
+
+    Args:
+        models: that answer.
+        limits: of requests.
+        keys: of clients; None: anybody may ask.
+        log: takes a line for each request.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        limits: Limits | None = None,
+        keys: Keys | None = None,
+        log: Log = log_nothing,
+    ) -> None:
+        self.models, self.limits, self.keys, self.log = models, limits or Limits(), keys, log
+        self.metrics = Metrics()
+        self.rate = Rate(self.limits.rate) if self.limits.rate else None
+        devices = [model.predictor.device for model in models.served]
+        budget = max(map(token_budget, devices), default=4096)
+        self.queue = Queue(self.limits, budget, self.metrics.watch)
+        self.leaving = False
+
+    def app(self, more: Sequence[Route] = ()) -> Starlette:
+        """The application.
+
+        Args:
+            more: further routes.
+        """
+        routes = [
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+            Route("/metrics", self.counted),
+            Route("/openapi.json", self.described),
+            Route("/v1/models", self.listed),
+            Route("/v1/models/{name}", self.one),
+            Route("/v1/models/{name}/load", self.load, methods=["POST"]),
+            Route("/v1/models/{name}/unload", self.unload, methods=["POST"]),
+            Route("/v1/embeddings", self.vectors, methods=["POST"]),
+            *more,
+            Route("/v1/{task}", self.answers, methods=["POST"]),
+            *page_routes(),
+        ]
+        handlers: dict[Any, Any] = {
+            BertoltError: _refused,
+            HTTPException: _not_there,
+            Exception: partial(_broken, self.log),
+        }
+        app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        guard = {"keys": self.keys, "rate": self.rate, "metrics": self.metrics, "log": self.log}
+        app.add_middleware(Guard, **guard)
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield
+        self.leaving = True
+        await asyncio.to_thread(self.queue.close, self.limits.seconds)
+
+    # ---- what there is
+
+    async def health(self, request: Request) -> Response:
+        """Whether the process lives."""
+        return Json({"status": "alive"})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether every model answers; one whose last pass failed is probed."""
+        for model in self.models.served:
+            if model.error is not None:
+                await self._probe(model)
+        states = {model.name: model.error for model in self.models.served}
+        well = bool(states) and not any(states.values()) and not self.leaving
+        words = {name: "ready" if error is None else error for name, error in states.items()}
+        status = "leaving" if self.leaving else "ready" if well else "not ready"
+        return Json({"status": status, "models": words}, 200 if well else 503)
+
+    async def _probe(self, model: ServedModel) -> None:
+        ask = Ask(
+            served=model,
+            predictor=model.asked_in(bool(model.predictor.trained_on_pairs)),
+            examples=[example_for(model.predictor)],
+            deadline=time.monotonic() + _PROBE_SECONDS,
+        )
+        with suppress(Exception):
+            self.queue.put(ask)
+            (result,) = await asyncio.wait_for(asyncio.wrap_future(ask.done), _PROBE_SECONDS)
+            if isinstance(result, Prediction):
+                model.error = None
+
+    async def counted(self, request: Request) -> Response:
+        """What the server counts of itself."""
+        ready = {model.name: model.error is None for model in self.models.served}
+        return Response(self.metrics.text(self.queue, ready), media_type=CONTENT_TYPE)
+
+    async def described(self, request: Request) -> Response:
+        """The description of this API."""
+        return Json(openapi(self.models.served, self.limits, keys=self.keys is not None))
+
+    async def listed(self, request: Request) -> Response:
+        """The models that answer."""
+        return Json({"object": "list", "data": [each.to_dict() for each in self.models.served]})
+
+    async def one(self, request: Request) -> Response:
+        """One of them."""
+        return Json(self.models.named(request.path_params["name"]).to_dict())
+
+    async def load(self, request: Request) -> Response:
+        """Load a model, or the new version that is in its folder."""
+        try:
+            model = await asyncio.to_thread(self.models.load, request.path_params["name"])
+        except RefusedError:
+            raise
+        except BertoltError as error:
+            raise RefusedError(409, error.problem, fix=error.fix, param="name") from error
+        self.log("loaded", model=model.name, version=model.version)
+        return Json(model.to_dict())
+
+    async def unload(self, request: Request) -> Response:
+        """Take no more requests for a model."""
+        model = self.models.unload(request.path_params["name"])
+        self.log("unloaded", model=model.name, version=model.version)
+        return Json({"id": model.name, "version": model.version, "unloaded": True})
+
+    def take_over(self) -> None:
+        """Load the new version of each model whose folder has one; the old one answers till then."""
+        for name in [model.name for model in self.models.served]:
+            try:
+                model = self.models.load(name)
+            except BertoltError as error:
+                self.log("not loaded", model=name, error=str(error).split("\n")[0])
+            else:
+                self.log("loaded", model=name, version=model.version)
+
+    # ---- answers
+
+    async def answers(self, request: Request) -> Response:
+        """Answer the texts of a request by their task."""
+        asked = asked_in(parse(await self.body(request)))
+        model = self.models.of_task(request.path_params["task"], asked.model)
+        examples = examples_of(model.predictor, asked.input, self.limits)
+        results, ask = await self.ask(request, model, examples)
+        if not isinstance(asked.input, list) and isinstance(results[0], BertoltError):
+            raise results[0]
+        task = model.predictor.task
+        told = [
+            {"error": as_json(each)}
+            if isinstance(each, BertoltError)
+            else {**task.public(each.answer), **_account(each)}
+            for each in results
+        ]
+        tokens = self._count(model, ask, results)
+        values = {"model": model.name, "version": model.version, "task": task.name}
+        return Json({**values, "answers": told, "usage": {"tokens": tokens}, "time": _times(ask)})
+
+    async def vectors(self, request: Request) -> Response:
+        """Vectors of texts, as OpenAI's API gives them."""
+        values = parse(await self.body(request))
+        asked = asked_in(values, embeddings.FIELDS)
+        model = self._of_vectors(asked.model)
+        form, ids = embeddings.form_of(values), embeddings.ids_of(asked.input)
+        if ids is not None:
+            encoded = embeddings.encoded_ids(model.predictor, ids, self.limits)
+            results, ask = await self.ask(request, model, [{"text": ""}] * len(ids), encoded)
+        else:
+            examples = examples_of(model.predictor, asked.input, self.limits)
+            results, ask = await self.ask(request, model, examples)
+        predictions = []
+        for each in results:
+            if isinstance(each, BertoltError):
+                raise each
+            predictions.append(each)
+        normalized = bool(getattr(model.predictor.model.config, "normalize", True))
+        vectors = embeddings.vectors_of(
+            predictions, values.get("dimensions"), normalized=normalized
+        )
+        tokens = self._count(model, ask, results)
+        data = [
+            {"object": "embedding", "index": n, "embedding": embeddings.written(vector, form)}
+            for n, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        cut = sum(each.tokens_cut for each in predictions)
+        account = {"tokens_cut": cut, "truncated": sum(each.truncated for each in predictions)}
+        return Json(
+            {"object": "list", "data": data, "model": model.name, "usage": usage, **account}
+        )
+
+    def _of_vectors(self, name: str | None) -> ServedModel:
+        tasks = [each for each in self.models.served if each.predictor.task.vectors]
+        if not tasks:
+            raise RefusedError(404, "no model gives vectors", fix="serve one: sentence-similarity")
+        return self.models.of_task(tasks[0].predictor.task.name, name)
+
+    async def ask(
+        self,
+        request: Request,
+        model: ServedModel,
+        examples: Sequence[Example | BertoltError],
+        encoded: Sequence[Any] | None = None,
+    ) -> tuple[list[Result], Ask]:
+        """The answers to examples, in their order; errors stay where they are.
+
+        Raises:
+            RefusedError: there is no room, the time is over, or the client is gone.
+        """
+        request.scope["model"] = model.name
+        good = [each for each in examples if not isinstance(each, BertoltError)]
+        pairs = {each.get("text_pair") is not None for each in good}
+        if len(pairs) > 1:
+            raise RefusedError(
+                422,
+                "some of the examples have a second text and others do not",
+                fix="send pairs and single texts in two requests",
+                param="input",
+            )
+        deadline = time.monotonic() + self.limits.seconds
+        ask = Ask(model, model.asked_in(pairs == {True}), good, deadline, encoded)
+        answered: list[Result] = []
+        if good:
+            self.queue.put(ask)
+            answered = await self._wait(request, ask)
+        rest = iter(answered)
+        return [each if isinstance(each, BertoltError) else next(rest) for each in examples], ask
+
+    async def _wait(self, request: Request, ask: Ask) -> list[Result]:
+        """The results; whoever leaves frees what has not begun."""
+        future = asyncio.wrap_future(ask.done)
+        gone = asyncio.ensure_future(_gone(request))
+        try:
+            seconds = max(0.0, ask.deadline - time.monotonic())
+            await asyncio.wait((future, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if future.done():
+                return future.result()
+            ask.cancel()
+            if gone.done():
+                raise RefusedError(_GONE, "the client is gone")
+            raise RefusedError(504, "the time for an answer is over", fix="ask for less, or later")
+        except (BertoltError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            raise RefusedError(
+                500, "the forward pass failed", fix="ask again; the log has the error"
+            ) from error
+        finally:
+            gone.cancel()
+            future.cancel()
+
+    async def body(self, request: Request, most: int | None = None) -> bytes:
+        """The body of a request, within its limits.
+
+        Raises:
+            RefusedError: it is too large, too slow, or no JSON by its header.
+        """
+        if most is None:
+            kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
+            if kind.lower() != "application/json":
+                raise RefusedError(
+                    415, "the body is not of JSON", fix="send Content-Type: application/json"
+                )
+            most = self.limits.body_bytes
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most:
+                        raise RefusedError(
+                            413, f"a body may have {most:,} bytes", fix="send it in parts"
+                        )
+                    parts.append(part)
+        except TimeoutError as error:
+            raise RefusedError(408, "the body came too slowly", fix="send it at once") from error
+        except ClientDisconnect as error:
+            raise RefusedError(_GONE, "the client is gone") from error
+        return b"".join(parts)
+
+    def _count(self, model: ServedModel, ask: Ask, results: Sequence[Result]) -> int:
+        """Count what was answered; the tokens of it."""
+        answered = [each for each in results if isinstance(each, Prediction)]
+        tokens = sum(each.tokens - each.tokens_cut for each in answered)
+        cut = sum(each.tokens_cut for each in answered)
+        self.metrics.count(ask, model.name, tokens, cut, len(answered))
+        return tokens
+
+
+async def _gone(request: Request) -> None:
+    """Wait until the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _account(prediction: Prediction) -> dict[str, Any]:
+    """What of a text was read."""
+    return {
+        "tokens": prediction.tokens,
+        "tokens_cut": prediction.tokens_cut,
+        "truncated": prediction.truncated,
+        "windows": prediction.windows,
+    }
+
+
+def _times(ask: Ask) -> dict[str, float]:
+    """Where the time went, in milliseconds."""
+    stages: Mapping[str, float] = {
+        "queue_ms": ask.queue_seconds,
+        "tokenize_ms": ask.tokenize_seconds,
+        "model_ms": ask.model_seconds,
+    }
+    return {name: round(1000 * max(0.0, seconds), 3) for name, seconds in stages.items()}
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BertoltError)
+    headers = error.headers if isinstance(error, RefusedError) else {}
+    return Json({"error": as_json(error)}, status_of(error), headers)
+
+
+async def _not_there(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    fix = "GET /openapi.json lists the routes"
+    refused = RefusedError(error.status_code, error.detail, fix=fix)
+    return Json({"error": as_json(refused)}, error.status_code, error.headers)
+
+
+async def _broken(log: Log, request: Request, error: Exception) -> Response:
+    log("error", error=type(error).__name__)
+    return await _refused(request, RefusedError(500, "the server made a mistake", fix="ask again"))

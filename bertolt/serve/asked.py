@@ -1,0 +1,192 @@
+"""The body of a request: from JSON to the examples of a task, or to the place that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bertolt.base.chunks import characters_of
+from bertolt.base.errors import BertoltError, DataError, meant
+from bertolt.serve.errors import RefusedError
+from bertolt.serve.limits import Limits
+from bertolt.tasks.base import Example
+from bertolt.tasks.predictor import Predictor
+
+_FIELDS = ("input", "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a request asks.
+
+    Attributes:
+        model: its name; None: the one there is.
+        input: a text, an example, or a list.
+    """
+
+    model: str | None
+    input: Any
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        RefusedError: the body is none.
+    """
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(
+            400, f"the body is no JSON: {str(error)[:200]}", fix='send {"input": "a text"}'
+        ) from error
+    if not isinstance(values, dict):
+        raise RefusedError(400, "the body is no JSON object", fix='send {"input": "a text"}')
+    return values
+
+
+def asked_in(values: Mapping[str, Any], fields: tuple[str, ...] = _FIELDS) -> Asked:
+    """The model and the input of a request.
+
+    Raises:
+        RefusedError: a field is unknown, missing or of another type.
+    """
+    for name in values:
+        if name not in fields:
+            raise RefusedError(
+                400,
+                f"there is no field {name[:80]!r}",
+                fix=meant(name, list(fields)) or f"the fields are {', '.join(fields)}",
+                param=name[:80],
+            )
+    if "input" not in values:
+        raise RefusedError(400, "there is no input", fix='send {"input": "a text"}', param="input")
+    model = values.get("model")
+    if model is not None and not isinstance(model, str):
+        raise RefusedError(400, "the name of a model is a text", param="model")
+    return Asked(model=model, input=values["input"])
+
+
+def examples_of(predictor: Predictor, asked: Any, limits: Limits) -> list[Example | BertoltError]:
+    """The examples of an input by role; in the place of one that is too large, why it is refused.
+
+    Raises:
+        RefusedError: the input is no text, example or list of them, or has too many.
+    """
+    items = asked if isinstance(asked, list) else [asked]
+    if not items:
+        raise RefusedError(400, "the input is an empty list", fix="give a text", param="input")
+    if len(items) > limits.texts:
+        raise RefusedError(
+            413,
+            f"a request may have {limits.texts:,} texts, and this one has {len(items):,}",
+            fix="send them in several requests",
+            param="input",
+            code="too_many_texts",
+        )
+    listed = isinstance(asked, list)
+    schema = predictor.task.request_schema(predictor.trained_on_pairs)
+    return [
+        _example(predictor, schema, item, f"input[{n}]" if listed else "input", limits)
+        for n, item in enumerate(items)
+    ]
+
+
+def _example(
+    predictor: Predictor, schema: Mapping[str, Any], item: Any, place: str, limits: Limits
+) -> Example | BertoltError:
+    fields, required = schema["properties"], schema["required"]
+    if isinstance(item, str):
+        if required != ["text"]:
+            raise RefusedError(
+                422,
+                f"an example of this model has {' and '.join(required)}",
+                fix=f'give an object: {{"{required[0]}": "…", …}}',
+                param=place,
+            )
+        item = {"text": item}
+    if not isinstance(item, dict):
+        raise RefusedError(
+            422,
+            f"an example is a text or an object, and this is {_kind(item)}",
+            fix="give a text",
+            param=place,
+        )
+    example: dict[str, Any] = {}
+    for name, value in item.items():
+        if name not in fields:
+            raise RefusedError(
+                422,
+                f"an example has no field {name[:80]!r}",
+                fix=meant(name, list(fields)) or f"its fields are {', '.join(fields)}",
+                param=place,
+            )
+        if not _fits(value, fields[name]):
+            raise RefusedError(
+                422,
+                f"{name} is {_kind(value)}",
+                fix=f"give {_wanted(fields[name])}",
+                param=f"{place}.{name}",
+            )
+        example[predictor.task.request_roles.get(name, name)] = value
+    for name in required:
+        if name not in item:
+            raise RefusedError(
+                422, f"the example has no {name}", fix=f"give {' and '.join(required)}", param=place
+            )
+    return _refusal(predictor, example, place, limits) or example
+
+
+def _refusal(
+    predictor: Predictor, example: Example, place: str, limits: Limits
+) -> BertoltError | None:
+    """Why an example that is well formed is refused by itself."""
+    characters = characters_of(example)
+    if characters > limits.characters:
+        return RefusedError(
+            413,
+            f"a text may have {limits.characters:,} characters, and this one has {characters:,}",
+            fix="send it in parts",
+            param=place,
+            code="text_too_long",
+        )
+    if any("\ud800" <= character <= "\udfff" for text in texts_of(example) for character in text):
+        return DataError(
+            "the text has half of a surrogate pair", place=place, fix="send it as UTF-8"
+        )
+    fault = predictor.task.question_fault(example)
+    return DataError(fault.detail, place=place, fix=fault.fix) if fault else None
+
+
+def texts_of(value: Any) -> list[str]:
+    """All texts in an example."""
+    if isinstance(value, str):
+        return [value]
+    values = value.values() if isinstance(value, Mapping) else value
+    return [text for each in values for text in texts_of(each)]
+
+
+def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a value is what a field of a request takes: a text, or a list of texts."""
+    if "anyOf" in schema:
+        return any(_fits(value, each) for each in schema["anyOf"])
+    if schema["type"] == "array":
+        full = isinstance(value, list) and len(value) >= schema.get("minItems", 0)
+        return full and all(_fits(each, schema["items"]) for each in value)
+    return isinstance(value, str)
+
+
+def _wanted(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_wanted(each) for each in schema["anyOf"])
+    if schema["type"] == "array":
+        least = schema.get("minItems", 0)
+        return f"a list of texts, {least} at least" if least else "a list of texts"
+    return "a text"
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    return "null" if value is None else kinds.get(type(value), "a number")

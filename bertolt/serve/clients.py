@@ -1,0 +1,123 @@
+"""Who may ask: keys from a file, and how often each client does."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+from bertolt.base.errors import UsageError
+from bertolt.serve.errors import RefusedError
+
+_SHORTEST = 16
+_REMEMBERED = 10_000
+
+
+class Keys:
+    """The keys of a server; a client has one of them.
+
+    They are kept as digests, and compared in a time that does not tell how much of one was right.
+
+    Args:
+        keys: that may ask.
+        admin: that may load and unload too.
+    """
+
+    def __init__(self, keys: list[str], admin: list[str]) -> None:
+        self._keys = [(_digest(key), False) for key in keys]
+        self._keys += [(_digest(key), True) for key in admin]
+
+    @classmethod
+    def read(cls, path: Path) -> Keys:
+        """Read keys from a file: one a line; a line that begins with "admin " has one that may
+        load and unload. Empty lines and lines that begin with # are left out.
+
+        Raises:
+            UsageError: the file cannot be read, has no key, or a short one.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"the keys cannot be read: {error}", place="--keys", fix="name a file of keys"
+            ) from error
+        keys: list[str] = []
+        admin: list[str] = []
+        for number, line in enumerate(map(str.strip, lines), start=1):
+            if not line or line.startswith("#"):
+                continue
+            key = line.removeprefix("admin ").strip()
+            if len(key) < _SHORTEST or not key.isascii() or " " in key:
+                raise UsageError(
+                    f"a key has at least {_SHORTEST} characters of ASCII and no spaces",
+                    place=f"{path}, line {number}",
+                    fix="make one: openssl rand -hex 24",
+                )
+            (admin if line.startswith("admin ") else keys).append(key)
+        if not keys and not admin:
+            raise UsageError("there is no key", place=str(path), fix="write one a line")
+        return cls(keys, admin)
+
+    def may(self, header: str | None, *, admin: bool = False) -> bool:
+        """Whether the key in an Authorization header may ask.
+
+        Raises:
+            RefusedError: there is no such key.
+        """
+        kind, _, key = (header or "").partition(" ")
+        digest = _digest(key.strip())
+        known, rules = False, False
+        for other, may_rule in self._keys:  # all of them, so that time tells nothing
+            same = hmac.compare_digest(digest, other)
+            known |= same
+            rules |= same and may_rule
+        if kind.lower() != "bearer" or not known:
+            raise RefusedError(
+                401,
+                "this is none of the keys" if header else "no key was given",
+                fix="send the header Authorization: Bearer KEY",
+                code="invalid_api_key",
+            )
+        return rules or not admin
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+class Rate:
+    """How often clients ask: each may ask `rate` times a second on average, and a second's worth
+    more at once.
+
+    Args:
+        rate: requests a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.burst = rate, max(1.0, rate)
+        self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, client: str, now: float | None = None) -> None:
+        """Count one request of a client.
+
+        Raises:
+            RefusedError: it asks too often.
+        """
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            left, before = self._clients.pop(client, (self.burst, now))
+            left = min(self.burst, left + (now - before) * self.rate)
+            self._clients[client] = (left - 1 if left >= 1 else left, now)
+            if len(self._clients) > _REMEMBERED:
+                self._clients.popitem(last=False)
+        if left < 1:
+            raise RefusedError(
+                429,
+                f"a client may ask {self.rate:g} times a second",
+                fix="ask less often",
+                retry_after=(1 - left) / self.rate,
+            )

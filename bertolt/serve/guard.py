@@ -1,0 +1,109 @@
+"""What stands before every route: who asks, how often, and what each answer's header says."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bertolt.serve.clients import Keys, Rate
+from bertolt.serve.errors import RefusedError, as_json
+from bertolt.serve.log import Log
+from bertolt.serve.metrics import Metrics
+
+_OPEN = ("/", "/health", "/ready")
+_ADMIN = ("/load", "/unload")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""What every answer says, unless a route says it otherwise."""
+
+
+class Guard:
+    """Refuses who may not ask, counts and logs each request, and adds headers.
+
+    Args:
+        app: what answers.
+        keys: of clients; None: anybody may ask, and nobody may load.
+        rate: how often they may; None: as they like.
+        metrics: that count.
+        log: that is told.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys | None, rate: Rate | None, metrics: Metrics, log: Log
+    ) -> None:
+        self.app, self.keys, self.rate, self.metrics, self.log = app, keys, rate, metrics, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request, number = Request(scope), uuid.uuid4().hex[:12]
+        started, status = time.monotonic(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = number
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._admit(request)
+        except RefusedError as error:
+            refused = JSONResponse({"error": as_json(error)}, error.status, error.headers)
+            await refused(scope, receive, answer)
+        else:
+            await self.app(scope, receive, answer)
+        finally:
+            self._tell(scope, number, status, time.monotonic() - started)
+
+    def _admit(self, request: Request) -> None:
+        path = request.url.path
+        if path in _OPEN or path.startswith("/static/"):
+            return
+        header = request.headers.get("authorization")
+        admin = path.startswith("/v1/models/") and path.endswith(_ADMIN)
+        allowed = not admin if self.keys is None else self.keys.may(header, admin=admin)
+        if not allowed:
+            raise RefusedError(
+                403,
+                "only a key of an administrator may load and unload",
+                fix='write "admin KEY" into the file of --keys, and send that key',
+            )
+        if self.rate is not None:
+            self.rate.take(header or (request.client.host if request.client else ""))
+
+    def _tell(self, scope: Scope, number: str, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        task = scope.get("path_params", {}).get("task")
+        model = scope.get("model", "")
+        self.metrics.requests.labels(route, model, str(status)).inc()
+        self.metrics.seconds.labels("all").observe(seconds)
+        if route in _OPEN or route.startswith("/static/"):
+            return
+        told = {"task": task} if task and model else {}
+        told |= {"model": model} if model else {}
+        self.log(
+            "request",
+            id=number,
+            method=scope["method"],
+            route=route,
+            status=status,
+            ms=round(1000 * seconds, 2),
+            **told,
+        )

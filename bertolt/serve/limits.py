@@ -1,0 +1,34 @@
+"""How much the server takes: of a request, of a client, and of all that wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is refused, and when.
+
+    Attributes:
+        body_bytes: of a request.
+        body_seconds: in which a body has to arrive.
+        file_bytes: of a file to answer.
+        texts: examples of a request.
+        characters: of an example.
+        waiting: examples that wait, of all requests together.
+        waiting_characters: of those examples.
+        seconds: in which a request is answered, or given up.
+        rate: requests a second of a client, on average; None: as many as it likes.
+        connections: open at a time.
+    """
+
+    body_bytes: int = 8 << 20
+    body_seconds: float = 20.0
+    file_bytes: int = 256 << 20
+    texts: int = 2048
+    characters: int = 200_000
+    waiting: int = 20_000
+    waiting_characters: int = 64 << 20
+    seconds: float = 60.0
+    rate: float | None = None
+    connections: int = 2048

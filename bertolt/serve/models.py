@@ -1,0 +1,274 @@
+"""The models that a server answers with, by name; loaded, taken over and unloaded as it runs.
+
+A request holds the version that was there when it came, so that a new one loses no request. The
+folders are known from the start: a request names a model, and no name of a request is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bertolt.base.errors import BertoltError, CheckpointError
+from bertolt.serve.errors import RefusedError
+from bertolt.tasks.predictor import Predictor
+
+Load = Callable[[str], Predictor]
+"""Opens a folder."""
+
+_READ = 1 << 20
+_HASHED = (".json", ".txt", ".model", ".safetensors", ".bin", ".onnx", ".xml", ".data")
+_LEFT_OUT = ("run.json", "metrics.json", "complete.json")
+
+
+class ServedModel:
+    """A version of a model that answers.
+
+    Attributes:
+        name: as requests have it.
+        version: of its files.
+        predictor: that answers.
+        error: of the last pass, until another one is well; None: all is well.
+        since: when it was loaded, in seconds since 1970.
+    """
+
+    def __init__(self, name: str, version: str, predictor: Predictor) -> None:
+        self.name, self.version, self.predictor = name, version, predictor
+        self.error: str | None = None
+        self.since = time.time()
+        self._asked = {pairs: predictor.asked_in(pairs) for pairs in (False, True)}
+
+    def asked_in(self, pairs: bool) -> Predictor:
+        """What answers pairs, or single texts."""
+        return self._asked[pairs]
+
+    def failed(self, error: Exception) -> None:
+        """A pass of it ended in an error: it is not ready until a probe is answered."""
+        self.error = f"{type(error).__name__}: {error}".split("\n")[0]
+
+    def selftest(self) -> list[str]:
+        """How answers to the golden inputs differ from those that are kept; in words."""
+        return self.predictor.selftest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What clients are told of it."""
+        predictor = self.predictor
+        task = predictor.task
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": int(self.since),
+            "owned_by": "bertolt",
+            "version": self.version,
+            "task": task.name,
+            "labels": predictor.labels if "id2label" in task.config_changes() else None,
+            "vectors": task.vectors,
+            "max_length": predictor.max_length,
+            "long": predictor.long.how,
+            "precision": predictor.precision.name,
+            "engine": predictor.engine.name,
+            "ready": self.error is None,
+            "request": request_schema(predictor),
+            "answer": answer_schema(predictor),
+        }
+
+
+def example_for(predictor: Predictor) -> dict[str, Any]:
+    """An example that a predictor can be asked."""
+    mask = predictor.tokenizer.mask_token
+    example: dict[str, Any] = {"text": f"It is {mask}." if mask else "It is good."}
+    if predictor.takes_pairs:
+        several = predictor.task.several_pairs
+        example["text_pair"] = ["It is.", "It is not."] if several else example["text"]
+    return example
+
+
+def answer(predictor: Predictor) -> None:
+    """Have a predictor answer one example.
+
+    Raises:
+        BertoltError: it cannot.
+    """
+    predictor = predictor.asked_in(bool(predictor.trained_on_pairs))
+    for prediction in predictor.predict([example_for(predictor)]):
+        predictor.task.public(prediction.answer)
+
+
+def request_schema(predictor: Predictor) -> dict[str, Any]:
+    """What a model may be asked: a text alone, where that is enough, or an example."""
+    example = predictor.task.request_schema(predictor.trained_on_pairs)
+    if example["required"] != ["text"]:
+        return example
+    return {"anyOf": [example["properties"]["text"], example]}
+
+
+def answer_schema(predictor: Predictor) -> dict[str, Any]:
+    """What a model answers, without the account that the server adds."""
+    return predictor.task.answer_schema()
+
+
+class Models:
+    """The models by name.
+
+    Args:
+        folders: by name.
+        load: opens one.
+        selftest: refuse a version whose golden answers differ.
+        parent: a folder whose folders are models too, by their own names.
+    """
+
+    def __init__(
+        self,
+        folders: Mapping[str, str],
+        load: Load = Predictor.from_pretrained,
+        *,
+        selftest: bool = False,
+        parent: Path | None = None,
+    ) -> None:
+        self._load, self._selftest, self._parent = load, selftest, parent
+        self._given = dict(folders)
+        self._served: dict[str, ServedModel] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._changing = threading.Lock()
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Every folder that may be loaded, by name; those of `parent` as it is now."""
+        found = {}
+        if self._parent is not None and self._parent.is_dir():
+            for path in sorted(self._parent.iterdir()):
+                if (path / "config.json").is_file():
+                    found[path.name] = str(path)
+        return found | self._given
+
+    @property
+    def served(self) -> list[ServedModel]:
+        """Those that answer, in the order of their names."""
+        return [self._served[name] for name in sorted(self._served)]
+
+    def load(self, name: str) -> ServedModel:
+        """Load the folder of a name, or the new version that is in it now, and answer with it.
+
+        Until it has answered a first text, the version before answers; so it does if it fails.
+
+        Raises:
+            RefusedError: there is no such name.
+            BertoltError: the folder cannot be loaded, or its answers are not those it was saved
+                with.
+        """
+        folder = self.folders.get(name)
+        if folder is None:
+            raise RefusedError(
+                404,
+                f"there is no folder of the name {name!r}",
+                fix=f"the server knows {', '.join(sorted(self.folders)) or 'no folder'}",
+                param="name",
+            )
+        with self._changing:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
+            before = self._served.get(name)
+            version = version_of(folder)
+            if before is not None and before.version == version and before.error is None:
+                return before
+            model = ServedModel(name, version, self._load(folder))
+            answer(model.predictor)
+            if self._selftest and (faults := model.selftest()):
+                raise CheckpointError(
+                    f"{len(faults)} golden answers differ: {faults[0]}",
+                    place=folder,
+                    fix="fine-tune it again, or serve it without --selftest",
+                )
+            self._served[name] = model
+            return model
+
+    def unload(self, name: str) -> ServedModel:
+        """Take no more requests for a model; those that are there are answered.
+
+        Raises:
+            RefusedError: it is not loaded.
+        """
+        model = self._served.pop(name, None)
+        if model is None:
+            raise RefusedError(404, f"no model {name!r} is loaded", param="name")
+        return model
+
+    def of_task(self, task: str, name: str | None) -> ServedModel:
+        """The model of a task that a request names, or the one there is.
+
+        Raises:
+            RefusedError: there is none, or there are several and none is named.
+        """
+        fitting = [model for model in self.served if model.predictor.task.name == task]
+        if name is not None:
+            model = self._served.get(name)
+            if model is None or model not in fitting:
+                said = f"{name!r} does {model.predictor.task.name}" if model else f"no {name!r}"
+                raise RefusedError(
+                    404,
+                    f"there is no model {name!r} for {task}" if model is None else said,
+                    fix=f"name one of {_names(fitting)}" if fitting else self._what_there_is(),
+                    param="model",
+                    code="model_not_found",
+                )
+            return model
+        if len(fitting) == 1:
+            return fitting[0]
+        if not fitting:
+            raise RefusedError(404, f"no model does {task}", fix=self._what_there_is())
+        raise RefusedError(
+            400,
+            f"{len(fitting)} models do {task}",
+            fix=f"name one: {_names(fitting)}",
+            param="model",
+        )
+
+    def named(self, name: str) -> ServedModel:
+        """The model of a name.
+
+        Raises:
+            RefusedError: it is not loaded.
+        """
+        if name not in self._served:
+            raise RefusedError(
+                404, f"there is no model {name!r}", fix=self._what_there_is(), param="model"
+            )
+        return self._served[name]
+
+    def _what_there_is(self) -> str:
+        each = [f"{model.predictor.task.name} (model {model.name!r})" for model in self.served]
+        return f"there is {', '.join(each)}" if each else "load one"
+
+
+def _names(models: list[ServedModel]) -> str:
+    return ", ".join(repr(model.name) for model in models)
+
+
+def version_of(folder: str) -> str:
+    """A short name of what a folder holds: other weights, config or contract have another."""
+    path = Path(folder)
+    if not path.is_dir():
+        return folder
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()):
+        if file.is_file() and file.suffix in _HASHED and file.name not in _LEFT_OUT:
+            digest.update(file.name.encode())
+            with file.open("rb") as data:
+                while part := data.read(_READ):
+                    digest.update(part)
+    return digest.hexdigest()[:12]
+
+
+def loaded(models: Models) -> list[str]:
+    """Load every folder; why those that cannot be loaded are not."""
+    faults = []
+    for name in models.folders:
+        try:
+            models.load(name)
+        except BertoltError as error:
+            faults.append(f"{name}: {error}")
+    return faults

@@ -1,0 +1,167 @@
+"""The description of the server's API, made of the tasks' own schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bertolt.base.version import __version__
+from bertolt.serve.limits import Limits
+from bertolt.serve.models import ServedModel, request_schema
+
+Schema = dict[str, Any]
+
+_ERROR: Schema = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "code": {"type": ["string", "null"]},
+                "param": {"type": ["string", "null"]},
+                "fix": {"type": "string"},
+            },
+            "required": ["message", "type", "code", "param", "fix"],
+        }
+    },
+    "required": ["error"],
+}
+_STATUSES = {
+    "400": "The request is not understood.",
+    "401": "The key is missing, or none of the server's.",
+    "403": "The key may not do this.",
+    "404": "There is no such model or task.",
+    "408": "The body came too slowly.",
+    "409": "The new version of the model cannot be loaded.",
+    "413": "The body, the list or a text is too large.",
+    "415": "The body is of another type.",
+    "422": "The text cannot be answered by this model.",
+    "429": "The client asks too often.",
+    "500": "The forward pass failed.",
+    "503": "The queue is full, or nothing answers.",
+    "504": "The time for an answer is over.",
+}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+ACCOUNT: dict[str, Schema] = {
+    "tokens": _COUNT,
+    "tokens_cut": _COUNT,
+    "truncated": {"type": "boolean"},
+    "windows": _COUNT,
+}
+"""What the server adds to each answer."""
+
+
+def openapi(models: Sequence[ServedModel], limits: Limits, *, keys: bool) -> Schema:
+    """The description of a server, as OpenAPI 3.1 has it.
+
+    Args:
+        models: that answer.
+        limits: of requests.
+        keys: whether a key is needed.
+    """
+    tasks: dict[str, list[ServedModel]] = {}
+    for model in models:
+        tasks.setdefault(model.predictor.task.name, []).append(model)
+    paths: Schema = {
+        f"/v1/{task}": {"post": _task(task, each, limits)} for task, each in tasks.items()
+    }
+    if vectors := [model for model in models if model.predictor.task.vectors]:
+        paths["/v1/embeddings"] = {"post": _embeddings(vectors, limits)}
+    paths["/v1/models"] = {"get": _get("The models that answer.", {"type": "object"})}
+    for path, words in (
+        ("/health", "Whether the process lives."),
+        ("/ready", "Whether it answers."),
+    ):
+        paths[path] = {"get": {**_get(words, {"type": "object"}), "security": []}}
+    described: Schema = {
+        "openapi": "3.1.0",
+        "info": {"title": "Bertolt", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": {"Error": _ERROR}},
+    }
+    if keys:
+        described["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        described["security"] = [{"key": []}]
+    return described
+
+
+def _task(task: str, models: Sequence[ServedModel], limits: Limits) -> Schema:
+    asked = _any([request_schema(model.predictor) for model in models])
+    answer = _any([_with_account(model.predictor.task.answer_schema()) for model in models])
+    refused = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
+    body = {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string", "enum": [model.name for model in models]},
+            "input": {"anyOf": [asked, _list(asked, limits)]},
+        },
+        "required": ["input"] if len(models) == 1 else ["input", "model"],
+        "additionalProperties": False,
+    }
+    answers = {"type": "array", "items": {"anyOf": [answer, refused]}}
+    return _post(f"Answer texts: {task}.", task, body, {"answers": answers})
+
+
+def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:
+    text: Schema = {"type": "string"}
+    least = min(model.predictor.tokenizer.vocab_size for model in models)
+    ids = {"type": "array", "minItems": 1, "maxItems": 8, "items": {**_COUNT, "maximum": least - 1}}
+    body = {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string", "enum": [model.name for model in models]},
+            "input": {"anyOf": [text, _list(text, limits), ids, _list(ids, limits)]},
+            "encoding_format": {"type": "string", "enum": ["float", "base64"]},
+            "user": {"type": "string"},
+        },
+        "required": ["input"] if len(models) == 1 else ["input", "model"],
+        "additionalProperties": False,
+    }
+    return _post(
+        "Vectors of texts, as OpenAI's API gives them.",
+        "embeddings",
+        body,
+        {"data": {"type": "array"}},
+    )
+
+
+def _list(item: Schema, limits: Limits) -> Schema:
+    return {"type": "array", "minItems": 1, "maxItems": limits.texts, "items": item}
+
+
+def _any(schemas: list[Schema]) -> Schema:
+    different = [each for n, each in enumerate(schemas) if each not in schemas[:n]]
+    return different[0] if len(different) == 1 else {"anyOf": different}
+
+
+def _with_account(schema: Schema) -> Schema:
+    """An answer with what the server adds to it."""
+    if "anyOf" in schema:
+        return {"anyOf": [_with_account(each) for each in schema["anyOf"]]}
+    if "properties" not in schema:
+        return schema
+    required = [*schema.get("required", []), *ACCOUNT]
+    return {**schema, "properties": {**schema["properties"], **ACCOUNT}, "required": required}
+
+
+def _post(summary: str, name: str, body: Schema, fields: Schema) -> Schema:
+    answer = {"type": "object", "properties": fields, "required": list(fields)}
+    return {
+        "summary": summary,
+        "operationId": name,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": _responses(answer),
+    }
+
+
+def _get(summary: str, answer: Schema) -> Schema:
+    return {"summary": summary, "responses": _responses(answer)}
+
+
+def _responses(answer: Schema) -> Schema:
+    refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    good = {"description": "The answer.", "content": {"application/json": {"schema": answer}}}
+    others = {each: {"description": words, "content": refused} for each, words in _STATUSES.items()}
+    return {"200": good, **others}
