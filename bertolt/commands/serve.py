@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
-from bertolt.base.format import gibibytes, listing, plural
+from bertolt.base.format import gibibytes, plural
 from bertolt.base.machine import memory_bytes, resident_bytes
 from bertolt.commands.serve_options import ServeOptions
+from bertolt.data.table_file import listing
 from bertolt.tasks.predictor import Predictor
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")

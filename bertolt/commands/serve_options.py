@@ -57,6 +57,6 @@ class ServeOptions:
     """A line for each request on standard error, or none."""
 
     def __post_init__(self) -> None:
-        check_options(self, type(self).__name__)
+        check_options(self)
         if self.port > 65_535:
             raise UsageError(f"there is no port {self.port}", place="--port", fix="use 8000")

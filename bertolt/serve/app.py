@@ -99,8 +99,9 @@ class Server:
             Exception: partial(_broken, self.log),
         }
         app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
-        guard = {"keys": self.keys, "rate": self.rate, "metrics": self.metrics, "log": self.log}
-        app.add_middleware(Guard, **guard)
+        app.add_middleware(
+            Guard, keys=self.keys, rate=self.rate, metrics=self.metrics, log=self.log
+        )
         return app
 
     @asynccontextmanager
@@ -174,7 +175,7 @@ class Server:
         return Json({"id": model.name, "version": model.version, "unloaded": True})
 
     def take_over(self) -> None:
-        """Load the new version of each model whose folder has one; the old one answers till then."""
+        """Load the new version of each model that has one; till then the old one answers."""
         for name in [model.name for model in self.models.served]:
             try:
                 model = self.models.load(name)

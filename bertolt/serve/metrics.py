@@ -17,33 +17,33 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        common = {"registry": self.registry}
+        to = self.registry
         self.requests = Counter(
             "bertolt_requests_total",
             "Requests by route, model and status.",
             ["route", "model", "status"],
-            **common,
+            registry=to,
         )
-        self.texts = Counter("bertolt_texts_total", "Texts answered.", ["model"], **common)
-        self.tokens = Counter("bertolt_tokens_total", "Tokens answered.", ["model"], **common)
-        self.cut = Counter("bertolt_tokens_cut_total", "Tokens cut.", ["model"], **common)
+        self.texts = Counter("bertolt_texts_total", "Texts answered.", ["model"], registry=to)
+        self.tokens = Counter("bertolt_tokens_total", "Tokens answered.", ["model"], registry=to)
+        self.cut = Counter("bertolt_tokens_cut_total", "Tokens cut.", ["model"], registry=to)
         self.seconds = Histogram(
             "bertolt_request_seconds",
             "Seconds of a request by stage: queue, tokenize, model, all.",
             ["stage"],
             buckets=_SECONDS,
-            **common,
+            registry=to,
         )
         self.passes = Histogram(
-            "bertolt_batch_tokens", "Tokens of a forward pass.", buckets=_TOKENS, **common
+            "bertolt_batch_tokens", "Tokens of a forward pass.", buckets=_TOKENS, registry=to
         )
         self.pass_seconds = Histogram(
-            "bertolt_batch_seconds", "Seconds of a forward pass.", buckets=_SECONDS, **common
+            "bertolt_batch_seconds", "Seconds of a forward pass.", buckets=_SECONDS, registry=to
         )
         self.waiting = Gauge(
-            "bertolt_waiting_texts", "Texts that wait or are being answered.", **common
+            "bertolt_waiting_texts", "Texts that wait or are being answered.", registry=to
         )
-        self.ready = Gauge("bertolt_ready", "1 if a model answers, else 0.", ["model"], **common)
+        self.ready = Gauge("bertolt_ready", "1 if a model answers, else 0.", ["model"], registry=to)
 
     def watch(self, over: Pass) -> None:
         """Count a forward pass."""

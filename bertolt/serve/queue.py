@@ -241,8 +241,10 @@ class Queue:
                 encoded = ask.encoded[first : first + _PART]
             items = []
             for number, each in enumerate(encoded, start=first):
-                refusal = each if isinstance(each, BertoltError) else ask.predictor.too_long(each)
-                if isinstance(each, BertoltError) or refusal is not None:
+                if isinstance(each, BertoltError):
+                    ask.settle(number, each)
+                    continue
+                if (refusal := ask.predictor.too_long(each)) is not None:
                     ask.settle(number, refusal)
                     continue
                 tokens = sum(len(window.ids) for window in each.windows)
