@@ -21,6 +21,7 @@ from torch import Tensor
 from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.json_files import read_json
 from bertolt.base.paths import has_file, is_utf8
+from bertolt.checkpoint.exported import Exported
 
 WEIGHTS = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -53,6 +54,8 @@ class Weights:
             self._loaded = _read_legacy(self.path)
             self.shapes = {name: tuple(value.shape) for name, value in self._loaded.items()}
         else:
+            if (exported := Exported.read(folder)) is not None:
+                raise _is_exported(folder, exported)
             raise CheckpointError(
                 "there are no weights here",
                 place=str(folder),
@@ -88,6 +91,15 @@ class Weights:
         """Whether two tensors of the file have the same shape and values."""
         values = dict(self.read((first, second)))
         return torch.equal(values[first], values[second])
+
+
+def _is_exported(folder: Path, exported: Exported) -> CheckpointError:
+    return CheckpointError(
+        f"it was exported to {exported.format}: a graph is here, and no weights for PyTorch",
+        place=str(folder),
+        fix=f"answer with --engine {exported.engine}, in Python Predictor.from_pretrained(…, "
+        f'engine="{exported.engine}"); else name the folder that it was exported from',
+    )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -176,6 +176,11 @@ class PackedBatch:
             return host.starts
         return self.cu_seqlens.cpu()
 
+    def token_means(self, values: Tensor) -> Tensor:
+        """(num_tokens, …) values of tokens as (B, …) means over each sequence."""
+        sums = torch.segment_reduce(values, "sum", offsets=self.cu_seqlens.long(), axis=0)
+        return sums / self.lengths[:, None]
+
     @property
     def labelled_rows(self) -> Tensor | None:
         """(M,) int64 rows with a label (T,) that takes part in the loss; None without such labels.

@@ -26,6 +26,7 @@ from bertolt.models.peer_names import NOTES, one_of, take_loading
 
 Precision = Literal["auto", "fp32", "bf16"]
 AnswerPrecision = Literal["auto", "fp32", "bf16", "int8"]
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 # Keys of a `config.json` that would change the numbers, and the only value they may have.
 _ONLY = {"position_embedding_type": "absolute"}

@@ -95,6 +95,8 @@ class TwoDoors(Loadable):
     replayable: ClassVar[bool] = False
     """Whether the loss of a batch goes by the shapes of its tensors, and asks nothing else of the
     host: then steps on a GPU can be captured."""
+    reads_places: ClassVar[bool] = False
+    """Whether a graph of it is told the tokens that it gives logits for."""
     chooses_logits: ClassVar[bool] = False
     """Whether a call may ask for the logits of all tokens, or of the labelled ones alone."""
     call_order: ClassVar[tuple[str, ...]] = FIRST_INPUTS
@@ -200,6 +202,36 @@ class TwoDoors(Loadable):
     @abc.abstractmethod
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> ModelOutput:
         """Outputs and loss of a packed batch; `forward_pass` collects what else was asked for."""
+
+    def graph_fields(
+        self, batch: PackedBatch, forward_pass: ForwardPass, places: Tensor | None
+    ) -> dict[str, Tensor]:
+        """What a graph of this model gives for a batch without targets, by the names it has there.
+
+        Args:
+            batch, forward_pass: as of `run`.
+            places: (M,) rows of the tokens that are read, where the model `reads_places`.
+        """
+        return dict(self.run(batch, forward_pass))
+
+    def read_graph(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> ModelOutput:
+        """The output, with its loss terms, of what a graph of this model gave.
+
+        Args:
+            fields: by name, as `graph_fields` has them, of tokens as (num_tokens, …).
+            batch: that was answered, on the CPU.
+        """
+        return self.output_of(fields, batch)
+
+    def output_of(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> ModelOutput:
+        """As `run`, of outputs that are there.
+
+        Raises:
+            UsageError: the model has no head.
+        """
+        raise UsageError(
+            f"{type(self).__name__} has no head that answers", fix="take a model with a head"
+        )
 
     def inputs_of(
         self,

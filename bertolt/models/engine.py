@@ -1,15 +1,35 @@
 """What answers packed batches in place of a model's own call: copies of its layers, or a graph.
 
-Shapes: B sequences, T packed tokens, C classes, V vocabulary, M labelled tokens.
+A graph takes padded tensors. They are made here and nowhere else, of sequences of near lengths, and
+what comes out is packed again, so that everything around an engine knows packed batches alone.
+
+Shapes: B sequences, T packed tokens, L padded length, C classes, V vocabulary, M labelled tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from bertolt.base.errors import DataError
 from bertolt.data.batch import PackedBatch
+from bertolt.models.outputs import ModelOutput
+from bertolt.models.precision import PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
+
+PADDING = 1 / 8
+"""Of a run of sequences side by side, the most of the longest that a shorter one may lack."""
+FEWEST_TOKENS = 256
+"""A run has more tokens than this before shorter sequences have one of their own: it has its price
+too."""
+
+Feed = dict[str, NDArray[np.int64]]
+Run = Callable[[Feed], Mapping[str, NDArray[np.float32]]]
+"""Padded inputs by name to outputs by name; called from several threads at once."""
 
 
 class Engine(Protocol):
@@ -26,3 +46,144 @@ class Engine(Protocol):
     def __call__(self, batch: PackedBatch) -> Any:
         """What the model would return for a packed batch, its loss terms with it, where the batch
         has targets; in `torch.inference_mode`."""
+
+
+class GraphEngine:
+    """A graph of a model, run by another runtime on the CPU.
+
+    Args:
+        model: that the graph is of, for what its outputs mean; its weights are not read.
+        name: of the runtime.
+        inputs: names of what the graph takes.
+        open: opens the graph; called again where the engine comes into another process.
+        precision: of the products, and why.
+
+    Attributes:
+        model, name, precision: see above.
+        device: the CPU.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        name: str,
+        inputs: tuple[str, ...],
+        open: Callable[[], Run],
+        precision: PrecisionChoice,
+    ) -> None:
+        self.model, self.name, self.precision = model, name, precision
+        self.device = torch.device("cpu")
+        self._inputs, self._open = inputs, open
+        self._run = open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is opened, which belongs to one process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_run"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._run = self._open()
+
+    def __call__(self, batch: PackedBatch) -> ModelOutput:
+        """The output of the graph for a packed batch of B sequences, and its loss terms.
+
+        Raises:
+            DataError: positions that do not count from the start of each sequence, or embeddings in
+                place of ids: a graph has neither.
+        """
+        column = batch.column
+        if not torch.equal(batch.position_ids[: batch.num_tokens], column):
+            raise DataError("a graph counts positions by itself", fix="leave position_ids out")
+        if batch.inputs_embeds is not None:
+            raise DataError("a graph takes ids", fix="leave inputs_embeds out")
+        fields: dict[str, NDArray[np.float32]] = {}
+        for members in near_lengths(batch.lengths.numpy()):
+            padded = _Padded(batch, members, self.model.config.pad_token_id)
+            feed = {name: padded.inputs[name] for name in self._inputs if name != "places"}
+            if "places" in self._inputs:
+                feed["places"] = padded.places
+                if not len(padded.places):
+                    continue
+            for name, values in self._run(feed).items():
+                rows, values = self._rows(padded, values)
+                if name not in fields:
+                    count = self._count(batch)
+                    fields[name] = np.empty((count, *values.shape[1:]), dtype=np.float32)
+                fields[name][rows] = values
+        if not fields:  # no token of the batch is asked for
+            fields["logits"] = np.empty((0, self.model.config.vocab_size), dtype=np.float32)
+        return self.model.read_graph(
+            {name: torch.from_numpy(values) for name, values in fields.items()}, batch
+        )
+
+    def _rows(
+        self, padded: _Padded, values: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Which rows of the packed output these values are, and the values without padding."""
+        if "places" in self._inputs:
+            return padded.place_rows, values
+        if self.model.logits_per_token:
+            return padded.rows, values[padded.real]
+        return padded.members, values
+
+    def _count(self, batch: PackedBatch) -> int:
+        if "places" in self._inputs:
+            return batch.num_tokens if batch.labelled_rows is None else len(batch.labelled_rows)
+        return batch.num_tokens if self.model.logits_per_token else batch.num_sequences
+
+
+class _Padded:
+    """Some sequences of a packed batch side by side.
+
+    Attributes:
+        members: (G,) the sequences.
+        real: (G, L) where there is a token.
+        rows: packed row of each token, row by row.
+        inputs: (G, L) tensors by name.
+        places, place_rows: of the tokens that are read, their places in (G, L), counted row by row,
+            and which of those that are read in the batch they are.
+    """
+
+    def __init__(self, batch: PackedBatch, members: NDArray[np.int64], filler: int) -> None:
+        starts, lengths = batch.cu_seqlens.numpy()[:-1], batch.lengths.numpy()
+        column = np.arange(int(lengths[members].max()))
+        self.members = members
+        self.real = column < lengths[members, None]
+        self.rows = (starts[members, None] + column)[self.real]
+        self.inputs = {
+            "input_ids": self._laid_out(batch.input_ids.numpy(), filler),
+            "attention_mask": self.real.astype(np.int64),
+            "token_type_ids": self._laid_out(batch.token_type_ids.numpy(), 0),
+        }
+        read = np.arange(batch.num_tokens)
+        if batch.labelled_rows is not None:
+            read = batch.labelled_rows.numpy()
+        place_of = np.full(batch.num_tokens, -1)
+        place_of[self.rows] = np.flatnonzero(self.real)
+        self.place_rows = np.flatnonzero(place_of[read] >= 0)
+        self.places = place_of[read][self.place_rows]
+
+    def _laid_out(self, values: NDArray[np.int64], filler: int) -> NDArray[np.int64]:
+        table = np.full(self.real.shape, filler, dtype=np.int64)
+        table[self.real] = values[self.rows]
+        return table
+
+
+def near_lengths(lengths: NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
+    """Numbers of sequences in runs of near lengths, the longest first.
+
+    Args:
+        lengths: (B,) tokens of each.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    runs, begin = [], 0
+    for end in range(1, len(order) + 1):
+        longest = int(lengths[order[begin]])
+        last = end == len(order)
+        if last or (
+            lengths[order[end]] < (1 - PADDING) * longest
+            and (end - begin) * longest >= FEWEST_TOKENS
+        ):
+            runs.append(order[begin:end])
+            begin = end
+    return runs

@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -88,8 +89,11 @@ class SequenceHead(Head):
         Raises:
             DataError: labels that do not fit the logits.
         """
-        logits = self.classify(batch, forward_pass).float()
-        terms = {}
+        return self.output_of({"logits": self.classify(batch, forward_pass)}, batch)
+
+    def output_of(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
+        """As `run`, of logits (B, C) that are there."""
+        logits, terms = fields["logits"].float(), {}
         if batch.labels is not None:
             term = self.loss_of(logits, batch.labels)
             if self.distillation is not None and batch.teacher_logits is not None:
@@ -227,8 +231,28 @@ class MultipleChoice(SequenceHead):
                 fix="give every example two choices or more: rows of lists, or num_choices of the "
                 "batch",
             )
+        return self._laid_out(self._scores(batch, forward_pass), batch)
+
+    def _scores(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
+        """The logit of each sequence: (B, 1)."""
         pooled = self.base_model.pool_first(batch, forward_pass)
         logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
+
+    def graph_fields(
+        self, batch: PackedBatch, forward_pass: ForwardPass, places: Tensor | None
+    ) -> dict[str, Tensor]:
+        """`logits` (B, 1): which sequences make an example, a graph is not told."""
+        return {"logits": self._scores(batch, forward_pass)}
+
+    def read_graph(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
+        """The logits of each example, (E, num_choices)."""
+        return self.output_of({"logits": self._laid_out(fields["logits"], batch)}, batch)
+
+    @staticmethod
+    def _laid_out(logits: Tensor, batch: PackedBatch) -> Tensor:
+        """(B, 1) as (E, num_choices), -inf where an example has no such choice."""
+        choices = batch.num_choices
         if not batch.is_ragged:
             return logits.view(-1, choices)
         table = logits.new_full((batch.num_examples * choices,), -math.inf)
@@ -291,15 +315,23 @@ class TokenClassification(Head):
         logits = forward_pass.call(self.classifier, hidden).float()
         terms = {}
         if batch.labels is not None:
-            judged = forward_pass.hand_out("logits", logits)
-            loss = token_loss if self.criterion is None else self.criterion
-            labels = batch.labels[: len(judged)]
-            term = loss(judged, labels)
-            if self.distillation is not None and batch.teacher_logits is not None:
-                teacher = batch.teacher_logits[: len(judged)]
-                term = self.distillation(term, judged, labels, teacher)
-            terms["labels"] = term
+            terms = self._terms_of(forward_pass.hand_out("logits", logits), batch.labels, batch)
         return TokenOutput(loss_terms=terms, logits=logits[: batch.num_tokens])
+
+    def output_of(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> TokenOutput:
+        """As `run`, of logits (num_tokens, C) that are there."""
+        logits, labels = fields["logits"].float(), batch.labels
+        terms = {} if labels is None else self._terms_of(logits, labels, batch)
+        return TokenOutput(loss_terms=terms, logits=logits)
+
+    def _terms_of(self, judged: Tensor, labels: Tensor, batch: PackedBatch) -> dict[str, LossTerm]:
+        loss = token_loss if self.criterion is None else self.criterion
+        labels = labels[: len(judged)]
+        term = loss(judged, labels)
+        if self.distillation is not None and batch.teacher_logits is not None:
+            teacher = batch.teacher_logits[: len(judged)]
+            term = self.distillation(term, judged, labels, teacher)
+        return {"labels": term}
 
 
 class QuestionAnswering(Head):
@@ -330,11 +362,26 @@ class QuestionAnswering(Head):
             filler = output.at_padding(ends.dtype)
             start = forward_pass.hand_out("start_logits", start, filler=filler)
             end = forward_pass.hand_out("end_logits", end, filler=filler)
-            output.loss_terms = {
-                "start_positions": span_loss(start, batch.start_positions, batch).scaled(0.5),
-                "end_positions": span_loss(end, batch.end_positions, batch).scaled(0.5),
-            }
+            output.loss_terms = self._terms_of(start, end, batch)
         return output
+
+    def output_of(
+        self, fields: Mapping[str, Tensor], batch: PackedBatch
+    ) -> QuestionAnsweringOutput:
+        """As `run`, of logits (num_tokens,) that are there."""
+        start, end = fields["start_logits"], fields["end_logits"]
+        asked = batch.start_positions is not None and batch.end_positions is not None
+        terms = self._terms_of(start, end, batch) if asked else {}
+        return QuestionAnsweringOutput(loss_terms=terms, start_logits=start, end_logits=end)
+
+    @staticmethod
+    def _terms_of(start: Tensor, end: Tensor, batch: PackedBatch) -> dict[str, LossTerm]:
+        assert batch.start_positions is not None
+        assert batch.end_positions is not None
+        return {
+            "start_positions": span_loss(start, batch.start_positions, batch).scaled(0.5),
+            "end_positions": span_loss(end, batch.end_positions, batch).scaled(0.5),
+        }
 
     def count_targets(self, batch: PackedBatch) -> dict[str, int]:
         """Each end by itself."""
@@ -421,12 +468,20 @@ class SentenceEncoder(Head):
             vectors = self.base_model.encode_first(batch, forward_pass).float()
         else:
             hidden = self.base_model.encode(batch, forward_pass)[: batch.num_tokens].float()
-            starts = batch.cu_seqlens.long()
-            sums = torch.segment_reduce(hidden, "sum", offsets=starts, axis=0)
-            vectors = sums / batch.lengths[:, None]
+            vectors = batch.token_means(hidden)
         if self.normalized:
             vectors = nn.functional.normalize(vectors, dim=-1)
-        terms = {}
+        return self.output_of({"sentence_embedding": vectors}, batch)
+
+    def graph_fields(
+        self, batch: PackedBatch, forward_pass: ForwardPass, places: Tensor | None
+    ) -> dict[str, Tensor]:
+        """`sentence_embedding` (B, H), as other libraries call the vectors."""
+        return {"sentence_embedding": self.logits_of(self.run(batch, forward_pass))}
+
+    def output_of(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
+        """As `run`, of vectors (B, H) that are there."""
+        vectors, terms = fields["sentence_embedding"], {}
         if batch.labels is not None and self.criterion is not None:
             terms = {"labels": self.criterion(vectors, batch.labels)}
         return SequenceOutput(loss_terms=terms, logits=vectors)
@@ -473,6 +528,7 @@ class LanguageModel(Head):
     labels_per_token = True
     logits_per_token = True
     chooses_logits = True
+    reads_places = True
     words_name: ClassVar[str] = "logits"
     """Of the output's field that has the logits over the vocabulary."""
 
@@ -532,6 +588,21 @@ class LanguageModel(Head):
         hidden = self.base_model.encode(batch, forward_pass, only=OutputRows(rows))
         words, *others = torch.split(hidden[: sum(counts)], counts)
         return Words(words, labels), others
+
+    def graph_fields(
+        self, batch: PackedBatch, forward_pass: ForwardPass, places: Tensor | None
+    ) -> dict[str, Tensor]:
+        """`logits` (M, V) of the tokens at `places`: those of all would fill the memory."""
+        assert places is not None
+        states = self.base_model.encode(batch, forward_pass, OutputRows(places))
+        return {"logits": self.words_head(states)}
+
+    def output_of(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> TokenOutput:
+        """As `run`, of logits (M, V) of the labelled tokens, or of all, that are there."""
+        logits, labelled, terms = fields["logits"].float(), batch.labelled_rows, {}
+        if labelled is not None and batch.labels is not None:
+            terms = {"labels": token_loss(logits, batch.labels[labelled])}
+        return TokenOutput(loss_terms=terms, logits=logits)
 
     def predict_words(self, words: Words, forward_pass: ForwardPass) -> Tensor:
         """Logits over the vocabulary, (M, V) or (num_tokens, V)."""

@@ -524,6 +524,18 @@ class PreTrainedModel(TwoDoors):
         return model
 
     @classmethod
+    def without_weights(cls, config: BertConfig, **named: Any) -> Self:
+        """A model that knows its config and its head, for what another runtime computes.
+
+        Its parameters are on PyTorch's "meta" device: they have shapes and no memory.
+
+        Args:
+            config: of any family.
+            named: what the class is built with beside it.
+        """
+        return cls._build_empty(config, **named).eval().to("meta")
+
+    @classmethod
     def rebuilt(cls, model: PreTrainedModel, weights: dict[str, Any]) -> Self:
         """A model of this class with the whole weights of `model`, and all that it knows."""
         more, named = model._built_with

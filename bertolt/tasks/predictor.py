@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,16 +16,19 @@ from bertolt.base.chunks import characters_of, chunks
 from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
+from bertolt.checkpoint.exported import ENGINES, Exported
 from bertolt.data.encode import Encode, EncodedExample, EncodedTexts, encode_examples
 from bertolt.data.long import Long
 from bertolt.data.parted import beyond_limit, too_long
 from bertolt.data.prefetch import prefetched
-from bertolt.models.config import BertConfig
+from bertolt.models.config import BertConfig, EngineName
 from bertolt.models.customised import require_unwrapped
+from bertolt.models.engine import GraphEngine
 from bertolt.models.families.base import read_config, saved_class
-from bertolt.models.frozen import FrozenModel, freeze
+from bertolt.models.frozen import freeze
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
+from bertolt.models.runtimes import open_engine
 from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
 from bertolt.tasks.evaluation import Answered, token_budget
 from bertolt.tasks.long import chosen, encode_by, read, tell
@@ -86,6 +90,11 @@ class Predictor:
         long: what is done with a text beyond the limit: "error", "truncate", "head-tail" or
             "window"; None: as in training.
         stride: tokens that a window repeats of the one before it; None: as in training.
+        graph: a graph of the model, which answers in its place on the CPU; then `precision` and
+            `device` are the graph's own.
+
+    Attributes:
+        engine: what answers: the graph, or the model's layers as they were frozen.
 
     Raises:
         CheckpointError: weights that no training has touched, or no task for such a model.
@@ -103,8 +112,10 @@ class Predictor:
         device: torch.device | None = None,
         long: Long | None = None,
         stride: int | None = None,
+        graph: GraphEngine | None = None,
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.graph = graph
         require_unwrapped(model, "Predictor")
         if not isinstance(model, PreTrainedModel):
             raise UsageError(
@@ -118,12 +129,14 @@ class Predictor:
         model.require_trained(task.name)
         tokenizer.check_fits(model.config.vocab_size)
         self.task = task.with_tokenizer(tokenizer)
-        if precision == "auto" and self.task.vectors:
+        if graph is not None:
+            self.device, self.precision = graph.device, graph.precision
+        elif precision == "auto" and self.task.vectors:
             self.precision = PrecisionChoice("fp32", "the numbers of vectors are the answer")
         else:
             self.precision = choose_precision(precision, self.device, answering=True)
         self.model = model
-        self.engine = self._freeze()
+        self.engine = self._ready()
         self.tokenizer = tokenizer
         self.contract = contract
         limit = model.config.max_tokens
@@ -139,14 +152,14 @@ class Predictor:
     def refresh(self) -> None:
         """Answer with what `model` is now: call it after every change of its weights or modules.
 
-        Until then the layers of the encoder answer as they were. They are copies, in `engine`;
+        A graph stays as it was exported. Until then the layers of the encoder answer as they were. They are copies, in `engine`;
         where they cannot be made, `engine.why_not` says why. Embeddings and the head belong
         to the model: what changes in those is seen at once, before the layers that belong to it.
 
         Raises:
             UsageError: the precision is "int8", and the model as it is now cannot answer in it.
         """
-        self.engine = self._freeze()
+        self.engine = self._ready()
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the copies of the layers, which are made anew: they are laid out for one process.
@@ -159,7 +172,10 @@ class Predictor:
         self.__dict__.update(state)
         self.refresh()
 
-    def _freeze(self) -> FrozenModel:
+    def _ready(self) -> Any:
+        """An `Engine`; what else it knows is for those who know which it is."""
+        if self.graph is not None:
+            return self.graph
         self.model.move(self.device, self.precision.dtype).eval()
         return freeze(self.model, self.precision.name)
 
@@ -173,17 +189,20 @@ class Predictor:
         device: torch.device | None = None,
         long: Long | None = None,
         stride: int | None = None,
+        engine: EngineName = "auto",
     ) -> Predictor:
-        """Load a fine-tuned model.
+        """Load a fine-tuned model, or one that was exported.
 
         Args:
             name_or_path: a folder, or an id on the hub.
             task: the name of what it answers, where the folder does not say it or a pretrained
                 model has several heads; None: as its contract says, or its head.
-            precision, device: as of the class.
+            precision, device, long, stride: as of the class.
+            engine: what answers: "torch", or "onnxruntime" or "openvino" for a folder that was
+                exported for it; "auto": as the folder is for.
 
         Raises:
-            UsageError: the model was trained for another task.
+            UsageError: the model was trained for another task, or the folder is for another engine.
             CheckpointError: it cannot be loaded, has a head that was never trained or that no task
                 here is for, or its parts do not fit each other.
             UsageError: the task cannot do that with longer texts.
@@ -197,6 +216,12 @@ class Predictor:
             else task_named(task, config, contract, place)
         )
         _require_head(config, contract, known, folder)
+        tokenizer = BertTokenizer.from_pretrained(folder)
+        how: dict[str, Any] = {"task": known, "long": long, "stride": stride}
+        if (card := _card_for(engine, folder)) is not None:
+            model = known.head.without_weights(config, **known.head_arguments())
+            graph = open_engine(model, folder, card, precision)
+            return cls(model, tokenizer, contract, graph=graph, **how)
         model = known.head.from_pretrained(folder, verbose=False, **known.head_arguments())
         model.require_trained(known.name)
         if contract is None and task is None and not has_head(config, known.head):
@@ -206,9 +231,7 @@ class Predictor:
                 place=place,
                 fix='name that class in config.json, under "architectures", if it was trained',
             )
-        tokenizer = BertTokenizer.from_pretrained(folder)
-        how: dict[str, Any] = {"precision": precision, "device": device}
-        return cls(model, tokenizer, contract, task=known, long=long, stride=stride, **how)
+        return cls(model, tokenizer, contract, precision=precision, device=device, **how)
 
     @property
     def labels(self) -> list[str]:
@@ -417,6 +440,28 @@ def _alike(examples: Iterable[Example]) -> Iterator[Example]:
             )
         pairs = pair
         yield example
+
+
+def _card_for(engine: EngineName, folder: Path) -> Exported | None:
+    """The card of an exported folder that answers by its graph; None: by PyTorch."""
+    if engine == "torch":
+        return None  # where there are no weights, whoever looks for them says so
+    card = Exported.read(folder)
+    if card is None and engine != "auto":
+        form = next(name for name, runs in ENGINES.items() if runs == engine)
+        raise UsageError(
+            f"--engine {engine} answers with a graph, and the folder holds none",
+            place=str(folder),
+            fix=f"bertolt export {shlex.quote(str(folder))} --format {form} --out DIR, then name DIR",
+        )
+    if card is not None and engine not in ("auto", card.engine):
+        raise UsageError(
+            f"the folder was exported to {card.format}, which {card.engine} answers with, and "
+            f"--engine says {engine}",
+            place=str(folder),
+            fix=f"--engine {card.engine}, or leave --engine out",
+        )
+    return card
 
 
 def _require_head(config: BertConfig, contract: Contract | None, task: Task, folder: Path) -> None:

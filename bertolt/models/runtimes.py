@@ -1,0 +1,139 @@
+"""ONNX Runtime and OpenVINO as engines: a graph's file is opened, and run with padded tensors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.checkpoint.exported import Exported
+from bertolt.models.engine import Feed, GraphEngine, Run
+from bertolt.models.precision import PrecisionChoice
+from bertolt.models.pretrained import PreTrainedModel
+
+NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def missing(name: str, error: ImportError) -> UsageError:
+    """What to raise where a package of the extra is not there."""
+    return UsageError(
+        f"{name} cannot be imported ({error})",
+        place="--engine",
+        fix="pip install 'bertolt[export]'",
+    )
+
+
+def open_engine(
+    model: PreTrainedModel, folder: Path, card: Exported, precision: str = "auto"
+) -> GraphEngine:
+    """What runs the graph of an exported folder.
+
+    Args:
+        model: as `PreTrainedModel.without_weights` builds it.
+        folder: of the graph.
+        card: its `export.json`.
+        precision: "auto", as it was exported; or "bf16", which OpenVINO can run a graph in fp32 in.
+
+    Raises:
+        UsageError: the runtime is not installed, or cannot run the graph in this precision.
+        CheckpointError: the graph cannot be opened.
+    """
+    choice = _precision_of(card, precision, folder)
+    path = folder / card.graph
+    if not path.is_file():
+        raise CheckpointError(
+            f"there is no {card.graph}, which export.json names",
+            place=str(folder),
+            fix="copy the whole folder, or export the model again",
+        )
+    opened = partial(_OPEN[card.engine], path, choice.name)
+    return GraphEngine(model, card.engine, tuple(card.inputs), opened, choice)
+
+
+def _precision_of(card: Exported, asked: str, folder: Path) -> PrecisionChoice:
+    if asked in ("auto", card.precision):
+        return PrecisionChoice(card.precision, "as the graph was exported")
+    if asked == "bf16" and card.engine == "openvino" and card.precision == "fp32":
+        return PrecisionChoice("bf16", "as requested; answers differ a little from the graph's")
+    raise UsageError(
+        f"the graph was exported in {card.precision}, and --precision says {asked}",
+        place=str(folder),
+        fix="leave --precision out, or export the model again"
+        + (" with --int8 --calibrate FILE" if asked == "int8" else ""),
+    )
+
+
+def _open_onnxruntime(path: Path, precision: str) -> Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("onnxruntime", error) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    # Threads that spin while they wait take the time of everyone else on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CPUExecutionProvider"]
+    session = _opened(
+        path, lambda: onnxruntime.InferenceSession(str(path), options, providers=providers)
+    )
+    names = [each.name for each in session.get_outputs()]
+
+    def run(feed: Feed) -> Mapping[str, NDArray[np.float32]]:
+        return dict(zip(names, session.run(names, feed), strict=True))
+
+    return run
+
+
+def _open_openvino(path: Path, precision: str) -> Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing("openvino", error) from error
+    # Left to itself, it computes in bfloat16 where the processor has that.
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    core = openvino.Core()
+    compiled = _opened(path, lambda: core.compile_model(core.read_model(path), "CPU", settings))
+    names = [each.get_any_name() for each in compiled.outputs]
+    own = threading.local()
+
+    def run(feed: Feed) -> Mapping[str, NDArray[np.float32]]:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        own.request.infer(feed, share_inputs=True)
+        # Its memory is written to again by the next call.
+        return {
+            name: own.request.get_output_tensor(place).data.copy()
+            for place, name in enumerate(names)
+        }
+
+    return run
+
+
+_OPEN: dict[str, Callable[[Path, str], Run]] = {
+    "onnxruntime": _open_onnxruntime,
+    "openvino": _open_openvino,
+}
+
+
+def _opened(path: Path, open: Callable[[], Any]) -> Any:
+    try:
+        return open()
+    except Exception as error:  # each runtime has its own, and a damaged file fails in any of them
+        raise CheckpointError(
+            f"the graph cannot be opened ({next(iter(str(error).splitlines()), error)})",
+            place=str(path),
+            fix="copy the whole folder again, or export the model again",
+        ) from error
