@@ -88,13 +88,16 @@ def keep_freed_memory() -> bool:
 
     A step frees and takes tens of megabytes in large pieces. The C library gives each back to the
     system, which has to clear it page by page when it is taken again, in each step of fine-tuning
-    on a CPU. Only glibc can be told to keep it (`mallopt`).
+    on a CPU. Only glibc can be told to keep it (`mallopt`). What was freed before, as by reading a
+    file, goes back first: no step would take all of it.
     """
     trim_threshold, mmap_threshold = -1, -3
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt, trim = library.mallopt, library.malloc_trim
     except (AttributeError, OSError, TypeError):
         return False
+    trim(0)
     largest = 2**31 - 1
     return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, largest))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ _BANDS, _HASHES = 16, 64  # four hashes a band, of 16 bits each, are one number 
 _SLACK = 0.25  # four standard deviations of an estimate from 64 hashes
 _TEXTS, _CHARACTERS = 4096, 1 << 17  # that are hashed at a time, so that they stay in the cache
 _LINKS = 8192  # pairs that are compared at a time
+_SORTED = 1 << 16  # texts of a band that are sorted at a time
 _RANDOM = np.random.default_rng(20260101)
 _WEIGHTS = _RANDOM.integers(1 << 63, size=_RUN, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _FACTORS = _RANDOM.integers(1 << 31, size=_HASHES, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
@@ -192,24 +193,45 @@ def _links(signatures: NDArray[np.uint16], least: float) -> Integers:
     if count < 2:
         return np.zeros((0, 2), np.int64)
     bands = signatures.view(np.uint64)
-    linked = [np.zeros(0, np.int64)]
+    pairs = np.zeros(0, np.int64)
     for band in range(_BANDS):
         keys = np.ascontiguousarray(bands[:, band])
-        order = np.lexsort((bands[:, (band + 1) % _BANDS], keys))
-        same = keys[order[1:]] == keys[order[:-1]]
-        begins = np.r_[True, ~same]
-        firsts = order[np.flatnonzero(begins)[np.cumsum(begins) - 1]][1:][same]
-        here = order[1:][same]
-        for there in (order[:-1][same], firsts):
-            low, high = np.minimum(here, there), np.maximum(here, there)
-            fit = [
-                (signatures[low[i : i + _LINKS]] == signatures[high[i : i + _LINKS]]).mean(axis=1)
-                for i in range(0, len(low), _LINKS)
-            ]
-            promising = np.concatenate([np.zeros(0), *fit]) >= least
-            linked.append((low * count + high)[promising])
-    pairs = np.unique(np.concatenate(linked))
+        following = bands[:, (band + 1) % _BANDS]
+        linked = [_links_of(places, keys, following, signatures, least) for places in _shares(keys)]
+        pairs = np.unique(np.concatenate([pairs, *linked]))
     return np.stack([pairs // count, pairs % count], axis=1)
+
+
+def _shares(keys: NDArray[np.uint64]) -> Iterator[Integers]:
+    """The places of texts, those of one key together, and not too many of them to be sorted."""
+    count = -(-len(keys) // _SORTED)
+    share = (keys % np.uint64(count)).astype(np.uint16)
+    return (np.flatnonzero(share == number) for number in range(count))
+
+
+def _links_of(
+    places: Integers,
+    keys: NDArray[np.uint64],
+    following: NDArray[np.uint64],
+    signatures: NDArray[np.uint16],
+    least: float,
+) -> Integers:
+    """(L,) the links of one band among some texts, each pair as one number."""
+    order = places[np.lexsort((following[places], keys[places]))]
+    same = keys[order[1:]] == keys[order[:-1]]
+    begins = np.r_[True, ~same]
+    firsts = order[np.flatnonzero(begins)[np.cumsum(begins) - 1]][1:][same]
+    here = order[1:][same]
+    linked = []
+    for there in (order[:-1][same], firsts):
+        low, high = np.minimum(here, there), np.maximum(here, there)
+        fit = [
+            (signatures[low[i : i + _LINKS]] == signatures[high[i : i + _LINKS]]).mean(axis=1)
+            for i in range(0, len(low), _LINKS)
+        ]
+        promising = np.concatenate([np.zeros(0), *fit]) >= least
+        linked.append((low * len(keys) + high)[promising])
+    return np.unique(np.concatenate(linked))
 
 
 def _similarities(texts_at: TextsAt, links: Integers) -> NDArray[np.float64]:

@@ -104,3 +104,18 @@ def test_components_go_over_any_number_of_links() -> None:
     chain = np.array([[4, 5], [3, 4], [2, 3], [7, 8]])
     assert components(9, chain).tolist() == [0, 1, 2, 2, 2, 2, 6, 7, 7]
     assert components(3, np.zeros((0, 2), np.int64)).tolist() == [0, 1, 2]
+
+
+def test_links_are_the_same_however_few_texts_are_sorted_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draw = random.Random(0)
+    texts = ["".join(draw.choices("ab", k=12)) for _ in range(300)]
+    roles = [lambda at: [texts[i] for i in at.tolist()]]
+    whole = near_pairs(len(texts), roles, 0.5)
+    monkeypatch.setattr("bertolt.data.near._SORTED", 16)
+
+    parted = near_pairs(len(texts), roles, 0.5)
+
+    assert len(whole.pairs) > 100
+    assert np.array_equal(parted.pairs, whole.pairs)
