@@ -117,12 +117,17 @@ def cleanlab(given: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.where(picked, 2.0, 0.0) + (1 - margin) / 2
 
 
-def fine_tuned(path: Path, seed: int, folds: int, epochs: float) -> Answers:
+def fine_tuned(path: Path, seed: int, given: argparse.Namespace) -> Answers:
     """Answers of `bertolt check --label-errors`, and of a model that has learned all rows."""
-    source = demo_checkpoint()
+    source = given.model or demo_checkpoint()
     tokenizer = BertTokenizer.from_pretrained(source)
     options = CheckOptions(
-        label_errors=True, folds=folds, epochs=epochs, lr=1e-4, batch_size=16, seed=seed
+        label_errors=True,
+        folds=given.folds,
+        epochs=given.epochs,
+        lr=given.lr,
+        batch_size=16,
+        seed=seed,
     )
     table, kind = read_for_task(path, Columns())
     answers = list(out_of_fold(kind, table, options, tokenizer, source, LIMIT))
@@ -182,7 +187,7 @@ def measure(name: str, options: argparse.Namespace, seed: int) -> None:
         table, answers, seen = (
             head_alone(path, seed, options.folds)
             if options.head_alone
-            else fine_tuned(path, seed, options.folds, options.epochs)
+            else fine_tuned(path, seed, options)
         )
         ranked, agreed = rankings(table, answers, seen)
     print(f"{name}, seed {seed}: {flipped.sum()} of {len(flipped)} flipped, agreement {agreed:.3f}")
@@ -200,6 +205,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--model", type=Path, help="to fine-tune; default: the demo's checkpoint")
     parser.add_argument("--head-alone", action="store_true", help="the encoder stays as it is")
     options = parser.parse_args()
     for name in options.sets:

@@ -1,10 +1,12 @@
 """Sentence similarity beside sentence-transformers: the same rows, settings and start.
 
-    python -m benchmarks.similarity OUT [--train 600] [--test 200] [--seed 0]
+    python -m benchmarks.similarity OUT [--train 600] [--test 200] [--seeds 0,1,2]
 
 Pairs are the two halves of sentences of film reviews, which `bertolt data fetch movie-sentences`
 brings; scores say how close the ratings of two sentences are. Each side trains in a process of its
-own, with as many threads as OMP_NUM_THREADS says; the peer's evaluators measure both results.
+own, with as many threads as OMP_NUM_THREADS says; the peer's evaluators measure both results. The
+third way are pairs with `--micro-batch` beside the peer's cached gradients, of as many rows at a
+time. OUT/similarity.json keeps each run, and a table is printed.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.task_scores.page import spread
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.data import sample_data
 
@@ -157,7 +160,8 @@ def main(words: list[str]) -> None:
     add("out", type=Path)
     add("--train", type=int, default=600)
     add("--test", type=int, default=200)
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of one side's run")
+    add("--seeds", default="0,1,2")
     add("--micro", type=int)
     add("--side", choices=("ours", "peer", "score"))
     add("--kind", choices=KINDS, default="pairs")
@@ -174,20 +178,67 @@ def main(words: list[str]) -> None:
         print(json.dumps(told | {"processor_s": seconds, "peak_mb": memory}), flush=True)
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    make(given.out, given.train, given.test, given.seed)
+    runs: list[dict[str, Any]] = []
+    for seed in given.seeds.split(","):
+        make(given.out, given.train, given.test, int(seed))
+        for name, (kind, micro) in WAYS.items():
+            for side in ("start", "ours", "peer"):
+                runs.append(
+                    {"way": name, "seed": seed, **measured(given.out, side, kind, micro, seed)}
+                )
+                print(json.dumps(runs[-1]), flush=True)
+                (given.out / "similarity.json").write_text(json.dumps(runs))
+    print(table(runs))
+
+
+WAYS = {"pairs": ("pairs", None), "scores": ("scores", None), "pairs, cached": ("pairs", 8)}
+"""What is learned, and the rows of a part of a batch."""
+
+
+def measured(out: Path, side: str, kind: str, micro: int | None, seed: str) -> dict[str, Any]:
+    """One side's run in processes of its own: processor time, memory and scores."""
     again = [sys.executable, "-m", "benchmarks.similarity"]
-    out, seed = str(given.out), ["--seed", str(given.seed)]
-    for kind, micro in (("pairs", []), ("scores", []), ("pairs", ["--micro", "8"])):
-        for side in ("ours", "peer"):
-            run = [*again, out, "--side", side, "--kind", kind, *seed, *micro]
-            subprocess.run(run, check=True)
-            folder = str(given.out / f"{side}-{kind}")
-            subprocess.run([*again, folder, "--side", "score", "--kind", kind], check=True)
-    for kind in KINDS:
-        run = [*again, str(given.out / "start"), "--side", "score", "--kind", kind]
-        if not (given.out / "start").exists():
-            (given.out / "start").symlink_to(demo_checkpoint())
-        subprocess.run(run, check=True)
+
+    def said(*words: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [*again, *words, "--kind", kind], check=True, capture_output=True, encoding="utf-8"
+        )
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    folder = out / "start"
+    cost: dict[str, Any] = {"side": side}
+    if side == "start":
+        if not folder.exists():
+            folder.symlink_to(demo_checkpoint())
+    else:
+        parts = ["--micro", str(micro)] if micro else []
+        cost = said(str(out), "--side", side, "--seed", seed, *parts)
+        folder = out / f"{side}-{kind}"
+    return cost | said(str(folder), "--side", "score")
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """A line for each way and side: the mean and the deviation of each score over the seeds."""
+    lines = [
+        "| | | score over the seeds | processor s | peak MB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for way in WAYS:
+        for side in ("start", "ours", "peer"):
+            some = [run for run in runs if (run["way"], run["side"]) == (way, side)]
+            scores = ", ".join(
+                f"{name} {spread([run[name] for run in some])}"
+                for name in ("spearman", "mrr", "recall@1", "recall@10")
+                if name in some[0]
+            )
+            cost = ["", ""]
+            if side != "start":
+                cost = [
+                    ", ".join(f"{run[name]:,.0f}" for run in some)
+                    for name in ("processor_s", "peak_mb")
+                ]
+            lines.append(f"| {way} | {side} | {scores} | {' | '.join(cost)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
