@@ -105,7 +105,7 @@ class RowView:
     @cached_property
     def names(self) -> list[str]:
         """All labels, tags, or kinds of spans, in the order of their first rows."""
-        return list(self._named[0])
+        return list(self._codes_of_names)
 
     @cached_property
     def kinds(self) -> list[str]:
@@ -115,35 +115,54 @@ class RowView:
 
     def rows_of(self, name: str) -> Integers:
         """The numbers of the rows with a label, tag or kind."""
-        names, codes, places = self._named
-        chosen = [code for each, code in names.items() if self._is(each, name)]
-        return self.row_numbers(np.unique(places[np.isin(codes, chosen)]))
+        names = self._codes_of_names.items()
+        chosen = [code for each, code in names if self._is(each, name)]
+        rows = [np.unique(places[np.isin(codes, chosen)]) for codes, places in self._coded()]
+        return self.row_numbers(np.concatenate([np.zeros(0, np.int64), *rows]))
 
     def rows_of_each(self, index: Integers) -> Integers:
         """(C,) how many of the rows at some places have each of `names`."""
-        names, codes, places = self._named
         chosen = np.zeros(len(self.table), bool)
         chosen[index] = True
-        return np.bincount(codes[chosen[places]], minlength=len(names))
+        counts = np.zeros(len(self.names), np.int64)
+        for codes, places in self._coded():
+            counts += np.bincount(codes[chosen[places]], minlength=len(counts))
+        return counts
 
     def _is(self, name: str, kind: str) -> bool:
         return kind in (name, _PREFIX.sub("", name) if self.tagged else name)
 
     @cached_property
-    def _named(self) -> tuple[dict[str, int], Integers, Integers]:
-        """The code of each name; (M,) codes as they occur, and the places of their rows."""
+    def _codes_of_names(self) -> dict[str, int]:
+        """The code of each name, in the order of their first rows."""
+        names: dict[str, int] = {}
+        for column, _ in self._names_by_part():
+            for name in column.unique().to_pylist():
+                names.setdefault(str(name), len(names))
+        return names
+
+    def _coded(self) -> Iterator[tuple[Integers, Integers]]:
+        """(M,) codes of names as they occur, and the places of their rows; some rows at a time, as
+        there may be a name for each word."""
+        for column, places in self._names_by_part():
+            encoded = column.dictionary_encode()
+            codes = [self._codes_of_names[str(name)] for name in encoded.dictionary.to_pylist()]
+            yield np.array(codes, np.int64)[encoded.indices.to_numpy()], places
+
+    def _names_by_part(self) -> Iterator[tuple[Any, Integers]]:
+        """(M,) names as they occur, and the places of their rows; some rows at a time."""
         if not self._has_names():
-            return {}, np.zeros(0, np.int64), np.zeros(0, np.int64)
-        column = _whole(self.table.data["label"])
-        places = np.arange(len(column))
-        if self.several:
-            places = np.repeat(places, np.diff(column.offsets.to_numpy()))
-            column = column.flatten()
-            if pa.types.is_struct(column.type):
-                column = column.field("label")
-        encoded = column.dictionary_encode()
-        names = {str(name): code for code, name in enumerate(encoded.dictionary.to_pylist())}
-        return names, encoded.indices.to_numpy().astype(np.int64), places
+            return
+        whole = self.table.data["label"]
+        for start in range(0, len(whole), EXAMPLES):
+            column = _whole(whole.slice(start, EXAMPLES))
+            places = np.arange(start, start + len(column))
+            if self.several:
+                places = np.repeat(places, np.diff(column.offsets.to_numpy()))
+                column = column.flatten()
+                if pa.types.is_struct(column.type):
+                    column = column.field("label")
+            yield column, places
 
     def _has_names(self) -> bool:
         kind = self._kind.value_type if self.several else self._kind
@@ -360,7 +379,7 @@ class RowView:
             return
         if not 0 < len(self.names) <= most:
             return
-        _, codes, _ = self._named
+        codes = np.concatenate([codes for codes, _ in self._coded()])
         width = len(self._begins_word)
         counts = np.zeros(len(self.names) * width, np.int64)
         for part in self._parts:

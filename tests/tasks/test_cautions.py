@@ -234,3 +234,21 @@ def test_every_check_is_in_the_table_once() -> None:
 def test_cautions_are_one_line_each_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     tell_cautions([{"claim": "a\nb", "detail": "c\r\nd\x1b[0m"}])
     assert capsys.readouterr().err == "Caution: a ↵ b. c ↵ d\\x1b[0m\n"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        single("A", "NA", "1,5", "a"),
+        several(["A", "b"], ["c"], []),
+        tagged(["B-PER", "I-PER", "O"], ["I-LOC", "O", "B-Per"], ["O", "O", "O"]) * 3,
+    ],
+)
+def test_names_and_their_rows_are_the_same_however_few_rows_are_read_at_a_time(
+    rows: Rows, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = told(tmp_path, rows, tokenizer)
+    monkeypatch.setattr("bertolt.tasks.row_view.EXAMPLES", 3)
+
+    assert told(tmp_path, rows, tokenizer) == whole
+    assert "labels_spelt_alike" in whole
