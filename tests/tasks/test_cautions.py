@@ -245,10 +245,10 @@ def test_cautions_are_one_line_each_on_the_terminal(capsys: pytest.CaptureFixtur
     ],
 )
 def test_names_and_their_rows_are_the_same_however_few_rows_are_read_at_a_time(
-    rows: Rows, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = told(tmp_path, rows, tokenizer)
+    whole = told(tmp_path, rows, tiny_tokenizer)
     monkeypatch.setattr("bertolt.tasks.row_view.EXAMPLES", 3)
 
-    assert told(tmp_path, rows, tokenizer) == whole
+    assert told(tmp_path, rows, tiny_tokenizer) == whole
     assert "labels_spelt_alike" in whole
