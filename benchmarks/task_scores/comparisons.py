@@ -87,8 +87,8 @@ COMPARISONS = {
             main="accuracy",
         ),
         Comparison(
-            name="halves",
-            title="Pairs: whether two halves are of one sentence about a film",
+            name="better",
+            title="Pairs: which of two sentences about films is rated higher",
             task="text-classification",
             label="label",
             text="text",
@@ -100,7 +100,7 @@ COMPARISONS = {
         ),
         Comparison(
             name="next",
-            title="The same pairs by next-sentence prediction",
+            title="Whether two halves are of one sentence about a film",
             task="next-sentence-prediction",
             label="label",
             text="text",

@@ -23,7 +23,7 @@ REFERENCE = "bertolt"
 _FIGURES = {
     "questions": ("exact_match", "f1_answers", "exact of answers", "f1 of answers", "none told"),
     "reviews": ("accuracy", "f1_macro"),
-    "halves": ("accuracy", "f1_macro"),
+    "better": ("accuracy", "f1_macro"),
     "next": ("accuracy", "f1_macro"),
     "speech": ("accuracy", "f1_macro"),
     "names": ("precision", "recall", "f1", "f1(PER)", "f1(LOC)", "f1(ORG)"),

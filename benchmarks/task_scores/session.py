@@ -31,6 +31,7 @@ from benchmarks.task_scores.scoring import (
 from benchmarks.task_scores.texts import (
     LABELS,
     Parts,
+    better,
     endings,
     halves,
     names,
@@ -147,7 +148,7 @@ def _rows_of(comparison: Comparison) -> Parts:
     tagged = {"names": names, "speech": speech}
     if comparison.name not in tagged:
         made = {
-            "questions": questions, "reviews": reviews, "halves": halves, "next": halves,
+            "questions": questions, "reviews": reviews, "better": better, "next": halves,
             "endings": endings, "opinions": ratings, "ratings": ratings,
         }  # fmt: skip
         return made[comparison.name](comparison.sizes)

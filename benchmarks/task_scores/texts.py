@@ -107,7 +107,36 @@ def endings(sizes: Sizes) -> Parts:
 
 def reviews(sizes: Sizes) -> Parts:
     """Sentences about films, positive or negative."""
-    return divide(_films(), lambda row: str(row["text"]), sizes)
+    rows = [{"text": row["text"], "label": row["label"]} for row in _films()]
+    return divide(rows, lambda row: row["text"], sizes)
+
+
+GAP = 1.0  # between the ratings of the sentences of a pair
+
+
+def better(sizes: Sizes) -> Parts:
+    """Pairs of sentences about films, and which one is rated higher: the first or the second."""
+    of = Sizes(train=3 * sizes.train, watched=3 * sizes.watched, test=3 * sizes.test)
+    parts = divide(_films(), lambda row: str(row["text"]), of)
+    return Parts(
+        _compared(parts.train)[: sizes.train],
+        _compared(parts.watched)[: sizes.watched],
+        _compared(parts.test)[: sizes.test],
+        [],
+    )
+
+
+def _compared(rows: Sequence[Row]) -> list[Row]:
+    """Each row with the one behind it, each in one pair, where their ratings are apart."""
+    return [
+        {
+            "text": one["text"],
+            "text_pair": other["text"],
+            "label": "first" if one["rating"] > other["rating"] else "second",
+        }
+        for one, other in zip(rows[::2], rows[1::2], strict=False)
+        if abs(one["rating"] - other["rating"]) >= GAP
+    ]
 
 
 def halves(sizes: Sizes) -> Parts:
@@ -130,7 +159,10 @@ def _paired(rows: Sequence[Row]) -> list[Row]:
 def _films() -> list[Row]:
     path = sample_data.fetch("movie-sentences")
     with path.open(encoding="utf-8", newline="") as file:
-        return [{"text": row["text"], "label": row["label"]} for row in csv.DictReader(file)]
+        return [
+            {"text": row["text"], "label": row["label"], "rating": float(row["rating"])}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _halved() -> list[Row]:
