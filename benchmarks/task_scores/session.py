@@ -276,22 +276,27 @@ def score(run: Run) -> Record:
         if mine:
             scores["its own thresholds"] = score_labels(truth, ours.given_labels(run), LABELS)
             notes["thresholds"] = ours.thresholds(run)
-    elif run.settings.name == "speech":
-        scores = {"": score_words(truth, answers)}
     else:
-        scores = _score_names(run, test, truth, answers)
+        by = score_words if run.settings.name == "speech" else score_tags
+        scores = _score_tagged(run, test, truth, answers, by)
     return {"scores": scores, "notes": notes}
 
 
-def _score_names(run: Run, test: list[Record], truth: list[Any], answers: list[Any]) -> Any:
+def _score_tagged(
+    run: Run,
+    test: list[Record],
+    truth: list[Any],
+    answers: list[Any],
+    by: Callable[[list[Any], list[Any]], Scores],
+) -> Any:
     """Over all rows, and over those that no side had to cut."""
     different = sum(len(a) != len(b) for a, b in zip(truth, answers, strict=True))
     assert not different, f"{different} rows have another number of tags than words"
     room = run.settings.max_length - SPECIAL
     short = [row for row, each in enumerate(test) if len(paragraph(each)) <= room]
     return {
-        f"the {len(short):,} rows within the limit": score_tags(
+        f"the {len(short):,} rows within the limit": by(
             [truth[row] for row in short], [answers[row] for row in short]
         ),
-        f"all {len(test):,} rows": score_tags(truth, answers),
+        f"all {len(test):,} rows": by(truth, answers),
     }
