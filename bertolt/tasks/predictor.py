@@ -152,9 +152,10 @@ class Predictor:
     def refresh(self) -> None:
         """Answer with what `model` is now: call it after every change of its weights or modules.
 
-        A graph stays as it was exported. Until then the layers of the encoder answer as they were. They are copies, in `engine`;
+        Until then the layers of the encoder answer as they were. They are copies, in `engine`;
         where they cannot be made, `engine.why_not` says why. Embeddings and the head belong
-        to the model: what changes in those is seen at once, before the layers that belong to it.
+        to the model: what changes in those is seen at once, before the layers that belong to it. A
+        graph stays as it was exported.
 
         Raises:
             UsageError: the precision is "int8", and the model as it is now cannot answer in it.
@@ -452,7 +453,7 @@ def _card_for(engine: EngineName, folder: Path) -> Exported | None:
         raise UsageError(
             f"--engine {engine} answers with a graph, and the folder holds none",
             place=str(folder),
-            fix=f"bertolt export {shlex.quote(str(folder))} --format {form} --out DIR, then name DIR",
+            fix=f"bertolt export {shlex.quote(str(folder))} --format {form} --out DIR, and name DIR",
         )
     if card is not None and engine not in ("auto", card.engine):
         raise UsageError(
