@@ -453,7 +453,7 @@ def _card_for(engine: EngineName, folder: Path) -> Exported | None:
         raise UsageError(
             f"--engine {engine} answers with a graph, and the folder holds none",
             place=str(folder),
-            fix=f"bertolt export {shlex.quote(str(folder))} --format {form} --out DIR, and name DIR",
+            fix=f"bertolt export {shlex.quote(str(folder))} --format {form} --out DIR; name DIR",
         )
     if card is not None and engine not in ("auto", card.engine):
         raise UsageError(
