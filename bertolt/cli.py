@@ -18,6 +18,7 @@ from bertolt.base.process import INTERRUPTED, whole_process
 from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.evaluate_options import EvaluateOptions
+from bertolt.commands.export_options import ExportOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import check_words
 from bertolt.commands.predict_options import PredictOptions
@@ -314,6 +315,27 @@ def report(folder: Annotated[Path, Parameter(name="DIR")], /) -> None:
     from bertolt.commands.report import draw_again
 
     info(f"Report: {draw_again(folder)}")
+
+
+@app.command(usage="Usage: bertolt export MODEL --out DIR [OPTIONS]")
+def export(
+    model: str,
+    /,
+    *,
+    json: bool = False,
+    options: Annotated[ExportOptions, Parameter(name="*")],
+    settings: SettingsFile = None,
+) -> None:
+    """Write a fine-tuned model as a graph for ONNX Runtime or OpenVINO, held to its own answers.
+
+    Args:
+        model: Folder of the model.
+        json: Print the card as JSON.
+        options: Settings.
+    """
+    from bertolt.commands.export import export_model
+
+    _print(export_model(model, options), json)
 
 
 @app.command(usage="Usage: bertolt bench [FILE] [OPTIONS]")

@@ -39,7 +39,7 @@ _RENAME = {
 
 
 def evaluate_file(
-    model: str,
+    model: str | Predictor,
     file: Path | Sequence[Path],
     options: EvaluateOptions | None = None,
     *,
@@ -48,7 +48,7 @@ def evaluate_file(
     """Measure a fine-tuned model on a file whose answers are known.
 
     Args:
-        model: folder of the model, or an id on the hub.
+        model: folder of the model, or an id on the hub; or what was opened of it.
         file: texts and labels; or several files.
         options: settings; columns that they do not name are as in training if they are there, else
             found.
@@ -63,15 +63,7 @@ def evaluate_file(
     by = [name for each in (options.by or "").split(",") if (name := each.strip())]
     columns = _columns(options, keep=[name for name in by if name != LENGTH])
     files = [file] if isinstance(file, Path) else list(file)
-    require_model_first("evaluate", model, str(files[0]))
-    predictor = Predictor.from_pretrained(
-        model,
-        task=options.task,
-        precision=options.precision,
-        long=options.long,
-        stride=options.stride,
-    )
-    tell_missing_contract(predictor, model)
+    predictor = model if isinstance(model, Predictor) else _opened(model, str(files[0]), options)
     _check_sample(options.sample, predictor.task)
     predictor.tell_long()
     with options_called(_CALLED):
@@ -121,6 +113,20 @@ def _columns(options: EvaluateOptions, keep: list[str]) -> Columns:
         keep=keep,
         layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
     )
+
+
+def _opened(model: str, file: str, options: EvaluateOptions) -> Predictor:
+    require_model_first("evaluate", model, file)
+    predictor = Predictor.from_pretrained(
+        model,
+        task=options.task,
+        precision=options.precision,
+        engine=options.engine,
+        long=options.long,
+        stride=options.stride,
+    )
+    tell_missing_contract(predictor, model)
+    return predictor
 
 
 def _with_names(predictor: Predictor, table: Table, label_map: str | None) -> tuple[Task, Table]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bertolt.base.options import Metadata, Range, at_least, check_options
 from bertolt.data.long import Long
-from bertolt.models.config import AnswerPrecision
+from bertolt.models.config import AnswerPrecision, EngineName
 
 _ROWS = Metadata(range=Range("a whole number, 1 or more", 1))
 
@@ -47,7 +47,10 @@ class EvaluateOptions:
     """What the model answers, for a folder that does not say it, as one that was pretrained."""
     precision: AnswerPrecision = "auto"
     """Number format: auto measures whether bfloat16 is faster here; int8 is faster still for many
-    texts, and less exact."""
+    texts, and less exact. A folder that was exported has its own."""
+    engine: EngineName = "auto"
+    """What answers: torch; onnxruntime or openvino for a folder that was exported for it; auto is
+    what the folder is for."""
     on_bad_row: Literal["drop", "error"] = "drop"
     """What to do with a row that cannot be used."""
     encoding: str = "utf-8"

@@ -69,6 +69,7 @@ def predict_texts(
         model,
         task=options.task,
         precision=options.precision,
+        engine=options.engine,
         long=options.long,
         stride=options.stride,
     )

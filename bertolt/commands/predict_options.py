@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from bertolt.base.options import at_least, check_options
 from bertolt.data.long import Long
-from bertolt.models.config import AnswerPrecision
+from bertolt.models.config import AnswerPrecision, EngineName
 
 Style = Literal["jsonl", "csv", "tsv", "json", "conll", "parquet", "xlsx", "npy"]
 _Texts = Annotated[list[str] | None, Parameter(consume_multiple=False, allow_leading_hyphen=True)]
@@ -57,7 +57,10 @@ class PredictOptions:
     """Tokens that a window repeats of the one before it. Default: as in training."""
     precision: AnswerPrecision = "auto"
     """Number format: auto measures whether bfloat16 is faster here; int8 is faster still for many
-    texts, and less exact."""
+    texts, and less exact. A folder that was exported has its own."""
+    engine: EngineName = "auto"
+    """What answers: torch; onnxruntime or openvino for a folder that was exported for it; auto is
+    what the folder is for."""
     on_bad_row: Literal["answer", "answer-all", "drop", "error"] = "answer"
     """What to do with a row that cannot be used. With answer, an empty text has an empty answer
     with the reason, so that answers are as many as rows, and any other is an error, as an empty

@@ -61,6 +61,7 @@ class GraphEngine:
     Attributes:
         model, name, precision: see above.
         device: the CPU.
+        watch: called with what the graph is given, before each run.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class GraphEngine:
         self.device = torch.device("cpu")
         self._inputs, self._open = inputs, open
         self._run = open()
+        self.watch: Callable[[Feed], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is opened, which belongs to one process."""
@@ -88,22 +90,34 @@ class GraphEngine:
         """The output of the graph for a packed batch of B sequences, and its loss terms.
 
         Raises:
+            DataError: as `in_one_run`.
+        """
+        return self._answer(batch, near_lengths(batch.lengths.numpy()))
+
+    def in_one_run(self, batch: PackedBatch) -> ModelOutput:
+        """The same with all sequences side by side, whatever their lengths.
+
+        Raises:
             DataError: positions that do not count from the start of each sequence, or embeddings in
                 place of ids: a graph has neither.
         """
-        column = batch.column
-        if not torch.equal(batch.position_ids[: batch.num_tokens], column):
+        return self._answer(batch, [np.arange(batch.num_sequences)])
+
+    def _answer(self, batch: PackedBatch, runs: list[NDArray[np.int64]]) -> ModelOutput:
+        if not torch.equal(batch.position_ids[: batch.num_tokens], batch.column):
             raise DataError("a graph counts positions by itself", fix="leave position_ids out")
         if batch.inputs_embeds is not None:
             raise DataError("a graph takes ids", fix="leave inputs_embeds out")
         fields: dict[str, NDArray[np.float32]] = {}
-        for members in near_lengths(batch.lengths.numpy()):
+        for members in runs:
             padded = _Padded(batch, members, self.model.config.pad_token_id)
             feed = {name: padded.inputs[name] for name in self._inputs if name != "places"}
             if "places" in self._inputs:
                 feed["places"] = padded.places
                 if not len(padded.places):
                     continue
+            if self.watch is not None:
+                self.watch(feed)
             for name, values in self._run(feed).items():
                 rows, values = self._rows(padded, values)
                 if name not in fields:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,9 +93,23 @@ def _open_onnxruntime(path: Path, precision: str) -> Run:
     return run
 
 
+def import_openvino() -> Any:
+    """OpenVINO, which would send what it is used for to its makers, without asking.
+
+    Its converter and NNCF go on without that where the package for it is not there.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", cast(Any, None))
+    import openvino
+
+    return openvino
+
+
 def _open_openvino(path: Path, precision: str) -> Run:
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise missing("openvino", error) from error
     # Left to itself, it computes in bfloat16 where the processor has that.

@@ -1,0 +1,227 @@
+"""What `bertolt export` does: a model as a graph, held to the model's answers, with all beside it.
+
+The folder is filled beside its place and takes it when everything agrees.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertolt.base.console import info
+from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.files import require_apart, staged_folder
+from bertolt.checkpoint import contract, exported, huggingface, sentence_files
+from bertolt.checkpoint.exported import Exported
+from bertolt.commands.arguments import require_model_first
+from bertolt.commands.bench import generate_texts
+from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate_options import EvaluateOptions
+from bertolt.commands.export_options import ExportOptions
+from bertolt.export import card as cards
+from bertolt.export import files
+from bertolt.export.graph import Graph
+from bertolt.export.parity import OUTPUTS, Parity, require_parity
+from bertolt.models.engine import Feed
+from bertolt.tasks.answers import TOLERANCE
+from bertolt.tasks.base import Example
+from bertolt.tasks.evaluation import Scores
+from bertolt.tasks.predictor import Predictor
+
+CONFIG = "config.json"
+_TOKENIZER = frozenset({"tokenizer.json", "tokenizer_config.json", "vocab.txt"})
+WRITTEN = frozenset(
+    {"model.onnx", "model.onnx.data", "model.xml", "model.bin", CONFIG, contract.FILE}
+    | {exported.FILE, cards.FILE, *_TOKENIZER, *sentence_files.WRITTEN, "2_Normalize"}
+)
+"""What an exported folder may hold."""
+_TEXTS = 8  # that are answered where no contract keeps any
+_FEEDS, _ROWS = 48, 16  # padded batches to calibrate on, and rows of each
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """What `export` wrote.
+
+    Attributes:
+        folder: with everything.
+        card: of it.
+        size: bytes of the graph.
+    """
+
+    folder: Path
+    card: Exported
+    size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain values."""
+        return {"folder": str(self.folder), "size": self.size, **asdict(self.card)}
+
+    def __str__(self) -> str:
+        card, measured = self.card, self.card.measured
+        opset = "" if card.opset is None else f", opset {card.opset}"
+        lines = [
+            f"{self.folder}: {card.task} for {card.engine}, {card.graph} in {card.precision}"
+            f"{opset}, {self.size / 1e6:,.1f} MB",
+            f"takes {_told(card.inputs)}",
+            f"gives {_told(card.outputs)}",
+            f"outputs within {measured['outputs']:.1e} of the model's over "
+            f"{len(measured['shapes'])} shapes, "
+            f"answers to {measured['texts']} texts within {measured['answers'] or 0:.1e}",
+        ]
+        if score := card.score:
+            lines.append(
+                f"{score['metric']} on {score['file']}: {score['before']:.4f} in fp32, "
+                f"{score['after']:.4f} in int8"
+            )
+        lines.append(f"bertolt predict {self.folder} --text …")
+        return "\n".join(lines)
+
+
+def _told(values: dict[str, list[str | int]]) -> str:
+    return ", ".join(f"{name} ({' × '.join(map(str, dims))})" for name, dims in values.items())
+
+
+def export_model(model: str, options: ExportOptions) -> ExportResult:
+    """Write a model as a graph of another runtime.
+
+    Args:
+        model: folder of a fine-tuned model, or an id on the hub.
+        options: settings.
+
+    Raises:
+        ParityError: the graph does not answer as the model; nothing is written then.
+        UsageError: a package is not installed, the output is in use, or int8 loses too much.
+        CheckpointError: the model cannot be used, or was exported already.
+    """
+    require_model_first("export", model, None)
+    files.require_installed(options.format, int8=options.int8)
+    folder = huggingface.resolve(model)
+    if Exported.read(folder) is not None:
+        raise CheckpointError(
+            "it is an exported model already",
+            place=str(folder),
+            fix="name the folder that it was exported from",
+        )
+    require_apart(options.out, [str(folder)], "--out")
+    predictor = Predictor.from_pretrained(
+        folder, task=options.task, precision="fp32", device=torch.device("cpu"), engine="torch"
+    )
+    with staged_folder(options.out, overwrite=options.overwrite, ours=WRITTEN) as stage:
+        card = _write(predictor, folder, stage, options)
+        size = sum(path.stat().st_size for path in stage.glob("model.*"))
+    return ExportResult(folder=options.out, card=card, size=size)
+
+
+def _write(predictor: Predictor, folder: Path, stage: Path, options: ExportOptions) -> Exported:
+    """Fill the folder; the card is written last, by which others know it."""
+    info(f"Writing {options.format}")
+    _copy(predictor, folder, stage)
+    name = files.write_graph(options.format, Graph(predictor.model), stage)
+    inputs, outputs = files.read_dimensions(options.format, stage / name)
+    card = Exported(
+        format=options.format,
+        graph=name,
+        precision="fp32",
+        task=predictor.task.name,
+        inputs=inputs,
+        outputs=outputs,
+        tolerance={"outputs": OUTPUTS, "answers": TOLERANCE},
+        versions=files.versions(options.format),
+        opset=files.OPSET if options.format == "onnx" else None,
+    )
+    card.write(stage)
+    info("Holding its answers to the model's")
+    graph = Predictor.from_pretrained(stage)
+    parity = require_parity(predictor, graph, list(_examples(predictor)))
+    card = replace(card, measured=_measured(parity))
+    if options.int8:
+        card = _quantised(graph, stage, card, options)
+    cards.write_card(card, stage)
+    return card
+
+
+def _measured(parity: Parity) -> dict[str, Any]:
+    return {**asdict(parity), "shapes": [list(shape) for shape in parity.shapes]}
+
+
+def _copy(predictor: Predictor, folder: Path, stage: Path) -> None:
+    """All that prepares texts and reads answers, as it stands beside the weights."""
+    predictor.tokenizer.save_pretrained(stage)
+    for name in (CONFIG, contract.FILE, *sentence_files.WRITTEN):
+        if (folder / name).is_dir():
+            shutil.copytree(folder / name, stage / name)
+        elif (folder / name).is_file():
+            shutil.copyfile(folder / name, stage / name)
+
+
+def _examples(predictor: Predictor) -> Iterator[Example]:
+    """What is asked of both: the golden inputs of the contract, and texts of the vocabulary."""
+    if predictor.contract is not None:
+        yield from (golden.example for golden in predictor.contract.golden)
+        if predictor.contract.golden:
+            return
+    task, texts = predictor.task, generate_texts(predictor.tokenizer, 3 * _TEXTS)
+    mask = str(getattr(predictor.tokenizer, "mask_token", ""))
+    for first, second, third in zip(texts[::3], texts[1::3], texts[2::3], strict=True):
+        if task.several_pairs:
+            yield {"text": first, "text_pair": [second, third]}
+        elif predictor.takes_pairs:
+            yield {"text": first, "text_pair": second}
+        elif task.question_fault({"text": first}) is not None:
+            yield {"text": f"{first} {mask} {second}"}
+        else:
+            yield {"text": first}
+
+
+def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOptions) -> Exported:
+    """The card of the graph in 8 bits, which takes the place of the one in fp32."""
+    assert options.calibrate is not None
+    feeds: list[Feed] = []
+    before = _score(graph, options, feeds)
+    info("Writing int8")
+    files.quantise(card.format, stage / card.graph, feeds)
+    card = replace(card, precision="int8")
+    card.write(stage)
+    after = _score(Predictor.from_pretrained(stage), options)
+    primary = after.task.primary
+    old, new = (float(each.scorer.values()[primary.name]) for each in (before, after))
+    loss = old - new if primary.greater else new - old
+    if not loss <= options.max_loss:
+        raise UsageError(
+            f"int8 loses {loss:.4g} of {primary.title}: it is {old:.4f} in fp32 and {new:.4f} in "
+            f"int8, and {options.max_loss:g} is allowed",
+            place=str(options.calibrate),
+            fix="leave --int8 out, or state with --max-loss what it may lose; nothing was exported",
+        )
+    score = {
+        "metric": primary.name,
+        "before": old,
+        "after": new,
+        "file": options.calibrate.name,
+        "rows": sum(1 for _ in (after.answers.rows if after.answers else ())),
+        "max_loss": options.max_loss,
+    }
+    return replace(card, score=score)
+
+
+def _score(predictor: Predictor, options: ExportOptions, feeds: list[Feed] | None = None) -> Scores:
+    """Measure a graph on the file to calibrate on; some of what it takes goes into `feeds`."""
+    assert options.calibrate is not None
+    assert predictor.graph is not None
+
+    def keep(feed: Feed) -> None:
+        assert feeds is not None
+        if len(feeds) < _FEEDS:
+            whole = "places" in feed  # which count through all rows
+            feeds.append(feed if whole else {name: value[:_ROWS] for name, value in feed.items()})
+
+    predictor.graph.watch = None if feeds is None else keep
+    columns = {"text": options.text, "text_pair": options.text_pair, "label": options.label}
+    settings = EvaluateOptions(task=options.task, **columns)
+    return evaluate_file(predictor, options.calibrate, settings, keep_answers=True)
