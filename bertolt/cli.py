@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 from cyclopts import App, Parameter
 
 from bertolt.base.console import ended_by_sigterm, info
+from bertolt.base.errors import UsageError
 from bertolt.base.process import INTERRUPTED, whole_process
 from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
@@ -338,9 +339,10 @@ def export(
     _print(export_model(model, options), json)
 
 
-@app.command(usage="Usage: bertolt bench [FILE] [OPTIONS]")
+@app.command(usage="Usage: bertolt bench [MODEL] [FILE] [OPTIONS]")
 def bench(
     file: Path | None = None,
+    rows: Path | None = None,
     /,
     *,
     model: str | None = None,
@@ -351,15 +353,29 @@ def bench(
 ) -> None:
     """Measure this machine: products, fine-tuning, prediction, latency and memory.
 
+    With the folder of a fine-tuned model, lay the engines that could answer for it side by side.
+
     Args:
-        file: Texts to use instead of generated ones.
+        file: Texts to use instead of generated ones; or the folder of a fine-tuned model.
+        rows: After a folder: texts whose answers are known, for the score of each engine.
         model: Folder of a model, or an id on the hub. Default: the demo's, if it is installed.
         column: Column of the texts. Default: found by its name.
         precision: Number format: auto measures whether bfloat16 is faster here.
         json: Print JSON instead of a table.
     """
+    if file is not None and file.is_dir() and model is None:
+        from bertolt.commands.engines import bench_engines
+
+        _print(bench_engines(str(file), rows, text=column), json)
+        return
     from bertolt.commands.bench import bench as run
 
+    if rows is not None:
+        raise UsageError(
+            "there are two files, and texts are read of one",
+            place=str(rows),
+            fix="leave one out; before a file may stand the folder of a model",
+        )
     result = run(model, file, column=column, precision=precision)
     _print(result, json)
 

@@ -222,6 +222,7 @@ def _score(predictor: Predictor, options: ExportOptions, feeds: list[Feed] | Non
             feeds.append(feed if whole else {name: value[:_ROWS] for name, value in feed.items()})
 
     predictor.graph.watch = None if feeds is None else keep
-    columns = {"text": options.text, "text_pair": options.text_pair, "label": options.label}
-    settings = EvaluateOptions(task=options.task, **columns)
+    settings = EvaluateOptions(
+        text=options.text, text_pair=options.text_pair, label=options.label, task=options.task
+    )
     return evaluate_file(predictor, options.calibrate, settings, keep_answers=True)

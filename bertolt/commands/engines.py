@@ -1,0 +1,360 @@
+"""Which engine is fastest here: each is measured by itself, in a process of its own.
+
+`bertolt bench MODEL` prints the table, and a server asks `choose` for the fastest of its rows that
+keeps the score.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from bertolt.base.console import info
+from bertolt.base.errors import BertoltError
+from bertolt.base.format import gibibytes, number
+from bertolt.checkpoint import huggingface
+from bertolt.checkpoint.exported import ENGINES
+from bertolt.commands.bench import generate_texts, peak_memory
+from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate_options import EvaluateOptions
+from bertolt.commands.export import export_model
+from bertolt.commands.export_options import ExportOptions
+from bertolt.data.load import read_table
+from bertolt.models.config import AnswerPrecision, EngineName
+from bertolt.tasks.predictor import Asked, Predictor
+
+CONTESTANTS: tuple[tuple[EngineName, AnswerPrecision], ...] = (
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("torch", "int8"),
+    ("onnxruntime", "fp32"),
+    ("onnxruntime", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+)
+"""Engines and precisions; the first is what the score of the others is held against."""
+SECONDS = 3.0
+"""Of each of the two measurements, about."""
+_TEXTS = 256
+_BULK = 64  # texts of the least run of many
+By = Literal["latency", "bulk"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """How one engine did.
+
+    Attributes:
+        engine, precision: which.
+        folder: that it opens.
+        milliseconds: median time of one text at a time; None: it was not measured.
+        texts_per_second: many texts at once.
+        memory: most bytes that its process held; None where the system does not tell.
+        score: the task's first metric on the user's file; None without one.
+        absent: why it was not measured; empty if it was.
+    """
+
+    engine: EngineName
+    precision: AnswerPrecision
+    folder: str = ""
+    milliseconds: float | None = None
+    texts_per_second: float | None = None
+    memory: int | None = None
+    score: float | None = None
+    absent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The engine to answer with.
+
+    Attributes:
+        engine, precision: for `Predictor.from_pretrained`.
+        folder: that they open.
+        reason: why, in words.
+        rows: what was measured.
+        metric: what the score is, as people call it; empty without one.
+    """
+
+    engine: EngineName
+    precision: AnswerPrecision
+    folder: str
+    reason: str
+    metric: str = ""
+    rows: list[Row] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        head = f"{'':<18}{'one text':>10}{'in bulk':>14}{'memory':>10}  {self.metric}"
+        lines = [head.rstrip(), *map(_line, self.rows)]
+        return "\n".join([*lines, "", f"{self.engine} {self.precision}: {self.reason}"])
+
+
+def _line(row: Row) -> str:
+    name = f"{row.engine} {row.precision}"
+    if row.absent or row.milliseconds is None or row.texts_per_second is None:
+        return f"{name:<18}{row.absent}"
+    score = "" if row.score is None else f"{row.score:.4f}"
+    rate = f"{number(row.texts_per_second)} texts/s"
+    memory = gibibytes(row.memory)
+    return f"{name:<18}{row.milliseconds:>7.2f} ms{rate:>14}{memory:>10}  {score}".rstrip()
+
+
+def choose(
+    model: str,
+    work: Path,
+    file: Path | None = None,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    max_loss: float = 0.01,
+    by: By = "latency",
+) -> Choice:
+    """Measure every engine that is installed and take the fastest that keeps the score.
+
+    Args:
+        model: folder of a fine-tuned model, or an id on the hub.
+        work: a folder of the caller's, for the graphs; what was chosen may stand in it.
+        file: with answers that are known. Without it no score is measured, and int8, which could
+            lose some, is left out of the choice.
+        text, label: columns of the file; None: as in training, or found by their names.
+        max_loss: what the task's first metric may lose, in its own units.
+        by: what decides: the time of one text at a time, or the rate of many.
+
+    Raises:
+        CheckpointError: the model cannot be used, or was exported already.
+        DataError: the file cannot be used.
+    """
+    source = huggingface.resolve(model)
+    reference = Predictor.from_pretrained(source, precision="fp32", engine="torch")
+    texts = _texts(reference, file, text)
+    folders = _Folders(source, work, file, text, label)
+    rows = []
+    for engine, precision in CONTESTANTS:
+        info(f"Measuring {engine} {precision}")
+        rows.append(_measured(folders, engine, precision, texts))
+    primary = reference.task.primary
+    best, reason = _fastest(rows, primary.greater, max_loss, by, scored=file is not None)
+    return Choice(
+        engine=best.engine,
+        precision=best.precision,
+        folder=best.folder,
+        reason=reason,
+        metric=primary.title if file is not None else "",
+        rows=rows,
+    )
+
+
+def _texts(predictor: Predictor, file: Path | None, column: str | None) -> list[Asked]:
+    """What is asked while the clock runs."""
+    columns = predictor.contract.columns if predictor.contract else {}
+    if file is not None and predictor.task.name == "text-classification":
+        known = column or next(iter(columns.get("text", ())), None)
+        table = read_table(file, text=known, need_label=False)
+        return list(islice((text for text in table.texts if text), _TEXTS))
+    generated = generate_texts(predictor.tokenizer, 3 * _TEXTS)
+    task, mask = predictor.task, str(predictor.tokenizer.mask_token)
+    asked: list[Asked] = []
+    for first, second, third in zip(generated[::3], generated[1::3], generated[2::3], strict=True):
+        if task.several_pairs:
+            asked.append({"text": first, "text_pair": [second, third]})
+        elif predictor.takes_pairs:
+            asked.append((first, second))
+        else:
+            asked.append(
+                first if task.question_fault({"text": first}) is None else f"{first} {mask}"
+            )
+    return asked
+
+
+class _Folders:
+    """What each engine opens: the model's folder, or an export of it that is made once."""
+
+    def __init__(
+        self, source: Path, work: Path, file: Path | None, text: str | None, label: str | None
+    ) -> None:
+        self.source, self.work, self.file = source, work, file
+        self.columns = {"text": text, "label": label}
+        self._made: dict[tuple[str, bool], Path] = {}
+
+    def of(self, engine: EngineName, precision: AnswerPrecision) -> Path:
+        """The folder for an engine.
+
+        Raises:
+            BertoltError: it cannot be made, as without a package or without a file for int8.
+        """
+        if engine == "torch":
+            return self.source
+        form = next(name for name, runs in ENGINES.items() if runs == engine)
+        int8 = precision == "int8"
+        if (form, int8) not in self._made:
+            self._made[form, int8] = self._export(form, int8=int8)
+        return self._made[form, int8]
+
+    def _export(self, form: str, *, int8: bool) -> Path:
+        if int8 and self.file is None:
+            raise BertoltError("int8 needs a file to be calibrated on", fix="name one")
+        out = self.work / (f"{form}-int8" if int8 else form)
+        options = ExportOptions(
+            out=out,
+            format=cast(Any, form),
+            int8=int8,
+            calibrate=self.file if int8 else None,
+            max_loss=1e9,  # the score stands in the table
+            text=self.columns["text"],
+            label=self.columns["label"],
+            overwrite=True,
+        )
+        export_model(str(self.source), options)
+        return out
+
+
+def _measured(
+    folders: _Folders, engine: EngineName, precision: AnswerPrecision, texts: Sequence[Asked]
+) -> Row:
+    try:
+        folder = folders.of(engine, precision)
+        job = {
+            "folder": str(folder),
+            "engine": engine,
+            "precision": precision,
+            "texts": list(texts),
+            "threads": torch.get_num_threads(),
+            "file": None if folders.file is None else str(folders.file),
+            **folders.columns,
+        }
+        found = _in_a_process(job)
+    except BertoltError as error:
+        return Row(engine=engine, precision=precision, absent=f"absent: {error.problem}")
+    return Row(engine=engine, precision=precision, folder=str(folder), **found)
+
+
+def _in_a_process(job: dict[str, Any]) -> dict[str, Any]:
+    """What `_work` finds, in a process of its own, whose memory is its engine's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "found.json"
+        ended = subprocess.run(
+            [sys.executable, "-m", __name__, str(out)],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode or not out.is_file():
+            last = next(iter(reversed(ended.stderr.strip().splitlines())), "it ended early")
+            raise BertoltError(last, fix="see the message")
+        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        return found
+
+
+def work(job: dict[str, Any]) -> dict[str, Any]:
+    """Measure one engine here: its times, and its score on a file if there is one."""
+    torch.set_num_threads(job["threads"])
+    predictor = Predictor.from_pretrained(
+        job["folder"], precision=job["precision"], engine=job["engine"]
+    )
+    asked: list[Asked] = [tuple(each) if isinstance(each, list) else each for each in job["texts"]]
+    score = None
+    if job["file"] is not None:
+        options = EvaluateOptions(text=job["text"], label=job["label"])
+        scores = evaluate_file(predictor, Path(job["file"]), options)
+        score = float(scores.scorer.values()[scores.task.primary.name])
+    return {
+        "milliseconds": 1000 * _one_at_a_time(predictor, asked),
+        "texts_per_second": _in_bulk(predictor, asked),
+        "memory": peak_memory(predictor.device),
+        "score": score,
+    }
+
+
+def _one_at_a_time(predictor: Predictor, asked: Sequence[Asked]) -> float:
+    """Median seconds of one text, the first few left out."""
+    seconds: list[float] = []
+    end = time.perf_counter() + SECONDS
+    for each in cycle(asked):
+        begun = time.perf_counter()
+        next(predictor.predict([each]))
+        seconds.append(time.perf_counter() - begun)
+        if time.perf_counter() > end and len(seconds) > 10:
+            break
+    return statistics.median(seconds[5:])
+
+
+def _in_bulk(predictor: Predictor, asked: Sequence[Asked]) -> float:
+    """Texts a second, after a run that is not counted."""
+
+    def run(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in predictor.predict(islice(cycle(asked), count)):
+            pass
+        return time.perf_counter() - begun
+
+    run(_BULK)
+    count = max(_BULK, int(_BULK * SECONDS / run(_BULK)))
+    return count / run(count)
+
+
+def _fastest(
+    rows: Sequence[Row], greater: bool, max_loss: float, by: By, *, scored: bool
+) -> tuple[Row, str]:
+    """The fastest row that keeps the score of the first, and why."""
+    present = [row for row in rows if not row.absent]
+    reference = next(
+        (row for row in present if (row.engine, row.precision) == CONTESTANTS[0]), None
+    )
+    if reference is None:
+        problem = rows[0].absent if rows else "nothing was measured"
+        raise BertoltError(problem, fix="answer with --engine torch, to see what is wrong")
+
+    def loss(row: Row) -> float:
+        if row.score is None or reference.score is None:
+            return 0.0 if row.precision != "int8" else float("inf")
+        return reference.score - row.score if greater else row.score - reference.score
+
+    def speed(row: Row) -> float:
+        return (row.texts_per_second or 0.0) if by == "bulk" else -(row.milliseconds or 1e9)
+
+    keeping = [row for row in present if loss(row) <= max_loss]
+    best = max(keeping, key=speed)
+    told = (
+        f"{best.milliseconds:.2f} ms for one text"
+        if by == "latency"
+        else f"{number(best.texts_per_second or 0)} texts/s"
+    )
+    kept = (
+        f"of those that lose {max_loss:g} or less of torch fp32's score"
+        if scored
+        else "of those in fp32 and bf16; int8 needs a file with answers that are known"
+    )
+    return best, f"the fastest, {told}, {kept}"
+
+
+def bench_engines(
+    model: str,
+    file: Path | None = None,
+    *,
+    text: str | None = None,
+    max_loss: float = 0.01,
+) -> Choice:
+    """Lay the engines side by side, in a folder that goes afterwards; see `choose`."""
+    with tempfile.TemporaryDirectory(prefix="bertolt-bench-") as work:
+        return choose(model, Path(work), file, text=text, max_loss=max_loss)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(json.dumps(work(json.load(sys.stdin))), encoding="utf-8")

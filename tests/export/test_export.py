@@ -1,0 +1,246 @@
+"""`bertolt export`, and what answers by its folders: the graphs are of real runtimes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bertolt import AutoModelForSequenceClassification, Predictor
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError
+from bertolt.checkpoint.exported import Exported
+from bertolt.commands import export as command
+from bertolt.commands.engines import CONTESTANTS, Row, _fastest
+from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate_options import EvaluateOptions
+from bertolt.commands.export import WRITTEN, export_model
+from bertolt.commands.export_options import ExportOptions
+from bertolt.export.parity import ParityError
+from tests.docs.pages import ROOT
+
+TEXTS = ["good film", "a dull and tired plot", "the cast was very lovely but the end was weak"]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["onnx", "openvino"])
+def exported(request: Any, tuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / request.param
+    export_model(str(tuned), ExportOptions(out=out, format=request.param))
+    return out
+
+
+def test_a_folder_answers_as_the_model_does(
+    exported: Path, tuned: Path, reviews_csv: Path, bertolt: Any
+) -> None:
+    card = Exported.read(exported)
+    assert card is not None
+    assert {path.name for path in exported.iterdir()} <= WRITTEN
+    assert card.inputs == {
+        name: ["batch", "length"] for name in ("input_ids", "attention_mask", "token_type_ids")
+    }
+    assert card.outputs == {"logits": ["batch", 2]}
+    assert card.measured["texts"] > 0
+    assert card.measured["outputs"] < card.tolerance["outputs"]
+    assert card.engine in (exported / "README.md").read_text(encoding="utf-8")
+
+    graph = Predictor.from_pretrained(exported, engine=card.engine)
+    assert graph.selftest() == []
+    model = Predictor.from_pretrained(tuned, precision="fp32")
+    for one, other in zip(graph.predict(TEXTS), model.predict(TEXTS), strict=True):
+        assert one.label == other.label
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+    ours, theirs = (
+        evaluate_file(str(folder), reviews_csv, EvaluateOptions(precision=precision)).to_dict()
+        for folder, precision in ((exported, "auto"), (tuned, "fp32"))
+    )
+    assert ours["accuracy"] == theirs["accuracy"]
+    assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    said = bertolt("predict", exported, "--text", TEXTS[0], "--engine", card.engine)
+    assert said.code == 0
+    assert said.answers()[0]["label"] == next(model.predict(TEXTS)).label
+
+
+def test_another_engine_than_the_folder_is_for_says_what_to_do(exported: Path, tuned: Path) -> None:
+    card = Exported.read(exported)
+    assert card is not None
+    other = {"onnxruntime": "openvino", "openvino": "onnxruntime"}[card.engine]
+    with pytest.raises(UsageError, match=f"exported to {card.format}") as wrong:
+        Predictor.from_pretrained(exported, engine=other)  # type: ignore[arg-type]
+    assert card.engine in str(wrong.value.fix)
+    with pytest.raises(UsageError, match="the folder holds none") as none:
+        Predictor.from_pretrained(tuned, engine=card.engine)  # type: ignore[arg-type]
+    assert f"--format {card.format}" in str(none.value.fix)
+    for open_it in (
+        lambda: Predictor.from_pretrained(exported, engine="torch"),
+        lambda: AutoModelForSequenceClassification.from_pretrained(exported),
+    ):
+        with pytest.raises(CheckpointError, match=f"it was exported to {card.format}"):
+            open_it()
+    with pytest.raises(UsageError, match="exported in fp32, and --precision says int8"):
+        Predictor.from_pretrained(exported, precision="int8")
+    with pytest.raises(CheckpointError, match="an exported model already"):
+        export_model(str(exported), ExportOptions(out=exported.parent / "again"))
+
+
+def test_twenty_lines_with_onnxruntime_and_tokenizers_alone(exported: Path) -> None:
+    if exported.name != "onnx":
+        pytest.skip("the program is for ONNX Runtime")
+    script = ROOT / "examples/onnx/answer.py"
+    imports = [
+        x for x in script.read_text("utf-8").splitlines() if x.startswith(("import", "from"))
+    ]
+    assert len(script.read_text("utf-8").splitlines()) - len(imports) <= 20
+    assert not [line for line in imports if "torch" in line or "bertolt" in line]
+    done = subprocess.run(
+        [sys.executable, script, exported, *TEXTS], capture_output=True, text=True, check=True
+    )
+    answers = Predictor.from_pretrained(exported).predict(TEXTS)
+    for line, answer in zip(done.stdout.splitlines(), answers, strict=True):
+        label, share, _ = line.split("\t")
+        assert label == answer.label
+        assert float(share) == pytest.approx(answer.probability, abs=1e-5)
+
+
+def test_int8_is_measured_and_refused_beyond_its_loss(
+    exported: Path, tuned: Path, reviews_csv: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The graph in fp32 is there already: what is tried is what comes behind it."""
+
+    monkeypatch.setattr(command.files, "write_graph", copying(exported))
+    card = Exported.read(exported)
+    assert card is not None
+    how: dict[str, Any] = {"format": card.format, "int8": True, "calibrate": reviews_csv}
+    result = export_model(str(tuned), ExportOptions(out=tmp_path / "int8", max_loss=0.1, **how))
+    assert result.card.precision == "int8"
+    assert result.card.score["metric"] == "accuracy"
+    assert result.card.score["rows"] == 80
+    again = Predictor.from_pretrained(tmp_path / "int8")
+    assert again.precision.name == "int8"
+    right = evaluate_file(str(tmp_path / "int8"), reviews_csv).to_dict()["accuracy"]
+    assert right == result.card.score["after"]
+
+    # The labels the other way round: a loss of accuracy that int8 could have.
+    monkeypatch.setattr(command, "_score", lost(command._score))
+    with pytest.raises(UsageError, match="int8 loses .* and 0.01 is allowed"):
+        export_model(str(tuned), ExportOptions(out=tmp_path / "refused", **how))
+    assert not (tmp_path / "refused").exists()
+
+
+def copying(exported: Path) -> Any:
+    """What writes a graph, by copying one that is there."""
+
+    def copied(format: str, graph: Any, folder: Path) -> str:
+        for path in exported.glob("model.*"):
+            shutil.copyfile(path, folder / path.name)
+        card = Exported.read(exported)
+        assert card is not None
+        return card.graph
+
+    return copied
+
+
+def lost(measure: Any) -> Any:
+    """A measure whose second scorer counts every answer as another one."""
+    calls: list[Any] = []
+
+    def score(*given: Any, **named: Any) -> Any:
+        calls.append(measure(*given, **named))
+        if len(calls) == 2:
+            scorer = calls[1].scorer
+            better = scorer.values()["accuracy"]
+            scorer.values = lambda: {"accuracy": better - 0.5}
+        return calls[-1]
+
+    return score
+
+
+def test_a_graph_that_answers_otherwise_is_not_written(
+    exported: Path, tuned: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The graph is of the model before its weights were changed."""
+    changed = tmp_path / "changed"
+    shutil.copytree(tuned, changed)
+    model = AutoModelForSequenceClassification.from_pretrained(changed, verbose=False)
+    with torch.no_grad():
+        model.classifier.bias += 0.01
+    model.save_pretrained(changed)
+
+    monkeypatch.setattr(command.files, "write_graph", copying(exported))
+    form = Exported.read(exported)
+    assert form is not None
+    options = ExportOptions(out=tmp_path / "out", format=form.format)  # type: ignore[arg-type]
+    with pytest.raises(ParityError, match="outputs differ by") as apart:
+        export_model(str(changed), options)
+    assert apart.value.place == "batch 1, length 2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
+
+
+def test_damaged_cards_and_graphs_are_refused_in_words(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(exported, folder)
+    card = json.loads((folder / "export.json").read_text("utf-8"))
+    for name, value, why in (
+        ("graph", "../model.onnx", "the name of a file beside it"),
+        ("format", "torchscript", "must be one of onnx, openvino"),
+        ("precision", "fp4", "must be fp32 or int8"),
+    ):
+        (folder / "export.json").write_text(json.dumps({**card, name: value}), "utf-8")
+        with pytest.raises(CheckpointError, match=why):
+            Predictor.from_pretrained(folder)
+    (folder / "export.json").write_text(json.dumps(card), "utf-8")
+    (folder / card["graph"]).write_bytes(b"no graph at all")
+    with pytest.raises(CheckpointError, match="the graph cannot be opened"):
+        Predictor.from_pretrained(folder)
+    (folder / card["graph"]).unlink()
+    with pytest.raises(CheckpointError, match="which export.json names"):
+        Predictor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"int8": True}, "no file was given"),
+        ({"calibrate": Path("rows.csv")}, "for int8 alone"),
+        ({"max_loss": -1.0}, "max-loss"),
+    ],
+)
+def test_options_that_do_not_fit(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        ExportOptions(out=Path("out"), **changes)
+
+
+def test_the_fastest_engine_that_keeps_the_score_is_taken() -> None:
+    times = dict(zip(CONTESTANTS, (9.0, 5.0, 4.0, 6.0, 1.0, 6.5, 3.0, 2.0), strict=True))
+    scores = dict(zip(CONTESTANTS, (0.90, 0.90, 0.89, 0.90, 0.80, 0.90, 0.899, 0.897), strict=True))
+
+    def rows(scored: bool) -> list[Row]:
+        return [
+            Row(
+                engine=engine,
+                precision=precision,
+                folder=f"{engine}-{precision}",
+                milliseconds=ms,
+                texts_per_second=1000 / ms,
+                score=scores[engine, precision] if scored else None,
+            )
+            for (engine, precision), ms in times.items()
+        ]
+
+    def best(scored: bool, max_loss: float, by: Any = "latency") -> tuple[str, str]:
+        row, _ = _fastest(rows(scored), True, max_loss, by, scored=scored)
+        return row.engine, row.precision
+
+    assert best(True, 0.2) == ("onnxruntime", "int8")
+    assert best(True, 0.005) == ("openvino", "int8")
+    assert best(True, 0.001, "bulk") == ("openvino", "bf16")
+    assert best(True, 0.0) == ("torch", "bf16")
+    assert best(False, 0.2) == ("openvino", "bf16")  # int8 could lose what nobody measured
+    absent = [Row(engine="torch", precision="fp32", absent="absent: no such model")]
+    with pytest.raises(BertoltError, match="no such model"):
+        _fastest(absent, True, 0.01, "latency", scored=False)
