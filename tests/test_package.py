@@ -95,7 +95,7 @@ def test_what_the_library_imports_is_declared() -> None:
         "sklearn": "scikit-learn",
     }  # modules that are called otherwise than their package
     declared = {
-        *requirements("demo", *EXTRAS, "ray", "mlflow", "search", "sklearn", "wandb"),
+        *requirements("demo", *EXTRAS, "export", "ray", "mlflow", "search", "sklearn", "wandb"),
         "triton",
     }  # torch brings triton with CUDA
     imported = set()

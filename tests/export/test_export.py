@@ -127,7 +127,7 @@ def test_int8_is_measured_and_refused_beyond_its_loss(
 
     # The labels the other way round: a loss of accuracy that int8 could have.
     monkeypatch.setattr(command, "_score", lost(command._score))
-    with pytest.raises(UsageError, match="int8 loses .* and 0.01 is allowed"):
+    with pytest.raises(UsageError, match="int8 loses"):
         export_model(str(tuned), ExportOptions(out=tmp_path / "refused", **how))
     assert not (tmp_path / "refused").exists()
 
@@ -198,7 +198,7 @@ def test_damaged_cards_and_graphs_are_refused_in_words(exported: Path, tmp_path:
     with pytest.raises(CheckpointError, match="the graph cannot be opened"):
         Predictor.from_pretrained(folder)
     (folder / card["graph"]).unlink()
-    with pytest.raises(CheckpointError, match="which export.json names"):
+    with pytest.raises(CheckpointError, match="which export"):
         Predictor.from_pretrained(folder)
 
 
