@@ -153,7 +153,7 @@ def test_the_wheel_has_the_library_and_nothing_else(wheel: Path, tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_source_distribution_has_all_that_its_tests_read(unpacked: Path) -> None:
-    folders = ("bertolt", "benchmarks", "docs", "examples", "tests")
+    folders = ("bertolt", "benchmarks", "deploy", "docs", "examples", "tests")
     for folder in folders:
         ours = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
         ours = {path for path in ours if "__pycache__" not in path.parts}

@@ -82,7 +82,7 @@ def live(log: Path, *words: object, port: int | None = None) -> Iterator[Live]:
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(20)
+                process.wait(SECONDS)
