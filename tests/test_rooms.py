@@ -10,12 +10,12 @@ import bertolt
 ROOT = Path(bertolt.__file__).parent
 ROOMS = (
     *("base", "tokenization", "data", "checkpoint", "models", "metrics", "report", "train"),
-    *("tasks", "corpus", "pretrain", "export", "commands", "cli"),
+    *("tasks", "corpus", "pretrain", "export", "serve", "commands", "cli"),
 )
 """From the ground up: a room imports from itself and from those before it."""
 DOORS = ("__init__", "__main__", "migrate")
 """Files that only open the house: public names, `python -m bertolt`, and one command of it."""
-MOST_ENTRIES = 16
+MOST_ENTRIES = 17
 
 
 def _modules() -> dict[str, Path]:
