@@ -44,6 +44,7 @@ class FileAnswers:
 
     Attributes:
         rows: of the file, those without an answer too.
+        pairs: whether each row has two texts.
     """
 
     def __init__(self, predictor: Predictor, path: Path, parameters: Mapping[str, str]) -> None:
@@ -52,13 +53,15 @@ class FileAnswers:
         Args:
             predictor: that will answer it.
             path: of the file; the answers are of the kind that its ending names.
-            parameters: what is said of it, by `_PARAMETERS`.
+            parameters: what is said of it, by `_PARAMETERS`, or by the names that requests of the
+                task have.
 
         Raises:
             UsageError: there is no such parameter or value.
             DataError: the file, a column or a row cannot be used.
         """
-        columns = _columns(parameters)
+        roles = predictor.task.request_roles
+        columns = _columns({roles.get(name, name): value for name, value in parameters.items()})
         with options_called({**_CALLED, str(path): "the file"}):
             table, _ = read_for_task(
                 path,
@@ -70,13 +73,13 @@ class FileAnswers:
             )
             require_pair(table, predictor.trained_on_pairs)
         self.rows = len(table) + len(table.unanswered)
-        predictor = predictor.asked_in("text_pair" in table.roles)
+        self.pairs = "text_pair" in table.roles
         self._questions = questions_in(table)
         self._part: list[Question] = []
         self._target = io.StringIO()
         refuses = predictor.long.how == "error"
         form = replace(format_of(path), reasons=bool(table.unanswered) or refuses)
-        self._writer = text_writer(self._target, predictor, form)
+        self._writer = text_writer(self._target, predictor.asked_in(self.pairs), form)
 
     def parts(self, size: int) -> Iterator[list[Example]]:
         """The examples of the next so many rows; `text` has to follow before the part after it."""

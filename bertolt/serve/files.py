@@ -1,29 +1,31 @@
 """A table in the body of a request, and the same with answers, streamed as they come.
 
 The body is kept in a file without a name of the request's, which is gone before the first answer.
-Rows are asked in small parts through the queue that everyone waits in, so a long file holds nobody
-up for longer than a part takes.
+Rows are asked in small parts through the queue that everyone waits in, so that a long file holds
+nobody up for longer than a part takes, and waits itself where the queue is full.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from starlette.requests import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from bertolt.base.errors import BertoltError
 from bertolt.serve.app import Server
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.models import ServedModel
+from bertolt.serve.queue import Ask, Result
 from bertolt.tasks.base import Example
-from bertolt.tasks.predictor import Prediction, Predictor
+from bertolt.tasks.predictor import Predictor
 
 ENDINGS = {
     "text/csv": ".csv",
@@ -31,26 +33,26 @@ ENDINGS = {
     "application/json": ".json",
     "application/jsonl": ".jsonl",
     "application/x-ndjson": ".jsonl",
-    "application/x-jsonlines": ".jsonl",
 }
 """What a body may be, and how files of such text end."""
 PART = 64
 """Rows that are asked at a time."""
-
-Answered = Sequence[Prediction | BertoltError]
-Ask = Callable[[list[Example]], Awaitable[Answered]]
-"""Answers examples in their order; an error in the place of an answer that there is not."""
+MOST = 4
+"""Files that are answered at a time."""
+GONE = 499  # nobody reads it; logs know it by this number
+_PAUSE = 0.25  # seconds before a part is offered again to a queue that was full
 
 
 class FileAnswers(Protocol):
     """A file whose rows are answered part by part; `commands/file_answers.py` has it."""
 
     rows: int
+    pairs: bool
 
     def parts(self, size: int) -> Iterator[list[Example]]:
         """The examples of the next so many rows."""
 
-    def text(self, answers: Answered) -> str:
+    def text(self, answers: Sequence[Result]) -> str:
         """The rows of that part with their answers."""
 
     def end(self) -> str:
@@ -68,56 +70,124 @@ def file_routes(server: Server, open_file: Open) -> list[Route]:
         server: that answers.
         open_file: reads a file.
     """
+    files = Files(server, open_file)
+    return [Route("/v1/files/{model}", files.answer, methods=["POST"])]
 
-    async def answer_file(request: Request) -> Response:
-        model = server.models.named(request.path_params["model"])
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+class _Told(StreamingResponse):
+    """A response that says when it is over, however it ends."""
+
+    over: Callable[[], None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.over()
+
+
+class Files:
+    """Answers files with the models of a server.
+
+    Args:
+        server: whose models answer, in its queue and within its limits.
+        open_file: reads one.
+    """
+
+    def __init__(self, server: Server, open_file: Open) -> None:
+        self._models, self._queue, self._limits = server.models, server.queue, server.limits
+        self._open, self._busy = open_file, 0
+
+    async def answer(self, request: Request) -> Response:
+        """The file in the body with its answers.
+
+        Raises:
+            RefusedError: no such model or kind of file, or too much, or too slow.
+            BertoltError: the file, a column or a row cannot be used, or a parameter.
+        """
+        served = self._models.named(request.path_params["model"])
+        request.scope["model"] = served.name
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in ENDINGS:
             raise RefusedError(
-                415, "the type of the file is not known", fix=f"send {', '.join(ENDINGS)}"
+                415, f"{kind[:80] or 'a body of no type'!r} is no table", fix=_KINDS, param="body"
             )
-        body = await server.body(request, server.limits.file_bytes)
-        read = (open_file, model.predictor, body, ENDINGS[kind], dict(request.query_params))
-        file = await asyncio.to_thread(read_body, *read)
-        parts = stream(file, partial(_ask, server, request, model))
-        return StreamingResponse(parts, media_type=kind, headers={"X-Rows": str(file.rows)})
-
-    return [Route("/v1/files/{model}", answer_file, methods=["POST"])]
-
-
-async def _ask(
-    server: Server, request: Request, model: ServedModel, examples: list[Example]
-) -> Answered:
-    """Answer a part; where the queue is full, the file waits and does not fail."""
-    while True:
+        if self._busy >= MOST:
+            raise RefusedError(
+                503, f"{MOST} files are being answered", fix="send it later", retry_after=5
+            )
+        self._busy += 1
         try:
-            return (await server.ask(request, model, examples))[0]
-        except RefusedError as error:
-            if error.status != 503 or server.leaving:
+            file = await self._read(request, served, ENDINGS[kind])
+        except BaseException:
+            self._over()
+            raise
+        headers = {
+            "X-Rows": str(file.rows),
+            "Content-Disposition": f'attachment; filename="answers{ENDINGS[kind]}"',
+        }
+        told = _Told(self._stream(file, served), media_type=kind, headers=headers)
+        told.over = self._over
+        return told
+
+    def _over(self) -> None:
+        self._busy -= 1
+
+    async def _read(self, request: Request, served: ServedModel, ending: str) -> FileAnswers:
+        """The rows of the body; what holds it meanwhile is gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="bertolt-file-") as folder:
+            path = Path(folder, f"body{ending}")
+            with path.open("wb") as target:
+                async for part in self._body(request):
+                    target.write(part)
+            parameters = dict(request.query_params)
+            return await run_in_threadpool(self._open, served.predictor, path, parameters)
+
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """The body in parts, none too late and not too much together."""
+        most, parts, size = self._limits.file_bytes, request.stream(), 0
+        while True:
+            try:
+                part = await asyncio.wait_for(anext(parts), self._limits.body_seconds)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                raise RefusedError(408, "the file stopped coming", fix="send it again") from error
+            except ClientDisconnect as error:
+                raise RefusedError(GONE, "the client is gone") from error
+            size += len(part)
+            if size > most:
+                raise RefusedError(
+                    413, f"a file may have {most:,} bytes", fix="send it in parts", param="body"
+                )
+            yield part
+
+    async def _stream(self, file: FileAnswers, served: ServedModel) -> AsyncIterator[str]:
+        """The file with its answers, part by part."""
+        predictor = served.asked_in(file.pairs)
+        for examples in file.parts(PART):
+            results = await self._ask(served, predictor, examples) if examples else []
+            yield file.text(results)
+        yield file.end()
+
+    async def _ask(
+        self, served: ServedModel, predictor: Predictor, examples: list[Example]
+    ) -> Sequence[Result]:
+        while True:
+            deadline = time.monotonic() + self._limits.seconds
+            ask = Ask(served=served, predictor=predictor, examples=examples, deadline=deadline)
+            try:
+                self._queue.put(ask)
+            except RefusedError as error:
+                if error.code != "queue_full":
+                    raise
+                await asyncio.sleep(_PAUSE)
+                continue
+            try:
+                return await asyncio.wrap_future(ask.done)
+            except asyncio.CancelledError:
+                ask.cancel()
                 raise
-            await asyncio.sleep(error.retry_after or 1)
 
 
-def read_body(
-    open_file: Open, predictor: Predictor, body: bytes, ending: str, parameters: Mapping[str, str]
-) -> FileAnswers:
-    """Read the rows of a body; the file that holds it meanwhile is gone afterwards.
-
-    Raises:
-        BertoltError: the file, a column or a row cannot be used, or a parameter.
-    """
-    with tempfile.TemporaryDirectory(prefix="bertolt-file-") as folder:
-        path = Path(folder, f"body{ending}")
-        path.write_bytes(body)
-        return open_file(predictor, path, parameters)
-
-
-async def stream(file: FileAnswers, ask: Ask) -> AsyncIterator[str]:
-    """The file with its answers, part by part.
-
-    Raises:
-        BertoltError: what `ask` raises for more than one example.
-    """
-    for examples in file.parts(PART):
-        yield file.text(await ask(examples) if examples else [])
-    yield file.end()
+_KINDS = f"send it as one of {', '.join(ENDINGS)} in the header Content-Type"
