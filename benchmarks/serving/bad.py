@@ -83,10 +83,16 @@ class Tally:
             await asyncio.sleep(min(0.2, seconds))
 
 
-def request(body: bytes, kind: str = HEADS[0], path: str = PATH, method: str = "POST") -> bytes:
-    """A request as bytes of HTTP."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+def request(
+    body: bytes,
+    kind: str = HEADS[0],
+    path: str = PATH,
+    method: str = "POST",
+    head: str = "",
+) -> bytes:
+    """A request as bytes of HTTP; `head` has further lines."""
+    first = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n{head}"
+    return f"{first}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def _once(port: int, sent: bytes, tally: Tally, kind: str) -> None:

@@ -95,7 +95,7 @@ async def _good(
     connection.close()
 
 
-async def _watch(server: Running, seen: Seen, tally: bad.Tally) -> None:
+async def watch(server: Running, seen: Seen, tally: bad.Tally) -> None:
     begin = time.monotonic()
     while tally.going:
         counts = server.counts()
@@ -119,7 +119,7 @@ async def soak(
     seen, tally, port = Seen(), bad.Tally(), server.port
     texts = material.texts
     tasks = [_good(port, texts, expected, seen, tally, 97 * n) for n in range(CLIENTS)]
-    tasks += [_watch(server, seen, tally), _flood(port, texts, tally), bad.killed(port, tally, 1)]
+    tasks += [watch(server, seen, tally), _flood(port, texts, tally), bad.killed(port, tally, 1)]
     tasks += [bad.fuzzed_bodies(port, tally, n) for n in range(3)]
     tasks += [bad.fuzzed_heads(port, tally, 10), bad.half_open(port, tally, 11)]
     tasks += [bad.slow(port, tally, n) for n in range(20)] + [bad.deaf(port, tally, 12)]
