@@ -53,9 +53,10 @@ def main(out: Path) -> None:
     head = [
         "# Graphs beside their models",
         "",
-        "Largest difference of outputs, beside their size where that is above 1, over batch × ",
-        f"length {shapes}; and of the numbers in answers to {measured['texts']} texts. fp32 on both ",
-        "sides; `python -m benchmarks.export_parity`, with the versions of the last row:",
+        "Largest difference of outputs, beside their size where that is above 1, over the shapes",
+        f"{shapes} (batch × length),",
+        f"and of the numbers in answers to {measured['texts']} texts. fp32 on both sides;",
+        "`python -m benchmarks.export_parity`, with the versions of the last row:",
         f"{versions}.",
         "",
         "| Task | Engine | Outputs | Answers | Gives |",

@@ -113,6 +113,7 @@ class GraphEngine:
             padded = _Padded(batch, members, self.model.config.pad_token_id)
             feed = {name: padded.inputs[name] for name in self._inputs if name != "places"}
             if "places" in self._inputs:
+                padded.ask(_asked(batch), batch.num_tokens)
                 feed["places"] = padded.places
                 if not len(padded.places):
                     continue
@@ -142,8 +143,16 @@ class GraphEngine:
 
     def _count(self, batch: PackedBatch) -> int:
         if "places" in self._inputs:
-            return batch.num_tokens if batch.labelled_rows is None else len(batch.labelled_rows)
+            return len(_asked(batch))
         return batch.num_tokens if self.model.logits_per_token else batch.num_sequences
+
+
+def _asked(batch: PackedBatch) -> NDArray[np.int64]:
+    """Rows of the tokens whose words are asked for: the labelled ones, or all."""
+    if batch.labelled_rows is None:
+        return np.arange(batch.num_tokens)
+    rows: NDArray[np.int64] = batch.labelled_rows.numpy()
+    return rows
 
 
 class _Padded:
@@ -169,10 +178,10 @@ class _Padded:
             "attention_mask": self.real.astype(np.int64),
             "token_type_ids": self._laid_out(batch.token_type_ids.numpy(), 0),
         }
-        read = np.arange(batch.num_tokens)
-        if batch.labelled_rows is not None:
-            read = batch.labelled_rows.numpy()
-        place_of = np.full(batch.num_tokens, -1)
+
+    def ask(self, read: NDArray[np.int64], count: int) -> None:
+        """Set `places` of the packed rows that are read, of so many in the batch."""
+        place_of = np.full(count, -1)
         place_of[self.rows] = np.flatnonzero(self.real)
         self.place_rows = np.flatnonzero(place_of[read] >= 0)
         self.places = place_of[read][self.place_rows]

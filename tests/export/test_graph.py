@@ -30,13 +30,13 @@ LENGTHS = [3, 41, 7, 40, 160, 1, 9, 9, 30, 2]
 PAIRS = torch.arange(len(LENGTHS)) % 2
 LABELS: dict[Any, Callable[[PackedBatch], dict[str, torch.Tensor]]] = {
     heads.SequenceClassification: lambda batch: {"labels": PAIRS},
-    heads.TokenClassification: lambda batch: {"labels": batch.input_ids % 2},
+    heads.TokenClassification: lambda batch: {"labels": of_tokens(batch, batch.input_ids % 2)},
     heads.QuestionAnswering: lambda batch: {
         "start_positions": torch.zeros(len(LENGTHS), dtype=torch.long),
         "end_positions": batch.lengths.long() - 1,
     },
     heads.MaskedLM: lambda batch: {
-        "labels": torch.where(batch.input_ids % 5 == 0, batch.input_ids, -100)
+        "labels": of_tokens(batch, torch.where(batch.input_ids % 5 == 0, batch.input_ids, -100))
     },
     heads.MultipleChoice: lambda batch: {"labels": PAIRS[:3]},
     heads.SentenceEncoder: lambda batch: {},
@@ -49,6 +49,11 @@ CASES = [
     for head in LABELS
     if family == "bert" or head is not BertForNextSentencePrediction
 ]
+
+
+def of_tokens(batch: PackedBatch, labels: torch.Tensor) -> torch.Tensor:
+    labels[batch.num_tokens :] = -100
+    return labels
 
 
 class Opened:
