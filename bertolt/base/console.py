@@ -156,27 +156,31 @@ class Show(Protocol):
 
 
 @contextlib.contextmanager
-def counting(what: str, total: int | None = None, unit: str = "") -> Iterator[Show]:
+def counting(
+    what: str, total: int | None = None, unit: str = "", before: int = 0
+) -> Iterator[Show]:
     """A function to call with the number done: a `StatusLine` that counts up, gone at the end.
 
     Args:
         what: is being done, as in "Tokenising".
         total: how many there are, if that is known.
         unit: what is counted, as in "tokens".
+        before: how many of them were done when it began.
     """
     line = StatusLine()
     unit = unit and f" {unit}"
 
     def show(done: int, share: float | None = None) -> None:
-        if not done or not line.due():
+        now = done - before
+        if now <= 0 or not line.due():
             return
         seconds = time.monotonic() - line.start
         text = f"{what}: {done:,}{unit}"
         if total is not None:
-            text += f" of {total:,}, {duration((total - done) * seconds / done)} left"
+            text += f" of {total:,}, {duration((total - done) * seconds / now)} left"
         elif share:
             text += f", {duration(seconds * (1 - share) / share)} left"
-        line.show(f"{text}, {done / seconds:,.0f}{unit}/s")
+        line.show(f"{text}, {now / seconds:,.0f}{unit}/s")
 
     try:
         yield show

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from bertolt.base.errors import BertoltError, DiskFullError, UsageError
 from bertolt.base.paths import (
@@ -113,17 +114,17 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, replace: bool
             return
         path = real(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=hidden_prefix(path), suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             write(temporary)
-            _publish(temporary, path, replace)
+            publish(temporary, path, replace)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _prefix(path: Path) -> str:
+def hidden_prefix(path: Path) -> str:
     """How the temporary names beside a path begin; a long name is cut, for all have a limit."""
     name = os.fsencode(path.name)
     if len(name) > _LONG_NAME:
@@ -165,6 +166,16 @@ def write_text(path: Path, text: str, *, replace: bool = True) -> None:
     write_atomically(path, write, replace=replace)
 
 
+def opened_at(path: Path, size: int = 0) -> BinaryIO:
+    """A file to write on behind its first `size` bytes; what stands behind those is cut off."""
+    if not size:
+        return path.open("wb")  # also a device or a pipe, which cannot be cut
+    file = path.open("r+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
 def unfinished(name: str) -> str | None:
     """The name that a temporary file or folder was to have, or had; None for any other name.
 
@@ -174,7 +185,18 @@ def unfinished(name: str) -> str | None:
     return match.group(1) if match else None
 
 
-def _publish(temporary: Path, path: Path, replace: bool) -> None:
+def publish(temporary: Path, path: Path, replace: bool) -> None:
+    """Give a file that is whole its name, in the same file system.
+
+    Args:
+        temporary: the file.
+        path: its name.
+        replace: a file that is there already.
+
+    Raises:
+        UsageError: there is one, and it is not to be replaced.
+        OSError: the file system refused.
+    """
     # mkstemp makes files that only their owner can read; a result is for everyone the umask admits.
     temporary.chmod(0o666 & ~_umask())
     sync(temporary)
@@ -217,7 +239,7 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
     path = real(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=".part", dir=path.parent))
+        stage = Path(tempfile.mkdtemp(prefix=hidden_prefix(path), suffix=".part", dir=path.parent))
     try:
         yield stage
         require_free(path, overwrite=overwrite, ours=ours)
@@ -396,7 +418,7 @@ def swap_folder(stage: Path, path: Path) -> None:
     if not path.exists():
         stage.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=".old", dir=path.parent))
+    old = Path(tempfile.mkdtemp(prefix=hidden_prefix(path), suffix=".old", dir=path.parent))
     try:
         path.rename(old / "content")
         stage.rename(path)

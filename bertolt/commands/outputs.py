@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from bertolt.base.errors import UsageError
+from bertolt.base.files import opened_at
 from bertolt.commands.excel_writer import Excel, require_excel
 from bertolt.commands.parquet_writer import Parquet
 from bertolt.commands.predict_options import Style
@@ -77,30 +78,79 @@ def format_of(
 
 
 @contextmanager
-def file_writer(path: Path, predictor: Predictor, form: Format) -> Iterator[Writer]:
-    """A writer to a file, which is whole once the writer has ended and the block too."""
+def file_writer(
+    path: Path, predictor: Predictor, form: Format, *, gathered: Path | None = None, size: int = 0
+) -> Iterator[Writer]:
+    """A writer to a file, which is whole once the writer has ended and the block too.
+
+    Args:
+        path: the file.
+        predictor: whose answers they are.
+        form: how they are written.
+        gathered: where a Parquet file grows until it is written; None: a file without a name.
+        size: bytes that were written before, behind which it goes on; no Excel file can.
+    """
     if form.style == "parquet":
-        with Parquet.to(path, predictor, form) as writer:
+        with Parquet.to(path, predictor, form, gathered, size) as writer:
             yield writer
     elif form.style == "npy":
-        with Vectors.to(path, predictor, form) as writer:
+        with Vectors.to(path, predictor, form, size) as writer:
             yield writer
     elif form.style == "xlsx":
         with Excel.to(path, predictor, form) as writer:
             yield writer
     else:
-        with _text_file(path, form.packing) as target:
+        with _text_file(path, form.packing, size) as target:
             yield text_writer(target, predictor, form)
 
 
 @contextmanager
-def _text_file(path: Path, packing: str) -> Iterator[TextIO]:
+def _text_file(path: Path, packing: str, size: int) -> Iterator[TextIO]:
     """A file for text in UTF-8, packed or not; half a surrogate pair is written as its escape."""
-    with path.open("wb") as raw:
-        binary: Any = raw
-        if packing == ".gz":
-            binary = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0)
-        elif packing == ".zst":
-            binary = pa.CompressedOutputStream(pa.PythonFile(raw, mode="w"), "zstd")
+    with opened_at(path, size) as raw:
+        binary: Any = _Members(raw, packing, size) if packing else raw
         with io.TextIOWrapper(binary, "utf-8", errors="backslashreplace", newline="") as target:
             yield target
+
+
+class _Members(io.BufferedIOBase):
+    """Packs what is written, and ends a member of the file at each flush.
+
+    Each member is unpacked by itself, and several behind each other are unpacked as one file, so
+    what is packed can grow on behind the last of them.
+    """
+
+    def __init__(self, raw: BinaryIO, packing: str, size: int) -> None:
+        self._raw, self._packing = raw, packing
+        self._member: Any = None if size else self._begun()  # a file without text has one
+
+    def _begun(self) -> Any:
+        if self._packing == ".gz":
+            return gzip.GzipFile(filename="", fileobj=self._raw, mode="wb", mtime=0)
+        return pa.CompressedOutputStream(pa.PythonFile(_Unclosed(self._raw), mode="w"), "zstd")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._member = self._begun() if self._member is None else self._member
+        self._member.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        member, self._member = self._member, None
+        if member is not None:
+            member.close()
+        self._raw.flush()
+
+
+class _Unclosed:
+    """A file that stays open when who writes to it closes it, as Arrow does."""
+
+    closed = False
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self.write, self.flush = raw.write, raw.flush
+
+    def close(self) -> None:
+        self.closed = True

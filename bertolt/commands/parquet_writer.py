@@ -6,6 +6,7 @@ lines in a file without a name, and written from there.
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,8 @@ Shape = str | None | tuple[str, Any]
 class Parquet(Writer):
     """A table with a column for each part of an answer."""
 
+    state = ("names", "shapes")
+
     def __init__(self, path: Path, predictor: Predictor, form: Format, gathered: IO[str]) -> None:
         super().__init__(predictor, form)
         self.path = path
@@ -41,10 +44,29 @@ class Parquet(Writer):
 
     @classmethod
     @contextmanager
-    def to(cls, path: Path, predictor: Predictor, form: Format) -> Iterator[Self]:
-        """A writer to a file, with what it gathers beside it."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as gathered:
-            yield cls(path, predictor, form, gathered)
+    def to(
+        cls,
+        path: Path,
+        predictor: Predictor,
+        form: Format,
+        gathered: Path | None = None,
+        size: int = 0,
+    ) -> Iterator[Self]:
+        """A writer to a file, with what it gathers beside it: in a file without a name, or in
+        `gathered`, behind the bytes that are there already."""
+        with gathered.open("a+b") if gathered else tempfile.TemporaryFile(dir=path.parent) as raw:
+            raw.truncate(size)
+            with io.TextIOWrapper(raw, "utf-8") as file:
+                yield cls(path, predictor, form, file)
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        self.gathered.flush()
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Go on behind the answers of another writer; JSON has no tuples, which shapes are."""
+        super().go_on(state)
+        self.shapes = {name: _as_shape(shape) for name, shape in self.shapes.items()}
 
     def write(self, question: Question, prediction: Prediction | None) -> None:
         """Gather an answer, and learn the types of what is in it."""
@@ -136,6 +158,16 @@ def merged(one: Shape, other: Shape) -> Shape:
             frozenset((one, other)), _MIXED
         )
     return _MIXED
+
+
+def _as_shape(value: Any) -> Shape:
+    """A shape that was kept as JSON."""
+    if not isinstance(value, list):
+        return value  # type: ignore[no-any-return]
+    kind, inner = value
+    if kind == "list":
+        return kind, _as_shape(inner)
+    return kind, {name: _as_shape(each) for name, each in inner.items()}
 
 
 def _is_mixed(shape: Shape) -> bool:

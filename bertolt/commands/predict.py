@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from bertolt.commands.arguments import (
     require_output,
     tell_missing_contract,
 )
+from bertolt.commands.kept_answers import KeptAnswers, Mark, can_be_kept, kept_answers, made_of
 from bertolt.commands.outputs import file_writer, format_of
 from bertolt.commands.predict_options import PredictOptions
 from bertolt.commands.questions import (
@@ -35,7 +38,7 @@ from bertolt.data.delimited import layout_of
 from bertolt.data.parted import TooLongError
 from bertolt.data.table_file import AS_FOUND, Layout
 from bertolt.tasks.base import NotFiniteError
-from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.predictor import WINDOW, Predictor
 from bertolt.tasks.rows import Columns
 
 
@@ -65,10 +68,37 @@ def predict_texts(
     typed = not options.text and files == ["-"] and sys.stdin.isatty()
     if typed:
         info("Reading one text a line from the terminal; end with Ctrl-D")
+    asked = partial(_asked, model, files, options, columns, form)
+    if out is None:
+        answering = asked(at_once=typed)
+        answering.write(text_writer(sys.stdout, answering.predictor, answering.form))
+        return
+    if can_be_kept(files, out, form):
+        with kept_answers(out) as kept:
+            done = _answer_kept(kept, asked, files, options)
+    else:
+        answering = asked(at_once=typed)
+        _tell_not_kept(answering)
+        write_atomically(out, answering.write_file, replace=options.overwrite)
+        done = answering.counts["done"]
+    info(f"Saved to {out}: {plural(done, 'answer')}")
+
+
+def _asked(
+    model: str,
+    files: list[str],
+    options: PredictOptions,
+    columns: Columns,
+    form: Format,
+    *,
+    at_once: bool = False,
+    precision: str | None = None,
+) -> _Answering:
+    """The questions and who answers them; `precision`: of an earlier run, in place of "auto"."""
     predictor = Predictor.from_pretrained(
         model,
         task=options.task,
-        precision=options.precision,
+        precision=precision or options.precision,
         engine=options.engine,
         long=options.long,
         stride=options.stride,
@@ -78,17 +108,48 @@ def predict_texts(
     questions = _questions(model, predictor, files, options, columns)
     form = replace(form, reasons=questions.unanswered)
     predictor.task = predictor.task.asked_in(questions.pairs)
-    answering = _Answering(predictor, questions.rows, at_once=typed)
-    if out is None:
-        answering.write(text_writer(sys.stdout, predictor, form))
-        return
+    return _Answering(predictor, questions, form, at_once=at_once)
 
-    def write(path: Path) -> None:
-        with file_writer(path, predictor, form) as writer, counting("Answered") as show:
-            answering.write(writer, progress=show)
 
-    write_atomically(out, write, replace=options.overwrite)
-    info(f"Saved to {out}: {plural(answering.done, 'answer')}")
+def _answer_kept(
+    kept: KeptAnswers, asked: Callable[..., _Answering], files: list[str], options: PredictOptions
+) -> int:
+    """Answer what an earlier run has not, keep how far it is, and publish; how many there are."""
+    mark = kept.mark
+    auto = options.precision == "auto"
+    answering = asked(precision=mark.made_of["number format"] if mark and auto else None)
+    form = answering.form
+    values = made_of(answering.predictor, files, options, form)
+    try:
+        kept.require_same(values)
+    except UsageError as error:
+        if not options.overwrite:
+            raise
+        info(f"Beginning anew: {error.problem}")
+        kept.forget()
+        return _answer_kept(kept, asked, files, options)
+    if mark is not None:
+        answering.go_on(mark.counts)
+        info(f"Going on behind {plural(mark.counts['done'], 'answer')} that are kept")
+    grows = form.style == "parquet"
+    path = kept.whole if grows else kept.answers
+
+    def keep(writer: Writer) -> None:
+        state, size = writer.mark(), kept.answers.stat().st_size
+        kept.keep(Mark(made_of=values, size=size, counts=dict(answering.counts), writer=state))
+
+    answering.write_file(path, mark, gathered=kept.answers if grows else None, keep=keep)
+    kept.publish(path, replace=options.overwrite)
+    return answering.counts["done"]
+
+
+def _tell_not_kept(answering: _Answering) -> None:
+    """Say that a long run begins anew when it is stopped."""
+    if answering.form.style == "xlsx" and (answering.total or 0) > WINDOW:
+        info(
+            "A file of Excel is written at the end: a command that is stopped begins anew; one "
+            "that writes .csv or .parquet goes on"
+        )
 
 
 def _columns(options: PredictOptions) -> Columns:
@@ -173,40 +234,79 @@ class _Answering:
     Args:
         predictor: answers.
         questions: read as the answers need them, so an endless stream can be answered.
+        form: of the answers.
         at_once: answer each text before the next is read, for someone who types them.
 
     Attributes:
-        done: answers written.
+        counts: answers `done`, which are written; texts that were `cut`, or `parted` in windows.
+        total: how many questions there are, if that is known.
     """
 
     def __init__(
-        self, predictor: Predictor, questions: Iterable[Question], *, at_once: bool
+        self, predictor: Predictor, questions: Questions, form: Format, *, at_once: bool
     ) -> None:
-        self.predictor = predictor
-        self.questions = questions
+        self.predictor, self.form = predictor, form
+        self.questions, self.total = questions.rows, questions.total
         self.window = 1 if at_once else None
-        self.done = 0
+        self.counts = {"done": 0, "cut": 0, "parted": 0}
         self._waiting: deque[Question] = deque()
 
-    def write(self, writer: Writer, progress: Callable[[int], None] | None = None) -> None:
+    def go_on(self, counts: dict[str, int]) -> None:
+        """Leave out the questions that an earlier run has answered."""
+        self.counts = dict(counts)
+        self.questions = itertools.islice(self.questions, counts["done"], None)
+
+    def write_file(
+        self,
+        path: Path,
+        mark: Mark | None = None,
+        *,
+        gathered: Path | None = None,
+        keep: Callable[[Writer], None] | None = None,
+    ) -> None:
+        """Write every answer to a file.
+
+        Args:
+            path: of the file.
+            mark: of the answers in it that an earlier run has written.
+            gathered: where a Parquet file grows.
+            keep: called between two windows, with the writer.
+        """
+        size, before = mark.size if mark else 0, self.counts["done"]
+        with (
+            file_writer(path, self.predictor, self.form, gathered=gathered, size=size) as writer,
+            counting("Answered", self.total, before=before) as show,
+        ):
+            if mark is not None:
+                writer.go_on(mark.writer)
+            self.write(writer, show, keep)
+
+    def write(
+        self,
+        writer: Writer,
+        progress: Callable[[int], None] | None = None,
+        keep: Callable[[Writer], None] | None = None,
+    ) -> None:
         """Write every answer, and say how many texts were cut, or read in several windows.
 
         Raises:
             CheckpointError: outputs are not finite; the answers before them are written.
             DataError: a text is longer than the limit, where that is refused; likewise.
         """
-        cut = parted = 0
+        counts = self.counts
+        between = None if keep is None else partial(keep, writer)
+        answers = self.predictor.predict(self._examples(), window=self.window, between=between)
         try:
-            for prediction in self.predictor.predict(self._examples(), window=self.window):
+            for prediction in answers:
                 self._write_unanswered(writer)
                 writer.write(self._waiting.popleft(), prediction)
-                self.done += 1
-                cut += prediction.truncated
-                parted += prediction.windows > 1
+                counts["done"] += 1
+                counts["cut"] += prediction.truncated
+                counts["parted"] += prediction.windows > 1
                 if self.window == 1:
                     writer.flush()
                 if progress is not None:
-                    progress(self.done)
+                    progress(counts["done"])
         except (NotFiniteError, TooLongError) as error:
             self._write_unanswered(writer)
             writer.end()
@@ -215,6 +315,7 @@ class _Answering:
         self._write_unanswered(writer)
         writer.end()
         limit, lost = self.predictor.max_length, self.predictor.long.lost
+        cut, parted = counts["cut"], counts["parted"]
         if parted and self.predictor.long.how == "window":
             info(f"{plural(parted, 'text')} longer than {limit} tokens: read in several windows")
         if cut:
@@ -224,7 +325,7 @@ class _Answering:
         """Write the questions without an answer that are before the next one with an answer."""
         while self._waiting and self._waiting[0].reason:
             writer.write(self._waiting.popleft(), None)
-            self.done += 1
+            self.counts["done"] += 1
 
     def _examples(self) -> Iterator[dict[str, Any]]:
         for question in self.questions:

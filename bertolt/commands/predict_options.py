@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from bertolt.base.options import at_least, check_options
+from bertolt.base.options import FREE, at_least, check_options
 from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, EngineName
 
@@ -24,9 +24,9 @@ class PredictOptions:
         UsageError: a value out of its range; the message names the option.
     """
 
-    text: _Texts = None
+    text: _Texts = field(default=None, metadata=FREE)
     """A text to answer, instead of a file; may be given several times."""
-    pair: _Texts = None
+    pair: _Texts = field(default=None, metadata=FREE)
     """The second text of a pair, after its --text; of a question, each of its choices."""
     column: str | None = None
     """Column of the texts. Default: as in training, or found by its name."""
@@ -45,11 +45,12 @@ class PredictOptions:
     safe_csv: bool = False
     """In CSV and TSV, put a ' before a text that begins with = + - @, a tab or a line break, which
     a spreadsheet could run as a formula; numbers stay as they are."""
-    out: Path | None = None
+    out: Path | None = field(default=None, metadata=FREE)
     """File to write to, instead of standard output. Its name ends in .jsonl, .json, .csv, .tsv,
-    .conll (also with .gz or .zst), .parquet or .xlsx; of vectors in .npy."""
-    overwrite: bool = False
-    """Replace the file that has this name."""
+    .conll (also with .gz or .zst), .parquet or .xlsx; of vectors in .npy. The same command goes on
+    after it was stopped or killed, but for .xlsx."""
+    overwrite: bool = field(default=False, metadata=FREE)
+    """Replace the file that has this name, and answers of a killed run that were made otherwise."""
     long: Long | None = None
     """A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a last
     part, or window, which reads all of it. Default: as in training."""

@@ -69,11 +69,13 @@ class Questions(NamedTuple):
         rows: read as the answers need them, so an endless stream can be answered.
         unanswered: whether there are some without an answer; of a stream, whether there may be.
         pairs: whether each has two texts.
+        total: how many there are, if that is known.
     """
 
     rows: Iterator[Question]
     unanswered: bool
     pairs: bool
+    total: int | None = None
 
 
 def typed_questions(
@@ -212,7 +214,9 @@ def rows_of_table(
         )
         describe_table(table, {"text": "--column", "text_pair": "--pair-column"})
         require_pair(table, predictor.trained_on_pairs)
-    return Questions(questions_in(table), bool(table.unanswered), "text_pair" in table.roles)
+    total = len(table) + len(table.unanswered)
+    pairs = "text_pair" in table.roles
+    return Questions(questions_in(table), bool(table.unanswered), pairs, total)
 
 
 def preferred_columns(predictor: Predictor, columns: Columns) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
+from bertolt.base.files import opened_at
 from bertolt.base.format import plural
 from bertolt.commands.questions import Question
 from bertolt.commands.writers import Format, Writer
@@ -25,6 +26,8 @@ class Vectors(Writer):
     A text without an answer has NaN in all its numbers.
     """
 
+    state = ("names", "rows", "missing")
+
     def __init__(self, target: IO[bytes], predictor: Predictor, form: Format) -> None:
         super().__init__(predictor, form)
         if not self.task.vectors:
@@ -36,14 +39,19 @@ class Vectors(Writer):
         self.target = target
         self.width = 0 if self.pairs else predictor.model.config.hidden_size
         self.rows, self.missing = 0, 0
-        target.write(bytes(_HEAD))
+        if not target.tell():
+            target.write(bytes(_HEAD))
 
     @classmethod
     @contextmanager
-    def to(cls, path: Path, predictor: Predictor, form: Format) -> Iterator[Self]:
-        """A writer to a file."""
-        with path.open("wb") as target:
+    def to(cls, path: Path, predictor: Predictor, form: Format, size: int = 0) -> Iterator[Self]:
+        """A writer to a file, behind the bytes that are there already."""
+        with opened_at(path, size) as target:
             yield cls(target, predictor, form)
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        self.target.flush()
 
     def write(self, question: Question, prediction: Prediction | None) -> None:
         """Write the numbers of one answer."""

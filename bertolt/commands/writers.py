@@ -45,14 +45,19 @@ class Writer(abc.ABC):
     Args:
         predictor: whose answers they are.
         form: how they are written.
+
+    Attributes:
+        state: names of the attributes that change while answers are written, in plain values.
     """
+
+    state: tuple[str, ...] = ("names",)
 
     def __init__(self, predictor: Predictor, form: Format) -> None:
         self.form = form
         self.task = predictor.task
         self.pairs = predictor.takes_pairs
         self.windows = predictor.long.how == "window"
-        self._names: dict[str, str] | None = None  # of the user's own columns, as they are written
+        self.names: dict[str, str] | None = None  # of the user's own columns, as they are written
 
     @abc.abstractmethod
     def write(self, question: Question, prediction: Prediction | None) -> None:
@@ -64,6 +69,16 @@ class Writer(abc.ABC):
     @abc.abstractmethod
     def end(self) -> None:
         """Write what stands behind the last answer, or instead of it."""
+
+    def mark(self) -> dict[str, Any]:
+        """Bring all answers so far into the file; what another writer goes on with behind them."""
+        self.flush()
+        return {name: getattr(self, name) for name in self.state}
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Go on behind the answers of another writer, whose `mark` this is."""
+        for name in self.state:
+            setattr(self, name, state[name])
 
     def record(self, question: Question, prediction: Prediction | None) -> dict[str, Any]:
         """An answer as JSON has it: the row, the user's own columns, the text, and the answer.
@@ -122,12 +137,12 @@ class Writer(abc.ABC):
     def _own_columns(self, question: Question, taken: Collection[str]) -> dict[str, Any]:
         """The user's own columns, by names that are not `taken`; the first time it says which."""
         columns = {} if question.kept is None else json.loads(question.kept)
-        if self._names is None:
-            self._names = renamed(columns, taken)
-            for name, called in self._names.items():
+        if self.names is None:
+            self.names = renamed(columns, taken)
+            for name, called in self.names.items():
                 if name != called:
                     info(f"the column {name!r} is written as {called!r}: answers have a {name!r}")
-        return {self._names[name]: value for name, value in columns.items()}
+        return {self.names[name]: value for name, value in columns.items()}
 
 
 def renamed(
@@ -206,21 +221,24 @@ class JsonLines(TextWriter):
 class Json(TextWriter):
     """An array of objects, each on a line of its own."""
 
-    _before = "["
+    state = ("names", "before")
+    before = "["
 
     def write(self, question: Question, prediction: Prediction | None) -> None:
         """Write an object, behind what parts it from the one before."""
-        self.target.write(f"{self._before}\n{as_json(self.record(question, prediction))}")
-        self._before = ","
+        self.target.write(f"{self.before}\n{as_json(self.record(question, prediction))}")
+        self.before = ","
 
     def end(self) -> None:
         """Close the array."""
-        self.target.write("[]\n" if self._before == "[" else "\n]\n")
+        self.target.write("[]\n" if self.before == "[" else "\n]\n")
         super().end()
 
 
 class Delimited(TextWriter):
     """Cells with commas or tabs between them, below one line of column names."""
+
+    state = ("names", "begun")
 
     def __init__(self, target: TextIO, predictor: Predictor, form: Format) -> None:
         super().__init__(target, predictor, form)

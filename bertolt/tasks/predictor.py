@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,7 +253,13 @@ class Predictor:
             return self.task.pairs_asked
         return None if self.contract is None else "text_pair" in self.contract.columns
 
-    def predict(self, texts: Iterable[Asked], *, window: int | None = None) -> Iterator[Prediction]:
+    def predict(
+        self,
+        texts: Iterable[Asked],
+        *,
+        window: int | None = None,
+        between: Callable[[], object] | None = None,
+    ) -> Iterator[Prediction]:
         """Answer texts in their order.
 
         Args:
@@ -261,19 +267,36 @@ class Predictor:
                 them, so that an endless stream needs no more memory than one window.
             window: to read before the first of them is answered; None: `WINDOW`, and on a GPU one
                 window more is tokenised in the background.
+            between: called after each window whose answers were taken, before the next one is
+                answered. The texts behind it have the same bits in a call that begins with them.
 
         Raises:
             UsageError: one text instead of several, a text where the model takes pairs, or texts
                 of which some are pairs and others are not.
             DataError: a text of which the task cannot be asked, as one without a mask.
         """
+        return self._predict(self.windows(texts, window), window, between)
+
+    def windows(self, texts: Iterable[Asked], window: int | None = None) -> Iterator[list[Example]]:
+        """The texts by role, in the lists of them that are read before the first is answered.
+
+        Args:
+            texts, window: as in `predict`.
+
+        Raises:
+            UsageError, DataError: as in `predict`.
+        """
         if isinstance(texts, str | Mapping):
             raise UsageError("predict takes several texts", fix="give a list: predict([text])")
         examples = (self._example(number, text) for number, text in enumerate(texts, start=1))
-        return self._predict(_alike(examples), window)
+        return chunks(_alike(examples), window or WINDOW, WINDOW_CHARACTERS, characters_of)
 
-    def _predict(self, examples: Iterator[Example], window: int | None) -> Iterator[Prediction]:
-        parts = chunks(examples, window or WINDOW, WINDOW_CHARACTERS, characters_of)
+    def _predict(
+        self,
+        parts: Iterator[list[Example]],
+        window: int | None,
+        between: Callable[[], object] | None,
+    ) -> Iterator[Prediction]:
         ahead = window is None and self.device.type == "cuda"
         encoding = (
             prefetched(self._encode, parts) if ahead else nullcontext(map(self._encode, parts))
@@ -281,6 +304,8 @@ class Predictor:
         with encoding as windows:
             count = 0
             for part, rows in windows:
+                if between is not None and count:
+                    between()
                 yield from map(_or_raise, self._answer(part, rows, count))
                 count += len(part)
 

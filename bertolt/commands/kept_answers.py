@@ -1,0 +1,226 @@
+"""Answers on their way to a file, kept beside it, so that the same command goes on after a kill.
+
+    .NAME.answering/
+        answers        what is written so far, as the format has it
+        done.json      what they were made of, and how far they are; replaced after each window
+        whole          what becomes the output, where that is not `answers` itself
+
+A window of texts is read and sorted by length together, so its answers may depend on each other in
+their last bits: what goes on begins with a whole one, and ends with the same bytes as if nothing
+had happened. The folder stays when a command is stopped or killed, or the disk is full; it goes
+when the output is there, and when no window was done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertolt.base.console import info
+from bertolt.base.errors import CheckpointError, DataError, DiskFullError, UsageError
+from bertolt.base.files import (
+    disk_errors,
+    held_folder,
+    hidden_prefix,
+    no_empty_parents,
+    publish,
+    sync,
+    write_text,
+)
+from bertolt.base.format import plural, shorten
+from bertolt.base.json_files import read_json
+from bertolt.base.options import deciding
+from bertolt.base.paths import FILE, NOWHERE, kind_of, real
+from bertolt.base.version import __version__
+from bertolt.checkpoint import huggingface
+from bertolt.commands.predict_options import PredictOptions
+from bertolt.commands.writers import Format
+from bertolt.tasks.predictor import Predictor
+
+_DONE = "done.json"
+_SHOWN = 60  # characters of a setting in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """How far answers are.
+
+    Attributes:
+        made_of: all that decides them, by names that a user knows.
+        size: bytes of the file `answers` that are theirs.
+        counts: of the questions: `done`, `cut` and `parted`.
+        writer: what the writer goes on with.
+    """
+
+    made_of: dict[str, Any]
+    size: int
+    counts: dict[str, int]
+    writer: dict[str, Any]
+
+
+class KeptAnswers:
+    """The folder beside the output; `kept_answers` gives one.
+
+    Args:
+        out: the file of answers.
+        folder: the folder.
+
+    Attributes:
+        answers, whole: files in it.
+        mark: how far the answers in it are; None: there are none.
+    """
+
+    def __init__(self, out: Path, folder: Path) -> None:
+        self.out, self.folder = out, folder
+        self.answers, self.whole = folder / "answers", folder / "whole"
+        self.mark = self._read()
+
+    def _read(self) -> Mark | None:
+        try:
+            mark = Mark(**read_json(self.folder / _DONE))
+            is_whole = self.answers.stat().st_size >= mark.size
+        except (OSError, ValueError, TypeError):
+            return None  # not there, or not whole
+        return mark if is_whole else None
+
+    def require_same(self, made_of: Mapping[str, Any]) -> None:
+        """Refuse to go on with answers that are made of something else.
+
+        Raises:
+            UsageError: naming the first difference.
+        """
+        before = self.mark.made_of if self.mark else {}
+        for name in {**before, **made_of}:
+            then, now = before.get(name), made_of.get(name)
+            if self.mark and then != now:
+                raise UsageError(
+                    f"{plural(self.mark.counts['done'], 'answer')} of an earlier run are kept "
+                    f"beside it, made with {name} {_shown(then)}, and now it is {_shown(now)}",
+                    place=f"--out {self.out}",
+                    fix="go on with the same as then, or add --overwrite to begin anew",
+                )
+
+    def keep(self, mark: Mark) -> None:
+        """Note that answers are so far.
+
+        Raises:
+            BertoltError: the file system refused.
+        """
+        with disk_errors(self.out):
+            sync(self.answers)
+        write_text(self.folder / _DONE, json.dumps(asdict(mark), ensure_ascii=False))
+        self.mark = mark
+
+    def publish(self, path: Path, *, replace: bool) -> None:
+        """Give one of the files the name of the output; nothing else is kept then.
+
+        Raises:
+            UsageError: another file of this name came to be, and is not to be replaced.
+            BertoltError: the file system refused.
+        """
+        with disk_errors(self.out):
+            publish(path, real(self.out), replace)
+        self.forget()
+
+    def forget(self) -> None:
+        """Take away what is kept."""
+        self.mark = None
+        for path in self.folder.iterdir():
+            path.unlink()
+
+
+def _shown(value: Any) -> str:
+    return shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
+
+
+def can_be_kept(files: Sequence[str], out: Path | None, form: Format) -> bool:
+    """Whether a command with these inputs can go on after a kill: the rows of files into a file
+    that grows."""
+    if out is None or "-" in files or form.style == "xlsx":
+        return False
+    return kind_of(out) in ("", NOWHERE, FILE)
+
+
+@contextlib.contextmanager
+def kept_answers(out: Path) -> Iterator[KeptAnswers]:
+    """Claim the folder beside a file of answers, with what an earlier run has left in it.
+
+    Raises:
+        UsageError: another run is writing the same file.
+        BertoltError: the file system refused.
+    """
+    path = real(out)
+    folder = path.parent / f"{hidden_prefix(path)}answering"
+    fix = "wait until it is done, or choose another --out"
+    with no_empty_parents(path), held_folder(folder, fix=fix, out=out):
+        kept = KeptAnswers(out, folder)
+        try:
+            with disk_errors(out):
+                yield kept
+        except (DataError, CheckpointError):
+            kept.mark = None  # the same command would come to the same end
+            raise
+        except DiskFullError as error:
+            if kept.mark is None:
+                raise
+            fix = f"free some space, and run the same command again: {_count(kept.mark)} are kept"
+            raise DiskFullError(error.problem, place=error.place, fix=fix) from error
+        except BaseException:
+            if kept.mark is not None:
+                goes_on = "the same command goes on from there"
+                info(f"{_count(kept.mark)} kept in {folder}; {goes_on}")
+            raise
+        finally:
+            if kept.mark is None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _count(mark: Mark) -> str:
+    return plural(mark.counts["done"], "answer")
+
+
+def made_of(
+    predictor: Predictor, files: Sequence[str], options: PredictOptions, form: Format
+) -> dict[str, Any]:
+    """All that decides the bytes of answers, in plain values."""
+    prepared = [
+        predictor.task.name,
+        predictor.task.settings(),
+        predictor.labels,
+        predictor.max_length,
+        vars(predictor.long),
+        predictor.tokenizer.backend_tokenizer.to_str(),
+    ]
+    digest = hashlib.blake2b(json.dumps(prepared, default=str).encode(), digest_size=6)
+    values = {
+        "Bertolt": __version__,
+        "PyTorch": torch.__version__,
+        "device": predictor.device.type,
+        "number format": predictor.precision.name,
+        "weights": huggingface.digest(predictor.model),
+        "preparation of texts": digest.hexdigest(),
+        "answers as": vars(form),
+        **{f"the content of {file}": _content(Path(file)) for file in files},
+        **deciding(options),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _content(path: Path) -> str:
+    """A digest of a file, or of all files in a folder."""
+    digest = hashlib.blake2b(digest_size=8)
+    for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if each.is_file():
+            digest.update(str(each.relative_to(path)).encode(errors="surrogatepass"))
+            with each.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
