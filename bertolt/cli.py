@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 
 from bertolt.base.console import ended_by_sigterm, info
 from bertolt.base.errors import UsageError
-from bertolt.base.process import INTERRUPTED, whole_process
+from bertolt.base.process import INTERRUPTED
 from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.evaluate_options import EvaluateOptions
@@ -23,7 +23,13 @@ from bertolt.commands.export_options import ExportOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import check_words
 from bertolt.commands.predict_options import PredictOptions
-from bertolt.commands.process import fill_closed_streams, speak_for_all, speak_utf8, told_plainly
+from bertolt.commands.process import (
+    fill_closed_streams,
+    speak_for_all,
+    speak_utf8,
+    told_plainly,
+    whole_command,
+)
 from bertolt.commands.search_options import SearchOptions
 from bertolt.commands.serve_options import ServeOptions
 from bertolt.commands.settings_file import (
@@ -553,8 +559,8 @@ def main(arguments: list[str] | None = None) -> None:
     # what it means to leave it out.
     if words[:1] == ["predict"] and words[2:3] == ["-"] and "".join(words[3:4])[:1] in ("", "-"):
         del words[2]
-    own = whole_process() if arguments is None else contextlib.nullcontext()
+    own = whole_command() if arguments is None else contextlib.nullcontext()
     with own, ended_by_sigterm(), told_plainly(_usage):
         code = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    raise SystemExit(code or 0)
+        raise SystemExit(code or 0)

@@ -18,8 +18,11 @@ import os
 import secrets
 import signal
 import socket
+import sys
+import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -54,6 +57,7 @@ _MOST_JOINING = 86_400.0
 _REACHING = 60.0  # of them for torchrun
 _PAUSE = 0.02  # seconds between looks
 _PATIENCE = 1.0  # seconds that a process waits for the one whose error came first
+_replicated: list[weakref.ref[World]] = []
 
 
 class _Replica(NamedTuple):
@@ -242,6 +246,7 @@ class World:
         )
         replica.register_comm_hook(None, lambda state, bucket: _summed(bucket))
         self._replica = _Replica(model, replica)
+        _replicated.append(weakref.ref(self))
 
     def loss(self, model: nn.Module, batch: Any, loss_of: LossOf | None = None) -> Tensor:
         """The loss of a batch, through DDP where `model` was replicated.
@@ -525,17 +530,17 @@ def _take_gpu(number: int) -> None:
 
 def _speaking(world: World) -> World:
     console.set_output_role(
-        silent=not world.first, may_report_error=functools.partial(_claim, world)
+        silent=not world.first, may_report_error=functools.partial(_claim, world.first)
     )
     return world
 
 
-def _claim(world: World) -> bool:
+def _claim(first: bool) -> bool:
     """Whether this process is the first of all to say why the run has to end.
 
     An error may occur on every process, or end the others as their partner is gone: one reports it.
     """
-    if not world.first:
+    if not first:
         time.sleep(_PATIENCE)
     try:
         store = default_store()
@@ -566,7 +571,28 @@ def _is_lost_contact(error: Exception) -> bool:
 def _leave() -> None:
     """Leave the process group at the end; a process that failed just ends, as the others notice."""
     if dist.is_initialized() and not console.has_failed():
-        # A replica in a cycle of references would keep the group and its threads until after the
+        # A replica that somebody still holds would keep the group and its threads until after the
         # end of the interpreter, where a thread that still has to let go of a callback aborts.
+        for each in _replicated:
+            if (world := each()) is not None:
+                world._replica = None
         gc.collect()
         dist.destroy_process_group()
+
+
+def end_at_once(code: int) -> None:
+    """End a process of several, after all that an exit does but for the interpreter's own end.
+
+    The threads of torch and of its networks may outlive the interpreter, and one that comes for
+    something of Python's then aborts the process, whose work is done. Alone nothing happens.
+
+    Args:
+        code: the exit code.
+    """
+    if dist.is_initialized():
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)

@@ -18,10 +18,29 @@ from cyclopts import CycloptsError
 from bertolt.base.console import info, report_error, set_output_role
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.format import shorten
-from bertolt.base.process import INTERRUPTED, end_with_torchrun
+from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
 from bertolt.commands.mistyped import problem_and_fix
 
 _BROKEN_PIPE = 141
+
+
+@contextlib.contextmanager
+def whole_command() -> Iterator[None]:
+    """Around all of a command that is a process of its own: signals, and how the process ends.
+
+    Raises:
+        SystemExit: as the block does, where the process is not one of several, which ends here.
+    """
+    try:
+        with whole_process():
+            yield
+    except SystemExit as ended:
+        if "bertolt.base.distributed" in sys.modules:
+            from bertolt.base.distributed import end_at_once
+
+            code = ended.code or 0
+            end_at_once(code if isinstance(code, int) else 1)
+        raise
 
 
 @contextlib.contextmanager

@@ -69,4 +69,5 @@ if __name__ == "__main__":
     if how == "die-early":
         die_early(int(rank))
     loop.train_step = disturbed(how, int(rank), int(at))
-    cli.main(words)
+    sys.argv[1:] = words
+    cli.main()
