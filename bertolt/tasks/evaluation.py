@@ -129,8 +129,9 @@ class Scores:
         lines = [*self.scorer.lines(self.loss), *(self.further.lines if self.further else ())]
         if self.bootstrap is not None:
             place = lines.index("") if "" in lines else len(lines)
+            which = "95% interval by resampling rows (the one above is by a formula)"
             words = f"{self.task.primary.title} {ends_words(self.bootstrap)}"
-            lines.insert(place, f"  95% interval by resampling rows: {words}")
+            lines.insert(place, f"  {which}: {words}")
         if self.tuned:
             what = self.task.tuning
             were = "was" if what == "temperature" else "were"
