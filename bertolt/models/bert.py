@@ -467,6 +467,12 @@ class Backbone(PreTrainedModel):
         hidden = hidden.narrow(0, 0, batch.num_tokens)
         return BackboneOutput(last_hidden_state=hidden, pooler_output=pooled)
 
+    def logits_of(self, output: Any) -> Tensor:
+        """The last hidden states (num_tokens, H); the logits of a subclass that gives some."""
+        logits = getattr(output, "logits", None)
+        states: Tensor = output.last_hidden_state if logits is None else logits
+        return states
+
     def encode(
         self, batch: PackedBatch, forward_pass: ForwardPass, only: OutputRows | None = None
     ) -> Tensor:

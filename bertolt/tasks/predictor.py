@@ -25,17 +25,17 @@ from bertolt.models.config import BertConfig, EngineName
 from bertolt.models.customised import require_unwrapped
 from bertolt.models.engine import GraphEngine
 from bertolt.models.families.base import read_config, saved_class
-from bertolt.models.frozen import freeze
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.models.runtimes import open_engine
 from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
-from bertolt.tasks.evaluation import Answered, token_budget
+from bertolt.tasks.evaluation import Answered
 from bertolt.tasks.long import chosen, encode_by, read, tell
+from bertolt.tasks.ready import ReadyModel
 from bertolt.tasks.registry import contract_in, has_head, is_encoder, task_named, task_of
 from bertolt.tasks.rows import in_examples
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.loop import RunningLoss, predict_batches
+from bertolt.train.loop import RunningLoss
 
 WINDOW = 8192
 WINDOW_CHARACTERS = 1 << 24
@@ -73,7 +73,7 @@ class Prediction:
         raise AttributeError(f"the answer has no {name!r}; it has {', '.join(answer)}")
 
 
-class Predictor:
+class Predictor(ReadyModel):
     """A model with the task and the preprocessing it was trained with.
 
     It answers with the weights that the model has when it is built: call `refresh` after a change
@@ -126,18 +126,15 @@ class Predictor:
         names = [kind.__name__ for kind in type(model).__mro__ if issubclass(kind, PreTrainedModel)]
         config = model.config.changed(architectures=names)
         task = task or task_of(config, contract, names[0])
-        model.require_trained(task.name)
-        tokenizer.check_fits(model.config.vocab_size)
-        self.task = task.with_tokenizer(tokenizer)
         if graph is not None:
-            self.device, self.precision = graph.device, graph.precision
-        elif precision == "auto" and self.task.vectors:
-            self.precision = PrecisionChoice("fp32", "the numbers of vectors are the answer")
+            self.device, choice = graph.device, graph.precision
+        elif precision == "auto" and task.vectors:
+            choice = PrecisionChoice("fp32", "the numbers of vectors are the answer")
         else:
-            self.precision = choose_precision(precision, self.device, answering=True)
-        self.model = model
-        self.engine = self._ready()
-        self.tokenizer = tokenizer
+            choice = choose_precision(precision, self.device, answering=True)
+        super().__init__(model, tokenizer, task.name, choice)
+        self.task = task.with_tokenizer(tokenizer)
+        self.refresh()
         self.contract = contract
         limit = model.config.max_tokens
         self.max_length = min(contract.max_length, limit) if contract else limit
@@ -160,7 +157,11 @@ class Predictor:
         Raises:
             UsageError: the precision is "int8", and the model as it is now cannot answer in it.
         """
-        self.engine = self._ready()
+        if self.graph is not None:
+            self.engine = self.graph
+            return
+        self.model.move(self.device, self.precision.dtype).eval()
+        super().refresh()
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the copies of the layers, which are made anew: they are laid out for one process.
@@ -172,13 +173,6 @@ class Predictor:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.refresh()
-
-    def _ready(self) -> Any:
-        """An `Engine`; what else it knows is for those who know which it is."""
-        if self.graph is not None:
-            return self.graph
-        self.model.move(self.device, self.precision.dtype).eval()
-        return freeze(self.model, self.precision.name)
 
     @classmethod
     def from_pretrained(
@@ -384,15 +378,8 @@ class Predictor:
         lost = rows.cut.sum(axis=1) if rows.cut is not None else None
         windows = rows.windows
         refused = beyond_limit(rows) & (self.long.how == "error")
-        for batch in predict_batches(
-            self.model,
-            answered.rows,
-            answered.rows.lengths,
-            self.task.collator(self.model, answering=True),
-            token_budget=token_budget(self.device),
-            precision=self.precision,
-            engine=self.engine,
-        ):
+        collate = self.task.collator(self.model, answering=True)
+        for batch in self.batches(answered.rows, answered.rows.lengths, collate):
             numbers, whole = answered.add(batch)
             outputs.update(zip(numbers, whole, strict=True))
         for number, example in enumerate(examples):

@@ -151,6 +151,18 @@ def test_the_model_answers_without_dropout(model: Any, tiny_tokenizer: Any) -> N
     assert not predictor.model.training
 
 
+def test_windows_are_answered_without_a_task(model: Any, predictor: Predictor) -> None:
+    """Logits of encoded windows, in their order, whatever runs at once."""
+    texts = ["good film", "a very very bad plot", "the film was good"]
+    windows = [{"input_ids": ids} for ids in predictor.tokenizer(texts)["input_ids"]]
+    alone, together = predictor.outputs(windows, at_once=1), predictor.outputs(windows)
+    for text, one, logits in zip(texts, alone, together, strict=True):
+        assert torch.allclose(one, logits, atol=1e-6)
+        (answer,) = predictor.predict([text])
+        assert answer.probability == pytest.approx(float(logits.softmax(-1).max()), abs=1e-6)
+    assert predictor.outputs([]) == []
+
+
 def test_bf16_is_near_fp32(model: Any, tiny_tokenizer: Any, predictor: Predictor) -> None:
     rough = Predictor(model, tiny_tokenizer, contract(), precision="bf16")
     texts = ["the film was good", "a bad plot"]

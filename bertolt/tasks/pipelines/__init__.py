@@ -2,8 +2,8 @@
 
 Where a model was trained here, `Predictor` answers by its contract, and in the forms of its task;
 a pipeline is for programs that expect labels, entities, answers and words as the peer gives them.
-`base.py` runs windows through a model; each other file is one task: what it takes, how a text
-becomes windows, and how their outputs become an answer.
+`base.py` has windows answered by what `Predictor` stands on; each other file is one task: what it
+takes, how a text becomes windows, and how their outputs become an answer.
 """
 
 from bertolt.tasks.pipelines.base import Pipeline

@@ -1,4 +1,4 @@
-"""What all pipelines share: their arguments, and how windows run through a model.
+"""What all pipelines share: their arguments, and how a `ReadyModel` answers their windows.
 
 Shapes: B windows, L tokens of a window, C classes.
 """
@@ -16,15 +16,10 @@ from torch import Tensor
 
 from bertolt.base.arguments import refuse_unknown, tell_unused
 from bertolt.base.errors import BertoltError, UsageError
-from bertolt.data.batch import PackedBatch
-from bertolt.data.collate import PackingCollator
-from bertolt.models.bert import Backbone
 from bertolt.models.customised import require_unwrapped
-from bertolt.models.evaluating import evaluating
-from bertolt.models.frozen import FrozenModel, freeze
-from bertolt.models.own_forward import has_own_forward
+from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.evaluation import of_labelled, token_budget
+from bertolt.tasks.ready import ReadyModel
 from bertolt.tokenization import BertTokenizer
 from bertolt.tokenization.rows import one_of, require_whole
 
@@ -36,6 +31,9 @@ _UNUSED = {
     "binary_output": "answers are plain values",
     "framework": "models are PyTorch's",
 }
+
+
+_AS_THE_WEIGHTS = PrecisionChoice("fp32", "products are computed in the weights' own format")
 
 
 class Window(NamedTuple):
@@ -59,7 +57,8 @@ class Pipeline(abc.ABC):
         model: with the head of the task. It answers with the weights that it has when it is asked.
         tokenizer: that fits it.
         device: to move the model to; None: where it is.
-        batch_size: windows that run at once, at most; no answer depends on it.
+        batch_size: no more tokens run at once than so many of the longest texts have; no answer
+            depends on it.
         settings: of this task, see `defaults`.
 
     Raises:
@@ -93,13 +92,11 @@ class Pipeline(abc.ABC):
                 if self.head is not PreTrainedModel
                 else "give a model of Bertolt's, as AutoModel.from_pretrained opens",
             )
-        model.require_trained(self.task)
-        tokenizer.check_fits(model.config.vocab_size)
+        self._ready = ReadyModel(model, tokenizer, self.task, _AS_THE_WEIGHTS)
         require_whole("batch_size", batch_size, least=1)
         self.model = model if device is None else model.move(device)
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self._answers_with = FrozenModel(model, None, "", has_own_forward(model))
         self._given = self._known(settings)
         self.checked({**self.defaults, **self._given})
 
@@ -113,7 +110,7 @@ class Pipeline(abc.ABC):
 
         After a change of `model` call it again.
         """
-        self._answers_with = freeze(self.model, "fp32")
+        self._ready.refresh()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and the tokenizer, to be opened by `pipeline(task, folder)`."""
@@ -219,53 +216,13 @@ class Pipeline(abc.ABC):
 
     def _run(self, windows: Sequence[Window], size: int | None) -> list[Tensor]:
         """The model's outputs on the CPU for each window, in their order."""
-        outputs: dict[int, Tensor] = {}
-        collate = PackingCollator(
-            pad_token_id=self.model.config.pad_token_id,
-            token_labels=self.model.labels_per_token,
-        )
-        with evaluating(self.model), torch.inference_mode():
-            for numbers in self._batches(windows, size):
-                batch = collate([windows[number].row for number in numbers])
-                values = self._outputs(batch.to(self.device))
-                outputs.update(zip(numbers, values, strict=True))
-        return [outputs[number] for number in range(len(windows))]
-
-    def _batches(self, windows: Sequence[Window], size: int | None) -> Iterator[list[int]]:
-        """Numbers of windows in batches under the token budget, the longest first."""
-        lengths = [len(window.row["input_ids"]) for window in windows]
-        budget, tokens = token_budget(self.device), 0
-        batch: list[int] = []
-        for number in sorted(range(len(windows)), key=lambda n: -lengths[n]):
-            if batch and (tokens + lengths[number] > budget or len(batch) == size):
-                yield batch
-                batch, tokens = [], 0
-            batch.append(number)
-            tokens += lengths[number]
-        if batch:
-            yield batch
-
-    def _outputs(self, batch: PackedBatch) -> list[Tensor]:
-        """The outputs of each window of a batch: (L, …), or (…) of a head over whole texts."""
-        model, output = self.model, self._answers_with(batch)
-        if isinstance(model, Backbone):
-            values, per_token = output["last_hidden_state"], True
-        else:
-            values, per_token = model.logits_of(output), model.logits_per_token
-        values = values.float().cpu()
-        if not bool(values.isfinite().all()):
+        outputs = self._ready.outputs([window.row for window in windows], at_once=size)
+        if not all(bool(values.isfinite().all()) for values in outputs):
             raise BertoltError(
                 "the model's outputs are not finite",
                 fix="look for weights that are not finite, or open it with dtype='float32'",
             )
-        return self.split(values, batch) if per_token else list(values)
-
-    def split(self, values: Tensor, batch: PackedBatch) -> list[Tensor]:
-        """Outputs of tokens, (T, …) or (M, …) of the labelled ones, by window."""
-        if self.model.labelled_only(batch):
-            chosen, _, counts = of_labelled(values, batch)
-            return list(torch.split(chosen, counts))
-        return list(torch.split(values, batch.lengths.tolist()))
+        return outputs
 
 
 def rows_of(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
