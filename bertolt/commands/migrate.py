@@ -213,6 +213,8 @@ def _differing_calls(program: Program) -> Iterator[Difference]:
             continue
         called, shown = owner, ".".join(use.path)
         if len(use.path) == 2:
+            if owner is bertolt.AutoConfig and not hasattr(owner, use.path[1]):
+                owner = BertConfig  # or another family's, with the same methods
             if not hasattr(owner, use.path[1]):
                 # A model's parts are there when it is.
                 if not _is_model(owner) or use.path[1] in REPLACED_ATTRIBUTES:

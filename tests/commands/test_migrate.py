@@ -196,8 +196,10 @@ def test_what_was_made_by_others_is_left_alone(tmp_path: Path) -> None:
         "rows = tok(['a'])\nrows.items()\n",
         "from transformers import AutoModelForTokenClassification as M\n"
         "M.from_pretrained('x', id2label={0: 'a'}, label2id={'a': 0})\n",
+        "from transformers import AutoConfig\nconfig = AutoConfig.from_pretrained('x')\n"
+        "config.update({'num_labels': 3})\nconfig.save_pretrained('y')\n",
     ],
-    ids=["what a class of its own defines", "what an object gives", "labels by name"],
+    ids=["what a class of its own defines", "what an object gives", "labels by name", "a config"],
 )
 def test_what_is_the_same_is_not_listed(tmp_path: Path, text: str) -> None:
     assert differences(tmp_path, text).differences == []
