@@ -1,0 +1,142 @@
+"""A file in the body of a request, and the same with answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("prometheus_client")
+
+from starlette.testclient import TestClient
+
+from bertolt import Predictor
+from bertolt.commands.file_answers import FileAnswers
+from bertolt.serve import files
+from bertolt.serve.app import Server
+from bertolt.serve.files import file_routes
+from bertolt.serve.limits import Limits
+from bertolt.serve.models import Models
+
+ROUTE = "/v1/files/reviews"
+CSV = {"Content-Type": "text/csv"}
+
+
+@pytest.fixture(scope="module")
+def server(tuned: Path) -> Server:
+    models = Models({"reviews": str(tuned)})
+    models.load("reviews")
+    return Server(models, replace(Limits(), file_bytes=20_000, body_seconds=0.5))
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[TestClient]:
+    with TestClient(server.app(file_routes(server, FileAnswers))) as client:
+        yield client
+
+
+def _said(told: Any) -> tuple[int, str]:
+    error = told.json()["error"]
+    return told.status_code, f"{error['message']} | {error['param']} | {error['fix']}"
+
+
+def test_rows_come_back_in_their_order_with_the_answers_of_predict(
+    client: TestClient, server: Server
+) -> None:
+    texts = [f"the film was {'good' if n % 3 else 'bad'} and {n}" for n in range(150)]
+    texts[70] = ""
+    rows = [[str(n), text, "a, b\nc"] for n, text in enumerate(texts)]
+    body = io.StringIO()
+    csv.writer(body).writerows([["id", "text", "note"], *rows])
+    told = client.post(ROUTE, content=body.getvalue().encode(), headers=CSV)
+    assert told.status_code == 200
+    assert told.headers["x-rows"] == "150"
+    assert told.headers["content-type"].startswith("text/csv")
+    answered = list(csv.DictReader(io.StringIO(told.text)))
+    assert [[row["id"], row["text"], row["note"]] for row in answered] == rows
+    assert answered[70]["reason"] == "empty text"
+    asked = [text for text in texts if text]
+    predictions = server.models.named("reviews").predictor.predict(asked)
+    given = [row for row in answered if row["text"]]
+    for row, prediction in zip(given, predictions, strict=True):
+        assert row["label"] == prediction.label
+        assert float(row["probability"]) == pytest.approx(prediction.probability, abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "application/jsonl", "application/json"])
+def test_json_comes_back_as_json(client: TestClient, kind: str) -> None:
+    rows = [{"text": "good", "id": 1}, {"text": "坏 😀", "id": 2}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    body = f"[{','.join(lines)}]" if kind.endswith("/json") else "\n".join(lines)
+    told = client.post(ROUTE, content=body.encode(), headers={"Content-Type": kind})
+    given = told.json() if kind.endswith("/json") else list(map(json.loads, told.text.splitlines()))
+    assert [{"text": row["text"], "id": row["id"]} for row in given] == rows
+    assert {"label", "probabilities"} <= given[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "words"),
+    [
+        ("text\ngood\n\0\n", "", ("NUL byte in column 'text'", "row 2", "?on_bad_row=drop")),
+        ("a,b\nx,y\n", "", ("no column is surely the text", "the file", "?text=")),
+        ("a,b\nx,y\n", "?text=c", ("no column 'c'", "the file", "?text=")),
+        ("", "", ("nothing in it", "the file", "")),
+        ("text\ngood\n", "?colour=red", ("no such parameter", "?colour=", "text_pair")),
+        ("text\ngood\n", "?on_bad_row=eat", ("'eat'", "?on_bad_row=", "drop")),
+        ("text\ngood\n", "?skip_rows=-1", ("'-1'", "?skip_rows=", "whole number")),
+        ("text\ngood\n", "?sep=ab", ("'ab' cannot part cells", "?sep=", "?sep=")),
+        ("text\ngood\n", "?encoding=no", ("no text encoding", "?encoding=", "gb18030")),
+        ('text\n"open\n', "", ("never closed", "line 2", "close it")),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_row_and_parameter(
+    client: TestClient, body: str, query: str, words: tuple[str, ...]
+) -> None:
+    status, said = _said(client.post(ROUTE + query, content=body.encode(), headers=CSV))
+    assert status == 422
+    for each in words:
+        assert each in said
+    assert tempfile.gettempdir() not in said
+    assert "--" not in said
+
+
+def test_models_kinds_and_sizes_that_are_none_are_refused(client: TestClient) -> None:
+    refused = client.post("/v1/files/other", content=b"text\na\n", headers=CSV)
+    assert refused.status_code == 404
+    for kind in ("image/png", "", "text/csv2"):
+        told = client.post(ROUTE, content=b"text\na\n", headers={"Content-Type": kind})
+        assert told.status_code == 415
+        assert "text/csv" in told.json()["error"]["fix"]
+    big = client.post(ROUTE, content=b"text\n" + b"a\n" * 20_000, headers=CSV)
+    assert big.status_code == 413
+    assert client.post(ROUTE, content=b"text\ngood\n", headers=CSV).status_code == 200
+
+
+def test_no_file_is_left_and_no_place_is_held(client: TestClient, server: Server) -> None:
+    folder = Path(tempfile.gettempdir())
+    for _ in range(files.MOST + 1):  # more than are answered at a time, so a lost place would tell
+        assert client.post(ROUTE, content=b"text\nfine\n", headers=CSV).status_code == 200
+        assert client.post(ROUTE, content=b"a,b\nx,y\n", headers=CSV).status_code == 422
+        with client.stream("POST", ROUTE, content=b"text\n" + b"x\n" * 500, headers=CSV) as told:
+            assert told.status_code == 200  # and whoever leaves in the middle
+    assert not list(folder.glob("bertolt-file-*"))
+
+
+def test_a_row_beyond_the_limit_is_refused_by_itself(tuned: Path, tmp_path: Path) -> None:
+    predictor = Predictor.from_pretrained(tuned, long="error")
+    path = tmp_path / "body.csv"
+    path.write_text("text\ngood\n" + "bad " * 2000 + "\nfine\n", encoding="utf-8")
+    file = FileAnswers(predictor, path, {})
+    (examples,) = file.parts(10)
+    answers = list(predictor.answer(examples, predictor.encode(examples)[1]))
+    rows = list(csv.DictReader(io.StringIO(file.text(answers) + file.end())))
+    assert [bool(row["label"]) for row in rows] == [True, False, True]
+    assert "limit" in rows[1]["reason"]
