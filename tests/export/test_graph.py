@@ -134,8 +134,8 @@ def test_an_engine_opens_its_graph_anew_in_a_copy(tiny_config: Any, randomised: 
 def test_what_a_graph_would_not_show_is_refused(tiny_config: Any, randomised: Any) -> None:
     hooked = randomised(heads.SequenceClassification(tiny_config()))
     hooked.bert.encoder.register_forward_hook(lambda *given: None)
-    for model, why in ((hooked, "it has hooks"), (BertLMHeadModel(tiny_config()), "a decoder")):
-        with pytest.raises(UsageError, match=f"would not answer as it does: .*{why}|its encoder"):
+    for model in (hooked, BertLMHeadModel(tiny_config())):
+        with pytest.raises(UsageError, match=r"would not answer as it does: .*has another forward"):
             Graph(model)
     model = randomised(heads.SequenceClassification(tiny_config()))
     engine = engine_of(model, Opened(Graph(model)))
