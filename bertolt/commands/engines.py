@@ -28,7 +28,7 @@ from bertolt.checkpoint.exported import ENGINES
 from bertolt.commands.bench import generate_texts, peak_memory
 from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
-from bertolt.commands.export import export_model
+from bertolt.commands.export import ROUNDING, export_model
 from bertolt.commands.export_options import ExportOptions
 from bertolt.data.load import read_table
 from bertolt.models.config import AnswerPrecision, EngineName
@@ -329,7 +329,7 @@ def _fastest(
     def speed(row: Row) -> float:
         return (row.texts_per_second or 0.0) if by == "bulk" else -(row.milliseconds or 1e9)
 
-    keeping = [row for row in present if loss(row) <= max_loss]
+    keeping = [row for row in present if loss(row) <= max_loss + ROUNDING]
     best = max(keeping, key=speed)
     told = (
         f"{best.milliseconds:.2f} ms for one text"

@@ -40,6 +40,8 @@ WRITTEN = frozenset(
     | {exported.FILE, cards.FILE, *_TOKENIZER, *sentence_files.WRITTEN, "2_Normalize"}
 )
 """What an exported folder may hold."""
+ROUNDING = 1e-9
+"""Of the difference of two scores: a loss that is just allowed is no more than that."""
 _TEXTS = 8  # that are answered where no contract keeps any
 _FEEDS, _ROWS = 48, 16  # padded batches to calibrate on, and rows of each
 
@@ -192,7 +194,7 @@ def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOpt
     primary = after.task.primary
     old, new = (float(each.scorer.values()[primary.name]) for each in (before, after))
     loss = old - new if primary.greater else new - old
-    if not loss <= options.max_loss:
+    if not loss <= options.max_loss + ROUNDING:
         raise UsageError(
             f"int8 loses {loss:.4g} of {primary.title}: it is {old:.4f} in fp32 and {new:.4f} in "
             f"int8, and {options.max_loss:g} is allowed",

@@ -22,10 +22,9 @@ from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 
 PADDING = 1 / 8
-"""Of a run of sequences side by side, the most of the longest that a shorter one may lack."""
-FEWEST_TOKENS = 256
-"""A run has more tokens than this before shorter sequences have one of their own: it has its price
-too."""
+"""The most of a run of sequences side by side that may be padding; or:"""
+RUN_COST = 128
+"""Tokens of padding that cost about what one more run does."""
 
 Feed = dict[str, NDArray[np.int64]]
 Run = Callable[[Feed], Mapping[str, NDArray[np.float32]]]
@@ -199,14 +198,12 @@ def near_lengths(lengths: NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
         lengths: (B,) tokens of each.
     """
     order = np.argsort(-lengths, kind="stable")
-    runs, begin = [], 0
-    for end in range(1, len(order) + 1):
+    runs, begin, padding = [], 0, 0
+    for end in range(1, len(order)):
         longest = int(lengths[order[begin]])
-        last = end == len(order)
-        if last or (
-            lengths[order[end]] < (1 - PADDING) * longest
-            and (end - begin) * longest >= FEWEST_TOKENS
-        ):
+        padding += longest - int(lengths[order[end]])
+        if padding > max(RUN_COST, PADDING * (end + 1 - begin) * longest):
             runs.append(order[begin:end])
-            begin = end
+            begin, padding = end, 0
+    runs.append(order[begin:])
     return runs
