@@ -25,6 +25,7 @@ from bertolt.commands.wording import options_called
 from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_table
 from bertolt.data.load import Table, read_table
+from bertolt.data.spill import IN_MEMORY, Numbers
 from bertolt.data.table_file import is_blank
 from bertolt.metrics import nearest
 from bertolt.tasks.predictor import Predictor
@@ -101,7 +102,7 @@ def search_file(corpus: Path, options: SearchOptions) -> SearchResult:
         require_apart(options.vectors, [corpus, model, options.queries], "--vectors")
     predictor = Predictor.from_pretrained(options.model or model, precision=options.precision)
     _require_vectors(predictor, str(model))
-    vectors = _vectors_of(table, predictor, options)
+    vectors = nearest.Units(_vectors_of(table, predictor, options))
     asked = nearest.unit(_encode(predictor, queries, "Encoding queries"))
     cosines, places = nearest.nearest(asked, vectors, options.top)
     return SearchResult(
@@ -175,17 +176,18 @@ def _require_vectors(predictor: Predictor, model: str) -> None:
 
 
 def _encode(predictor: Predictor, texts: Sequence[str], what: str) -> NDArray[np.float32]:
-    """(N, H) the vectors of texts."""
-    vectors = np.empty((len(texts), predictor.model.config.hidden_size), np.float32)
+    """(N, H) the vectors of texts; many are in a temporary file, mapped."""
+    vectors = Numbers("f")
     with counting(what, len(texts), "texts") as show:
-        for number, prediction in enumerate(predictor.predict(texts)):
-            vectors[number] = prediction.answer["vector"]
-            show(number + 1)
-    return vectors
+        for number, prediction in enumerate(predictor.predict(texts), start=1):
+            vectors.extend(prediction.answer["vector"])
+            show(number)
+    whole: NDArray[np.float32] = vectors.whole()
+    return whole.reshape(len(texts), predictor.model.config.hidden_size)
 
 
 def _vectors_of(table: Table, predictor: Predictor, options: SearchOptions) -> NDArray[np.float32]:
-    """(N, H) the vectors of the corpus, of length 1: made, or read from the file beside.
+    """(N, H) the vectors of the corpus: made, or mapped from the file beside.
 
     Raises:
         DataError: the file is of another corpus or another model.
@@ -195,12 +197,13 @@ def _vectors_of(table: Table, predictor: Predictor, options: SearchOptions) -> N
     if path is not None and path.exists() and not options.overwrite:
         vectors = _read(path, made_of)
         info(f"Vectors: read from {path}")
-        return nearest.unit(vectors)
+        return vectors
     vectors = _encode(predictor, _Texts(table), "Encoding")
     size = f"{len(vectors):,} of {vectors.shape[1]} numbers, {vectors.nbytes / 1e6:,.1f} MB"
     if path is None:
-        info(f"Vectors: {size} in memory; --vectors FILE.npy keeps them")
-        return nearest.unit(vectors)
+        where = "memory" if vectors.nbytes <= IN_MEMORY else "a temporary file"
+        info(f"Vectors: {size} in {where}; --vectors FILE.npy keeps them")
+        return vectors
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
@@ -211,7 +214,7 @@ def _vectors_of(table: Table, predictor: Predictor, options: SearchOptions) -> N
     write_atomically(path, write)
     write_text(_about(path), json.dumps(made_of, indent=2) + "\n")
     info(f"Vectors: {size}, kept in {path}")
-    return nearest.unit(vectors)
+    return vectors
 
 
 class _Texts(Sequence[str]):

@@ -48,6 +48,19 @@ def unit(vectors: Reals) -> NDArray[np.float32]:
     return units
 
 
+class Units:
+    """Vectors (N, H) brought to length 1 as they are read, so that only a part is in memory."""
+
+    def __init__(self, vectors: Reals) -> None:
+        self._vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def __getitem__(self, part: slice) -> NDArray[np.float32]:
+        return unit(self._vectors[part])
+
+
 def rank_right(queries: Reals, candidates: Reals, right: Integers, scale: float = 20.0) -> Ranks:
     """How many candidates are as near to a query as its right ones, or nearer.
 
@@ -91,7 +104,7 @@ def _above(cosines: Tensor, rows: Integers, bound: Tensor) -> Tensor:
 
 def nearest(
     queries: Reals,
-    candidates: Reals,
+    candidates: Reals | Units,
     most: int,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.float32], Integers]:
@@ -138,7 +151,7 @@ def _unkeyed(keys: Tensor) -> tuple[NDArray[np.float32], Integers]:
     return bits.view(torch.float32).numpy(), (_LOW - (keys & _LOW)).numpy()
 
 
-def _products(queries: Reals, candidates: Reals) -> Iterator[tuple[int, Tensor]]:
+def _products(queries: Reals, candidates: Reals | Units) -> Iterator[tuple[int, Tensor]]:
     """Cosines of some queries with block after block of candidates, and its first number."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = max(1, _BLOCK // max(1, len(queries)))

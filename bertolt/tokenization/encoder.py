@@ -32,6 +32,7 @@ from bertolt.tokenization.batch_encoding import (
 )
 from bertolt.tokenization.folder import UNLIMITED
 from bertolt.tokenization.older import CALL, CallOptions, newer_call, without_unused
+from bertolt.tokenization.pieces import PIECE, cut_where, pieces_of
 from bertolt.tokenization.rows import (
     PADDINGS,
     SIDES,
@@ -192,7 +193,17 @@ class TextEncoder(TokenizerBase):
         Raises:
             DataError: something is not text; it is named by its index.
         """
-        return [row.ids for row in self._in_chunks(texts, self._backend.encode_batch_fast)]
+        parted = self._in_pieces(texts)
+        rows = self._in_chunks(_but_for(texts, parted), self._backend.encode_batch_fast)
+        return [
+            row.ids if number not in parted else self._ids_of(parted[number])
+            for number, row in enumerate(rows)
+        ]
+
+    def _ids_of(self, pieces: Sequence[str]) -> list[int]:
+        """The ids of a text in pieces, with special tokens."""
+        rows = self._in_chunks(pieces, self._bare().encode_batch_fast)
+        return self._framed([token for row in rows for token in row.ids], None)[0]
 
     def encode_pairs(
         self, first: Sequence[str], second: Sequence[str] | None, max_length: int
@@ -240,12 +251,41 @@ class TextEncoder(TokenizerBase):
         Raises:
             DataError: something is not text; it is named by its index.
         """
+        parted = self._in_pieces(texts)
         encode = partial(self._backend.encode_batch, add_special_tokens=False)
+        rows = self._in_chunks(_but_for(texts, parted), encode)
         return [
-            EncodedWords(row.ids, places, words_of(text, places, cast(list[int], row.word_ids)))
-            for text, row in zip(texts, self._in_chunks(texts, encode), strict=True)
-            for places in [with_marks(text, row.offsets)]
+            _words(text, row) if number not in parted else self._words_in(parted[number], encode)
+            for number, (text, row) in enumerate(zip(texts, rows, strict=True))
         ]
+
+    def _words_in(
+        self, pieces: Sequence[str], encode: Callable[[list[str]], list[Encoding]]
+    ) -> EncodedWords:
+        """The pieces of a text that is in several parts."""
+        whole, start, before = EncodedWords([], [], []), 0, 0
+        for part, row in zip(pieces, self._in_chunks(pieces, encode), strict=True):
+            words = _words(part, row)
+            whole.ids.extend(words.ids)
+            whole.offsets.extend((first + start, last + start) for first, last in words.offsets)
+            whole.words.extend(None if word is None else word + before for word in words.words)
+            start += len(part)
+            before += 1 + max(cast(list[int], row.word_ids), default=-1)
+        return whole
+
+    def _in_pieces(self, texts: Sequence[str]) -> dict[int, list[str]]:
+        """The parts of texts that are long and can be parted, by the numbers of the texts."""
+        if isinstance(texts, str):
+            raise UsageError("many texts are encoded here, and this is one", fix="give [text]")
+        longer = {
+            number: text
+            for number, text in enumerate(texts)
+            if isinstance(text, str) and len(text) > 2 * PIECE and _is_unicode(text)
+        }
+        where = cut_where(self._backend) if longer else None
+        if where is None:
+            return {}
+        return {number: list(pieces_of(text, where)) for number, text in longer.items()}
 
     def pair_frame(self) -> PairFrame:
         """What stands around two texts in one row."""
@@ -468,6 +508,28 @@ class TextEncoder(TokenizerBase):
         if single:
             columns = {name: values[0] for name, values in columns.items()}
         return BatchEncoding(columns).convert_to_tensors(kind)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is; what is not is refused by its place in the whole text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _but_for(texts: Sequence[str], parted: Mapping[int, Any]) -> Sequence[str]:
+    """The texts, with empty ones in place of those that are parted."""
+    if not parted:
+        return texts
+    return ["" if number in parted else text for number, text in enumerate(texts)]
+
+
+def _words(text: str, row: Encoding) -> EncodedWords:
+    """The pieces of a text, from its row without special tokens."""
+    places = with_marks(text, row.offsets)
+    return EncodedWords(row.ids, places, words_of(text, places, cast(list[int], row.word_ids)))
 
 
 @functools.cache
