@@ -188,9 +188,9 @@ def _count(mark: Mark) -> str:
 
 
 def made_of(
-    predictor: Predictor, files: Sequence[str], options: PredictOptions, form: Format
+    model: str, predictor: Predictor, files: Sequence[str], options: PredictOptions, form: Format
 ) -> dict[str, Any]:
-    """All that decides the bytes of answers, in plain values."""
+    """All that decides the bytes of answers, in plain values; `model` is its folder or id."""
     prepared = [
         predictor.task.name,
         predictor.task.settings(),
@@ -203,9 +203,12 @@ def made_of(
     values = {
         "Bertolt": __version__,
         "PyTorch": torch.__version__,
+        "engine": predictor.engine.name,
         "device": predictor.device.type,
         "number format": predictor.precision.name,
-        "weights": huggingface.digest(predictor.model),
+        "weights": huggingface.digest(predictor.model)
+        if predictor.graph is None
+        else _content(Path(huggingface.resolve(model))),
         "preparation of texts": digest.hexdigest(),
         "answers as": vars(form),
         **{f"the content of {file}": _content(Path(file)) for file in files},

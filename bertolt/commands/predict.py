@@ -33,12 +33,13 @@ from bertolt.commands.questions import (
     rows_of_table,
     typed_questions,
 )
+from bertolt.commands.ray_answers import answers_on_ray
 from bertolt.commands.writers import Format, Writer, text_writer
 from bertolt.data.delimited import layout_of
 from bertolt.data.parted import TooLongError
 from bertolt.data.table_file import AS_FOUND, Layout
 from bertolt.tasks.base import NotFiniteError
-from bertolt.tasks.predictor import WINDOW, Predictor
+from bertolt.tasks.predictor import WINDOW, Prediction, Predictor
 from bertolt.tasks.rows import Columns
 
 
@@ -75,7 +76,7 @@ def predict_texts(
         return
     if can_be_kept(files, out, form):
         with kept_answers(out) as kept:
-            done = _answer_kept(kept, asked, files, options)
+            done = _answer_kept(kept, asked, model, files, options)
     else:
         answering = asked(at_once=typed)
         _tell_not_kept(answering)
@@ -99,7 +100,7 @@ def _asked(
         model,
         task=options.task,
         precision=precision or options.precision,
-        engine=options.engine,
+        engine="torch" if options.engine == "ray" else options.engine,
         long=options.long,
         stride=options.stride,
     )
@@ -108,18 +109,24 @@ def _asked(
     questions = _questions(model, predictor, files, options, columns)
     form = replace(form, reasons=questions.unanswered)
     predictor.task = predictor.task.asked_in(questions.pairs)
-    return _Answering(predictor, questions, form, at_once=at_once)
+    answer = partial(answers_on_ray, predictor) if options.engine == "ray" else predictor.predict
+    return _Answering(predictor, questions, form, answer, at_once=at_once)
 
 
 def _answer_kept(
-    kept: KeptAnswers, asked: Callable[..., _Answering], files: list[str], options: PredictOptions
+    kept: KeptAnswers,
+    asked: Callable[..., _Answering],
+    model: str,
+    files: list[str],
+    options: PredictOptions,
 ) -> int:
     """Answer what an earlier run has not, keep how far it is, and publish; how many there are."""
-    mark = kept.mark
-    auto = options.precision == "auto"
-    answering = asked(precision=mark.made_of["number format"] if mark and auto else None)
+    mark, precision = kept.mark, None
+    if mark is not None and mark.made_of["engine"] == "torch" and options.precision == "auto":
+        precision = mark.made_of["number format"]
+    answering = asked(precision=precision)
     form = answering.form
-    values = made_of(answering.predictor, files, options, form)
+    values = made_of(model, answering.predictor, files, options, form)
     try:
         kept.require_same(values)
     except UsageError as error:
@@ -127,7 +134,7 @@ def _answer_kept(
             raise
         info(f"Beginning anew: {error.problem}")
         kept.forget()
-        return _answer_kept(kept, asked, files, options)
+        return _answer_kept(kept, asked, model, files, options)
     if mark is not None:
         answering.go_on(mark.counts)
         info(f"Going on behind {plural(mark.counts['done'], 'answer')} that are kept")
@@ -232,9 +239,10 @@ class _Answering:
     """Questions, and their answers in the same order.
 
     Args:
-        predictor: answers.
+        predictor: what answers.
         questions: read as the answers need them, so an endless stream can be answered.
         form: of the answers.
+        answer: its `predict`, or a function that gives the same elsewhere.
         at_once: answer each text before the next is read, for someone who types them.
 
     Attributes:
@@ -243,9 +251,15 @@ class _Answering:
     """
 
     def __init__(
-        self, predictor: Predictor, questions: Questions, form: Format, *, at_once: bool
+        self,
+        predictor: Predictor,
+        questions: Questions,
+        form: Format,
+        answer: Callable[..., Iterator[Prediction]],
+        *,
+        at_once: bool,
     ) -> None:
-        self.predictor, self.form = predictor, form
+        self.predictor, self.form, self._answer = predictor, form, answer
         self.questions, self.total = questions.rows, questions.total
         self.window = 1 if at_once else None
         self.counts = {"done": 0, "cut": 0, "parted": 0}
@@ -295,7 +309,7 @@ class _Answering:
         """
         counts = self.counts
         between = None if keep is None else partial(keep, writer)
-        answers = self.predictor.predict(self._examples(), window=self.window, between=between)
+        answers = self._answer(self._examples(), window=self.window, between=between)
         try:
             for prediction in answers:
                 self._write_unanswered(writer)

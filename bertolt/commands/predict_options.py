@@ -59,9 +59,10 @@ class PredictOptions:
     precision: AnswerPrecision = "auto"
     """Number format: auto measures whether bfloat16 is faster here; int8 is faster still for many
     texts, and less exact. A folder that was exported has its own."""
-    engine: EngineName = "auto"
+    engine: EngineName | Literal["ray"] = field(default="auto", metadata=FREE)
     """What answers: torch; onnxruntime or openvino for a folder that was exported for it; auto is
-    what the folder is for."""
+    what the folder is for. With ray it is torch on the machines of a Ray cluster, with the same
+    answers."""
     on_bad_row: Literal["answer", "answer-all", "drop", "error"] = "answer"
     """What to do with a row that cannot be used. With answer, an empty text has an empty answer
     with the reason, so that answers are as many as rows, and any other is an error, as an empty

@@ -22,7 +22,8 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from bertolt.base.errors import BertoltError, UsageError
+from bertolt.base.cluster import cluster
+from bertolt.base.errors import BertoltError
 from bertolt.base.machine import cores
 from bertolt.corpus.options import EngineName
 from bertolt.corpus.parts import Result, Setup, ShardJob, tokenize_part
@@ -214,43 +215,12 @@ def on_ray(parts: Iterable[ShardJob], setup: Setup, workers: int | None) -> Gene
         UsageError: Ray is not installed.
         BertoltError: a task failed, also when it was tried again.
     """
-    ray = _ray()
-    ours = not ray.is_initialized()
-    if ours:
-        _start_ray(ray, workers)
-    try:
-        workers = workers or int(ray.cluster_resources().get("CPU", 1))
+    with cluster(workers) as (ray, most):
         task = ray.remote(num_cpus=1)(_tokenize_with)
         shared = ray.put(setup)
-        yield from _in_order(
-            parts, lambda part: task.remote(part, shared), ray.get, workers + _AHEAD
-        )
-    except ray.exceptions.RayError as error:
-        raise BertoltError(
-            f"Ray could not do a part ({error})",
-            fix="look at the cluster, and run the same command again: what is done is kept",
-        ) from error
-    finally:
-        if ours:
-            ray.shutdown()
+        yield from _in_order(parts, lambda part: task.remote(part, shared), ray.get, most + _AHEAD)
 
 
 def _tokenize_with(part: ShardJob, setup: Setup) -> Result:
     with _one_thread():
         return tokenize_part(part, setup)
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError(
-            "Ray is not installed", place="--engine ray", fix="pip install 'bertolt[ray]'"
-        ) from error
-    return ray
-
-
-def _start_ray(ray: Any, workers: int | None) -> None:
-    """Join the cluster that the environment names, or begin one on this machine."""
-    size = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers or cores()}
-    ray.init(include_dashboard=False, log_to_driver=False, **size)
