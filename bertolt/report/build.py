@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,8 +108,9 @@ def _sections(
     yield from (("loading", "Weights"), ("arguments", "Arguments"), ("machine", "Machine"))
 
 
+@functools.cache
 def environment() -> Environment:
-    """The templates of all pages; they escape every value."""
+    """The templates of all pages, read once; they escape every value."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
