@@ -93,15 +93,15 @@ class PairFrame(NamedTuple):
         return ids, segments
 
 
-class Span(NamedTuple):
+class CharSpan(NamedTuple):
     """A half-open range of characters or of tokens: `start` is in it, `end` is not."""
 
     start: int
     end: int
 
 
-def _span(ends: tuple[int, int] | None) -> Span | None:
-    return None if ends is None else Span(*ends)
+def _span(ends: tuple[int, int] | None) -> CharSpan | None:
+    return None if ends is None else CharSpan(*ends)
 
 
 class BatchEncoding(dict[str, Any]):
@@ -185,7 +185,7 @@ class BatchEncoding(dict[str, Any]):
         row, index = self._locate(batch_or_token, token)
         return row.token_to_word(index)
 
-    def token_to_chars(self, batch_or_token: int, token: int | None = None) -> Span | None:
+    def token_to_chars(self, batch_or_token: int, token: int | None = None) -> CharSpan | None:
         """The characters of the input that a token stands for."""
         row, index = self._locate(batch_or_token, token)
         return _span(row.token_to_chars(index))
@@ -206,14 +206,14 @@ class BatchEncoding(dict[str, Any]):
 
     def word_to_tokens(
         self, batch_or_word: int, word: int | None = None, sequence_index: int = 0
-    ) -> Span | None:
+    ) -> CharSpan | None:
         """The tokens that a word was split into."""
         row, index = self._locate(batch_or_word, word)
         return _span(row.word_to_tokens(index, sequence_index))
 
     def word_to_chars(
         self, batch_or_word: int, word: int | None = None, sequence_index: int = 0
-    ) -> Span | None:
+    ) -> CharSpan | None:
         """The characters of the input that make a word."""
         row, index = self._locate(batch_or_word, word)
         return _span(row.word_to_chars(index, sequence_index))
