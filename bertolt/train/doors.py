@@ -117,6 +117,10 @@ class Doors(Methods):
         advice = instead_of_method(Doors, name)
         raise AbsentNameError(f"{kind} has no {name}", fix=advice or "see dir(trainer)")
 
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        """Move another model, such as a teacher, to where the run is; subclasses call it."""
+        model.to(device)
+
     # ---- loaders ----
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -415,6 +419,7 @@ class Doors(Methods):
                     logits.add(number, batch.num_sequences, answers)
                 if keep and golds is not None:
                     labels.add(number, batch.num_sequences, golds)
+                self._events.tell("on_prediction_step")
         total, count, rows, steps = self.world.sum([total, count, rows, steps])  # type: ignore[assignment]
         metrics: dict[str, Any] = {"loss": total / count} if count else {}
         predictions: Any = np.zeros(0)

@@ -124,6 +124,21 @@ class TrainerCallback:
     ) -> TrainerControl | None:
         """Before each step."""
 
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl | None:
+        """After each batch of a step that has several, but the last."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl | None:
+        """Before the update of a step; gradients are clipped."""
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl | None:
+        """After the update of a step; its gradients are still there."""
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
@@ -132,12 +147,17 @@ class TrainerCallback:
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
-        """After the last step of a pass over the rows."""
+        """After the last step of a pass over the rows, or of a run that a callback ends in it."""
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """After each entry of the log."""
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl | None:
+        """After each batch of an evaluation or a prediction."""
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -237,6 +257,9 @@ class EarlyStoppingCallback(TrainerCallback):
         self.early_stopping_patience_counter = int(state["counter"])
 
 
+_INSIDE = ("on_substep_end", "on_pre_optimizer_step", "on_optimizer_step")
+"""Events inside a step, which is made in parts where a callback has one of them."""
+
 _CALLED = ("on_step", "on_evaluate", "on_end")
 _CALLED_WHERE_DEFINED = ("on_begin", "on_step_begin", "on_save")
 """What `fit` calls of a `Callback`: it has all of the first, and what it likes of the second."""
@@ -311,6 +334,29 @@ class Events:
                 place=event,
                 fix="set should_training_stop, or give TrainingArguments max_steps",
             )
+
+    @property
+    def watch(self) -> Events | None:
+        """Itself, where a callback looks into steps."""
+        usual = vars(TrainerCallback)
+        looks = any(
+            getattr(type(each), event, None) is not usual[event]
+            for each in self.callbacks
+            for event in _INSIDE
+        )
+        return self if looks else None
+
+    def part_made(self) -> None:
+        """After a batch of a step that has more."""
+        self.tell("on_substep_end")
+
+    def before_update(self) -> None:
+        """Before the update of a step."""
+        self.tell("on_pre_optimizer_step")
+
+    def after_update(self) -> None:
+        """After the update of a step."""
+        self.tell("on_optimizer_step")
 
     def plan(
         self,
@@ -416,7 +462,10 @@ class Events:
 
     def stopped(self) -> bool:
         """Whether a callback ends the run here."""
-        return bool(self.callbacks) and self._world.any_true(self.control.should_training_stop)
+        ends = bool(self.callbacks) and self._world.any_true(self.control.should_training_stop)
+        if ends and not self._ends_epoch(self.state.global_step):
+            self.tell("on_epoch_end")
+        return ends
 
     def record(self, logs: dict[str, Any]) -> None:
         """Keep numbers in the history of logs, and tell that they were logged."""

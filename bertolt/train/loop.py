@@ -38,7 +38,7 @@ from bertolt.models.precision import FP32, PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.train.captured import CapturedSteps, captured_steps
 from bertolt.train.micro_batches import MicroBatches
-from bertolt.train.step import StepLog, train_step
+from bertolt.train.step import StepLog, StepWatch, train_step
 
 
 class RowSource(Protocol):
@@ -365,6 +365,7 @@ def fit(
     in_background: bool = True,
     steering: Steering | None = None,
     fitting: MicroBatches | None = None,
+    watch: StepWatch | None = None,
 ) -> History:
     """Train up to `total_steps`, evaluating where `evaluate_at(step)` says so.
 
@@ -379,7 +380,7 @@ def fit(
         saver: called after each step and its evaluation.
         history: of a run to go on with; model, optimizer and scheduler are as after its last step.
         callbacks: called on the first process alone, unless they have `every_process = True`.
-        world, loss_of, step_of, fitting: see `train_step`.
+        world, loss_of, step_of, fitting, watch: see `train_step`.
         in_background: on a GPU, make batches ahead of their use.
         steering: decides after each step, in place of `evaluate_at` and beside the saver.
     """
@@ -390,11 +391,13 @@ def fit(
     survive_forks()
     source: Iterator[Sequence[PackedBatch]] = itertools.islice(batches, total_steps - begun)
     how: dict[str, Any] = {"max_grad_norm": max_grad_norm, "precision": precision, "world": world}
-    captured = None if loss_of or step_of or fitting else captured_steps(model, optimizer, **how)
+    own_way = loss_of or step_of or fitting or watch
+    captured = None if own_way else captured_steps(model, optimizer, **how)
     source = source if captured is None else _padded_to_buckets(source, captured)
     ahead = device if in_background else torch.device("cpu")
     noted = RandomStateLog(source) if saver is not None and uses_background(ahead) else None
     how |= {"captured": captured, "loss_of": loss_of, "step_of": step_of, "fitting": fitting}
+    how |= {"watch": watch}
     with (
         held_interrupts(terminate=saver is not None) as stop_asked,
         _ended(callbacks, history),

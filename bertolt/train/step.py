@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,22 @@ class StepLog:
     seconds: float
 
 
+class StepWatch(Protocol):
+    """Looks into a step, as callbacks of the peer's kind do.
+
+    Gradients are whole and clipped before the update then, and steps are not replayed.
+    """
+
+    def part_made(self) -> None:
+        """After the passes of each micro-batch but the last."""
+
+    def before_update(self) -> None:
+        """Gradients are as the optimizer takes them."""
+
+    def after_update(self) -> None:
+        """Parameters are new, and the gradients still there."""
+
+
 def train_step(
     model: PreTrainedModel,
     batches: PackedBatch | Sequence[PackedBatch],
@@ -73,6 +89,7 @@ def train_step(
     loss_of: LossOf | None = None,
     step_of: Callable[[Any], Tensor] | None = None,
     fitting: MicroBatches | None = None,
+    watch: StepWatch | None = None,
 ) -> StepLog:
     """Forward, backward, check, clip, step: one update from one batch or several.
 
@@ -94,6 +111,7 @@ def train_step(
         step_of: makes the passes forward and backward of one batch by itself, of one process, and
             gives its part of the loss; instead of `loss_of`.
         fitting: cuts the batches where memory runs out, of one process; not with `captured`.
+        watch: told what happens inside the step; not with `captured`.
 
     Returns:
         The log of the whole step, the same on every process.
@@ -120,7 +138,7 @@ def train_step(
             how: Callable[[Any], Tensor] = _Passes(model, precision, world, loss_of)
 
             def compute(parts: Sequence[PackedBatch]) -> Tensor:
-                return _add_gradients(model, parts, optimizer, counts, world, step_of or how)
+                return _add_gradients(model, parts, optimizer, counts, world, step_of or how, watch)
 
             device = next(model.parameters()).device
             loss = (
@@ -128,7 +146,7 @@ def train_step(
                 if fitting is None
                 else fitting.add_gradients(micro, compute, optimizer, device)
             )
-        numbers = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world)
+        numbers = _update_if_finite(optimizer, parameters, loss, max_grad_norm, world, watch)
     loss_value, norm_value = numbers
     _require_finite(loss_value, norm_value, step, learning_rate, optimizer)
     if scheduler is not None:
@@ -169,17 +187,20 @@ def _add_gradients(
     counts: Mapping[str, int],
     world: World,
     step_of: Callable[[Any], Tensor],
+    watch: StepWatch | None,
 ) -> Tensor:
     """Forward and backward through all batches of a step; its loss, a scalar on the device."""
     device = next(model.parameters()).device
     loss = torch.zeros((), device=device)
     # What several processes exchange is dense.
-    rows_alone = world.alone and model.get_output_embeddings() is None
+    rows_alone = world.alone and model.get_output_embeddings() is None and watch is None
     table = model.get_input_embeddings()
     with sparse_word_gradient(table, optimizer) if rows_alone else contextlib.nullcontext():
         for number, batch in enumerate(micro, 1):
             with world.accumulating(model, last=number == len(micro)):
                 loss = loss + step_of(replace(batch, loss_counts=counts))
+            if watch is not None and number < len(micro):
+                watch.part_made()
     return world.sum_tensor(loss)
 
 
@@ -209,11 +230,12 @@ def _update_if_finite(
     loss: Tensor,
     max_grad_norm: float,
     world: World,
+    watch: StepWatch | None,
 ) -> tuple[float, float]:
     """The update of a step, unless its loss or the norm of its gradients is not finite; both."""
     norm = gradient_norm(parameters).to(loss.device)
     checked = torch.stack([loss.double(), norm.double()])
-    if world.alone and can_hold_back(optimizer, loss.device):
+    if watch is None and world.alone and can_hold_back(optimizer, loss.device):
         assert isinstance(optimizer, AdamW)
         sent = ToHost(checked)
         update_if_finite(optimizer, parameters, checked, norm, max_grad_norm)
@@ -222,8 +244,26 @@ def _update_if_finite(
     else:
         loss_value, norm_value = checked.tolist()
         if math.isfinite(loss_value) and math.isfinite(norm_value):
-            clip_and_step(optimizer, parameters, norm, max_grad_norm)
+            if watch is None:
+                clip_and_step(optimizer, parameters, norm, max_grad_norm)
+            else:
+                _watched_update(optimizer, parameters, norm, max_grad_norm, watch)
     return loss_value, norm_value
+
+
+def _watched_update(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    norm: Tensor,
+    max_grad_norm: float,
+    watch: StepWatch,
+) -> None:
+    """Clip and update apart, so that somebody may look at the gradients between."""
+    if max_grad_norm > 0:
+        nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
+    watch.before_update()
+    optimizer.step()
+    watch.after_update()
 
 
 class _Sizes(NamedTuple):

@@ -343,6 +343,7 @@ class Trainer(Doors):
             in_background=self._loader_source is None,
             steering=self._events,
             fitting=self.micro_batches,
+            watch=self._events.watch,
         )
         if self.history.failure is not None:
             raise self.history.failure
@@ -579,6 +580,7 @@ class Trainer(Doors):
             ):
                 loss.add(batch)
                 batches += 1
+                self._events.tell("on_prediction_step")
                 if keep:
                     results.add(start, batch)
             start += len(rows)

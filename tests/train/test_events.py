@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 import bertolt
@@ -213,11 +214,45 @@ def test_what_a_run_cannot_do_is_refused(
 def test_an_event_that_no_run_tells_is_refused_when_it_is_given(
     make_model: Any, rows: Rows
 ) -> None:
-    class Substeps(TrainerCallback):
-        def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None: ...
+    class Pushes(TrainerCallback):
+        def on_push_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None: ...
 
-    with pytest.raises(UsageError, match="Substeps: on_substep_end is defined"):
-        Trainer(make_model(), callbacks=[Substeps])
+    with pytest.raises(UsageError, match="Pushes: on_push_begin is defined"):
+        Trainer(make_model(), callbacks=[Pushes])
+
+
+def test_a_callback_looks_into_a_step(make_model: Any, rows: Rows, tmp_path: Path) -> None:
+    """Whole, clipped gradients before the update and after it; weights are new after it alone."""
+    noted: list[tuple[str, float, float]] = []
+
+    class Looks(TrainerCallback):
+        def _note(self, event: str, model: Any) -> None:
+            parameters = list(model.parameters())
+            gradients = [each.grad for each in parameters if each.grad is not None]
+            assert not any(each.is_sparse for each in gradients)
+            norm = float(torch.nn.utils.get_total_norm(gradients))
+            noted.append((event, norm, float(parameters[0].detach().abs().sum())))
+
+        def on_substep_end(self, *given: Any, model: Any, **others: Any) -> None:
+            self._note("part", model)
+
+        def on_pre_optimizer_step(self, *given: Any, model: Any, **others: Any) -> None:
+            self._note("before", model)
+
+        def on_optimizer_step(self, *given: Any, model: Any, **others: Any) -> None:
+            self._note("after", model)
+
+    how: dict[str, Any] = {"gradient_accumulation_steps": 2, "max_steps": 2, "max_grad_norm": 0.1}
+    watched = our_trainer(make_model(), rows, tmp_path / "a", [Looks], **how)
+    watched.train()
+    assert [event for event, _, _ in noted] == ["part", "before", "after"] * 2
+    for (_, _, start), (_, norm, before), (_, still, after) in (noted[:3], noted[3:]):
+        assert norm == still == pytest.approx(0.1, abs=1e-5)
+        assert start == before != after
+    usual = our_trainer(make_model(), rows, tmp_path / "b", [], **how)
+    usual.train()
+    for mine, other in zip(watched.model.parameters(), usual.model.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-6)
 
 
 class Misspelt(Callback):
