@@ -26,8 +26,10 @@ LIMIT, ROWS = 256, 16
 def ours(model: str, file: Path) -> dict[str, float]:
     """Loss and hidden tokens by `bertolt evaluate`."""
     from bertolt.commands.evaluate import evaluate_file
+    from bertolt.commands.evaluate_options import EvaluateOptions
 
-    scores = evaluate_file(model, file, task_name="fill-mask", precision="fp32", sample=1)
+    options = EvaluateOptions(task="fill-mask", precision="fp32", sample=1)
+    scores = evaluate_file(model, file, options)
     values = scores.to_dict()
     return {name: values[name] for name in ("loss", "accuracy", "hidden_tokens")}
 
