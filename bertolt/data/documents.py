@@ -31,7 +31,9 @@ class SampledWindows:
     def __init__(self, rows: EncodedTexts, most: int, seed: int) -> None:
         self.rows, self.most, self.seed = rows, most, seed
         self._epoch = 0
-        self._windows = replace(rows, joint=False, documents=False, labels=None)
+        self._windows = replace(
+            rows, joint=False, documents=False, labels=None, teacher_logits=None
+        )
         self.counts = np.minimum(rows.windows, most)
 
     def set_epoch(self, epoch: int) -> None:
@@ -80,4 +82,6 @@ class SampledWindows:
         row: dict[str, Any] = {name: [part[name] for part in parts] for name in parts[0]}
         if self.rows.labels is not None:
             row[self.rows.label_names[0]] = self.rows.labels[index]
+        if self.rows.teacher_logits is not None:
+            row["teacher_logits"] = self.rows.teacher_logits[index]
         return row

@@ -135,7 +135,7 @@ class EncodedTexts:
         labels: (W, …) one for each window, or (T,) one for each token; (N, …) one for each example
             where they are joint; or None.
         label_names: what rows call their labels; where they are several, (W, …) has one of each.
-        teacher_logits: (W, C) or (T, C) float32 of another model, or None.
+        teacher_logits: (N, C) or (T, C) float32 of another model, or None.
         segments: (T,) uint8, or None where all are 0.
         places: (T, 2) int32 characters of the example that a token answers for, from start to end;
             -1 for a token that answers for none. None where no token does.
@@ -223,7 +223,7 @@ class EncodedTexts:
         counts, windows = self.windows, np.argsort(self.window_examples, kind="stable")
         first = np.r_[0, counts.cumsum()][index]
         chosen = windows[_ranges(first, counts[index])]
-        lengths = self.lengths[chosen]
+        lengths = np.diff(self.offsets)[chosen]
         tokens = _ranges(self.offsets[chosen], lengths)
         example = np.repeat(np.arange(len(index)), counts[index])
         return EncodedTexts(
@@ -235,6 +235,8 @@ class EncodedTexts:
             places=None if self.places is None else self.places[tokens],
             example=None if len(example) == len(index) else example,
             cut=None if self.cut is None else self.cut[index],
+            joint=self.joint,
+            documents=self.documents,
         )
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +119,36 @@ def test_labels_in_doubt_by_answers_that_are_there(
     said = checked(bertolt, tiny_folder, clean, "--label-errors", "--answers", answers)
     assert said.code == 2
     assert "29 rows of" in said.err
+
+
+def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them(
+    bertolt: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [f"a long text of row {row} with many words,{'ab'[row % 2]}" for row in range(12)]
+    path.write_text("\n".join(["text,label", *lines, "the only one,c"]) + "\n", encoding="utf-8")
+    windows = []
+
+    class Fake:
+        def predict(self, texts: Any) -> Any:
+            answer = {"label": "a", "probabilities": {"a": 0.6, "b": 0.3, "c": 0.1}}
+            return [SimpleNamespace(answer=answer) for _ in texts]
+
+    def trained(task: Any, rows: Any, *others: Any) -> Fake:
+        assert task.labels == ("a", "b", "c")
+        windows.append(int(rows.encoded.windows.max()))
+        return Fake()
+
+    monkeypatch.setattr("bertolt.commands.check.folds.trained", trained)
+    long = ("--max-length", 10, "--long", "window", "--stride", 2)
+    doubts = ("--label-errors", "--folds", 3, "--csv", tmp_path / "doubts.csv")
+    said = checked(bertolt, tiny_folder, path, *long, *doubts)
+    assert said.code == 1, said.err
+    assert "1 row in training always" in said.err
+    assert "read in several windows" in said.err
+    assert len(windows) == 3
+    assert min(windows) > 1
+    assert len((tmp_path / "doubts.csv").read_text(encoding="utf-8").splitlines()) == 13
 
 
 @pytest.mark.slow

@@ -143,6 +143,9 @@ def test_joint_windows_are_one_row() -> None:
     assert joint.windows_of([2, 0]) == [3, 4, 5, 0, 1]
     assert apart.windows_of([2, 0]) == [2, 0]
     assert (joint.account.texts_parted, joint.account.texts_cut) == (0, 1)
+    some = joint.at(np.array([2, 0]))
+    assert [len(row["input_ids"]) for row in some] == [3, 2]
+    assert [ids.tolist() for ids in some[0]["input_ids"]] == [[*range(n)] for n in sizes[2]]
 
 
 def test_labels_must_be_as_many_as_the_texts(tiny_tokenizer: BertTokenizer) -> None:

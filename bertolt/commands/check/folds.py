@@ -15,10 +15,14 @@ from bertolt.base.format import plural
 from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.check.options import CheckOptions
-from bertolt.data.groups import folds, groups_by, joined_groups
+from bertolt.commands.finetune.data import sampled_windows
+from bertolt.data.folds import NEVER, fold_rows
+from bertolt.data.groups import groups_by, joined_groups
 from bertolt.data.load import Table
+from bertolt.data.long import LongTexts
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.long import kept
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import encode_rows
 from bertolt.tokenization import BertTokenizer
@@ -35,8 +39,11 @@ def out_of_fold(
     tokenizer: BertTokenizer,
     source: Path,
     limit: int,
+    long: LongTexts,
 ) -> Answered:
     """Train a model for each fold on all other rows, and answer the rows of the fold.
+
+    A row that no label can do without, since there is no other outside of its fold, has no answer.
 
     Args:
         kind: the task.
@@ -45,6 +52,7 @@ def out_of_fold(
         tokenizer: of the model.
         source: the folder of the model to begin with.
         limit: most tokens of a text.
+        long: what is done with longer texts.
 
     Raises:
         DataError: the rows cannot be learned.
@@ -54,16 +62,18 @@ def out_of_fold(
     if options.group is not None:
         own = groups_by(table, options.group)
         groups = own if groups is None else joined_groups(own, groups)
-    fold = folds(kind.strata(table), options.folds, options.seed, groups)
+    fold = fold_rows(kind.strata(table), options.folds, options.seed, groups)
+    if always := int((fold == NEVER).sum()):
+        info(f"{plural(always, 'row')} in training always, without an answer: the last of a label")
     for number in range(options.folds):
         train, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         task = kind.infer(table, train, Reading(label_separator=options.label_separator))
-        rows, _ = encode_rows(task, table, train, tokenizer, limit)
+        rows, _ = encode_rows(task, table, train, tokenizer, limit, long)
         info(
             f"Fold {number + 1} of {options.folds}: {plural(len(train), 'row')} train, "
             f"{len(held_out):,} are answered"
         )
-        predictor = trained(task, rows, options, tokenizer, source)
+        predictor = trained(task, rows, options, tokenizer, source, long)
         examples = table.examples(held_out.tolist())
         texts = ({role: row[role] for role in row if role.startswith("text")} for row in examples)
         with counting("Answering", len(held_out)) as show:
@@ -75,21 +85,33 @@ def out_of_fold(
 
 
 def trained(
-    task: Task, rows: TaskRows, options: CheckOptions, tokenizer: BertTokenizer, source: Path
+    task: Task,
+    rows: TaskRows,
+    options: CheckOptions,
+    tokenizer: BertTokenizer,
+    source: Path,
+    long: LongTexts,
 ) -> Predictor:
     """A model that has learned some rows, by the settings of a check."""
-    settings = options.of_finetune().training_arguments()
+    training = options.of_finetune()
+    settings = training.training_arguments()
     settings.eval_strategy = "no"
     model = task.head.from_pretrained(
         source, seed=options.seed, verbose=False, **task.config_changes()
     )
-    trainer = Trainer(model, settings, train_dataset=rows.encoded, processing_class=tokenizer)
+    trainer = Trainer(
+        model,
+        settings,
+        train_dataset=sampled_windows(rows, training) or rows.encoded,
+        processing_class=tokenizer,
+    )
     trainer.train()
     contract = Contract(
         task=task.name,
         columns=rows.table.roles,
         settings=task.settings(),
         max_length=rows.encoded.max_length,
+        long=kept(task, long),
         library_version=__version__,
     )
     model = trainer.world.full_model(trainer.model)

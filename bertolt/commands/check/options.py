@@ -8,6 +8,7 @@ from pathlib import Path
 from bertolt.base.errors import UsageError
 from bertolt.base.options import SEED, above, at_least, check_options, share
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.data.long import Long
 from bertolt.models.config import Precision
 
 _OF_LABEL_ERRORS = ("folds", "epochs", "lr", "batch_size", "seed", "precision", "answers", "csv")
@@ -44,6 +45,10 @@ class CheckOptions:
     """Column, such as a user or a document, whose rows are never parted."""
     max_length: int | None = field(default=None, metadata=at_least(1))
     """Most tokens of a text. Default: all that the model's position table has."""
+    long: Long | None = None
+    """A text beyond the limit, as finetune is to read it. Default: as the task does."""
+    stride: int | None = field(default=None, metadata=at_least(0))
+    """Tokens that a window repeats of the one before it, as for finetune."""
     encoding: str = "utf-8"
     """Encoding of the text files; auto finds that of each by its bytes, and says it."""
     sep: str | None = None

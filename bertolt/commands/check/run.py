@@ -115,7 +115,13 @@ def _doubts(
         read_answers(options.answers, table)
         if options.answers is not None
         else out_of_fold(
-            type(data.task), table, options, tokenizer, source, data.train.encoded.max_length
+            type(data.task),
+            table,
+            options,
+            tokenizer,
+            source,
+            data.train.encoded.max_length,
+            data.long,
         )
     )
     for place, answer in answers:

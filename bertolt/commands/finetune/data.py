@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,10 @@ class LoadedRows:
     cautions: list[dict[str, str]]
     checks: list[dict[str, Any]]
 
+    def training_on(self, rows: TaskRows, options: FinetuneOptions) -> LoadedRows:
+        """The same with other training rows."""
+        return replace(self, train=rows, sampled=sampled_windows(rows, options))
+
 
 def load_rows(
     paths: Sequence[Path],
@@ -202,7 +206,7 @@ def rows_of(
         split=split,
         max_length_source=limit_source,
         long=long,
-        sampled=_sampled(train, options),
+        sampled=sampled_windows(train, options),
         repeated=_repeated(train, held_out) if held_out else [],
         cautions=[
             *checks.cautions,
@@ -286,7 +290,7 @@ def _require_taught_here(options: FinetuneOptions) -> None:
         )
 
 
-def _sampled(train: TaskRows, options: FinetuneOptions) -> SampledWindows | None:
+def sampled_windows(train: TaskRows, options: FinetuneOptions) -> SampledWindows | None:
     """The training texts as rows of some of their windows; None where each has one."""
     if not train.encoded.documents:
         return None

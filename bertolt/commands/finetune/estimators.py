@@ -34,10 +34,11 @@ from bertolt.commands.finetune.arrays import (
     require_texts,
     text_columns,
 )
-from bertolt.commands.finetune.fitting import WEIGHTS, Fitting, in_python
+from bertolt.commands.finetune.fitting import FILES, WEIGHTS, Fitting, in_python, write_model
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.data.cells import as_label
 from bertolt.data.load import table_of
+from bertolt.data.long import Long
 from bertolt.models.config import Precision
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
@@ -91,6 +92,9 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
         schedule: Schedule = "linear",
         order: Literal["random", "group_by_length"] = "random",
         max_length: int | None = None,
+        long: Long | None = None,
+        stride: int | None = None,
+        windows: int = 8,
         precision: Precision = "auto",
         test_size: float = 0.0,
         patience: int | None = None,
@@ -120,6 +124,9 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
         self.schedule = schedule
         self.order = order
         self.max_length = max_length
+        self.long = long
+        self.stride = stride
+        self.windows = windows
         self.precision = precision
         self.test_size = test_size
         self.patience = patience
@@ -234,7 +241,7 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
         predictor = state.pop("predictor_", None)
         if predictor is not None:
             with tempfile.TemporaryDirectory() as folder:
-                _write_model(predictor, Path(folder))
+                write_model(predictor, Path(folder))
                 state["_files"] = {
                     path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())
                 }
@@ -263,9 +270,9 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
             sklearn.exceptions.NotFittedError: nothing was learned yet.
         """
         check_is_fitted(self, "predictor_")
-        ours = frozenset({*_FILES, ABOUT})
+        ours = frozenset({*FILES, ABOUT})
         with staged_folder(Path(folder), overwrite=overwrite, ours=ours) as stage:
-            _write_model(self.predictor_, stage)
+            write_model(self.predictor_, stage)
             about = {"estimator": type(self).__name__, **self._about()}
             text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
             (stage / ABOUT).write_text(text, encoding="utf-8")
@@ -352,6 +359,10 @@ class BertClassifier(ClassifierMixin, _BertEstimator):  # type: ignore[misc]
         schedule: course of the learning rate after warmup.
         order: of the training rows, "random" or "group_by_length".
         max_length: most tokens of a text; None: all that the model takes.
+        long: a longer text: "error", "truncate", "head-tail", or "window", which reads all of it;
+            None: as its task does, "truncate", or "window" where words are tagged.
+        stride: tokens that a window repeats of the one before it; None: as its task does.
+        windows: most windows of a text that an epoch learns from.
         precision: "fp32", "bf16", or "auto", which measures which is faster here.
         test_size: share of the rows that is held out, for `scores_`, thresholds and `patience`.
         patience: end after so many evaluations without a better one, and keep the best.
@@ -580,20 +591,3 @@ class BertTagger(_BertEstimator):
     def _take_about(self, about: Mapping[str, Any]) -> None:
         task: Any = self.predictor_.task
         self.classes_ = np.array(task.labels, dtype=object)
-
-
-# ---- what goes out
-
-
-_FILES = (
-    *("config.json", "model.safetensors", "bertolt.json", "tokenizer.json", "vocab.txt"),
-    *("tokenizer_config.json", "special_tokens_map.json", "merges.txt", "vocab.json"),
-)
-
-
-def _write_model(predictor: Predictor, folder: Path) -> None:
-    """The model, its tokenizer and its contract."""
-    predictor.model.save_pretrained(folder)
-    predictor.tokenizer.save_pretrained(folder)
-    if predictor.contract is not None:
-        predictor.contract.write(folder)

@@ -21,6 +21,11 @@ from bertolt.train.job import Start, train_from
 
 WEIGHTS = "class_weights"
 """The argument, and the file that it becomes."""
+FILES = (
+    *("config.json", "model.safetensors", "bertolt.json", "tokenizer.json", "vocab.txt"),
+    *("tokenizer_config.json", "special_tokens_map.json", "merges.txt", "vocab.json"),
+)
+"""What `write_model` may write."""
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 # Options that have another name here, and phrases that say nothing here.
 _HERE = {"text": "X", "text_pair": "X", "label": "y", "seed": "random_state"}
@@ -110,3 +115,11 @@ def _renamed(words: str) -> str:
         return _HERE.get(name, name)
 
     return _OPTION.sub(named, words)
+
+
+def write_model(predictor: Predictor, folder: Path) -> None:
+    """The model, its tokenizer and its contract."""
+    predictor.model.save_pretrained(folder)
+    predictor.tokenizer.save_pretrained(folder)
+    if predictor.contract is not None:
+        predictor.contract.write(folder)

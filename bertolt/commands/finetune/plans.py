@@ -94,7 +94,7 @@ class Folds(_Known):
         last = Planned(
             name=ALL_ROWS,
             title="all rows",
-            changes={"test_size": 0.0},
+            changes={"test_size": 0.0, "group": None},
             part=Part(folds=self.count),
         )
         self.runs.append(last)
@@ -221,6 +221,12 @@ def require_together(options: FinetuneOptions) -> None:
             "each row is held out in one of its folds, and --eval names other rows",
             place="--folds",
             fix="leave --eval out, or use --seeds",
+        )
+    if options.folds is not None and options.calibrate:
+        raise UsageError(
+            "the last model trains on all rows, and none is held out to fit its temperature on",
+            place="--folds",
+            fix="leave --calibrate out, or use --seeds",
         )
     if options.folds is not None and options.keeps_best:
         raise UsageError(

@@ -277,7 +277,7 @@ class Finetuning:
         self.trainer = trainer = Trainer(
             model,
             settings,
-            train_dataset=self.data.train.encoded if data.sampled is None else data.sampled,
+            train_dataset=self.data.sampled or self.data.train.encoded,
             processing_class=tokenizer,
             callbacks=[
                 *self.callbacks,
@@ -311,8 +311,7 @@ class Finetuning:
         task = data.task
         teacher = None
         if self.teacher is not None:
-            _require_whole(data)
-            teacher = load_teacher(self.teacher, task, options.precision)
+            teacher = load_teacher(self.teacher, task, options.precision, data.long)
         if teacher is not None and options.student_layers is not None:
             model: Any = student_of(teacher, self.source, task, options.student_layers)
         else:
@@ -335,7 +334,7 @@ class Finetuning:
             model.criterion = criterion
         if teacher is not None:
             rows = with_answers(data.train, task, teacher, options.out)
-            self.data = replace(data, train=rows)
+            self.data = data.training_on(rows, options)
             model.distillation = distillation(task, options.temperature, options.distil_weight)
             self.teacher_weights = huggingface.digest(teacher.model)
         learner: PreTrainedModel = model
@@ -393,7 +392,7 @@ class Finetuning:
         model = self.trainer.world.full_model(self.trainer.model)
         if not self.trainer.world.first:
             return
-        teacher = load_teacher(folder, self.task, self.options.precision)
+        teacher = load_teacher(folder, self.task, self.options.precision, self.data.long)
         student = Predictor(
             model,
             self.trainer.processing_class,
@@ -534,20 +533,6 @@ class Finetuning:
         pair = ' --pair "…"' * ("text_pair" in self.data.train.table.roles)
         pair *= 2 if self.task.several_pairs else 1
         info(f'Try it: bertolt predict {shlex.quote(str(self.options.out))} --text "…"{pair}')
-
-
-def _require_whole(data: LoadedRows) -> None:
-    """Refuse a teacher of texts of which an epoch reads some windows alone.
-
-    Raises:
-        UsageError: there are such texts.
-    """
-    if data.sampled is not None:
-        raise UsageError(
-            "a teacher answers a text once, and an epoch reads other windows of it each time",
-            place="--distil",
-            fix="use --long truncate or head-tail, or leave --distil out",
-        )
 
 
 def choose_model(options: FinetuneOptions, teacher: Path | None = None) -> Path:

@@ -20,6 +20,7 @@ from bertolt.base.errors import UsageError
 from bertolt.base.format import duration
 from bertolt.data.collate import PackingCollator
 from bertolt.data.encode import EncodedTexts
+from bertolt.data.long import LongTexts
 from bertolt.models.config import ProblemType
 from bertolt.models.losses import Distillation
 from bertolt.models.pretrained import PreTrainedModel
@@ -35,14 +36,16 @@ _TIMED_TEXTS = 256
 _TIMED_CALLS = 15
 
 
-def load_teacher(folder: Path, task: Task, precision: str) -> Predictor:
-    """The teacher of a task.
+def load_teacher(folder: Path, task: Task, precision: str, long: LongTexts) -> Predictor:
+    """The teacher of a task, which reads longer texts as the student does.
 
     Raises:
         UsageError: it answers another task, or has other labels.
         CheckpointError: it cannot be loaded, or was never trained.
     """
-    teacher = Predictor.from_pretrained(folder, precision=precision)
+    teacher = Predictor.from_pretrained(
+        folder, precision=precision, long=long.how, stride=long.stride
+    )
     if type(teacher.task) is not type(task):
         raise UsageError(
             f"the teacher answers {teacher.task.name}, and the rows are for {task.name}",
@@ -54,33 +57,33 @@ def load_teacher(folder: Path, task: Task, precision: str) -> Predictor:
 
 
 def with_answers(rows: TaskRows, task: Task, teacher: Predictor, folder: Path) -> TaskRows:
-    """The rows with the teacher's logits for each of their windows or tokens.
+    """The rows with the teacher's logits for each of them, or for each of their tokens.
 
     They are computed once, and lie in a file without a name in `folder`, so that memory stays as it
-    was; it goes with the process.
+    was; it goes with the process. A text in several windows has the mean of what the teacher gives
+    for its windows, however many the student reads in an epoch.
 
     Raises:
-        UsageError: the teacher reads the texts in other windows, or other tokens where these
-            have the labels.
+        UsageError: the teacher reads other tokens where these have the labels.
     """
     begun = time.perf_counter()
-    theirs, _ = encode_rows(
-        teacher.task, rows.table, rows.index, teacher.tokenizer, _limit(rows.encoded, teacher)
-    )
-    _require_alike(rows.encoded, theirs.encoded, teacher)
+    windows = replace(_read_by(teacher, rows).encoded, joint=False, documents=False, labels=None)
     per_token, model = teacher.model.labels_per_token, teacher.model
-    count = len(theirs.encoded.ids) if per_token else len(theirs.encoded)
+    if per_token:
+        _require_same_tokens(rows.encoded, windows)
+    count = len(windows.ids) if per_token else windows.examples
+    parted = windows.windows
     # The file has no name, and the map keeps it open. Another process may still make the folder.
     with tempfile.TemporaryFile(dir=folder if folder.is_dir() else None) as file:
         shape = (count, model.config.num_labels)
         logits: NDArray[np.float32] = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
     collate = PackingCollator(pad_token_id=model.config.pad_token_id, token_labels=per_token)
-    with counting("Asking the teacher", len(theirs.encoded)) as show:
+    with counting("Asking the teacher", len(windows)) as show:
         done = 0
         for batch in predict_batches(
             model,
-            theirs.encoded,
-            theirs.encoded.lengths,
+            windows,
+            windows.lengths,
             collate,
             token_budget=token_budget(teacher.device),
             precision=teacher.precision,
@@ -93,29 +96,32 @@ def with_answers(rows: TaskRows, task: Task, teacher: Predictor, folder: Path) -
                 else outputs
             )
             for window, part in zip(batch.rows.tolist(), parts, strict=True):
-                start = int(theirs.encoded.offsets[window]) if per_token else window
-                logits[start : start + (len(part) if per_token else 1)] = part
+                if per_token:
+                    start = int(windows.offsets[window])
+                    logits[start : start + len(part)] = part
+                else:
+                    text = int(windows.window_examples[window])
+                    logits[text] += part / parted[text]
             done += len(batch.rows)
             show(done)
     info(f"Teacher: {len(rows):,} rows answered in {duration(time.perf_counter() - begun)}")
     return replace(rows, encoded=replace(rows.encoded, teacher_logits=logits))
 
 
-def _limit(rows: EncodedTexts, teacher: Predictor) -> int:
-    return min(rows.max_length, teacher.model.config.max_tokens)
+def _read_by(teacher: Predictor, rows: TaskRows) -> TaskRows:
+    """The same rows in the tokens of the teacher."""
+    limit = min(rows.encoded.max_length, teacher.model.config.max_tokens)
+    encoded, _ = encode_rows(
+        teacher.task, rows.table, rows.index, teacher.tokenizer, limit, teacher.long
+    )
+    return encoded
 
 
-def _require_alike(ours: EncodedTexts, theirs: EncodedTexts, teacher: Predictor) -> None:
-    """Refuse windows or tokens that have no counterpart."""
-    if teacher.model.labels_per_token:
-        fine = np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.offsets, theirs.offsets)
-        what = "tokens, and each has a label"
-    else:
-        fine = np.array_equal(ours.window_examples, theirs.window_examples)
-        what = "windows"
-    if not fine:
+def _require_same_tokens(ours: EncodedTexts, theirs: EncodedTexts) -> None:
+    """Refuse tokens that have no counterpart."""
+    if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.offsets, theirs.offsets)):
         raise UsageError(
-            f"teacher and student read the texts in different {what}",
+            "teacher and student read the texts in different tokens, and each has a label",
             place="--distil",
             fix="name a student with the vocabulary of the teacher, as with --student-layers",
         )
@@ -201,13 +207,10 @@ def beside(
     name = student.task.primary.name
     theirs = None
     if scores is not None:
-        encoded, _ = encode_rows(
-            teacher.task, rows.table, rows.index, teacher.tokenizer, _limit(rows.encoded, teacher)
-        )
         theirs = evaluate(
             teacher.model,
             teacher.task,
-            encoded,
+            _read_by(teacher, rows),
             precision=teacher.precision,
             engine=teacher.engine,
             tune=True,  # as the student's thresholds were chosen, on these rows

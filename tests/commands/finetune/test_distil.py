@@ -17,11 +17,16 @@ from bertolt import BertForSequenceClassification, BertForTokenClassification
 from bertolt.base.errors import UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import FinetuneResult, finetune
+from bertolt.commands.finetune.teacher import load_teacher, with_answers
 from bertolt.data.collate import PackingCollator
+from bertolt.data.documents import SampledWindows
+from bertolt.data.long import LongTexts
 from bertolt.models.losses import Distillation, LossTerm
+from bertolt.tasks.base import Reading
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.regression import Regression
+from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 from bertolt.tasks.text_classification import TextClassification
 from bertolt.train.micro_batches import MicroBatches
 from bertolt.train.step import train_step
@@ -176,6 +181,32 @@ def test_tags_are_learned_from_a_teacher(
         assert result.metrics["distillation"]["teacher"]["score"] is not None
     assert losses[0] == alone
     assert losses[1] != pytest.approx(alone, rel=1e-2)
+
+
+def test_a_text_in_windows_has_one_answer_of_its_teacher(
+    tuned: Path, reviews_csv: Path, options: FinetuneOptions, tmp_path: Path
+) -> None:
+    long = LongTexts(how="window", stride=1)
+    table, kind = read_for_task([reviews_csv], Columns())
+    index = np.arange(12)
+    task = kind.infer(table, np.arange(len(table)), Reading())
+    teacher = load_teacher(tuned, task, "fp32", long)
+    rows, _ = encode_rows(task, table, index, teacher.tokenizer, 8, long)
+    answered = with_answers(rows, task, teacher, tmp_path).encoded
+    assert rows.encoded.windows.max() > 1
+    assert answered.teacher_logits is not None
+    teacher.max_length = 8
+    texts = [row["text"] for row in table.examples(index.tolist())]
+    for logits, said in zip(answered.teacher_logits, teacher.predict(texts), strict=True):
+        ours = dict(zip(task.labels, F.softmax(torch.tensor(logits), -1).tolist(), strict=True))
+        assert ours == pytest.approx(said.answer["probabilities"], abs=1e-5)
+    sampled = SampledWindows(answered, 1, 0)[int(rows.encoded.windows.argmax())]
+    assert (len(sampled["input_ids"]), sampled["teacher_logits"].shape) == (1, (2,))
+    windows = replace(options, long="window", max_length=8, distil=str(tuned), distil_weight=1.0)
+    result = finetune(reviews_csv, windows)
+    hard = finetune(reviews_csv, replace(windows, distil_weight=0.0, out=tmp_path / "hard"))
+    assert result.history.steps[0].loss != hard.history.steps[0].loss
+    assert result.metrics["distillation"]["teacher"]["score"] > 0.5
 
 
 @pytest.mark.parametrize(

@@ -96,12 +96,10 @@ _TASKS = "task pooling unnormalized score_scale micro_batch"
 _SEEDS = "seed split_seed"
 _RUNS = "seeds folds sample search trials prune keep_models"
 _TEACHER = "distil temperature distil_weight student_layers"
-_LONG = "long stride windows"
 LEFT_OUT = {*_FILES.split(), *_TABLES.split(), *_FOLDERS.split(), *_TASKS.split(), *_SEEDS.split()}
-LEFT_OUT |= {*_RUNS.split(), *_TEACHER.split(), *_LONG.split()}
+LEFT_OUT |= {*_RUNS.split(), *_TEACHER.split()}
 """Settings of `finetune` that estimators have not: of files, of folders, of other tasks; seeds,
-which are `random_state` here; several runs, which scikit-learn makes; a teacher, and longer texts,
-which are cut."""
+which are `random_state` here; several runs, which scikit-learn makes; a teacher."""
 
 
 def test_settings_are_those_of_finetune() -> None:

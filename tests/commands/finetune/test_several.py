@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import statistics
@@ -133,12 +134,18 @@ def test_a_complete_one_is_complete_and_another_is_refused(
 def test_folds_answer_each_row_once_by_a_model_that_has_not_seen_it(
     reviews_csv: Path, quick: Quick, tmp_path: Path
 ) -> None:
-    result = finetune(reviews_csv, quick(folds=3, epochs=2))
+    path = tmp_path / "grouped.csv"
+    with reviews_csv.open(encoding="utf-8", newline="") as file:
+        rows_of = list(csv.reader(file))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([*row, f"u{n // 2}"] for n, row in enumerate(rows_of, 1))
+    result = finetune(path, quick(folds=3, epochs=2, group="u0"))
     assert result.several is not None
     lines = (result.out / "out_of_fold.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["row"] for row in rows] == list(range(1, 81))
     assert {row["fold"] for row in rows} == {1, 2, 3}
+    assert all(one["fold"] == two["fold"] for one, two in zip(rows[::2], rows[1::2], strict=True))
     assert all(row["answer"]["probability"] == row["probability"] for row in rows)
     right = sum(row["gold"] == row["answer"]["label"] for row in rows)
     facts = read_facts(result.out)
@@ -236,6 +243,7 @@ def test_ctrl_c_ends_all_and_leaves_what_was_complete(
         ({"search": "lr=1e-4,1e-5", "sample": "8,16"}, "--search and --sample with several"),
         ({"seeds": 3, "test_size": 0.0}, "--test-size 0 holds no rows out"),
         ({"folds": 3, "patience": 1}, "none is held out to choose"),
+        ({"folds": 3, "calibrate": True}, "none is held out to fit"),
         ({"folds": 3, "eval": Path("more.csv")}, "--eval names other rows"),
         ({"seeds": "1,1"}, "names 1 twice"),
         ({"seeds": "a,b"}, "--seeds is 'a,b'"),
