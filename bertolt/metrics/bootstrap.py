@@ -241,8 +241,8 @@ def paired_test(
     swapped = generator.binomial(pairs.counts[moved], 0.5, size=(shuffles, int(moved.sum())))
     with np.errstate(divide="ignore", invalid="ignore"):
         gaps = np.abs(gap(pairs.total() + swapped @ other[moved]))
-    # Sums that differ in their last digit alone are equal.
-    as_large = int((gaps >= abs(difference) * (1 - 1e-9)).sum())
+    # Sums that differ in their last digit alone are equal. A score without a value tells nothing.
+    as_large = int((~(gaps < abs(difference) * (1 - 1e-9))).sum())
     return PairedTest(
         difference=difference,
         interval=bootstrap_interval(both, gap),

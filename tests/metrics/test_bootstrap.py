@@ -142,3 +142,10 @@ def test_shuffles_find_nothing_between_equal_answers() -> None:
     values = clustered(np.random.default_rng(5), 50)
     test = paired_test(values, values, ratio)
     assert (test.difference, test.interval, test.p) == (0.0, None, 1.0)
+
+
+def test_scores_without_a_value_are_not_told_apart() -> None:
+    nothing = np.zeros((5, 2))
+    test = paired_test(nothing, nothing, ratio)
+    assert math.isnan(test.difference)
+    assert test.p == 1.0

@@ -385,7 +385,15 @@ def _whole_part(
         rest_words = f", {plural(always, 'row')} in training always" if always else ""
         words = f"fold {part.fold + 1} of {part.folds} held out{rest_words}"
         words = f"{words}, seed {options.split_seed}"
-        return kind.infer(table, train, reading), train, held_out, table, words
+        task = kind.infer(table, train, reading)
+        if task.rows_compete:
+            raise UsageError(
+                "a text ranks among all texts that one model has answered, and each fold has "
+                "a model of its own",
+                place="--folds",
+                fix="use --seeds, whose runs hold the same rows out",
+            )
+        return task, train, held_out, table, words
     if options.group is not None:
         return _part_by_group(table, kind, options, strata, groups)
     train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)

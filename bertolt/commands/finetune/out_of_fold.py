@@ -41,7 +41,7 @@ class FoldAnswers:
 
     def add(self, number: int, answer: Answer, example: Example) -> None:
         """Keep one answer."""
-        self._rows.append((example["row"], example["label"], answer))
+        self._rows.append((example["row"], example.get("label"), answer))
 
     def write(self, folder: Path, fold: int) -> None:
         """Write a line for each row, in the order of the file."""

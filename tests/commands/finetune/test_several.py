@@ -236,6 +236,19 @@ def test_ctrl_c_ends_all_and_leaves_what_was_complete(
     assert (rest.out / "complete.json").is_file()
 
 
+def test_texts_that_compete_have_no_folds_and_are_read_by_seeds(
+    quick: Quick, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"question": f"good {n}", "answer": f"bad film {n}"} for n in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(UsageError, match="each fold has a model of its own"):
+        finetune(path, quick(folds=3, task="sentence-similarity"))
+    result = finetune(path, quick(seeds=2, task="sentence-similarity"))
+    assert result.several is not None
+    assert len(result.several.runs) == 2
+
+
 @pytest.mark.parametrize(
     ("choices", "problem"),
     [
