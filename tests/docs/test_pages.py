@@ -31,6 +31,7 @@ README = ROOT / "README.md"
 PAGES = [README, *(page for page in ENGLISH if page.parent.name != "notes")]
 READMES = (README, ROOT / "README.zh.md")
 MISTYPED = {"--fromat", "--learning-rate"}  # options that a page says are none
+OTHERS = {"--data-binary"}  # options of other programs
 EVERY = [*READMES, *sorted(DOCS.rglob("*.md"))]
 
 
@@ -175,6 +176,7 @@ def help_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
         "plan",
         "migrate",
         "search",
+        "serve",
     ]
     folder = tmp_path_factory.mktemp("help")
     said = [run_command(f"bertolt {command} --help", folder) for command in names]
@@ -185,7 +187,7 @@ def help_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("page", EVERY, ids=name)
 def test_options_exist(page: Path, help_texts: str) -> None:
     text = page.read_text(encoding="utf-8")
-    options = set(re.findall(r"(?<=[` ])--[a-z][a-z-]+", text)) - {"--help"} - MISTYPED
+    options = set(re.findall(r"(?<=[` ])--[a-z][a-z-]+", text)) - {"--help"} - MISTYPED - OTHERS
     assert [option for option in options if not re.search(rf"{option}\b", help_texts)] == []
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SECONDS = 120.0
 
@@ -47,10 +48,19 @@ class Live:
         except OSError:
             return 0
 
-    def end(self) -> int:
-        """Ask it to end as a supervisor does, and wait; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(SECONDS)
+    def post(self, path: str, value: Any, key: str = "") -> tuple[int, bytes]:
+        """Send a value as JSON; the status and the body of what comes back."""
+        body = json.dumps(value).encode()
+        request = urllib.request.Request(self.address + path, body)
+        request.add_header("Content-Type", "application/json")
+        if key:
+            request.add_header("Authorization", f"Bearer {key}")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return int(response.status), response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
 
 
 def free_port() -> int:

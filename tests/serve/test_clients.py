@@ -1,4 +1,4 @@
-"""`/v1/embeddings` by the clients that people have: OpenAI's, LangChain's and curl, unchanged."""
+"""The server by the clients that people have: OpenAI, LangChain and curl; and the guide."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ pytest.importorskip("openai")
 import openai
 
 from bertolt import Predictor
+from tests.docs.pages import DOCS, blocks
 from tests.serve.live import Live, live
 
 pytestmark = pytest.mark.slow
 
 KEY = "a-key-that-nobody-guesses"
+GUIDE = DOCS / "en/guides/serving.md"
 TEXTS = ["How do I send the lamp back?", "We deliver within three days.", "😀 Größe"]
 
 
 @pytest.fixture(scope="module")
-def server(real_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def server(
+    real_checkpoint: Path, tuned: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("serve")
     keys = folder / "keys.txt"
     keys.write_text(KEY + "\n")
-    with live(folder / "log", f"near={real_checkpoint}", "--keys", keys) as running:
+    models = f"similar-model={real_checkpoint}", f"my-model={tuned}"
+    with live(folder / "log", *models, "--keys", keys) as running:
         yield running
 
 
@@ -71,36 +76,36 @@ def ids_of(predictor: Predictor, texts: Sequence[str]) -> list[list[int]]:
 def test_the_official_client_has_the_vectors_of_predict(
     client: Any, vectors: np.ndarray, predictor: Predictor
 ) -> None:
-    response = client.embeddings.create(model="near", input=TEXTS)  # base64, its default
+    response = client.embeddings.create(model="similar-model", input=TEXTS)  # base64, its default
     close(of(response), vectors)
-    assert response.model == "near"
+    assert response.model == "similar-model"
     assert response.object == "list"
     assert {each.object for each in response.data} == {"embedding"}
     tokens = sum(each.tokens for each in predictor.predict(TEXTS))
     assert response.usage.prompt_tokens == response.usage.total_tokens == tokens
-    floats = client.embeddings.create(model="near", input=TEXTS, encoding_format="float")
+    floats = client.embeddings.create(model="similar-model", input=TEXTS, encoding_format="float")
     np.testing.assert_array_equal(of(floats), of(response))
-    (one,) = of(client.embeddings.create(model="near", input=TEXTS[0]))
+    (one,) = of(client.embeddings.create(model="similar-model", input=TEXTS[0]))
     close(one, vectors[0])
-    assert [each.id for each in client.models.list()] == ["near"]
+    assert [each.id for each in client.models.list()] == ["my-model", "similar-model"]
 
 
 def test_ids_of_tokens_are_read_as_their_texts_are(
     client: Any, predictor: Predictor, vectors: np.ndarray
 ) -> None:
     ids = ids_of(predictor, TEXTS)
-    close(of(client.embeddings.create(model="near", input=ids)), vectors)
-    close(of(client.embeddings.create(model="near", input=ids[1])), vectors[1:2])
+    close(of(client.embeddings.create(model="similar-model", input=ids)), vectors)
+    close(of(client.embeddings.create(model="similar-model", input=ids[1])), vectors[1:2])
 
 
 def test_shorter_vectors_are_the_first_numbers_at_length_1(
     client: Any, vectors: np.ndarray
 ) -> None:
-    short = of(client.embeddings.create(model="near", input=TEXTS, dimensions=64))
+    short = of(client.embeddings.create(model="similar-model", input=TEXTS, dimensions=64))
     first = vectors[:, :64]
     close(short, first / np.linalg.norm(first, axis=1, keepdims=True))
     with pytest.raises(openai.APIStatusError) as refused:
-        client.embeddings.create(model="near", input=TEXTS, dimensions=385)
+        client.embeddings.create(model="similar-model", input=TEXTS, dimensions=385)
     assert refused.value.status_code in (400, 422)
     assert "384" in str(refused.value)
 
@@ -121,7 +126,7 @@ def test_shorter_vectors_are_the_first_numbers_at_length_1(
 def test_what_is_wrong_is_told_in_the_client_s_own_errors(
     client: Any, changed: dict[str, Any], kind: type[Exception]
 ) -> None:
-    asked: dict[str, Any] = {"model": "near", "input": "a", **changed}
+    asked: dict[str, Any] = {"model": "similar-model", "input": "a", **changed}
     with pytest.raises(kind) as refused:
         client.embeddings.create(**asked)
     error = refused.value
@@ -133,7 +138,7 @@ def test_what_is_wrong_is_told_in_the_client_s_own_errors(
 
 def test_ids_of_another_vocabulary_are_answered_with_what_to_set(client: Any) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
-        client.embeddings.create(model="near", input=[[100_257]])
+        client.embeddings.create(model="similar-model", input=[[100_257]])
     assert "check_embedding_ctx_length=False" in refused.value.body["fix"]
 
 
@@ -141,14 +146,16 @@ def test_without_the_key_nobody_is_answered(server: Live) -> None:
     for key in ("another", KEY[:-1], KEY + "x"):
         stranger = openai.OpenAI(base_url=f"{server.address}/v1", api_key=key, max_retries=0)
         with pytest.raises(openai.AuthenticationError):
-            stranger.embeddings.create(model="near", input="a")
+            stranger.embeddings.create(model="similar-model", input="a")
     assert KEY not in server.log.read_text(encoding="utf-8")
 
 
 def test_many_at_once_by_the_asynchronous_client(server: Live, vectors: np.ndarray) -> None:
     async def ask() -> list[np.ndarray]:
         async with openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key=KEY) as made:
-            asked = [made.embeddings.create(model="near", input=text) for text in TEXTS * 8]
+            asked = [
+                made.embeddings.create(model="similar-model", input=text) for text in TEXTS * 8
+            ]
             return [of(response)[0] for response in await asyncio.gather(*asked)]
 
     close(np.array(asyncio.run(ask())), np.tile(vectors, (8, 1)))
@@ -177,19 +184,52 @@ def test_langchain_has_the_vectors_of_predict(
 
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: _Encoding(predictor))
     place = {"base_url": f"{server.address}/v1", "api_key": KEY}
-    made = langchain.OpenAIEmbeddings(model="near", **place, **settings)
+    made = langchain.OpenAIEmbeddings(model="similar-model", **place, **settings)
     close(made.embed_documents(TEXTS), vectors)
     close(made.embed_query(TEXTS[0]), vectors[0])
     close(asyncio.run(made.aembed_documents(TEXTS)), vectors)
 
 
+# ---- the guide
+
+
+def as_here(text: str, server: Live) -> str:
+    """A block of the guide for the server that runs here."""
+    return text.replace("http://127.0.0.1:8000", server.address).replace("KEY", KEY)
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_curl_has_the_vectors_of_predict(server: Live, vectors: np.ndarray) -> None:
-    body = json.dumps({"model": "near", "input": TEXTS})
-    words = ["curl", "--silent", "--show-error", "--fail", f"{server.address}/v1/embeddings"]
-    words += ["--header", f"Authorization: Bearer {KEY}"]
-    words += ["--header", "Content-Type: application/json", "--data", body]
-    done = subprocess.run(words, capture_output=True, check=True, timeout=60)
-    told = json.loads(done.stdout)
-    close([each["embedding"] for each in told["data"]], vectors)
-    assert json.loads(done.stdout)["usage"]["prompt_tokens"] > 0
+def test_curl_is_answered_as_the_guide_shows(
+    server: Live, reviews: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    rows = [("opinion",), *((text,) for text, _ in reviews[:3])]
+    (tmp_path / "reviews.csv").write_text("".join(f'"{text}"\n' for (text,) in rows))
+    said = []
+    for block in blocks(GUIDE):
+        if block.kind == "bash" and block.text.startswith("curl "):
+            words = ["bash", "-c", as_here(block.text, server)]
+            done = subprocess.run(
+                words, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True, timeout=60
+            )
+            said.append(done.stdout)
+    told, of_file = said
+    shown, error = (json.loads(block.text) for block in blocks(GUIDE) if block.kind == "text")
+    answer = json.loads(told)
+    assert answer.keys() == shown.keys()
+    assert answer["time"].keys() == shown["time"].keys()
+    assert [each.keys() for each in answer["answers"]] == [e.keys() for e in shown["answers"]]
+    assert of_file == ""
+    answers = (tmp_path / "answers.csv").read_text(encoding="utf-8").splitlines()
+    assert len(answers) == len(rows)
+    assert "label" in answers[0]
+    assert json.loads(server.post("/v1/text-classification", {}, KEY)[1]) == error
+
+
+@pytest.mark.parametrize("name", ["embed.py", "langchain_embed.py"])
+def test_programs_of_the_guide_run(
+    server: Live, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("langchain_openai")
+    (block,) = (block for block in blocks(GUIDE) if f'title="{name}"' in block.kind)
+    exec(compile(as_here(block.text, server), name, "exec"), {})
+    assert "384" in capsys.readouterr().out
