@@ -1,12 +1,16 @@
-"""Interleave servers and loads: every round takes the servers in another order."""
+"""Interleave servers and loads: all servers run, and one after the other is asked.
+
+A load is short, and all servers have it before the next one comes, so that what else a machine does
+meanwhile is the same for all; those that are not asked take no part of it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,59 +97,58 @@ def measure(
         keep: saves the record so far.
     """
     names = list(next(iter(record["works"].values()))["contestants"])
-    for repeat in range(record["repeats"]):
-        before = products(record["threads"], material.folder)
-        for engine, runs in record["engines"].items():
-            runs.append(alone(material, engine, seconds, record["threads"]))
-            say(f"round {repeat + 1}  {engine} alone  {runs[-1]}")
-        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
-            begin = time.perf_counter()
-            state = _round(record, SERVERS[name], material, seconds)
-            say(f"round {repeat + 1}  {name}  {state}  {time.perf_counter() - begin:.0f} s")
-        after = products(record["threads"], material.folder)
-        faster = {kind: max(before[kind], after[kind]) for kind in before}
-        for entry in record["works"].values():
-            entry["products"].append(faster)
-        keep(record)
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        for name in names:
+            try:
+                server = running(SERVERS[name], material, threads=record["threads"])
+                processes[name] = stack.enter_context(server)
+                _send(SERVERS[name], processes[name], material, seconds=WARM_UP, clients=8)
+                say(f"{name} is ready")
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                for entry in record["works"].values():
+                    entry["contestants"][name]["state"] = f"failed: {str(error).splitlines()[-1]}"
+        for repeat in range(record["repeats"]):
+            _round(record, processes, material, repeat, seconds, say)
+            keep(record)
     return record
 
 
-def _round(record: Record, server: Server, material: Material, seconds: float) -> str:
-    """All loads on one server; what came of it."""
-    entries = {name: each["contestants"][server.name] for name, each in record["works"].items()}
-    if any(each["state"] != "ok" for each in entries.values()):
-        return str(next(each["state"] for each in entries.values()))
-    try:
-        with running(server, material, threads=record["threads"]) as server_process:
-            runs = loads(server, server_process, material, seconds)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        state = f"failed: {str(error).strip().splitlines()[-1]}"
-        for each in entries.values():
-            each["state"] = state
-        return state
-    for name, run in runs.items():
-        entries[name]["runs"].append(run)
-    return "ok " + " ".join(
-        f"{name}={run['requests_per_second']:.0f}/s,{run['p50_ms'] or 0:.1f}"
-        for name, run in runs.items()
-    )
+def _round(
+    record: Record,
+    processes: Mapping[str, Running],
+    material: Material,
+    repeat: int,
+    seconds: float,
+    say: Callable[[str], None],
+) -> None:
+    """Every load on every server in turn; the order of servers moves on with each load."""
+    before = products(record["threads"], material.folder)
+    for engine, runs in record["engines"].items():
+        runs.append(alone(material, engine, seconds, record["threads"]))
+        say(f"round {repeat + 1}  {engine} alone  {runs[-1]}")
+    names = list(processes)
+    capacity: dict[str, float] = {}
+    for turn, work in enumerate(record["works"]):
+        entries = record["works"][work]["contestants"]
+        first = (repeat + turn) % len(names)
+        for name in names[first:] + names[:first]:
+            about: dict[str, Any] = {"clients": CLIENTS[turn]} if turn < len(CLIENTS) else {}
+            if turn >= len(CLIENTS):
+                about = {"rate": SHARES[turn - len(CLIENTS)] * capacity[name]}
+            run = _send(SERVERS[name], processes[name], material, seconds=seconds, **about)
+            capacity[name] = run["requests_per_second"] if "clients" in about else capacity[name]
+            run["offered_per_second"] = about.get("rate")
+            entries[name]["runs"].append(run)
+            rate, middle = run["requests_per_second"], run["p50_ms"] or 0
+            say(f"round {repeat + 1}  {work}  {name}  {rate:.1f}/s, p50 {middle:.1f} ms")
+    after = products(record["threads"], material.folder)
+    faster = {kind: max(before[kind], after[kind]) for kind in before}
+    for entry in record["works"].values():
+        entry["products"].append(faster)
 
 
-def loads(server: Server, process: Running, material: Material, seconds: float) -> dict[str, Any]:
-    """Every load in turn, after a warm-up."""
-    send(server, process, material, seconds=WARM_UP, clients=8)
-    runs: dict[str, Any] = {}
-    for count in CLIENTS:
-        runs[f"closed-{count}"] = send(server, process, material, seconds=seconds, clients=count)
-    capacity = runs[f"closed-{CLIENTS[-1]}"]["requests_per_second"]
-    for share in SHARES:
-        name = f"open-{share:.0%}".replace("%", "")
-        runs[name] = send(server, process, material, seconds=seconds, rate=share * capacity)
-        runs[name]["offered_per_second"] = share * capacity
-    return runs
-
-
-def send(
+def _send(
     server: Server,
     process: Running,
     material: Material,

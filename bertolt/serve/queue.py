@@ -178,6 +178,8 @@ class Queue:
                 )
             full = self._waiting + count > self.limits.waiting
             full |= self._characters + ask.characters > self.limits.waiting_characters
+            # Whose turn would come after its deadline is told so now, and not when it is over.
+            full |= self.seconds_to_wait > ask.deadline - time.monotonic()
             # What is larger than the whole queue would never be taken; alone it may pass.
             if full and self._waiting:
                 raise RefusedError(

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,7 +24,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from bertolt.commands.file_answers import FileAnswers
 from bertolt.serve import page
+from bertolt.serve.app import Server
+from bertolt.serve.files import file_routes
+from bertolt.serve.models import Models
 from tests.serve.browser import Page, browser, chromium
 
 FOLDER = Path(page.__file__).parent
@@ -160,9 +166,9 @@ def test_both_languages_have_the_same_words() -> None:
 # ---- in a browser
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(_app(), port=0, log_level="error"))
+@contextmanager
+def _served(app: Starlette) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -171,6 +177,12 @@ def address() -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with _served(_app()) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -276,3 +288,27 @@ def test_it_is_used_on_a_phone_in_chinese_and_by_keys_alone(tab: Page, address: 
     small = "[...document.querySelectorAll('button, select, input:not([type=file]), .drop')]"
     small += ".filter((e) => e.offsetParent && e.offsetHeight < 40).map((e) => e.id)"
     assert tab.run(small) == []
+
+
+@needs_browser
+def test_the_server_itself_is_behind_it(tab: Page, tuned: Path, tmp_path: Path) -> None:
+    models = Models({"reviews": str(tuned)})
+    models.load("reviews")
+    server = Server(models)
+    with _served(server.app(file_routes(server, FileAnswers))) as address:
+        tab.speak("en-US")
+        tab.open(address)
+        tab.until("document.getElementById('field-text')")
+        assert "text-classification" in tab.run("document.getElementById('about').textContent")
+        tab.run("document.getElementById('field-text').focus()")
+        tab.type("a good film, lovely and warm")
+        tab.press("Enter", control=True)
+        tab.until("document.querySelector('.account')")
+        assert tab.run("document.querySelector('.said').firstChild.textContent") == "pos"
+        assert tab.run("document.querySelectorAll('.bars li').length") == 2
+        path = tmp_path / "films.csv"
+        path.write_text("review\n" + "a bad film\n" * 300, encoding="utf-8")
+        tab.choose_file(path)
+        tab.until("document.querySelector('#filed a')")
+        assert "300 rows answered" in tab.run("document.getElementById('filed').innerText")
+        assert not [fault for fault in tab.faults if "favicon" not in fault]
