@@ -188,6 +188,8 @@ class Server:
 
     async def answers(self, request: Request) -> Response:
         """Answer the texts of a request by their task."""
+        if request.path_params["task"] == "models":  # which is no task, and is read alone
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
         asked = asked_in(parse(await self.body(request)))
         model = self.models.of_task(request.path_params["task"], asked.model)
         examples = examples_of(model.predictor, asked.input, self.limits)

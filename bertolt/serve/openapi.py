@@ -94,7 +94,7 @@ def _task(task: str, models: Sequence[ServedModel], limits: Limits) -> Schema:
     body = {
         "type": "object",
         "properties": {
-            "model": {"type": "string", "enum": [model.name for model in models]},
+            "model": _model(models),
             "input": {"anyOf": [asked, _list(asked, limits)]},
         },
         "required": ["input"] if len(models) == 1 else ["input", "model"],
@@ -111,7 +111,7 @@ def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:
     body = {
         "type": "object",
         "properties": {
-            "model": {"type": "string", "enum": [model.name for model in models]},
+            "model": _model(models),
             "input": {"anyOf": [text, _list(text, limits), ids, _list(ids, limits)]},
             "encoding_format": {"type": "string", "enum": ["float", "base64"]},
             "user": {"type": "string"},
@@ -125,6 +125,12 @@ def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:
         body,
         {"data": {"type": "array"}},
     )
+
+
+def _model(models: Sequence[ServedModel]) -> Schema:
+    """The name of a model, which may be left out where there is one."""
+    names: list[str | None] = [model.name for model in models]
+    return {"enum": names if len(names) > 1 else [*names, None]}
 
 
 def _list(item: Schema, limits: Limits) -> Schema:
