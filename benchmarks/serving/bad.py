@@ -140,10 +140,10 @@ async def slow(port: int, tally: Tally, seed: int) -> None:
     good = request(json.dumps({"input": "a slow but fine text"}).encode())
     while tally.going:
         status = 0
-        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             for byte in good:
-                if not tally.going or reader.at_eof():
+                if not tally.going or reader.at_eof() or writer.is_closing():
                     break
                 writer.write(bytes([byte]))
                 await writer.drain()
@@ -162,14 +162,14 @@ async def half_open(port: int, tally: Tally, seed: int) -> None:
     while tally.going:
         held = []
         for _ in range(25):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(chance.choice([b"", b"POST /v1", half]))
                 held.append(writer)
         await tally.pause(15)
         for writer in held:
             kept: Any = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):
                 # Closing then resets the connection, and says no goodbye.
                 kept.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.close()
@@ -180,7 +180,7 @@ async def deaf(port: int, tally: Tally, seed: int) -> None:
     """Clients that ask for much and read nothing of it."""
     many = request(json.dumps({"input": ["a text that is asked for"] * 200}).encode())
     while tally.going:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(many * 3)

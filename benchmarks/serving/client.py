@@ -85,7 +85,14 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request; status and body of its answer."""
+        """Send a request; status and body of its answer.
+
+        Raises:
+            OSError: the connection is closed.
+            TimeoutError: there was no answer.
+        """
+        if not self.open:
+            raise ConnectionResetError("closed")
         self._answered = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await asyncio.wait_for(self._answered, PATIENCE)
