@@ -102,6 +102,19 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, largest))
 
 
+def give_back_memory() -> None:
+    """Give the system what was freed and the C library keeps, after something large has gone.
+
+    Each thread frees into a part of the heap of its own, from which little goes back by itself: a
+    server that takes over version after version would hold many times what one of them needs. Only
+    glibc can be told to give it back (`malloc_trim`).
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
+
+
 def bound_kernel_caches() -> None:
     """Keep fewer prepared CPU kernels than PyTorch's default, unless the user chose a number.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.errors import BertoltError, CheckpointError
+from bertolt.base.machine import give_back_memory
 from bertolt.serve.errors import RefusedError
 from bertolt.tasks.predictor import Predictor
 
@@ -184,7 +185,9 @@ class Models:
                     fix="fine-tune it again, or serve it without --selftest",
                 )
             self._served[name] = model
-            return model
+        del before  # requests that hold it are answered; then nobody has it
+        give_back_memory()
+        return model
 
     def unload(self, name: str) -> ServedModel:
         """Take no more requests for a model; those that are there are answered.
