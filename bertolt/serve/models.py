@@ -6,6 +6,7 @@ folders are known from the start: a request names a model, and no name of a requ
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import threading
 import time
@@ -186,6 +187,7 @@ class Models:
                 )
             self._served[name] = model
         del before  # requests that hold it are answered; then nobody has it
+        gc.collect()  # requests and what waits for them name each other, and hold their version
         give_back_memory()
         return model
 
