@@ -95,7 +95,8 @@ def test_what_the_library_imports_is_declared() -> None:
         "sklearn": "scikit-learn",
     }  # modules that are called otherwise than their package
     declared = {
-        *requirements("demo", *EXTRAS, "export", "ray", "mlflow", "search", "sklearn", "wandb"),
+        *requirements("demo", *EXTRAS, "export", "ray", "mlflow", "search", "serve", "sklearn"),
+        *requirements("wandb"),
         "triton",
     }  # torch brings triton with CUDA
     imported = set()
@@ -138,7 +139,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
 def test_the_wheel_has_the_library_and_nothing_else(wheel: Path, tmp_path: Path) -> None:
     inside = contents(wheel)
     library = {name for name in inside if not name.startswith(f"bertolt-{__version__}.dist-info/")}
-    kinds = ("*.py", "py.typed", "*.html", "*.css")
+    kinds = ("*.py", "py.typed", "*.html", "*.css", "*.js")
     paths = {path for kind in kinds for path in (ROOT / "bertolt").rglob(kind)}
     assert library == {path.relative_to(ROOT).as_posix() for path in paths}
     for name in library:

@@ -1,0 +1,242 @@
+"""What SECURITY.md promises of the server, a test for each line."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from starlette.testclient import TestClient
+
+from bertolt import Predictor
+from bertolt.base.errors import UsageError
+from bertolt.commands.serve_options import ServeOptions
+from bertolt.serve import clients
+from bertolt.serve.app import Server
+from bertolt.serve.clients import Keys
+from bertolt.serve.limits import Limits
+from bertolt.serve.models import Models
+
+KEY, RULER = "a-key-that-nobody-guesses", "another-key-that-rules-here"
+PATH = "/v1/text-classification"
+SECRET = "a text that only its writer may read"
+
+
+@pytest.fixture(scope="module")
+def predictor(tuned: Path) -> Predictor:
+    return Predictor.from_pretrained(tuned, precision="fp32")
+
+
+@contextmanager
+def serving(
+    predictor: Predictor, tuned: Path, *, parent: Path | None = None, **limits: Any
+) -> Iterator[tuple[TestClient, list[dict[str, Any]]]]:
+    """The server with keys, and what it logs."""
+    models = Models({"my-model": str(tuned)}, lambda folder: predictor, parent=parent)
+    models.load("my-model")
+    log: list[dict[str, Any]] = []
+    server = Server(
+        models,
+        Limits(**limits),
+        Keys([KEY], [RULER]),
+        lambda event, **values: log.append({"event": event, **values}),
+    )
+    with TestClient(server.app(), raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        yield client, log
+
+
+@pytest.fixture(scope="module")
+def served(predictor: Predictor, tuned: Path) -> Iterator[tuple[TestClient, list[dict[str, Any]]]]:
+    with serving(predictor, tuned) as both:
+        yield both
+
+
+@pytest.fixture
+def client(served: tuple[TestClient, list[dict[str, Any]]]) -> TestClient:
+    return served[0]
+
+
+def test_it_listens_to_this_machine_alone_unless_told() -> None:
+    assert ServeOptions().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", f"Bearer {KEY[:-1]}", f"Bearer {KEY}x", f"Basic {KEY}", "Bearer é"]
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", PATH), ("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/openapi.json")],
+)
+def test_without_a_key_there_is_nothing(
+    client: TestClient, header: str, method: str, path: str
+) -> None:
+    headers = {"Authorization": header.encode("latin-1")}
+    answer = client.request(method, path, headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert set(answer.json()) == {"error"}
+
+
+def test_keys_are_compared_in_constant_time_and_kept_as_digests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(clients, "hmac", type("hmac", (), {"compare_digest": compare}))
+    keys = Keys([KEY, "k" * 16], [RULER])
+    assert keys.may(f"Bearer {KEY}")
+    assert len(compared) == 3  # the first is right, and the others are compared all the same
+    assert {len(each) for pair in compared for each in pair} == {32}
+    assert KEY not in repr(vars(keys))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# a note\n", "short\n", "with a space in it, long\n", "é" * 20]
+)
+def test_a_file_without_good_keys_is_refused(text: str, tmp_path: Path) -> None:
+    (path := tmp_path / "keys").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as refused:
+        Keys.read(path)
+    assert not text.strip() or text.strip() not in str(refused.value)
+
+
+def test_only_an_administrator_loads_and_unloads(client: TestClient) -> None:
+    for what in ("load", "unload"):
+        assert client.post(f"/v1/models/my-model/{what}").status_code == 403
+    rules = {"Authorization": f"Bearer {RULER}"}
+    assert client.post("/v1/models/my-model/load", headers=rules).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2F..%2Fetc", "%2Fetc", "%2E%2E", "secret", "my-model%2F..", "%00", "a%5Cb"]
+)
+def test_no_name_of_a_request_is_opened(
+    predictor: Predictor, tuned: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/config.json").write_text("{}")
+    (models := tmp_path / "models").mkdir()
+    rules = {"Authorization": f"Bearer {RULER}"}
+    with serving(predictor, tuned, parent=models) as (client, _):
+        for path in (f"/v1/models/{name}/load", f"/v1/models/{name}", f"/static/{name}"):
+            for method in ("GET", "POST"):
+                answer = client.request(method, path, headers=rules)
+                assert answer.status_code in (403, 404, 405), (path, answer.text)
+
+
+@pytest.mark.parametrize(
+    ("limits", "body", "status"),
+    [
+        ({"body_bytes": 100}, {"input": "a" * 100}, 413),
+        ({"texts": 2}, {"input": ["a", "b", "c"]}, 413),
+        ({"characters": 5}, {"input": "abcdef"}, 413),
+    ],
+    ids=["body", "list", "text"],
+)
+def test_what_is_taken_is_bounded(
+    predictor: Predictor, tuned: Path, limits: dict[str, int], body: Any, status: int
+) -> None:
+    with serving(predictor, tuned, **limits) as (client, _):
+        answer = client.post(PATH, json=body)
+        assert answer.status_code == status, answer.text
+        assert answer.json()["error"]["fix"]
+        assert client.post(PATH, json={"input": "good"}).status_code == 200
+
+
+def test_who_asks_too_often_waits(predictor: Predictor, tuned: Path) -> None:
+    with serving(predictor, tuned, rate=1.0) as (client, _):
+        statuses = [client.get("/v1/models").status_code for _ in range(3)]
+        assert statuses[0] == 200
+        assert statuses[-1] == 429
+        assert client.get("/health").status_code == 200  # a supervisor is not counted
+        assert int(client.get("/v1/models").headers["retry-after"]) >= 1
+
+
+def test_a_body_that_dribbles_is_given_up(predictor: Predictor, tuned: Path) -> None:
+    models = Models({"my-model": str(tuned)}, lambda folder: predictor)
+    models.load("my-model")
+    app = Server(models, Limits(body_seconds=0.2)).app()
+    scope = {
+        **{"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode()},
+        **{"query_string": b"", "headers": [], "client": ("127.0.0.1", 1), "server": None},
+        **{"http_version": "1.1", "scheme": "http", "root_path": ""},
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/health", "/v1/models", "/nothing"])
+def test_every_answer_has_headers_that_keep_a_browser_in(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "access-control-allow-origin" not in headers
+    assert "server" not in headers
+
+
+def test_the_log_has_no_text_and_no_key(served: tuple[TestClient, list[dict[str, Any]]]) -> None:
+    client, log = served
+    for body in ({"input": SECRET}, {"input": [SECRET, 3]}, {SECRET: 1}, {"input": {"text": 1}}):
+        client.post(PATH, json=body)
+        client.post(f"/v1/{SECRET}", json=body)
+    client.post(PATH, content=SECRET)
+    client.get(f"/v1/models/{SECRET}?{SECRET}")
+    said = json.dumps(log)
+    assert '"status": 200' in said
+    assert '"status": 404' in said
+    assert SECRET not in said
+    assert SECRET.replace(" ", "%20") not in said
+    assert KEY not in said
+
+
+def test_the_counts_have_no_word_of_a_request(client: TestClient) -> None:
+    client.post(f"/v1/{SECRET}", json={"model": SECRET, "input": SECRET})
+    client.get(f"/{SECRET}")
+    assert SECRET not in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"null", b'"a"', b"\xff\xfe", b"[" * 100_000, b'{"input": 1e999}'),
+        *(b'{"input": NaN}', b'{"input": "\\ud800"}', b'{"input": [[]]}', b'{"input": {}}'),
+        *(b'{"input": null}', b'{"input": [{"text": {"a": 1}}]}', b'{"input": "a", "x": 1}'),
+        b'{"input": "a", "model": 3}',
+        b'{"input": "a", "model": "../../etc"}',
+        b'{"input": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:30]),
+)
+def test_a_body_that_is_none_is_refused_in_words(client: TestClient, body: bytes) -> None:
+    answer = client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+    assert 400 <= answer.status_code < 500, answer.text
+    error = answer.json()["error"]
+    assert {"message", "type", "code", "param", "fix"} == set(error)
+    assert "Traceback" not in answer.text
