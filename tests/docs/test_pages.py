@@ -169,6 +169,7 @@ def help_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
         "predict",
         "inspect",
         "bench",
+        "export",
         "demo",
         "tokenizer",
         "prepare",
