@@ -171,12 +171,23 @@ def test_a_script_that_starts_again_in_its_workers_ends(large: Path, tmp_path: P
 # ---- the command, stopped from outside ----
 
 
-@pytest.fixture
-def large(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus that takes some seconds in small parts."""
-    path = tmp_path / "large.txt"
+    path = tmp_path_factory.mktemp("large") / "large.txt"
     path.write_text(text_of(3000), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    large: Path, tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The files of a run in this process that nobody stopped."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    usual = {"tokenizer": str(tokenizer_folder), "shard_size": 2000, "workers": 1}
+    tokenize_corpus([large], PrepareOptions(out=out, **usual))  # type: ignore[arg-type]
+    return bytes_below(out)
 
 
 def begin(corpus: Path, tokenizer: Path, out: Path) -> subprocess.Popen[str]:
@@ -214,7 +225,11 @@ def gone(group: int) -> bool:
 @posix
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_the_command_goes_on_after_it_was_stopped(
-    large: Path, tokenizer_folder: Path, tmp_path: Path, how: signal.Signals
+    large: Path,
+    undisturbed: dict[str, bytes],
+    tokenizer_folder: Path,
+    tmp_path: Path,
+    how: signal.Signals,
 ) -> None:
     out = tmp_path / "out"
     process = begin(large, tokenizer_folder, out)
@@ -235,7 +250,5 @@ def test_the_command_goes_on_after_it_was_stopped(
     said = again.communicate(timeout=120)[1]
     assert again.returncode == 0, said
     assert "parts had been done by an earlier run, and were kept" in said
-    usual = {"tokenizer": str(tokenizer_folder), "shard_size": 2000, "workers": 1}
-    tokenize_corpus([large], PrepareOptions(out=tmp_path / "whole", **usual))  # type: ignore[arg-type]
-    assert bytes_below(out) == bytes_below(tmp_path / "whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"large.txt", "out", "whole"}
+    assert bytes_below(out) == undisturbed
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bertolt.cli import main
 from tests.distributed.starting import COMMAND, torchrun
 from tests.pretrain.conftest import letters as letters  # the corpus, and not its folder's tests
 
@@ -16,9 +18,19 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def words(letters: Path, tmp_path: Path) -> list[object]:
+    return words_of(letters, tmp_path / "config.json")
+
+
+def run_here(*words: object) -> None:
+    """Run the command in this process, alone."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    assert ended.value.code == 0
+
+
+def words_of(letters: Path, config: Path) -> list[object]:
     """A run of 9 steps that says nothing of its batches."""
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = tmp_path / "config.json"
     config.write_text(json.dumps({**shape, "intermediate_size": 64}), encoding="utf-8")
     return ["pretrain", letters, "--config", config, "--steps", 9, "--precision", "fp32"]
 
@@ -35,8 +47,7 @@ def test_two_and_three_processes_go_on_with_the_run_of_one(
         more = ["--out", tmp_path / out, *(["--resume"] if resume else [])]
         return torchrun(COMMAND, *(how or ("well", 0, 0)), *words, *more, count=count)
 
-    whole = run(1, "whole")
-    assert whole.returncode == 0, whole.stderr
+    run_here(*words, "--out", tmp_path / "whole")
     stopped = run(1, "out", "term", 0, 3)
     assert "Stopped by SIGTERM after step 3" in stopped.stderr, stopped.stderr
     stopped = run(2, "out", "term", 1, 6, resume=True)
@@ -58,22 +69,30 @@ def test_any_number_of_processes_begins_by_default(words: list[object], tmp_path
     assert "up to 4 × 1,024 tokens" in done.stderr
 
 
-@pytest.fixture(params=["pretrain", "finetune"])
-def used(
+@pytest.fixture(scope="module", params=["pretrain", "finetune"])
+def earlier(
     request: pytest.FixtureRequest,
-    words: list[object],
+    letters: Path,
     tiny_folder: Path,
     reviews_csv: Path,
-    tmp_path: Path,
-) -> list[object]:
-    """The words of a run whose folder an earlier one has filled and left checkpoints of."""
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[list[object], Path]:
+    """The words of a run, and the folder that it has filled and left checkpoints in."""
+    folder = tmp_path_factory.mktemp("earlier")
+    words = words_of(letters, folder / "config.json")
     if request.param == "finetune":
         words = ["finetune", reviews_csv, "--model", tiny_folder, "--precision", "fp32"]
         words += ["--epochs", 1, "--batch-size", 8, "--save-every", 3, "--keep-checkpoints"]
-    words += ["--out", tmp_path / "out"]
-    done = torchrun(COMMAND, "well", 0, 0, *words, count=1)
-    assert done.returncode == 0, done.stderr
-    return words
+    run_here(*words, "--out", folder / "out")
+    return words, folder / "out"
+
+
+@pytest.fixture
+def used(earlier: tuple[list[object], Path], tmp_path: Path) -> list[object]:
+    """The words of a run whose folder an earlier one has filled and left checkpoints of."""
+    words, folder = earlier
+    shutil.copytree(folder, tmp_path / "out")
+    return [*words, "--out", tmp_path / "out"]
 
 
 RESTARTS = ["--max-restarts=1"]
@@ -109,8 +128,7 @@ def test_a_restart_does_not_go_on_where_the_first_start_was_refused(
 def test_a_restart_goes_on_with_what_the_run_had_begun(words: list[object], tmp_path: Path) -> None:
     """Over the folder of an earlier run, whose checkpoints are gone by then."""
     words += ["--save-every", 2, "--out", tmp_path / "out"]
-    done = torchrun(COMMAND, "well", 0, 0, *words, count=1)
-    assert done.returncode == 0, done.stderr
+    run_here(*words)
     words += ["--overwrite", "--weight-decay", 0.5]
     done = torchrun(COMMAND, "die", 1, 6, *words, options=RESTARTS)
     assert done.returncode == 0, done.stderr
