@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
@@ -55,13 +57,9 @@ def serve(models: list[str], options: ServeOptions) -> None:
         connections=options.connections,
     )
     address = None if options.check else _bound(options.host, options.port)
-    load = partial(
-        Predictor.from_pretrained,
-        precision=options.precision,
-        long=options.long,
-        stride=options.stride,
+    served = Models(
+        folders, partial(_open, options), selftest=options.selftest, parent=options.models_dir
     )
-    served = Models(folders, load, selftest=options.selftest, parent=options.models_dir)
     for name in folders:
         before = resident_bytes()
         model = served.load(name)
@@ -81,6 +79,22 @@ def serve(models: list[str], options: ServeOptions) -> None:
     info(f"Serving at http://{shown}:{port}, with a page to try it; end with Ctrl-C")
     listen(server.app(file_routes(server, FileAnswers)), address, limits, server.take_over)
     info("The server has answered what was there, and ends")
+
+
+def _open(options: ServeOptions, folder: str) -> Predictor:
+    """A folder by the engine that is asked for, or by the fastest that keeps the score."""
+    how: dict[str, Any] = {"long": options.long, "stride": options.stride}
+    if options.engine != "auto":
+        engine = options.engine or "auto"
+        return Predictor.from_pretrained(folder, precision=options.precision, engine=engine, **how)
+    from bertolt.commands.engines import choose
+
+    with tempfile.TemporaryDirectory(prefix="bertolt-engines-") as work:
+        choice = choose(folder, Path(work), options.score_on)
+        info(str(choice))
+        return Predictor.from_pretrained(
+            choice.folder, precision=choice.precision, engine=choice.engine, **how
+        )
 
 
 def _require_installed() -> None:

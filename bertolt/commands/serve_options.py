@@ -9,7 +9,7 @@ from typing import Literal
 from bertolt.base.errors import UsageError
 from bertolt.base.options import above, at_least, check_options
 from bertolt.data.long import Long
-from bertolt.models.config import AnswerPrecision
+from bertolt.models.config import AnswerPrecision, EngineName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,12 @@ class ServeOptions:
     """Answer the golden texts of each model first, and refuse to start when one differs."""
     precision: AnswerPrecision = "auto"
     """Number format: auto measures whether bfloat16 is faster here."""
+    engine: EngineName | None = None
+    """What answers: torch, onnxruntime or openvino; auto measures all that are installed, and takes
+    the fastest that keeps the score. Default: torch, or what the folder was exported for."""
+    score_on: Path | None = None
+    """File with answers that are known, which --engine auto scores each engine on: without it int8,
+    which could lose some, is left out."""
     long: Long | None = None
     """What is done with a text beyond the limit: error, truncate, head-tail or window. Default: as
     in training."""
@@ -58,5 +64,17 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.score_on is not None and self.engine != "auto":
+            raise UsageError(
+                "a score is measured to choose an engine, and none is chosen",
+                place="--score-on",
+                fix="add --engine auto, or leave --score-on out",
+            )
+        if self.engine == "auto" and self.precision != "auto":
+            raise UsageError(
+                "--engine auto chooses the number format too",
+                place="--precision",
+                fix="leave --precision out, or name the engine",
+            )
         if self.port > 65_535:
             raise UsageError(f"there is no port {self.port}", place="--port", fix="use 8000")

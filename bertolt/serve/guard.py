@@ -60,7 +60,12 @@ class Guard:
                 headers["X-Request-Id"] = number
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # A client that is gone may be known to the transport before it is told to us.
+                if "closed" not in str(error):
+                    raise
 
         try:
             self._admit(request)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from bertolt.base.chunks import characters_of
@@ -193,7 +194,8 @@ class Queue:
             self._characters += ask.characters
             self._arrived.append(ask)
             self._changed.notify_all()
-        ask.done.add_done_callback(lambda _: self._leave(ask))
+        # Of numbers alone: a circle would hold the model of a request after its end.
+        ask.done.add_done_callback(partial(self._leave, count, ask.characters))
 
     def close(self, seconds: float) -> bool:
         """Take no more requests and answer those that are there; whether all were in time."""
@@ -205,10 +207,10 @@ class Queue:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _leave(self, ask: Ask) -> None:
+    def _leave(self, count: int, characters: int, done: Future[list[Result]]) -> None:
         with self._changed:
-            self._waiting -= len(ask.examples)
-            self._characters -= ask.characters
+            self._waiting -= count
+            self._characters -= characters
 
     # ---- the thread that tokenises
 
