@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.base.console import counting
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
 from bertolt.data.arrow import pa
@@ -272,9 +273,10 @@ def read_table(
         where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row
     )
     names = [*account.columns, *kept]
-    for part in parts:
-        require_columns(part, names, parts[0].name)
-        account.add_part(part, names, check_row)
+    with counting("Reading", unit="rows") as show:
+        for part in parts:
+            require_columns(part, names, parts[0].name)
+            account.add_part(part, names, check_row, show)
     return Table(
         path=str(where),
         data=account.table(),
@@ -408,13 +410,21 @@ class _RowCollector:
             self.parts.pop()  # without rows
         self.parts.append((name, self.rows_read))
 
-    def add_part(self, part: Part, names: Sequence[str], check: CheckRow | None) -> None:
-        """Add all rows of a part."""
+    def add_part(
+        self,
+        part: Part,
+        names: Sequence[str],
+        check: CheckRow | None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Add all rows of a part; `progress` is called with the rows so far, now and then."""
         self.begin(part.name)
         for number, (line, values) in enumerate(part.source.rows(names)):
             if part.files:
                 self.begin(part.files[number])
             self.add(line, values, check)
+            if progress is not None and not self.rows_read % EXAMPLES:
+                progress(self.rows_read)
 
     def add(
         self, line: int | None, values: tuple[object, ...] | BadRow, check: CheckRow | None = None
