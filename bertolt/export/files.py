@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import re
 import warnings
@@ -212,11 +213,12 @@ def _quantise_openvino(path: Path, feeds: Sequence[Feed]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters tell of packages that they do not need, and of advice that was followed."""
+    """Exporters tell of packages that they do not need, and of advice that was followed; and draw bars
+    on standard output, which is for what a command prints."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
