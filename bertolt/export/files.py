@@ -213,8 +213,7 @@ def _quantise_openvino(path: Path, feeds: Sequence[Feed]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters tell of packages that they do not need, and of advice that was followed; and draw bars
-    on standard output, which is for what a command prints."""
+    """Nothing is told inside: exporters advise what was done, and draw bars on standard output."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
