@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertolt.base.errors import BertoltError, CheckpointError
+from bertolt.base.errors import CheckpointError
 from bertolt.base.machine import give_back_memory
 from bertolt.serve.errors import RefusedError
 from bertolt.tasks.predictor import Predictor
@@ -178,6 +178,10 @@ class Models:
             if before is not None and before.version == version and before.error is None:
                 return before
             model = ServedModel(name, version, self._load(folder))
+            if version_of(folder) != version:
+                raise CheckpointError(
+                    "the folder changed while it was read", place=folder, fix="load it again"
+                )
             answer(model.predictor)
             if self._selftest and (faults := model.selftest()):
                 raise CheckpointError(
@@ -187,7 +191,7 @@ class Models:
                 )
             self._served[name] = model
         del before  # requests that hold it are answered; then nobody has it
-        gc.collect()  # requests and what waits for them name each other, and hold their version
+        gc.collect()  # errors hold the frames that they came through, and so their version
         give_back_memory()
         return model
 
@@ -266,14 +270,3 @@ def version_of(folder: str) -> str:
                 while part := data.read(_READ):
                     digest.update(part)
     return digest.hexdigest()[:12]
-
-
-def loaded(models: Models) -> list[str]:
-    """Load every folder; why those that cannot be loaded are not."""
-    faults = []
-    for name in models.folders:
-        try:
-            models.load(name)
-        except BertoltError as error:
-            faults.append(f"{name}: {error}")
-    return faults

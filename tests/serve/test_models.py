@@ -1,0 +1,171 @@
+"""Models that a server answers with: loaded, taken over, unloaded, and not ready after a fault."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from safetensors.torch import load_file, save_file
+from starlette.testclient import TestClient
+
+from bertolt import Predictor
+from bertolt.base.errors import CheckpointError
+from bertolt.commands import engines
+from bertolt.commands import serve as command
+from bertolt.commands.serve_options import ServeOptions
+from bertolt.serve.app import Server
+from bertolt.serve.clients import Keys
+from bertolt.serve.errors import RefusedError
+from bertolt.serve.models import Models, version_of
+
+RULER = "a-key-of-those-who-rule"
+TEXTS = ["a fine film", "dull", "it is well"]
+
+
+def fp32(folder: str) -> Predictor:
+    return Predictor.from_pretrained(folder, precision="fp32")
+
+
+@pytest.fixture
+def folder(tuned: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tuned, tmp_path / "models" / "mine"))
+
+
+@pytest.fixture
+def client(folder: Path) -> Iterator[TestClient]:
+    models = Models({}, fp32, parent=folder.parent)
+    models.load("mine")
+    app = Server(models, keys=Keys([], [RULER])).app()
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {RULER}"
+        yield client
+
+
+def change(folder: Path) -> None:
+    """Another version, which is sure of its first label."""
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"][0] += 9
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def asked(client: TestClient, *texts: str) -> dict[str, Any]:
+    answer = client.post("/v1/text-classification", json={"input": list(texts)})
+    assert answer.status_code == 200, answer.text
+    values: dict[str, Any] = answer.json()
+    return values
+
+
+def test_answers_are_those_of_predict(client: TestClient, folder: Path) -> None:
+    answers = asked(client, *TEXTS)["answers"]
+    for told, prediction in zip(answers, fp32(str(folder)).predict(TEXTS), strict=True):
+        account = {name: told.pop(name) for name in ("tokens", "tokens_cut", "truncated")}
+        assert told.pop("windows") == 1
+        assert account == {"tokens": prediction.tokens, "tokens_cut": 0, "truncated": False}
+        assert told.pop("probability") == pytest.approx(prediction.probability, abs=1e-6)
+        assert told.pop("probabilities") == pytest.approx(prediction.probabilities, abs=1e-6)
+        assert told == {"label": prediction.label}
+
+
+def test_a_new_version_is_taken_over_and_a_broken_one_is_not(
+    client: TestClient, folder: Path
+) -> None:
+    before = asked(client, TEXTS[0])
+    assert client.post("/v1/models/mine/load").json()["version"] == before["version"]
+    change(folder)
+    assert asked(client, TEXTS[0]) | {"time": 0} == before | {"time": 0}  # until it is loaded
+    taken = client.post("/v1/models/mine/load")
+    assert taken.status_code == 200, taken.text
+    after = asked(client, TEXTS[0])
+    assert after["version"] == version_of(str(folder)) != before["version"]
+    (label, share), *_ = after["answers"][0]["probabilities"].items()
+    assert share > 0.99 > before["answers"][0]["probabilities"][label]
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    refused = client.post("/v1/models/mine/load")
+    assert refused.status_code == 409
+    assert refused.json()["error"]["fix"]
+    assert asked(client, TEXTS[0])["version"] == after["version"]
+
+
+def test_a_model_is_unloaded_and_loaded_again(client: TestClient) -> None:
+    assert client.post("/v1/models/mine/unload").json()["unloaded"]
+    answer = client.post("/v1/text-classification", json={"input": "text"})
+    assert answer.status_code == 404
+    assert client.get("/ready").status_code == 503
+    assert client.get("/v1/models").json()["data"] == []
+    assert client.post("/v1/models/mine/load").status_code == 200
+    assert client.post("/v1/models/other/load").status_code == 404
+    assert asked(client, "text")["answers"]
+
+
+def test_it_is_not_ready_after_a_failed_pass_until_a_probe_is_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models({"mine": str(folder)}, fp32)
+    model = models.load("mine")
+    broken = [True]
+    answer = Predictor.answer
+
+    def answers(self: Predictor, *given: Any) -> Any:
+        if broken[0]:
+            raise MemoryError
+        return answer(self, *given)
+
+    monkeypatch.setattr(Predictor, "answer", answers)
+    with TestClient(Server(models).app(), raise_server_exceptions=False) as client:
+        assert client.get("/ready").status_code == 200
+        failed = client.post("/v1/text-classification", json={"input": "text"})
+        assert failed.status_code == 500
+        assert failed.json()["error"]["type"] == "server_error"
+        assert model.error == "MemoryError: "
+        assert client.get("/ready").status_code == 503
+        broken[0] = False
+        assert client.get("/ready").status_code == 200
+        assert model.error is None
+
+
+def test_golden_answers_that_differ_are_refused(folder: Path) -> None:
+    Models({"mine": str(folder)}, fp32, selftest=True).load("mine")
+    contract = json.loads((folder / "bertolt.json").read_text(encoding="utf-8"))
+    for entry in contract["golden"]:
+        entry["answer"]["probability"] = 0.123
+        names = list(entry["answer"]["probabilities"])
+        entry["answer"]["probabilities"] = dict.fromkeys(names, 1 / len(names))
+    (folder / "bertolt.json").write_text(json.dumps(contract), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="golden answers differ"):
+        Models({"mine": str(folder)}, fp32, selftest=True).load("mine")
+
+
+def test_a_request_names_one_of_several_models_of_a_task(folder: Path) -> None:
+    models = Models({"one": str(folder), "two": str(folder)}, fp32)
+    for name in ("one", "two"):
+        models.load(name)
+    assert models.of_task("text-classification", "two").name == "two"
+    with pytest.raises(RefusedError, match="2 models do text-classification") as several:
+        models.of_task("text-classification", None)
+    assert "'one', 'two'" in several.value.fix
+    with pytest.raises(RefusedError, match="no model does fill-mask"):
+        models.of_task("fill-mask", None)
+
+
+def test_the_fastest_engine_is_chosen_where_that_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = []
+
+    def choose(model: str, work: Path, file: Path | None) -> engines.Choice:
+        files.append(file)
+        return engines.Choice(engine="torch", precision="int8", folder=model, reason="it is fast")
+
+    monkeypatch.setattr(engines, "choose", choose)
+    options = ServeOptions(engine="auto", score_on=Path("known.csv"))
+    predictor = command._open(options, str(folder))
+    assert (predictor.engine.name, predictor.precision.name) == ("torch", "int8")
+    assert files == [Path("known.csv")]
+    assert command._open(ServeOptions(precision="fp32"), str(folder)).precision.name == "fp32"

@@ -1,0 +1,212 @@
+"""The queue: batches of true tokens, in order, and what happens to those that are not answered."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from bertolt.base.errors import BertoltError, DataError
+from bertolt.data.encode import EncodedExample, Window
+from bertolt.serve.errors import RefusedError
+from bertolt.serve.limits import Limits
+from bertolt.serve.queue import Ask, Pass, Queue
+from bertolt.tasks.predictor import Prediction
+
+
+class Stand:
+    """A predictor of words: an example has as many tokens as its text has words, and its answer is
+    the text. A pass begins when `gate` is open; a text "bad" breaks its pass."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+        self.batches: list[list[str]] = []
+
+    def encode(self, examples: Sequence[Any]) -> tuple[list[Any], list[EncodedExample]]:
+        if any(each["text"] == "unreadable" for each in examples):
+            raise DataError("it cannot be read")
+        words = [each["text"].split() for each in examples]
+        return list(examples), [EncodedExample([Window([1] * len(w))], len(w)) for w in words]
+
+    def too_long(self, encoded: EncodedExample) -> BertoltError | None:
+        return DataError("too long") if encoded.length > 50 else None
+
+    def answer(self, examples: Sequence[Any], encoded: Any) -> Iterator[Prediction | BertoltError]:
+        self.begun.set()
+        assert self.gate.wait(20)
+        texts = [each["text"] for each in examples]
+        self.batches.append(texts)
+        if "bad" in texts:
+            raise RuntimeError("the pass is broken")
+        for text in texts:
+            yield Prediction(answer={"text": text}, tokens=len(text.split()), tokens_cut=0)
+
+
+class Model:
+    def __init__(self) -> None:
+        self.predictor: Any = Stand()
+        self.errors: list[str] = []
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(str(error))
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+@pytest.fixture
+def passes() -> list[Pass]:
+    return []
+
+
+@pytest.fixture
+def queue(passes: list[Pass]) -> Iterator[Queue]:
+    queue = Queue(Limits(waiting=100), 10, passes.append)
+    yield queue
+    assert queue.close(10)
+
+
+def ask(model: Model, *texts: str, seconds: float = 20) -> Ask:
+    return Ask(model, model.predictor, [{"text": t} for t in texts], time.monotonic() + seconds)
+
+
+def told(waiting: Ask) -> list[Any]:
+    results = waiting.done.result(20)
+    return [each.answer["text"] if isinstance(each, Prediction) else str(each) for each in results]
+
+
+def test_requests_share_batches_of_so_many_tokens_and_keep_their_order(
+    queue: Queue, model: Model, passes: list[Pass]
+) -> None:
+    model.predictor.gate.clear()
+    first = ask(model, "one")
+    queue.put(first)
+    assert model.predictor.begun.wait(20)  # the others gather while it runs
+    others = [ask(model, "a b c", "d e"), ask(model, "f g h i"), ask(model, "j k")]
+    for each in others:
+        queue.put(each)
+    while queue._ready.__len__() < 4:
+        time.sleep(0.001)
+    model.predictor.gate.set()
+    assert told(first) == ["one"]
+    assert [told(each) for each in others] == [["a b c", "d e"], ["f g h i"], ["j k"]]
+    assert model.predictor.batches == [["one"], ["a b c", "d e", "f g h i"], ["j k"]]
+    assert [(each.tokens, each.requests) for each in passes[:2]] == [(1, 1), (9, 2)]
+
+
+def test_a_request_larger_than_a_batch_is_split(queue: Queue, model: Model) -> None:
+    texts = [f"text {number} of four" for number in range(25)]
+    waiting = ask(model, *texts)
+    queue.put(waiting)
+    assert told(waiting) == texts
+    assert max(map(len, model.predictor.batches)) <= 2
+    assert queue.waiting == 0
+
+
+def test_an_example_beyond_the_limit_is_refused_by_itself_at_once(
+    queue: Queue, model: Model
+) -> None:
+    model.predictor.gate.clear()
+    alone = ask(model, "word " * 60)
+    queue.put(alone)
+    assert told(alone) == ["too long"]  # though nothing is answered now
+    model.predictor.gate.set()
+    mixed = ask(model, "fine", "word " * 60, "unreadable", "well")
+    queue.put(mixed)
+    assert told(mixed) == ["fine", "too long", "it cannot be read", "well"]
+
+
+def test_a_request_is_taken_whole_or_refused_whole(queue: Queue, model: Model) -> None:
+    model.predictor.gate.clear()
+    held = ask(model, *["text"] * 90)
+    queue.put(held)
+    with pytest.raises(RefusedError, match="no room for 11 more") as refused:
+        queue.put(ask(model, *["text"] * 11))
+    assert refused.value.status == 503
+    assert "Retry-After" in refused.value.headers
+    queue.put(ask(model, *["text"] * 10))
+    model.predictor.gate.set()
+    assert len(told(held)) == 90
+
+
+def test_who_leaves_frees_what_has_not_begun(queue: Queue, model: Model) -> None:
+    model.predictor.gate.clear()
+    running, left = ask(model, "one"), ask(model, "two")
+    queue.put(running)
+    assert model.predictor.begun.wait(20)
+    queue.put(left)
+    left.cancel()
+    assert queue.waiting == 1
+    last = ask(model, "three")
+    queue.put(last)
+    model.predictor.gate.set()
+    assert told(last) == ["three"]
+    assert ["two"] not in model.predictor.batches
+
+
+def test_what_is_too_late_is_not_answered(queue: Queue, model: Model) -> None:
+    model.predictor.gate.clear()
+    running, late = ask(model, "one"), ask(model, "two", seconds=0.05)
+    queue.put(running)
+    assert model.predictor.begun.wait(20)
+    queue.put(late)
+    time.sleep(0.1)
+    model.predictor.gate.set()
+    with pytest.raises(RefusedError, match="the time for an answer is over"):
+        late.done.result(20)
+    assert model.predictor.batches == [["one"]]
+
+
+def test_a_broken_pass_harms_no_other_request(queue: Queue, model: Model) -> None:
+    model.predictor.gate.clear()
+    first = ask(model, "one")
+    queue.put(first)
+    assert model.predictor.begun.wait(20)
+    good, broken = ask(model, "fine"), ask(model, "bad")
+    queue.put(broken)
+    queue.put(good)
+    while queue._ready.__len__() < 2:
+        time.sleep(0.001)
+    model.predictor.gate.set()
+    assert told(good) == ["fine"]
+    with pytest.raises(RuntimeError, match="the pass is broken"):
+        broken.done.result(20)
+    assert model.errors == ["the pass is broken"]
+
+
+def test_a_model_that_is_taken_over_is_held_by_no_request_that_is_over(queue: Queue) -> None:
+    model = Model()
+    waiting = ask(model, "one")
+    queue.put(waiting)
+    assert told(waiting) == ["one"]
+    last = ask(Model(), "two")  # the threads let go of what they did last
+    queue.put(last)
+    told(last)
+    gone = weakref.ref(model)
+    gc.disable()
+    try:
+        del model, waiting
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_at_its_end_it_answers_what_is_there_and_takes_no_more(model: Model) -> None:
+    queue = Queue(Limits(), 10)
+    waiting = ask(model, *["some words"] * 40)
+    queue.put(waiting)
+    assert queue.close(20)
+    assert len(told(waiting)) == 40
+    with pytest.raises(RefusedError, match="going away"):
+        queue.put(ask(model, "more"))
