@@ -372,7 +372,7 @@ def bench(
     if file is not None and file.is_dir() and model is None:
         from bertolt.commands.engines import bench_engines
 
-        _print(bench_engines(str(file), rows, text=column), json)
+        _print(bench_engines(str(file), rows, text=column, precision=precision), json)
         return
     from bertolt.commands.bench import bench as run
 

@@ -7,6 +7,7 @@ keeps the score.
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from typing import Any, Literal, cast
 import torch
 
 from bertolt.base.console import info
-from bertolt.base.errors import BertoltError
+from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.base.format import gibibytes, number
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.exported import ENGINES
@@ -32,7 +33,9 @@ from bertolt.commands.export import ROUNDING, export_model
 from bertolt.commands.export_options import ExportOptions
 from bertolt.data.load import read_table
 from bertolt.models.config import AnswerPrecision, EngineName
+from bertolt.models.families.base import read_config
 from bertolt.tasks.predictor import Asked, Predictor
+from bertolt.tasks.registry import contract_in, is_encoder
 
 CONTESTANTS: tuple[tuple[EngineName, AnswerPrecision], ...] = (
     ("torch", "fp32"),
@@ -350,8 +353,28 @@ def bench_engines(
     *,
     text: str | None = None,
     max_loss: float = 0.01,
+    precision: str = "auto",
 ) -> Choice:
-    """Lay the engines side by side, in a folder that goes afterwards; see `choose`."""
+    """Lay the engines side by side, in a folder that goes afterwards; see `choose`.
+
+    Raises:
+        UsageError: one number format is asked for, and all are measured.
+        CheckpointError: the model answers nothing yet.
+    """
+    if precision != "auto":
+        raise UsageError(
+            "each engine is measured in every number format that it has",
+            place="--precision",
+            fix="leave --precision out",
+        )
+    source = huggingface.resolve(model)
+    config = read_config(source)
+    if is_encoder(config) and contract_in(source, config) is None:
+        raise CheckpointError(
+            "it is an encoder, which answers nothing that engines could be compared by",
+            place=model,
+            fix=f"bertolt bench --model {shlex.quote(model)} measures this machine with it",
+        )
     with tempfile.TemporaryDirectory(prefix="bertolt-bench-") as work:
         return choose(model, Path(work), file, text=text, max_loss=max_loss)
 

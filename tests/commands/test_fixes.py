@@ -15,7 +15,7 @@ from bertolt.cli import app
 ROOT = Path(bertolt.__file__).parent
 COMMANDS = (
     *("finetune", "evaluate", "predict", "inspect", "report", "bench", "demo", "migrate"),
-    *("check", "compare", "search"),
+    *("check", "compare", "search", "export", "serve"),
     *("tokenizer", "prepare", "pretrain", "plan"),
 )
 # Where a module speaks for some commands alone; all others speak for any.
@@ -33,11 +33,13 @@ SPEAKS_FOR = {
     "commands/inspect.py": ("inspect",),
     "commands/bench.py": ("bench",),
     "commands/migrate.py": ("migrate",),
+    "commands/export": ("export",),
+    "commands/serve": ("serve",),
     "pretrain/plan.py": ("plan", "pretrain"),
     "pretrain/": ("pretrain", "plan"),
     "corpus/": ("tokenizer", "prepare", "pretrain"),
 }
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z0-9]")
 
 
 def options_of(command: str) -> set[str]:
