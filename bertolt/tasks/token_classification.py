@@ -33,7 +33,7 @@ from bertolt.tasks.schema import SHARE, TEXT, Schema, record, several, span
 from bertolt.tasks.scorers.spans import SpanScorer
 from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
 from bertolt.tasks.windows import WINDOWS, answered_units, first_pieces, windows_of
-from bertolt.tasks.words import join_words, text_of, words_of
+from bertolt.tasks.words import join_words, text_of, units_of_words, words_of
 from bertolt.tokenization import BertTokenizer
 
 
@@ -144,12 +144,24 @@ class TokenClassification(LabelledTask):
         spans.require_known(table, self._kinds(), self.scheme)
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
-        """(T,) label of each token that answers for a word; the others are ignored."""
+        """(T,) label of each token that answers for a word or is inside of one; the others are
+        ignored.
+
+        Where each word of a list has a tag, as a part of speech, the insides are ignored too: what
+        would be learned of them is never answered, and a character inside of a word says another
+        thing than the same character as a word.
+        """
         number = {name: label for label, name in enumerate(self.labels)}
         targets = np.full(len(rows.ids), IGNORE_INDEX, dtype=np.int64)
         for example, tokens, places in answered_units(table, index, rows):
-            labels = unit_labels(places.tolist(), marks_of(example, self.scheme), self.scheme)
-            targets[tokens] = [number.get(label, IGNORE_INDEX) for label in labels]
+            units = places.tolist()
+            labels = unit_labels(units, marks_of(example, self.scheme), self.scheme)
+            codes = np.array([number.get(label, IGNORE_INDEX) for label in labels], np.int64)
+            if self.scheme == spans.WORDS:
+                inside = np.ones(len(codes), bool)
+                inside[[unit for *_, unit in units_of_words(units, example)]] = False
+                codes[inside] = IGNORE_INDEX
+            targets[tokens] = codes
         return targets
 
     def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:

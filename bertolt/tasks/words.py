@@ -7,7 +7,7 @@ from words answers plain texts by units.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,12 +81,27 @@ def words_of(
         for (start, end), shares in zip(spots.tolist(), window, strict=True)
         if start >= 0
     ]
+    spots = [(unit.start, unit.end) for unit in units]
+    answered = units_of_words(spots, example)
+    return [Word(start, end, units[unit].shares) for start, end, unit in answered]
+
+
+def units_of_words(
+    units: Sequence[tuple[int, int]], example: Example
+) -> Iterator[tuple[int, int, int]]:
+    """Each word of an example that has a unit: its characters, from start to end, and the number of
+    the unit that answers it, which is its first one.
+
+    Args:
+        units: characters of each, from left to right.
+        example: a text, whose words are its units, or words.
+    """
     if isinstance(example["text"], str):
-        return units
-    words, unit = [], 0
+        yield from ((start, end, number) for number, (start, end) in enumerate(units))
+        return
+    unit = 0
     for start, end in join_words(example["text"])[1]:
-        while unit < len(units) and units[unit].end <= start:
+        while unit < len(units) and units[unit][1] <= start:
             unit += 1
-        if unit < len(units) and units[unit].start < end:
-            words.append(Word(start, end, units[unit].shares))
-    return words
+        if unit < len(units) and units[unit][0] < end:
+            yield start, end, unit

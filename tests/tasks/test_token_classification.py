@@ -186,6 +186,23 @@ def test_a_word_that_the_tokenizer_drops_is_outside_whatever_the_order_of_the_la
     assert tagged == [("good", "B-X"), ("\u200d", "O")]
 
 
+def test_where_each_word_has_a_tag_it_is_learned_from_the_unit_that_answers(
+    tmp_path: Path, tiny_tokenizer: Any
+) -> None:
+    """An inside of a name is learned, as a plain text asks for it; that of a part of speech not."""
+    whole = {}
+    for tags in (["NN", "VB"], ["B-X", "O"]):
+        path = put(tmp_path, f"dull-film {tags[0]}\nwas {tags[1]}\n")
+        table, _ = read_for_task(path, Columns(), task="token-classification")
+        task, everything = learned(path), np.arange(1)
+        rows = encode_rows(task, table, everything, tiny_tokenizer, 16)[0].encoded
+        told = [None if code < 0 else task.labels[code] for code in rows.labels.tolist()]
+        whole[tags[0]] = told[1:-1]
+
+    assert whole["NN"] == ["NN", None, None, "VB"]
+    assert whole["B-X"] == ["B-X", "I-X", "I-X", "O"]
+
+
 def test_letters_among_other_tags_are_plain() -> None:
     task = TokenClassification.restore(BertConfig(id2label={0: "B", 1: "NN", 2: "O"}), {})
     assert (task.labels, task.scheme) == (("B", "NN", "O"), "plain")
