@@ -212,6 +212,8 @@ def fitted(summary: Summary) -> Curve | None:
     verdict = "no sign" if rise <= 0 else "not known"
     if noise is not None and rise > noise:
         verdict = "yes"
+    if all(each.collapsed for each in points):  # they have learned nothing of their rows
+        verdict = "not known"
     return Curve(
         first=points[0].rows,
         last=points[-1].rows,

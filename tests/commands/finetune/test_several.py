@@ -7,6 +7,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bertolt.base.errors import TrainingError, UsageError
 from bertolt.commands.finetune import several
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import FinetuneResult, finetune
+from bertolt.commands.finetune.spread import fitted
 from bertolt.commands.report import draw_again
 from bertolt.report import read_facts
 from tests.callbacks import At, press
@@ -173,6 +175,10 @@ def test_a_learning_curve_says_whether_more_labels_would_help(
     assert "8 to 40 rows" in curve["sentence"]
     assert curve["verdict"] in ("yes", "no sign", "not known")
     assert curve["sentence"] in read_facts(result.out)["first_blocks"][0]["lead"]
+    runs = [replace(each, collapsed="every row is answered alike") for each in result.several.runs]
+    told = fitted(replace(result.several, runs=runs))
+    assert told is not None
+    assert told.verdict == "not known"  # runs that learned nothing tell nothing of their rows
 
 
 def test_one_sample_is_a_run_on_some_of_the_training_rows(reviews_csv: Path, quick: Quick) -> None:
