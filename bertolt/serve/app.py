@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -96,7 +95,6 @@ class Server:
         handlers: dict[Any, Any] = {
             BertoltError: _refused,
             HTTPException: _not_there,
-            Exception: partial(_broken, self.log),
         }
         app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
         app.add_middleware(
@@ -209,6 +207,14 @@ class Server:
 
     async def vectors(self, request: Request) -> Response:
         """Vectors of texts, as OpenAI's API gives them."""
+        try:
+            return await self._vectors(request)
+        except RefusedError as error:
+            if error.fix:  # OpenAI's clients show the message alone
+                error.problem = f"{error.problem}; {error.fix}"
+            raise
+
+    async def _vectors(self, request: Request) -> Response:
         values = parse(await self.body(request))
         asked = asked_in(values, embeddings.FIELDS)
         model = self._of_vectors(asked.model)
@@ -375,8 +381,3 @@ async def _not_there(request: Request, error: Exception) -> Response:
     fix = "GET /openapi.json lists the routes"
     refused = RefusedError(error.status_code, error.detail, fix=fix)
     return Json({"error": as_json(refused)}, error.status_code, error.headers)
-
-
-async def _broken(log: Log, request: Request, error: Exception) -> Response:
-    log("error", error=type(error).__name__)
-    return await _refused(request, RefusedError(500, "the server made a mistake", fix="ask again"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 import uuid
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -73,9 +75,21 @@ class Guard:
             refused = JSONResponse({"error": as_json(error)}, error.status, error.headers)
             await refused(scope, receive, answer)
         else:
-            await self.app(scope, receive, answer)
+            await self._answer(scope, receive, answer, lambda: status > 0)
         finally:
             self._tell(scope, number, status, time.monotonic() - started)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, answer: Send, begun: Callable[[], bool]
+    ) -> None:
+        """Answer; where that goes wrong before an answer has begun, say so."""
+        try:
+            await self.app(scope, receive, answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            self.log("error", error=type(error).__name__, where=_place_of(error))
+            if not begun():
+                told = RefusedError(500, "the server made a mistake", fix="ask again")
+                await JSONResponse({"error": as_json(told)}, 500)(scope, receive, answer)
 
     def _admit(self, request: Request) -> None:
         path = request.url.path
@@ -83,15 +97,27 @@ class Guard:
             return
         header = request.headers.get("authorization")
         admin = path.startswith("/v1/models/") and path.endswith(_ADMIN)
-        allowed = not admin if self.keys is None else self.keys.may(header, admin=admin)
+        host = request.client.host if request.client else ""
+        if self.keys is None:
+            self._take(host)
+            allowed = not admin
+        else:
+            try:
+                allowed = self.keys.may(header, admin=admin)
+            except RefusedError:
+                self._take(host)  # who guesses keys waits too
+                raise
+            self._take(header or "")
         if not allowed:
             raise RefusedError(
                 403,
                 "only a key of an administrator may load and unload",
                 fix='write "admin KEY" into the file of --keys, and send that key',
             )
+
+    def _take(self, client: str) -> None:
         if self.rate is not None:
-            self.rate.take(header or (request.client.host if request.client else ""))
+            self.rate.take(client)
 
     def _tell(self, scope: Scope, number: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
@@ -112,3 +138,9 @@ class Guard:
             ms=round(1000 * seconds, 2),
             **told,
         )
+
+
+def _place_of(error: Exception) -> str:
+    """Where an error arose, without what it says: that may have a text of a request in it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

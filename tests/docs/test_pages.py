@@ -188,7 +188,7 @@ def help_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("page", EVERY, ids=name)
 def test_options_exist(page: Path, help_texts: str) -> None:
     text = page.read_text(encoding="utf-8")
-    options = set(re.findall(r"(?<=[` ])--[a-z][a-z-]+", text)) - {"--help"} - MISTYPED - OTHERS
+    options = set(re.findall(r"(?<=[` ])--[a-z][a-z0-9-]+", text)) - {"--help"} - MISTYPED - OTHERS
     assert [option for option in options if not re.search(rf"{option}\b", help_texts)] == []
 
 

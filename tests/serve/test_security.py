@@ -165,6 +165,33 @@ def test_who_asks_too_often_waits(predictor: Predictor, tuned: Path) -> None:
         assert int(client.get("/v1/models").headers["retry-after"]) >= 1
 
 
+def test_who_guesses_keys_waits_too(predictor: Predictor, tuned: Path) -> None:
+    with serving(predictor, tuned, rate=2.0) as (client, _):
+        guesses = [
+            client.get("/v1/models", headers={"Authorization": f"Bearer guess-{n}"}).status_code
+            for n in range(4)
+        ]
+        assert guesses == [401, 401, 429, 429]
+        assert client.get("/v1/models").status_code == 200  # who has a key does not
+
+
+def test_a_mistake_of_the_server_is_told_without_what_it_says(
+    predictor: Predictor, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistake(self: Models, task: str, name: str | None) -> None:
+        raise ValueError(SECRET)
+
+    with serving(predictor, tuned) as (client, log):
+        monkeypatch.setattr(Models, "of_task", mistake)
+        answer = client.post(PATH, json={"input": SECRET})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"] == "the server made a mistake"
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert {each["event"] for each in log} == {"error", "request"}
+    assert log[-1]["status"] == 500
+    assert SECRET not in json.dumps(log)
+
+
 def test_a_body_that_dribbles_is_given_up(predictor: Predictor, tuned: Path) -> None:
     models = Models({"my-model": str(tuned)}, lambda folder: predictor)
     models.load("my-model")
