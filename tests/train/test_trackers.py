@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,16 @@ def test_a_run_that_goes_on_is_one_run_in_each(tmp_path: Path, alone: list[objec
 
     folders = sorted((out / "wandb").glob("offline-run-*"))
     assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
-    records = b"".join(path.read_bytes() for path in (out / "wandb").rglob("run-*.wandb"))
-    for word in (b"train/loss", b"eval/accuracy", b"finished", b"stopped"):
-        assert word in records
+    words = (b"train/loss", b"eval/accuracy", b"finished", b"stopped")
+    end = time.monotonic() + 20  # its own process writes the last records a moment later
+    while missing := [word for word in words if word not in records_of(out / "wandb")]:
+        assert time.monotonic() < end, missing
+        time.sleep(0.05)
+
+
+def records_of(folder: Path) -> bytes:
+    """What wandb has written, of all runs."""
+    return b"".join(path.read_bytes() for path in folder.rglob("run-*.wandb"))
 
 
 def test_a_tracker_that_fails_ends_nothing_and_is_told_once(
