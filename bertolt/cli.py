@@ -352,7 +352,8 @@ def bench(
     /,
     *,
     model: str | None = None,
-    column: str | None = None,
+    column: Annotated[str | None, Parameter(name=["--column", "--text"])] = None,
+    label: str | None = None,
     precision: Precision = "auto",
     json: bool = False,
     settings: SettingsFile = None,
@@ -366,13 +367,15 @@ def bench(
         rows: After a folder: texts whose answers are known, for the score of each engine.
         model: Folder of a model, or an id on the hub. Default: the demo's, if it is installed.
         column: Column of the texts. Default: found by its name.
+        label: Column of the labels of ROWS. Default: as in training, or found by its name.
         precision: Number format: auto measures whether bfloat16 is faster here.
         json: Print JSON instead of a table.
     """
     if file is not None and file.is_dir() and model is None:
         from bertolt.commands.engines import bench_engines
 
-        _print(bench_engines(str(file), rows, text=column, precision=precision), json)
+        result = bench_engines(str(file), rows, text=column, label=label, precision=precision)
+        _print(result, json)
         return
     from bertolt.commands.bench import bench as run
 
@@ -382,8 +385,13 @@ def bench(
             place=str(rows),
             fix="leave one out; before a file may stand the folder of a model",
         )
-    result = run(model, file, column=column, precision=precision)
-    _print(result, json)
+    if label is not None:
+        raise UsageError(
+            "no score is measured without the folder of a model",
+            place="--label",
+            fix="name a folder before the file, or leave --label out",
+        )
+    _print(run(model, file, column=column, precision=precision), json)
 
 
 @app.command(usage="Usage: bertolt tokenizer CORPUS… --vocab-size N [OPTIONS]")

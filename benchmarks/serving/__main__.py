@@ -31,8 +31,9 @@ quarter of them Chinese reviews with a long tail, the others movie sentences. A 
 the moment at which a request is due, so in the open loops it has the time in which it waited to be
 sent. *Processor of the server* counts all its threads; `Bertolt is` says how many times as fast
 Bertolt is as the server of that row: in requests/s of clients that wait, in p99 of open loops. An
-open loop sends each server a share of what that server itself answers to 64 clients, so the rows of
-one table are of different rates."""
+open loop sends each server a share of the most that it answers to 1, 8 or 64 clients, so the rows
+of one table are of different rates; in the last tables all have the same. Threads of OpenMP wait
+{waiting}."""
 
 
 def _options(words: list[str]) -> argparse.Namespace:
@@ -68,17 +69,25 @@ def engines(record: dict[str, Any]) -> str:
             statistics.median(run[key] for run in runs) for key in ("p50_ms", "texts_per_second")
         ]
         lines.append(f"| {name} | {number(middle[0])} | {number(middle[1])} |")
-    ours = record["works"][f"closed-{load.CLIENTS[-1]}"]["contestants"].get("bertolt")
-    alone = record["engines"].get("torch", [])
-    if ours and ours["runs"] and alone:
-        pairs = zip(alone, ours["runs"], strict=False)
-        cost = [each["texts_per_second"] / run["requests_per_second"] - 1 for each, run in pairs]
-        lines += [
-            "",
-            f"Bertolt's server takes {percent(statistics.median(cost), 0)} more time for a "
-            "text of 64 clients than its engine does for one of 64 at a time, the load "
-            "generator's share of the processor included.",
-        ]
+    for server, engine in (("bertolt", "torch"), ("bertolt-auto", "auto")):
+        one, many = (
+            record["works"][f"closed-{count}"]["contestants"].get(server, {}).get("runs", [])
+            for count in (load.CLIENTS[0], load.CLIENTS[-1])
+        )
+        alone = record["engines"].get(engine, [])
+        if one and many and alone:
+            pairs = list(zip(alone, one, many, strict=False))
+            longer = statistics.median(each["p50_ms"] - a["p50_ms"] for a, each, _ in pairs)
+            cost = statistics.median(
+                a["texts_per_second"] / each["requests_per_second"] - 1 for a, _, each in pairs
+            )
+            lines += [
+                "",
+                f"{SERVERS[server].title}: the median of one client is {number(longer)} ms above "
+                f"that of its engine without a server; a text of {load.CLIENTS[-1]} clients takes "
+                f"{percent(cost, 0)} more time than one of {load.CLIENTS[-1]} at a time without "
+                "one, the load generator's share of the processor included.",
+            ]
     return "\n".join(lines)
 
 
@@ -87,8 +96,9 @@ def _measure_load(options: argparse.Namespace, words: list[str]) -> int:
     target = options.out / f"{time.strftime('%Y-%m-%d-%H%M', time.gmtime())}-serving"
 
     def keep(record: dict[str, Any]) -> None:
+        legend = _LEGEND.replace("{waiting}", record["waiting"])
         write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
-        write_text(target.with_suffix(".md"), f"{markdown(record, _LEGEND)}\n{engines(record)}\n")
+        write_text(target.with_suffix(".md"), f"{markdown(record, legend)}\n{engines(record)}\n")
         write_text(target.with_suffix(".svg"), draw(record))
 
     record = load.describe(
@@ -98,7 +108,7 @@ def _measure_load(options: argparse.Namespace, words: list[str]) -> int:
         words=["python", "-m", "benchmarks.serving", *map(shlex.quote, _without_folders(words))],
     )
     load.measure(record, material, seconds=options.seconds, say=info, keep=keep)
-    print(markdown(record, _LEGEND))
+    print(target.with_suffix(".md").read_text(encoding="utf-8"))
     info(f"Saved to {target}.md, .json and .svg")
     states = [e["state"] for w in record["works"].values() for e in w["contestants"].values()]
     return int(any(state.startswith("failed") for state in states))

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ def _predictor(folder: Path, engine: str) -> Callable[[list[str]], Any]:
 
     settings: dict[str, Any] = {} if engine == "torch" else {"engine": engine}
     predictor = Predictor.from_pretrained(folder / "model", **settings)
+    return lambda texts: list(predictor.predict(texts))
+
+
+def _fastest(folder: Path) -> Callable[[list[str]], Any]:
+    """The engine that `serve --engine auto` would take, measured once for a folder."""
+    from bertolt.commands.engines import choose
+    from bertolt.tasks.predictor import Predictor
+
+    path, material = folder / "choice.json", Material(folder)
+    if not path.is_file():
+        found = choose(str(material.model), folder / "engines", material.held_out, by="serving")
+        path.write_text(json.dumps(found.to_dict()), encoding="utf-8")
+    choice = json.loads(path.read_text(encoding="utf-8"))
+    predictor = Predictor.from_pretrained(
+        choice["folder"], precision=choice["precision"], engine=choice["engine"]
+    )
     return lambda texts: list(predictor.predict(texts))
 
 
@@ -44,7 +61,8 @@ def _onnx(folder: Path) -> Callable[[list[str]], Any]:
 def measure(folder: Path, engine: str, seconds: float) -> dict[str, Any]:
     """Milliseconds of one text, and texts a second of many."""
     material = Material(folder)
-    answer = _onnx(folder) if engine == "ort-int8" else _predictor(folder, engine)
+    opened = {"ort-int8": _onnx, "auto": _fastest}.get(engine, partial(_predictor, engine=engine))
+    answer = opened(folder)
     texts = material.texts
     for text in texts[:20]:
         answer([text])

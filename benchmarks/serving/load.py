@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +20,15 @@ from typing import Any
 from benchmarks import session
 from benchmarks.serving.client import Load
 from benchmarks.serving.prepare import CHINESE, Material
-from benchmarks.serving.servers import SERVERS, Running, Server, running, settings_of
+from benchmarks.serving.servers import READY_SECONDS, SERVERS, Running, Server, running, settings_of
 from bertolt.base.machine import cores, cpu_name, memory_bytes
 
 CLIENTS = (1, 8, 64)
 SHARES = (0.5, 0.8, 1.0, 1.2)
-"""Of what a server answers to 64 clients: how many requests come to it in an open loop."""
-ENGINES = ("torch", "ort-int8")
+"""Of the most that a server answers to clients: how many requests come to it in an open loop."""
+SAME = (0.8, 1.2)
+"""Of the most that the best other server answers: what comes to everyone, in further open loops."""
+ENGINES = ("torch", "auto", "ort-int8")
 """That are measured without a server too."""
 WARM_UP = 3.0  # seconds
 PACKAGES = (*session.PACKAGES, "fastapi", "starlette", "uvicorn", "uvloop", "httptools")
@@ -44,12 +47,29 @@ def entry_names() -> dict[str, tuple[str, str]]:
     }
     opened = {
         f"open-{share:.0%}".replace("%", ""): (
-            f"Requests at random moments, {share:.0%} of what the server answers to 64 clients",
+            f"Requests at random moments, {share:.0%} of the most that the server answers",
             "open",
         )
         for share in SHARES
     }
-    return closed | opened
+    same = {
+        f"same-{share:.0%}".replace("%", ""): (
+            f"The same for everyone: {share:.0%} of the most that the best other server answers",
+            "open",
+        )
+        for share in SAME
+    }
+    return closed | opened | same
+
+
+def _load_of(work: str, name: str, capacity: Mapping[str, float]) -> dict[str, Any]:
+    """How many clients a work has, or how many requests a second come to a server."""
+    kind, size = work.split("-")
+    if kind == "closed":
+        return {"clients": int(size)}
+    others = [rate for other, rate in capacity.items() if not SERVERS[other].ours]
+    most = capacity[name] if kind == "open" else max(others, default=capacity[name])
+    return {"rate": int(size) / 100 * most}
 
 
 def describe(servers: Sequence[str], *, repeats: int, threads: int, words: list[str]) -> Record:
@@ -66,6 +86,7 @@ def describe(servers: Sequence[str], *, repeats: int, threads: int, words: list[
         "repeats": repeats,
         "versions": session.versions(PACKAGES),
         "chinese": CHINESE,
+        "waiting": os.environ.get("OMP_WAIT_POLICY", "as OpenMP does by itself"),
         "engines": {name: [] for name in ENGINES},
         "works": {
             name: {
@@ -133,11 +154,10 @@ def _round(
         entries = record["works"][work]["contestants"]
         first = (repeat + turn) % len(names)
         for name in names[first:] + names[:first]:
-            about: dict[str, Any] = {"clients": CLIENTS[turn]} if turn < len(CLIENTS) else {}
-            if turn >= len(CLIENTS):
-                about = {"rate": SHARES[turn - len(CLIENTS)] * capacity[name]}
+            about = _load_of(work, name, capacity)
             run = _send(SERVERS[name], processes[name], material, seconds=seconds, **about)
-            capacity[name] = run["requests_per_second"] if "clients" in about else capacity[name]
+            if "clients" in about:
+                capacity[name] = max(capacity.get(name, 0.0), run["requests_per_second"])
             run["offered_per_second"] = about.get("rate")
             entries[name]["runs"].append(run)
             rate, middle = run["requests_per_second"], run["p50_ms"] or 0
@@ -198,7 +218,7 @@ def alone(material: Material, engine: str, seconds: float, threads: int) -> dict
         env=settings_of(threads, material),
         capture_output=True,
         encoding="utf-8",
-        timeout=seconds + 120,
+        timeout=seconds + READY_SECONDS,
     )
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told

@@ -22,6 +22,8 @@ TEXTS = 2000
 CHINESE = 0.25
 """The share of Chinese reviews, whose lengths have a long tail, beside movie sentences."""
 BATCH = 32
+SCORED = 400
+"""Rows that the model has not seen, on which an engine has to keep the score."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Material:
         return self.folder / "model"
 
     @property
+    def held_out(self) -> Path:
+        """A file of rows whose labels are known and that the model has not seen."""
+        return self.folder / "held-out.csv"
+
+    @property
     def texts(self) -> list[str]:
         """In the order in which they are sent."""
         texts: list[str] = json.loads((self.folder / "texts.json").read_text(encoding="utf-8"))
@@ -56,7 +63,7 @@ class Material:
 def prepare(folder: Path, *, threads: int, texts: int = TEXTS) -> Material:
     """Fill `folder`, or take what lies there of an earlier run."""
     material = Material(folder)
-    if (folder / "answers.json").is_file():
+    if (folder / "answers.json").is_file() and material.held_out.is_file():
         return material
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -65,6 +72,8 @@ def prepare(folder: Path, *, threads: int, texts: int = TEXTS) -> Material:
     train = [movie[row] for row in order[texts:]]
     _fine_tune(train[: 32 * TUNING_STEPS], folder, threads)
     held_out = [movie[row][0] for row in order[:texts]]
+    scored = [movie[row] for row in order[:SCORED]]
+    write_rows(material.held_out, [text for text, _ in scored], [label for _, label in scored])
     others = [chinese[row][0] for row in rng.permutation(len(chinese))[:texts]]
     is_chinese = rng.random(texts) < CHINESE
     mixed = [b if which else a for a, b, which in zip(held_out, others, is_chinese, strict=True)]

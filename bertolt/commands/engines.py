@@ -52,7 +52,9 @@ SECONDS = 3.0
 """Of each of the two measurements, about."""
 _TEXTS = 256
 _BULK = 64  # texts of the least run of many
-By = Literal["latency", "bulk"]
+By = Literal["latency", "bulk", "serving"]
+CLOSE = 1.0
+"""Milliseconds that one text may take longer where many at once are answered faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +139,13 @@ def choose(
             lose some, is left out of the choice.
         text, label: columns of the file; None: as in training, or found by their names.
         max_loss: what the task's first metric may lose, in its own units.
-        by: what decides: the time of one text at a time, or the rate of many.
+        by: what decides: the time of one text at a time; the rate of many; or, for serving, the
+            rate of many among those that are within `CLOSE` of the shortest time.
 
     Raises:
         CheckpointError: the model cannot be used, or was exported already.
         DataError: the file cannot be used.
+        BertoltError: PyTorch in fp32, which the others are held against, cannot answer.
     """
     source = huggingface.resolve(model)
     reference = Predictor.from_pretrained(source, precision="fp32", engine="torch")
@@ -150,7 +154,13 @@ def choose(
     rows = []
     for engine, precision in CONTESTANTS:
         info(f"Measuring {engine} {precision}")
-        rows.append(_measured(folders, engine, precision, texts))
+        try:
+            rows.append(_measured(folders, engine, precision, texts))
+        except BertoltError as error:
+            if not rows:
+                raise
+            absent = f"absent: {error.problem}"
+            rows.append(Row(engine=engine, precision=precision, absent=absent))
     primary = reference.task.primary
     best, reason = _fastest(rows, primary.greater, max_loss, by, scored=file is not None)
     return Choice(
@@ -230,20 +240,17 @@ class _Folders:
 def _measured(
     folders: _Folders, engine: EngineName, precision: AnswerPrecision, texts: Sequence[Asked]
 ) -> Row:
-    try:
-        folder = folders.of(engine, precision)
-        job = {
-            "folder": str(folder),
-            "engine": engine,
-            "precision": precision,
-            "texts": list(texts),
-            "threads": torch.get_num_threads(),
-            "file": None if folders.file is None else str(folders.file),
-            **folders.columns,
-        }
-        found = _in_a_process(job)
-    except BertoltError as error:
-        return Row(engine=engine, precision=precision, absent=f"absent: {error.problem}")
+    folder = folders.of(engine, precision)
+    job = {
+        "folder": str(folder),
+        "engine": engine,
+        "precision": precision,
+        "texts": list(texts),
+        "threads": torch.get_num_threads(),
+        "file": None if folders.file is None else str(folders.file),
+        **folders.columns,
+    }
+    found = _in_a_process(job)
     return Row(engine=engine, precision=precision, folder=str(folder), **found)
 
 
@@ -262,6 +269,8 @@ def _in_a_process(job: dict[str, Any]) -> dict[str, Any]:
             last = next(iter(reversed(ended.stderr.strip().splitlines())), "it ended early")
             raise BertoltError(last, fix="see the message")
         found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        if "problem" in found:
+            raise BertoltError(found["problem"], place=found["place"], fix=found["fix"])
         return found
 
 
@@ -316,29 +325,32 @@ def _fastest(
     rows: Sequence[Row], greater: bool, max_loss: float, by: By, *, scored: bool
 ) -> tuple[Row, str]:
     """The fastest row that keeps the score of the first, and why."""
-    present = [row for row in rows if not row.absent]
-    reference = next(
-        (row for row in present if (row.engine, row.precision) == CONTESTANTS[0]), None
-    )
-    if reference is None:
-        problem = rows[0].absent if rows else "nothing was measured"
-        raise BertoltError(problem, fix="answer with --engine torch, to see what is wrong")
+    reference, *_ = present = [row for row in rows if not row.absent]
 
     def loss(row: Row) -> float:
         if row.score is None or reference.score is None:
             return 0.0 if row.precision != "int8" else float("inf")
         return reference.score - row.score if greater else row.score - reference.score
 
-    def speed(row: Row) -> float:
-        return (row.texts_per_second or 0.0) if by == "bulk" else -(row.milliseconds or 1e9)
+    def time_of(row: Row) -> float:
+        return float("inf") if row.milliseconds is None else row.milliseconds
 
     keeping = [row for row in present if loss(row) <= max_loss + ROUNDING]
-    best = max(keeping, key=speed)
-    told = (
-        f"{best.milliseconds:.2f} ms for one text"
+    if by == "serving":
+        shortest = min(map(time_of, keeping))
+        keeping = [row for row in keeping if time_of(row) <= shortest + CLOSE]
+    best = (
+        min(keeping, key=time_of)
         if by == "latency"
-        else f"{number(best.texts_per_second or 0)} texts/s"
+        else max(keeping, key=lambda row: row.texts_per_second or 0.0)
     )
+    rate = f"{number(best.texts_per_second or 0)} texts/s"
+    told = {
+        "latency": f"{best.milliseconds:.2f} ms for one text",
+        "bulk": rate,
+        "serving": f"{rate} and, within {CLOSE:g} ms of the shortest time, "
+        f"{best.milliseconds:.2f} ms for one text",
+    }[by]
     kept = (
         f"of those that lose {max_loss:g} or less of torch fp32's score"
         if scored
@@ -352,6 +364,7 @@ def bench_engines(
     file: Path | None = None,
     *,
     text: str | None = None,
+    label: str | None = None,
     max_loss: float = 0.01,
     precision: str = "auto",
 ) -> Choice:
@@ -376,8 +389,12 @@ def bench_engines(
             fix=f"bertolt bench --model {shlex.quote(model)} measures this machine with it",
         )
     with tempfile.TemporaryDirectory(prefix="bertolt-bench-") as work:
-        return choose(model, Path(work), file, text=text, max_loss=max_loss)
+        return choose(model, Path(work), file, text=text, label=label, max_loss=max_loss)
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps(work(json.load(sys.stdin))), encoding="utf-8")
+    try:
+        told = work(json.load(sys.stdin))
+    except BertoltError as error:
+        told = {"problem": error.problem, "place": error.place, "fix": error.fix}
+    Path(sys.argv[1]).write_text(json.dumps(told), encoding="utf-8")

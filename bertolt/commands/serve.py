@@ -90,7 +90,14 @@ def _open(options: ServeOptions, folder: str) -> Predictor:
     from bertolt.commands.engines import choose
 
     with tempfile.TemporaryDirectory(prefix="bertolt-engines-") as work:
-        choice = choose(folder, Path(work), options.score_on)
+        choice = choose(
+            folder,
+            Path(work),
+            options.score_on,
+            text=options.text,
+            label=options.label,
+            by="serving",
+        )
         info(str(choice))
         return Predictor.from_pretrained(
             choice.folder, precision=choice.precision, engine=choice.engine, **how

@@ -40,6 +40,12 @@ class ServeOptions:
     score_on: Path | None = None
     """File with answers that are known, which --engine auto scores each engine on: without it int8,
     which could lose some, is left out."""
+    text: str | None = None
+    """Column of the texts in the file of --score-on. Default: as in training, or found by its
+    name."""
+    label: str | None = None
+    """Column of the labels in the file of --score-on. Default: as in training, or found by its
+    name."""
     long: Long | None = None
     """What is done with a text beyond the limit: error, truncate, head-tail or window. Default: as
     in training."""
@@ -70,6 +76,13 @@ class ServeOptions:
                 place="--score-on",
                 fix="add --engine auto, or leave --score-on out",
             )
+        for name in ("text", "label"):
+            if getattr(self, name) is not None and self.score_on is None:
+                raise UsageError(
+                    "a column is named, and there is no file that it would be of",
+                    place=f"--{name}",
+                    fix="add --engine auto --score-on FILE, or leave it out",
+                )
         if self.engine == "auto" and self.precision != "auto":
             raise UsageError(
                 "--engine auto chooses the number format too",

@@ -159,12 +159,15 @@ def test_the_fastest_engine_is_chosen_where_that_is_asked_for(
 ) -> None:
     files = []
 
-    def choose(model: str, work: Path, file: Path | None) -> engines.Choice:
+    def choose(
+        model: str, work: Path, file: Path | None, *, by: str, **columns: Any
+    ) -> engines.Choice:
+        assert (by, columns) == ("serving", {"text": "what", "label": None})
         files.append(file)
         return engines.Choice(engine="torch", precision="int8", folder=model, reason="it is fast")
 
     monkeypatch.setattr(engines, "choose", choose)
-    options = ServeOptions(engine="auto", score_on=Path("known.csv"))
+    options = ServeOptions(engine="auto", score_on=Path("known.csv"), text="what")
     predictor = command._open(options, str(folder))
     assert (predictor.engine.name, predictor.precision.name) == ("torch", "int8")
     assert files == [Path("known.csv")]
