@@ -13,8 +13,13 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def is_real(value: object) -> TypeGuard[float]:
-    """Whether it is a finite number; True and False are not."""
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    """Whether it is a finite number, of a size that floats have; True and False are not."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # whole numbers have no end
+        return False
 
 
 def are_texts(value: object) -> bool:

@@ -16,7 +16,9 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 from bertolt.base.checks import is_real, is_whole
 from bertolt.base.errors import BertoltError, UsageError
+from bertolt.base.format import shorten
 
+_SHOWN = 200  # characters of a value in a message
 _OURS = frozenset({"decides", "range", "checked", "instead", "alike"})
 
 
@@ -145,7 +147,7 @@ def check_options(
                 for kind in _kinds(annotation)
             ]
             allowed = ", or ".join(dict.fromkeys(filter(None, words)))
-            problem = f"{shown(option.name)} is {value!r}"
+            problem = f"{shown(option.name)} is {shorten(repr(value), _SHOWN)}"
             raise error(problem, place=place, fix=f"give {allowed}")
 
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bertolt.base.checks import is_real
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.format import shorten
 from bertolt.base.json_files import read_object
 from bertolt.data.arrow import pa, pc
 from bertolt.data.load import Table
@@ -68,6 +70,13 @@ def _pairs(words: str) -> dict[str, str]:
     path = Path(words)
     if path.suffix == ".json":
         values = read_object(path, "names", '{"LABEL_0": "bad", "LABEL_1": "good"}')
+        for name, value in values.items():
+            if not isinstance(value, str) and not is_real(value):
+                raise DataError(
+                    f"the name of {name!r} is {shorten(repr(value), 80)}",
+                    place=str(path),
+                    fix="give each label a text",
+                )
         return {str(name): str(value) for name, value in values.items()}
     parts = [part.partition("=") for part in words.split(",")]
     if not all(name.strip() and between and value.strip() for name, between, value in parts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -13,6 +13,7 @@ from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError, meant
 from bertolt.base.format import plural
+from bertolt.base.settings import Entry, Word, nested, read_entries
 from bertolt.commands.mistyped import NAMES_ELSEWHERE, check_word, kinds_of
 
 _HELP = "File of settings in place of flags: YAML, TOML or JSON. Flags beside it win."
@@ -28,7 +29,6 @@ SettingsBesideShape = Annotated[
 """The same where `--config` is the shape of a model."""
 
 _PARAMETER = "settings"  # what commands call it
-_MOST_BYTES = 1 << 20
 _LISTED = frozenset({"label", "by", "keep", "track", "seeds", "sample"})
 """Options that take several names with commas between them, which a file may have as a list."""
 
@@ -90,7 +90,7 @@ def fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentColle
         return
     path, command = Path(named[0].tokens[-1].value), (commands[-1:] or ("",))[0]
     known = {_key_of(each): each for each in arguments if _key_of(each)}
-    settings = _require_known(_read(path), known, command)
+    settings = _require_known(map(_setting, read_entries(path, "--config")), known, command)
     overruled = []
     for setting in settings:
         argument = known[setting.name]
@@ -115,7 +115,7 @@ def _key_of(argument: Argument) -> str:
 
 
 def _require_known(
-    settings: Sequence[Setting], known: Mapping[str, Argument], command: str
+    settings: Iterable[Setting], known: Mapping[str, Argument], command: str
 ) -> list[Setting]:
     """The settings, whose keys are of the command and stand once each."""
     seen: dict[str, Setting] = {}
@@ -134,7 +134,7 @@ def _require_known(
             both = " and ".join(dict.fromkeys([seen[name].key, setting.key]))
             raise setting.refused(f"{both} stands twice", f"give {name} once")
         seen[name] = setting
-    return list(settings)
+    return list(seen.values())
 
 
 def _overruled(argument: Argument, setting: Setting) -> str:
@@ -193,130 +193,25 @@ def _spread(
             yield more, text, place - 1
 
 
-def _read(path: Path) -> list[Setting]:
-    """The keys of a file, in their order.
+def _setting(entry: Entry) -> Setting:
+    """What an entry of a file would be if it were typed.
 
     Raises:
-        UsageError: it is no such file.
+        UsageError: it is a mapping.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(
-            "a file of settings ends in .yaml, .yml, .toml or .json",
-            place=str(path),
-            fix="call it so, by what is in it",
-        )
-    if not path.is_file():
-        there = "it is a folder" if path.is_dir() else "there is no such file of settings"
-        raise UsageError(there, place=str(path), fix="name the file behind --config")
-    if path.stat().st_size > _MOST_BYTES:
-        raise UsageError(
-            f"it has {path.stat().st_size:,} bytes, and settings have {_MOST_BYTES:,} at most",
-            place=str(path),
-            fix="name the file of settings behind --config",
-        )
-    try:
-        return list(reader(path.read_text(encoding="utf-8-sig"), str(path)))
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"it is not UTF-8: byte {error.object[error.start]:#04x} at {error.start:,}",
-            place=str(path),
-            fix="save it as UTF-8",
-        ) from error
+    value = entry.value
+    if isinstance(value, dict):
+        raise nested(entry.key, entry.place)
+    is_list = isinstance(value, list)
+    if not is_list and (value.value if isinstance(value, Word) else value) is None:
+        return Setting(entry.key, None, False, None, entry.place)
+    texts = [_typed(each) for each in (value if is_list else [value])]
+    plain = value.value if isinstance(value, Word) else value
+    switch = plain if isinstance(plain, bool) else None
+    return Setting(entry.key, texts, is_list, switch, entry.place)
 
 
-def _yaml(text: str, path: str) -> Iterator[Setting]:
-    """The settings of YAML, in which values are the words that would be typed.
-
-    So `5e-5` is a number, and `no` and `2024-01-01` are themselves, which YAML 1.1 has otherwise.
-    """
-    import yaml
-
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = path if mark is None else f"{path}, line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or str(error)
-        raise UsageError(
-            f"this is no YAML: {problem}", place=place, fix="write a line for each: key: value"
-        ) from error
-    if root is None:
-        return
-    if not isinstance(root, yaml.MappingNode):
-        raise _not_keys(path)
-    for key, value in root.value:
-        place = f"{path}, line {key.start_mark.line + 1}"
-        items = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        for node in (key, *items):
-            own = node.tag.startswith("tag:yaml.org,2002:") and "/" not in node.tag
-            if not isinstance(node, yaml.ScalarNode) or not own:
-                name = key.value if isinstance(key, yaml.ScalarNode) else "a key"
-                raise _nested(str(name), place)
-        plain = {item.value for item in items if item.style is None}
-        is_list = isinstance(value, yaml.SequenceNode)
-        null = not is_list and plain & {"", "~", "null", "Null", "NULL"}
-        words = {"true": True, "false": False}
-        switch = None if is_list else words.get("".join(plain).lower())
-        texts = [str(item.value) for item in items]
-        yield Setting(str(key.value), None if null else texts, is_list, switch, place)
-
-
-def _toml(text: str, path: str) -> Iterator[Setting]:
-    import tomllib
-
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(
-            f"this is no TOML: {error}", place=path, fix='write a line for each: key = "value"'
-        ) from error
-    yield from _typed(values, path)
-
-
-def _json(text: str, path: str) -> Iterator[Setting]:
-    from bertolt.base.json_files import DuplicateKeyError, JsonError, parse_json
-
-    try:
-        values = parse_json(text)
-    except DuplicateKeyError as error:
-        raise UsageError(
-            f"{error.key} stands twice", place=path, fix=f"give {error.key} once"
-        ) from error
-    except JsonError as error:
-        raise UsageError(
-            f"this is no JSON: {error}", place=path, fix='write an object: {"key": "value"}'
-        ) from error
-    if not isinstance(values, dict):
-        raise _not_keys(path)
-    yield from _typed(values, path)
-
-
-def _typed(values: Mapping[str, Any], path: str) -> Iterator[Setting]:
-    """The settings of values that have a type."""
-    for key, value in values.items():
-        items = value if isinstance(value, list) else [value]
-        if not all(isinstance(item, str | bool | int | float | None) for item in items):
-            raise _nested(key, path)
-        switch = value if isinstance(value, bool) else None
-        texts = None if value is None else [_typed_text(item) for item in items]
-        yield Setting(key, texts, isinstance(value, list), switch, path)
-
-
-def _typed_text(value: Any) -> str:
+def _typed(value: Any) -> str:
+    if isinstance(value, Word):
+        return value.text
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _nested(key: str, place: str) -> UsageError:
-    return UsageError(
-        f"{key} is neither a text, a number, true, false, nor a list of such",
-        place=place,
-        fix="write keys without sections, and a date or a tag in quotes, as a text",
-    )
-
-
-def _not_keys(path: str) -> UsageError:
-    return UsageError("there are no keys with values in it", place=path, fix="write key: value")
-
-
-_READERS = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml, ".json": _json}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bertolt.base.checks import is_real
 from bertolt.base.errors import DataError, UsageError, nearest
+from bertolt.base.format import shorten
 from bertolt.base.json_files import read_object
 from bertolt.models.losses import Criterion
 
 AUTO = "auto"
+_HEAVIEST = 1_000_000  # weights of a greater range would let others vanish in 32 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +87,11 @@ def _read_weights(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
                 place=str(path),
                 fix=f"{near!r}, perhaps" if near else f"name some of {', '.join(labels[:20])}",
             )
-        real = isinstance(value, int | float) and not isinstance(value, bool)
-        if not real or not math.isfinite(value) or value < 0:
+        if not is_real(value) or not 0 <= value <= _HEAVIEST:
             raise DataError(
-                f"the weight of {name!r} is {value!r}",
+                f"the weight of {name!r} is {shorten(repr(value), 80)}",
                 place=str(path),
-                fix="give each label a number of 0 or more",
+                fix=f"give each label a number from 0 to {_HEAVIEST:,}",
             )
     weights = np.array([float(values.get(name, 1.0)) for name in labels])
     if not weights.any():

@@ -122,6 +122,7 @@ def test_questions_and_numbers_need_no_names(stranger: Any, bertolt: Any, tmp_pa
         ("POSITIV=Pos", "the model has no label 'POSITIV'", "'POSITIVE' is meant"),
         ("POSITIVE=NEGATIVE", "two labels would be called 'NEGATIVE'", "its own name"),
         ("gone.json", "there is no such file of names", "LABEL_0"),
+        ("list.json", "the name of 'POSITIVE' is ['Pos']", "a text"),
         ("POSITIVE=Pos", "training had no label 'negative'", "--label-map"),
     ],
 )
@@ -129,7 +130,8 @@ def test_names_that_do_not_fit(
     stranger: Any, bertolt: Any, tmp_path: Path, words: str | None, problem: str, fix: str
 ) -> None:
     path = write_rows(tmp_path / "rows.jsonl", labelled("negative", "Pos", "negative", "Pos"))
-    more = ["--label-map", words] if words else []
+    (tmp_path / "list.json").write_text('{"POSITIVE": ["Pos"]}')
+    more = ["--label-map", words.replace("list.json", f"{tmp_path}/list.json")] if words else []
     said = bertolt("evaluate", stranger(ONE, **NAMED), path, *more)
     assert said.code == 2
     assert problem in said.err

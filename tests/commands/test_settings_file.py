@@ -132,6 +132,9 @@ def test_a_file_that_cannot_be_is_told_with_its_line(
     ("name", "text", "parts"),
     [
         ("s.toml", "lr = 1\nlr = 2", ["no TOML", "overwrite"]),
+        ("s.toml", "lr = " + "[" * 9999 + "]" * 9999, ["nested too deeply"]),
+        ("s.toml", "lr = 1" + "0" * 5000, ["no TOML"]),
+        ("s.yaml", "lr: " + "[" * 9999 + "]" * 9999, ["nested too deeply"]),
         ("s.toml", "text = 2024-01-01", ["text is neither", "in quotes"]),
         ("s.json", '{"lr": 1, "lr": 2}', ["lr stands twice"]),
         ("s.json", "[1]", ["no keys"]),

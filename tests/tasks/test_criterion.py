@@ -78,6 +78,8 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
         ('{"good": -1}', "the weight of 'good' is -1"),
         ('{"good": "1"}', "the weight of 'good' is '1'"),
         ('{"good": true}', "the weight of 'good' is True"),
+        ('{"good": 1' + "0" * 400 + "}", "the weight of 'good' is 1000"),
+        ('{"good": 1e300}', r"the weight of 'good' is 1e\+300"),
         ('{"good": 0, "fair": 0, "bad": 0}', "all weights are 0"),
         ("[1, 2]", "no object of weights"),
         ("{}", "no object of weights"),

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import tomllib
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from bertolt.base.errors import UsageError, nearest
-from bertolt.base.json_files import JsonError, parse_json
+from bertolt.base.format import shorten
 from bertolt.base.options import decides, flag
+from bertolt.base.settings import ENDINGS, Word, read_entries
 from bertolt.commands.finetune.options import FinetuneOptions
 
 _NOT_SEARCHED = frozenset({"seed", "split_seed", "metric", "patience"})
 """Options that decide a result, and would make scores that cannot be compared."""
 _ALSO = frozenset({"max_length"})
-_ENDINGS = (".yaml", ".yml", ".toml", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def read_space(words: str, options: FinetuneOptions) -> Space:
         UsageError: no such file or words, an option that is not searched, or a value that it does
             not take.
     """
-    is_file = words.lower().endswith(_ENDINGS)
+    is_file = words.lower().endswith(ENDINGS)
     place = words if is_file else "--search"
     values = _of_file(Path(words)) if is_file else _of_words(words)
     if not values:
@@ -102,7 +103,7 @@ def _of_words(words: str) -> dict[str, Any]:
         name, joined, text = word.partition("=")
         if not (name and joined and text):
             raise UsageError(
-                f"{word!r} is neither a file of {', '.join(_ENDINGS)} nor a setting with values",
+                f"{word!r} is neither a file of {', '.join(ENDINGS)} nor a setting with values",
                 place="--search",
                 fix='write "lr=1e-5..1e-4:log batch_size=16,32", or name a file',
             )
@@ -127,42 +128,21 @@ def _of_file(path: Path) -> dict[str, Any]:
             place=str(path),
             fix='name one, or write "lr=1e-5..1e-4:log batch_size=16,32"',
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        values = _parsed(path, text)
-    except (UnicodeDecodeError, JsonError, tomllib.TOMLDecodeError) as error:
-        problem = f"it cannot be read: {error}"
-        raise UsageError(problem, place=str(path), fix="mend the file; save it as UTF-8") from error
-    if not isinstance(values, dict):
-        raise UsageError(
-            "there are no settings with values in it",
-            place=str(path),
-            fix="write a line for each, as batch_size: [16, 32]",
-        )
-    return {str(key): value for key, value in values.items()}
+    values: dict[str, Any] = {}
+    for entry in read_entries(path, "--search"):
+        if entry.key in values:
+            fix = f"give {entry.key} once"
+            raise UsageError(f"{entry.key} stands twice", place=entry.place, fix=fix)
+        value = entry.value
+        if isinstance(value, dict):
+            values[entry.key] = {name: _plain(each) for name, each in value.items()}
+        else:
+            values[entry.key] = list(map(_plain, value)) if isinstance(value, list) else value
+    return values
 
 
-def _parsed(path: Path, text: str) -> Any:
-    if path.suffix.lower() == ".toml":
-        return tomllib.loads(text)
-    if path.suffix.lower() == ".json":
-        return parse_json(text)
-    import yaml
-
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if isinstance(node, yaml.MappingNode):
-            keys = [str(key.value) for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise UsageError(f"{key} stands twice", place=str(path), fix=f"give {key} once")
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = str(path) if mark is None else f"{path}, line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or str(error)
-        fix = "write a line for each setting, as batch_size: [16, 32]"
-        raise UsageError(f"this is no YAML: {problem}", place=place, fix=fix) from error
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Word) else value
 
 
 def _dimension(name: str, value: Any, place: str) -> Dimension:
@@ -170,10 +150,14 @@ def _dimension(name: str, value: Any, place: str) -> Dimension:
     numbers, words = _kinds(name)
     if isinstance(value, Mapping):
         return _range(name, value, place, whole=float not in numbers, numeric=bool(numbers))
-    values = value if isinstance(value, list) else [value]
+    values = value if isinstance(value, list) else [_plain(value)]
     choices = tuple(_choice(each, numbers, words) for each in values)
     if not choices:
         raise UsageError(f"{name} has no value to try", place=place, fix=f"give {name} some")
+    twice = next((each for each, count in Counter(choices).items() if count > 1), None)
+    if twice is not None:
+        fix = f"give each value of {name} once"
+        raise UsageError(f"{name} is to be {twice} twice", place=place, fix=fix)
     return Dimension(choices=choices)
 
 
@@ -199,10 +183,20 @@ def _range(
         )
     low, high = ends
     if low is None or high is None or low >= high:
-        told = f"from {value.get('low')} to {value.get('high')}"
-        raise UsageError(f"{name} goes {told}", place=place, fix=fix)
-    step = _number(value.get("step"))
-    log = value.get("log") in (True, "true")
+        told = " to ".join(shorten(str(value.get(end)), 80) for end in ("low", "high"))
+        raise UsageError(f"{name} goes from {told}", place=place, fix=fix)
+    step, log = _number(value.get("step")), value.get("log") in (True, "true")
+    for key, is_read in (("step", step is not None), ("log", log)):
+        if not is_read and value.get(key) not in (None, False, "false"):
+            problem = f"{key} of {name} is {shorten(repr(value[key]), 80)}"
+            wanted = "a number" if key == "step" else "true or false"
+            raise UsageError(problem, place=place, fix=f"give {wanted}, or leave {key} out")
+    if step is not None and step > high - low:
+        raise UsageError(
+            f"{name} goes from {low:g} to {high:g}, and a step of {step:g} is beyond that",
+            place=place,
+            fix="give a smaller step, or leave it out",
+        )
     if (log and (low <= 0 or step is not None)) or (step is not None and step <= 0):
         raise UsageError(
             f"{name} goes from {low:g} to {high:g}{' by its logarithm' * log}",
@@ -226,8 +220,10 @@ def _require_allowed(name: str, space: Dimension, options: FinetuneOptions, plac
 
 
 def _kinds(name: str) -> tuple[set[type], set[Any]]:
-    """The kinds of numbers that an option takes, and the words."""
+    """The kinds of numbers that an option takes, and the words, which may be True and False."""
     hint = get_type_hints(FinetuneOptions)[name]
+    if hint is bool:
+        return set(), {True, False}
     kinds = get_args(hint) if get_origin(hint) is not None else (hint,)
     if all(not isinstance(kind, type) and get_origin(kind) is None for kind in kinds):
         return set(), set(kinds)  # of a Literal
@@ -237,10 +233,13 @@ def _kinds(name: str) -> tuple[set[type], set[Any]]:
 
 def _choice(value: Any, numbers: set[type], words: set[Any]) -> Any:
     """A choice as its option takes it; what it does not take is refused later, by the option."""
-    if value in words or isinstance(value, bool):
+    if isinstance(value, bool) or value in words:
         return value
-    if isinstance(value, str) and value.strip().lower() in ("none", "null"):
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in ("none", "null"):
         return None
+    if True in words and word in ("true", "false"):
+        return word == "true"
     number = _number(value) if numbers else None
     if number is None:
         return value
@@ -248,13 +247,14 @@ def _choice(value: Any, numbers: set[type], words: set[Any]) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A number, which YAML reads as a text where it has no point, as in 1e-5."""
+    """A finite number, also one that is written in a text."""
     if isinstance(value, bool) or value is None:
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        number = float(value)
+    except (ValueError, OverflowError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def space_words(space: Space) -> str:

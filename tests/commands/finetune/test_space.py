@@ -48,6 +48,9 @@ def test_a_few_words_do_too() -> None:
     assert {name: space[name] for name in ("lr", "batch_size")} == {
         name: SPACE[name] for name in ("lr", "batch_size")
     }
+    assert read_space("calibrate=true,False", FinetuneOptions()) == {
+        "calibrate": Dimension(choices=(True, False))
+    }
     assert space["freeze"] == Dimension(choices=(1, "all"))
     assert space["warmup"] == Dimension(low=0, high=0.3)
 
@@ -82,9 +85,24 @@ def test_what_cannot_be_searched_is_told_at_once(words: str, problem: str, fix: 
         ("a.yaml", "lr: {low: 1, hihg: 2}", "has no 'hihg'"),
         ("a.yaml", "lr: [1e-4]\nlr: [2e-4]", "lr stands twice"),
         ("a.yaml", "lr: [", "this is no YAML"),
-        ("a.toml", "lr = ", "cannot be read"),
-        ("a.json", "[1]", "there are no settings"),
-        ("a.yaml", "", "there are no settings"),
+        ("a.yaml", "lr: {low: 1, low: 2, high: 3}", "low stands twice"),
+        ("a.yaml", "lr: [[1, 2]]", "lr is neither a text, a number"),
+        ("a.yaml", "lr: &a [*a]", "lr is neither a text, a number"),
+        ("a.yaml", "lr: 2024-13-45", "--lr is '2024-13-45'"),
+        ("a.yaml", "lr: !!int abc", "--lr is 'abc'"),
+        ("a.yaml", "batch_size: {low: 1, high: .inf}", "goes from 1 to .inf"),
+        ("a.yaml", "batch_size: [1" + "0" * 400 + "]", "--batch-size is '1000"),
+        ("a.yaml", "batch_size: [16, 16.0]", "to be 16 twice"),
+        ("a.yaml", "lr: {low: 1, high: 2, log: yess}", "log of lr is 'yess'"),
+        ("a.yaml", "lr: {low: 1, high: 2, step: fast}", "step of lr is 'fast'"),
+        ("a.yaml", "lr: {low: 1, high: 2, step: 5}", "a step of 5 is beyond that"),
+        ("a.yaml", "lr: " + "[" * 9999 + "]" * 9999, "nested too deeply"),
+        ("a.toml", "lr = " + "[" * 9999 + "]" * 9999, "nested too deeply"),
+        ("a.toml", "lr = 1" + "0" * 5000, "no TOML"),
+        ("a.toml", "lr = ", "no TOML"),
+        ("a.json", '{"lr": [{"low": 1}]}', "lr is neither a text, a number"),
+        ("a.json", "[1]", "there are no keys"),
+        ("a.yaml", "", "names nothing to try"),
     ],
 )
 def test_a_broken_file_is_told_with_its_place(
