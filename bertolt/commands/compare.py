@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.base.format import clean, padded, plural, shorten
 from bertolt.base.format import columns as wide
+from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.evaluate import evaluate_file
@@ -325,6 +325,14 @@ def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
             place=folder,
             fix="compare the scores of bertolt evaluate",
         )
+    try:
+        task.scorer().score(np.array(answers[0].sums, np.float64))
+    except (IndexError, ValueError) as error:
+        raise CheckpointError(
+            f"its answers are not those of {task.name}",
+            place=str(path / ANSWERS),
+            fix="fine-tune again with --overwrite, or name a file to compare on: --on FILE",
+        ) from error
     return Run(folder=folder, task=task, arguments=_arguments(path), rows=by_key(answers))
 
 
@@ -333,8 +341,8 @@ def _arguments(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = read_json(path)
+    except (OSError, JsonError) as error:
         raise CheckpointError(
             f"it cannot be read ({error})", place=str(path), fix="fine-tune again, or remove it"
         ) from error
@@ -423,8 +431,8 @@ def _texts(
     """The texts of rows, where the file that they come from is as it was."""
     try:
         table = _table(run, on, asked)
-    except BertoltError:
-        return {}  # without the texts the comparison is whole
+    except (BertoltError, AttributeError, TypeError, ValueError):
+        return {}  # without the texts, or where its arguments are altered, the comparison is whole
     places = {row: place for place, row in enumerate(table.data["row"].to_pylist())}
     known = [key for key in shared if run.rows[key].row in places]
     texts = {}

@@ -99,17 +99,22 @@ def read_answers(path: Path) -> list[RowAnswer]:
     """Answers that were kept.
 
     Raises:
-        CheckpointError: the file cannot be read.
+        CheckpointError: the file cannot be read, or its rows are not whole.
     """
     try:
-        table = pq.read_table(path, schema=_schema())
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CheckpointError(
-            f"it cannot be read ({error})",
-            place=str(path),
-            fix="fine-tune again with --overwrite, or name a file to compare on: --on FILE",
-        ) from error
-    return [RowAnswer(*row.values()) for row in table.to_pylist()]
+        table = pq.read_table(path, schema=_schema())  # a column that is not there has no values
+        rows = [RowAnswer(**row) for row in table.to_pylist()]
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise _unreadable(path, f"it cannot be read ({error})") from error
+    widths = {len(row.sums or ()) for row in rows}
+    if len(widths) > 1 or any(None in row or None in row.sums for row in rows):
+        raise _unreadable(path, "something of its rows is missing")
+    return rows
+
+
+def _unreadable(path: Path, problem: str) -> CheckpointError:
+    fix = "fine-tune again with --overwrite, or name a file to compare on: --on FILE"
+    return CheckpointError(problem, place=str(path), fix=fix)
 
 
 def by_key(rows: list[RowAnswer]) -> dict[tuple[str, int], RowAnswer]:

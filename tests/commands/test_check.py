@@ -119,6 +119,16 @@ def test_labels_in_doubt_by_answers_that_are_there(
     said = checked(bertolt, tiny_folder, clean, "--label-errors", "--answers", answers)
     assert said.code == 2
     assert "29 rows of" in said.err
+    for line, problem in [
+        (b"\xff", "line 1: this is no object with a row and an answer"),
+        (b"[" * 9999, "line 1: this is no object with a row and an answer"),
+        (b'{"row": 1, "answer": 5}', "the answer to row 1 is not as text-classification answers"),
+        (b'{"row": 1, "answer": {"probabilities": [1]}}', "the answer to row 1 is not as"),
+    ]:
+        answers.write_bytes(line + b"\n")
+        said = checked(bertolt, tiny_folder, clean, "--label-errors", "--answers", answers)
+        assert said.code == 2
+        assert problem in said.err
 
 
 def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them(

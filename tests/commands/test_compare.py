@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
@@ -150,6 +152,19 @@ def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> 
     (Path(other) / ANSWERS).write_bytes(b"nonsense")
     with pytest.raises(BertoltError, match="cannot be read"):
         compare_runs([first, other])
+    rows = {"row": [1, 2], "digest": ["a", "b"], "said": ["x", "y"], "truth": ["x", "x"]}
+    for sums, words in [
+        (None, "something of its rows is missing"),
+        ([[1.0, 1.0], None], "something of its rows is missing"),
+        ([[1.0, None], [1.0, 1.0]], "something of its rows is missing"),
+        ([[1.0], [1.0, 1.0]], "something of its rows is missing"),
+        ([[1.0], [0.0]], "not those of text-classification"),
+        (["a", "b"], "cannot be read"),
+    ]:
+        pq.write_table(pa.table(rows | ({"sums": sums} if sums else {})), Path(other) / ANSWERS)
+        with pytest.raises(CheckpointError, match=words) as refused:
+            compare_runs([first, other])
+        assert "--on FILE" in refused.value.fix
     (Path(other) / ANSWERS).unlink()
     with pytest.raises(CheckpointError, match=f"it has no {ANSWERS}") as missing:
         compare_runs([first, other])

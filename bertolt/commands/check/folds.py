@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
+from bertolt.base.json_files import parse_json
 from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.check.options import CheckOptions
@@ -127,10 +127,10 @@ def read_answers(path: Path, table: Table) -> Answered:
     numbers = table.data["row"].to_numpy()
     places = {int(number): place for place, number in enumerate(numbers)}
     fix = "write it anew from this very file, or leave --answers out"
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for at, line in enumerate(file, 1):
             try:
-                value = json.loads(line)
+                value = parse_json(line.decode())
                 place, answer = places.pop(value["row"], None), value["answer"]
             except (ValueError, KeyError, TypeError) as error:
                 problem = "this is no object with a row and an answer"

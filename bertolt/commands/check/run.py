@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.console import info
+from bertolt.base.errors import DataError
 from bertolt.base.files import write_text
 from bertolt.base.format import plural, shorten
 from bertolt.commands.arguments import require_output
@@ -125,7 +126,17 @@ def _doubts(
         )
     )
     for place, answer in answers:
-        collected.add(place, answer, labels[place])
+        try:
+            collected.add(place, answer, labels[place])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if options.answers is None:
+                raise
+            row = table.data["row"][place].as_py()
+            raise DataError(
+                f"the answer to row {row} is not as {data.task.name} answers",
+                place=str(options.answers),
+                fix="write it anew from this very file, or leave --answers out",
+            ) from error
     return collected.ranked()
 
 
