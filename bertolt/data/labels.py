@@ -15,6 +15,7 @@ from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
 from bertolt.data.cells import as_number
 from bertolt.data.groups import dealt
+from bertolt.data.spelling import quoted
 from bertolt.data.table_file import listing
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def label_map(labels: Iterable[str], *, place: str = "") -> LabelMap:
     rows = plural(total, "row")
     fix = "name the label column with --label"
     if different < 2:
-        only = f"only one label, {next(iter(counts))!r}" if counts else "no label"
+        only = f"only one label, {quoted(next(iter(counts)))}" if counts else "no label"
         raise DataError(
             f"there is {only}, in {rows}: nothing to tell apart",
             place=place,
@@ -112,7 +113,7 @@ def _unknown_label(table: Table, labels: LabelMap, value: str, unknown: list[int
     near = nearest(value, list(labels.names))
     others = f" ({plural(len(unknown), 'row')} have such labels)" if len(unknown) > 1 else ""
     return DataError(
-        f"training had no label {value!r}{others}; it had {listing(labels.names)}",
+        f"training had no label {quoted(str(value))}{others}; it had {listing(labels.names)}",
         place=f"{table.place_at(unknown[0])}, column {table.label_column!r}",
         fix=(f"perhaps {near!r} is meant; " if near else "")
         + "mend the labels, name the right column with --label, or train with such rows",

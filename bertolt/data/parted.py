@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
 from bertolt.data.encode import EncodedExample, EncodedTexts, Window
-from bertolt.data.long import OVERLAPS, LongTexts, head_and_tail, shared, stretches
+from bertolt.data.long import OVERLAPS, Long, LongTexts, head_and_tail, shared, stretches
 from bertolt.tokenization.batch_encoding import PairFrame
 from bertolt.tokenization.rows import kept_lengths
 
@@ -98,13 +98,16 @@ def beyond_limit(rows: EncodedTexts) -> NDArray[np.bool_]:
     return longer
 
 
-def too_long(rows: EncodedTexts, number: int, place: str, more: int = 0) -> TooLongError:
+def too_long(
+    rows: EncodedTexts, number: int, place: str, longs: Sequence[Long], more: int = 0
+) -> TooLongError:
     """What to raise for a text that is too long.
 
     Args:
         rows: the examples.
         number: of the one.
         place: where it is.
+        longs: what the task can do with longer texts.
         more: others that are too long too.
     """
     others = (
@@ -114,8 +117,9 @@ def too_long(rows: EncodedTexts, number: int, place: str, more: int = 0) -> TooL
     )
     what = "its texts have" if rows.joint else "it has"
     tokens = int(rows.full_lengths[number])
+    window = "--long window reads all of it; " if "window" in longs else ""
     return TooLongError(
         f"it is longer than the limit of {rows.max_length:,} tokens: {what} {tokens:,}{others}",
         place=place,
-        fix="--long window reads all of it, where the task can; --long truncate cuts it",
+        fix=f"{window}--long truncate cuts it",
     )

@@ -50,7 +50,7 @@ def chosen(
             raise UsageError(
                 "it says how windows overlap, and longer texts are not read in windows",
                 place="--stride",
-                fix="add --long window"
+                fix="use --long window, or leave --stride out"
                 if "window" in task.longs
                 else "leave it out: there are no windows",
             )

@@ -360,7 +360,7 @@ class Predictor(ReadyModel):
         if self.long.how != "error":
             return None
         rows = self._rows(iter, [encoded])
-        return too_long(rows, 0, "text 1") if beyond_limit(rows)[0] else None
+        return too_long(rows, 0, "text 1", self.task.longs) if beyond_limit(rows)[0] else None
 
     def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
         encode = encode_by(self.task, self.tokenizer, self.max_length, self.long)
@@ -384,7 +384,7 @@ class Predictor(ReadyModel):
             outputs.update(zip(numbers, whole, strict=True))
         for number, example in enumerate(examples):
             if refused[number]:
-                yield too_long(rows, number, f"text {before + number + 1}")
+                yield too_long(rows, number, f"text {before + number + 1}", self.task.longs)
             elif not outputs[number].finite:
                 yield not_finite(f"text {before + number + 1}")
             else:

@@ -229,7 +229,7 @@ def encode_windows(
     encoded = in_examples(task, encoded)
     if how.how == "error" and (longer := beyond_limit(encoded)).any():
         first, more = int(longer.argmax()), int(longer.sum()) - 1
-        raise too_long(encoded, first, table.place_at(int(index[first])), more)
+        raise too_long(encoded, first, table.place_at(int(index[first])), task.longs, more)
     return encoded, origin
 
 

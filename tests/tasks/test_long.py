@@ -15,10 +15,10 @@ from bertolt import Predictor
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.collate import PackingCollator
 from bertolt.data.long import LongTexts
-from bertolt.data.parted import TooLongError
+from bertolt.data.parted import TooLongError, too_long
 from bertolt.models.precision import FP32
 from bertolt.tasks import long
-from bertolt.tasks.base import Reading
+from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import evaluate
 from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
@@ -148,6 +148,8 @@ def test_a_longer_text_is_refused_with_its_row(tmp_path: Path, tiny_tokenizer: A
     assert f"the limit of 12 tokens: it has {tokens[longer[0]]}" in refused.value.problem
     assert f"so are {len(longer) - 1} more rows" in refused.value.problem
     assert "--long window" in refused.value.fix
+    alone = too_long(rows.encoded, int(longer[0]), "row 1", Task.longs)
+    assert alone.fix == "--long truncate cuts it", "a task without windows names none"
 
 
 @pytest.mark.parametrize("how", [LongTexts(how="head-tail"), WINDOW])
