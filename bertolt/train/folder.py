@@ -148,14 +148,21 @@ class RunFolder:
         From here on the folder is that of no complete run, until this one is.
 
         Args:
-            but: the folder of the first of several runs, which begins by itself.
+            but: the folder of the first of several runs, which begins by itself; their record is
+                then written anew by the caller.
         """
         runs = self._runs()
+        if runs and not self.resume:
+            # Killed from here on, they are still known for what they are, and gone on with no more.
+            names = json.dumps({"runs": [{"name": name} for name in sorted(runs)]})
+            write_text(self.out / RUNS, names + "\n")
+        kept = {but, RUNS} if but else set()
         with disk_errors(self.out):
-            for entry in self._entries():
+            for entry in sorted(self._entries(), key=lambda entry: entry.name == RUNS):
                 of_a_run = entry.name in (LOG, RUNS, *FILES)
                 of_a_run |= _CHECKPOINT.fullmatch(entry.name) is not None
-                of_a_run |= entry.name in runs and entry.name != but
+                of_a_run |= entry.name in runs
+                of_a_run &= entry.name not in kept
                 if entry.name == COMPLETE or (of_a_run and not self.resume):
                     _remove(entry)
         note_taken(self.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from bertolt.base.distributed import ALONE
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.files import write_text
+from bertolt.train import folder as run_folder
 from bertolt.train.folder import RunFolder, require_space
 
 OLD = ("arguments.json", "complete.json", "config.json", "metrics.json", "model.safetensors")
@@ -238,3 +240,23 @@ def test_the_space_needed_grows_with_the_model_and_its_checkpoints(
         require_space(tmp_path, 250_000, checkpoints=2, beside=1_000_000)
     with pytest.raises(BertoltError, match="the run needs 9 MB"):
         require_space(tmp_path, 2_000_000, checkpoints=0, beside=1_000_000)
+
+
+@pytest.mark.parametrize("but", ["", "seed-2"])
+@pytest.mark.parametrize("left", range(5))
+def test_runs_that_are_replaced_are_known_for_what_they_are_when_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, but: str
+) -> None:
+    fill(tmp_path, "complete.json", "seed-1/metrics.json", "seed-2/metrics.json")
+    write_text(tmp_path / "runs.json", '{"runs": [{"name": "seed-1"}, {"name": "seed-2"}]}')
+    allowed = iter(range(left))
+
+    def remove(entry: Path) -> None:
+        next(allowed)
+        _remove(entry)
+
+    _remove = run_folder._remove
+    monkeypatch.setattr(run_folder, "_remove", remove)
+    with contextlib.suppress(StopIteration):
+        folder(tmp_path, overwrite=True).begin(but=but)
+    folder(tmp_path, overwrite=True).require_usable()

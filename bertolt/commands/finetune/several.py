@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from bertolt.base.console import held_interrupts, info, status_prefix, tell_caution
 from bertolt.base.distributed import join
-from bertolt.base.errors import TrainingError, UsageError
+from bertolt.base.errors import DataError, TrainingError, UsageError
 from bertolt.base.files import require_apart, write_text
 from bertolt.base.format import duration
 from bertolt.base.json_files import JsonError, read_json
@@ -226,9 +226,10 @@ class _Several:
         folder: RunFolder,
     ) -> None:
         self.plan, self.options, self.runner = plan, options, runner
-        self.files, self.folder, self.out = files, folder, options.out
+        self.files, self.out = files, options.out
         self.started = time.monotonic()
         self.record = self._going_on()
+        self.folder = replace(folder, resume=bool(self.record.outcomes))
         self._begun = False
         self._ran: dict[str, Ran] = {}
         self._seconds: list[float] = []
@@ -289,7 +290,9 @@ class _Several:
     def _own(self, run: Planned) -> FinetuneOptions:
         """The options of one run."""
         folder = self.out / run.name
-        resumable = (folder / COMPLETE).is_file() or any(folder.glob("checkpoint-*"))
+        resumable = self.folder.resume and (
+            (folder / COMPLETE).is_file() or any(folder.glob("checkpoint-*"))
+        )
         own = {
             "seeds": None,
             "folds": None,
@@ -297,8 +300,8 @@ class _Several:
             "prune": False,
             "keep_models": False,
             "out": folder,
-            "resume": self.options.resume and resumable,
-            "overwrite": not (self.options.resume and resumable),
+            "resume": resumable,
+            "overwrite": not resumable,
         }
         sample = {"sample": None} if "," in str(self.options.sample) else {}
         return replace(self.options, **(own | sample | dict(run.changes)))
@@ -316,7 +319,7 @@ class _Several:
     def _make(self, run: Planned) -> bool:
         """Make a run, record what came of it, and take away what is not kept; whether Ctrl-C came.
 
-        A loss that is not finite ends that run alone.
+        A loss that is not finite ends that run alone; so do values of a search that cannot be.
         """
         start, problem = time.monotonic(), ""
         before = self.record.begun or Outcome(**_of(run))
@@ -338,6 +341,12 @@ class _Several:
                 raise
             problem, ran = error.problem.split(";")[0], None
             info(f"Run {len(self.record.done) + 1} of {self.plan.total} came to no score: {error}")
+        except (DataError, UsageError) as error:
+            if not self._is_refused_trial():
+                raise
+            info(f"Run {len(self.record.done) + 1} of {self.plan.total} cannot be made: {error}")
+            self.record.put(replace(before, done=True, problem=error.problem))
+            return False
         if ran is not None:
             if ran.result.interrupted and not (self.out / run.name / COMPLETE).is_file():
                 return True
@@ -347,6 +356,11 @@ class _Several:
         self.record.put(outcome_of(known, self.out / run.name, goal(), problem))
         self._drop_models()
         return ran is not None and ran.result.interrupted
+
+    def _is_refused_trial(self) -> bool:
+        """Whether a run that was refused before it began is one of a search, whose values do not
+        fit the model or the rows as those of earlier trials did."""
+        return self.plan.kind == "search" and bool(self.record.done) and self.record.begun is None
 
     def _ready(self, run: Planned) -> Callable[[Goal, dict[str, Any]], None]:
         """What is done when all of a run is known, and nothing is written yet."""
@@ -382,6 +396,7 @@ class _Several:
             TrainingError: there is none.
         """
         record, goal = self.record, self.record.goal
+        self._drop_models()  # of the last run, if it was killed before it could
         winner = None if goal is None else self.plan.winner(record.done, goal)
         if goal is None or winner is None:
             if not complete:

@@ -207,6 +207,24 @@ def test_a_search_goes_on_with_more_trials(
         finetune(reviews_csv, quick(search="lr=1e-4..1e-3", trials=3, resume=True))
 
 
+def test_a_trial_that_cannot_be_made_ends_alone_and_overwrite_begins_anew(
+    reviews_csv: Path, quick: Quick
+) -> None:
+    search = quick(search="max_length=16,999", trials=3, epochs=1, seed=2)
+    result = finetune(reviews_csv, search)
+    assert result.several is not None
+    problems = {each.changes["max_length"]: each.problem for each in result.several.runs}
+    assert problems[16] == ""
+    assert problems[999] == "--max-length is 999, and the model takes 160 tokens at most"
+    anew = replace(search, search="max_length=999", trials=1, resume=True, overwrite=True)
+    with pytest.raises(UsageError, match="is 999"):  # of the first one it is the command's error
+        finetune(reviews_csv, anew)
+    again = finetune(reviews_csv, replace(anew, search="max_length=16", trials=1))
+    assert again.several is not None
+    assert len(again.several.runs) == 1
+    assert {each.name for each in result.out.iterdir() if each.is_dir()} == {"trial-1"}
+
+
 def test_a_run_whose_loss_is_not_finite_ends_alone(
     reviews_csv: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
