@@ -19,7 +19,14 @@ from bertolt import Predictor
 from bertolt.base.errors import BertoltError, DataError, UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
-from bertolt.data.choices import choices_cell, choices_of, label_fault, readings, series_in
+from bertolt.data.choices import (
+    choices_cell,
+    choices_of,
+    is_list,
+    label_fault,
+    readings,
+    series_in,
+)
 from bertolt.data.table_file import BadRow
 from bertolt.tasks.base import Reading
 from bertolt.tasks.multiple_choice import MultipleChoice
@@ -422,3 +429,8 @@ def test_a_task_that_has_no_choices_is_told(write: Write) -> None:
     several = write(SHAPES["letters as columns"][0], "more.jsonl")
     with pytest.raises(BertoltError, match="second text is read from one column"):
         read_for_task(several, Columns(), task="text-classification")
+
+
+def test_a_cell_of_brackets_is_a_text() -> None:
+    assert not is_list("[" * 60_000)
+    assert is_list("[1]")
