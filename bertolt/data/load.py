@@ -523,7 +523,11 @@ class _RowCollector:
                 return cell
             cells.append(cell)
         if self._kept:
-            cells.append(_as_json(dict(zip(self._kept, values[start:], strict=True))))
+            words = _as_json(dict(zip(self._kept, values[start:], strict=True)))
+            if words is None:
+                names = listing(self._kept)
+                return BadRow("nested cell", f"a value of {names} is nested too deeply")
+            cells.append(words)
         return cells
 
     def _wrong_type(self, role: str, values: Iterable[object]) -> DataError:
@@ -541,9 +545,13 @@ class _RowCollector:
         )
 
 
-def _as_json(values: Mapping[str, object]) -> str:
-    """A row's own columns; what JSON cannot say, such as a date, as its text."""
-    return json.dumps(_finite(values), ensure_ascii=False, default=str)
+def _as_json(values: Mapping[str, object]) -> str | None:
+    """A row's own columns; what JSON cannot say, such as a date, as its text. None: a value is
+    nested too deeply."""
+    try:
+        return json.dumps(_finite(values), ensure_ascii=False, default=str)
+    except RecursionError:
+        return None
 
 
 def _finite(value: Any) -> Any:

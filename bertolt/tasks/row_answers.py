@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bertolt.base.checks import is_real
 from bertolt.base.errors import CheckpointError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import shorten
@@ -107,7 +108,7 @@ def read_answers(path: Path) -> list[RowAnswer]:
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _unreadable(path, f"it cannot be read ({error})") from error
     widths = {len(row.sums or ()) for row in rows}
-    if len(widths) > 1 or any(None in row or None in row.sums for row in rows):
+    if len(widths) > 1 or any(None in row or not all(map(is_real, row.sums)) for row in rows):
         raise _unreadable(path, "something of its rows is missing")
     return rows
 

@@ -158,6 +158,7 @@ def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> 
         ([[1.0, 1.0], None], "something of its rows is missing"),
         ([[1.0, None], [1.0, 1.0]], "something of its rows is missing"),
         ([[1.0], [1.0, 1.0]], "something of its rows is missing"),
+        ([[float("nan"), 1.0], [1.0, 1.0]], "something of its rows is missing"),
         ([[1.0], [0.0]], "not those of text-classification"),
         (["a", "b"], "cannot be read"),
     ]:

@@ -452,3 +452,12 @@ def test_a_damaged_parquet(tmp_path: Path, damage: str) -> None:
         content = content[:4] + b"\xff" * 400 + content[404:]
     path.write_bytes({"none of it": GOOD.encode(), "cut": content[:-20]}.get(damage, content))
     assert "Parquet file is damaged" in complaint(path)
+
+
+def test_a_kept_value_that_is_nested_too_deeply_costs_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    deep = "[" * 900 + "]" * 900
+    path.write_text(f'{{"text": "a", "x": 1}}\n{{"text": "b", "x": {deep}}}\n', encoding="utf-8")
+    table = read_table(path, need_label=False, keep=["x"])
+    assert table.data["text"].to_pylist() == ["a"]
+    assert table.dropped == {"nested cell": [2]}
