@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 
 from bertolt.base.console import ended_by_sigterm, info
 from bertolt.base.errors import UsageError
+from bertolt.base.format import visible, visible_json
 from bertolt.base.process import INTERRUPTED
 from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
@@ -73,8 +74,11 @@ def _print(result: _Result, as_json: bool) -> None:
     """Write a result to standard output, as a table or as JSON."""
     import json
 
-    values = json.dumps(result.to_dict(), indent=2, ensure_ascii=False) if as_json else result
-    sys.stdout.write(f"{values}\n")
+    if as_json:
+        text = visible_json(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        text = visible(str(result))
+    sys.stdout.write(f"{text}\n")
 
 
 @app.command(usage="Usage: bertolt finetune TRAIN... [OPTIONS]")

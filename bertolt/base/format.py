@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from typing import TypeGuard
 
@@ -18,6 +19,7 @@ _VISIBLE: dict[int, str] = {
     **dict.fromkeys((0x0A, 0x2028, 0x2029), " ↵ "),
     0x09: " ",
 }
+_OBEYED = re.compile(f"[\x80-\x9f{''.join(map(chr, _BIDIRECTIONAL))}]")
 _ON_TERMINALS = {code: shown for code, shown in _VISIBLE.items() if code not in (0x09, 0x0A)}
 
 
@@ -33,6 +35,11 @@ def clean(text: str) -> str:
     """The text with control characters, and whatever UTF-8 cannot hold, made visible."""
     text = text.replace("\r\n", "\n").translate(_VISIBLE)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def visible_json(text: str) -> str:
+    """JSON of the same value in which nothing moves a cursor or turns the words around it."""
+    return text if text.isascii() else _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def shorten(text: str, limit: int = LONGEST_TEXT) -> str:

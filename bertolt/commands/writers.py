@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError
+from bertolt.base.format import visible_json
 from bertolt.commands.predict_options import Style
 from bertolt.commands.questions import Question
 from bertolt.data.cells import as_number
@@ -180,7 +181,7 @@ _SMALL, _LARGE = 1e-3, 1e9
 
 def as_json(value: Any) -> str:
     """A value as one line of JSON."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return visible_json(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def _as_cell(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from bertolt.base.format import columns, duration, padded
+from bertolt.base.format import columns, duration, padded, visible_json
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,11 @@ def test_seconds_are_told_as_people_say_them(seconds: float | None, words: str) 
 def test_wide_characters_take_two_columns_and_marks_no_column(text: str, width: int) -> None:
     assert columns(text) == width
     assert padded(text, 6) == text + " " * (6 - width)
+
+
+def test_json_on_a_terminal_moves_nothing_and_says_the_same() -> None:
+    value = ["\x9b31m\u202e\u2066\x1b", "人名 é\x7f"]
+    text = visible_json(json.dumps(value, ensure_ascii=False))
+    assert json.loads(text) == value
+    assert "\\u009b31m\\u202e\\u2066\\u001b" in text
+    assert "人名 é" in text
