@@ -16,7 +16,7 @@ from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import require_apart, write_atomically, write_text
 from bertolt.base.format import clean, plural, shorten
-from bertolt.base.json_files import read_json
+from bertolt.base.json_files import JsonError, read_json
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.commands.questions import require_text
@@ -105,6 +105,12 @@ def search_file(corpus: Path, options: SearchOptions) -> SearchResult:
     vectors = nearest.Units(_vectors_of(table, predictor, options))
     asked = nearest.unit(_encode(predictor, queries, "Encoding queries"))
     cosines, places = nearest.nearest(asked, vectors, options.top)
+    if not np.isfinite(cosines).all():
+        raise DataError(
+            "some of its vectors are not finite",
+            place=str(options.vectors or model),
+            fix="make them again with --overwrite, by another model or --precision fp32",
+        )
     return SearchResult(
         hits=[
             (query, _hits(table, *each))
@@ -195,7 +201,7 @@ def _vectors_of(table: Table, predictor: Predictor, options: SearchOptions) -> N
     path = options.vectors
     made_of = _fingerprint(table, predictor) if path is not None else {}
     if path is not None and path.exists() and not options.overwrite:
-        vectors = _read(path, made_of)
+        vectors = _read(path, made_of, predictor.model.config.hidden_size)
         info(f"Vectors: read from {path}")
         return vectors
     vectors = _encode(predictor, _Texts(table), "Encoding")
@@ -256,16 +262,16 @@ def _fingerprint(table: Table, predictor: Predictor) -> dict[str, Any]:
 _OTHERWISE = {"texts": "texts", "corpus": "texts", "model": "weights", "precision": "precision"}
 
 
-def _read(path: Path, made_of: dict[str, Any]) -> NDArray[np.float32]:
+def _read(path: Path, made_of: dict[str, Any], width: int) -> NDArray[np.float32]:
     again = "make them again with --overwrite, or name another file"
     try:
         before = read_json(_about(path))
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
+        # What NumPy says of a file that is none would have it unpickled.
+        why = f" ({error})" if isinstance(error, OSError | JsonError) else ""
         raise DataError(
-            f"these are no vectors that bertolt search has kept ({error})",
-            place=str(path),
-            fix=again,
+            f"these are no vectors that bertolt search has kept{why}", place=str(path), fix=again
         ) from error
     for name, value in made_of.items():
         if not isinstance(before, dict) or before.get(name) != value:
@@ -275,9 +281,11 @@ def _read(path: Path, made_of: dict[str, Any]) -> NDArray[np.float32]:
                 place=str(path),
                 fix=again,
             )
-    if vectors.ndim != 2 or len(vectors) != made_of["texts"] or vectors.dtype != np.float32:
+    shape = (made_of["texts"], width)
+    if vectors.shape != shape or vectors.dtype != np.float32:
         raise DataError(
-            f"its shape is {vectors.shape}, and there are {plural(made_of['texts'], 'text')}",
+            f"it holds {vectors.dtype} numbers of the shape {vectors.shape}, and vectors of these "
+            f"texts are float32 of {shape}",
             place=str(path),
             fix=again,
         )

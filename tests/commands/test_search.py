@@ -64,6 +64,16 @@ def test_vectors_are_kept_and_belong_to_their_corpus(
     assert "--overwrite" in changed.err
     assert bertolt(*words, "--overwrite").code == 0
     assert np.load(kept).shape == (6, 384)
+    vectors = np.load(kept)
+    for other, problem in [
+        (vectors[:, :5], "vectors of these texts are float32 of (6, 384)"),
+        (vectors * np.nan, "some of its vectors are not finite"),
+        (np.array([{}], object), "no vectors that bertolt search has kept\n"),
+    ]:
+        np.save(kept, other, allow_pickle=True)
+        said = bertolt(*words)
+        assert said.code == 2
+        assert problem in said.err
     (tmp_path / "corpus.npy.json").unlink()
     assert "no vectors that bertolt search has kept" in bertolt(*words).err
 
