@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import require_apart, write_atomically, write_text
-from bertolt.base.format import clean, plural, shorten
+from bertolt.base.format import clean, shorten
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.demo import demo_checkpoint
