@@ -63,10 +63,12 @@ class Complete(NamedTuple):
     Attributes:
         settings: that decided its result.
         metrics: the content of its `metrics.json`.
+        keeps_checkpoints: whether they were to stay; else what is there was about to be removed.
     """
 
     settings: dict[str, Any]
     metrics: dict[str, Any]
+    keeps_checkpoints: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +200,10 @@ class RunFolder:
             (stage / name).replace(self.out / name)
         sync(self.out)
 
-    def mark_complete(self, settings: Mapping[str, Any]) -> None:
+    def mark_complete(self, settings: Mapping[str, Any], *, keeps_checkpoints: bool = True) -> None:
         """Write that the run has come to its end, after all else that it writes."""
-        text = json.dumps({"settings": dict(settings)}, indent=2, ensure_ascii=False)
+        values = {"settings": dict(settings), "keeps_checkpoints": keeps_checkpoints}
+        text = json.dumps(values, indent=2, ensure_ascii=False)
         write_text(self.out / COMPLETE, text + "\n")
 
     def read_complete_run(self, world: World) -> Complete | None:
@@ -219,8 +222,10 @@ class RunFolder:
             ]
         about, metrics = json.loads(world.broadcast_text(json.dumps(texts)))
         try:
-            return Complete(parse_json(about)["settings"], parse_json(metrics))
-        except (ValueError, KeyError, TypeError):
+            values = parse_json(about)
+            keeps = values.get("keeps_checkpoints", True) is not False
+            return Complete(values["settings"], parse_json(metrics), keeps)
+        except (AttributeError, ValueError, KeyError, TypeError):
             return None
 
     def _is_ours(self, name: str) -> bool:

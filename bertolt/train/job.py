@@ -168,6 +168,8 @@ def run_job(
         settings = plain(trainer.deciding_settings())
         if start.complete is not None:
             require_same_settings(out, start.settings, settings)
+            if world.first and not start.complete.keeps_checkpoints and store.steps():
+                store.clear()  # as the run would have done if it had not been killed
             info(f"The run is complete, and nothing is left to do: its result is in {out}")
             return RunResult(out=out, history=History(), metrics=start.complete.metrics)
         if start.checkpoint is not None:
@@ -305,7 +307,8 @@ def _write(
         write_facts(facts, out / RUN)
         write_report(facts, out / REPORT)
         if measured.complete:
-            folder.mark_complete(plain(trainer.deciding_settings()))
+            settings = plain(trainer.deciding_settings())
+            folder.mark_complete(settings, keeps_checkpoints=work.keeps_checkpoints)
         info(f"Report: {out / REPORT}")
         for caution in cautions(facts):
             tell_caution(caution.claim, caution.detail)

@@ -221,7 +221,7 @@ def test_a_complete_run_is_one_with_its_settings_and_its_result(tmp_path: Path) 
     run.mark_complete({"--lr": 0.1})
     complete = run.read_complete_run(ALONE)
     assert complete is not None
-    assert (complete.settings, complete.metrics) == ({"--lr": 0.1}, {"eval": 1})
+    assert complete == ({"--lr": 0.1}, {"eval": 1}, True)
     for gone in ("model.safetensors", "metrics.json", "complete.json"):
         (tmp_path / gone).rename(tmp_path / "away")
         assert run.read_complete_run(ALONE) is None

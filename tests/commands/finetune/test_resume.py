@@ -243,12 +243,15 @@ def test_a_complete_run_has_nothing_left_to_do(
 ) -> None:
     assert finetune_command(reviews_csv, *WORDS).code == 0
     before = content(tmp_path / "out")
+    # Killed before it had removed its checkpoints, it does so now.
+    (tmp_path / "out" / "checkpoint-16").mkdir()
     again = finetune_command(reviews_csv, *WORDS)
     assert again.code == 0, again.err
     assert f"nothing is left to do: its result is in {tmp_path / 'out'}\n" in again.err
     assert "step 1/" not in again.err
     assert content(tmp_path / "out") == before
     assert names(tmp_path) == {"out"}
+    assert not any(path.is_dir() for path in (tmp_path / "out").iterdir())
 
 
 def test_the_library_gives_the_metrics_of_a_complete_run(reviews_csv: Path, quick: Any) -> None:
@@ -258,6 +261,7 @@ def test_the_library_gives_the_metrics_of_a_complete_run(reviews_csv: Path, quic
     assert again.scores is None
     assert not again.interrupted
     assert not again.history.steps
+    assert any(first.out.glob("checkpoint-*")), "they were to be kept"
 
 
 def test_a_complete_run_of_other_settings_or_rows_is_refused(
