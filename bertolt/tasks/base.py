@@ -31,8 +31,6 @@ from bertolt.data.formats import Open
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.long import Long, LongTexts
 from bertolt.data.table_file import BadRow
-from bertolt.metrics.bootstrap import RowSums, bootstrap_interval, ratio
-from bertolt.metrics.counts import Interval
 from bertolt.models.config import BertConfig
 from bertolt.models.losses import Criterion
 from bertolt.models.pretrained import PreTrainedModel
@@ -40,13 +38,13 @@ from bertolt.tasks.answers import TOLERANCE, difference
 from bertolt.tasks.criterion import LossChoices, refuse
 from bertolt.tasks.doubts import Doubts
 from bertolt.tasks.schema import TEXT, Schema, record
+
+# Who writes a task finds all that it is made of here.
+from bertolt.tasks.scorer import Answer as Answer
+from bertolt.tasks.scorer import Example as Example
+from bertolt.tasks.scorer import Scorer as Scorer
 from bertolt.tasks.texts import encode_in_one_window, encode_long
 from bertolt.tokenization import BertTokenizer
-
-Example = Mapping[str, Any]
-"""A row by role: `text`, `text_pair` where there are pairs, `label` where it is known, `row`."""
-Answer = dict[str, Any]
-"""What is told of an example, as JSON has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,65 +120,6 @@ def not_finite(place: str) -> NotFiniteError:
         place=place,
         fix="train the model again; if it answers in bf16 or int8, --precision fp32 may do",
     )
-
-
-class Scorer(abc.ABC):
-    """Counts answers against what is true; parts merge, and all follows from the counts."""
-
-    shown: tuple[str, ...] = ()
-    """Values that are told after each evaluation while training."""
-    errors: ClassVar[tuple[str, ...]] = ()
-    """Those of them of which less is better."""
-
-    @abc.abstractmethod
-    def add(self, answer: Answer, example: Example) -> float:
-        """Count one answer; how wrong it is, 0 for right, to keep the worst."""
-
-    def loss(self) -> float | None:
-        """The loss, where it is a function of all rows together; None: the mean of the model's."""
-        return None
-
-    @abc.abstractmethod
-    def state(self) -> dict[str, NDArray[Any]]:
-        """All that was counted, as arrays of int64, float64 or float32."""
-
-    @abc.abstractmethod
-    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Add what another scorer counted."""
-
-    def settle(self) -> None:  # noqa: B027 - a scorer may keep nothing but counts
-        """Keep counts alone from here on: nothing will be tuned by these answers."""
-
-    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...] | None:
-        """(S,) what one row adds to the sums that the primary metric is made of; None: it is not
-        known, and so there are neither intervals by resampling nor comparisons."""
-        return None
-
-    def by_rows(self) -> RowSums | None:
-        """The rows that were counted, by what each adds; None as above."""
-        return None
-
-    def score(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(…) the primary metric of sums (…, S), NaN where it has no value."""
-        return ratio(sums)
-
-    def bootstrap(self) -> Interval | None:
-        """95% interval of the primary metric by resampling rows; None where that tells nothing."""
-        rows = self.by_rows()
-        return None if rows is None else bootstrap_interval(rows, self.score)
-
-    @abc.abstractmethod
-    def values(self) -> dict[str, Any]:
-        """Named values as they stand in `metrics.json`, the primary one among them."""
-
-    @abc.abstractmethod
-    def lines(self, loss: float) -> Iterator[str]:
-        """The same for a terminal."""
-
-    @abc.abstractmethod
-    def explain(self) -> dict[str, Any]:
-        """The same for the report: `headline`, `tiles`, `curves`, `blocks`, `cautions`, built with
-        the builders of `page.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
