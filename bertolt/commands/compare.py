@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,27 @@ from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.data.delimited import layout_of
 from bertolt.data.load import Table
-from bertolt.metrics.bootstrap import (
-    PairedTest,
-    RowSums,
-    bootstrap_interval,
-    holm,
-    mcnemar,
-    paired_test,
-)
+from bertolt.metrics.bootstrap import SHUFFLES, PairedTest, holm
 from bertolt.metrics.counts import Interval
 from bertolt.models.families.base import read_config
+from bertolt.report import plain
 from bertolt.tasks.base import Reading, Scorer, Task
 from bertolt.tasks.registry import task_of
-from bertolt.tasks.row_answers import ANSWERS, RowAnswer, by_key, digest, read_answers
+from bertolt.tasks.row_answers import ANSWERS, DIGITS, RowAnswer, by_key, digest, read_answers
 from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tasks.table import ends_words, interval_words, score_words
 from bertolt.train.folder import ARGUMENTS
 
 Key = tuple[str, int]
+_HOW = {
+    "mcnemar": ("McNemar's exact test", "McNemar's exact test"),
+    "shuffling": ("by shuffling answers", f"answers shuffled {SHUFFLES:,} times"),
+    "ranks": (
+        "by exchanging ranks",
+        f"the two ranks of each row exchanged or not, {SHUFFLES:,} times",
+    ),
+}
+"""How a p-value was found, in the terminal and on the page."""
 _SHOWN = 3  # rows that changed, in the terminal
 _TEXT = 2000
 _OWN = {"out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"}
@@ -90,7 +93,6 @@ class Against:
         run: its folder.
         test: the difference, its interval, and how likely it is by chance.
         corrected: the p-value, corrected for the number of comparisons.
-        exact: whether the p-value is that of McNemar's exact test, else it is by shuffling.
         changes: rows that were answered better or worse, the largest first.
         settings: arguments that differ, with both values.
     """
@@ -98,7 +100,6 @@ class Against:
     run: str
     test: PairedTest
     corrected: float
-    exact: bool
     changes: list[Change]
     settings: dict[str, tuple[str, str]]
 
@@ -140,17 +141,20 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values."""
-        return {
-            "task": self.task.name,
-            "primary": self.task.primary.name,
-            "rows": self.rows,
-            "notes": self.notes,
-            "runs": {
-                name: {"value": value, "interval": ends}
-                for name, (value, ends) in self.scores.items()
-            },
-            "comparisons": [_plain(each, self.first) for each in self.others],
-        }
+        values: dict[str, Any] = plain(
+            {
+                "task": self.task.name,
+                "primary": self.task.primary.name,
+                "rows": self.rows,
+                "notes": self.notes,
+                "runs": {
+                    name: {"value": value, "interval": ends}
+                    for name, (value, ends) in self.scores.items()
+                },
+                "comparisons": [_plain(each, self.first) for each in self.others],
+            }
+        )
+        return values
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -177,9 +181,9 @@ class Comparison:
     def verdict(self, each: Against) -> str:
         """The difference, how sure it is, and how many rows changed."""
         test, several = each.test, len(self.others) > 1
-        gap = f"{'+' if test.difference >= 0 else ''}{score_words(test.difference)}"
+        gap = _gap_words(test.difference)
         ends = "" if test.interval is None else f" ({ends_words(test.interval)})"
-        how = "McNemar's exact test" if each.exact else "by shuffling answers"
+        how = _HOW[test.by][0]
         holm_words = f", corrected by Holm for {len(self.others)} comparisons" if several else ""
         told = "they differ" if each.corrected < 0.05 else "the rows do not tell them apart"
         return (
@@ -187,6 +191,11 @@ class Comparison:
             f"({how}{holm_words}): {told}; {plural(len(each.fixed), 'row')} better, "
             f"{len(each.broken):,} worse"
         )
+
+
+def _gap_words(difference: float) -> str:
+    """With its sign."""
+    return f"{'+' if difference >= 0 else ''}{score_words(difference)}"
 
 
 def _p_words(p: float) -> str:
@@ -222,7 +231,7 @@ def _plain(each: Against, first: str) -> dict[str, Any]:
         "difference_interval": each.test.interval,
         "p": each.test.p,
         "p_corrected": each.corrected,
-        "test": "mcnemar" if each.exact else "shuffling",
+        "test": each.test.by,
         "fixed": len(each.fixed),
         "broken": len(each.broken),
         "settings": {name: list(pair) for name, pair in each.settings.items()},
@@ -264,15 +273,11 @@ def compare_runs(
         _require_alike(first, run)
     shared = [key for key in first.rows if all(key in run.rows for run in runs)]
     if not shared:
-        raise UsageError(
-            "the runs have no row in common: other rows were held out, or the file has changed",
-            place=", ".join(folders),
-            fix="compare them on rows that neither was trained on: --on FILE",
-        )
-    sums = [np.array([run.rows[key].sums for key in shared], np.float64) for run in runs]
+        raise _nothing_shared(runs)
+    rows = [np.array([run.rows[key].sums for key in shared], np.float64) for run in runs]
     scorer = first.task.scorer()
-    tests = [_test(sums[0], other, scorer) for other in sums[1:]]
-    corrected = holm([test.p for test, _ in tests])
+    tests = [scorer.paired(rows[0], other) for other in rows[1:]]
+    corrected = holm([test.p for test in tests])
     texts = _texts(first, on, asked, shared)
     return Comparison(
         task=first.task,
@@ -280,24 +285,18 @@ def compare_runs(
         notes=list(_notes(runs, shared, on)),
         rows=len(shared),
         scores={
-            run.folder: (
-                float(scorer.score(each.sum(axis=0))),
-                bootstrap_interval(RowSums.of(each), scorer.score),
-            )
-            for run, each in zip(runs, sums, strict=True)
+            run.folder: (scorer.score_of(each), scorer.interval_of(each))
+            for run, each in zip(runs, rows, strict=True)
         },
         others=[
             Against(
                 run=run.folder,
                 test=test,
                 corrected=p,
-                exact=exact,
-                changes=_changes(first, run, shared, (sums[0], each), scorer, texts),
+                changes=_changes(first, run, shared, (rows[0], each), scorer, texts),
                 settings=_settings(first, run),
             )
-            for run, each, (test, exact), p in zip(
-                runs[1:], sums[1:], tests, corrected, strict=True
-            )
+            for run, each, test, p in zip(runs[1:], rows[1:], tests, corrected, strict=True)
         ],
     )
 
@@ -321,9 +320,11 @@ def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
         answers = read_answers(path / ANSWERS)
     if not answers:
         raise UsageError(
-            f"{task.name} keeps nothing of its rows to compare by",
+            f"{task.name} has kept nothing of its rows to compare by",
             place=folder,
-            fix="compare the scores of bertolt evaluate",
+            fix="compare on a file whose answers are known, which runs the models: --on FILE"
+            if on is None
+            else "compare the scores of bertolt evaluate",
         )
     try:
         task.scorer().score(np.array(answers[0].sums, np.float64))
@@ -352,13 +353,30 @@ def _arguments(folder: Path) -> dict[str, Any]:
 def _require_alike(first: Run, run: Run) -> None:
     """Refuse runs whose scores cannot be held against each other."""
     widths = {len(next(iter(each.rows.values())).sums) for each in (first, run)}
-    if first.task.name == run.task.name and len(widths) == 1:
+    metrics = {each.task.primary.name for each in (first, run)}
+    if first.task.name == run.task.name and len(widths) == len(metrics) == 1:
         return
     other = "other columns" if first.task.name == run.task.name else run.task.name
     raise UsageError(
         f"it was trained for {other}, and {first.folder} for {first.task.name}",
         place=run.folder,
         fix="compare runs of one task",
+    )
+
+
+def _nothing_shared(runs: Sequence[Run]) -> UsageError:
+    """What to raise for runs without a row in common."""
+    digests = [{key[0][:DIGITS] for key in run.rows} for run in runs]
+    alike = bool(set.intersection(*digests)) and len(next(iter(runs[0].rows))[0]) > DIGITS
+    problem = "the runs have no row in common"
+    if alike:
+        problem = (
+            f"{runs[0].task.primary.title} is of ranks among all rows, and the runs had others"
+        )
+    return UsageError(
+        f"{problem}: other rows were held out, or the file has changed",
+        place=", ".join(run.folder for run in runs),
+        fix="compare them on rows that neither was trained on: --on FILE",
     )
 
 
@@ -378,30 +396,16 @@ def _notes(runs: Sequence[Run], shared: Sequence[Key], on: Path | None) -> Itera
         yield f"Each run chose its {tuning} on the rows that it held out"
 
 
-def _test(
-    first: NDArray[np.float64], other: NDArray[np.float64], scorer: Scorer
-) -> tuple[PairedTest, bool]:
-    """The difference of two runs; by McNemar's exact test where rows are right or wrong."""
-    test = paired_test(first, other, scorer.score)
-    both = np.concatenate([first, other])
-    plain = both.shape[1] == 2 and np.isin(both[:, 0], (0, 1)).all() and (both[:, 1] == 1).all()
-    if not plain:
-        return test, False
-    gained = other[:, 0] - first[:, 0]
-    return replace(test, p=mcnemar(int((gained > 0).sum()), int((gained < 0).sum()))), True
-
-
 def _changes(
     first: Run,
     other: Run,
     shared: Sequence[Key],
-    sums: tuple[NDArray[np.float64], NDArray[np.float64]],
+    rows: tuple[NDArray[np.float64], NDArray[np.float64]],
     scorer: Scorer,
     texts: Mapping[Key, tuple[str, str | None]],
 ) -> list[Change]:
     """Rows that were answered better or worse, the largest changes first."""
-    # A row without anything to find in which nothing was given has no score, and is right.
-    before, after = (np.nan_to_num(scorer.score(each), nan=1.0) for each in sums)
+    before, after = map(scorer.score_of_each, rows)
     gains = (after - before) * (1 if first.task.primary.greater else -1)
     order = np.argsort(-np.abs(gains), kind="stable")
     return [
@@ -438,7 +442,7 @@ def _texts(
     texts = {}
     examples = table.examples([places[run.rows[key].row] for key in known])
     for key, example in zip(known, examples, strict=True):
-        if digest(example) == key[0]:
+        if digest(example) == key[0][:DIGITS]:
             text, pair = run.task.page_texts(example)
             texts[key] = text[:_TEXT], None if pair is None else pair[:_TEXT]
     return texts
@@ -473,7 +477,7 @@ def _table(run: Run, on: Path | None, asked: EvaluateOptions) -> Table:
 def page_facts(comparison: Comparison) -> dict[str, Any]:
     """What the page shows, as plain values."""
     first, title = comparison.first, comparison.task.primary.title
-    shares = comparison.task.primary.greater
+    shares = comparison.task.primary.share
     kinds = {"Run": "text", title: "measure" if shares else "text"}
     rows = [
         [name, {"value": value, "low": (ends or (None,))[0], "high": (ends or (None,))[-1]}]
@@ -493,7 +497,7 @@ def page_facts(comparison: Comparison) -> dict[str, Any]:
     blocks = [table]
     for each in comparison.others:
         blocks += _blocks(each, comparison)
-    return {
+    facts: dict[str, Any] = {
         "version": __version__,
         "title": f"{title}: {plural(len(comparison.scores), 'run')} of {comparison.task.name}",
         "verdicts": [
@@ -501,15 +505,16 @@ def page_facts(comparison: Comparison) -> dict[str, Any]:
         ],
         "blocks": blocks,
     }
+    return {name: plain(value) for name, value in facts.items()}
 
 
 def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
     """A run against the first: numbers, settings, and the rows that changed."""
     test, title = each.test, comparison.task.primary.title
     p = {"name": "p-value", "value": _p_words(test.p)}
-    p["note"] = "McNemar's exact test" if each.exact else "answers shuffled 9,999 times"
+    p["note"] = _HOW[test.by][1]
     items = [
-        {"name": f"Difference in {title}", "value": f"{test.difference:+.4f}"},
+        {"name": f"Difference in {title}", "value": _gap_words(test.difference)},
         {"name": "its 95% interval", "value": ends_words(test.interval), "note": "paired, by rows"},
         p,
     ]

@@ -206,7 +206,7 @@ def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOpt
         "before": old,
         "after": new,
         "file": options.calibrate.name,
-        "rows": sum(1 for _ in (after.answers.rows if after.answers else ())),
+        "rows": after.scorer.values()["rows"],
         "max_loss": options.max_loss,
     }
     return replace(card, score=score)
@@ -227,4 +227,4 @@ def _score(predictor: Predictor, options: ExportOptions, feeds: list[Feed] | Non
     settings = EvaluateOptions(
         text=options.text, text_pair=options.text_pair, label=options.label, task=options.task
     )
-    return evaluate_file(predictor, options.calibrate, settings, keep_answers=True)
+    return evaluate_file(predictor, options.calibrate, settings)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ Score = Callable[[Reals], Reals]
 """Of sums (…, S) the scores (…)."""
 
 RESAMPLES = 2000
+RANK_RESAMPLES = 1000
 SHUFFLES = 9999
 MOST_KINDS = 1024
 """Rows that add more different things than that are resampled in as many groups."""
@@ -134,7 +136,7 @@ def _share(bias: float, acceleration: float, side: int) -> float:
 
 
 def spearman_interval(
-    predicted: Reals, true: Reals, *, resamples: int = RESAMPLES // 2, seed: int = 0
+    predicted: Reals, true: Reals, *, resamples: int = RANK_RESAMPLES, seed: int = 0
 ) -> Interval | None:
     """95% interval of a rank correlation by resampling rows: percentiles, as ranks are no sums.
 
@@ -150,12 +152,18 @@ def spearman_interval(
     Returns:
         The ends; None where resampling tells nothing.
     """
-    pairs = np.stack([predicted, true])[:, np.lexsort((predicted, true))]
-    count = pairs.shape[1]
+    return _rank_interval(np.stack([predicted, true]), resamples, seed)
+
+
+def _rank_interval(columns: Reals, resamples: int, seed: int) -> Interval | None:
+    """The same of columns (2, N); of (3, N) the interval of what the second column's correlation
+    with the third has more than the first one's."""
+    columns = columns[:, np.lexsort(columns)]
+    count, most = columns.shape[1], len(columns) - 1.0
     if count < 2:
         return None
     generator = np.random.Generator(np.random.Philox(seed))
-    chosen = pairs[:, np.sort(generator.permutation(count)[:MOST_RANKED])]
+    chosen = columns[:, np.sort(generator.permutation(count)[:MOST_RANKED])]
     size = chosen.shape[1]
     drawn = generator.multinomial(size, np.full(size, 1 / size), size=resamples)
     parts = [_spearman(chosen, part) for part in np.array_split(drawn, max(1, resamples // 50))]
@@ -164,25 +172,26 @@ def spearman_interval(
     if not len(scores) or scores.min() == scores.max():
         return None
     (of_all,), (of_chosen,) = (
-        _spearman(each, np.ones((1, each.shape[1]), np.int64)) for each in (pairs, chosen)
+        _spearman(each, np.ones((1, each.shape[1]), np.int64)) for each in (columns, chosen)
     )
     low, high = of_all + (np.quantile(scores, [0.025, 0.975]) - of_chosen) * math.sqrt(size / count)
-    return max(-1.0, float(low)), min(1.0, float(high))
+    return max(-most, float(low)), min(most, float(high))
 
 
-def _spearman(pairs: Reals, counts: NDArray[np.int64]) -> Reals:
-    """(B,) rank correlations of pairs (2, N) that stand there (B, N) times each; NaN without."""
-    first, second = (_ranks(values, counts) for values in pairs)
+def _spearman(columns: Reals, counts: NDArray[np.int64]) -> Reals:
+    """(B,) rank correlations with the last column, of columns (2, N) that stand there (B, N) times
+    each, or of (3, N) the difference of two; NaN without."""
     total = counts.sum(axis=1, keepdims=True)
-    first, second = (
-        each - (counts * each).sum(axis=1, keepdims=True) / total for each in (first, second)
-    )
-    product, one, other = (
-        (counts * a * b).sum(axis=1) for a, b in ((first, second), (first, first), (second, second))
-    )
+    ranks = [_ranks(values, counts) for values in columns]
+    *others, last = (each - (counts * each).sum(axis=1, keepdims=True) / total for each in ranks)
+    square = (counts * last * last).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        correlations: Reals = product / np.sqrt(one * other)
-    return correlations
+        correlations: list[Reals] = [
+            (counts * each * last).sum(axis=1)
+            / np.sqrt((counts * each * each).sum(axis=1) * square)
+            for each in others
+        ]
+    return correlations[0] if len(correlations) == 1 else correlations[1] - correlations[0]
 
 
 def _ranks(values: Reals, counts: NDArray[np.int64]) -> Reals:
@@ -204,11 +213,13 @@ class PairedTest:
         difference: the second score less the first.
         interval: 95% interval of it, by resampling rows; None where that tells nothing.
         p: how often as large a difference comes about if it makes none which of both answers a row.
+        by: how p was found: by shuffling what rows add, by `mcnemar`, or by `paired_ranks`.
     """
 
     difference: float
     interval: Interval | None
     p: float
+    by: Literal["shuffling", "mcnemar", "ranks"] = "shuffling"
 
 
 def paired_test(
@@ -226,14 +237,28 @@ def paired_test(
         shuffles: how many.
         seed: of the shuffles.
     """
+    both, gap = _both(first, second, score)
+    return PairedTest(
+        difference=float(gap(both.total())),
+        interval=bootstrap_interval(both, gap),
+        p=_shuffled(both, gap, shuffles, seed),
+    )
+
+
+def _both(first: Reals, second: Reals, score: Score) -> tuple[RowSums, Score]:
+    """Rows with what both ways add, and the difference of the scores as a function of the sums."""
     width = first.shape[1]
-    both = RowSums.of(np.hstack([first, second]))
 
     def gap(sums: Reals) -> Reals:
         difference: Reals = score(sums[..., width:]) - score(sums[..., :width])
         return difference
 
-    difference = float(gap(both.total()))
+    return RowSums.of(np.hstack([first, second])), gap
+
+
+def _shuffled(both: RowSums, gap: Score, shuffles: int, seed: int) -> float:
+    """How likely a difference of that size is where the halves of each row change places."""
+    difference, width = float(gap(both.total())), both.sums.shape[1] // 2
     pairs = both.grouped()
     other = np.hstack([pairs.sums[:, width:], pairs.sums[:, :width]]) - pairs.sums
     moved = other.any(axis=1)
@@ -243,11 +268,58 @@ def paired_test(
         gaps = np.abs(gap(pairs.total() + swapped @ other[moved]))
     # Sums that differ in their last digit alone are equal. A score without a value tells nothing.
     as_large = int((~(gaps < abs(difference) * (1 - 1e-9))).sum())
+    return (1 + as_large) / (1 + shuffles)
+
+
+def paired_ranks(
+    first: Reals, second: Reals, true: Reals, *, shuffles: int = SHUFFLES, seed: int = 0
+) -> PairedTest:
+    """Whether two ways of ordering the same rows differ in their rank correlation with true values.
+
+    Values of both ways become ranks among all rows, each way by itself, equal values sharing the
+    mean of theirs; ranks are exchanged, and not values, as the two may be on other scales. In each
+    shuffle the two ranks of each row change places, or do not, with one chance each, while the true
+    value keeps its rank. What came to each way is correlated by Pearson's formula with the ranks of
+    the true values, without ranking anew: where nothing has changed places it is Spearman's
+    correlation. The p-value is the share of shuffles, the rows as they are among them, whose two
+    correlations differ at least as much, in either direction. It is small where the ways differ in
+    what is tested: that it is chance which of the two gave which rank of a row. More than
+    `MOST_KINDS` rows change places in as many groups.
+
+    The interval is by resampling rows as `spearman_interval` does, ranked anew in each resample.
+
+    Args:
+        first, second: (N,) values.
+        true: (N,) values that they should follow.
+        shuffles: how many.
+        seed: of the shuffles, and of the resampling.
+    """
+    both, gap = _both(_rank_sums(first, true), _rank_sums(second, true), _correlation)
     return PairedTest(
-        difference=difference,
-        interval=bootstrap_interval(both, gap),
-        p=(1 + as_large) / (1 + shuffles),
+        difference=float(gap(both.total())),
+        interval=_rank_interval(np.stack([first, second, true]), RANK_RESAMPLES, seed),
+        p=_shuffled(both, gap, shuffles, seed),
+        by="ranks",
     )
+
+
+def _rank_sums(values: Reals, true: Reals) -> Reals:
+    """(N, 6) what rows add to the sums that make a correlation of ranks: 1, both ranks from -1/2 to
+    1/2, their squares and their product."""
+    once = np.ones((1, len(values)), np.int64)
+    one, other = (_ranks(each, once)[0] / max(len(values), 1) - 0.5 for each in (values, true))
+    return np.column_stack(
+        [np.ones(len(values)), one, other, one * one, other * other, one * other]
+    )
+
+
+def _correlation(sums: Reals) -> Reals:
+    """(…) Pearson's correlation of such sums (…, 6); NaN where one side does not vary."""
+    count, one, other, ones, others, products = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = (ones - one * one / count) * (others - other * other / count)
+        correlations: Reals = (products - one * other / count) / np.sqrt(spread)
+    return correlations
 
 
 def mcnemar(fixed: int, broken: int) -> float:

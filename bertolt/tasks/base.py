@@ -55,11 +55,13 @@ class Primary:
         name: as in `metrics.json`.
         title: for people.
         greater: whether more is better.
+        share: whether it is one, from 0 to 1.
     """
 
     name: str
     title: str
     greater: bool = True
+    share: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,10 +189,11 @@ def evaluate(
     watching: list[Callable[[int, Answer, Example], None]] = [] if watch is None else [watch]
     watching += [each.add for each in (slices, answers) if each is not None]
     scorer, mistakes = _score(task, rows, outputs, _settled(task), keep_mistakes, watching)
-    if answers is not None:
-        rows_of_all = answers.rows if world.alone else gather_json(answers.rows, world)
-        answers.rows = sorted(map(RowAnswer._make, rows_of_all))
     scorer = _merged(scorer, _settled(task), world)
+    if answers is not None:
+        if not world.alone:
+            answers.rows = list(map(RowAnswer._make, gather_json(answers.rows, world)))
+        answers.complete(scorer)
     mean, together = loss.summed(model.targets, world).mean() or 0.0, scorer.loss()
     return Scores(
         task=task,

@@ -76,7 +76,7 @@ class FillMask(Task):
     """
 
     name: ClassVar[str] = "fill-mask"
-    primary: ClassVar[Primary] = Primary(name="loss", title="Loss", greater=False)
+    primary: ClassVar[Primary] = Primary(name="loss", title="Loss", greater=False, share=False)
     head: ClassVar[Any] = heads.MaskedLM
     longs = ("window", "error", "truncate")
     why_not_long = "without its middle, tokens would be filled in beside others than they stand by"

@@ -47,7 +47,7 @@ class Regression(Task):
     """
 
     name: ClassVar[str] = "regression"
-    primary: ClassVar[Primary] = Primary(name="rmse", title="RMSE", greater=False)
+    primary: ClassVar[Primary] = Primary(name="rmse", title="RMSE", greater=False, share=False)
     head: ClassVar[Any] = heads.SequenceClassification
     longs = LONG_TEXTS
     worst: ClassVar[tuple[str, str]] = (

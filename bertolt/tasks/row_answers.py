@@ -12,15 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from bertolt.base.checks import is_real
 from bertolt.base.errors import CheckpointError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import shorten
 from bertolt.data.arrow import as_utf8, pa, pq
-from bertolt.tasks.base import Answer, Example, Task
+from bertolt.tasks.base import Answer, Example, Scorer, Task
 
 ANSWERS = "answers.parquet"
 """The file beside `metrics.json`."""
+DIGITS = 16
+"""Digits of the digest of a row."""
 _SAID = 120  # characters of an answer that are kept
 
 
@@ -29,8 +33,9 @@ class RowAnswer(NamedTuple):
 
     Attributes:
         row: its number in the table that was measured.
-        digest: of its texts and of what is true of it.
-        sums: what it adds to the sums of the primary metric.
+        digest: of its texts and of what is true of it; where what it adds depends on all rows, a
+            fingerprint of them stands behind it.
+        sums: what it adds to the sums of the primary metric, or what a scorer makes that of.
         said, truth: in words, their beginnings.
     """
 
@@ -53,7 +58,7 @@ class RowAnswers:
         self.rows: list[RowAnswer] = []
 
     def add(self, number: int, answer: Answer, example: Example) -> None:
-        """Take in one answer; a task that knows no sums of its metric keeps none."""
+        """Take in one answer; one of which the scorer keeps nothing is left out."""
         sums = self._scorer.row_sums(answer, example)
         if sums is None:
             return
@@ -67,6 +72,32 @@ class RowAnswers:
                 shorten(truth, _SAID),
             )
         )
+
+    def complete(self, scorer: Scorer) -> None:
+        """Put them in order; of rows that ask the same among all rows, one stays.
+
+        Args:
+            scorer: that has counted all rows.
+        """
+        self.rows.sort()
+        among = scorer.among_all(np.array([row.sums for row in self.rows])) if self.rows else None
+        if among is None:
+            return
+        # Which of them stays must not depend on the order of a file: another may have another.
+        first: dict[int, int] = {}
+        for place, asks in enumerate(among.asks.tolist()):
+            here = first.setdefault(asks, place)
+            if self.rows[place].digest < self.rows[here].digest:
+                first[asks] = place
+        self.rows = [
+            self.rows[place]._replace(
+                digest=self.rows[place].digest + among.rows,
+                sums=among.sums[place].tolist(),
+                said=among.said[place],
+                truth=among.truth,
+            )
+            for place in sorted(first.values())
+        ]
 
     def write(self, path: Path) -> None:
         """Write them as Parquet, whole or not at all."""
@@ -90,10 +121,10 @@ def _schema() -> pa.Schema:
 
 
 def digest(example: Example) -> str:
-    """16 hexadecimal digits of the texts of a row and of what is true of it."""
+    """`DIGITS` hexadecimal digits of the texts of a row and of what is true of it."""
     parts = [example["text"], example.get("text_pair"), example.get("label")]
     text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(text.encode(), digest_size=DIGITS // 2).hexdigest()
 
 
 def read_answers(path: Path) -> list[RowAnswer]:

@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.metrics.bootstrap import RowSums, bootstrap_interval, ratio
+from bertolt.metrics.bootstrap import (
+    PairedTest,
+    RowSums,
+    bootstrap_interval,
+    mcnemar,
+    paired_test,
+    ratio,
+)
 from bertolt.metrics.counts import Interval
 
+Reals = NDArray[np.float64]
 Example = Mapping[str, Any]
 """A row by role: `text`, `text_pair` where there are pairs, `label` where it is known, `row`."""
 Answer = dict[str, Any]
 """What is told of an example, as JSON has it."""
+
+
+class AmongAll(NamedTuple):
+    """What rows add where that depends on all rows, as ranks do.
+
+    Attributes:
+        sums: (N, S) what each adds.
+        asks: (N,) what each asks; rows that ask the same are one.
+        said: (N,) what each was answered, in words.
+        truth: what is best, in words.
+        rows: a fingerprint of all rows, without which the sums are not to be compared.
+    """
+
+    sums: Reals
+    asks: NDArray[np.int64]
+    said: list[str]
+    truth: str
+    rows: str
 
 
 class Scorer(abc.ABC):
@@ -46,15 +73,24 @@ class Scorer(abc.ABC):
         """Keep counts alone from here on: nothing will be tuned by these answers."""
 
     def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...] | None:
-        """(S,) what one row adds to the sums that the primary metric is made of; None: it is not
-        known, and so there are neither intervals by resampling nor comparisons."""
+        """(S,) what is kept of one row: what it adds to the sums that the primary metric is made
+        of, or what `among_all`, or the functions of kept rows below, make that of.
+
+        None: nothing. A scorer that keeps nothing of any row has neither intervals by resampling
+        nor comparisons.
+        """
+        return None
+
+    def among_all(self, kept: Reals) -> AmongAll | None:
+        """What rows add where that depends on all rows that were counted, from what was kept of
+        them, (N, S); None: they add what was kept."""
         return None
 
     def by_rows(self) -> RowSums | None:
         """The rows that were counted, by what each adds; None as above."""
         return None
 
-    def score(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def score(self, sums: Reals) -> Reals:
         """(…) the primary metric of sums (…, S), NaN where it has no value."""
         return ratio(sums)
 
@@ -62,6 +98,33 @@ class Scorer(abc.ABC):
         """95% interval of the primary metric by resampling rows; None where that tells nothing."""
         rows = self.by_rows()
         return None if rows is None else bootstrap_interval(rows, self.score)
+
+    # ---- rows that were kept, (N, S), by themselves
+
+    def score_of(self, rows: Reals) -> float:
+        """The primary metric; NaN where it has no value."""
+        return float(self.score(rows.sum(axis=0)))
+
+    def score_of_each(self, rows: Reals) -> Reals:
+        """(N,) the primary metric of each row alone, or its part of the metric of all."""
+        # A row without anything to find in which nothing was given has no score, and is right.
+        return np.nan_to_num(self.score(rows), nan=1.0)
+
+    def interval_of(self, rows: Reals) -> Interval | None:
+        """95% interval of the primary metric by resampling them, as `bootstrap` has it."""
+        return bootstrap_interval(RowSums.of(rows), self.score)
+
+    def paired(self, first: Reals, other: Reals) -> PairedTest:
+        """Whether two ways of answering the same rows differ: `paired_test`, with the p-value of
+        McNemar's exact test where rows are right or wrong."""
+        test = paired_test(first, other, self.score)
+        both = np.concatenate([first, other])
+        right_or_wrong = both.shape[1] == 2 and np.isin(both, (0, 1)).all() and both[:, 1].all()
+        if not right_or_wrong:
+            return test
+        gained = other[:, 0] - first[:, 0]
+        p = mcnemar(int((gained > 0).sum()), int((gained < 0).sum()))
+        return replace(test, p=p, by="mcnemar")
 
     @abc.abstractmethod
     def values(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from bertolt.tokenization import BertTokenizer
 
 Learns = Literal["scores", "pairs", "triplets"]
 _PRIMARY = {
-    "scores": Primary(name="spearman", title="Spearman"),
+    "scores": Primary(name="spearman", title="Spearman", share=False),
     "pairs": Primary(name="mrr", title="Mean reciprocal rank"),
     "triplets": Primary(name="triplet_accuracy", title="Accuracy of triplets"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from bertolt.base.format import clean, columns, padded, plural, shorten
@@ -46,7 +47,7 @@ def ends_words(interval: tuple[float, float] | None) -> str:
 
 def score_words(value: float | None) -> str:
     """Four digits behind the point; four that count for numbers in very small or large units."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "n/a"
     usual = not value or 1e-3 <= abs(value) < 1e6
     return f"{value:.4f}" if usual else f"{value:.4g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,17 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "several": [{"text": "good film", "labels": ["a"]}, {"text": "bad film", "labels": ["b"]}],
     "numbers": [{"text": "good film", "score": 2.5}, {"text": "bad film", "score": 1.0}],
     "tags": [{"tokens": ["good", "film"], "tags": ["B-X", "O"]}],
+    "together": [
+        {"anchor": f"{one} {two}", "positive": f"{two} and {one}"}
+        for one, two in combinations(("good", "bad", "film", "plot", "warm"), 2)
+    ],
+    "scored": [
+        {"sentence1": one, "sentence2": f"{two} {one}", "score": float(number)}
+        for number, (one, two) in enumerate(permutations(("good", "bad", "film"), 2))
+    ],
 }
+TASKS = {"numbers": "regression", "scored": "sentence-similarity"}
+"""The tasks that columns do not say."""
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -39,7 +50,7 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
             parent = tmp_path_factory.mktemp(name)
             data = write_rows(parent / "rows.jsonl", ROWS[name] * 8)
             words = ["finetune", data, "--model", tiny_folder, "--out", parent / "model"]
-            task = ["--task", "regression"] if name == "numbers" else []
+            task = ["--task", TASKS[name]] if name in TASKS else []
             with pytest.raises(SystemExit) as ended:
                 main([*map(str, words), *task, "--epochs", "1", "--precision", "fp32"])
             assert ended.value.code == 0

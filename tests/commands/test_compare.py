@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.commands.compare import compare_runs, page_facts
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
 from bertolt.report.comparison import write_comparison
-from bertolt.tasks.row_answers import ANSWERS, RowAnswers, read_answers
+from bertolt.tasks.row_answers import ANSWERS, RowAnswer, RowAnswers, read_answers
 from bertolt.tasks.text_classification import TextClassification
 
 Copy = Callable[..., str]
@@ -57,7 +58,7 @@ def test_rows_that_changed_and_how_sure_the_difference_is(copy: Copy) -> None:
     assert comparison.scores[first][0] == np.mean(before)
     assert comparison.scores[other][0] == np.mean(after)
     assert against.test.difference == pytest.approx(np.mean(after) - np.mean(before))
-    assert against.exact
+    assert against.test.by == "mcnemar"
     assert against.test.p == mcnemar(len(against.fixed), len(against.broken))
     assert len(against.fixed) + len(against.broken) == 7
     assert {change.row for change in against.changes} == {row.row for row in kept[:7]}
@@ -126,7 +127,7 @@ def test_on_a_file_the_models_answer(tuned: Path, copy: Copy, reviews_csv: Path)
     assert "nobody knows" in comparison.notes[0]
 
 
-@pytest.mark.parametrize("name", ["several", "numbers", "tags", "pairs"])
+@pytest.mark.parametrize("name", ["several", "numbers", "tags", "pairs", "together", "scored"])
 def test_runs_of_every_task(trained: Callable[[str], Path], name: str, tmp_path: Path) -> None:
     folder = trained(name)
     shutil.copytree(folder, tmp_path / "copy")
@@ -137,6 +138,85 @@ def test_runs_of_every_task(trained: Callable[[str], Path], name: str, tmp_path:
     write_comparison(page_facts(comparison), tmp_path / "page.html")
 
 
+def other_run(folder: Path, to: Path, change: Callable[[int, RowAnswer], RowAnswer]) -> str:
+    """A copy of a run that answers otherwise."""
+    shutil.copytree(folder, to)
+    rows = RowAnswers(TASK)
+    rows.rows = [change(place, row) for place, row in enumerate(read_answers(folder / ANSWERS))]
+    rows.write(to / ANSWERS)
+    return str(to)
+
+
+def test_ranks_among_all_texts(trained: Callable[[str], Path], tmp_path: Path) -> None:
+    """Each first text is one row, wherever it stands; ranks among other texts are refused."""
+    folder = trained("together")
+    kept = read_answers(folder / ANSWERS)
+    assert len({row.digest[:16] for row in kept}) == len(kept) > 4
+    assert len({row.digest[16:] for row in kept}) == 1
+    worse = other_run(
+        folder,
+        tmp_path / "worse",
+        lambda place, row: row._replace(sums=[row.sums[0] / 2, 1.0]) if place < 4 else row,
+    )
+    comparison = compare_runs([str(folder), worse])
+    (against,) = comparison.others
+    ranks = np.array([row.sums[0] for row in kept])
+    assert comparison.scores[str(folder)][0] == pytest.approx(ranks.mean())
+    assert json.loads((folder / "metrics.json").read_text())["eval"]["mrr"] == ranks.mean()
+    assert against.test.difference == pytest.approx(-ranks[:4].sum() / 2 / len(kept))
+    # All four go one way, or all the other, in 2 of the 16 ways to exchange them.
+    assert against.test.p == pytest.approx(2 / 16, abs=0.02)
+    assert (len(against.fixed), len(against.broken)) == (0, 4)
+    assert all(change.text is not None for change in against.changes)
+    assert f"(rank {round(1 / ranks[0])} → " in str(comparison)
+    others = other_run(
+        folder, tmp_path / "others", lambda _, row: row._replace(digest=row.digest[:16] + "0" * 16)
+    )
+    with pytest.raises(UsageError, match="of ranks among all rows, and the runs had others"):
+        compare_runs([str(folder), others])
+    nothing = RowAnswers(TASK)
+    nothing.write(Path(others) / ANSWERS)
+    with pytest.raises(UsageError, match="has kept nothing of its rows") as refused:
+        compare_runs([str(folder), others])
+    assert "--on FILE" in refused.value.fix
+
+
+def test_ranks_are_exchanged_for_a_correlation(
+    trained: Callable[[str], Path], tmp_path: Path, bertolt: Callable[..., Any]
+) -> None:
+    folder = trained("scored")
+    kept = read_answers(folder / ANSWERS)
+    cosines, scores = np.array([row.sums for row in kept]).T
+    turned = other_run(
+        folder, tmp_path / "turned", lambda _, row: row._replace(sums=[-row.sums[0], row.sums[1]])
+    )
+    said = bertolt("compare", folder, turned, "--json", "--html", tmp_path / "page.html")
+    assert said.code == 0, said.err
+    values = json.loads(said.out)
+    first, other = (run["value"] for run in values["runs"].values())
+    assert first == pytest.approx(stats.spearmanr(cosines, scores).statistic)
+    assert other == pytest.approx(-first)
+    (against,) = values["comparisons"]
+    assert against["difference"] == pytest.approx(-2 * first)
+    assert against["test"] == "ranks"
+    words = "the two ranks of each row exchanged or not, 9,999 times"
+    assert words in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_correlation_without_a_value_is_told_as_such(
+    trained: Callable[[str], Path], tmp_path: Path, bertolt: Callable[..., Any]
+) -> None:
+    folder = trained("scored")
+    same = other_run(
+        folder, tmp_path / "same", lambda _, row: row._replace(sums=[0.5, row.sums[1]])
+    )
+    said = bertolt("compare", folder, same, "--html", tmp_path / "page.html")
+    assert said.code == 0, said.err
+    assert "Spearman n/a, p = 1.0000 (by exchanging ranks): the rows do not" in said.out
+    values = json.loads(bertolt("compare", folder, same, "--json").out)
+    assert values["comparisons"][0]["difference"] is None
+
+
 def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> None:
     first, other = copy("first"), copy("other")
     for names, error, words in [
@@ -145,6 +225,7 @@ def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> 
         ([first, str(trained("numbers"))], UsageError, "was trained for regression"),
         ([first, "nowhere"], CheckpointError, "no such folder"),
         ([first, str(trained("labels"))], UsageError, "no row in common"),
+        (list(map(str, map(trained, ("scored", "together")))), UsageError, "for other columns"),
     ]:
         with pytest.raises(error, match=words) as refused:
             compare_runs(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from bertolt.metrics.bootstrap import (
     bootstrap_interval,
     holm,
     mcnemar,
+    paired_ranks,
     paired_test,
     ratio,
     spearman_interval,
@@ -142,6 +144,82 @@ def test_shuffles_find_nothing_between_equal_answers() -> None:
     values = clustered(np.random.default_rng(5), 50)
     test = paired_test(values, values, ratio)
     assert (test.difference, test.interval, test.p) == (0.0, None, 1.0)
+
+
+def two_orders(rows: int, seed: int, apart: float = 0.4) -> Any:
+    """True values with ties, and two ways to follow them on scales of their own; the first does it
+    worse."""
+    generator = np.random.default_rng(seed)
+    true = generator.integers(0, 6, rows).astype(float)
+    noise = generator.normal(0, 1, (3, rows))
+    first = true + 2 * noise[0] + (2 + apart) * noise[1]
+    return first, np.exp(true + 2 * noise[0] + (2 - apart) * noise[2]), true
+
+
+def test_exchanged_ranks_are_those_of_all_ways_to_exchange_them() -> None:
+    """By each of the 1,024 ways to exchange ten rows, with scipy's ranks."""
+    first, second, true = two_orders(10, 8, apart=1.8)
+    one, other, last = (stats.rankdata(values) for values in (first, second, true))
+
+    def gap(swapped: Any) -> float:
+        pair = np.where(swapped, other, one), np.where(swapped, one, other)
+        before, after = (np.corrcoef(ranks, last)[0, 1] for ranks in pair)
+        return float(after - before)
+
+    ways = (np.arange(1024)[:, None] >> np.arange(10)) & 1 == 1
+    gaps = np.abs([gap(way) for way in ways])
+    test = paired_ranks(first, second, true)
+    expected = stats.spearmanr(second, true).statistic - stats.spearmanr(first, true).statistic
+    assert test.difference == pytest.approx(expected, abs=1e-12)
+    share = (gaps >= abs(expected) - 1e-9).mean()
+    assert 0.02 < share < 0.5
+    assert test.p == pytest.approx(share, abs=0.015)
+    assert test.by == "ranks"
+    back = paired_ranks(second, first, true)
+    assert back.difference == pytest.approx(-expected, abs=1e-12)
+    assert back.p == pytest.approx(share, abs=0.015)
+
+
+def test_the_difference_of_two_correlations_has_an_interval() -> None:
+    first, second, true = two_orders(120, 9)
+    generator = np.random.default_rng(10)
+    differences = []
+    for _ in range(1000):
+        drawn = generator.integers(0, 120, 120)
+        one, other = (
+            stats.spearmanr(each[drawn], true[drawn]).statistic for each in (first, second)
+        )
+        differences.append(other - one)
+    test = paired_ranks(first, second, true, shuffles=99)
+    assert test.interval == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=0.03)
+    order = generator.permutation(120)
+    again = paired_ranks(first[order], second[order], true[order], shuffles=99)
+    assert (again.interval, again.p) == (test.interval, test.p)
+
+
+def test_many_rows_are_exchanged_in_groups_and_in_little_memory() -> None:
+    peaks = []
+    for rows in (50_000, 100_000):
+        orders = two_orders(rows, 11, apart=0.02)
+        tracemalloc.start()
+        test = paired_ranks(*orders, shuffles=999)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        low, high = test.interval or (0, 0)
+        assert low < test.difference < high
+        # By normal theory of what the interval says: about as sure.
+        usual = 2 * stats.norm.sf(abs(test.difference) / ((high - low) / 3.92))
+        assert test.p == pytest.approx(usual, abs=0.1)
+    assert (peaks[1] - peaks[0]) / 50_000 < 1500, "bytes a row"
+
+
+def test_orders_that_are_equal_or_constant_are_not_told_apart() -> None:
+    first, _, true = two_orders(40, 12)
+    test = paired_ranks(first, np.exp(first), true)
+    assert (test.difference, test.interval, test.p) == (0.0, None, 1.0)
+    test = paired_ranks(first, np.ones(40), true)
+    assert math.isnan(test.difference)
+    assert test.p == 1.0
 
 
 def test_scores_without_a_value_are_not_told_apart() -> None:

@@ -35,7 +35,7 @@ from bertolt.tasks.answers import difference
 from bertolt.tasks.base import TASKS, Output, Reading, Task
 from bertolt.tasks.evaluation import Gathered, TaskRows, evaluate
 from bertolt.tasks.registry import SHIPPED, find_task
-from bertolt.tasks.row_answers import ANSWERS, read_answers
+from bertolt.tasks.row_answers import ANSWERS, RowAnswers, read_answers
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 
 WORDS = ["good", "bad", "the", "film", "was", "dull", "fresh", "plot", ",", ".", "warm", "cold"]
@@ -438,27 +438,33 @@ def test_rows_alone_add_up_to_the_primary_metric(given: Given) -> None:
     """What each row adds gives the primary metric of all rows, and the interval holds it."""
     examples = given.rows.examples(range(len(given.rows)))
     said = answers(given, inputs(given, len(examples)))
-    scorer = given.task.scorer()
-    sums = []
-    if scorer.row_sums(said[0], examples[0]) is None:
-        for answer, example in zip(said, examples, strict=True):
-            scorer.add(answer, example)
-        value = scorer.values()[given.task.primary.name]
-        low, high = scorer.bootstrap() or (value, value)
-        assert low <= value <= high
-        return
-    for answer, example in zip(said, examples, strict=True):
+    scorer, parts = given.task.scorer(), [given.task.scorer() for _ in range(2)]
+    kept, parted = RowAnswers(given.task), RowAnswers(given.task)
+    for number, (answer, example) in enumerate(zip(said, examples, strict=True)):
         scorer.add(answer, example)
-        sums.append(scorer.row_sums(answer, example))
+        kept.add(number, answer, example)
+    for number, (answer, example) in reversed(list(enumerate(zip(said, examples, strict=True)))):
+        parts[number % 2].add(answer, example)
+        parted.add(number, answer, example)
+    merged = given.task.scorer()
+    for part in parts:
+        merged.merge(part.state())
+    kept.complete(scorer)
+    parted.complete(merged)
+    assert parted.rows == kept.rows, "in any order, by several processes"
     value = scorer.values()[given.task.primary.name]
     low, high = scorer.bootstrap() or (value, value)
     assert low <= value <= high
-    if None in sums:  # a correlation of ranks, and ranks among all texts, are no sums over rows
-        assert given.task.primary.name in ("spearman", "mrr")
-        return
-    assert float(scorer.score(np.sum(sums, axis=0))) == pytest.approx(value, abs=1e-9)
+    sums = np.array([row.sums for row in kept.rows])
+    assert scorer.score_of(sums) == pytest.approx(value, abs=1e-9)
+    assert scorer.interval_of(sums) == pytest.approx(scorer.bootstrap(), abs=1e-9)
+    test = scorer.paired(sums, sums)
+    assert (test.difference, test.interval, test.p) == (0.0, None, 1.0)
+    assert scorer.score_of_each(sums).shape == (len(sums),)
     rows, alone = scorer.by_rows(), RowSums.of(sums)
-    assert rows is not None
+    if rows is None:  # a correlation of ranks is a function of no sums
+        assert given.task.primary.name == "spearman"
+        return
     present = rows.counts > 0
     np.testing.assert_allclose(rows.sums[present], alone.sums, atol=1e-9)
     assert rows.counts[present].tolist() == alone.counts.tolist()

@@ -16,10 +16,11 @@ from bertolt.base.format import plural
 from bertolt.data.spill import Numbers
 from bertolt.metrics import RowSums, nearest, wilson_interval
 from bertolt.tasks import page
-from bertolt.tasks.base import Answer, Example, Scorer
+from bertolt.tasks.scorer import AmongAll, Answer, Example, Reals, Scorer
 from bertolt.tasks.table import interval_words
 
 DEPTHS = (1, 5, 10)
+_HALF = 1 << 32  # a float holds half of a digest exactly
 _Z = NormalDist().inv_cdf(0.975)
 
 
@@ -115,26 +116,54 @@ class RetrievalScorer(Scorer):
         surprise = np.sort(self._ranks.surprise)  # the sum does not depend on the order of rows
         return float(surprise.mean()) if len(surprise) else 0.0
 
+    def _best(self) -> NDArray[np.int64]:
+        """(Q,) the best rank of what belongs to each different first text."""
+        best = np.full(len(self._first.numbers), np.iinfo(np.int64).max)
+        np.minimum.at(best, [one for one, _ in self._pairs], self._ranks.ranks)
+        return best
+
     def _by_query(self) -> dict[str, NDArray[np.float64]]:
         """(Q,) of each measure for each different first text, in ascending order."""
         pairs = np.array(list(self._pairs), np.int64).reshape(-1, 2)
         queries, ranks = pairs[:, 0], self._ranks.ranks
         size = len(self._first.numbers)
         counts = np.maximum(np.bincount(queries, minlength=size), 1)
-        best = np.full(size, np.iinfo(np.int64).max)
-        np.minimum.at(best, queries, ranks)
-        measures = {"mrr": 1.0 / best}
+        measures = {"mrr": 1.0 / self._best()}
         for depth in DEPTHS:
             found = np.bincount(queries, weights=ranks <= depth, minlength=size)
             measures[_recall(depth)] = found / counts
         return {name: np.sort(values) for name, values in measures.items()}
 
-    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...] | None:
-        """Whether a triplet is right, and 1; ranks depend on all texts, so there are no others."""
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...]:
+        """Whether a triplet is right, and 1; of pairs the halves of the digest of the first text,
+        by which its rank is found."""
         if not self.triplets:
-            return None
+            high, low = divmod(_digest(example["text"]), _HALF)
+            return float(high), float(low)
         first, _, third = answer["vectors"]
         return float(answer["similarity"] > nearest.cosine_of(first, third)), 1.0
+
+    def among_all(self, kept: Reals) -> AmongAll | None:
+        """One over the best rank of each first text, and 1."""
+        if self.triplets:
+            return None
+        keys = (int(high) * _HALF + int(low) for high, low in kept.tolist())
+        asks = np.fromiter((self._first.numbers[key] for key in keys), np.int64, len(kept))
+        best = self._best()[asks]
+        return AmongAll(
+            sums=np.column_stack([1.0 / best, np.ones(len(best))]),
+            asks=asks,
+            said=[f"rank {rank:,}" for rank in best.tolist()],
+            truth="rank 1",
+            rows=self._fingerprint(),
+        )
+
+    def _fingerprint(self) -> str:
+        """16 hexadecimal digits of all pairs, whatever their order."""
+        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 2)
+        keys = np.stack([self._first.keys[pairs[:, 0]], self._second.keys[pairs[:, 1]]])
+        keys = keys[:, np.lexsort(keys)].astype("<i8")
+        return hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()
 
     def by_rows(self) -> RowSums:
         """How many triplets are right; or the rank of each text asked among all second ones."""

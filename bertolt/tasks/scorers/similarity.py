@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from bertolt.base.format import plural
 from bertolt.metrics import RegressionCounts
-from bertolt.metrics.bootstrap import spearman_interval
+from bertolt.metrics.bootstrap import PairedTest, paired_ranks, spearman_interval
+from bertolt.metrics.counts import Interval
+from bertolt.metrics.regression import ranks, spearman
 from bertolt.tasks import page
-from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.scale import Scale
+from bertolt.tasks.scorer import Answer, Example, Reals, Scorer
 from bertolt.tasks.table import interval_words
 
 _TITLES = {"spearman": "Spearman", "pearson": "Pearson"}
@@ -47,9 +49,33 @@ class SimilarityScorer(Scorer):
         """Put other rows behind these."""
         self.counts.merge(state)
 
-    def bootstrap(self) -> tuple[float, float] | None:
+    def bootstrap(self) -> Interval | None:
         """95% interval of Spearman's correlation by resampling rows."""
         return spearman_interval(*self._pairs())
+
+    def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...] | None:
+        """The cosine and the score, which all rows together give ranks; None without a cosine."""
+        cosine, score = float(answer["similarity"]), float(example["label"][0])
+        return (cosine, score) if np.isfinite(cosine) else None
+
+    def score_of(self, rows: Reals) -> float:
+        """Spearman's correlation of cosines and scores."""
+        return spearman(*rows.T) if len(rows) else np.nan
+
+    def score_of_each(self, rows: Reals) -> Reals:
+        """(N,) 1 less what the distance of both ranks of a row takes from the correlation, so that
+        the mean is Spearman's where no two values are equal."""
+        cosines, scores = map(ranks, rows.T)
+        each: Reals = 1.0 - 6.0 * (cosines - scores) ** 2 / max(len(rows) ** 2 - 1, 1)
+        return each
+
+    def interval_of(self, rows: Reals) -> Interval | None:
+        """As `bootstrap` has it."""
+        return spearman_interval(*rows.T)
+
+    def paired(self, first: Reals, other: Reals) -> PairedTest:
+        """Whether two ways of answering the same rows differ: `paired_ranks`."""
+        return paired_ranks(first[:, 0], other[:, 0], first[:, 1])
 
     def loss(self) -> float:
         """Mean squared error of the cosines."""
