@@ -39,11 +39,12 @@ from bertolt.base.console import Stopped, stoppable
 from bertolt.base.distributed import join
 from bertolt.data.batch import IGNORE_INDEX, PackedBatch
 from bertolt.data.documents import SampledWindows
-from bertolt.data.encode import EncodedExample, EncodedTexts, encode_examples
+from bertolt.data.encode import EncodedExample, EncodedTexts, Window, encode_examples
 from bertolt.data.long import LongTexts
 from bertolt.data.parted import long_texts
 from bertolt.models.precision import FP32
-from bertolt.tasks.evaluation import evaluate
+from bertolt.tasks.evaluation import TaskRows, evaluate
+from bertolt.tasks.sentence_similarity import SentenceSimilarity
 from bertolt.tasks.text_classification import TextClassification
 from tests.callbacks import At, Killed, kill
 from tests.tasks.test_evaluation import rows_of
@@ -413,6 +414,47 @@ def evaluation_of_documents() -> Found:
         "confusion": torch.from_numpy(scores.scorer.confusion.counts),
         "loss": torch.tensor(scores.loss),
         "mistakes": torch.tensor([wrong.row for wrong in scores.mistakes]),
+    }
+
+
+def evaluation_of_pairs() -> Found:
+    """Ranks among the texts of all processes, and what is kept of each first text."""
+    torch.manual_seed(0)
+    texts = [row["input_ids"] for row in rows(2 * ROWS)]
+    # Every third first text stands beside two second ones.
+    first = [number - number % 3 // 2 for number in range(ROWS)]
+    pairs = [(texts[one], texts[ROWS + number]) for number, one in enumerate(first)]
+
+    def encode(chunk: list[Any]) -> list[EncodedExample]:
+        return [EncodedExample([Window(np.array(ids)) for ids in pair], 9) for pair in chunk]
+
+    encoded = encode_examples(encode, pairs, 64)
+    labels = np.array([[one, ROWS + number] for number, one in enumerate(first)])
+    encoder = SentenceEncoder(config())
+    encoder.criterion = InBatchNegatives()
+    table = rows_of(encoded, [""] * ROWS).table
+    second = [f"answer {number}" for number in range(ROWS)]
+    data = table.data.drop_columns(["label"]).set_column(1, "text", [[f"asked {n}" for n in first]])
+    roles = {"text": ["text"], "text_pair": ["text_pair"]}
+    table = replace(table, data=data.append_column("text_pair", [second]), roles=roles)
+    scores = evaluate(
+        encoder,
+        SentenceSimilarity(),
+        TaskRows(
+            table=table, index=np.arange(ROWS), encoded=replace(encoded, labels=labels, joint=True)
+        ),
+        precision=FP32,
+        world=join(),
+        keep_answers=True,
+    )
+    assert scores.answers is not None
+    kept = scores.answers.rows
+    return {
+        "digests": torch.tensor([int(digit, 16) for row in kept for digit in row.digest]),
+        "rows": torch.tensor([row.row for row in kept]),
+        "sums": torch.tensor([row.sums for row in kept]),
+        "mrr": torch.tensor(scores.scorer.values()["mrr"]),
+        "ranks": torch.tensor([int(row.said.removeprefix("rank ")) for row in kept]),
     }
 
 

@@ -46,6 +46,7 @@ SPLIT = (
 EVALUATIONS = (
     "evaluation",
     "evaluation_of_few",
+    "evaluation_of_pairs",
     "evaluation_split",
     "evaluation_of_choices",
     "evaluation_of_documents",

@@ -18,7 +18,9 @@ from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
+from bertolt.metrics.nearest import cosine_of
 from bertolt.tasks.base import Reading
+from bertolt.tasks.row_answers import RowAnswers
 from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tasks.scale import Scale, read_scale, usual_scale
 from bertolt.tasks.sentence_similarity import SentenceSimilarity
@@ -311,6 +313,46 @@ def test_vectors_are_written_as_numpy_parquet_and_json_lines(
     assert np.load(tmp_path / "c.npy").shape == (5,), "cosines of pairs"
     said = bertolt("predict", real_checkpoint, "--text", FIRST[0], "--pair", SECOND[0])
     assert set(json.loads(said.out)) == {"row", "text", "text_pair", "similarity"}
+
+
+def test_two_runs_are_compared_by_the_ranks_of_each_first_text() -> None:
+    """By all cosines, sorted, and by each of the ways to exchange the queries of two runs."""
+    generator = np.random.default_rng(0)
+    asked = generator.integers(0, 12, 30)  # some are asked several times
+    asked[:12] = np.arange(12)
+    task = SentenceSimilarity()
+    kept, ranks = [], []
+    for spread in (0.8, 1.5):
+        second = generator.normal(size=(30, 8))
+        first = np.array([second[number] for number in range(12)])
+        first = first + spread * generator.normal(size=(12, 8))
+        rows, scorer = RowAnswers(task), task.scorer()
+        for number, one in enumerate(asked.tolist()):
+            vectors = first[one].tolist(), second[number].tolist()
+            answer = {"similarity": cosine_of(*vectors), "vectors": list(vectors)}
+            example = {"row": number + 1, "text": f"q {one}", "text_pair": f"a {number}"}
+            scorer.add(answer, example)
+            rows.add(number, answer, example)
+        rows.complete(scorer)
+        units = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (first, second)]
+        order = np.argsort(-(units[0] @ units[1].T), axis=1)
+        best = [
+            1 + int(np.isin(line, np.flatnonzero(asked == q)).argmax())
+            for q, line in enumerate(order)
+        ]
+        said = {asked[row.row - 1]: row.said for row in rows.rows}
+        assert said == {query: f"rank {rank}" for query, rank in enumerate(best)}
+        assert scorer.values()["mrr"] == pytest.approx(np.mean(1 / np.array(best)))
+        kept.append(np.array([row.sums for row in rows.rows]))
+        ranks.append(1 / np.array([best[asked[row.row - 1]] for row in rows.rows]))
+    np.testing.assert_allclose(kept, [np.column_stack([each, np.ones(12)]) for each in ranks])
+    ways = 1 - 2 * ((np.arange(4096)[:, None] >> np.arange(12)) & 1)
+    gaps = np.abs(ways @ (ranks[1] - ranks[0]))
+    test = task.scorer().paired(*kept)
+    assert test.difference == pytest.approx(ranks[1].mean() - ranks[0].mean())
+    share = (gaps >= 12 * abs(test.difference) - 1e-9).mean()
+    assert 0.005 < share < 0.9
+    assert test.p == pytest.approx(share, abs=0.015)
 
 
 def test_a_text_without_an_answer_has_no_number(
