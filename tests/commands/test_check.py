@@ -115,10 +115,20 @@ def test_labels_in_doubt_by_answers_that_are_there(
     assert second["in_doubt"] == "no"
     assert len(others) == 28
     assert "Labels that may be wrong" in (tmp_path / "page.html").read_text(encoding="utf-8")
-    answers.write_text(json.dumps(lines[0]) + "\n", encoding="utf-8")
-    said = checked(bertolt, tiny_folder, clean, "--label-errors", "--answers", answers)
+    # Rows that were always in training have no line.
+    some = [line for line in lines if line["row"] not in (3, 30)]
+    answers.write_text("".join(json.dumps(line) + "\n" for line in some), encoding="utf-8")
+    words = ("--label-errors", "--answers", answers)
+    said = checked(bertolt, tiny_folder, clean, *words, "--html", tmp_path / "some.html")
+    assert said.code == 1
+    told = f"2 rows without an answer in {answers}, not ranked: row 3 (line 4), row 30 (line 31)"
+    assert told in said.err
+    assert told in (tmp_path / "some.html").read_text(encoding="utf-8")
+    assert "Of 28 rows" in said.out
+    answers.write_text("", encoding="utf-8")
+    said = checked(bertolt, tiny_folder, clean, *words)
     assert said.code == 2
-    assert "29 rows of" in said.err
+    assert f"it answers no row of {clean}" in said.err
     for line, problem in [
         (b"\xff", "line 1: this is no object with a row and an answer"),
         (b"[" * 9999, "line 1: this is no object with a row and an answer"),
@@ -154,7 +164,7 @@ def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them
     doubts = ("--label-errors", "--folds", 3, "--csv", tmp_path / "doubts.csv")
     said = checked(bertolt, tiny_folder, path, *long, *doubts)
     assert said.code == 1, said.err
-    assert "1 row in training always" in said.err
+    assert "1 row always in training, not ranked: row 13 (line 14)" in said.err
     assert "read in several windows" in said.err
     assert len(windows) == 3
     assert min(windows) > 1

@@ -16,7 +16,7 @@ from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.finetune.data import sampled_windows
-from bertolt.data.folds import NEVER, fold_rows
+from bertolt.data.folds import fold_rows
 from bertolt.data.groups import groups_by, joined_groups
 from bertolt.data.load import Table
 from bertolt.data.long import LongTexts
@@ -63,8 +63,6 @@ def out_of_fold(
         own = groups_by(table, options.group)
         groups = own if groups is None else joined_groups(own, groups)
     fold = fold_rows(kind.strata(table), options.folds, options.seed, groups)
-    if always := int((fold == NEVER).sum()):
-        info(f"{plural(always, 'row')} in training always, without an answer: the last of a label")
     for number in range(options.folds):
         train, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         task = kind.infer(table, train, Reading(label_separator=options.label_separator))
@@ -119,10 +117,11 @@ def trained(
 
 
 def read_answers(path: Path, table: Table) -> Answered:
-    """Answers of a file with a JSON object a line, which has a `row` and its `answer`.
+    """Answers of a file with a JSON object a line, which has a `row` and its `answer`; rows may
+    lack one, as those that no fold has held out.
 
     Raises:
-        DataError: it cannot be read, or has no answer to a row, or several.
+        DataError: it cannot be read, has several answers to a row, or none to any.
     """
     numbers = table.data["row"].to_numpy()
     places = {int(number): place for place, number in enumerate(numbers)}
@@ -142,10 +141,5 @@ def read_answers(path: Path, table: Table) -> Answered:
                     fix=fix,
                 )
             yield place, answer
-    if places:
-        raise DataError(
-            f"{plural(len(places), 'row')} of {table.path} have no answer, the first is "
-            f"row {min(places)}",
-            place=str(path),
-            fix=fix,
-        )
+    if len(places) == len(numbers):
+        raise DataError(f"it answers no row of {table.path}", place=str(path), fix=fix)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertolt.base.console import info
 from bertolt.base.errors import DataError
 from bertolt.base.files import write_text
@@ -21,10 +23,12 @@ from bertolt.commands.finetune.data import LoadedRows, load_rows
 from bertolt.commands.finetune.record import data_facts, title_of
 from bertolt.commands.finetune.run import choose_model, require_texts
 from bertolt.commands.wording import options_called
+from bertolt.data.load import Table
 from bertolt.models.families.base import read_config
 from bertolt.report import plain
 from bertolt.report.build import render_check
 from bertolt.report.findings import Caution, data_cautions
+from bertolt.report.shown import listed
 from bertolt.tasks import page
 from bertolt.tasks.doubts import Doubt, Doubts
 from bertolt.tokenization import BertTokenizer
@@ -88,13 +92,17 @@ def check(train: Sequence[Path], options: CheckOptions | None = None) -> Checked
     tokenizer = BertTokenizer.from_pretrained(source)
     tokenizer.check_fits(config.vocab_size)
     data = load_rows(list(train), settings, tokenizer, config, source)
-    doubts = None
+    doubts, unranked = None, ""
     collected = data.task.doubts() if options.label_errors else None
     if collected is not None:
         doubts = _doubts(collected, data, options, tokenizer, source)
+        unranked = _unranked(data.train.table, doubts, options)
+        if unranked:
+            info(unranked)
     facts = _facts(data, options, named, started)
     if collected is not None and doubts is not None:
         facts["suspects"] = _table(data, collected, doubts)
+        facts["suspects"]["lead"] += f" {unranked}." * bool(unranked)
         facts["cautions"] += _told(doubts, options)
     findings = data_cautions(facts)
     facts |= {"verdict": verdict_of(len(findings)), "findings": len(findings)}
@@ -140,6 +148,17 @@ def _doubts(
     return collected.ranked()
 
 
+def _unranked(table: Table, doubts: Sequence[Doubt], options: CheckOptions) -> str:
+    """Which rows have no answer of a model that has not seen them, in words; empty if all have."""
+    numbers = table.data["row"].to_numpy()
+    left = np.delete(numbers, [each.place for each in doubts]).tolist()
+    if not left:
+        return ""
+    why = f"without an answer in {options.answers}" if options.answers else "always in training"
+    named = listed([*map(table.row_words, left)])
+    return f"{plural(len(left), 'row')} {why}, not ranked: {named}"
+
+
 def _facts(
     data: LoadedRows, options: CheckOptions, named: Sequence[str], started: float
 ) -> dict[str, Any]:
@@ -166,13 +185,14 @@ def _told(doubts: Sequence[Doubt], options: CheckOptions) -> list[dict[str, str]
     flagged = [each for each in doubts if each.flagged]
     if not flagged:
         return []
-    how = f"by {options.answers}" if options.answers else f"by models of {options.folds} folds"
+    file, folds = options.answers, options.folds
+    how = f"by models that wrote {file} and" if file else f"by models of {folds} folds that"
     words = "; ".join(f"{each.given!r}, or {each.answer!r}" for each in flagged[:3])
     return [
         {
             "check": "label_errors",
             "claim": f"{plural(len(flagged), 'label')} may be wrong",
-            "detail": f"Of {plural(len(doubts), 'row')}, {how} that have not seen them: {words}. "
+            "detail": f"Of {plural(len(doubts), 'row')}, {how} have not seen them: {words}. "
             "Look at the first ones of the table; the further down, the more are right.",
         }
     ]
