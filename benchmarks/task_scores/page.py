@@ -27,6 +27,7 @@ _FIGURES = {
     "next": ("accuracy", "f1_macro"),
     "speech": ("accuracy", "f1_macro"),
     "names": ("precision", "recall", "f1", "f1(PER)", "f1(LOC)", "f1(ORG)"),
+    "characters": ("precision", "recall", "f1", "f1(PER)", "f1(LOC)", "f1(ORG)"),
     "opinions": (
         "f1_micro",
         "f1_macro",
@@ -97,11 +98,12 @@ def _notes(name: str, entry: Record) -> Iterator[str]:
                 f"Of the test rows, the peer cuts {lost[0]['rows_cut']} and gives no tag to "
                 f"{lost[0]['words_lost']:,} words, which count as O; Bertolt reads them in windows."
             )
-        yield (
-            "The peer's examples label the first piece of each word, and Bertolt every unit of its "
-            "tokenizer, here every character: those behind the first of a name are inside of it. "
-            "Both answer a word by its first piece."
-        )
+        if name != "characters":
+            yield (
+                "The peer's examples label the first piece of each word, and Bertolt every unit of "
+                "its tokenizer, here every character: those behind the first of a name are inside "
+                "of it. Both answer a word by its first piece."
+            )
     if name == "questions":
         yield (
             "A row asks for the one person, place or organisation of a paragraph, which may name "

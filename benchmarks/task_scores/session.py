@@ -32,6 +32,7 @@ from benchmarks.task_scores.texts import (
     LABELS,
     Parts,
     better,
+    characters,
     endings,
     halves,
     names,
@@ -145,7 +146,7 @@ def _prepare(comparison: Comparison, folder: Path, sides: list[str]) -> Record:
 
 def _rows_of(comparison: Comparison) -> Parts:
     """The rows of each part; tagged paragraphs are trained on and watched where they fit."""
-    tagged = {"names": names, "speech": speech}
+    tagged = {"names": names, "characters": characters, "speech": speech}
     if comparison.name not in tagged:
         made = {
             "questions": questions, "reviews": reviews, "better": better, "next": halves,

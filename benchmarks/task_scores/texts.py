@@ -81,6 +81,24 @@ def names(sizes: Sizes, trainable: Callable[[Row], bool] = lambda row: True) -> 
     return divide(_lines("people-daily-names"), paragraph, sizes, trainable)
 
 
+def characters(sizes: Sizes, trainable: Callable[[Row], bool] = lambda row: True) -> Parts:
+    """The same rows without their words: a tag for each character."""
+    parts = names(sizes, trainable)
+    return Parts(
+        *([*map(_unworded, rows)] for rows in (parts.train, parts.watched, parts.test)), []
+    )
+
+
+def _unworded(row: Row) -> Row:
+    """The characters behind the first of a name are inside of it."""
+    tags = [
+        tag if not place or tag == "O" else f"I-{tag.partition('-')[2]}"
+        for word, tag in zip(row["tokens"], row["tags"], strict=True)
+        for place in range(len(word))
+    ]
+    return {**row, "tokens": list(paragraph(row)), "tags": tags}
+
+
 def ratings(sizes: Sizes) -> Parts:
     """Sentences with their mean rating and the labels that follow from the single ratings."""
     rows = (

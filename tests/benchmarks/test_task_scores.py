@@ -25,6 +25,7 @@ from benchmarks.task_scores.texts import (
     LABELS,
     Sizes,
     _asked,
+    _unworded,
     bare,
     divide,
     paragraph,
@@ -149,6 +150,15 @@ def test_a_question_asks_for_the_one_name_of_a_paragraph_or_for_what_it_does_not
         assert row["answers"] == {"text": [text] * len(starts), "answer_start": starts}
         assert all(row["context"].startswith(text, start) for start in starts)
     assert {row["question"] for row in asked} == set(whole)
+
+
+def test_without_words_each_character_has_a_tag() -> None:
+    row = {"tokens": ["江", "泽民", "到", "北京"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]}
+    expected = {
+        "tokens": list("江泽民到北京"),
+        "tags": ["B-PER", "I-PER", "I-PER", "O", "B-LOC", "I-LOC"],
+    }
+    assert _unworded(row) == expected
 
 
 @pytest.mark.parametrize(
