@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.console import info
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.format import gibibytes, plural
 from bertolt.base.machine import memory_bytes, resident_bytes
 from bertolt.commands.serve_options import ServeOptions
@@ -32,6 +32,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     Raises:
         UsageError: a name twice, no model, a port that is taken, or something is not installed.
         CheckpointError: a model cannot be loaded, or does not answer as it was saved with.
+        BertoltError: the time was over before all was answered.
     """
     _require_installed()
     from bertolt.commands.file_answers import FileAnswers
@@ -77,7 +78,13 @@ def serve(models: list[str], options: ServeOptions) -> None:
     host, port = address.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     info(f"Serving at http://{shown}:{port}, with a page to try it; end with Ctrl-C")
-    listen(server.app(file_routes(server, FileAnswers)), address, limits, server.take_over)
+    listen(server, server.app(file_routes(server, FileAnswers)), address, options.drain_seconds)
+    if server.unanswered:
+        raise BertoltError(
+            f"the time was over before {plural(server.unanswered, 'request')} had an answer",
+            place="the end of the server",
+            fix="give it more: --timeout",
+        )
     info("The server has answered what was there, and ends")
 
 

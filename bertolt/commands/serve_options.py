@@ -11,6 +11,8 @@ from bertolt.base.options import above, at_least, check_options
 from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, EngineName
 
+_DRAIN = 5.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
@@ -60,13 +62,21 @@ class ServeOptions:
     max_waiting: int = field(default=20_000, metadata=at_least(1))
     """Most texts that wait, of all requests; then the server answers 503."""
     timeout: float = field(default=60.0, metadata=above(0))
-    """Seconds in which a request is answered, or given up."""
+    """Seconds in which a request is answered, or given up; so long may the server's end take."""
+    drain: float | None = field(default=None, metadata=at_least(0))
+    """Seconds after SIGTERM in which requests are still taken while /ready is 503, so that a
+    balancer turns away before the port closes; a part of --timeout. Default: 5, or half of it."""
     rate: float | None = field(default=None, metadata=above(0))
     """Requests a second of a client, on average. Default: as many as it likes."""
     connections: int = field(default=2048, metadata=at_least(1))
     """Most connections at a time."""
     log: Literal["json", "off"] = "json"
     """A line for each request on standard error, or none."""
+
+    @property
+    def drain_seconds(self) -> float:
+        """`drain`, or its default."""
+        return min(_DRAIN, self.timeout / 2) if self.drain is None else self.drain
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -88,6 +98,12 @@ class ServeOptions:
                 "--engine auto chooses the number format too",
                 place="--precision",
                 fix="leave --precision out, or name the engine",
+            )
+        if self.drain is not None and self.drain > self.timeout:
+            raise UsageError(
+                f"--timeout {self.timeout:g} ends before {self.drain:g} seconds are over",
+                place="--drain",
+                fix="use a shorter one, or a longer --timeout",
             )
         if self.port > 65_535:
             raise UsageError(f"there is no port {self.port}", place="--port", fix="use 8000")

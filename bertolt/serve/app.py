@@ -11,12 +11,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from bertolt.base.errors import BertoltError
 from bertolt.serve import embeddings
+from bertolt.serve.arriving import GONE, read
 from bertolt.serve.asked import asked_in, examples_of, parse
 from bertolt.serve.clients import Keys, Rate
 from bertolt.serve.errors import RefusedError, as_json, status_of
@@ -33,7 +34,7 @@ from bertolt.tasks.evaluation import token_budget
 from bertolt.tasks.predictor import Prediction
 
 _PROBE_SECONDS = 10.0
-_GONE = 499  # nobody reads it; logs know it by this number
+_LAST_PASS = 0.5  # seconds for a pass that nobody waits for, so that no thread is cut in it
 
 
 class Json(Response):
@@ -70,7 +71,8 @@ class Server:
         devices = [model.predictor.device for model in models.served]
         budget = max(map(token_budget, devices), default=4096)
         self.queue = Queue(self.limits, budget, self.metrics.watch)
-        self.leaving = False
+        self.unanswered = 0
+        self._end: float | None = None
 
     def app(self, more: Sequence[Route] = ()) -> Starlette:
         """The application.
@@ -97,16 +99,36 @@ class Server:
             HTTPException: _not_there,
         }
         app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
-        app.add_middleware(
-            Guard, keys=self.keys, rate=self.rate, metrics=self.metrics, log=self.log
-        )
+        app.add_middleware(Guard, server=self)
         return app
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         yield
-        self.leaving = True
-        await asyncio.to_thread(self.queue.close, self.limits.seconds)
+        self.leave()
+        await asyncio.to_thread(self.queue.close, max(_LAST_PASS, self.seconds_left))
+
+    # ---- its end
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it takes requests only until its port is closed."""
+        return self._end is not None
+
+    @property
+    def seconds_left(self) -> float:
+        """How long an answer may still take; all of `limits.seconds` unless it is leaving."""
+        return self.deadline() - time.monotonic()
+
+    def leave(self) -> None:
+        """Be ready no more; all that is taken, before and from now on, is answered by one end."""
+        if self._end is None:
+            self._end = time.monotonic() + self.limits.seconds
+
+    def deadline(self) -> float:
+        """When an answer to a request that comes now is given up, by `time.monotonic`."""
+        end = time.monotonic() + self.limits.seconds
+        return end if self._end is None else min(end, self._end)
 
     # ---- what there is
 
@@ -274,8 +296,7 @@ class Server:
                 fix="send pairs and single texts in two requests",
                 param="input",
             )
-        deadline = time.monotonic() + self.limits.seconds
-        ask = Ask(model, model.asked_in(pairs == {True}), good, deadline, encoded)
+        ask = Ask(model, model.asked_in(pairs == {True}), good, self.deadline(), encoded)
         answered: list[Result] = []
         if good:
             self.queue.put(ask)
@@ -294,7 +315,7 @@ class Server:
                 return future.result()
             ask.cancel()
             if gone.done():
-                raise RefusedError(_GONE, "the client is gone")
+                raise RefusedError(GONE, "the client is gone")
             raise RefusedError(504, "the time for an answer is over", fix="ask for less, or later")
         except (BertoltError, asyncio.CancelledError):
             raise
@@ -306,33 +327,19 @@ class Server:
             gone.cancel()
             future.cancel()
 
-    async def body(self, request: Request, most: int | None = None) -> bytes:
+    async def body(self, request: Request) -> bytes:
         """The body of a request, within its limits.
 
         Raises:
             RefusedError: it is too large, too slow, or no JSON by its header.
         """
-        if most is None:
-            kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
-            if kind.lower() != "application/json":
-                raise RefusedError(
-                    415, "the body is not of JSON", fix="send Content-Type: application/json"
-                )
-            most = self.limits.body_bytes
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(self.limits.body_seconds):
-                async for part in request.stream():
-                    size += len(part)
-                    if size > most:
-                        raise RefusedError(
-                            413, f"a body may have {most:,} bytes", fix="send it in parts"
-                        )
-                    parts.append(part)
-        except TimeoutError as error:
-            raise RefusedError(408, "the body came too slowly", fix="send it at once") from error
-        except ClientDisconnect as error:
-            raise RefusedError(_GONE, "the client is gone") from error
+        kind = request.headers.get("content-type", "application/json").split(";")[0].strip()
+        if kind.lower() != "application/json":
+            raise RefusedError(
+                415, "the body is not of JSON", fix="send Content-Type: application/json"
+            )
+        parts: list[bytes] = []
+        await read(request, self.limits.body_bytes, self.limits, parts.append)
         return b"".join(parts)
 
     def _count(self, model: ServedModel, ask: Ask, results: Sequence[Result]) -> int:

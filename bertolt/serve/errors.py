@@ -22,6 +22,7 @@ TYPES = {
     500: "server_error",
     503: "unavailable",
     504: "too_late",
+    507: "no_space",
 }
 
 

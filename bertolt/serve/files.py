@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from bertolt.base.errors import BertoltError
 from bertolt.serve.app import Server
+from bertolt.serve.arriving import read
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.models import ServedModel
 from bertolt.serve.queue import Ask, Result
@@ -39,7 +40,6 @@ PART = 64
 """Rows that are asked at a time."""
 MOST = 4
 """Files that are answered at a time."""
-GONE = 499  # nobody reads it; logs know it by this number
 _PAUSE = 0.25  # seconds before a part is offered again to a queue that was full
 
 
@@ -95,7 +95,7 @@ class Files:
     """
 
     def __init__(self, server: Server, open_file: Open) -> None:
-        self._models, self._queue, self._limits = server.models, server.queue, server.limits
+        self._server, self._models, self._limits = server, server.models, server.limits
         self._open, self._busy = open_file, 0
 
     async def answer(self, request: Request) -> Response:
@@ -135,32 +135,21 @@ class Files:
 
     async def _read(self, request: Request, served: ServedModel, ending: str) -> FileAnswers:
         """The rows of the body; what holds it meanwhile is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="bertolt-file-") as folder:
-            path = Path(folder, f"body{ending}")
-            with path.open("wb") as target:
-                async for part in self._body(request):
-                    target.write(part)
-            parameters = dict(request.query_params)
-            return await run_in_threadpool(self._open, served.predictor, path, parameters)
-
-    async def _body(self, request: Request) -> AsyncIterator[bytes]:
-        """The body in parts, none too late and not too much together."""
-        most, parts, size = self._limits.file_bytes, request.stream(), 0
-        while True:
-            try:
-                part = await asyncio.wait_for(anext(parts), self._limits.body_seconds)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as error:
-                raise RefusedError(408, "the file stopped coming", fix="send it again") from error
-            except ClientDisconnect as error:
-                raise RefusedError(GONE, "the client is gone") from error
-            size += len(part)
-            if size > most:
-                raise RefusedError(
-                    413, f"a file may have {most:,} bytes", fix="send it in parts", param="body"
-                )
-            yield part
+        try:
+            with tempfile.TemporaryDirectory(prefix="bertolt-file-") as folder:
+                path = Path(folder, f"body{ending}")
+                with path.open("wb") as target:
+                    await read(request, self._limits.file_bytes, self._limits, target.write)
+                parameters = dict(request.query_params)
+                return await run_in_threadpool(self._open, served.predictor, path, parameters)
+        except OSError as error:
+            if isinstance(error, BertoltError):
+                raise
+            raise RefusedError(
+                507,
+                f"the file cannot be kept while it is answered: {error.strerror}",
+                fix="send it later, or in smaller parts",
+            ) from error
 
     async def _stream(self, file: FileAnswers, served: ServedModel) -> AsyncIterator[str]:
         """The file with its answers, part by part."""
@@ -174,10 +163,9 @@ class Files:
         self, served: ServedModel, predictor: Predictor, examples: list[Example]
     ) -> Sequence[Result]:
         while True:
-            deadline = time.monotonic() + self._limits.seconds
-            ask = Ask(served=served, predictor=predictor, examples=examples, deadline=deadline)
+            ask = Ask(served, predictor, examples, self._server.deadline())
             try:
-                self._queue.put(ask)
+                self._server.queue.put(ask)
             except RefusedError as error:
                 if error.code != "queue_full":
                     raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 import uuid
 from collections.abc import Callable
+from typing import Protocol
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -30,21 +32,33 @@ HEADERS = {
 """What every answer says, unless a route says it otherwise."""
 
 
+class Guarded(Protocol):
+    """A server as its guard knows it."""
+
+    keys: Keys | None
+    rate: Rate | None
+    metrics: Metrics
+    log: Log
+    unanswered: int
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its port closes soon."""
+
+
 class Guard:
     """Refuses who may not ask, counts and logs each request, and adds headers.
 
     Args:
         app: what answers.
-        keys: of clients; None: anybody may ask, and nobody may load.
-        rate: how often they may; None: as they like.
-        metrics: that count.
-        log: that is told.
+        server: whose keys and rate hold, without keys anybody may ask and nobody may load; and
+            whose metrics and log are told.
     """
 
-    def __init__(
-        self, app: ASGIApp, keys: Keys | None, rate: Rate | None, metrics: Metrics, log: Log
-    ) -> None:
-        self.app, self.keys, self.rate, self.metrics, self.log = app, keys, rate, metrics, log
+    def __init__(self, app: ASGIApp, server: Guarded) -> None:
+        self.app, self.server = app, server
+        self.keys, self.rate = server.keys, server.rate
+        self.metrics, self.log = server.metrics, server.log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -62,6 +76,8 @@ class Guard:
                 headers["X-Request-Id"] = number
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if self.server.leaving:  # so that no next request meets a closed connection
+                    headers["Connection"] = "close"
             try:
                 await send(message)
             except RuntimeError as error:
@@ -85,6 +101,9 @@ class Guard:
         """Answer; where that goes wrong before an answer has begun, say so."""
         try:
             await self.app(scope, receive, answer)
+        except asyncio.CancelledError:  # the end of the server came first
+            self.server.unanswered += 1
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
             self.log("error", error=type(error).__name__, where=_place_of(error))
             if not begun():

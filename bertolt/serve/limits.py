@@ -10,8 +10,11 @@ class Limits:
     """What is refused, and when.
 
     Attributes:
+        head_bytes: of a request, about: the last part that arrives may be beyond it.
         body_bytes: of a request.
-        body_seconds: in which a body has to arrive.
+        body_seconds: in which a head has to arrive, or a body, or an answer has to be taken, but
+            for the time that its bytes take at the speed `slowest`.
+        slowest: bytes a second of a client whose body or answer takes longer than that.
         file_bytes: of a file to answer.
         texts: examples of a request.
         characters: of an example.
@@ -22,8 +25,10 @@ class Limits:
         connections: open at a time.
     """
 
+    head_bytes: int = 64 << 10
     body_bytes: int = 8 << 20
     body_seconds: float = 20.0
+    slowest: int = 16 << 10
     file_bytes: int = 256 << 20
     texts: int = 2048
     characters: int = 200_000

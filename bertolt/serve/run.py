@@ -2,59 +2,64 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from bertolt.serve.limits import Limits
+from bertolt.serve.app import Server
+from bertolt.serve.connections import bounded
 
 _KEEP_ALIVE = 30  # seconds
+_LAST = 0.5  # seconds in which what ended just in time is written
 
 
-def listen(
-    app: Starlette, listener: socket.socket, limits: Limits, reload: Callable[[], None]
-) -> None:
+def listen(server: Server, app: Starlette, listener: socket.socket, drain: float) -> None:
     """Serve until SIGTERM or Ctrl-C, then answer what is there and go.
 
     Args:
-        app: that answers.
+        server: whose limits hold, and whose models take over new versions at each SIGHUP.
+        app: of the server.
         listener: a socket that is bound.
-        limits: of connections, and of the time that the end may take.
-        reload: called in a thread of its own at each SIGHUP.
+        drain: seconds after SIGTERM in which requests are still taken, while `/ready` says no.
     """
-    config = uvicorn.Config(
+    _Process(configured(server, app), server, drain).run([listener])
+
+
+def configured(server: Server, app: Starlette) -> uvicorn.Config:
+    """How uvicorn serves the app of a server."""
+    return uvicorn.Config(
         app,
-        http=_patient(limits.body_seconds),
+        http=bounded(server.limits),
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        limit_concurrency=limits.connections,
+        limit_concurrency=server.limits.connections,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=int(limits.seconds) + 1,
-        h11_max_incomplete_event_size=64 << 10,
+        h11_max_incomplete_event_size=server.limits.head_bytes,
         ws="none",
         lifespan="on",
     )
-    _Server(config, reload).run([listener])
 
 
-class _Server(uvicorn.Server):
-    """One that ends by its signals without passing them on, so that the exit code is 0."""
+class _Process(uvicorn.Server):
+    """One that says first that it goes, and ends by its signals without passing them on, so that
+    the exit code is 0."""
 
-    def __init__(self, config: uvicorn.Config, reload: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, server: Server, drain: float) -> None:
         super().__init__(config)
-        self._reload = reload
+        self._server, self._drain = server, drain
+        self._closes: float | None = None
+        self._told = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,7 +68,7 @@ class _Server(uvicorn.Server):
             return
 
         def again(number: int, frame: FrameType | None) -> None:
-            threading.Thread(target=self._reload, daemon=True).start()
+            threading.Thread(target=self._server.take_over, daemon=True).start()
 
         handlers: dict[int, Any] = {
             signal.SIGTERM: self.handle_exit,
@@ -78,21 +83,26 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Be ready no more. The port closes after the time to drain; at once by Ctrl-C, which comes
+        from a person and not from a balancer, or by a second signal."""
+        self._server.leave()
+        if sig == signal.SIGTERM and self._closes is None:
+            self._closes = time.monotonic() + self._drain
+        else:
+            super().handle_exit(sig, frame)
 
-def _patient(seconds: float) -> type[asyncio.Protocol]:
-    """A protocol that closes a connection on which no request has come in so many seconds."""
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to close the port."""
+        if self._server.leaving and not self._told:  # not in the handler: it may hold the log
+            self._told = True
+            seconds = 0 if self.should_exit else self._drain
+            self._server.log("leaving", port_closes_in=seconds)
+        drained = self._closes is not None and time.monotonic() >= self._closes
+        return await super().on_tick(counter) or drained
 
-    class Patient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self._hurry = self.loop.call_later(seconds, self._give_up)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._hurry.cancel()
-            super().connection_lost(exc)
-
-        def _give_up(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.close()
-
-    return Patient
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, and give what was taken the rest of the time that all of it has."""
+        rest = self._server.seconds_left + _LAST
+        self.config.timeout_graceful_shutdown = rest  # type: ignore[assignment]  # it may be a part
+        await super().shutdown(sockets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def live(log: Path, *words: object, port: int | None = None) -> Iterator[Live]:
         yield server
     finally:
         if process.poll() is None:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # which does not drain
             try:
                 process.wait(SECONDS)
             except subprocess.TimeoutExpired:

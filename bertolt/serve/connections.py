@@ -1,0 +1,126 @@
+"""Connections that hold nobody's place: a head that is too slow or too long, and a client that does
+not take its answer, are cut. uvicorn bounds only the silence between two requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import sys
+import termios
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from bertolt.serve.limits import Limits
+
+
+def bounded(limits: Limits, kind: type[Any] = AutoHTTPProtocol) -> type[asyncio.Protocol]:
+    """A protocol of uvicorn with limits on time and size.
+
+    httptools, where it is installed, is the faster parser; h11 comes with uvicorn. Only h11 bounds
+    the head of a request by itself, so that the bytes for httptools are counted here.
+
+    Args:
+        limits: `head_bytes`, `body_seconds` and `slowest` count.
+        kind: the protocol, by httptools or by h11.
+    """
+
+    class Bounded(kind):  # type: ignore[misc]
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            self._head, self._in_head = 0, False
+            self._late: asyncio.TimerHandle | None = None
+            self._unread: asyncio.TimerHandle | None = None
+            self._unsent, self._resumed = 0, False
+
+        @property
+        def _answering(self) -> bool:
+            """Whether a request is under way."""
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._hurry()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._calm()
+            if self._unread is not None:
+                self._unread.cancel()
+            super().connection_lost(exc)
+
+        # ---- what the client sends
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._answering:
+                self._calm()
+                return
+            self._hurry()  # a head has begun, or a body goes on that was refused
+            if self._in_head:
+                self._head += len(data)
+                if self._head > limits.head_bytes and not self.transport.is_closing():
+                    self.send_400_response("The head of the request is too large.")
+
+        def on_message_begin(self) -> None:  # httptools alone calls this and the next
+            self._head, self._in_head = 0, True
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            super().on_headers_complete()
+
+        def _hurry(self) -> None:
+            if self._late is None:
+                self._late = self.loop.call_later(limits.body_seconds, self._give_up)
+
+        def _calm(self) -> None:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+        def _give_up(self) -> None:
+            if not self._answering:
+                self.transport.close()
+
+        # ---- what it takes
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._watch()
+
+        def resume_writing(self) -> None:
+            self._resumed = True
+            super().resume_writing()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.get_write_buffer_size():
+                self._watch()
+
+        def _watch(self) -> None:
+            if self._unread is None:
+                self._unsent, self._resumed = _unsent(self.transport), False
+                self._unread = self.loop.call_later(limits.body_seconds, self._look)
+
+        def _look(self) -> None:
+            """Cut a client that has taken too little since the last look."""
+            self._unread = None
+            if not self.transport.get_write_buffer_size():
+                return
+            taken = self._unsent - _unsent(self.transport)
+            if self._resumed or taken >= limits.slowest * limits.body_seconds:
+                self._watch()
+            else:
+                self.transport.abort()
+
+    return Bounded
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes that the other side has not confirmed, those in the kernel's buffer too: that takes
+    no more before a third of it is free again, which may be a MB."""
+    held = bytearray(4)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
+    return transport.get_write_buffer_size() + int.from_bytes(held, sys.byteorder)

@@ -1,0 +1,185 @@
+"""Connections that would hold a place for ever: slow heads and bodies, readers that do not read."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bertolt.serve.connections import bounded
+from bertolt.serve.limits import Limits
+
+LIMITS = Limits(body_seconds=0.2, head_bytes=8 << 10)
+HEAD = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\n"
+GOOD = HEAD + b"good"
+KINDS = ["h11", "httptools"]
+
+
+def protocol(name: str) -> type[Any]:
+    if name == "h11":
+        return H11Protocol
+    pytest.importorskip("httptools")
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    return HttpToolsProtocol
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with as many bytes as the path says, in one part or in parts of a KiB; `/refused`
+    does not wait for the body."""
+    path = scope["path"].strip("/")
+    body = path != "refused"
+    while body and (await receive()).get("more_body"):
+        pass
+    size, _, parts = path.partition("/")
+    number = int(size) if size.isdigit() else 2
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(number >> 10 if parts else 0):
+        await send({"type": "http.response.body", "body": b"x" * 1024, "more_body": True})
+    await send({"type": "http.response.body", "body": b"" if parts else b"x" * number})
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[uvicorn.Server]:
+    config = uvicorn.Config(
+        app,
+        http=bounded(LIMITS, protocol(request.param)),
+        port=0,
+        log_config=None,
+        lifespan="off",
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=LIMITS.head_bytes,
+    )
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield running
+    running.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@contextmanager
+def connected(server: uvicorn.Server, buffer: int = 0) -> Iterator[socket.socket]:
+    with socket.socket() as client:
+        if buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        client.settimeout(5)
+        client.connect(server.servers[0].sockets[0].getsockname())
+        yield client
+
+
+def answered(client: socket.socket) -> bytes:
+    """Send a good request; the answer to it."""
+    client.sendall(GOOD)
+    told = client.recv(4096)
+    while not told.rstrip().endswith((b"xx", b"0")):
+        told += client.recv(4096)
+    return told
+
+
+def is_cut(client: socket.socket, part: bytes = b"", pause: float = 0.05) -> bool:
+    """Whether the connection is closed soon, though the client goes on to send a part."""
+    end = time.monotonic() + 3
+    client.settimeout(pause)
+    while time.monotonic() < end:
+        try:
+            if part:
+                client.sendall(part)
+            if not client.recv(4096):
+                return True
+        except TimeoutError:
+            pass
+        except OSError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["the first", "the second", "the third"])
+def test_a_head_that_dribbles_is_given_up(server: uvicorn.Server, before: int) -> None:
+    with connected(server) as client:
+        for _ in range(before):
+            assert b"200" in answered(client)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n")
+        assert is_cut(client, b"A: b\r\n")
+
+
+def test_who_says_nothing_is_given_up_and_who_pauses_between_requests_is_not(
+    server: uvicorn.Server,
+) -> None:
+    with connected(server) as silent, connected(server) as good:
+        for _ in range(3):
+            assert b"200" in answered(good)
+            time.sleep(0.15)
+        assert is_cut(silent)
+        assert b"200" in answered(good)
+
+
+def test_a_body_that_goes_on_after_its_refusal_is_given_up(server: uvicorn.Server) -> None:
+    with connected(server) as client:
+        client.sendall(HEAD.replace(b"POST /", b"POST /refused").replace(b": 4", b": 400000"))
+        assert b"200" in client.recv(4096)
+        assert is_cut(client, b"x")
+
+
+def test_a_head_without_end_is_refused(server: uvicorn.Server) -> None:
+    for before in range(2):
+        with connected(server) as client:
+            for _ in range(before):
+                answered(client)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n")
+            told, size = b"", 0
+            try:
+                while not told and size < 1 << 20:
+                    client.sendall(line := b"A: " + b"b" * 1000 + b"\r\n")
+                    size += len(line)
+                    time.sleep(0.001)
+                    client.setblocking(False)
+                    with suppress(BlockingIOError):
+                        told = client.recv(4096)
+                    client.settimeout(5)
+            except ConnectionError:
+                pass
+            assert told.startswith(b"HTTP/1.1 400") or size < 1 << 20
+            assert size < 200_000
+
+
+@pytest.mark.parametrize("path", [b"/8000000", b"/8000000/parts"])
+def test_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(
+    server: uvicorn.Server, path: bytes
+) -> None:
+    get = b"GET " + path + b" HTTP/1.1\r\nHost: here\r\n\r\n"
+    with connected(server, 4096) as deaf, connected(server, 64 << 10) as slow:
+        deaf.sendall(get)
+        slow.sendall(get)
+        size, end = 0, time.monotonic() + 0.8
+        while time.monotonic() < end:
+            size += len(slow.recv(16 << 10))
+            time.sleep(0.005)
+        assert len(server.server_state.connections) == 1  # the deaf one is gone
+        while size < 8_000_000:
+            part = slow.recv(1 << 20)
+            assert part
+            size += len(part)
+
+
+def test_a_pipelined_request_is_answered(server: uvicorn.Server) -> None:
+    with connected(server) as client:
+        client.sendall(GOOD * 3)
+        told = b""
+        while told.count(b"200 OK") < 3:
+            part = client.recv(4096)
+            assert part
+            told += part
