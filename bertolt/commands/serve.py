@@ -38,6 +38,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     from bertolt.commands.file_answers import FileAnswers
     from bertolt.serve.app import Server
     from bertolt.serve.clients import Keys
+    from bertolt.serve.embeddings import OtherVocabulary
     from bertolt.serve.files import file_routes
     from bertolt.serve.limits import Limits
     from bertolt.serve.log import log_nothing, log_to_stderr
@@ -48,6 +49,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     if not folders and options.models_dir is None:
         raise UsageError("there is no model to serve", fix="name a folder: bertolt serve MODEL")
     keys = None if options.keys is None else Keys.read(options.keys)
+    vocabulary = None if options.token_ids is None else OtherVocabulary.read(options.token_ids)
     limits = Limits(
         body_bytes=options.max_body << 20,
         texts=options.max_texts,
@@ -74,7 +76,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     if options.check or address is None:
         return
     log = log_to_stderr if options.log == "json" else log_nothing
-    server = Server(served, limits, keys, log)
+    server = Server(served, limits, keys, log, vocabulary)
     host, port = address.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     info(f"Serving at http://{shown}:{port}, with a page to try it; end with Ctrl-C")

@@ -53,6 +53,9 @@ class ServeOptions:
     in training."""
     stride: int | None = field(default=None, metadata=at_least(0))
     """Tokens that a window repeats of the one before it. Default: as in training."""
+    token_ids: Path | None = None
+    """File of the vocabulary whose ids clients send to /v1/embeddings, as tiktoken keeps it: for
+    LangChain's default cl100k_base.tiktoken. Default: ids are of the model's own tokenizer."""
     max_body: int = field(default=8, metadata=at_least(1))
     """Most megabytes of a request."""
     max_texts: int = field(default=2048, metadata=at_least(1))

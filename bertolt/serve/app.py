@@ -56,6 +56,7 @@ class Server:
         limits: of requests.
         keys: of clients; None: anybody may ask.
         log: takes a line for each request.
+        vocabulary: of the token ids that clients send instead of texts; None: the model's own.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Server:
         limits: Limits | None = None,
         keys: Keys | None = None,
         log: Log = log_nothing,
+        vocabulary: embeddings.OtherVocabulary | None = None,
     ) -> None:
         self.models, self.limits, self.keys, self.log = models, limits or Limits(), keys, log
-        self.metrics = Metrics()
+        self.metrics, self.vocabulary = Metrics(), vocabulary
         self.rate = Rate(self.limits.rate) if self.limits.rate else None
         devices = [model.predictor.device for model in models.served]
         budget = max(map(token_budget, devices), default=4096)
@@ -241,11 +243,16 @@ class Server:
         asked = asked_in(values, embeddings.FIELDS)
         model = self._of_vectors(asked.model)
         form, ids = embeddings.form_of(values), embeddings.ids_of(asked.input)
+        texts = asked.input
+        if ids is not None and self.vocabulary is not None:
+            texts, ids = await asyncio.to_thread(self.vocabulary.texts, ids), None
         if ids is not None:
-            encoded = embeddings.encoded_ids(model.predictor, ids, self.limits)
+            encoded = await asyncio.to_thread(
+                embeddings.encoded_ids, model.predictor, ids, self.limits
+            )
             results, ask = await self.ask(request, model, [{"text": ""}] * len(ids), encoded)
         else:
-            examples = examples_of(model.predictor, asked.input, self.limits)
+            examples = examples_of(model.predictor, texts, self.limits)
             results, ask = await self.ask(request, model, examples)
         predictions = []
         for each in results:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertolt.base.errors import UsageError
 from bertolt.data.encode import EncodedExample, Window
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
 from bertolt.tasks.predictor import Prediction, Predictor
 
+_FIX = (
+    "send texts (in LangChain: check_embedding_ctx_length=False), or ids of this model's own "
+    "tokenizer with its special tokens; --token-ids FILE has the server read those of another one"
+)
 FIELDS = ("input", "model", "encoding_format", "dimensions", "user")
 
 
@@ -35,39 +41,92 @@ def _is_id(value: Any) -> bool:
 def encoded_ids(
     predictor: Predictor, lists: Sequence[Sequence[int]], limits: Limits
 ) -> list[EncodedExample]:
-    """Token ids of the model's own vocabulary; its special tokens are put around them if they are
-    not there.
+    """Token ids as the model's own tokenizer gives them, from its first special token to its last.
+
+    Ids of another vocabulary would give vectors of other words, and nobody would see it. The
+    special tokens tell even the ids of one word apart, and the text of the ids has to give the same
+    ids again.
 
     Raises:
-        RefusedError: an id is of another vocabulary, or there are too many.
+        RefusedError: ids are of another vocabulary, or there are too many.
     """
     if len(lists) > limits.texts:
         raise RefusedError(413, f"a request may have {limits.texts:,} lists of ids", param="input")
     tokenizer = predictor.tokenizer
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-    encoded = []
+    size, ends = tokenizer.vocab_size, [tokenizer.cls_token, tokenizer.sep_token]
+    frame = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     for number, ids in enumerate(lists):
-        place = f"input[{number}]"
-        other = next((each for each in ids if not 0 <= each < tokenizer.vocab_size), None)
+        other = next((each for each in ids if not 0 <= each < size), None)
         if other is not None:
+            raise _foreign(number, f"the model's vocabulary has {size:,} tokens, and no id {other}")
+        if (ids[0], ids[-1]) != frame:
+            raise _foreign(number, f"ids of this model begin with {ends[0]} and end with {ends[1]}")
+        if len(ids) > predictor.max_length:
             raise RefusedError(
                 422,
-                f"the model's vocabulary has {tokenizer.vocab_size:,} tokens, and no id {other}",
-                fix="send texts (in LangChain: check_embedding_ctx_length=False), or ids of this "
-                "model's own tokenizer",
-                param=place,
-            )
-        whole = list(ids) if ids[0] == first and ids[-1] == last else [first, *ids, last]
-        if len(whole) > predictor.max_length:
-            raise RefusedError(
-                422,
-                f"it has {len(whole):,} tokens, and the limit is {predictor.max_length:,}",
+                f"it has {len(ids):,} tokens, and the limit is {predictor.max_length:,}",
                 fix="send fewer ids, or the text, which is read as the model was trained",
-                param=place,
+                param=f"input[{number}]",
                 code="text_too_long",
             )
-        encoded.append(EncodedExample([Window(whole)], len(whole)))
-    return encoded
+    texts = [tokenizer.decode(ids[1:-1], clean_up_tokenization_spaces=False) for ids in lists]
+    for number, (ids, again) in enumerate(zip(lists, tokenizer.encode_ids(texts), strict=True)):
+        if ids != again:
+            raise _foreign(number, "no text has these ids in the model's vocabulary")
+    return [EncodedExample([Window(list(ids))], len(ids)) for ids in lists]
+
+
+def _foreign(number: int, problem: str) -> RefusedError:
+    return RefusedError(422, problem, fix=_FIX, param=f"input[{number}]", code="other_vocabulary")
+
+
+class OtherVocabulary:
+    """Pieces of text by their ids in a vocabulary that is not the model's.
+
+    Args:
+        pieces: bytes by id.
+    """
+
+    def __init__(self, pieces: Mapping[int, bytes]) -> None:
+        self._pieces = pieces
+
+    @classmethod
+    def read(cls, path: Path) -> OtherVocabulary:
+        """Read a file as tiktoken keeps them: in each line a piece, as base64, and its id.
+
+        Raises:
+            UsageError: the file cannot be read, or is none.
+        """
+        try:
+            rows = [line.split() for line in path.read_bytes().splitlines() if line]
+            pieces = {int(id_): base64.b64decode(piece, validate=True) for piece, id_ in rows}
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{path} is no vocabulary of tiktoken: {error}",
+                place="--token-ids",
+                fix="name its file, such as cl100k_base.tiktoken, or leave --token-ids out",
+            ) from error
+        return cls(pieces)
+
+    def texts(self, lists: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of lists of ids.
+
+        Raises:
+            RefusedError: an id is not in the vocabulary.
+        """
+        texts = []
+        for number, ids in enumerate(lists):
+            try:
+                text = b"".join(self._pieces[each] for each in ids)
+            except KeyError as error:
+                raise RefusedError(
+                    422,
+                    f"the vocabulary of --token-ids has no id {error}",
+                    fix="send texts",
+                    param=f"input[{number}]",
+                ) from error
+            texts.append(text.decode("utf-8", "replace"))
+        return texts
 
 
 def vectors_of(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import uvicorn
 
 SECONDS = 120.0
 
@@ -97,3 +100,20 @@ def live(log: Path, *words: object, port: int | None = None) -> Iterator[Live]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(SECONDS)
+
+
+@contextmanager
+def answering(app: Any) -> Iterator[str]:
+    """The address at which an app is served in this process."""
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(SECONDS)

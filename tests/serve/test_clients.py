@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import shutil
 import subprocess
@@ -19,8 +20,12 @@ pytest.importorskip("openai")
 import openai
 
 from bertolt import Predictor
+from bertolt.base.errors import UsageError
+from bertolt.serve.app import Server
+from bertolt.serve.embeddings import OtherVocabulary
+from bertolt.serve.models import Models
 from tests.docs.pages import DOCS, blocks
-from tests.serve.live import Live, live
+from tests.serve.live import Live, answering, live
 
 pytestmark = pytest.mark.slow
 
@@ -69,8 +74,8 @@ def close(one: Any, other: Any) -> None:
 
 
 def ids_of(predictor: Predictor, texts: Sequence[str]) -> list[list[int]]:
-    """Ids without the special tokens, as clients make them."""
-    return [predictor.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    """Ids as the model's own tokenizer gives them, with the special tokens."""
+    return [predictor.tokenizer.encode(text) for text in texts]
 
 
 def test_the_official_client_has_the_vectors_of_predict(
@@ -136,10 +141,28 @@ def test_what_is_wrong_is_told_in_the_client_s_own_errors(
     assert {"message", "type", "code", "param"} <= error.body.keys()
 
 
-def test_ids_of_another_vocabulary_are_answered_with_what_to_set(client: Any) -> None:
-    with pytest.raises(openai.APIStatusError) as refused:
-        client.embeddings.create(model="similar-model", input=[[100_257]])
-    assert "check_embedding_ctx_length=False" in refused.value.body["fix"]
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [100_257],
+        [15339],  # "hello", "hello world" and "the lamp" in OpenAI's cl100k_base
+        [15339, 1917],
+        [1820, 29062],
+        [101, 15339, 1917],
+        [101, 4438, 656, 358, 3708, 433, 1203, 30, 102],  # "How do I send it back?", framed
+        [101, 2129, 2079, 1045, 4604, 2009, 2067, 1029, 2],
+        [101, 2129, 22571, 2102, 2361, 102],  # "how ph ##t ##p": its text has other ids
+    ],
+    ids=str,
+)
+def test_ids_of_another_vocabulary_are_answered_with_what_to_set(
+    client: Any, ids: list[int]
+) -> None:
+    for asked in (ids, [[101, 2129, 102], ids]):
+        with pytest.raises(openai.APIStatusError) as refused:
+            client.embeddings.create(model="similar-model", input=asked)
+        assert "check_embedding_ctx_length=False" in refused.value.body["fix"]
+        assert refused.value.body["code"] == "other_vocabulary"
 
 
 def test_without_the_key_nobody_is_answered(server: Live) -> None:
@@ -161,33 +184,55 @@ def test_many_at_once_by_the_asynchronous_client(server: Live, vectors: np.ndarr
     close(np.array(asyncio.run(ask())), np.tile(vectors, (8, 1)))
 
 
-class _Encoding:
-    """The model's own tokenizer where tiktoken would download OpenAI's."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
-
-    def encode_ordinary(self, text: str) -> list[int]:
-        return ids_of(self._predictor, [text])[0]
-
-
-@pytest.mark.parametrize("settings", [{"check_embedding_ctx_length": False}, {}], ids=str)
-def test_langchain_has_the_vectors_of_predict(
-    server: Live,
-    predictor: Predictor,
-    vectors: np.ndarray,
-    settings: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_langchain_has_the_vectors_of_predict(server: Live, vectors: np.ndarray) -> None:
     langchain = pytest.importorskip("langchain_openai")
-    import tiktoken
-
-    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: _Encoding(predictor))
     place = {"base_url": f"{server.address}/v1", "api_key": KEY}
-    made = langchain.OpenAIEmbeddings(model="similar-model", **place, **settings)
+    made = langchain.OpenAIEmbeddings(
+        model="similar-model", check_embedding_ctx_length=False, **place
+    )
     close(made.embed_documents(TEXTS), vectors)
     close(made.embed_query(TEXTS[0]), vectors[0])
     close(asyncio.run(made.aembed_documents(TEXTS)), vectors)
+
+
+def test_langchain_s_own_ids_are_read_by_their_vocabulary(
+    server: Live,
+    predictor: Predictor,
+    vectors: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LangChain as it is, with a small vocabulary where tiktoken would download OpenAI's."""
+    langchain = pytest.importorskip("langchain_openai")
+    import tiktoken
+
+    pieces = [bytes([n]) for n in range(256)] + [b"th", b"How", b" do", b" I", b" s", b"We", b" w"]
+    ranks = {piece: number for number, piece in enumerate(pieces)}
+    encoding = tiktoken.Encoding(
+        "small", pat_str=r"\w+|\W+", mergeable_ranks=ranks, special_tokens={}
+    )
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
+    lines = [f"{base64.b64encode(piece).decode()} {number}\n" for piece, number in ranks.items()]
+    (file := tmp_path / "small.tiktoken").write_text("".join(lines), encoding="ascii")
+    made = langchain.OpenAIEmbeddings(
+        model="similar-model", base_url=f"{server.address}/v1", api_key=KEY
+    )
+    with pytest.raises(openai.APIStatusError, match="--token-ids"):
+        made.embed_query(TEXTS[0])
+    models = Models({"similar-model": "any"}, lambda folder: predictor)
+    models.load("similar-model")
+    app = Server(models, vocabulary=OtherVocabulary.read(file)).app()
+    with answering(app) as address:
+        made = langchain.OpenAIEmbeddings(
+            model="similar-model", base_url=f"{address}/v1", api_key=KEY
+        )
+        close(made.embed_documents(TEXTS), vectors)
+        close(made.embed_query(TEXTS[0]), vectors[0])
+        official = openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
+        with pytest.raises(openai.APIStatusError, match="no id 999"):
+            official.embeddings.create(model="similar-model", input=[[72, 999]])
+    with pytest.raises(UsageError, match="no vocabulary of tiktoken"):
+        OtherVocabulary.read(GUIDE)
 
 
 # ---- the guide
