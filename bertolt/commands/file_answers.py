@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bertolt.base.errors import BertoltError, UsageError, meant
 from bertolt.commands.outputs import format_of
@@ -27,8 +27,16 @@ _ON_BAD_ROW: dict[str, OnBadRow] = {
     "drop": "drop",
     "error": "error",
 }
-_PARAMETERS = ("text", "text_pair", "encoding", "sep", "header", "skip_rows", "on_bad_row")
-"""What a request may say of its file."""
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "text": {"type": "string"},
+    "text_pair": {"type": "string"},
+    "encoding": {"type": "string"},
+    "sep": {"type": "string"},
+    "header": {"enum": ["yes", "no"]},
+    "skip_rows": {"type": "integer", "minimum": 0},
+    "on_bad_row": {"enum": list(_ON_BAD_ROW)},
+}
+"""What a request may say of its file, and of which form."""
 _CALLED: dict[str | re.Pattern[str], str] = {
     "--no-header": "?header=no",
     **{
@@ -46,6 +54,8 @@ class FileAnswers:
         rows: of the file, those without an answer too.
         pairs: whether each row has two texts.
     """
+
+    parameters: ClassVar[Mapping[str, Any]] = _PARAMETERS
 
     def __init__(self, predictor: Predictor, path: Path, parameters: Mapping[str, str]) -> None:
         """Read a file.

@@ -26,7 +26,7 @@ from bertolt.serve.limits import Limits
 from bertolt.serve.log import Log, log_nothing
 from bertolt.serve.metrics import CONTENT_TYPE, Metrics
 from bertolt.serve.models import Models, ServedModel, example_for
-from bertolt.serve.openapi import openapi
+from bertolt.serve.openapi import Files, openapi
 from bertolt.serve.page import page_routes
 from bertolt.serve.queue import Ask, Queue, Result
 from bertolt.tasks.base import Example
@@ -73,6 +73,7 @@ class Server:
         devices = [model.predictor.device for model in models.served]
         budget = max(map(token_budget, devices), default=4096)
         self.queue = Queue(self.limits, budget, self.metrics.watch)
+        self.files: Files | None = None
         self.unanswered = 0
         self._end: float | None = None
 
@@ -169,7 +170,8 @@ class Server:
 
     async def described(self, request: Request) -> Response:
         """The description of this API."""
-        return Json(openapi(self.models.served, self.limits, keys=self.keys is not None))
+        keys = self.keys is not None
+        return Json(openapi(self.models.served, self.limits, keys=keys, files=self.files))
 
     async def listed(self, request: Request) -> Response:
         """The models that answer."""
@@ -197,7 +199,15 @@ class Server:
         return Json({"id": model.name, "version": model.version, "unloaded": True})
 
     def take_over(self) -> None:
-        """Load the new version of each model that has one; till then the old one answers."""
+        """Read the keys again, and load the new version of each model that has one; till then the
+        old one answers."""
+        if self.keys is not None:
+            try:
+                self.keys.read_again()
+            except BertoltError as error:
+                self.log("keys not read", error=error.problem)
+            else:
+                self.log("keys read")
         for name in [model.name for model in self.models.served]:
             try:
                 model = self.models.load(name)

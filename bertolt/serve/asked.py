@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,16 +35,28 @@ def parse(body: bytes) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        RefusedError: the body is none.
+        RefusedError: the body is none, or has a field twice.
     """
     try:
-        values = json.loads(body)
+        values = json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise RefusedError(
             400, f"the body is no JSON: {str(error)[:200]}", fix='send {"input": "a text"}'
         ) from error
     if not isinstance(values, dict):
         raise RefusedError(400, "the body is no JSON object", fix='send {"input": "a text"}')
+    return values
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two values by one name JSON leaves open which one counts, so it is refused."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0][:80]
+        raise RefusedError(
+            400, f"the field {twice!r} is there twice", fix="send it once", param=twice
+        )
     return values
 
 

@@ -27,6 +27,7 @@ class Keys:
     """
 
     def __init__(self, keys: list[str], admin: list[str]) -> None:
+        self._path: Path | None = None
         self._keys = [(_digest(key), False) for key in keys]
         self._keys += [(_digest(key), True) for key in admin]
 
@@ -59,7 +60,18 @@ class Keys:
             (admin if line.startswith("admin ") else keys).append(key)
         if not keys and not admin:
             raise UsageError("there is no key", place=str(path), fix="write one a line")
-        return cls(keys, admin)
+        known = cls(keys, admin)
+        known._path = path
+        return known
+
+    def read_again(self) -> None:
+        """Take the keys that are in the file now; if it cannot be read, those before stay.
+
+        Raises:
+            UsageError: as of `read`.
+        """
+        if self._path is not None:
+            self._keys = self.read(self._path)._keys
 
     def may(self, header: str | None, *, admin: bool = False) -> bool:
         """Whether the key in an Authorization header may ask.

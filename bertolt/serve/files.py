@@ -11,7 +11,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -24,6 +24,7 @@ from bertolt.serve.app import Server
 from bertolt.serve.arriving import read
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.models import ServedModel
+from bertolt.serve.openapi import Files as Described
 from bertolt.serve.queue import Ask, Result
 from bertolt.tasks.base import Example
 from bertolt.tasks.predictor import Predictor
@@ -59,8 +60,21 @@ class FileAnswers(Protocol):
         """What stands behind the last row."""
 
 
-Open = Callable[[Predictor, Path, Mapping[str, str]], FileAnswers]
-"""Reads a file for a predictor, by the parameters of a request."""
+class Open(Protocol):
+    """Reads a file for a predictor, by the parameters of a request.
+
+    Attributes:
+        parameters: the schema of each.
+    """
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What may be said of a file."""
+
+    def __call__(
+        self, predictor: Predictor, path: Path, parameters: Mapping[str, str], /
+    ) -> FileAnswers:
+        """The rows of a file."""
 
 
 def file_routes(server: Server, open_file: Open) -> list[Route]:
@@ -71,6 +85,7 @@ def file_routes(server: Server, open_file: Open) -> list[Route]:
         open_file: reads a file.
     """
     files = Files(server, open_file)
+    server.files = Described(parameters=open_file.parameters, kinds=tuple(ENDINGS))
     return [Route("/v1/files/{model}", files.answer, methods=["POST"])]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bertolt.base.version import __version__
@@ -42,6 +43,7 @@ _STATUSES = {
     "500": "The forward pass failed.",
     "503": "The queue is full, or nothing answers.",
     "504": "The time for an answer is over.",
+    "507": "There is no space to keep the file while it is answered.",
 }
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 ACCOUNT: dict[str, Schema] = {
@@ -53,13 +55,29 @@ ACCOUNT: dict[str, Schema] = {
 """What the server adds to each answer."""
 
 
-def openapi(models: Sequence[ServedModel], limits: Limits, *, keys: bool) -> Schema:
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What the route of files takes.
+
+    Attributes:
+        parameters: the schema of each.
+        kinds: of bodies, as Content-Type has them.
+    """
+
+    parameters: Mapping[str, Schema]
+    kinds: Sequence[str]
+
+
+def openapi(
+    models: Sequence[ServedModel], limits: Limits, *, keys: bool, files: Files | None = None
+) -> Schema:
     """The description of a server, as OpenAPI 3.1 has it.
 
     Args:
         models: that answer.
         limits: of requests.
         keys: whether a key is needed.
+        files: what is taken; None: no files are answered.
     """
     tasks: dict[str, list[ServedModel]] = {}
     for model in models:
@@ -69,6 +87,8 @@ def openapi(models: Sequence[ServedModel], limits: Limits, *, keys: bool) -> Sch
     }
     if vectors := [model for model in models if model.predictor.task.vectors]:
         paths["/v1/embeddings"] = {"post": _embeddings(vectors, limits)}
+    if files is not None and models:
+        paths["/v1/files/{model}"] = {"post": _files(models, files)}
     paths["/v1/models"] = {"get": _get("The models that answer.", {"type": "object"})}
     for path, words in (
         ("/health", "Whether the process lives."),
@@ -125,6 +145,30 @@ def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:
         body,
         {"data": {"type": "array"}},
     )
+
+
+def _files(models: Sequence[ServedModel], files: Files) -> Schema:
+    tasks = {model.predictor.task for model in models}
+    roles = {role: {"type": "string"} for task in tasks for role in task.request_roles}
+    named = {"enum": [model.name for model in models]}
+    rows: Schema = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+    kinds = {
+        kind: {"schema": rows if kind == "application/json" else {"type": "string"}}
+        for kind in files.kinds
+    }
+    return {
+        "summary": "The table in the body with answers beside its rows.",
+        "operationId": "files",
+        "parameters": [
+            {"name": "model", "in": "path", "required": True, "schema": named},
+            *(
+                {"name": name, "in": "query", "schema": schema}
+                for name, schema in {**roles, **files.parameters}.items()
+            ),
+        ],
+        "requestBody": {"required": True, "content": kinds},
+        "responses": {**_responses({}), "200": {"description": "The table.", "content": kinds}},
+    }
 
 
 def _model(models: Sequence[ServedModel]) -> Schema:

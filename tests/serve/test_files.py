@@ -108,6 +108,22 @@ def test_what_is_wrong_is_told_with_its_row_and_parameter(
     assert "--" not in said
 
 
+def test_the_description_has_what_a_file_may_be_and_what_may_be_said_of_it(
+    client: TestClient,
+) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/v1/files/{model}"]["post"]
+    assert described["requestBody"]["content"].keys() == files.ENDINGS.keys()
+    assert described["parameters"][0]["schema"] == {"enum": ["reviews"]}
+    said = {each["name"]: each["schema"] for each in described["parameters"][1:]}
+    assert said == FileAnswers.parameters
+    values = {"text": "a", "encoding": "utf-8", "sep": "comma", "header": "yes", "skip_rows": "0"}
+    for bad_row in said["on_bad_row"]["enum"]:
+        told = client.post(
+            ROUTE, params={**values, "on_bad_row": bad_row}, content=b"a,b\nx,y\n", headers=CSV
+        )
+        assert told.status_code == 200, told.text
+
+
 def test_models_kinds_and_sizes_that_are_none_are_refused(client: TestClient) -> None:
     refused = client.post("/v1/files/other", content=b"text\na\n", headers=CSV)
     assert refused.status_code == 404

@@ -113,6 +113,27 @@ def test_a_file_without_good_keys_is_refused(text: str, tmp_path: Path) -> None:
     assert not text.strip() or text.strip() not in str(refused.value)
 
 
+def test_keys_are_read_again_at_sighup_and_those_before_stay_if_that_fails(
+    predictor: Predictor, tuned: Path, tmp_path: Path
+) -> None:
+    (path := tmp_path / "keys").write_text(f"{KEY}\n", encoding="utf-8")
+    models = Models({"my-model": str(tuned)}, lambda folder: predictor)
+    models.load("my-model")
+    log: list[Any] = []
+    server = Server(models, keys=Keys.read(path), log=lambda event, **_: log.append(event))
+    with TestClient(server.app()) as client:
+
+        def statuses() -> list[int]:
+            headers = [{"Authorization": f"Bearer {key}"} for key in (KEY, RULER)]
+            return [client.get("/v1/models", headers=each).status_code for each in headers]
+
+        for text, expected in ((f"{RULER}\n", [401, 200]), ("short\n", [401, 200])):
+            path.write_text(text, encoding="utf-8")
+            server.take_over()
+            assert statuses() == expected
+    assert [event for event in log if event.startswith("keys")] == ["keys read", "keys not read"]
+
+
 def test_only_an_administrator_loads_and_unloads(client: TestClient) -> None:
     for what in ("load", "unload"):
         assert client.post(f"/v1/models/my-model/{what}").status_code == 403
@@ -256,6 +277,8 @@ def test_the_counts_have_no_word_of_a_request(client: TestClient) -> None:
         *(b'{"input": NaN}', b'{"input": "\\ud800"}', b'{"input": [[]]}', b'{"input": {}}'),
         *(b'{"input": null}', b'{"input": [{"text": {"a": 1}}]}', b'{"input": "a", "x": 1}'),
         b'{"input": "a", "model": 3}',
+        b'{"input": "a", "input": "b"}',
+        b'{"input": {"text": "a", "text": "b"}}',
         b'{"input": "a", "model": "../../etc"}',
         b'{"input": ' + b"9" * 5000 + b"}",
     ],
