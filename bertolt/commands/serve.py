@@ -19,6 +19,7 @@ from bertolt.data.table_file import listing
 from bertolt.tasks.predictor import Predictor
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
+_BACKLOG = 2048  # connections that wait to be taken
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -79,6 +80,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     server = Server(served, limits, keys, log, vocabulary)
     host, port = address.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    _open_port(address)
     info(f"Serving at http://{shown}:{port}, with a page to try it; end with Ctrl-C")
     listen(server, server.app(file_routes(server, FileAnswers)), address, options.drain_seconds)
     if server.unanswered:
@@ -159,12 +161,29 @@ def _bound(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise UsageError(
-            f"{host}:{port} cannot be had: {error.strerror or error}",
-            place="--port",
-            fix="use another one, as --port 8001, or --port 0 for any that is free",
-        ) from error
+        raise _taken(host, port, error) from error
     return listener
+
+
+def _open_port(listener: socket.socket) -> None:
+    """Have a socket take connections; till then another server may have taken its port.
+
+    Raises:
+        UsageError: it has.
+    """
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _taken(host, port, error) from error
+
+
+def _taken(host: str, port: int, error: OSError) -> UsageError:
+    return UsageError(
+        f"{host}:{port} cannot be had: {error.strerror or error}",
+        place="--port",
+        fix="use another one, as --port 8001, or --port 0 for any that is free",
+    )
 
 
 def _told(model: dict[str, object], folder: str, size: int) -> str:

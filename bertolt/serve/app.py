@@ -211,7 +211,7 @@ class Server:
         for name in [model.name for model in self.models.served]:
             try:
                 model = self.models.load(name)
-            except BertoltError as error:
+            except Exception as error:  # noqa: BLE001 - the other models wait behind it
                 self.log("not loaded", model=name, error=str(error).split("\n")[0])
             else:
                 self.log("loaded", model=name, version=model.version)

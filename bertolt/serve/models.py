@@ -133,6 +133,7 @@ class Models:
     ) -> None:
         self._load, self._selftest, self._parent = load, selftest, parent
         self._given = dict(folders)
+        self._local = {name for name, folder in folders.items() if Path(folder).is_dir()}
         self._served: dict[str, ServedModel] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._changing = threading.Lock()
@@ -174,6 +175,8 @@ class Models:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             before = self._served.get(name)
+            if name in self._local and not Path(folder).is_dir():  # nor is it asked of a hub
+                raise CheckpointError("the folder is gone", place=folder, fix="put it back")
             version = version_of(folder)
             if before is not None and before.version == version and before.error is None:
                 return before
@@ -258,7 +261,20 @@ def _names(models: list[ServedModel]) -> str:
 
 
 def version_of(folder: str) -> str:
-    """A short name of what a folder holds: other weights, config or contract have another."""
+    """A short name of what a folder holds: other weights, config or contract have another.
+
+    Raises:
+        CheckpointError: a file of it cannot be read.
+    """
+    try:
+        return _version_of(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"it cannot be read: {error}", place=folder, fix="load it once it is whole"
+        ) from error
+
+
+def _version_of(folder: str) -> str:
     path = Path(folder)
     if not path.is_dir():
         return folder

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
 from bertolt import Predictor
-from bertolt.base.errors import CheckpointError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.commands import engines
 from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
@@ -128,6 +128,44 @@ def test_it_is_not_ready_after_a_failed_pass_until_a_probe_is_answered(
         broken[0] = False
         assert client.get("/ready").status_code == 200
         assert model.error is None
+
+
+def test_a_folder_that_goes_while_it_is_served_is_told_and_answers_go_on(
+    client: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models({"mine": str(folder)}, fp32)
+    models.load("mine")
+    read = Path.open
+
+    def vanishing(path: Path, *given: Any, **named: Any) -> Any:
+        if path.name == "config.json":
+            raise FileNotFoundError(2, "No such file or directory")
+        return read(path, *given, **named)
+
+    with monkeypatch.context() as patched:  # a file that is there when the folder is listed
+        patched.setattr(Path, "open", vanishing)
+        refused = client.post("/v1/models/mine/load")
+    assert refused.status_code == 409, refused.text
+    assert refused.json()["error"]["fix"] == "load it once it is whole"
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])  # in place: what is served was read whole
+    assert asked(client, TEXTS[0])["answers"]
+    shutil.rmtree(folder)
+    assert asked(client, TEXTS[0])["answers"]
+    assert client.post("/v1/models/mine/load").status_code == 404  # of --models-dir
+    with pytest.raises(CheckpointError, match="the folder is gone"):
+        models.load("mine")
+
+
+def test_of_two_servers_that_took_one_port_the_second_is_told() -> None:
+    with command._bound("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with command._bound("127.0.0.1", port) as second:  # while the first one loads its models
+            command._open_port(first)
+            with pytest.raises(UsageError, match=f"{port} cannot be had"):
+                command._open_port(second)
+        with pytest.raises(UsageError, match="cannot be had"):
+            command._bound("127.0.0.1", port)
 
 
 def test_golden_answers_that_differ_are_refused(folder: Path) -> None:
