@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bertolt.base.chunks import characters_of
 from bertolt.base.errors import BertoltError, UsageError, meant
 from bertolt.commands.outputs import format_of
 from bertolt.commands.questions import Question, preferred_columns, questions_in
@@ -17,6 +19,7 @@ from bertolt.commands.wording import options_called
 from bertolt.commands.writers import text_writer
 from bertolt.data.delimited import layout_of
 from bertolt.data.load import OnBadRow
+from bertolt.data.table_file import BadRow
 from bertolt.tasks.base import Example
 from bertolt.tasks.predictor import Prediction, Predictor
 from bertolt.tasks.rows import Columns, read_for_task, require_pair
@@ -57,7 +60,13 @@ class FileAnswers:
 
     parameters: ClassVar[Mapping[str, Any]] = _PARAMETERS
 
-    def __init__(self, predictor: Predictor, path: Path, parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        path: Path,
+        parameters: Mapping[str, str],
+        characters: int = sys.maxsize,
+    ) -> None:
         """Read a file.
 
         Args:
@@ -65,12 +74,13 @@ class FileAnswers:
             path: of the file; the answers are of the kind that its ending names.
             parameters: what is said of it, by `_PARAMETERS`, or by the names that requests of the
                 task have.
+            characters: most of a row's texts.
 
         Raises:
             UsageError: there is no such parameter or value.
             DataError: the file, a column or a row cannot be used.
         """
-        roles = predictor.task.request_roles
+        roles, question_fault = predictor.task.request_roles, predictor.task.question_fault
         columns = _columns({roles.get(name, name): value for name, value in parameters.items()})
         with options_called({**_CALLED, str(path): "the file"}):
             table, _ = read_for_task(
@@ -78,7 +88,7 @@ class FileAnswers:
                 columns,
                 task=type(predictor.task),
                 need_label=False,
-                fault_of=predictor.task.question_fault,
+                fault_of=lambda row: _too_long(row, characters) or question_fault(row),
                 prefer=preferred_columns(predictor, columns),
             )
             require_pair(table, predictor.trained_on_pairs)
@@ -117,6 +127,13 @@ class FileAnswers:
         self._target.seek(0)
         self._target.truncate()
         return text
+
+
+def _too_long(row: Example, most: int) -> BadRow | None:
+    if (characters := characters_of(row)) <= most:
+        return None
+    detail = f"the text has {characters:,} characters, and {most:,} are taken"
+    return BadRow("text too long", detail, "send it in parts")
 
 
 def _example(question: Question) -> dict[str, Any]:

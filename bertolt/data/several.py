@@ -105,7 +105,8 @@ def require_columns(part: Part, names: Sequence[str], first: str) -> None:
     Raises:
         DataError: it does.
     """
-    missing = [name for name in names if name not in part.source.columns]
+    columns = set(part.source.columns)
+    missing = [name for name in names if name not in columns]
     if missing:
         raise DataError(
             f"it has no column {missing[0]!r}, which {first} has; "

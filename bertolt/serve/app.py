@@ -263,6 +263,7 @@ class Server:
             results, ask = await self.ask(request, model, [{"text": ""}] * len(ids), encoded)
         else:
             examples = examples_of(model.predictor, texts, self.limits)
+            embeddings.refuse_pairs(examples, model.predictor.task.name)
             results, ask = await self.ask(request, model, examples)
         predictions = []
         for each in results:

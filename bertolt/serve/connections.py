@@ -68,6 +68,9 @@ def bounded(limits: Limits, kind: type[Any] = AutoHTTPProtocol) -> type[asyncio.
 
         def on_headers_complete(self) -> None:
             self._in_head = False
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > limits.head_bytes:
+                raise ValueError("too large")  # which the parser takes for a fault of the request
             super().on_headers_complete()
 
         def _hurry(self) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import BertoltError, UsageError
 from bertolt.data.encode import EncodedExample, Window
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
+from bertolt.tasks.base import Example
 from bertolt.tasks.predictor import Prediction, Predictor
 
 _FIX = (
@@ -129,6 +130,18 @@ class OtherVocabulary:
         return texts
 
 
+def refuse_pairs(examples: Sequence[Example | BertoltError], task: str) -> None:
+    """Refuse examples of two texts, which have a similarity and no vector.
+
+    Raises:
+        RefusedError: there is one.
+    """
+    for number, each in enumerate(examples):
+        if not isinstance(each, BertoltError) and "text_pair" in each:
+            fix = f"send texts, or ask /v1/{task} how alike they are"
+            raise RefusedError(422, "a pair has no vector", fix=fix, param=f"input[{number}]")
+
+
 def vectors_of(
     predictions: Sequence[Prediction], dimensions: Any, *, normalized: bool
 ) -> list[NDArray[np.float32]]:
@@ -155,11 +168,13 @@ def vectors_of(
 
 
 def form_of(values: Mapping[str, Any]) -> str:
-    """ "float" or "base64".
+    """ "float" or "base64"; that the other fields are of their types is looked at too.
 
     Raises:
-        RefusedError: another form.
+        RefusedError: another form, or a field of another type.
     """
+    if not isinstance(values.get("user", ""), str | None):
+        raise RefusedError(400, "the user is a text", param="user")
     form = values.get("encoding_format", "float")
     if form is None:
         return "float"

@@ -72,9 +72,9 @@ class Open(Protocol):
         """What may be said of a file."""
 
     def __call__(
-        self, predictor: Predictor, path: Path, parameters: Mapping[str, str], /
+        self, predictor: Predictor, path: Path, parameters: Mapping[str, str], characters: int, /
     ) -> FileAnswers:
-        """The rows of a file."""
+        """The rows of a file, each with so many characters at most."""
 
 
 def file_routes(server: Server, open_file: Open) -> list[Route]:
@@ -155,8 +155,8 @@ class Files:
                 path = Path(folder, f"body{ending}")
                 with path.open("wb") as target:
                     await read(request, self._limits.file_bytes, self._limits, target.write)
-                parameters = dict(request.query_params)
-                return await run_in_threadpool(self._open, served.predictor, path, parameters)
+                parameters, most = dict(request.query_params), self._limits.characters
+                return await run_in_threadpool(self._open, served.predictor, path, parameters, most)
         except OSError as error:
             if isinstance(error, BertoltError):
                 raise

@@ -10,7 +10,7 @@ class Limits:
     """What is refused, and when.
 
     Attributes:
-        head_bytes: of a request, about: the last part that arrives may be beyond it.
+        head_bytes: of the head of a request; h11 looks after a read, which may have more.
         body_bytes: of a request.
         body_seconds: in which a head has to arrive, or a body, or an answer has to be taken, but
             for the time that its bytes take at the speed `slowest`.

@@ -23,6 +23,7 @@ Load = Callable[[str], Predictor]
 """Opens a folder."""
 
 _READ = 1 << 20
+_SHOWN = 80  # characters of a name, in a message
 _HASHED = (".json", ".txt", ".model", ".safetensors", ".bin", ".onnx", ".xml", ".data")
 _LEFT_OUT = ("run.json", "metrics.json", "complete.json")
 
@@ -167,7 +168,7 @@ class Models:
         if folder is None:
             raise RefusedError(
                 404,
-                f"there is no folder of the name {name!r}",
+                f"there is no folder of the name {_shown(name)}",
                 fix=f"the server knows {', '.join(sorted(self.folders)) or 'no folder'}",
                 param="name",
             )
@@ -206,7 +207,7 @@ class Models:
         """
         model = self._served.pop(name, None)
         if model is None:
-            raise RefusedError(404, f"no model {name!r} is loaded", param="name")
+            raise RefusedError(404, f"no model {_shown(name)} is loaded", param="name")
         return model
 
     def of_task(self, task: str, name: str | None) -> ServedModel:
@@ -219,10 +220,12 @@ class Models:
         if name is not None:
             model = self._served.get(name)
             if model is None or model not in fitting:
-                said = f"{name!r} does {model.predictor.task.name}" if model else f"no {name!r}"
+                said = f"there is no model {_shown(name)} for {task[:_SHOWN]}"
+                if model is not None:
+                    said = f"{name!r} does {model.predictor.task.name}"
                 raise RefusedError(
                     404,
-                    f"there is no model {name!r} for {task}" if model is None else said,
+                    said,
                     fix=f"name one of {_names(fitting)}" if fitting else self._what_there_is(),
                     param="model",
                     code="model_not_found",
@@ -231,7 +234,7 @@ class Models:
         if len(fitting) == 1:
             return fitting[0]
         if not fitting:
-            raise RefusedError(404, f"no model does {task}", fix=self._what_there_is())
+            raise RefusedError(404, f"no model does {task[:_SHOWN]}", fix=self._what_there_is())
         raise RefusedError(
             400,
             f"{len(fitting)} models do {task}",
@@ -247,13 +250,18 @@ class Models:
         """
         if name not in self._served:
             raise RefusedError(
-                404, f"there is no model {name!r}", fix=self._what_there_is(), param="model"
+                404, f"there is no model {_shown(name)}", fix=self._what_there_is(), param="model"
             )
         return self._served[name]
 
     def _what_there_is(self) -> str:
         each = [f"{model.predictor.task.name} (model {model.name!r})" for model in self.served]
         return f"there is {', '.join(each)}" if each else "load one"
+
+
+def _shown(name: str) -> str:
+    """A name of a request, which may be as long as its body."""
+    return repr(name[:_SHOWN])
 
 
 def _names(models: list[ServedModel]) -> str:

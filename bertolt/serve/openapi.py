@@ -133,8 +133,9 @@ def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:
         "properties": {
             "model": _model(models),
             "input": {"anyOf": [text, _list(text, limits), ids, _list(ids, limits)]},
-            "encoding_format": {"type": "string", "enum": ["float", "base64"]},
-            "user": {"type": "string"},
+            "encoding_format": {"enum": ["float", "base64", None]},
+            "dimensions": {"type": ["integer", "null"], "minimum": 1},
+            "user": {"type": ["string", "null"]},
         },
         "required": ["input"] if len(models) == 1 else ["input", "model"],
         "additionalProperties": False,

@@ -124,6 +124,8 @@ def test_shorter_vectors_are_the_first_numbers_at_length_1(
         ({"input": [[-1]]}, openai.APIStatusError),
         ({"input": ["a", [1]]}, openai.APIStatusError),
         ({"dimensions": 0}, openai.APIStatusError),
+        ({"user": 1}, openai.APIStatusError),
+        ({"input": [{"text": "a", "text_pair": "b"}]}, openai.APIStatusError),
         ({"encoding_format": "int3"}, openai.APIStatusError),
     ],
     ids=str,

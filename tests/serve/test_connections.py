@@ -156,6 +156,14 @@ def test_a_head_without_end_is_refused(server: uvicorn.Server) -> None:
             assert size < 200_000
 
 
+def test_a_head_that_is_too_large_is_refused_whole(server: uvicorn.Server) -> None:
+    lines = 3000 if hasattr(server.config.http, "on_url") else 60_000  # h11 looks after a read
+    with connected(server) as client, suppress(ConnectionError):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n" + b"A: bcd\r\n" * lines + b"\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 400")
+        assert is_cut(client)
+
+
 @pytest.mark.parametrize("path", [b"/8000000", b"/8000000/parts"])
 def test_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(
     server: uvicorn.Server, path: bytes

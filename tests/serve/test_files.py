@@ -34,7 +34,7 @@ CSV = {"Content-Type": "text/csv"}
 def server(tuned: Path) -> Server:
     models = Models({"reviews": str(tuned)})
     models.load("reviews")
-    return Server(models, replace(Limits(), file_bytes=20_000, body_seconds=0.5))
+    return Server(models, replace(Limits(), file_bytes=20_000, body_seconds=0.5, characters=100))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,7 @@ def test_json_comes_back_as_json(client: TestClient, kind: str) -> None:
         ("a,b\nx,y\n", "", ("no column is surely the text", "the file", "?text=")),
         ("a,b\nx,y\n", "?text=c", ("no column 'c'", "the file", "?text=")),
         ("", "", ("nothing in it", "the file", "")),
+        (f"text\ngood\n{'bad ' * 30}\n", "", ("120 characters, and 100", "row 2", "?on_bad_row")),
         ("text\ngood\n", "?colour=red", ("no such parameter", "?colour=", "text_pair")),
         ("text\ngood\n", "?on_bad_row=eat", ("'eat'", "?on_bad_row=", "drop")),
         ("text\ngood\n", "?skip_rows=-1", ("'-1'", "?skip_rows=", "whole number")),
