@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 from bertolt.base.checks import are_texts, is_whole
-from bertolt.base.errors import BertoltError, CheckpointError
-from bertolt.base.files import write_text
-from bertolt.base.json_files import read_json
+from bertolt.checkpoint.json_file import JsonFile
 
 FILE = "bertolt.json"
 
@@ -26,7 +21,7 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contract:
+class Contract(JsonFile):
     """What evaluation, prediction, export and serving must agree on with training.
 
     Attributes:
@@ -39,6 +34,13 @@ class Contract:
         golden: a few examples with their answers in fp32.
     """
 
+    file: ClassVar[str] = FILE
+    called: ClassVar[str] = "contract"
+    fix: ClassVar[str] = (
+        "save or copy the model again: without this file, units, thresholds and limits of its "
+        "training are lost"
+    )
+
     task: str
     columns: dict[str, list[str]]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -46,11 +48,6 @@ class Contract:
     library_version: str
     long: dict[str, Any] = field(default_factory=dict)
     golden: list[Golden] = field(default_factory=list)
-
-    def write(self, folder: Path) -> None:
-        """Write it into a model folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
-        write_text(folder / FILE, text)
 
     def check(self) -> None:
         """Refuse values that nobody could prepare a text by.
@@ -80,47 +77,14 @@ class Contract:
                 raise ValueError("a golden example has no text, or one that is none")
 
     @classmethod
-    def read(cls, folder: Path) -> Contract | None:
-        """Read it from a model folder; None where another library wrote the model.
-
-        Unknown keys come from a later version, and are ignored.
-
-        Raises:
-            CheckpointError: the file is there and broken.
-        """
-        path = folder / FILE
-        if not os.path.lexists(path):
-            return None
-        try:
-            values = read_json(path)
-            contract = cls._of(_from_first_version(values) if "labels" in values else values)
-            contract.check()
-            return contract
-        except BertoltError:
-            raise
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise CheckpointError(
-                f"not a readable contract ({_reason(error)})",
-                place=str(path),
-                fix="save or copy the model again: without this file, units, thresholds and limits "
-                "of its training are lost",
-            ) from error
-
-    @classmethod
-    def _of(cls, values: Mapping[str, Any]) -> Contract:
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The contract with these values, those of a model of the first version too."""
+        values = _from_first_version(values) if "labels" in values else values
         golden = [
             Golden(example=entry["example"], answer=entry["answer"])
             for entry in values.get("golden", [])
         ]
-        return cls(
-            task=values["task"],
-            columns=values["columns"],
-            settings=values.get("settings", {}),
-            max_length=values["max_length"],
-            library_version=values["library_version"],
-            long=values.get("long", {}),
-            golden=golden,
-        )
+        return super().of({**values, "golden": golden})
 
 
 def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,12 +118,3 @@ def _from_first_version(values: Mapping[str, Any]) -> dict[str, Any]:
             for entry in golden
         ],
     }
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, without the words of Python, which speaks of types that nobody wrote."""
-    if isinstance(error, KeyError):
-        return f"the key {error.args[0]!r} is missing"
-    if isinstance(error, TypeError | AttributeError):
-        return "a value is of another kind than it must be"
-    return str(error)

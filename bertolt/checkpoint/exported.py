@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from bertolt.base.errors import CheckpointError
-from bertolt.base.files import write_text
-from bertolt.base.json_files import read_json
+from bertolt.checkpoint.json_file import JsonFile
 
 FILE = "export.json"
 ENGINES = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -20,7 +15,7 @@ PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class Exported(JsonFile):
     """The card of an exported model.
 
     Attributes:
@@ -36,6 +31,10 @@ class Exported:
         versions: of what wrote it.
         opset: of ONNX, and None of other formats.
     """
+
+    file: ClassVar[str] = FILE
+    called: ClassVar[str] = "card of an exported model"
+    fix: ClassVar[str] = "export the model again: bertolt export MODEL --out DIR"
 
     format: str
     graph: str
@@ -54,10 +53,6 @@ class Exported:
         """What runs it, as `--engine` has it."""
         return ENGINES[self.format]
 
-    def write(self, folder: Path) -> None:
-        """Write it into the folder of the graph."""
-        write_text(folder / FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
-
     def check(self) -> None:
         """Refuse values that no graph can be opened by.
 
@@ -74,28 +69,3 @@ class Exported:
         for name in ("inputs", "outputs", "tolerance"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, and must be an object")
-
-    @classmethod
-    def read(cls, folder: Path) -> Exported | None:
-        """Read it from a folder; None where nothing was exported.
-
-        Unknown keys come from a later version, and are ignored.
-
-        Raises:
-            CheckpointError: the file is there and broken.
-        """
-        path = folder / FILE
-        if not os.path.lexists(path):
-            return None
-        try:
-            values: Mapping[str, Any] = read_json(path)
-            names = set(cls.__dataclass_fields__) & values.keys()
-            card = cls(**{name: values[name] for name in names})
-            card.check()
-            return card
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise CheckpointError(
-                f"not a readable card of an exported model ({error})",
-                place=str(path),
-                fix="export the model again: bertolt export MODEL --out DIR",
-            ) from error
