@@ -202,8 +202,12 @@ class TextEncoder(TokenizerBase):
 
     def _ids_of(self, pieces: Sequence[str]) -> list[int]:
         """The ids of a text in pieces, with special tokens."""
+        return self._framed(self._bare_ids_of(pieces), None)[0]
+
+    def _bare_ids_of(self, pieces: Sequence[str]) -> list[int]:
+        """The same without special tokens."""
         rows = self._in_chunks(pieces, self._bare().encode_batch_fast)
-        return self._framed([token for row in rows for token in row.ids], None)[0]
+        return [token for row in rows for token in row.ids]
 
     def encode_pairs(
         self, first: Sequence[str], second: Sequence[str] | None, max_length: int
@@ -228,17 +232,47 @@ class TextEncoder(TokenizerBase):
             require_same_number(first, second)
         how = Truncation("longest_first", max_length, self._special_counts(), self.truncation_side)
         encode = self._bare().encode_batch_fast
-        heads = self._in_chunks(first, encode)
-        tails = repeat(None) if second is None else self._in_chunks(second, encode)
+        parted = self._in_pieces(first), self._in_pieces(second or ())
+        heads = self._in_chunks(_but_for(first, parted[0]), encode)
+        tails: Iterator[Encoding | None] = repeat(None)
+        if second is not None:
+            tails = self._in_chunks(_but_for(second, parted[1]), encode)
         rows = []
-        for head, tail in zip(heads, tails, strict=second is not None):
-            first_keeps, second_keeps = how.lengths(head, tail)
-            cut = len(head) - first_keeps, len(tail or ()) - second_keeps
-            how.cut(head, first_keeps)
-            how.cut(tail, second_keeps)
-            row = self._backend.post_process(head, tail)
-            rows.append(EncodedPair(row.ids, None if tail is None else row.type_ids, *cut))
+        for number, (head, tail) in enumerate(zip(heads, tails, strict=second is not None)):
+            pieces = parted[0].get(number), parted[1].get(number)
+            rows.append(
+                self._cut_row(how, head, tail)
+                if pieces == (None, None)
+                else self._cut_pieces(how, head, tail, *pieces)
+            )
         return rows
+
+    def _cut_row(self, how: Truncation, head: Encoding, tail: Encoding | None) -> EncodedPair:
+        """One or two texts, which are changed, as one row."""
+        first_keeps, second_keeps = how.lengths(head, tail)
+        cut = len(head) - first_keeps, len(tail or ()) - second_keeps
+        how.cut(head, first_keeps)
+        how.cut(tail, second_keeps)
+        row = self._backend.post_process(head, tail)
+        return EncodedPair(row.ids, None if tail is None else row.type_ids, *cut)
+
+    def _cut_pieces(
+        self,
+        how: Truncation,
+        head: Encoding,
+        tail: Encoding | None,
+        head_pieces: Sequence[str] | None,
+        tail_pieces: Sequence[str] | None,
+    ) -> EncodedPair:
+        """The same where one of them, or both, are in pieces."""
+        first = head.ids if head_pieces is None else self._bare_ids_of(head_pieces)
+        second = None if tail is None else tail.ids
+        second = second if tail_pieces is None else self._bare_ids_of(tail_pieces)
+        first_keeps, second_keeps = how.lengths(first, second)
+        cut = len(first) - first_keeps, len(second or ()) - second_keeps
+        kept = None if second is None else how.kept(second, second_keeps)
+        ids, segments = self._framed(how.kept(first, first_keeps), kept)
+        return EncodedPair(ids, None if second is None else segments, *cut)
 
     def encode_words(self, texts: Sequence[str]) -> list[EncodedWords]:
         """The pieces of many texts, whole and without special tokens, with where each one stands.

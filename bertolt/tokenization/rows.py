@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 from unicodedata import category
@@ -44,7 +44,7 @@ class Truncation:
     stride: int = 0
     overflow: bool = False
 
-    def lengths(self, head: Encoding, tail: Encoding | None) -> tuple[int, int]:
+    def lengths(self, head: Sized, tail: Sized | None) -> tuple[int, int]:
         """How many tokens stay of a text and of its pair, both without special tokens.
 
         Raises:
@@ -59,6 +59,10 @@ class Truncation:
             )
         pair = None if tail is None else len(tail)
         return kept_lengths(len(head), pair, self.max_length - special, self.strategy)
+
+    def kept(self, ids: list[int], keep: int) -> list[int]:
+        """The `keep` tokens of a text that stay of it."""
+        return ids[len(ids) - keep :] if self.side == "left" else ids[:keep]
 
     def cut(self, text: Encoding | None, keep: int) -> None:
         """Cut a text, in place, to `keep` tokens; the rest overflows if that is asked for.

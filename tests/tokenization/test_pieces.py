@@ -61,11 +61,23 @@ def test_tokens_are_those_of_the_whole(
     where = pieces.cut_where(tokenizer.backend_tokenizer)
     assert where is not None
     ids, words = tokenizer.encode_ids(texts()), tokenizer.encode_words(texts())
+
+    def pairs() -> list[Any]:
+        """Cut on either side, to lengths at which no text, one or both of them lose tokens."""
+        rows = []
+        for tokenizer.truncation_side in ("left", "right"):
+            for limit in (9, 64, 10_000):
+                rows += tokenizer.encode_pairs(texts(), texts()[::-1], limit)
+                rows += tokenizer.encode_pairs(texts(), None, limit)
+        return rows
+
+    whole = pairs()
     for size in (5, 40):
         small(size)
         assert sum(len(list(pieces.pieces_of(text, where))) for text in texts()) > 500
         assert tokenizer.encode_ids(texts()) == ids
         assert tokenizer.encode_words(texts()) == words
+        assert pairs() == whole
 
 
 def test_a_text_that_is_no_unicode_is_named_by_its_own_place(
@@ -74,6 +86,8 @@ def test_a_text_that_is_no_unicode_is_named_by_its_own_place(
     small(4)
     with pytest.raises(Exception, match="text 1: character 20"):
         tiny_tokenizer.encode_ids(["good film", "good film good film \ud800 good film", "good"])
+    with pytest.raises(Exception, match="text 1: character 20"):
+        tiny_tokenizer.encode_pairs(["good"] * 2, ["good", "good film good film \ud800 good"], 8)
 
 
 def test_what_nobody_knows_is_not_cut(tiny_tokenizer: BertTokenizer) -> None:
