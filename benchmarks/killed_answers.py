@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+import bertolt.commands.kept_answers
 import bertolt.tasks.predictor
 from bertolt import (
     BertConfig,
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3000)
     options = parser.parse_args()
     bertolt.tasks.predictor.WINDOW = WINDOW
+    bertolt.commands.kept_answers.EVERY = 0.0
     each = -(-options.kills // sum(map(len, FORMATS.values())))
     total, same, resumed = 0, 0, 0
     with tempfile.TemporaryDirectory() as name:

@@ -2,7 +2,7 @@
 
     .NAME.answering/
         answers        what is written so far, as the format has it
-        done.json      what they were made of, and how far they are; replaced after each window
+        done.json      what they were made of, and how far they are; replaced after a window
         whole          what becomes the output, where that is not `answers` itself
 
 A window of texts is read and sorted by length together, so its answers may depend on each other in
@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +47,9 @@ from bertolt.commands.predict_options import PredictOptions
 from bertolt.commands.writers import Format
 from bertolt.tasks.predictor import Predictor
 
+EVERY = 1.0
+"""Seconds between two notes of how far answers are: a window of a fast model takes a part of one,
+and each note waits for the disk."""
 _DONE = "done.json"
 _SHOWN = 60  # characters of a setting in a message
 
@@ -82,6 +87,7 @@ class KeptAnswers:
         self.out, self.folder = out, folder
         self.answers, self.whole = folder / "answers", folder / "whole"
         self.mark = self._read()
+        self._noted = -math.inf
 
     def _read(self) -> Mark | None:
         try:
@@ -109,15 +115,17 @@ class KeptAnswers:
                 )
 
     def keep(self, mark: Mark) -> None:
-        """Note that answers are so far.
+        """Note that answers are so far, unless they were noted just before.
 
         Raises:
             BertoltError: the file system refused.
         """
+        if time.monotonic() < self._noted + EVERY:
+            return
         with disk_errors(self.out):
             sync(self.answers)
         write_text(self.folder / _DONE, json.dumps(asdict(mark), ensure_ascii=False))
-        self.mark = mark
+        self.mark, self._noted = mark, time.monotonic()
 
     def publish(self, path: Path, *, replace: bool) -> None:
         """Give one of the files the name of the output; nothing else is kept then.

@@ -37,9 +37,12 @@ from bertolt.tasks.rows import in_examples
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.loop import RunningLoss
 
-WINDOW = 8192
-WINDOW_CHARACTERS = 1 << 24
-"""Examples, and characters of them, that are read and sorted by length at a time."""
+WINDOW = 1024
+WINDOW_CHARACTERS = 1 << 19
+"""Examples, and characters of them, that are read and sorted by length at a time: enough to fill
+batches, and so few that a kill loses little of what a slow model has answered."""
+_ON_GPU = 8
+"""So many times as much on a GPU, whose batches are larger."""
 
 Asked = str | tuple[str, str] | Mapping[str, Any]
 """A text, a pair of texts, or an example by role."""
@@ -259,8 +262,8 @@ class Predictor(ReadyModel):
         Args:
             texts: texts, pairs of texts or examples, read in windows and sorted by length inside
                 them, so that an endless stream needs no more memory than one window.
-            window: to read before the first of them is answered; None: `WINDOW`, and on a GPU one
-                window more is tokenised in the background.
+            window: to read before the first of them is answered; None: `WINDOW`, or less of long
+                texts. On a GPU it is more, and one window more is tokenised in the background.
             between: called after each window whose answers were taken, before the next one is
                 answered. The texts behind it have the same bits in a call that begins with them.
 
@@ -283,7 +286,9 @@ class Predictor(ReadyModel):
         if isinstance(texts, str | Mapping):
             raise UsageError("predict takes several texts", fix="give a list: predict([text])")
         examples = (self._example(number, text) for number, text in enumerate(texts, start=1))
-        return chunks(_alike(examples), window or WINDOW, WINDOW_CHARACTERS, characters_of)
+        times = _ON_GPU if self.device.type == "cuda" else 1
+        count, characters = window or times * WINDOW, times * WINDOW_CHARACTERS
+        return chunks(_alike(examples), count, characters, characters_of)
 
     def _predict(
         self,

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bertolt import BertTokenizer, SentenceEncoder
 from bertolt.cli import main
 from bertolt.commands import predict
 from tests.commands.conftest import ROWS, write_rows
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertolt.tasks.predictor.WINDOW", 4)
+    monkeypatch.setattr("bertolt.commands.kept_answers.EVERY", 0.0)
 
 
 @pytest.fixture
@@ -95,6 +98,25 @@ def test_tagged_words_go_on_too(bertolt: Run, trained: Trained, tmp_path: Path) 
     assert bertolt(*words, whole).code == 0
     assert "Going on behind 8 answers" in after_kills(bertolt, [*words, out], 9)
     assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(("every", "kept"), [(0.0, 14), (60.0, 9)])
+def test_vectors_go_on_too(
+    bertolt: Run, tiny_folder: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    every: float, kept: int,
+) -> None:  # fmt: skip
+    """With few notes too: a process notes its first window, and the next one after a while."""
+    monkeypatch.setattr("bertolt.commands.kept_answers.EVERY", every)
+    model = SentenceEncoder.from_pretrained(tiny_folder, verbose=False)
+    model.save_pretrained(tmp_path / "model")
+    BertTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / "model")
+    whole, out = tmp_path / "whole.npy", tmp_path / "a.npy"
+    words = ["predict", tmp_path / "model", rows, "--out"]
+    assert bertolt(*words, whole).code == 0
+    assert f"Going on behind {kept} answers" in after_kills(bertolt, [*words, out], 9, 2, 5)
+    assert out.read_bytes() == whole.read_bytes()
+    missing = np.isnan(np.load(out)).all(axis=1)
+    assert missing.tolist() == [number % 7 == 3 for number in range(19)]
 
 
 def test_killed_before_a_window_is_done_nothing_is_kept(
