@@ -132,6 +132,7 @@ def test_on_a_gpu_the_next_window_is_tokenised_ahead(
     texts = ["good film", "bad", "the plot " * 9, "very " * 30, "was", "good", "bad film"]
     plain = list(predictor.predict(texts, window=3))
     monkeypatch.setattr("bertolt.tasks.predictor.WINDOW", 3)
+    monkeypatch.setattr("bertolt.tasks.predictor._ON_GPU", 1)
     monkeypatch.setattr(predictor, "device", torch.device("cuda"))
     source = iter(texts)
     answers = predictor.predict(source)
