@@ -224,7 +224,8 @@ def sync(path: Path) -> None:
 def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Iterator[Path]:
     """A new folder beside `path` to fill; it takes `path`'s place when the block ends well.
 
-    Until then nothing is to be seen at `path`, and if the block raises nothing ever is.
+    Until then nothing is to be seen at `path`, and if the block raises nothing ever is. What a run
+    that was killed has left beside it goes.
 
     Args:
         path: the folder to make; may be there and empty.
@@ -232,21 +233,43 @@ def staged_folder(path: Path, *, overwrite: bool, ours: frozenset[str]) -> Itera
         ours: names that a former run may have left.
 
     Raises:
-        UsageError: `path` holds something that may not be replaced.
+        UsageError: `path` holds something that may not be replaced, or another run is filling it.
         BertoltError: the file system refused.
     """
     require_free(path, overwrite=overwrite, ours=ours)
     path = real(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=hidden_prefix(path), suffix=".part", dir=path.parent))
-    try:
-        yield stage
-        require_free(path, overwrite=overwrite, ours=ours)
+    fix = "wait until it is done, or choose another --out"
+    taken = UsageError("another run is writing to this folder", place=str(path), fix=fix)
+    with no_empty_parents(path):
         with disk_errors(path):
-            swap_folder(stage, path)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _take_away_left(path, taken)
+            new = tempfile.mkdtemp(prefix=hidden_prefix(path), suffix=".new", dir=path.parent)
+        with _locked(Path(new), taken):
+            stage = Path(new).with_suffix(".part")  # as others see it, it is locked
+            try:
+                with disk_errors(path):
+                    Path(new).rename(stage)
+                yield stage
+                require_free(path, overwrite=overwrite, ours=ours)
+                with disk_errors(path):
+                    swap_folder(stage, path)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+
+
+def _take_away_left(path: Path, taken: UsageError) -> None:
+    """Take away what runs that were killed had begun to fill in place of a folder.
+
+    Raises:
+        UsageError: a run is filling it.
+    """
+    for left in path.parent.glob(".*.part"):
+        is_folder = left.is_dir() and not left.is_symlink()
+        if is_folder and unfinished(left.name) == path.name and os.access(left, os.W_OK):
+            with _locked(left, taken) as alone:
+                if alone:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

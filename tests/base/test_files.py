@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -177,8 +178,30 @@ def test_nothing_is_left_when_the_block_raises(
 
     with pytest.raises(type(error)):
         fill_and(fail, out)
+    with pytest.raises(type(error)):
+        fill_and(fail, tmp_path / "deep" / "out")
     assert sorted(tmp_path.iterdir()) == ([out] if there else [])
     assert tree(tmp_path) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_what_a_killed_run_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    """And what a run is filling stays: the next one is refused, and leaves nothing."""
+    out = tmp_path / "deep" / "out"
+    if not (child := os.fork()):
+        with staged_folder(out, overwrite=False, ours=OURS) as stage:
+            fill(stage)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(list(out.parent.iterdir())) == 1
+    other = out.parent / ".out.12345678.part"  # a file of this name is another's
+    other.touch()
+    with staged_folder(out, overwrite=False, ours=OURS) as stage:
+        assert sorted(out.parent.iterdir()) == sorted([stage, other])
+        with pytest.raises(UsageError, match="another run is writing to this folder"):
+            fill_and(lambda: None, out)
+        fill(stage)
+    assert sorted(out.parent.iterdir()) == [other, out]
 
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
