@@ -1,6 +1,7 @@
 """Bertolt's server beside those that people run today: same model, texts, machine and hour.
 
     python -m benchmarks.serving load [--repeats 3] [--seconds 8] [--servers a,b]
+    LOCUST=/path/to/locust python -m benchmarks.serving locust
     python -m benchmarks.serving soak [--minutes 10]
     python -m benchmarks.serving reloads [--times 1000]
     python -m benchmarks.serving schema
@@ -16,6 +17,7 @@ due, whether earlier ones are answered or not, and a latency counts from that mo
     client.py    the load, closed and open
     alone.py     the engines by themselves, without a server
     load.py      interleaves servers and loads
+    outside.py   the closed loops once more, by locust
     soak.py      ten minutes of good and bad requests, and the memory meanwhile
     reloads.py   new versions taken over under load
     schema.py    whatever the schema allows and forbids, by schemathesis

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import session
 from benchmarks.drawing import draw
 from benchmarks.results import markdown
-from benchmarks.serving import load, reloads, schema, soak
+from benchmarks.serving import load, outside, reloads, schema, soak
 from benchmarks.serving.prepare import prepare
 from benchmarks.serving.servers import SERVERS
 from bertolt.base.console import info
@@ -38,7 +38,7 @@ of one table are of different rates; in the last tables all have the same. Threa
 
 def _options(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("what", choices=("load", "soak", "reloads", "schema"))
+    parser.add_argument("what", choices=("load", "locust", "soak", "reloads", "schema"))
     parser.add_argument("--servers", type=lambda text: text.split(","), default=list(SERVERS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
@@ -122,6 +122,16 @@ def main(words: list[str]) -> int:
         return _measure_load(options, words)
     material = prepare(options.material, threads=options.threads)
     target = options.out / f"{time.strftime('%Y-%m-%d-%H%M', time.gmtime())}-{options.what}"
+    if options.what == "locust":
+        return outside.main(
+            material,
+            target,
+            servers=options.servers,
+            repeats=options.repeats,
+            seconds=options.seconds,
+            threads=options.threads,
+            say=info,
+        )
     if options.what == "soak":
         return soak.main(material, target, minutes=options.minutes, threads=options.threads)
     if options.what == "reloads":
