@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._answered: asyncio.Future[tuple[int, bytes]] | None = None
         self._transport: Any = None
+        self._last = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -72,6 +73,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         answered, status = self._answered, self._parser.get_status_code()
+        # "Connection: close": the end of the stream may come a moment later.
+        self._last = not self._parser.should_keep_alive()
         if answered is not None and not answered.done():
             answered.set_result((status, b"".join(self._body)))
         self._begin()
@@ -82,7 +85,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        there = self._transport is not None and not self._transport.is_closing()
+        return there and not self._last
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Send a request; status and body of its answer.
