@@ -192,7 +192,9 @@ def evaluate(
     scorer = _merged(scorer, _settled(task), world)
     if answers is not None:
         if not world.alone:
-            answers.rows = list(map(RowAnswer._make, gather_json(answers.rows, world)))
+            parts, answers = gather_json(answers.rows, world), RowAnswers(task)
+            for values in parts:
+                answers.put(RowAnswer._make(values))
         answers.complete(scorer)
     mean, together = loss.summed(model.targets, world).mean() or 0.0, scorer.loss()
     return Scores(

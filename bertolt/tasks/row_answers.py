@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertolt.base.checks import is_real
 from bertolt.base.errors import CheckpointError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import shorten
-from bertolt.data.arrow import as_utf8, pa, pq
+from bertolt.data.arrow import as_utf8, pa, pc, pq
+from bertolt.data.spill import Batches
 from bertolt.tasks.base import Answer, Example, Scorer, Task
 
 ANSWERS = "answers.parquet"
 """The file beside `metrics.json`."""
 DIGITS = 16
 """Digits of the digest of a row."""
+_BATCH = 1024
 _SAID = 120  # characters of an answer that are kept
 
 
@@ -47,15 +50,17 @@ class RowAnswer(NamedTuple):
 
 
 class RowAnswers:
-    """Answers of rows, to be kept.
+    """Answers of rows, to be kept: in memory, or on disk where they are many.
 
-    Attributes:
-        rows: so far.
+    Args:
+        task: whose answers they are.
     """
 
     def __init__(self, task: Task) -> None:
         self._task, self._scorer = task, task.scorer()
-        self.rows: list[RowAnswer] = []
+        self._new: list[RowAnswer] = []
+        self._batches = Batches(_schema())
+        self._table: pa.Table | None = None
 
     def add(self, number: int, answer: Answer, example: Example) -> None:
         """Take in one answer; one of which the scorer keeps nothing is left out."""
@@ -63,15 +68,43 @@ class RowAnswers:
         if sums is None:
             return
         said, truth = self._task.describe_answer(answer), self._task.truth(example)
-        self.rows.append(
+        self.put(
             RowAnswer(
                 example["row"],
                 digest(example),
                 [float(each) for each in sums],
-                shorten(said, _SAID),
-                shorten(truth, _SAID),
+                as_utf8(shorten(said, _SAID)),
+                as_utf8(shorten(truth, _SAID)),
             )
         )
+
+    def put(self, row: RowAnswer) -> None:
+        """Take in what is kept of a row."""
+        self._new.append(row)
+        self._table = None
+        if len(self._new) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = list(map(list, zip(*self._new, strict=True))) or [[] for _ in _schema()]
+        arrays = [
+            pa.array(each, field.type) for each, field in zip(columns, _schema(), strict=True)
+        ]
+        self._batches.add(pa.record_batch(arrays, schema=_schema()))
+        self._new = []
+
+    @property
+    def table(self) -> pa.Table:
+        """All of them, whose columns are the attributes of `RowAnswer`; none is taken in after."""
+        if self._table is None:
+            self._flush()
+            self._table = self._batches.table()
+        return self._table
+
+    @property
+    def rows(self) -> list[RowAnswer]:
+        """The same in memory."""
+        return _listed(self.table)
 
     def complete(self, scorer: Scorer) -> None:
         """Put them in order; of rows that ask the same among all rows, one stays.
@@ -79,33 +112,36 @@ class RowAnswers:
         Args:
             scorer: that has counted all rows.
         """
-        self.rows.sort()
-        among = scorer.among_all(np.array([row.sums for row in self.rows])) if self.rows else None
+        table = self.table.take(pc.sort_indices(self.table["row"]))
+        among = scorer.among_all(sums_of(table)) if len(table) else None
         if among is None:
+            self._table = table
             return
         # Which of them stays must not depend on the order of a file: another may have another.
-        first: dict[int, int] = {}
-        for place, asks in enumerate(among.asks.tolist()):
-            here = first.setdefault(asks, place)
-            if self.rows[place].digest < self.rows[here].digest:
-                first[asks] = place
-        self.rows = [
-            self.rows[place]._replace(
-                digest=self.rows[place].digest + among.rows,
-                sums=among.sums[place].tolist(),
-                said=among.said[place],
-                truth=among.truth,
-            )
-            for place in sorted(first.values())
-        ]
+        digests = table["digest"].to_numpy().astype(f"S{DIGITS}")
+        order = np.lexsort((digests, among.asks))
+        first = np.sort(order[np.flatnonzero(np.diff(among.asks[order], prepend=-1))])
+        sums = among.sums[first]
+        columns = {
+            "row": table["row"].take(first),
+            "digest": [(each + among.rows.encode()).decode() for each in digests[first].tolist()],
+            "sums": pa.ListArray.from_arrays(
+                np.arange(len(sums) + 1, dtype=np.int32) * sums.shape[1], sums.ravel()
+            ),
+            "said": [among.said[place] for place in first.tolist()],
+            "truth": [among.truth] * len(first),
+        }
+        self._table = pa.table(columns, schema=_schema())
 
     def write(self, path: Path) -> None:
         """Write them as Parquet, whole or not at all."""
-        columns = {name: [getattr(row, name) for row in self.rows] for name in RowAnswer._fields}
-        for name in ("said", "truth"):
-            columns[name] = list(map(as_utf8, columns[name]))
-        table = pa.table(columns, schema=_schema())
-        write_atomically(path, lambda to: pq.write_table(table, to, compression="zstd"))
+        write_atomically(path, lambda to: pq.write_table(self.table, to, compression="zstd"))
+
+
+def sums_of(table: pa.Table) -> NDArray[np.float64]:
+    """(N, S) what is kept of rows to make the primary metric of."""
+    values: NDArray[np.float64] = pc.list_flatten(table["sums"]).to_numpy().reshape(len(table), -1)
+    return values
 
 
 def _schema() -> pa.Schema:
@@ -135,7 +171,7 @@ def read_answers(path: Path) -> list[RowAnswer]:
     """
     try:
         table = pq.read_table(path, schema=_schema())  # a column that is not there has no values
-        rows = [RowAnswer(**row) for row in table.to_pylist()]
+        rows = _listed(table)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _unreadable(path, f"it cannot be read ({error})") from error
     widths = {len(row.sums or ()) for row in rows}
@@ -147,6 +183,11 @@ def read_answers(path: Path) -> list[RowAnswer]:
 def _unreadable(path: Path, problem: str) -> CheckpointError:
     fix = "fine-tune again with --overwrite, or name a file to compare on: --on FILE"
     return CheckpointError(problem, place=str(path), fix=fix)
+
+
+def _listed(table: pa.Table) -> list[RowAnswer]:
+    columns = (table[name].to_pylist() for name in RowAnswer._fields)
+    return list(map(RowAnswer._make, zip(*columns, strict=True)))
 
 
 def by_key(rows: list[RowAnswer]) -> dict[tuple[str, int], RowAnswer]:

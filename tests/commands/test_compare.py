@@ -38,7 +38,7 @@ def copy(tuned: Path, tmp_path: Path) -> Copy:
             if place in turned:
                 said = "neg" if row.said == "pos" else "pos"
                 row = row._replace(said=said, sums=[1 - row.sums[0], 1.0])
-            rows.rows.append(row)
+            rows.put(row)
         rows.write(folder / ANSWERS)
         path = folder / "arguments.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | arguments))
@@ -142,7 +142,8 @@ def other_run(folder: Path, to: Path, change: Callable[[int, RowAnswer], RowAnsw
     """A copy of a run that answers otherwise."""
     shutil.copytree(folder, to)
     rows = RowAnswers(TASK)
-    rows.rows = [change(place, row) for place, row in enumerate(read_answers(folder / ANSWERS))]
+    for place, row in enumerate(read_answers(folder / ANSWERS)):
+        rows.put(change(place, row))
     rows.write(to / ANSWERS)
     return str(to)
 
