@@ -60,6 +60,8 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         kind, fix = BertoltError, "choose a folder that you may write to"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             kind, fix = DiskFullError, "free some space, or choose another folder with --out"
+        elif error.errno == errno.EFBIG:
+            fix = "let files be larger (ulimit -f unlimited), or choose another file system"
         problem = f"cannot be written ({error.strerror or error})"
         raise kind(problem, place=str(path), fix=fix) from error
 

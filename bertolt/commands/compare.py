@@ -512,7 +512,7 @@ def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
     """A run against the first: numbers, settings, and the rows that changed."""
     test, title = each.test, comparison.task.primary.title
     p = {"name": "p-value", "value": _p_words(test.p)}
-    p["note"] = _HOW[test.by][1]
+    p["note"] = f"how often chance alone makes such a difference; {_HOW[test.by][1]}"
     items = [
         {"name": f"Difference in {title}", "value": _gap_words(test.difference)},
         {"name": "its 95% interval", "value": ends_words(test.interval), "note": "paired, by rows"},

@@ -327,7 +327,7 @@ def reliability(
         "y_label": "came true",
         "points": [[each.probability, each.right] for each in bins],
         "diagonal": True,
-        "note": f"{len(bins)} bins, each a point.",
+        "note": f"{plural(len(bins), 'bin')}, each a point.",
     }
     spread = {
         "kind": "histogram",

@@ -154,7 +154,7 @@ class RunFolder:
                 then written anew by the caller.
         """
         runs = self._runs()
-        if runs and not self.resume:
+        if runs and not self.resume and (self.out / RUNS).is_file():
             # Killed from here on, they are still known for what they are, and gone on with no more.
             names = json.dumps({"runs": [{"name": name} for name in sorted(runs)]})
             write_text(self.out / RUNS, names + "\n")

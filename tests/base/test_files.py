@@ -101,6 +101,7 @@ def test_old_content_survives_a_write_that_fails(tmp_path: Path, error: BaseExce
     [
         (errno.ENOSPC, DiskFullError, "free some space"),
         (errno.EDQUOT, DiskFullError, "free some space"),
+        (errno.EFBIG, BertoltError, "ulimit -f unlimited"),
         (errno.EACCES, BertoltError, "may write to"),
     ],
     ids=["full", "quota", "no permission"],

@@ -172,8 +172,9 @@ class _Record:
                 [Outcome(**each) for each in values["runs"]],
             )
         except (JsonError, KeyError, TypeError) as error:
+            why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise UsageError(
-                f"it is no record of runs: {error}",
+                f"it is no record of runs: {why}",
                 place=str(path),
                 fix="begin anew: --overwrite, or another --out",
             ) from error
