@@ -104,7 +104,7 @@ def test_old_content_survives_a_write_that_fails(tmp_path: Path, error: BaseExce
         (errno.EFBIG, BertoltError, "ulimit -f unlimited"),
         (errno.EACCES, BertoltError, "may write to"),
     ],
-    ids=["full", "quota", "no permission"],
+    ids=["full", "quota", "too large", "no permission"],
 )
 def test_what_the_disk_says_becomes_an_error_with_a_fix(
     tmp_path: Path, number: int, kind: type[BertoltError], words: str
