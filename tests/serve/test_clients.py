@@ -23,7 +23,9 @@ from bertolt import Predictor
 from bertolt.base.errors import UsageError
 from bertolt.serve.app import Server
 from bertolt.serve.embeddings import OtherVocabulary
+from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
+from bertolt.serve.openapi import openapi
 from tests.docs.pages import DOCS, blocks
 from tests.serve.live import Live, answering, live
 
@@ -165,6 +167,16 @@ def test_ids_of_another_vocabulary_are_answered_with_what_to_set(
             client.embeddings.create(model="similar-model", input=asked)
         assert "check_embedding_ctx_length=False" in refused.value.body["fix"]
         assert refused.value.body["code"] == "other_vocabulary"
+
+
+def test_the_description_has_lists_of_pairs_or_of_single_texts(predictor: Predictor) -> None:
+    models = Models({"near": "any"}, lambda folder: predictor)
+    described = openapi([models.load("near")], Limits(), keys=False)
+    body = described["paths"]["/v1/sentence-similarity"]["post"]["requestBody"]
+    schema = body["content"]["application/json"]["schema"]["properties"]["input"]
+    singles, pairs = (each["items"] for each in schema["anyOf"] if each.get("type") == "array")
+    assert singles["anyOf"][1]["properties"].keys() == {"text"}
+    assert set(pairs["required"]) == {"text", "text_pair"}
 
 
 def test_without_the_key_nobody_is_answered(server: Live) -> None:
