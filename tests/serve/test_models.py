@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,25 @@ def test_a_folder_that_goes_while_it_is_served_is_told_and_answers_go_on(
     assert client.post("/v1/models/mine/load").status_code == 404  # of --models-dir
     with pytest.raises(CheckpointError, match="the folder is gone"):
         models.load("mine")
+
+
+def test_answers_of_a_port_go_at_once() -> None:
+    async def delays() -> int:
+        seen = asyncio.get_running_loop().create_future()
+
+        class Seen(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                taken = transport.get_extra_info("socket")
+                seen.set_result(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        listener = command._bound("127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(Seen, sock=listener)
+        async with server:
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.close()
+            return int(await seen)
+
+    assert asyncio.run(delays())
 
 
 def test_of_two_servers_that_took_one_port_the_second_is_told() -> None:
