@@ -155,8 +155,8 @@ def _bound(host: str, port: int) -> socket.socket:
         UsageError: the address or the port cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, for asyncio lets small parts go at once on such sockets alone; without that, each answer
-    # waits 40 ms for the client to confirm its head.
+    # Named, for asyncio lets small parts go at once on such sockets alone; without that, each
+    # answer waits 40 ms for the client to confirm its head.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
