@@ -27,7 +27,8 @@ class Exported(JsonFile):
         tolerance: how far outputs, and the numbers of answers, may be from those of the model that
             was exported; of outputs beside the size of the largest.
         measured: how far they were, and on what.
-        score: of int8, the primary metric before and after, and the rows it is of; else empty.
+        score: of int8, the primary metric before and after, the rows it is of, and how many rows
+            it was calibrated on; else empty.
         versions: of what wrote it.
         opset: of ONNX, and None of other formats.
     """

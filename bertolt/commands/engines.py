@@ -27,15 +27,16 @@ from bertolt.base.format import gibibytes, number
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.exported import ENGINES
 from bertolt.commands.bench import generate_texts, peak_memory
-from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.calibration import measured
+from bertolt.commands.evaluate import as_trained, evaluate_file, trained_columns
 from bertolt.commands.evaluate_options import EvaluateOptions
-from bertolt.commands.export import ROUNDING, export_model
+from bertolt.commands.export import ROUNDING, export_model, rows_of
 from bertolt.commands.export_options import ExportOptions
-from bertolt.data.load import read_table
 from bertolt.models.config import AnswerPrecision, EngineName
 from bertolt.models.families.base import read_config
 from bertolt.tasks.predictor import Asked, Predictor
 from bertolt.tasks.registry import contract_in, is_encoder
+from bertolt.tasks.rows import Columns, read_for_task
 
 CONTESTANTS: tuple[tuple[EngineName, AnswerPrecision], ...] = (
     ("torch", "fp32"),
@@ -67,7 +68,8 @@ class Row:
         milliseconds: median time of one text at a time; None: it was not measured.
         texts_per_second: many texts at once.
         memory: most bytes that its process held; None where the system does not tell.
-        score: the task's first metric on the user's file; None without one.
+        score: the task's first metric on rows of the user's file; None without one.
+        rows: how many; what int8 may be calibrated on is left out for all engines.
         absent: why it was not measured; empty if it was.
     """
 
@@ -78,6 +80,7 @@ class Row:
     texts_per_second: float | None = None
     memory: int | None = None
     score: float | None = None
+    rows: int = 0
     absent: str = ""
 
 
@@ -168,18 +171,15 @@ def choose(
         precision=best.precision,
         folder=best.folder,
         reason=reason,
-        metric=primary.title if file is not None else "",
+        metric=f"{primary.title}, {best.rows:,} rows" if file is not None else "",
         rows=rows,
     )
 
 
 def _texts(predictor: Predictor, file: Path | None, column: str | None) -> list[Asked]:
-    """What is asked while the clock runs."""
-    columns = predictor.contract.columns if predictor.contract else {}
-    if file is not None and predictor.task.name == "text-classification":
-        known = column or next(iter(columns.get("text", ())), None)
-        table = read_table(file, text=known, need_label=False)
-        return list(islice((text for text in table.texts if text), _TEXTS))
+    """What is asked while the clock runs: rows of the file, or texts of the vocabulary."""
+    if file is not None and (rows := _rows(predictor, file, column)):
+        return rows
     generated = generate_texts(predictor.tokenizer, 3 * _TEXTS)
     task, mask = predictor.task, str(predictor.tokenizer.mask_token)
     asked: list[Asked] = []
@@ -193,6 +193,23 @@ def _texts(predictor: Predictor, file: Path | None, column: str | None) -> list[
                 first if task.question_fault({"text": first}) is None else f"{first} {mask}"
             )
     return asked
+
+
+def _rows(predictor: Predictor, file: Path, column: str | None) -> list[Asked]:
+    """The first rows of a file that the task can be asked of; a text without a mask is none."""
+    table, _ = read_for_task(
+        [file],
+        as_trained(Columns(text=column), predictor),
+        task=type(predictor.task),
+        prefer=trained_columns(predictor),
+        need_label=False,
+    )
+    roles = ("text", "text_pair")
+    rows = (
+        {role: row[role] for role in roles if row.get(role) is not None}
+        for row in table.examples(range(min(_TEXTS, len(table))))
+    )
+    return [row for row in rows if predictor.task.question_fault(row) is None]
 
 
 class _Folders:
@@ -281,16 +298,20 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         job["folder"], precision=job["precision"], engine=job["engine"]
     )
     asked: list[Asked] = [tuple(each) if isinstance(each, list) else each for each in job["texts"]]
-    score = None
+    score, rows = None, 0
     if job["file"] is not None:
         options = EvaluateOptions(text=job["text"], label=job["label"])
-        scores = evaluate_file(predictor, Path(job["file"]), options)
+        scores = evaluate_file(
+            predictor, Path(job["file"]), options, keep_answers=True, part=measured
+        )
+        rows = rows_of(scores)
         score = float(scores.scorer.values()[scores.task.primary.name])
     return {
         "milliseconds": 1000 * _one_at_a_time(predictor, asked),
         "texts_per_second": _in_bulk(predictor, asked),
         "memory": peak_memory(predictor.device),
         "score": score,
+        "rows": rows,
     }
 
 
@@ -392,9 +413,14 @@ def bench_engines(
         return choose(model, Path(work), file, text=text, label=label, max_loss=max_loss)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure what standard input asks for, and write what is found to a file."""
     try:
-        told = work(json.load(sys.stdin))
+        found = work(json.load(sys.stdin))
     except BertoltError as error:
-        told = {"problem": error.problem, "place": error.place, "fix": error.fix}
-    Path(sys.argv[1]).write_text(json.dumps(told), encoding="utf-8")
+        found = {"problem": error.problem, "place": error.place, "fix": error.fix}
+    Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

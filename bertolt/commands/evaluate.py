@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
@@ -44,6 +45,7 @@ def evaluate_file(
     options: EvaluateOptions | None = None,
     *,
     keep_answers: bool = False,
+    part: Callable[[Table], NDArray[np.int64]] | None = None,
 ) -> Scores:
     """Measure a fine-tuned model on a file whose answers are known.
 
@@ -53,6 +55,7 @@ def evaluate_file(
         options: settings; columns that they do not name are as in training if they are there, else
             found.
         keep_answers: keep what each row was answered, in a few numbers and words.
+        part: gives the places of the rows to measure; None: all of them.
 
     Raises:
         DataError: the file cannot be used, or has a label that training never had.
@@ -78,14 +81,12 @@ def evaluate_file(
     by = _parting(by, table)
     describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
-    everything = np.arange(len(table))
+    index = np.arange(len(table)) if part is None else part(table)
     task, limit = task.for_table(table), predictor.max_length
     with options_called(_RENAME):
-        rows, origin = encode_rows(
-            task, table, everything, predictor.tokenizer, limit, predictor.long
-        )
+        rows, origin = encode_rows(task, table, index, predictor.tokenizer, limit, predictor.long)
     info(f"Evaluation tokens: {origin}")
-    describe_rows("Evaluation", rows.encoded, task.counts(table, everything))
+    describe_rows("Evaluation", rows.encoded, task.counts(table, index))
     tell_cautions(cautions_of(task, {"Evaluation": rows}, predictor.tokenizer))
     info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
     lengths = rows.encoded.full_lengths if LENGTH in by else None

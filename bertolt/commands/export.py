@@ -6,23 +6,27 @@ The folder is filled beside its place and takes it when everything agrees.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
-from bertolt.base.files import require_apart, staged_folder
+from bertolt.base.files import disk_errors, require_apart, staged_folder
 from bertolt.checkpoint import contract, exported, huggingface, sentence_files
 from bertolt.checkpoint.exported import Exported
+from bertolt.commands import calibration
 from bertolt.commands.arguments import require_model_first
 from bertolt.commands.bench import generate_texts
 from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export_options import ExportOptions
+from bertolt.data.load import Table
 from bertolt.export import card as cards
 from bertolt.export import files
 from bertolt.export.graph import Graph
@@ -43,7 +47,6 @@ WRITTEN = frozenset(
 ROUNDING = 1e-9
 """Of the difference of two scores: a loss that is just allowed is no more than that."""
 _TEXTS = 8  # that are answered where no contract keeps any
-_FEEDS, _ROWS = 48, 16  # padded batches to calibrate on, and rows of each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +81,9 @@ class ExportResult:
         ]
         if score := card.score:
             lines.append(
-                f"{score['metric']} on {score['file']}: {score['before']:.4f} in fp32, "
-                f"{score['after']:.4f} in int8"
+                f"{score['metric']} on {score['rows']:,} rows of {score['file']}: "
+                f"{score['before']:.4f} in fp32, {score['after']:.4f} in int8, "
+                f"{cards.calibration(score)}"
             )
         lines.append(f"bertolt predict {self.folder} --text …")
         return "\n".join(lines)
@@ -114,7 +118,8 @@ def export_model(model: str, options: ExportOptions) -> ExportResult:
     predictor = Predictor.from_pretrained(
         folder, task=options.task, precision="fp32", device=torch.device("cpu"), engine="torch"
     )
-    with staged_folder(options.out, overwrite=options.overwrite, ours=WRITTEN) as stage:
+    staged = staged_folder(options.out, overwrite=options.overwrite, ours=WRITTEN)
+    with staged as stage, disk_errors(options.out):
         card = _write(predictor, folder, stage, options)
         size = sum(path.stat().st_size for path in stage.glob("model.*"))
     return ExportResult(folder=options.out, card=card, size=size)
@@ -155,11 +160,12 @@ def _measured(parity: Parity) -> dict[str, Any]:
 def _copy(predictor: Predictor, folder: Path, stage: Path) -> None:
     """All that prepares texts and reads answers, as it stands beside the weights."""
     predictor.tokenizer.save_pretrained(stage)
-    for name in (CONFIG, contract.FILE, *sentence_files.WRITTEN):
-        if (folder / name).is_dir():
-            shutil.copytree(folder / name, stage / name)
-        elif (folder / name).is_file():
+    for name in (CONFIG, contract.FILE):
+        if (folder / name).is_file():
             shutil.copyfile(folder / name, stage / name)
+    vectors = sentence_files.SentenceFiles.read(folder)
+    if vectors is not None:
+        vectors.write(stage, predictor.model.config.hidden_size)
 
 
 def _examples(predictor: Predictor) -> Iterator[Example]:
@@ -184,13 +190,19 @@ def _examples(predictor: Predictor) -> Iterator[Example]:
 def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOptions) -> Exported:
     """The card of the graph in 8 bits, which takes the place of the one in fp32."""
     assert options.calibrate is not None
-    feeds: list[Feed] = []
-    before = _score(graph, options, feeds)
+    scored, feeds, part = options.score_on or options.calibrate, Feeds(), None
+    calibrated = {"file": options.calibrate.name, "rows": 0}
+    if card.format in files.CALIBRATED:
+        info("Reading the rows that int8 is calibrated on")
+        read = _score(graph, options.calibrate, options, calibration.calibrating, feeds)
+        calibrated["rows"] = rows_of(read)
+        part = calibration.measured if options.score_on is None else None
+    before = _score(graph, scored, options, part)
     info("Writing int8")
-    files.quantise(card.format, stage / card.graph, feeds)
+    files.quantise(card.format, stage / card.graph, feeds.kept)
     card = replace(card, precision="int8")
     card.write(stage)
-    after = _score(Predictor.from_pretrained(stage), options)
+    after = _score(Predictor.from_pretrained(stage), scored, options, part)
     primary = after.task.primary
     old, new = (float(each.scorer.values()[primary.name]) for each in (before, after))
     loss = old - new if primary.greater else new - old
@@ -198,33 +210,56 @@ def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOpt
         raise UsageError(
             f"int8 loses {loss:.4g} of {primary.title}: it is {old:.4f} in fp32 and {new:.4f} in "
             f"int8, and {options.max_loss:g} is allowed",
-            place=str(options.calibrate),
+            place=str(scored),
             fix="leave --int8 out, or state with --max-loss what it may lose; nothing was exported",
         )
     score = {
         "metric": primary.name,
         "before": old,
         "after": new,
-        "file": options.calibrate.name,
-        "rows": after.scorer.values()["rows"],
+        "file": scored.name,
+        "rows": rows_of(after),
         "max_loss": options.max_loss,
+        "calibrated": calibrated,
     }
     return replace(card, score=score)
 
 
-def _score(predictor: Predictor, options: ExportOptions, feeds: list[Feed] | None = None) -> Scores:
-    """Measure a graph on the file to calibrate on; some of what it takes goes into `feeds`."""
-    assert options.calibrate is not None
+def rows_of(scores: Scores) -> int:
+    """How many rows were answered."""
+    return sum(1 for _ in (scores.answers.rows if scores.answers else ()))
+
+
+class Feeds:
+    """Some of what a graph is given, in small batches.
+
+    Attributes:
+        kept: the batches.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[Feed] = []
+
+    def __call__(self, feed: Feed) -> None:
+        """Keep a batch, in parts; places count through all of its rows."""
+        size = len(feed["input_ids"]) if "places" in feed else calibration.ROWS
+        for start in range(0, len(feed["input_ids"]), size):
+            if len(self.kept) < calibration.FEEDS:
+                part = slice(start, start + size)
+                self.kept.append({n: v if n == "places" else v[part] for n, v in feed.items()})
+
+
+def _score(
+    predictor: Predictor,
+    file: Path,
+    options: ExportOptions,
+    part: Callable[[Table], NDArray[np.int64]] | None,
+    watch: Callable[[Feed], None] | None = None,
+) -> Scores:
+    """Measure a graph on a file, or on a part of its rows; `watch` sees what the graph is given."""
     assert predictor.graph is not None
-
-    def keep(feed: Feed) -> None:
-        assert feeds is not None
-        if len(feeds) < _FEEDS:
-            whole = "places" in feed  # which count through all rows
-            feeds.append(feed if whole else {name: value[:_ROWS] for name, value in feed.items()})
-
-    predictor.graph.watch = None if feeds is None else keep
+    predictor.graph.watch = watch
     settings = EvaluateOptions(
         text=options.text, text_pair=options.text_pair, label=options.label, task=options.task
     )
-    return evaluate_file(predictor, options.calibrate, settings)
+    return evaluate_file(predictor, file, settings, keep_answers=True, part=part)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bertolt.base.files import write_text
 from bertolt.checkpoint.exported import Exported
@@ -76,8 +78,17 @@ def _tried(card: Exported) -> list[str]:
     if card.score:
         score = card.score
         lines.append(
-            f"- In int8, {score['metric']} on {score['file']} ({score['rows']:,} rows) is "
+            f"- In int8, {score['metric']} on {score['rows']:,} rows of {score['file']} is "
             f"{score['after']:.4f}; it was {score['before']:.4f}, and a loss of "
-            f"{score['max_loss']:g} is allowed."
+            f"{score['max_loss']:g} is allowed. It was {calibration(score)}."
         )
     return lines
+
+
+def calibration(score: Mapping[str, Any]) -> str:
+    """What int8 was calibrated on, in words."""
+    rows, file = score["calibrated"]["rows"], score["calibrated"]["file"]
+    if not rows:
+        return "calibrated on no rows: inputs of products are scaled as they come"
+    other = "other " if file == score["file"] else ""
+    return f"calibrated on {rows:,} {other}rows of {file}"

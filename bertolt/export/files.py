@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
+import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +23,9 @@ from bertolt.models.runtimes import import_openvino, missing
 
 OPSET = 18
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
+CALIBRATED = ("openvino",)
+"""Formats whose int8 needs rows to be calibrated on: their inputs of products are scaled
+beforehand. ONNX Runtime scales them as they come."""
 FREE = {"batch": 0, "length": 1}
 """Dimensions of each padded input, by name, that have to be free."""
 _MOST_IN_ONE_FILE = 1_900_000_000
@@ -69,8 +75,11 @@ def write_graph(format: str, graph: Graph, folder: Path) -> str:
 
     Returns:
         The name of the file.
+
+    Raises:
+        BertoltError: the packages that write it could not.
     """
-    with _quiet():
+    with _quiet(), _told(folder, 2 * graph.size):
         program = graph.program()
         write = _write_onnx if format == "onnx" else _write_openvino
         write(program, graph, folder / GRAPHS[format])
@@ -80,19 +89,21 @@ def write_graph(format: str, graph: Graph, folder: Path) -> str:
 def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: Path) -> None:
     import onnx
 
-    weights = sum(each.numel() * each.element_size() for each in graph.model.parameters())
     torch.onnx.export(
         program,
         f=str(path),
         dynamo=True,
         verbose=False,
         opset_version=OPSET,
-        external_data=weights > _MOST_IN_ONE_FILE,
+        external_data=graph.size > _MOST_IN_ONE_FILE,
         input_names=list(graph.inputs),
         output_names=list(graph.outputs),
     )
     model = onnx.load(str(path), load_external_data=False)
     _name_dimensions(model.graph, graph)
+    # Whoever needs shapes inside infers them. Those that are noted are of weights as they were
+    # before the exporter turned them round, and the quantiser refuses what it infers otherwise.
+    del model.graph.value_info[:]
     onnx.save(model, str(path))
 
 
@@ -104,7 +115,7 @@ def _name_dimensions(proto: Any, graph: Graph) -> None:
         for place, dim in graph.shapes()[each.name].items():
             names[dims[place].dim_param] = dim.__name__
     symbol = re.compile(r"[A-Za-z_]\w*")
-    for each in (*proto.input, *proto.output, *proto.value_info):
+    for each in (*proto.input, *proto.output):
         for dim in each.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = symbol.sub(lambda m: names.get(m[0], m[0]), dim.dim_param)
@@ -165,15 +176,14 @@ def _of_openvino(path: Path) -> tuple[Dimensions, Dimensions]:
 def quantise(format: str, path: Path, feeds: Sequence[Feed]) -> None:
     """Put a graph whose products are in 8 bits in the place of one in fp32.
 
-    ONNX Runtime scales the inputs of each product as they come. OpenVINO has them scaled
-    beforehand, by what the feeds lead to.
-
     Args:
         format: "onnx" or "openvino".
         path: of the graph.
-        feeds: padded inputs, as the engine gives them.
+        feeds: padded inputs, as the engine gives them; by what they lead to inputs of products are
+            scaled in a format of `CALIBRATED`.
     """
-    with _quiet():
+    size = sum(each.stat().st_size for each in path.parent.glob(f"{path.stem}.*"))
+    with _quiet(), _told(path.parent, size):
         (_quantise_onnx if format == "onnx" else _quantise_openvino)(path, feeds)
 
 
@@ -222,3 +232,30 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+@contextlib.contextmanager
+def _told(folder: Path, size: int) -> Iterator[None]:
+    """Turn what goes wrong in the packages that write graphs into an error with a fix.
+
+    Args:
+        folder: that is written to.
+        size: bytes that may be needed. OpenVINO says of a full disk that there was an error.
+    """
+    try:
+        yield
+    except (BertoltError, OSError, MemoryError):
+        raise
+    except ImportError as error:  # of a package for an older PyTorch
+        raise BertoltError(
+            f"the packages that write graphs do not fit this PyTorch ({error})",
+            fix="pip install --upgrade 'bertolt[export]'",
+        ) from error
+    except Exception as error:  # each package has its own
+        if shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise BertoltError(
+            f"the graph cannot be written ({next(iter(str(error).splitlines()), error)})",
+            place=str(folder),
+            fix="try the other --format, and report it with the model's config",
+        ) from error

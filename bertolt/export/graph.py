@@ -134,6 +134,11 @@ class Graph(nn.Module):
         with torch.no_grad():
             self.outputs = tuple(self(**self.example()))
 
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return sum(each.numel() * each.element_size() for each in self.model.parameters())
+
     def forward(
         self,
         input_ids: Tensor,

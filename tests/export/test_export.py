@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -16,12 +17,14 @@ import torch
 from bertolt import AutoModelForSequenceClassification, Predictor
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.checkpoint.exported import Exported
+from bertolt.commands import calibration
 from bertolt.commands import export as command
 from bertolt.commands.engines import CONTESTANTS, Row, _fastest, choose
 from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export import WRITTEN, export_model
 from bertolt.commands.export_options import ExportOptions
+from bertolt.export import files
 from bertolt.export.parity import ParityError
 from tests.docs.pages import ROOT
 
@@ -120,16 +123,24 @@ def test_int8_is_measured_and_refused_beyond_its_loss(
     result = export_model(str(tuned), ExportOptions(out=tmp_path / "int8", max_loss=0.1, **how))
     assert result.card.precision == "int8"
     assert result.card.score["metric"] == "accuracy"
-    assert result.card.score["rows"] == 80
+    # Where rows are calibrated on, the others are measured.
+    calibrated, part = (0, None) if card.format == "onnx" else (16, calibration.measured)
+    assert result.card.score["calibrated"] == {"file": "reviews.csv", "rows": calibrated}
+    assert result.card.score["rows"] == 80 - calibrated
+    said = "on no rows" if card.format == "onnx" else "on 16 other rows of reviews.csv"
+    assert said in (tmp_path / "int8/README.md").read_text(encoding="utf-8")
+    assert said in str(result)
     again = Predictor.from_pretrained(tmp_path / "int8")
     assert again.precision.name == "int8"
-    right = evaluate_file(str(tmp_path / "int8"), reviews_csv).to_dict()["accuracy"]
+    right = evaluate_file(str(tmp_path / "int8"), reviews_csv, part=part).to_dict()["accuracy"]
     assert right == result.card.score["after"]
 
     # The labels the other way round: a loss of accuracy that int8 could have.
     monkeypatch.setattr(command, "_score", lost(command._score))
-    with pytest.raises(UsageError, match="int8 loses"):
+    how["score_on"] = shutil.copy(reviews_csv, tmp_path / "others.csv")
+    with pytest.raises(UsageError, match="int8 loses") as refused:
         export_model(str(tuned), ExportOptions(out=tmp_path / "refused", **how))
+    assert refused.value.place == str(tmp_path / "others.csv")
     assert not (tmp_path / "refused").exists()
 
 
@@ -147,15 +158,14 @@ def copying(exported: Path) -> Any:
 
 
 def lost(measure: Any) -> Any:
-    """A measure whose second scorer counts every answer as another one."""
+    """A measure that is worse each time."""
     calls: list[Any] = []
 
     def score(*given: Any, **named: Any) -> Any:
         calls.append(measure(*given, **named))
-        if len(calls) == 2:
-            scorer = calls[1].scorer
-            better = scorer.values()["accuracy"]
-            scorer.values = lambda: {"accuracy": better - 0.5}
+        scorer = calls[-1].scorer
+        better = scorer.values()["accuracy"] - 0.5 * len(calls)
+        scorer.values = lambda: {"accuracy": better}
         return calls[-1]
 
     return score
@@ -180,6 +190,58 @@ def test_a_graph_that_answers_otherwise_is_not_written(
         export_model(str(changed), options)
     assert apart.value.place == "batch 1, length 2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "why"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 1 << 40, "No space left on device"),
+        (RuntimeError("iostream error"), 10, "No space left on device"),
+        (RuntimeError("no such operation\nsecond line"), 1 << 40, r"\(no such operation\)"),
+        (ImportError("No module named 'x.torch_2_11'"), 1 << 40, r"(?s)torch_2_11.*--upgrade"),
+    ],
+)
+def test_a_graph_that_cannot_be_written_leaves_nothing(
+    tuned: Path, tmp_path: Path, monkeypatch: Any, error: Exception, free: int, why: str
+) -> None:
+    """OpenVINO does not say of a full disk what it is."""
+
+    def fail(program: Any, graph: Any, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr(files, "_write_openvino", fail)
+    monkeypatch.setattr(files.Graph, "program", lambda graph: None)
+    monkeypatch.setattr(
+        files.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, free)
+    )
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BertoltError, match=why) as refused:
+        export_model(str(tuned), ExportOptions(out=tmp_path / "a/out", format="openvino"))
+    assert refused.value.fix
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_weights_that_are_too_many_for_one_file_are_beside_it(
+    tuned: Path, reviews_csv: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Also while it is held to the model, and quantised, which brings them into the file."""
+    monkeypatch.setattr(files, "_MOST_IN_ONE_FILE", 0)
+    there = []
+    quantise = files.quantise
+
+    def looking(format: str, path: Path, feeds: Any) -> None:
+        there.append(path.with_name("model.onnx.data").stat().st_size)
+        quantise(format, path, feeds)
+
+    monkeypatch.setattr(files, "quantise", looking)
+    out = tmp_path / "out"
+    options = ExportOptions(out=out, int8=True, calibrate=reviews_csv, max_loss=1.0)
+    result = export_model(str(tuned), options)
+    parameters = Predictor.from_pretrained(tuned).model.num_parameters()
+    assert there[0] > 0.9 * 4 * parameters  # what is small stays inside
+    assert result.card.measured["outputs"] < result.card.tolerance["outputs"]
+    assert {path.name for path in out.glob("model.*")} == {"model.onnx"}
 
 
 def test_damaged_cards_and_graphs_are_refused_in_words(exported: Path, tmp_path: Path) -> None:
@@ -209,6 +271,11 @@ def test_damaged_cards_and_graphs_are_refused_in_words(exported: Path, tmp_path:
         ({"int8": True}, "no file was given"),
         ({"calibrate": Path("rows.csv")}, "for int8 alone"),
         ({"max_loss": -1.0}, "max-loss"),
+        ({"score_on": Path("rows.csv")}, "to measure on is for int8 alone"),
+        (
+            {"int8": True, "calibrate": Path("rows.csv"), "score_on": Path("x/../rows.csv")},
+            "calibrated on says too little",
+        ),
     ],
 )
 def test_options_that_do_not_fit(changes: dict[str, Any], why: str) -> None:
