@@ -81,12 +81,14 @@ class KeptAnswers:
     Attributes:
         answers, whole: files in it.
         mark: how far the answers in it are; None: there are none.
+        begun: whether answering has begun: what goes wrong before that says nothing of the answers.
     """
 
     def __init__(self, out: Path, folder: Path) -> None:
         self.out, self.folder = out, folder
         self.answers, self.whole = folder / "answers", folder / "whole"
         self.mark = self._read()
+        self.begun = False
         self._noted = -math.inf
 
     def _read(self) -> Mark | None:
@@ -98,7 +100,7 @@ class KeptAnswers:
         return mark if is_whole else None
 
     def require_same(self, made_of: Mapping[str, Any]) -> None:
-        """Refuse to go on with answers that are made of something else.
+        """Begin, or refuse to go on with answers that are made of something else.
 
         Raises:
             UsageError: naming the first difference.
@@ -113,6 +115,7 @@ class KeptAnswers:
                     place=f"--out {self.out}",
                     fix="go on with the same as then, or add --overwrite to begin anew",
                 )
+        self.begun = True
 
     def keep(self, mark: Mark) -> None:
         """Note that answers are so far, unless they were noted just before.
@@ -173,15 +176,14 @@ def kept_answers(out: Path) -> Iterator[KeptAnswers]:
         try:
             with disk_errors(out):
                 yield kept
-        except (DataError, CheckpointError):
-            kept.mark = None  # the same command would come to the same end
-            raise
         except DiskFullError as error:
             if kept.mark is None:
                 raise
             fix = f"free some space, and run the same command again: {_count(kept.mark)} are kept"
             raise DiskFullError(error.problem, place=error.place, fix=fix) from error
-        except BaseException:
+        except BaseException as error:
+            if kept.begun and isinstance(error, DataError | CheckpointError):
+                kept.mark = None  # the same command would come to the same end
             if kept.mark is not None:
                 goes_on = "the same command goes on from there"
                 info(f"{_count(kept.mark)} kept in {folder}; {goes_on}")

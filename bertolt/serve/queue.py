@@ -267,11 +267,14 @@ class Queue:
     def _next_batch(self) -> list[_Item]:
         """The next examples for one pass, of one model; empty at the end."""
         while True:
+            late: list[Ask] = []
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._over)
                 if not self._ready:
                     return []
-                batch = self._take()
+                batch = self._take(late)
+            # Not inside: who waits is told under a lock of the request, and leaves under this one.
+            _give_up(late)
             if batch:
                 return batch
 
@@ -280,8 +283,9 @@ class Queue:
         """Whether nothing will come any more."""
         return self._closed and not self._tokenising
 
-    def _take(self) -> list[_Item]:
-        """From the front, as many examples of one model as fit; what nobody waits for goes."""
+    def _take(self, late: list[Ask]) -> list[_Item]:
+        """From the front, as many examples of one model as fit; what nobody waits for goes to
+        `late`."""
         batch: list[_Item] = []
         others: list[_Item] = []
         tokens = 0
@@ -289,7 +293,7 @@ class Queue:
             item = self._ready[0]
             if item.ask.given_up:
                 self._ready.popleft()
-                item.ask.fail(_too_late())
+                late.append(item.ask)
                 continue
             if batch and tokens + item.tokens > self.budget:
                 break
@@ -350,6 +354,11 @@ def _encode(
         if len(examples) == 1:
             return [error]
         return [each for example in examples for each in _encode(predictor, [example])]
+
+
+def _give_up(late: Sequence[Ask]) -> None:
+    for ask in late:
+        ask.fail(_too_late())
 
 
 def _too_late() -> RefusedError:

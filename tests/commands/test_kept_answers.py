@@ -137,6 +137,10 @@ def test_what_is_made_otherwise_is_refused_with_what_differs(
     assert said.code == 2
     assert '--keep null, and now it is "id"' in said.err
     assert "add --overwrite to begin anew" in said.err
+    for mistaken in (["predict", tmp_path / "no-model", *words[2:]], [*words, "--column", "no"]):
+        said = bertolt(*mistaken)
+        assert said.code == 2
+        assert "9 answers kept in" in said.err
     said = bertolt("predict", trained("several"), *words[2:])
     assert said.code == 2
     with rows.open("a") as file:

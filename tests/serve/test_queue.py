@@ -168,6 +168,26 @@ def test_what_is_too_late_is_not_answered(queue: Queue, model: Model) -> None:
     assert model.predictor.batches == [["one"]]
 
 
+def test_who_is_too_late_is_told_while_the_queue_goes_on(queue: Queue, model: Model) -> None:
+    model.predictor.gate.clear()
+    running, late = ask(model, "one"), ask(model, "two", seconds=0.05)
+    queue.put(running)
+    assert model.predictor.begun.wait(20)
+    queue.put(late)
+    while not queue._ready:
+        time.sleep(0.001)
+    time.sleep(0.1)
+    with late._settling:  # as when the other thread gives the same request up
+        model.predictor.gate.set()
+        told(running)
+        while queue._ready:
+            time.sleep(0.001)
+        assert queue._changed.acquire(timeout=5)
+        queue._changed.release()
+    with pytest.raises(RefusedError, match="the time for an answer is over"):
+        late.done.result(20)
+
+
 def test_a_broken_pass_harms_no_other_request(queue: Queue, model: Model) -> None:
     model.predictor.gate.clear()
     first = ask(model, "one")
