@@ -31,7 +31,7 @@ class Contract(JsonFile):
         max_length: most tokens of a window, special tokens included.
         library_version: the Bertolt that wrote the model.
         long: what is done with longer texts; empty: as the task does.
-        golden: a few examples with their answers in fp32.
+        golden: a few examples with their answers in fp32, or of an exported graph in int8.
     """
 
     file: ClassVar[str] = FILE

@@ -132,6 +132,7 @@ def choose(
     label: str | None = None,
     max_loss: float = 0.01,
     by: By = "latency",
+    contestants: Sequence[tuple[EngineName, AnswerPrecision]] = CONTESTANTS,
 ) -> Choice:
     """Measure every engine that is installed and take the fastest that keeps the score.
 
@@ -144,6 +145,7 @@ def choose(
         max_loss: what the task's first metric may lose, in its own units.
         by: what decides: the time of one text at a time; the rate of many; or, for serving, the
             rate of many among those that are within `CLOSE` of the shortest time.
+        contestants: engines and precisions; the first is what the others are held against.
 
     Raises:
         CheckpointError: the model cannot be used, or was exported already.
@@ -155,7 +157,7 @@ def choose(
     texts = _texts(reference, file, text)
     folders = _Folders(source, work, file, text, label)
     rows = []
-    for engine, precision in CONTESTANTS:
+    for engine, precision in contestants:
         info(f"Measuring {engine} {precision}")
         try:
             rows.append(_measured(folders, engine, precision, texts))

@@ -285,7 +285,7 @@ def _run_selftest(inspection: Inspection) -> int:
             place=str(inspection.folder),
             fix="fine-tune with bertolt, which keeps some in bertolt.json",
         )
-    faults = Predictor.from_pretrained(inspection.folder, precision="fp32").selftest()
+    faults = Predictor.as_saved(inspection.folder).selftest()
     for fault in faults:
         _print(f"  self-test: {fault}")
     texts = plural(len(golden), "golden text")

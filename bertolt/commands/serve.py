@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import socket
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from bertolt.base.format import gibibytes, plural
 from bertolt.base.machine import memory_bytes, resident_bytes
 from bertolt.commands.serve_options import ServeOptions
 from bertolt.data.table_file import listing
+from bertolt.models.config import AnswerPrecision, EngineName
+from bertolt.tasks.answers import difference
 from bertolt.tasks.predictor import Predictor
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
@@ -61,17 +63,15 @@ def serve(models: list[str], options: ServeOptions) -> None:
         connections=options.connections,
     )
     address = None if options.check else _bound(options.host, options.port)
-    served = Models(
-        folders, partial(_open, options), selftest=options.selftest, parent=options.models_dir
-    )
+    served = Models(folders, _Opener(options), selftest=options.selftest, parent=options.models_dir)
     for name in folders:
         before = resident_bytes()
         model = served.load(name)
         model.predictor.tell_long()
         info(_told(model.to_dict(), served.folders[name], resident_bytes() - before))
     if options.selftest:
-        count = sum(len(_golden(model.predictor)) for model in served.served)
-        info(f"Self-test passed: {plural(count, 'golden answer')} are as they were saved")
+        for model in served.served:
+            info(_tested(model.name, model.predictor))
     for line in _conditions(options, limits.waiting_characters):
         info(line)
     if options.check or address is None:
@@ -92,27 +92,53 @@ def serve(models: list[str], options: ServeOptions) -> None:
     info("The server has answered what was there, and ends")
 
 
-def _open(options: ServeOptions, folder: str) -> Predictor:
-    """A folder by the engine that is asked for, or by the fastest that keeps the score."""
-    how: dict[str, Any] = {"long": options.long, "stride": options.stride}
-    if options.engine != "auto":
-        engine = options.engine or "auto"
-        return Predictor.from_pretrained(folder, precision=options.precision, engine=engine, **how)
-    from bertolt.commands.engines import choose
+class _Opener:
+    """Opens folders by the engine that is asked for, or by the fastest that keeps the score.
 
-    with tempfile.TemporaryDirectory(prefix="bertolt-engines-") as work:
-        choice = choose(
-            folder,
-            Path(work),
-            options.score_on,
-            text=options.text,
-            label=options.label,
-            by="serving",
-        )
-        info(str(choice))
+    A new version of a folder gets the engine of the one before, if that keeps its score too: to
+    measure all of them would take the cores from those that are asking.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._options = options
+        self._how: dict[str, Any] = {"long": options.long, "stride": options.stride}
+        self._chosen: dict[str, tuple[EngineName, AnswerPrecision]] = {}
+
+    def __call__(self, folder: str) -> Predictor:
+        """The predictor of a folder.
+
+        Raises:
+            BertoltError: it cannot be opened.
+        """
+        options = self._options
+        if options.engine == "auto":
+            return self._fastest(folder)
+        engine = options.engine or "auto"
         return Predictor.from_pretrained(
-            choice.folder, precision=choice.precision, engine=choice.engine, **how
+            folder, precision=options.precision, engine=engine, **self._how
         )
+
+    def _fastest(self, folder: str) -> Predictor:
+        from bertolt.commands.engines import CONTESTANTS, choose
+
+        options, contestants = self._options, CONTESTANTS
+        if folder in self._chosen:
+            contestants = tuple(dict.fromkeys((CONTESTANTS[0], self._chosen[folder])))
+        with tempfile.TemporaryDirectory(prefix="bertolt-engines-") as work:
+            choice = choose(
+                folder,
+                Path(work),
+                options.score_on,
+                text=options.text,
+                label=options.label,
+                by="serving",
+                contestants=contestants,
+            )
+            info(str(choice))
+            self._chosen.setdefault(folder, (choice.engine, choice.precision))
+            return Predictor.from_pretrained(
+                choice.folder, precision=choice.precision, engine=choice.engine, **self._how
+            )
 
 
 def _require_installed() -> None:
@@ -198,8 +224,22 @@ def _told(model: dict[str, object], folder: str, size: int) -> str:
     )
 
 
-def _golden(predictor: Predictor) -> list[object]:
-    return list(predictor.contract.golden) if predictor.contract else []
+def _tested(name: str, predictor: Predictor) -> str:
+    """What the self-test has shown, and how far answers are in the number format that serves."""
+    golden = predictor.contract.golden if predictor.contract else []
+    if not golden:
+        return f"{name}: no golden answers were saved with it, so that none were tested"
+    told = f"{name}: {plural(len(golden), 'golden answer')} are as they were saved"
+    if predictor.precision.name == "fp32":
+        return told
+    again = predictor.predict([entry.example for entry in golden])
+    gap = max(
+        difference(entry.answer, predictor.task.public(prediction.answer))
+        for entry, prediction in zip(golden, again, strict=True)
+    )
+    how = f"by {predictor.engine.name} in {predictor.precision.name}"
+    away = f"numbers are up to {gap:.2g} away" if math.isfinite(gap) else "some are others"
+    return f"{told}; {how} {away}"
 
 
 def _conditions(options: ServeOptions, waiting: int) -> list[str]:

@@ -53,10 +53,6 @@ class ServedModel:
         """A pass of it ended in an error: it is not ready until a probe is answered."""
         self.error = f"{type(error).__name__}: {error}".split("\n")[0]
 
-    def selftest(self) -> list[str]:
-        """How answers to the golden inputs differ from those that are kept; in words."""
-        return self.predictor.selftest()
-
     def to_dict(self) -> dict[str, Any]:
         """What clients are told of it."""
         predictor = self.predictor
@@ -99,6 +95,16 @@ def answer(predictor: Predictor) -> None:
     predictor = predictor.asked_in(bool(predictor.trained_on_pairs))
     for prediction in predictor.predict([example_for(predictor)]):
         predictor.task.public(prediction.answer)
+
+
+def selftest(predictor: Predictor, folder: str) -> list[str]:
+    """How a folder answers the golden inputs otherwise than it was saved with, in words.
+
+    Its answers are in fp32 or of a graph, and are held to such; in another number format, numbers
+    that are all but equal may change places.
+    """
+    exact = predictor if predictor.precision.name == "fp32" else Predictor.as_saved(folder)
+    return exact.selftest()
 
 
 def request_schema(predictor: Predictor) -> dict[str, Any]:
@@ -152,7 +158,8 @@ class Models:
     @property
     def served(self) -> list[ServedModel]:
         """Those that answer, in the order of their names."""
-        return [self._served[name] for name in sorted(self._served)]
+        served = dict(self._served)  # another thread may load or unload meanwhile
+        return [served[name] for name in sorted(served)]
 
     def load(self, name: str) -> ServedModel:
         """Load the folder of a name, or the new version that is in it now, and answer with it.
@@ -187,7 +194,7 @@ class Models:
                     "the folder changed while it was read", place=folder, fix="load it again"
                 )
             answer(model.predictor)
-            if self._selftest and (faults := model.selftest()):
+            if self._selftest and (faults := selftest(model.predictor, folder)):
                 raise CheckpointError(
                     f"{len(faults)} golden answers differ: {faults[0]}",
                     place=folder,
@@ -216,9 +223,10 @@ class Models:
         Raises:
             RefusedError: there is none, or there are several and none is named.
         """
-        fitting = [model for model in self.served if model.predictor.task.name == task]
+        served = self.served
+        fitting = [model for model in served if model.predictor.task.name == task]
         if name is not None:
-            model = self._served.get(name)
+            model = next((each for each in served if each.name == name), None)
             if model is None or model not in fitting:
                 said = f"there is no model {_shown(name)} for {task[:_SHOWN]}"
                 if model is not None:
@@ -248,11 +256,12 @@ class Models:
         Raises:
             RefusedError: it is not loaded.
         """
-        if name not in self._served:
+        model = self._served.get(name)
+        if model is None:
             raise RefusedError(
                 404, f"there is no model {_shown(name)}", fix=self._what_there_is(), param="model"
             )
-        return self._served[name]
+        return model
 
     def _what_there_is(self) -> str:
         each = [f"{model.predictor.task.name} (model {model.name!r})" for model in self.served]

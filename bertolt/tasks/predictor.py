@@ -231,6 +231,20 @@ class Predictor(ReadyModel):
             )
         return cls(model, tokenizer, contract, precision=precision, device=device, **how)
 
+    @classmethod
+    def as_saved(cls, name_or_path: str | os.PathLike[str]) -> Predictor:
+        """The same in the number format of the golden answers: fp32, or as a graph was exported.
+
+        Args:
+            name_or_path: a folder, or an id on the hub.
+
+        Raises:
+            CheckpointError, UsageError: as `from_pretrained`.
+        """
+        folder = huggingface.resolve(name_or_path)
+        precision = "fp32" if _card_for("auto", folder) is None else "auto"
+        return cls.from_pretrained(folder, precision=precision)
+
     @property
     def labels(self) -> list[str]:
         """Names of the model's outputs, in their order."""
@@ -412,7 +426,7 @@ class Predictor(ReadyModel):
         ]
 
     def selftest(self) -> list[str]:
-        """Answer the contract's golden examples again; what differs, in words. Meant for fp32.
+        """Answer the contract's golden examples again; what differs, in words. For `as_saved`.
 
         Raises:
             CheckpointError: the contract keeps an answer of another task.

@@ -132,6 +132,9 @@ def test_int8_is_measured_and_refused_beyond_its_loss(
     assert said in str(result)
     again = Predictor.from_pretrained(tmp_path / "int8")
     assert again.precision.name == "int8"
+    assert again.contract is not None
+    assert len(again.contract.golden) == len(Predictor.from_pretrained(tuned).contract.golden)
+    assert Predictor.as_saved(tmp_path / "int8").selftest() == []
     right = evaluate_file(str(tmp_path / "int8"), reviews_csv, part=part).to_dict()["accuracy"]
     assert right == result.card.score["after"]
 

@@ -216,18 +216,32 @@ def test_a_request_names_one_of_several_models_of_a_task(folder: Path) -> None:
 def test_the_fastest_engine_is_chosen_where_that_is_asked_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = []
+    files: list[Path | None] = []
+    contestants: list[Any] = []
 
     def choose(
         model: str, work: Path, file: Path | None, *, by: str, **columns: Any
     ) -> engines.Choice:
+        contestants.append(columns.pop("contestants"))
         assert (by, columns) == ("serving", {"text": "what", "label": None})
         files.append(file)
         return engines.Choice(engine="torch", precision="int8", folder=model, reason="it is fast")
 
     monkeypatch.setattr(engines, "choose", choose)
     options = ServeOptions(engine="auto", score_on=Path("known.csv"), text="what")
-    predictor = command._open(options, str(folder))
+    opened = command._Opener(options)
+    predictor = opened(str(folder))
     assert (predictor.engine.name, predictor.precision.name) == ("torch", "int8")
     assert files == [Path("known.csv")]
-    assert command._open(ServeOptions(precision="fp32"), str(folder)).precision.name == "fp32"
+    assert command._Opener(ServeOptions(precision="fp32"))(str(folder)).precision.name == "fp32"
+    opened(str(folder))  # a new version: the one that was chosen, beside what it is held against
+    assert contestants == [engines.CONTESTANTS, (engines.CONTESTANTS[0], ("torch", "int8"))]
+
+
+def test_answers_of_another_number_format_are_tested_as_they_were_saved(folder: Path) -> None:
+    def bf16(name: str) -> Predictor:
+        return Predictor.from_pretrained(name, precision="bf16")
+
+    model = Models({"mine": str(folder)}, bf16, selftest=True).load("mine")
+    told = command._tested("mine", model.predictor)
+    assert "golden answers are as they were saved; by torch in bf16 numbers are up to 0.0" in told
