@@ -22,6 +22,7 @@ from bertolt.tasks.predictor import Predictor
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 _BACKLOG = 2048  # connections that wait to be taken
+_WAITING_BYTES = 16  # of a character, and of the tokens that it may be
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -266,6 +267,6 @@ def _conditions(options: ServeOptions, waiting: int) -> list[str]:
     of_all = f" of {gibibytes(total)}" if total else ""
     lines.append(
         f"Memory: {gibibytes(resident_bytes())} now{of_all}; texts that wait take up to "
-        f"{gibibytes(4 * waiting)} more"
+        f"{gibibytes(_WAITING_BYTES * waiting)} more"
     )
     return lines

@@ -7,8 +7,10 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette")
@@ -17,8 +19,8 @@ from bertolt.base.errors import BertoltError, DataError
 from bertolt.data.encode import EncodedExample, Window
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
-from bertolt.serve.queue import Ask, Pass, Queue
-from bertolt.tasks.predictor import Prediction
+from bertolt.serve.queue import Ask, Pass, Queue, in_arrays
+from bertolt.tasks.predictor import Prediction, Predictor
 
 
 class Stand:
@@ -186,6 +188,20 @@ def test_who_is_too_late_is_told_while_the_queue_goes_on(queue: Queue, model: Mo
         queue._changed.release()
     with pytest.raises(RefusedError, match="the time for an answer is over"):
         late.done.result(20)
+
+
+def test_tokens_that_wait_take_few_bytes_and_are_the_same(tuned: Path) -> None:
+    places = [(n, n + 1) for n in range(1000)]
+    window = Window(list(range(1000)), [0] * 1000, places)
+    small = in_arrays(EncodedExample([window], 1000)).windows[0]
+    assert sum(memoryview(part).nbytes for part in small) == 13 * 1000
+    assert np.array_equal(np.asarray(small.places), places)
+    predictor = Predictor.from_pretrained(tuned, precision="fp32")
+    examples, encoded = predictor.encode(["a fine film", "dull and long, with no end to it"])
+    answers = [
+        list(predictor.answer(examples, each)) for each in (encoded, list(map(in_arrays, encoded)))
+    ]
+    assert answers[0] == answers[1]
 
 
 def test_a_broken_pass_harms_no_other_request(queue: Queue, model: Model) -> None:
