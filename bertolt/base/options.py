@@ -74,9 +74,14 @@ def between(low: int, high: int) -> Metadata:
     return Metadata(range=Range(f"a number from {low} to {high:,}", low, high))
 
 
-def above(low: int) -> Metadata:
-    """Metadata of a field for numbers above `low`."""
-    return Metadata(range=Range(f"a number above {low}", low, low_open=True))
+def above(low: int, most: float = math.inf) -> Metadata:
+    """Metadata of a field for numbers above `low`, and `most` at the most."""
+    words = f"a number above {low}" + (f", {most:,} at the most" if math.isfinite(most) else "")
+    return Metadata(range=Range(words, low, most, low_open=True))
+
+
+EPOCHS = above(0, 1_000_000)
+"""Metadata of a field for passes over rows: of more nobody could count the steps."""
 
 
 def share(example: float, *, zero: bool = False, one: bool = False) -> Metadata:
@@ -147,6 +152,8 @@ def check_options(
                 for kind in _kinds(annotation)
             ]
             allowed = ", or ".join(dict.fromkeys(filter(None, words)))
+            if _is_beyond(value) and "2**63" not in allowed:
+                allowed += ", below 2**63"
             problem = f"{shown(option.name)} is {shorten(repr(value), _SHOWN)}"
             raise error(problem, place=place, fix=f"give {allowed}")
 
@@ -167,10 +174,17 @@ def _fits(value: object, kind: Any, limits: Range | None) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if kind is int:
-        return is_whole(value) and (limits is None or value in limits)
+        if not is_whole(value) or _is_beyond(value):
+            return False
+        return limits is None or value in limits
     if kind is float:
         return is_real(value) and (limits is None or value in limits)
     return kind is Any or isinstance(value, get_origin(kind) or kind)
+
+
+def _is_beyond(value: object) -> bool:
+    """Whether it is a whole number that no array or tensor can hold."""
+    return is_whole(value) and abs(value) >= 2**63
 
 
 def _wording(kind: Any, limits: Range | None) -> str:

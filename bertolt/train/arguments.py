@@ -15,7 +15,17 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bertolt.base.errors import UsageError
-from bertolt.base.options import FREE, SEED, SWITCH, above, at_least, check_options, seen_in, share
+from bertolt.base.options import (
+    EPOCHS,
+    FREE,
+    SEED,
+    SWITCH,
+    above,
+    at_least,
+    check_options,
+    seen_in,
+    share,
+)
 from bertolt.models.config import Precision
 from bertolt.train.peer_arguments import (
     PeerArguments,
@@ -58,7 +68,7 @@ class TrainingArguments(PeerArguments):
 
     output_dir: str = field(default="out", kw_only=False, metadata=FREE)
     """Folder for the model, its metrics and its report."""
-    num_train_epochs: float = field(default=3.0, metadata=above(0))
+    num_train_epochs: float = field(default=3.0, metadata=EPOCHS)
     """Passes over the training rows."""
     max_steps: int = -1
     """Stop after this many steps, whatever the epochs say; -1: no such limit."""

@@ -78,6 +78,8 @@ def test_what_is_allowed_passes(values: dict[str, Any]) -> None:
     ("values", "problem", "fix"),
     [
         ({"count": 0}, "--count is 0", "give 1 or more"),
+        ({"count": 2**63}, f"--count is {2**63}", "give 1 or more, below 2**63"),
+        ({"rate": 10**400}, f"--rate is 1{'0' * 198}…", "give a number above 0, below 2**63"),
         ({"count": 2.0}, "--count is 2.0", "give 1 or more"),
         ({"count": True}, "--count is True", "give 1 or more"),
         ({"count": None}, "--count is None", "give 1 or more"),

@@ -409,6 +409,9 @@ def test_programs_read_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert args.get_process_log_level() == logging.WARNING
 
 
+EPOCHS = "a number above 0, 1,000,000 at the most"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
@@ -418,11 +421,12 @@ def test_programs_read_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ("max_steps", "10", "a whole number"),
         ("learning_rate", "5e-5", "0 or more"),
         ("learning_rate", math.inf, "0 or more"),
-        ("num_train_epochs", None, "a number above 0"),
+        ("num_train_epochs", None, EPOCHS),
         ("gradient_accumulation_steps", 0, "1 or more"),
         ("eval_steps", 0, "1 or more"),
-        ("num_train_epochs", 0, "a number above 0"),
-        ("num_train_epochs", math.nan, "a number above 0"),
+        ("num_train_epochs", 0, EPOCHS),
+        ("num_train_epochs", math.nan, EPOCHS),
+        ("num_train_epochs", 1e300, EPOCHS),
         ("learning_rate", -1e-5, "0 or more"),
         ("learning_rate", math.nan, "0 or more"),
         ("weight_decay", -0.1, "0 or more"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bertolt.base.errors import UsageError
-from bertolt.base.options import SEED, above, at_least, check_options, share
+from bertolt.base.options import EPOCHS, SEED, at_least, check_options, share
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.data.long import Long
 from bertolt.models.config import Precision
@@ -68,7 +68,7 @@ class CheckOptions:
     its row and its answer."""
     csv: Path | None = None
     """File for all rows, the label most in doubt first."""
-    epochs: float = field(default=2.0, metadata=above(0))
+    epochs: float = field(default=2.0, metadata=EPOCHS)
     """Passes over the rows of each training."""
     batch_size: int = field(default=32, metadata=at_least(1))
     """Texts in one training step."""

@@ -7,14 +7,26 @@ from pathlib import Path
 from typing import Literal
 
 from bertolt.base.errors import UsageError
-from bertolt.base.options import FREE, SEED, above, at_least, check_options, seen_in, share
+from bertolt.base.options import (
+    EPOCHS,
+    FREE,
+    SEED,
+    above,
+    at_least,
+    between,
+    check_options,
+    seen_in,
+    share,
+)
 from bertolt.data.long import Long
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
 from bertolt.train.trackers import tracker_names
 
 _SIZES = at_least(1) | {"listed": "several, as 100,300,1000"}
-_SEEDS = at_least(2) | {"listed": "several of them, as 1,7,42"}
+MOST_RUNS = 10_000
+"""Of one command; each is a folder and a line in a table."""
+_SEEDS = between(2, MOST_RUNS) | {"listed": "several of them, as 1,7,42"}
 _HIGHEST_RATE = 0.02  # even tiny models learn nothing above it
 
 
@@ -58,7 +70,7 @@ class FinetuneOptions:
     sample: int | str | None = field(default=None, metadata=_SIZES | seen_in("training rows"))
     """Train on so many of the training rows, labels in their shares; 100,300,1000: a run for each,
     and a learning curve."""
-    epochs: float = field(default=3.0, metadata=above(0))
+    epochs: float = field(default=3.0, metadata=EPOCHS)
     """Passes over the training rows."""
     batch_size: int = field(default=32, metadata=at_least(1))
     """Texts in one training step, over all processes."""
@@ -146,7 +158,7 @@ class FinetuneOptions:
     seeds: int | str | None = field(default=None, metadata=_SEEDS | FREE)
     """Runs with so many seeds, from --seed on, or those named, as 1,7,42; the best is the result,
     and the report has mean and spread."""
-    folds: int | None = field(default=None, metadata=at_least(2) | FREE)
+    folds: int | None = field(default=None, metadata=between(2, MOST_RUNS) | FREE)
     """Cross-validation: each row is held out once, in one of so many runs; the result is one more,
     of all rows."""
     search: str | None = field(default=None, metadata=FREE)

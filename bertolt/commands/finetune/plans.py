@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from bertolt.base.errors import UsageError
-from bertolt.base.format import plural
+from bertolt.base.format import plural, shorten
 from bertolt.commands.finetune.data import Part
-from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.options import MOST_RUNS, FinetuneOptions
 from bertolt.commands.finetune.planned import ALL_ROWS, Goal, Outcome, Plan, Planned, best_of
 from bertolt.commands.finetune.search import Search
 from bertolt.train.events import TrainerCallback
@@ -166,21 +166,28 @@ def _seeds(seeds: int | str, first: int) -> list[int]:
         UsageError: they are no whole numbers, fewer than two, or one stands twice.
     """
     if isinstance(seeds, int) or seeds.strip().isdecimal():
-        count = int(seeds)
-        if count < 2:
+        count = int(seeds) if isinstance(seeds, int) else _whole(seeds.strip())
+        if not 2 <= count <= MOST_RUNS:
             raise UsageError(
-                f"--seeds is {count}", place="--seeds", fix="give 2 or more, or use --seed"
+                f"--seeds is {shorten(str(seeds), 200)}",
+                place="--seeds",
+                fix=f"give a number from 2 to {MOST_RUNS:,}, or use --seed",
             )
         return list(range(first, first + count))
     return _numbers("--seeds", seeds, least=0, example="1,7,42")
 
 
+def _whole(digits: str) -> int:
+    """A whole number; of more digits than any that is allowed, its beginning is as good."""
+    return int(digits[:20])
+
+
 def _numbers(option: str, text: str, *, least: int, example: str) -> list[int]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     fix = f"give whole numbers with commas between them, as {option} {example}"
-    if not parts or not all(part.isdecimal() and int(part) >= least for part in parts):
-        raise UsageError(f"{option} is {text!r}", place=option, fix=fix)
-    numbers = [int(part) for part in parts]
+    if not parts or not all(part.isdecimal() and _whole(part) >= least for part in parts):
+        raise UsageError(f"{option} is {shorten(text, 200)!r}", place=option, fix=fix)
+    numbers = [_whole(part) for part in parts]
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
     if twice is not None:
         raise UsageError(f"{option} names {twice} twice", place=option, fix=fix)

@@ -157,7 +157,7 @@ def _dimension(name: str, value: Any, place: str) -> Dimension:
     twice = next((each for each, count in Counter(choices).items() if count > 1), None)
     if twice is not None:
         fix = f"give each value of {name} once"
-        raise UsageError(f"{name} is to be {twice} twice", place=place, fix=fix)
+        raise UsageError(f"{name} is to be {twice!r} twice", place=place, fix=fix)
     return Dimension(choices=choices)
 
 
@@ -168,6 +168,8 @@ def _range(
     unknown = [key for key in value if key not in allowed]
     ends = [_number(value.get(end)) for end in ("low", "high")]
     fix = f"write {name}: {{low: 1, high: 10}}, with log: true or a step if you like"
+    if place == "--search":
+        fix = f"write {name}=1..10, or {name}=1..10:log"
     if not numeric:
         raise UsageError(
             f"{name} is no number, and has no range",

@@ -283,6 +283,8 @@ def test_texts_that_compete_have_no_folds_and_are_read_by_seeds(
         ({"folds": 3, "calibrate": True}, "none is held out to fit"),
         ({"folds": 3, "eval": Path("more.csv")}, "--eval names other rows"),
         ({"seeds": "1,1"}, "names 1 twice"),
+        ({"seeds": "1000000000"}, "--seeds is 1000000000"),
+        ({"seeds": "9" * 5000}, "--seeds is 9999"),
         ({"seeds": "a,b"}, "--seeds is 'a,b'"),
         ({"sample": "8,x"}, "--sample is '8,x'"),
         ({"sample": "8,900"}, "900 rows are asked for, and 64 train"),
