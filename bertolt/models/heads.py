@@ -102,6 +102,17 @@ class SequenceHead(Head):
         return SequenceOutput(loss_terms=terms, logits=logits)
 
 
+def mean_of_windows(logits: Tensor, batch: PackedBatch) -> Tensor:
+    """(E, C) the logits of each example, which are the mean of those (B, C) of its windows."""
+    if batch.num_examples == batch.num_sequences:
+        return logits
+    # On a GPU the default would wait for it, to see that the lengths add up.
+    means: Tensor = torch.segment_reduce(
+        logits.float(), "mean", lengths=batch.groups.diff(), axis=0, unsafe=True
+    )
+    return means
+
+
 class SequenceClassification(SequenceHead):
     """One label (or several, or numbers) for each text, from its pooled first token.
 
@@ -125,14 +136,7 @@ class SequenceClassification(SequenceHead):
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """The logits of each text: (E, C); of one in several windows, the mean of theirs."""
         pooled = self.base_model.pool_first(batch, forward_pass)
-        logits: Tensor = self.classifier(self.dropout(pooled))
-        if batch.num_examples == batch.num_sequences:
-            return logits
-        # On a GPU the default would wait for it, to see that the lengths add up.
-        means: Tensor = torch.segment_reduce(
-            logits.float(), "mean", lengths=batch.groups.diff(), axis=0, unsafe=True
-        )
-        return means
+        return mean_of_windows(self.classifier(self.dropout(pooled)), batch)
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> LossTerm:
         """By the declared problem type: labels (B,), or (B, C).

@@ -20,6 +20,7 @@ from bertolt.models.precision import FP32
 from bertolt.tasks import long
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import evaluate
+from bertolt.tasks.next_sentence import NextSentencePrediction
 from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
@@ -67,6 +68,28 @@ def test_a_document_is_learned_as_it_is_scored(documents: Any) -> None:
     means = torch.stack([logits.mean(dim=0) for logits in windows])
     torch.testing.assert_close(output.logits[:3], means, rtol=1e-4, atol=1e-5)
     scores = evaluate(model, task, rows, precision=FP32)
+    assert scores.loss == pytest.approx(float(output.loss), rel=1e-5)
+
+
+def test_pairs_that_may_follow_each_other_are_learned_as_they_are_scored(
+    tmp_path: Path, tiny_config: Any, tiny_tokenizer: Any, randomised: Any
+) -> None:
+    rows = [
+        {"sentence1": "good film " * n, "sentence2": "bad plot " * (12 - n), "label": n % 2}
+        for n in range(1, 12)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    table, kind = read_for_task(path, Columns(), task=NextSentencePrediction)
+    everything = np.arange(len(table))
+    task = kind.infer(table, everything, Reading())
+    encoded, _ = encode_rows(task, table, everything, tiny_tokenizer, LIMIT, WINDOW)
+    model = randomised(task.head(tiny_config(**task.config_changes())), std=0.3).eval()
+    with torch.no_grad():
+        output = model(PackingCollator()([encoded.encoded[n] for n in range(len(rows))]))
+    assert output.logits.shape == (len(rows), 2)
+    assert encoded.to_answer > len(rows)
+    scores = evaluate(model, task, encoded, precision=FP32)
     assert scores.loss == pytest.approx(float(output.loss), rel=1e-5)
 
 

@@ -68,9 +68,13 @@ class BertForMultipleChoice(heads.MultipleChoice):
 
 
 class BertForNextSentencePrediction(heads.SequenceHead):
-    """Whether the second segment follows the first: class 0 for yes."""
+    """Whether the second segment follows the first: class 0 for yes.
+
+    Sequences that make one example are windows of a pair, and have one answer together.
+    """
 
     config_class = BertConfig
+    reads_documents = True
     bert: BertModel
 
     def __init__(self, config: BertConfig) -> None:
@@ -80,9 +84,9 @@ class BertForNextSentencePrediction(heads.SequenceHead):
         self.init_weights()
 
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
-        """Two logits for each pair: (B, 2)."""
-        logits: Tensor = self.cls(self.bert.pool_first(batch, forward_pass))
-        return logits
+        """Two logits for each pair: (E, 2); of one in several windows, the mean of theirs."""
+        logits = self.cls(self.bert.pool_first(batch, forward_pass))
+        return heads.mean_of_windows(logits, batch)
 
 
 class BertPredictionHeadTransform(nn.Module):
