@@ -40,7 +40,7 @@ OLDEST_TORCH = Version("2.11")
 """The oldest that was tried, on a GPU."""
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-EXTRAS = ("excel", "tensorboard")
+EXTRAS = ("excel", "serve", "tensorboard")
 """Those whose packages the library itself calls, and that tests run with."""
 
 
@@ -95,7 +95,7 @@ def test_what_the_library_imports_is_declared() -> None:
         "sklearn": "scikit-learn",
     }  # modules that are called otherwise than their package
     declared = {
-        *requirements("demo", *EXTRAS, "export", "ray", "mlflow", "search", "serve", "sklearn"),
+        *requirements("demo", *EXTRAS, "export", "ray", "mlflow", "search", "sklearn"),
         *requirements("wandb"),
         "triton",
     }  # torch brings triton with CUDA
@@ -221,6 +221,7 @@ def test_the_main_job_runs_with_the_oldest_versions(
     call = "import importlib.metadata as m, sys; print(*map(m.version, sys.argv[1:]))"
     assert run(python, "-c", call, *oldest, folder=folder).split() == [*map(str, oldest.values())]
     check_main_job(main_job(python, folder, tiny_folder, reviews_csv), folder)
+    run(python, "-m", "bertolt", "serve", "out", "--check", folder=folder)
 
 
 # ---- how it is cited ----
