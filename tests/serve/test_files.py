@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import tempfile
@@ -145,6 +146,21 @@ def test_no_file_is_left_and_no_place_is_held(client: TestClient, server: Server
         with client.stream("POST", ROUTE, content=b"text\n" + b"x\n" * 500, headers=CSV) as told:
             assert told.status_code == 200  # and whoever leaves in the middle
     assert not list(folder.glob("bertolt-file-*"))
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_refused_and_the_next_one_is_answered(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any, **named: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read", full)
+        for _ in range(files.MOST + 1):
+            status, said = _said(client.post(ROUTE, content=b"text\nfine\n", headers=CSV))
+            assert status == 507
+            assert "No space left on device" in said
+    assert client.post(ROUTE, content=b"text\nfine\n", headers=CSV).status_code == 200
 
 
 def test_a_row_beyond_the_limit_is_refused_by_itself(tuned: Path, tmp_path: Path) -> None:
