@@ -168,6 +168,18 @@ async function start() {
   }
 }
 
+async function describeApi(event) {
+  // The browser itself sends no key when a link is followed.
+  if (!kept(sessionStorage, "key")) return;
+  event.preventDefault();
+  try {
+    const described = await (await ask("openapi.json")).blob();
+    location.assign(URL.createObjectURL(described));
+  } catch (error) {
+    tell("trouble", error.message, error.fix);
+  }
+}
+
 function choose() {
   state.model = state.models.find((each) => each.id === at("model").value) ?? null;
   at("typing").hidden = at("filing").hidden = !state.model;
