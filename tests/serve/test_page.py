@@ -115,6 +115,7 @@ async def _file(request: Request) -> Response:
 def _app() -> Starlette:
     routes = [
         Route("/v1/models", _models),
+        Route("/openapi.json", _models),
         Route("/v1/files/{model}", _file, methods=["POST"]),
         Route("/v1/{task}", _answers, methods=["POST"]),
     ]
@@ -288,6 +289,14 @@ def test_it_is_used_on_a_phone_in_chinese_and_by_keys_alone(tab: Page, address: 
     small = "[...document.querySelectorAll('button, select, input:not([type=file]), .drop')]"
     small += ".filter((e) => e.offsetParent && e.offsetHeight < 40).map((e) => e.id)"
     assert tab.run(small) == []
+
+
+@needs_browser
+def test_the_description_is_shown_to_who_has_a_key(tab: Page, address: str) -> None:
+    tab.open(address)
+    tab.until("document.querySelectorAll('#model option').length === 7")
+    tab.run("document.getElementById('api').click()")
+    tab.until("location.protocol === 'blob:' && document.body.innerText.includes('stars')")
 
 
 @needs_browser

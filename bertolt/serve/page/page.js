@@ -521,6 +521,7 @@ function listen() {
     speak(language);
   });
   at("model").addEventListener("change", choose);
+  at("api").addEventListener("click", describeApi);
   at("ask").addEventListener("submit", answer);
   at("ask").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("ask").requestSubmit();
