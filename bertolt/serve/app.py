@@ -20,7 +20,7 @@ from bertolt.serve import embeddings
 from bertolt.serve.arriving import GONE, read
 from bertolt.serve.asked import asked_in, examples_of, parse
 from bertolt.serve.clients import Keys, Rate
-from bertolt.serve.errors import RefusedError, as_json, status_of
+from bertolt.serve.errors import RefusedError, as_json, in_request, status_of
 from bertolt.serve.guard import Guard
 from bertolt.serve.limits import Limits
 from bertolt.serve.log import Log, log_nothing
@@ -68,6 +68,7 @@ class Server:
         vocabulary: embeddings.OtherVocabulary | None = None,
     ) -> None:
         self.models, self.limits, self.keys, self.log = models, limits or Limits(), keys, log
+        models.log = log
         self.metrics, self.vocabulary = Metrics(), vocabulary
         self.rate = Rate(self.limits.rate) if self.limits.rate else None
         devices = [model.predictor.device for model in models.served]
@@ -225,8 +226,9 @@ class Server:
         asked = asked_in(parse(await self.body(request)))
         model = self.models.of_task(request.path_params["task"], asked.model)
         examples = examples_of(model.predictor, asked.input, self.limits)
-        results, ask = await self.ask(request, model, examples)
-        if not isinstance(asked.input, list) and isinstance(results[0], BertoltError):
+        listed = isinstance(asked.input, list)
+        results, ask = await self.ask(request, model, examples, listed=listed)
+        if not listed and isinstance(results[0], BertoltError):
             raise results[0]
         task = model.predictor.task
         told = [
@@ -243,7 +245,7 @@ class Server:
         """Vectors of texts, as OpenAI's API gives them."""
         try:
             return await self._vectors(request)
-        except RefusedError as error:
+        except BertoltError as error:
             if error.fix:  # OpenAI's clients show the message alone
                 error.problem = f"{error.problem}; {error.fix}"
             raise
@@ -264,7 +266,8 @@ class Server:
         else:
             examples = examples_of(model.predictor, texts, self.limits)
             embeddings.refuse_pairs(examples, model.predictor.task.name)
-            results, ask = await self.ask(request, model, examples)
+            listed = isinstance(texts, list)
+            results, ask = await self.ask(request, model, examples, listed=listed)
         predictions = []
         for each in results:
             if isinstance(each, BertoltError):
@@ -298,8 +301,11 @@ class Server:
         model: ServedModel,
         examples: Sequence[Example | BertoltError],
         encoded: Sequence[Any] | None = None,
+        *,
+        listed: bool = True,
     ) -> tuple[list[Result], Ask]:
-        """The answers to examples, in their order; errors stay where they are.
+        """The answers to examples, in their order; errors stay where they are, and name the part
+        of the request.
 
         Raises:
             RefusedError: there is no room, the time is over, or the client is gone.
@@ -319,8 +325,13 @@ class Server:
         if good:
             self.queue.put(ask)
             answered = await self._wait(request, ask)
-        rest = iter(answered)
-        return [each if isinstance(each, BertoltError) else next(rest) for each in examples], ask
+        rest, results = iter(answered), list[Result]()
+        for number, each in enumerate(examples):
+            result = each if isinstance(each, BertoltError) else next(rest)
+            if isinstance(result, BertoltError):
+                result = in_request(result, f"input[{number}]" if listed else "input")
+            results.append(result)
+        return results, ask
 
     async def _wait(self, request: Request, ask: Ask) -> list[Result]:
         """The results; whoever leaves frees what has not begun."""

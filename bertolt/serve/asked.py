@@ -165,12 +165,21 @@ def _refusal(
             param=place,
             code="text_too_long",
         )
-    if any("\ud800" <= character <= "\udfff" for text in texts_of(example) for character in text):
+    if not all(map(_is_unicode, texts_of(example))):
         return DataError(
             "the text has half of a surrogate pair", place=place, fix="send it as UTF-8"
         )
     fault = predictor.task.question_fault(example)
     return DataError(fault.detail, place=place, fix=fault.fix) if fault else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written; the encoder looks, as no loop over characters is as fast."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def texts_of(value: Any) -> list[str]:

@@ -8,12 +8,20 @@ import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 from bertolt.base.errors import UsageError
 from bertolt.serve.errors import RefusedError
 
 _SHORTEST = 16
 _REMEMBERED = 10_000
+
+
+class Client(NamedTuple):
+    """Who asks: the digest of its key, and whether it is an administrator."""
+
+    digest: str
+    rules: bool
 
 
 class Keys:
@@ -73,8 +81,13 @@ class Keys:
         if self._path is not None:
             self._keys = self.read(self._path)._keys
 
-    def may(self, header: str | None, *, admin: bool = False) -> bool:
-        """Whether the key in an Authorization header may ask.
+    @property
+    def rules(self) -> bool:
+        """Whether one of them is an administrator's."""
+        return any(rules for _, rules in self._keys)
+
+    def client(self, header: str | None) -> Client:
+        """Who has the key in an Authorization header.
 
         Raises:
             RefusedError: there is no such key.
@@ -93,7 +106,7 @@ class Keys:
                 fix="send the header Authorization: Bearer KEY",
                 code="invalid_api_key",
             )
-        return rules or not admin
+        return Client(digest.hex(), rules)
 
 
 def _digest(key: str) -> bytes:

@@ -28,15 +28,16 @@ def ids_of(asked: Any) -> list[list[int]] | None:
     """The lists of token ids of an input; None: it is of texts."""
     if not isinstance(asked, list) or not asked:
         return None
-    if all(map(_is_id, asked)):
+    if _are_ids(asked):
         return [asked]
-    if all(isinstance(each, list) and each and all(map(_is_id, each)) for each in asked):
+    if all(isinstance(each, list) and each and _are_ids(each) for each in asked):
         return asked
     return None
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _are_ids(values: list[Any]) -> bool:
+    """Whether all of them are whole numbers; a body has millions, and others wait meanwhile."""
+    return set(map(type, values)) == {int}
 
 
 def encoded_ids(
@@ -154,7 +155,7 @@ def vectors_of(
     if dimensions is None:
         return vectors
     width = len(vectors[0])
-    if not _is_id(dimensions) or not 1 <= dimensions <= width:
+    if not _are_ids([dimensions]) or not 1 <= dimensions <= width:
         raise RefusedError(
             400,
             f"a vector has {width} numbers, and {str(dimensions)[:20]} are asked for",

@@ -6,6 +6,7 @@ from typing import Any
 
 from bertolt.base.errors import BertoltError
 from bertolt.data.parted import TooLongError
+from bertolt.tasks.base import NotFiniteError
 
 TYPES = {
     400: "invalid_request",
@@ -60,13 +61,26 @@ class RefusedError(BertoltError):
         return headers
 
 
+def in_request(error: BertoltError, param: str) -> RefusedError:
+    """The error of an example as its request is told: by the part of the request, with a fix that
+    is for the client and names no option of the server but to those who start it."""
+    if isinstance(error, RefusedError):
+        return error
+    fix, code = error.fix, None
+    if isinstance(error, TooLongError):
+        code = "text_too_long"
+        way = "window reads all of it" if "--long window" in fix else "truncate cuts it"
+        fix = f"send it in parts; where the server is started with --long, {way}"
+    elif isinstance(error, NotFiniteError):
+        fix = "ask another model, or its owner to train it again"
+    return RefusedError(422, error.problem, fix=fix, param=param, code=code)
+
+
 def as_json(error: BertoltError) -> dict[str, Any]:
     """The body of an answer that refuses."""
     status = status_of(error)
     param = error.param if isinstance(error, RefusedError) else error.place or None
     code = error.code if isinstance(error, RefusedError) else None
-    if isinstance(error, TooLongError):
-        code = "text_too_long"
     return {
         "message": error.problem,
         "type": TYPES.get(status, "server_error"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from typing import Protocol
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertolt.serve.clients import Keys, Rate
 from bertolt.serve.errors import RefusedError, as_json
-from bertolt.serve.log import Log
+from bertolt.serve.log import Log, in_log
 from bertolt.serve.metrics import Metrics
 
 _OPEN = ("/", "/health", "/ready")
@@ -105,13 +104,13 @@ class Guard:
             self.server.unanswered += 1
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
-            self.log("error", error=type(error).__name__, where=_place_of(error))
+            self.log("error", **in_log(error))
             if not begun():
                 told = RefusedError(500, "the server made a mistake", fix="ask again")
                 await JSONResponse({"error": as_json(told)}, 500)(scope, receive, answer)
 
     def _admit(self, request: Request) -> None:
-        path = request.url.path
+        path = request.scope["path"]  # as it is routed; a url has the header Host in it
         if path in _OPEN or path.startswith("/static/"):
             return
         header = request.headers.get("authorization")
@@ -122,11 +121,12 @@ class Guard:
             allowed = not admin
         else:
             try:
-                allowed = self.keys.may(header, admin=admin)
+                client = self.keys.client(header)
             except RefusedError:
                 self._take(host)  # who guesses keys waits too
                 raise
-            self._take(header or "")
+            self._take(client.digest)  # a header writes one key in many ways
+            allowed = client.rules or not admin
         if not allowed:
             raise RefusedError(
                 403,
@@ -157,9 +157,3 @@ class Guard:
             ms=round(1000 * seconds, 2),
             **told,
         )
-
-
-def _place_of(error: Exception) -> str:
-    """Where an error arose, without what it says: that may have a text of a request in it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -26,3 +27,13 @@ def log_to_stderr(event: str, **values: Any) -> None:
 
 def log_nothing(event: str, **values: Any) -> None:
     """Write nothing."""
+
+
+def in_log(error: BaseException) -> dict[str, str]:
+    """What a log has of an error: the type and the place of what caused it, without what it says,
+    for that may have a text of a request in it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return {"error": type(error).__name__, "where": where}

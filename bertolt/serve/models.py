@@ -17,6 +17,7 @@ from typing import Any
 from bertolt.base.errors import CheckpointError
 from bertolt.base.machine import give_back_memory
 from bertolt.serve.errors import RefusedError
+from bertolt.serve.log import Log, in_log, log_nothing
 from bertolt.tasks.predictor import Predictor
 
 Load = Callable[[str], Predictor]
@@ -35,13 +36,15 @@ class ServedModel:
         name: as requests have it.
         version: of its files.
         predictor: that answers.
-        error: of the last pass, until another one is well; None: all is well.
+        error: the type of that of the last pass, until another one is well; None: all is well.
+        log: takes a line for each pass that failed.
         since: when it was loaded, in seconds since 1970.
     """
 
     def __init__(self, name: str, version: str, predictor: Predictor) -> None:
         self.name, self.version, self.predictor = name, version, predictor
         self.error: str | None = None
+        self.log: Log = log_nothing
         self.since = time.time()
         self._asked = {pairs: predictor.asked_in(pairs) for pairs in (False, True)}
 
@@ -51,7 +54,8 @@ class ServedModel:
 
     def failed(self, error: Exception) -> None:
         """A pass of it ended in an error: it is not ready until a probe is answered."""
-        self.error = f"{type(error).__name__}: {error}".split("\n")[0]
+        self.error = type(error).__name__  # which anybody may read; what it says has texts in it
+        self.log("pass failed", model=self.name, version=self.version, **in_log(error))
 
     def to_dict(self) -> dict[str, Any]:
         """What clients are told of it."""
@@ -128,6 +132,9 @@ class Models:
         load: opens one.
         selftest: refuse a version whose golden answers differ.
         parent: a folder whose folders are models too, by their own names.
+
+    Attributes:
+        log: takes a line for each pass of a model that failed.
     """
 
     def __init__(
@@ -139,6 +146,7 @@ class Models:
         parent: Path | None = None,
     ) -> None:
         self._load, self._selftest, self._parent = load, selftest, parent
+        self.log: Log = log_nothing
         self._given = dict(folders)
         self._local = {name for name, folder in folders.items() if Path(folder).is_dir()}
         self._served: dict[str, ServedModel] = {}
@@ -200,11 +208,15 @@ class Models:
                     place=folder,
                     fix="fine-tune it again, or serve it without --selftest",
                 )
+            model.log = self._told
             self._served[name] = model
         del before  # requests that hold it are answered; then nobody has it
         gc.collect()  # errors hold the frames that they came through, and so their version
         give_back_memory()
         return model
+
+    def _told(self, event: str, **values: Any) -> None:
+        self.log(event, **values)  # as it is now: models are loaded before there is a log
 
     def unload(self, name: str) -> ServedModel:
         """Take no more requests for a model; those that are there are answered.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from starlette.datastructures import URL
+from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
 from bertolt import Predictor
@@ -21,7 +25,9 @@ from bertolt.base.errors import UsageError
 from bertolt.commands.serve_options import ServeOptions
 from bertolt.serve import clients
 from bertolt.serve.app import Server
+from bertolt.serve.asked import _is_unicode
 from bertolt.serve.clients import Keys
+from bertolt.serve.embeddings import ids_of
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
 
@@ -97,7 +103,7 @@ def test_keys_are_compared_in_constant_time_and_kept_as_digests(
 
     monkeypatch.setattr(clients, "hmac", type("hmac", (), {"compare_digest": compare}))
     keys = Keys([KEY, "k" * 16], [RULER])
-    assert keys.may(f"Bearer {KEY}")
+    assert not keys.client(f"Bearer {KEY}").rules
     assert len(compared) == 3  # the first is right, and the others are compared all the same
     assert {len(each) for pair in compared for each in pair} == {32}
     assert KEY not in repr(vars(keys))
@@ -186,6 +192,40 @@ def test_who_asks_too_often_waits(predictor: Predictor, tuned: Path) -> None:
         assert int(client.get("/v1/models").headers["retry-after"]) >= 1
 
 
+def test_one_key_is_one_client_however_it_is_written(
+    predictor: Predictor, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[str] = []
+    take = clients.Rate.take
+
+    def takes(self: clients.Rate, client: str) -> None:
+        known.append(client)
+        take(self, client)
+
+    monkeypatch.setattr(clients.Rate, "take", takes)
+    with serving(predictor, tuned, rate=1.0) as (client, _):
+        written = [f"Bearer {KEY}", f"bearer {KEY}", f"Bearer  {KEY}", f"BEARER   {KEY} "]
+        headers = [{"Authorization": each} for each in written]
+        statuses = [client.get("/v1/models", headers=each).status_code for each in headers]
+        assert statuses == [200, 429, 429, 429]
+    assert len(set(known)) == 1
+    assert KEY not in known[0]
+
+
+@pytest.mark.parametrize("host", ["here/health?", "here/static/?", "here", "here/health#"])
+def test_no_path_is_read_in_the_header_host(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    def url(self: HTTPConnection) -> URL:  # as older versions of starlette make it
+        return URL(f"http://{self.headers['host']}{self.scope['path']}")
+
+    monkeypatch.setattr(HTTPConnection, "url", property(url))
+    headers = {"Host": host, "Authorization": ""}
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/models/my-model/unload")):
+        assert client.request(method, path, headers=headers).status_code == 401
+    assert client.get("/health", headers=headers).status_code == 200
+
+
 def test_who_guesses_keys_waits_too(predictor: Predictor, tuned: Path) -> None:
     with serving(predictor, tuned, rate=2.0) as (client, _):
         guesses = [
@@ -211,6 +251,40 @@ def test_a_mistake_of_the_server_is_told_without_what_it_says(
     assert {each["event"] for each in log} == {"error", "request"}
     assert log[-1]["status"] == 500
     assert SECRET not in json.dumps(log)
+
+
+def test_a_pass_that_failed_is_logged_and_told_without_what_it_says(
+    predictor: Predictor, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Predictor, *given: Any) -> Any:
+        raise ValueError(SECRET) from KeyError(SECRET)
+
+    with serving(predictor, tuned) as (client, log):
+        monkeypatch.setattr(Predictor, "answer", fails)
+        answer = client.post(PATH, json={"input": SECRET})
+        ready = client.get("/ready", headers={"Authorization": ""})
+    assert answer.status_code == 500
+    assert "the log has the error" in answer.json()["error"]["fix"]
+    assert (ready.status_code, ready.json()["models"]) == (503, {"my-model": "ValueError"})
+    failed = [each for each in log if each["event"] == "pass failed"]
+    assert failed[0].keys() == {"event", "model", "version", "error", "where"}
+    assert failed[0]["error"] == "KeyError"  # what caused it
+    assert SECRET not in json.dumps(log) + ready.text
+
+
+def test_a_text_that_is_refused_is_named_by_its_part_of_the_request(tuned: Path) -> None:
+    models = Models({"my-model": str(tuned)}, partial(Predictor.from_pretrained, long="error"))
+    models.load("my-model")
+    long = "good " * 2000
+    with TestClient(Server(models).app()) as client:
+        body = json.dumps({"input": ["fine", "\ud800", "so", long]})
+        told = client.post(PATH, content=body).json()["answers"]
+        alone = client.post(PATH, json={"input": long})
+    errors = [each["error"] for each in told if "error" in each]
+    assert [each["param"] for each in errors] == ["input[1]", "input[3]"]
+    assert (alone.status_code, alone.json()["error"]["param"]) == (422, "input")
+    assert errors[1]["code"] == "text_too_long"
+    assert errors[1]["fix"].startswith("send it in parts")
 
 
 def test_a_body_that_dribbles_is_given_up(predictor: Predictor, tuned: Path) -> None:
@@ -268,6 +342,16 @@ def test_the_counts_have_no_word_of_a_request(client: TestClient) -> None:
     client.post(f"/v1/{SECRET}", json={"model": SECRET, "input": SECRET})
     client.get(f"/{SECRET}")
     assert SECRET not in client.get("/metrics").text
+
+
+def test_a_large_body_is_looked_at_without_a_loop_over_its_characters() -> None:
+    text, ids = "é" * 4_000_000, [7] * 2_000_000
+    begun = time.process_time()
+    assert _is_unicode(text)
+    assert not _is_unicode(text + "\udfff")
+    assert ids_of(ids) == [ids]
+    assert ids_of([ids, [True]]) is None
+    assert time.process_time() - begun < 0.6  # by loops it takes seconds
 
 
 @pytest.mark.parametrize(
