@@ -441,7 +441,7 @@ def test_the_demo_trains_on_the_sentences(
         return reviews_csv
 
     monkeypatch.setattr("bertolt.data.sample_data.fetch", fetch)
-    monkeypatch.setattr("bertolt.commands.finetune.run.demo_checkpoint", lambda: tiny_folder)
+    monkeypatch.setattr("bertolt.commands.finetune.starting.demo_checkpoint", lambda: tiny_folder)
     said = bertolt("demo", "--out", tmp_path / "out", "--precision", "fp32")
     assert said.code == 0
     assert asked == ["movie-sentences"]

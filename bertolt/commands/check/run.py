@@ -21,7 +21,8 @@ from bertolt.commands.check.folds import out_of_fold, read_answers
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.finetune.data import LoadedRows, load_rows
 from bertolt.commands.finetune.record import data_facts, title_of
-from bertolt.commands.finetune.run import choose_model, require_texts
+from bertolt.commands.finetune.run import require_texts
+from bertolt.commands.finetune.starting import choose_model
 from bertolt.commands.wording import options_called
 from bertolt.data.load import Table
 from bertolt.models.families.base import read_config

@@ -11,7 +11,7 @@ from bertolt.base.errors import BertoltError
 from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.data import LoadedRows, rows_of
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.finetune.run import Finetuning
+from bertolt.commands.finetune.work import Finetuning
 from bertolt.data.load import Table
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Task
