@@ -339,7 +339,7 @@ def test_a_clean_evaluation_file_is_no_reason_for_caution(
 def test_without_a_model_the_demo_checkpoint_is_taken_and_named(
     bertolt: Run, tiny_folder: Path, reviews_csv: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("bertolt.commands.finetune.run.demo_checkpoint", lambda: tiny_folder)
+    monkeypatch.setattr("bertolt.commands.finetune.starting.demo_checkpoint", lambda: tiny_folder)
     said = bertolt("finetune", reviews_csv, "--out", tmp_path / "out", "--epochs", "1")
     assert said.code == 0
     assert f"No --model given: starting from the demo checkpoint, {tiny_folder}" in said.err
