@@ -353,12 +353,18 @@ def _arguments(folder: Path) -> dict[str, Any]:
 def _require_alike(first: Run, run: Run) -> None:
     """Refuse runs whose scores cannot be held against each other."""
     widths = {len(next(iter(each.rows.values())).sums) for each in (first, run)}
-    metrics = {each.task.primary.name for each in (first, run)}
-    if first.task.name == run.task.name and len(widths) == len(metrics) == 1:
+    one, other = first.task.primary, run.task.primary
+    if first.task.name == run.task.name and one != other:
+        raise UsageError(
+            f"it is measured by {other.title}, and {first.folder} by {one.title}",
+            place=run.folder,
+            fix="compare runs of one task that have learned the same of their rows",
+        )
+    if first.task.name == run.task.name and len(widths) == 1:
         return
-    other = "other columns" if first.task.name == run.task.name else run.task.name
+    kind = "other columns" if first.task.name == run.task.name else run.task.name
     raise UsageError(
-        f"it was trained for {other}, and {first.folder} for {first.task.name}",
+        f"it was trained for {kind}, and {first.folder} for {first.task.name}",
         place=run.folder,
         fix="compare runs of one task",
     )

@@ -226,7 +226,7 @@ def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> 
         ([first, str(trained("numbers"))], UsageError, "was trained for regression"),
         ([first, "nowhere"], CheckpointError, "no such folder"),
         ([first, str(trained("labels"))], UsageError, "no row in common"),
-        (list(map(str, map(trained, ("scored", "together")))), UsageError, "for other columns"),
+        (list(map(str, map(trained, ("scored", "together")))), UsageError, "measured by Mean rec"),
     ]:
         with pytest.raises(error, match=words) as refused:
             compare_runs(names)
