@@ -244,6 +244,12 @@ class QuestionAnswering(Task):
     ) -> Iterable[EncodedExample]:
         """The same with another overlap, or the first window alone, as no answer behind it is."""
         frame = tokenizer.pair_frame()
+        if limit < (least := len(frame) + 2):
+            raise UsageError(
+                f"a window of {limit} tokens has no room for a question and a part of its text",
+                place="--max-length",
+                fix=f"give {least} or more",
+            )
         texts = list(dict.fromkeys(str(example["text_pair"]) for example in examples))
         contexts = dict(zip(texts, tokenizer.encode_words(texts), strict=True))
         asked = tokenizer.encode_words([example["text"] for example in examples])

@@ -293,6 +293,15 @@ def test_a_long_question_leaves_room_for_its_text(tiny_tokenizer: Any) -> None:
 # ---- answers
 
 
+def test_a_window_has_room_for_a_question_and_a_part_of_its_text(tiny_tokenizer: Any) -> None:
+    example = {"text": "good film", "text_pair": "bad plot"}
+    (encoded,) = QuestionAnswering().encode([example], tiny_tokenizer, 5)
+    assert {len(window.ids) for window in encoded.windows} == {5}
+    with pytest.raises(UsageError, match="a window of 4 tokens") as refused:
+        list(QuestionAnswering().encode([example], tiny_tokenizer, 4))
+    assert refused.value.fix == "give 5 or more"
+
+
 def test_the_best_answers_are_those_of_looking_at_all_of_them() -> None:
     random = np.random.default_rng(3)
     windows = [random.normal(size=(9, 2)).astype(np.float32) for _ in range(2)]
