@@ -104,6 +104,9 @@ class Plan(Protocol):
     def total(self) -> int:
         """How many runs there are."""
 
+    def name(self, number: int) -> str:
+        """The folder of a run, counted from 0; empty beyond the last."""
+
     def next(self, done: Sequence[Outcome], begun: Outcome | None) -> Planned | None:
         """The run after those that are done; None: there is no other.
 

@@ -25,6 +25,10 @@ class _Known:
         """How many runs there are."""
         return len(self.runs)
 
+    def name(self, number: int) -> str:
+        """The folder of a run, counted from 0; empty beyond the last."""
+        return self.runs[number].name if number < len(self.runs) else ""
+
     def next(self, done: Sequence[Outcome], begun: Outcome | None) -> Planned | None:
         """The runs in their order."""
         return self.runs[len(done)] if len(done) < len(self.runs) else None

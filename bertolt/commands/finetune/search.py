@@ -73,6 +73,10 @@ class Search:
         """How many trials there are."""
         return self._options.trials
 
+    def name(self, number: int) -> str:
+        """The folder of a trial, counted from 0."""
+        return f"trial-{number + 1}"
+
     def next(self, done: Sequence[Outcome], begun: Outcome | None) -> Planned | None:
         """The next trial; one that was broken off has the settings that it had."""
         number = len(done)
@@ -84,7 +88,7 @@ class Search:
         self._trial = study.ask()
         changes = {name: self._suggest(name, each) for name, each in self.space.items()}
         return Planned(
-            name=f"trial-{number + 1}",
+            name=self.name(number),
             title=f"trial {number + 1}",
             changes=changes,
             values={"Trial": number + 1, **changes},

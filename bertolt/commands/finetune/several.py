@@ -17,17 +17,25 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from bertolt.base.checks import is_real
 from bertolt.base.console import held_interrupts, info, status_prefix, tell_caution
 from bertolt.base.distributed import join
 from bertolt.base.errors import DataError, TrainingError, UsageError
 from bertolt.base.files import require_apart, write_text
 from bertolt.base.format import duration
 from bertolt.base.json_files import JsonError, read_json
+from bertolt.base.options import check_options
 from bertolt.base.settings import SETTINGS, settings_of_run, settings_text
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.planned import Goal, Outcome, Plan, Planned
 from bertolt.commands.finetune.runs_page import summary_facts
-from bertolt.commands.finetune.spread import Summary, outcome_of, summarise, values_words
+from bertolt.commands.finetune.spread import (
+    Summary,
+    outcome_of,
+    readable,
+    summarise,
+    values_words,
+)
 from bertolt.report import RUN, read_facts, write_facts, write_report
 from bertolt.report.findings import cautions
 from bertolt.tasks.evaluation import Scores, TaskRows
@@ -163,16 +171,20 @@ class _Record:
             return None
         try:
             values = read_json(path)
-            goal = values["goal"]
-            return cls(
-                out,
-                values["plan"],
-                values["settings"],
-                None if goal is None else Goal(**goal),
-                [Outcome(**each) for each in values["runs"]],
-            )
-        except (JsonError, KeyError, TypeError) as error:
+            goal = None if values["goal"] is None else Goal(**values["goal"])
+            outcomes = [Outcome(**each) for each in values["runs"]]
+            for each in filter(None, [goal, *outcomes]):
+                check_options(each, shown=str)
+            for each in outcomes:
+                numbers = [*each.metrics.values(), *each.evaluations, *(each.interval or ())]
+                if not all(number is None or is_real(number) for number in numbers):
+                    raise TypeError(f"{each.name} has scores that are no numbers")
+            if not isinstance(values["plan"], dict) or not isinstance(values["settings"], dict):
+                raise TypeError("its settings are none")
+            return cls(out, values["plan"], values["settings"], goal, outcomes)
+        except (JsonError, KeyError, TypeError, UsageError) as error:
             why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            why = error.problem if isinstance(error, UsageError) else why
             raise UsageError(
                 f"it is no record of runs: {why}",
                 place=str(path),
@@ -255,6 +267,15 @@ class _Several:
         if old is None or (complete and self.options.overwrite):
             return new
         require_same_settings(self.out, old.plan, new.plan)
+        # A name decides which folder is read, and of which one a model is taken away.
+        for number, each in enumerate(old.outcomes):
+            ends = number == len(old.outcomes) - 1
+            if each.name != self.plan.name(number) or (not each.done and not ends):
+                raise UsageError(
+                    f"it is no record of these runs: {each.name!r} is none, or out of its order",
+                    place=str(self.out / RUNS),
+                    fix="begin anew: --overwrite, or another --out",
+                )
         if old.goal is not None:
             self.plan.know(old.goal)
         return old
@@ -354,7 +375,9 @@ class _Several:
             self._ran[run.name] = ran
         self._seconds.append(time.monotonic() - start)
         known = self.record.begun or before
-        self.record.put(outcome_of(known, self.out / run.name, goal(), problem))
+        with readable(self.out / run.name):
+            outcome = outcome_of(known, self.out / run.name, goal(), problem)
+        self.record.put(outcome)
         self._drop_models()
         return ran is not None and ran.result.interrupted
 
@@ -409,10 +432,12 @@ class _Several:
                 place=str(self.out),
                 fix="use a smaller learning rate, or more warmup",
             )
-        summary = summarise(self.plan, record.done, goal, winner, self.options)
         own = self.out / winner.name
-        facts = read_facts(own)
-        facts |= summary_facts(facts, summary, self.runner.whole(record.done, self.out))
+        with readable(own):
+            whole = self.runner.whole(record.done, self.out)
+            summary = summarise(self.plan, record.done, goal, winner, self.options)
+            facts = read_facts(own)
+            facts |= summary_facts(facts, summary, whole)
         facts["command"] = command_line(["finetune", *self.files], self.options)
         facts["duration_seconds"] = sum(each.seconds for each in record.done)
         arguments = read_json(own / ARGUMENTS) | self._arguments()
@@ -430,7 +455,8 @@ class _Several:
                 write_text(stage / name, text + "\n")
             values = settings_of_run(self.options, arguments, train=arguments["train"])
             write_text(stage / SETTINGS, settings_text("finetune", values))
-            self._gather_answers(stage)
+            with readable(own):
+                self._gather_answers(stage)
         write_facts(facts, self.out / RUN)
         write_report(facts, self.out / REPORT)
         if complete:
@@ -477,7 +503,8 @@ class _Several:
             metrics=read_json(self.out / METRICS),
             interrupted=interrupted,
         )
-        summary = summarise(self.plan, record.done, goal, winner, self.options)
+        with readable(self.out / winner.name):
+            summary = summarise(self.plan, record.done, goal, winner, self.options)
         return SeveralResult(summary=summary, result=result, scores=ran.scores if ran else None)
 
 

@@ -7,9 +7,10 @@ better than a guess: Mosbach et al. 2021, "On the Stability of Fine-tuning BERT"
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bertolt.base.format import is_number, number
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.planned import ALL_ROWS, Goal, Outcome, Plan
-from bertolt.report import read_facts
+from bertolt.report import RUN, read_facts
 from bertolt.report.shown import shown
 from bertolt.train.folder import METRICS
 
@@ -228,6 +229,25 @@ def fitted(summary: Summary) -> Curve | None:
 def _half(outcome: Outcome) -> float | None:
     ends = outcome.interval
     return None if ends is None else (ends[1] - ends[0]) / 2
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with the facts that a run has left, and somebody altered, into an error.
+
+    Raises:
+        BertoltError: something of them is missing, or of another kind.
+    """
+    try:
+        yield
+    except BertoltError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BertoltError(
+            f"its facts are not those of a run ({type(error).__name__}: {error})",
+            place=str(folder / RUN),
+            fix="begin anew: --overwrite, or another --out",
+        ) from error
 
 
 def outcome_of(known: Outcome, folder: Path, goal: Goal, problem: str) -> Outcome:

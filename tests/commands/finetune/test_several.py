@@ -319,3 +319,31 @@ def test_several_processes_are_refused(
     monkeypatch.setattr(several, "join", lambda: World(rank=0, size=2))
     with pytest.raises(UsageError, match="torchrun has started several"):
         finetune(reviews_csv, quick(seeds=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda runs: runs[0].update(name="../../models"), "'../../models' is none"),
+        (lambda runs: runs.pop(0), "'seed-43' is none, or out of its order"),
+        (lambda runs: runs[0].update(done=False), "'seed-42' is none, or out of its order"),
+        (lambda runs: runs[0].update(collapsed=["all"]), r"collapsed is \['all'\]"),
+        (lambda runs: runs[0].update(metrics={"loss": "low"}), "scores that are no numbers"),
+        (lambda runs: runs[0].pop("title"), "title"),
+    ],
+)
+def test_a_record_that_somebody_altered_is_refused(
+    seeds: FinetuneResult,
+    reviews_csv: Path,
+    quick: Quick,
+    tmp_path: Path,
+    change: Callable[[Any], Any],
+    problem: str,
+) -> None:
+    (tmp_path / "out").mkdir()
+    record = json.loads((seeds.out / "runs.json").read_text(encoding="utf-8"))
+    change(record["runs"])
+    (tmp_path / "out" / "runs.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UsageError, match=problem) as refused:
+        finetune(reviews_csv, quick(epochs=2, seeds=3, resume=True))
+    assert "--overwrite" in refused.value.fix
