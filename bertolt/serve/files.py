@@ -112,6 +112,7 @@ class Files:
     def __init__(self, server: Server, open_file: Open) -> None:
         self._server, self._models, self._limits = server, server.models, server.limits
         self._open, self._busy = open_file, 0
+        self._reading = asyncio.Semaphore(1)  # who reads holds the interpreter, and others up
 
     async def answer(self, request: Request) -> Response:
         """The file in the body with its answers.
@@ -156,7 +157,10 @@ class Files:
                 with path.open("wb") as target:
                     await read(request, self._limits.file_bytes, self._limits, target.write)
                 parameters, most = dict(request.query_params), self._limits.characters
-                return await run_in_threadpool(self._open, served.predictor, path, parameters, most)
+                async with self._reading:
+                    return await run_in_threadpool(
+                        self._open, served.predictor, path, parameters, most
+                    )
         except OSError as error:
             if isinstance(error, BertoltError):
                 raise

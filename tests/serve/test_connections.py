@@ -49,7 +49,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"" if parts else b"x" * number})
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=KINDS, scope="module")
 def server(request: pytest.FixtureRequest) -> Iterator[uvicorn.Server]:
     config = uvicorn.Config(
         app,

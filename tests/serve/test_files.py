@@ -7,6 +7,8 @@ import errno
 import io
 import json
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +150,33 @@ def test_no_file_is_left_and_no_place_is_held(
         with client.stream("POST", ROUTE, content=b"text\n" + b"x\n" * 500, headers=CSV) as told:
             assert told.status_code == 200  # and whoever leaves in the middle
     assert not list(tmp_path.iterdir())
+
+
+def test_files_are_read_one_after_the_other(server: Server) -> None:
+    server, reading, most = Server(server.models), 0, 0
+
+    def slowly(*given: Any) -> FileAnswers:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        time.sleep(0.05)
+        reading -= 1
+        return FileAnswers(*given)
+
+    slowly.parameters = FileAnswers.parameters  # type: ignore[attr-defined]
+    with TestClient(server.app(file_routes(server, slowly))) as client:  # type: ignore[arg-type]
+        statuses: list[int] = []
+
+        def send() -> None:
+            statuses.append(client.post(ROUTE, content=b"text\nfine\n", headers=CSV).status_code)
+
+        threads = [threading.Thread(target=send) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200] * 3
+    assert most == 1
 
 
 def test_a_file_that_does_not_fit_on_the_disk_is_refused_and_the_next_one_is_answered(
