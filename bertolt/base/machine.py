@@ -49,6 +49,18 @@ def resident_bytes() -> int:
         with open("/proc/self/statm", encoding="ascii") as numbers:  # noqa: PTH123 - no file
             return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
+        return peak_bytes() or 0
+
+
+def peak_bytes() -> int | None:
+    """Most memory that this process has held; None where the system does not tell it."""
+    try:
+        # What `getrusage` counts is the most of the parent too, where it is what began a process.
+        with open("/proc/self/status", encoding="ascii") as lines:  # noqa: PTH123 - no file
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, ValueError, StopIteration):
+        if sys.platform == "win32":
+            return None
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024

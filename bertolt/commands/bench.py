@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle, islice
@@ -19,7 +18,7 @@ from bertolt.base import torch_private
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.base.format import gibibytes, millions, number, percent, plural
-from bertolt.base.machine import cores, cpu_name, memory_bytes
+from bertolt.base.machine import cores, cpu_name, memory_bytes, peak_bytes
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.commands.wording import options_called
@@ -212,12 +211,7 @@ def peak_memory(device: torch.device) -> int | None:
     """Bytes that a GPU has held at most, or this process; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_bytes()
 
 
 def _read(file: Path, column: str | None) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from bertolt.base.console import info
+from bertolt.base.console import hushed, info
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.base.format import gibibytes, number
 from bertolt.checkpoint import huggingface
@@ -160,7 +160,8 @@ def choose(
     for engine, precision in contestants:
         info(f"Measuring {engine} {precision}")
         try:
-            rows.append(_measured(folders, engine, precision, texts))
+            with hushed():  # each export would tell of the same file again
+                rows.append(_measured(folders, engine, precision, texts))
         except BertoltError as error:
             if not rows:
                 raise

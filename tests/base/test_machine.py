@@ -83,3 +83,12 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_lacks() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_of_a_process_is_not_its_parents() -> None:
+    """`getrusage` counts the parent's too: each engine seemed to hold what all before it held."""
+    held = bytearray(200 << 20)
+    words = "from bertolt.base.machine import peak_bytes; print(peak_bytes())"
+    child = subprocess.run([sys.executable, "-c", words], capture_output=True, check=True)
+    assert 1 << 20 < int(child.stdout) < len(held) < (machine.peak_bytes() or 0)
