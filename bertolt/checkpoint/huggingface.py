@@ -82,6 +82,7 @@ def load(
     ignore_mismatched_sizes: bool,
     ignore_missing: str | Iterable[str] = (),
     ignore_unexpected: str | Iterable[str] = (),
+    anew: str | Iterable[str] = (),
 ) -> LoadReport:
     """Initialise what the folder's weights lack, copy what they have, compare each copy.
 
@@ -92,6 +93,7 @@ def load(
         seed: of the initialised values.
         ignore_mismatched_sizes: initialise instead of refusing where shapes differ.
         ignore_missing, ignore_unexpected: patterns beside the class's own.
+        anew: patterns of parameters that are initialised whatever the file has.
 
     Raises:
         CheckpointError: no weights, none that belong to this model, a broken file, a shape that
@@ -105,6 +107,7 @@ def load(
         str(folder),
         _patterns(model._keys_to_ignore_on_load_missing, ignore_missing),
         _patterns(model._keys_to_ignore_on_load_unexpected, ignore_unexpected),
+        _patterns(anew),
     )
     if report.mismatched and not ignore_mismatched_sizes:
         raise _misfit(report.mismatched, weights.path)
@@ -129,8 +132,8 @@ def _misfit(mismatched: list[Mismatch], path: Path) -> CheckpointError:
         f"{first.key} has shape {list(first.file_shape)} in the file and "
         f"{list(first.model_shape)} in the model{rest}",
         place=str(path),
-        fix="build the model in the file's shape, or start this tensor anew with "
-        "ignore_mismatched_sizes=True",
+        fix="name a folder whose config.json is that of its weights; in Python, build the model in "
+        "the file's shape, or start this tensor anew with ignore_mismatched_sizes=True",
     )
 
 
@@ -159,6 +162,7 @@ def _match(
     source: str,
     ignore_missing: Iterable[str],
     ignore_unexpected: Iterable[str],
+    anew: Iterable[str],
 ) -> LoadReport:
     """Decide for every parameter and every tensor of the file what becomes of it."""
     report = LoadReport(source=source)
@@ -169,8 +173,10 @@ def _match(
     found, unmatched = _find_keys(weights, shapes, model.base_model_prefix)
     _settle_ties(model, weights, found, report)
     for key, shape in shapes.items():
-        name = found.get(key)
-        if name is not None and weights.shapes[name] == shape:
+        name, pattern = found.get(key), _matching(key, anew)
+        if name is not None and pattern:
+            report.ignored[name] = pattern
+        elif name is not None and weights.shapes[name] == shape:
             report.loaded[key] = name
         elif name is not None:
             report.mismatched.append(Mismatch(key, shape, weights.shapes[name]))
@@ -189,6 +195,23 @@ def _match(
         else:
             report.unexpected.append(name)
     return report
+
+
+def read_some(folder: Path, keys: Iterable[str], prefix: str) -> dict[str, Tensor]:
+    """What a folder's weights have for some parameters, by their keys.
+
+    Args:
+        folder: holds the weights.
+        keys: of the parameters.
+        prefix: that the family's checkpoints have before the keys of the backbone.
+
+    Raises:
+        CheckpointError: no weights, or a broken file.
+    """
+    weights = Weights(folder)
+    found, _ = _find_keys(weights, set(keys), prefix)
+    ours = {name: key for key, name in found.items()}
+    return {ours[name]: tensor for name, tensor in weights.read(ours)}
 
 
 def _find_keys(

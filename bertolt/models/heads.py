@@ -121,6 +121,7 @@ class SequenceClassification(SequenceHead):
 
     outputs_have_names = True
     reads_documents = True
+    _output_layer = "classifier"
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -159,6 +160,7 @@ class MultipleChoice(SequenceHead):
     """Which of several sequences is the right one; examples may have more of them and fewer."""
 
     logits_per_choice = True
+    _output_layer = "classifier"
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -302,6 +304,7 @@ class TokenClassification(Head):
     replayable = True
     outputs_have_names = True
     labels_per_token = True
+    _output_layer = "classifier"
     logits_per_token = True
     call_order = (*FIRST_INPUTS, "labels")
 

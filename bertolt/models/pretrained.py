@@ -47,6 +47,10 @@ class PreTrainedModel(TwoDoors):
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
     """Name of a parameter to the one whose memory it shares, if `config.tie_word_embeddings`."""
 
+    _output_layer: ClassVar[str] = ""
+    """Path of the layer that gives an output for each label, or for each choice; empty: a head has
+    no such layer, or its outputs mean the same in every folder."""
+
     supports_gradient_checkpointing: ClassVar[bool] = True
     main_input_name: ClassVar[str] = "input_ids"
 
@@ -423,6 +427,7 @@ class PreTrainedModel(TwoDoors):
         strict: bool = False,
         keys_to_ignore_on_load_missing: str | Sequence[str] = (),
         keys_to_ignore_on_load_unexpected: str | Sequence[str] = (),
+        keys_to_start_anew: str | Sequence[str] = (),
         verbose: bool = True,
         seed: int = 0,
         revision: str | None = None,
@@ -445,6 +450,8 @@ class PreTrainedModel(TwoDoors):
             keys_to_ignore_on_load_missing, keys_to_ignore_on_load_unexpected: regular expressions
                 for names whose absence from the file, or from the model, is as it should be;
                 beside the class's own.
+            keys_to_start_anew: regular expressions for parameters that keep their initial values,
+                whatever the file has for them.
             verbose: print the report, folded, to standard error.
             seed: of the weights that the checkpoint does not have.
             revision: a branch, tag or commit on the hub.
@@ -482,6 +489,7 @@ class PreTrainedModel(TwoDoors):
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
                 ignore_missing=keys_to_ignore_on_load_missing,
                 ignore_unexpected=keys_to_ignore_on_load_unexpected,
+                anew=keys_to_start_anew,
             )
         if strict:
             report.require_exact()

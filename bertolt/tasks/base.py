@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -307,6 +308,12 @@ class Task(abc.ABC):
         refuse(choices, self.name)
         return None
 
+    @property
+    def units(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """(C,) means and (C,) scales by which outputs become values, mean + scale · output; None:
+        outputs have no units."""
+        return None
+
     def outputs_of(self, teacher: Task, logits: Tensor) -> Tensor:
         """The outputs (…, C) of a model of another such task, in the order and scale of this one.
 
@@ -329,7 +336,13 @@ class Task(abc.ABC):
                 place="--distil",
                 fix="name a teacher that was trained for these labels",
             )
-        return logits[..., [theirs.index(name) for name in ours]]
+        places = [theirs.index(name) for name in ours]
+        if self.units is None or teacher.units is None:
+            return logits[..., places]
+        means, scales = torch.tensor(teacher.units)
+        values: Tensor = (logits * scales + means)[..., places]
+        means, scales = torch.tensor(self.units)
+        return (values - means) / scales
 
     def check(self, table: Table) -> None:  # noqa: B027 - a task may have nothing to refuse
         """Refuse, before anything is tokenised, rows that `targets` would refuse.

@@ -25,6 +25,7 @@ from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.long import kept
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import encode_rows
+from bertolt.tasks.start import started
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.trainer import Trainer
 
@@ -71,7 +72,7 @@ def out_of_fold(
             f"Fold {number + 1} of {options.folds}: {plural(len(train), 'row')} train, "
             f"{len(held_out):,} are answered"
         )
-        predictor = trained(task, rows, options, tokenizer, source, long)
+        predictor = trained(task, rows, options, tokenizer, source, long, say=number == 0)
         examples = table.examples(held_out.tolist())
         texts = ({role: row[role] for role in row if role.startswith("text")} for row in examples)
         with counting("Answering", len(held_out)) as show:
@@ -89,14 +90,14 @@ def trained(
     tokenizer: BertTokenizer,
     source: Path,
     long: LongTexts,
+    *,
+    say: bool = True,
 ) -> Predictor:
-    """A model that has learned some rows, by the settings of a check."""
+    """A model that has learned some rows, by the settings of a check; `say` as of `started`."""
     training = options.of_finetune()
     settings = training.training_arguments()
     settings.eval_strategy = "no"
-    model = task.head.from_pretrained(
-        source, seed=options.seed, verbose=False, **task.config_changes()
-    )
+    model = started(task, source, say=say, verbose=False, seed=options.seed)
     trainer = Trainer(
         model,
         settings,

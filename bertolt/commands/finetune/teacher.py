@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import UsageError
@@ -30,6 +29,7 @@ from bertolt.tasks.evaluation import Scores, TaskRows, evaluate, token_budget
 from bertolt.tasks.page import table
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import encode_rows
+from bertolt.tasks.start import started
 from bertolt.train.loop import predict_batches
 
 _TIMED_TEXTS = 256
@@ -147,33 +147,20 @@ def student_of(teacher: Predictor, folder: Path, task: Task, layers: int) -> Pre
             fix=f"give a number below {have}",
         )
     chosen = [number * have // layers for number in range(layers)]
-    student: PreTrainedModel = task.head.from_pretrained(
+    student = started(
+        task,
         folder,
+        say=False,
         verbose=False,
         num_hidden_layers=layers,
         keys_to_ignore_on_load_unexpected=r"encoder\.layer\.\d+\.",
-        **task.config_changes(),
     )
     source: Any = task.head.from_pretrained(folder, verbose=False)
     ours, theirs = student.base_model.encoder.layer, source.base_model.encoder.layer
     for number, place in enumerate(chosen):
         ours[number].load_state_dict(theirs[place].state_dict())
-    _reorder(student, task, teacher)
     info(f"Student: layers {', '.join(map(str, chosen))} of the teacher's {have}, counted from 0")
     return student
-
-
-def _reorder(student: PreTrainedModel, task: Task, teacher: Predictor) -> None:
-    """Let the outputs of a head with the teacher's weights stand in the order of the task."""
-    count = student.config.num_labels
-    layers = [each for each in student.modules() if isinstance(each, nn.Linear)]
-    last = [layer for layer in layers if layer.out_features == count][-1]
-    with torch.no_grad():
-        # Of outputs W x + b, those of this task are as a function of both.
-        eye = task.outputs_of(teacher.task, torch.cat([torch.zeros(1, count), torch.eye(count)]))
-        zero, turned = eye[0], eye[1:] - eye[0]
-        last.weight.copy_(turned.T @ last.weight)
-        last.bias.copy_(turned.T @ last.bias + zero)
 
 
 @dataclass(frozen=True, kw_only=True)

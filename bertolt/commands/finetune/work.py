@@ -49,6 +49,7 @@ from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.long import kept
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.row_answers import ANSWERS
+from bertolt.tasks.start import started
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.events import EarlyStoppingCallback
 from bertolt.train.job import Measured, Start
@@ -179,12 +180,8 @@ class Finetuning:
         if teacher is not None and options.student_layers is not None:
             model: Any = student_of(teacher, self.source, task, options.student_layers)
         else:
-            model = task.head.from_pretrained(
-                self.source,
-                seed=options.seed,
-                **task.config_changes(),
-                **task.head_arguments(data.train.encoded.max_length),
-            )
+            arguments = task.head_arguments(data.train.encoded.max_length)
+            model = started(task, self.source, seed=options.seed, **arguments)
         if options.micro_batch is not None:
             model.micro_batch = options.micro_batch
         assert data.train.encoded.labels is not None

@@ -84,6 +84,7 @@ class RobertaForSequenceClassification(heads.SequenceClassification):
 
     config_class = RobertaConfig
     roberta: RobertaModel
+    _output_layer = "classifier.out_proj"
 
     def build_layers(self) -> None:
         """Build the backbone and the classifier."""
