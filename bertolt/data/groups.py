@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bertolt.data.load import Table
 
 Integers = NDArray[np.int64]
+NEVER = -1
+"""The part of a row that always trains."""
 _SHOWN = 6  # labels whose shares are told
 
 
@@ -132,6 +134,37 @@ def folds(strata: Integers, count: int, seed: int, groups: Integers | None = Non
     # Strata follow each other, so that sizes of folds differ by one row at most.
     fold[order] = np.arange(len(strata)) % count
     return fold
+
+
+def rows_by(strata: Integers) -> list[Integers]:
+    """The rows of each stratum, ascending, by its number."""
+    order = np.argsort(strata, kind="stable")
+    _, starts = np.unique(strata[order], return_index=True)
+    return np.split(order, starts[1:])
+
+
+def each_learned(
+    part: Integers, needed: Iterable[Integers], groups: Integers | None = None
+) -> Integers:
+    """(N,) the part that holds each row out, so that the rest always has one row of each label.
+
+    Where one part has all rows of a label, the smallest group with such a row is `NEVER` held out.
+
+    Args:
+        part: (N,) what holds each row out, or `NEVER`.
+        needed: rows of each label, one of which has to train.
+        groups: (N,) rows that stay together; None: each by itself.
+    """
+    part = part.copy()
+    members = np.arange(len(part))
+    if groups is not None:
+        members = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(members)
+    for rows in needed:
+        if len(np.unique(part[rows])) == 1 and part[rows[0]] != NEVER:
+            owners = np.unique(members[rows])
+            part[members == owners[sizes[owners].argmin()]] = NEVER
+    return part
 
 
 def shares_words(strata: Integers, held_out: Integers, names: Sequence[str]) -> str:

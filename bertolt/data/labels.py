@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural
 from bertolt.data.cells import as_number
-from bertolt.data.groups import dealt
+from bertolt.data.groups import NEVER, dealt, each_learned, rows_by
 from bertolt.data.spelling import quoted
 from bertolt.data.table_file import listing
 
@@ -183,30 +183,19 @@ def _split_groups(
             fix="give a file of its own with --eval, or --test-size 0 to train on all rows",
         )
     if (labels != labels[0]).any():
-        is_test = dealt(labels, groups, (1 - test_size, test_size), seed) == 1
-        return _each_learned(labels, members, is_test)
+        part = dealt(labels, groups, (1 - test_size, test_size), seed)
+        part = each_learned(np.where(part == 1, 1, NEVER), rows_by(labels), groups)
+        if (part == NEVER).all():
+            raise UsageError(
+                f"with {plural(len(names), 'group')} each label is learned only if all rows train",
+                place="--group",
+                fix="name a column with more values, or give a file of its own with --eval",
+            )
+        return np.flatnonzero(part == NEVER), np.flatnonzero(part != NEVER)
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.bincount(members)[order].cumsum()
     count = int(np.abs(sizes - len(groups) * test_size).argmin()) + 1
     is_test = np.isin(members, order[: min(count, len(names) - 1)])
-    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
-
-
-def _each_learned(
-    labels: Integers, groups: Integers, is_test: npt.NDArray[np.bool_]
-) -> tuple[Integers, Integers]:
-    """Both parts, with a group of each label that only the test part had moved to training."""
-    sizes = np.bincount(groups)
-    for label in np.setdiff1d(labels[is_test], labels[~is_test]):
-        if not (labels[~is_test] == label).any():
-            owners = np.unique(groups[labels == label])
-            is_test = is_test & (groups != owners[sizes[owners].argmin()])
-    if not is_test.any():
-        raise UsageError(
-            f"with {plural(len(sizes), 'group')} each label is learned only if all rows train",
-            place="--group",
-            fix="name a column with more values, or give a file of its own with --eval",
-        )
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 

@@ -233,6 +233,12 @@ class Task(abc.ABC):
         return np.zeros(len(table), dtype=np.int64)
 
     @classmethod
+    def needed(cls, table: Table) -> list[NDArray[np.int64]]:
+        """The rows of each thing of which training has to have one, so that other rows can be
+        measured, where the strata do not say it; ascending."""
+        return []
+
+    @classmethod
     def groups(cls, table: Table) -> NDArray[np.int64] | None:
         """(N,) rows that know of each other, of which a split parts none; None: there are none."""
         return None
@@ -342,7 +348,8 @@ class Task(abc.ABC):
         means, scales = torch.tensor(teacher.units)
         values: Tensor = (logits * scales + means)[..., places]
         means, scales = torch.tensor(self.units)
-        return (values - means) / scales
+        outputs: Tensor = (values - means) / scales
+        return outputs
 
     def check(self, table: Table) -> None:  # noqa: B027 - a task may have nothing to refuse
         """Refuse, before anything is tokenised, rows that `targets` would refuse.

@@ -67,6 +67,15 @@ def rarest(sets: Sequence[Iterable[str]]) -> NDArray[np.int64]:
     return np.unique(np.array(groups, dtype=object), return_inverse=True)[1]
 
 
+def rows_of_each(sets: Iterable[Iterable[str]]) -> list[NDArray[np.int64]]:
+    """The rows with each name, ascending, by the spelling of the names."""
+    rows: dict[str, list[int]] = {}
+    for row, names in enumerate(sets):
+        for name in set(names):
+            rows.setdefault(name, []).append(row)
+    return [np.array(rows[name], dtype=np.int64) for name in sorted(rows)]
+
+
 def require_one_label(sample: Sample, reading: Reading, task: str) -> None:
     """Refuse several columns of labels, and several labels in a cell, for a task that reads one.
 

@@ -24,7 +24,7 @@ from bertolt.models.config import BertConfig
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
 from bertolt.tasks.doubts import SetDoubts
-from bertolt.tasks.labels import LabelledTask, names_of, rarest
+from bertolt.tasks.labels import LabelledTask, names_of, rarest, rows_of_each
 from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record, several
 from bertolt.tasks.scorers.calibration import PLAIN, Heat
 from bertolt.tasks.scorers.label_sets import NO_LABEL, LabelSetScorer
@@ -140,8 +140,13 @@ class MultiLabelClassification(LabelledTask):
 
     @classmethod
     def strata(cls, table: Table) -> NDArray[np.int64]:
-        """Rows by the rarest of their labels, so that training has one of each."""
+        """Rows by the rarest of their labels."""
         return rarest(table.labels)
+
+    @classmethod
+    def needed(cls, table: Table) -> list[NDArray[np.int64]]:
+        """The rows of each label, which may be the rarest of none."""
+        return rows_of_each(table.labels)
 
     def config_changes(self) -> dict[str, Any]:
         """The labels, and that a text may have several."""

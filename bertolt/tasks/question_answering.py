@@ -147,6 +147,12 @@ class QuestionAnswering(Task):
         return True
 
     @classmethod
+    def needed(cls, table: Table) -> list[NDArray[np.int64]]:
+        """The questions without an answer, where there are some."""
+        without = [row for row, answers in enumerate(table.each_label()) if not answers]
+        return [np.array(without, dtype=np.int64)] if without else []
+
+    @classmethod
     def groups(cls, table: Table) -> NDArray[np.int64] | None:
         """Questions on one text; None where each has a text of its own."""
         codes = table.data["text_pair"].combine_chunks().dictionary_encode()

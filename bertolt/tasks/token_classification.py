@@ -28,7 +28,7 @@ from bertolt.models.losses import Criterion
 from bertolt.tasks import page, spans
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, register
 from bertolt.tasks.criterion import LossChoices, criterion_of
-from bertolt.tasks.labels import LabelledTask, names_of, rarest, require_one_label
+from bertolt.tasks.labels import LabelledTask, names_of, rarest, require_one_label, rows_of_each
 from bertolt.tasks.schema import SHARE, TEXT, Schema, record, several, span
 from bertolt.tasks.scorers.spans import SpanScorer
 from bertolt.tasks.spans import BIO, OUTSIDE, Mark, marks_of, read_spans, unit_labels
@@ -130,6 +130,11 @@ class TokenClassification(LabelledTask):
     def strata(cls, table: Table) -> NDArray[np.int64]:
         """Rows by the rarest of their kinds."""
         return rarest([spans.kinds_in(labels) for labels in table.labels])
+
+    @classmethod
+    def needed(cls, table: Table) -> list[NDArray[np.int64]]:
+        """The rows of each kind, which may be the rarest of none."""
+        return rows_of_each(spans.kinds_in(labels) for labels in table.labels)
 
     def config_changes(self) -> dict[str, Any]:
         """The labels."""

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt.base.errors import UsageError
-from bertolt.data.folds import NEVER, fold_rows, sample_rows
+from bertolt.data.folds import fold_rows, sample_rows
+from bertolt.data.groups import NEVER
 
 
 @given(st.lists(st.integers(0, 3), min_size=6, max_size=60), st.integers(2, 5), st.booleans())
@@ -28,6 +29,20 @@ def test_each_row_is_held_out_once_and_each_label_always_trains(
         assert sizes.max() - sizes.min() <= 1 + (folds == NEVER).sum()
     else:
         assert all(len(set(folds[groups == group])) == 1 for group in np.unique(groups))
+
+
+@given(st.lists(st.sets(st.integers(0, 4)), min_size=6, max_size=40), st.integers(0, 9))
+def test_a_label_that_is_nowhere_the_rarest_always_trains(sets: list[set[int]], seed: int) -> None:
+    needed = [np.flatnonzero([label in each for each in sets]) for label in range(5)]
+    needed = [rows for rows in needed if len(rows)]
+    strata = np.zeros(len(sets), np.int64)
+    folds = fold_rows(strata, 3, seed, needed=needed)
+    for fold in range(3):
+        assert all((folds[rows] != fold).any() for rows in needed)
+    single = sum(len(rows) == 1 for rows in needed)
+    assert (folds == NEVER).sum() <= max(single, len(needed))
+    sample = sample_rows(strata, min(len(sets), 1 + len(needed)), seed, needed=needed)
+    assert all(np.isin(rows, sample).any() for rows in needed)
 
 
 @given(st.lists(st.integers(0, 2), min_size=4, max_size=80), st.integers(0, 9))

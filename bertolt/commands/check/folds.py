@@ -63,7 +63,7 @@ def out_of_fold(
     if options.group is not None:
         own = groups_by(table, options.group)
         groups = own if groups is None else joined_groups(own, groups)
-    fold = fold_rows(kind.strata(table), options.folds, options.seed, groups)
+    fold = fold_rows(kind.strata(table), options.folds, options.seed, groups, kind.needed(table))
     for number in range(options.folds):
         train, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         task = kind.infer(table, train, Reading(label_separator=options.label_separator))

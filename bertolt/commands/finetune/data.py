@@ -22,8 +22,8 @@ from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.documents import SampledWindows
 from bertolt.data.encode import SHORTEST, EncodedTexts
-from bertolt.data.folds import NEVER, fold_rows, sample_rows
-from bertolt.data.groups import groups_by, joined_groups, shares_words
+from bertolt.data.folds import fold_rows, sample_rows
+from bertolt.data.groups import NEVER, each_learned, groups_by, joined_groups, shares_words
 from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
 from bertolt.data.long import LongTexts
@@ -347,7 +347,9 @@ def _part(
     if part.sample is None:
         return task, train, held_out, other, words
     strata = kind.strata(table)[train]
-    sample = train[sample_rows(strata, part.sample, options.split_seed, part.most)]
+    # Of each label the rows among those that may train, by their places there.
+    needed = [np.searchsorted(train, rows[np.isin(rows, train)]) for rows in kind.needed(table)]
+    sample = train[sample_rows(strata, part.sample, options.split_seed, part.most, needed)]
     words = f"{words}; {len(sample):,} of {plural(len(train), 'other row')} train"
     reading = _reading(options)
     return kind.infer(table, sample, reading), sample, held_out, other, words
@@ -379,7 +381,8 @@ def _whole_part(
     strata, groups = kind.strata(table), kind.groups(table)
     if part.fold is not None:
         groups = _groups(table, options, groups)
-        fold = fold_rows(strata, part.folds, options.split_seed, groups)
+        fold = fold_rows(strata, part.folds, options.split_seed, groups, kind.needed(table))
+        _require_held_out(fold, part.folds)
         train, held_out = np.flatnonzero(fold != part.fold), np.flatnonzero(fold == part.fold)
         always = int((fold == NEVER).sum())
         rest_words = f", {plural(always, 'row')} in training always" if always else ""
@@ -396,14 +399,60 @@ def _whole_part(
         return task, train, held_out, table, words
     if options.group is not None:
         return _part_by_group(table, kind, options, strata, groups)
-    train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)
+    train, held_out, moved = _split(table, kind, options, strata, groups)
     if groups is not None:
         whole = f", all questions on one text in one part ({len(np.unique(groups)):,} texts)"
-        words = f"{len(held_out) / len(table):.0%} held out{whole}, seed {options.split_seed}"
+        share = f"{len(held_out) / len(table):.0%} held out"
+        words = f"{share}{whole}{moved}, seed {options.split_seed}"
         return kind.infer(table, train, reading), train, held_out, table, words
     shares = ", each label in its share" if len(np.unique(strata)) > 1 else ""
-    words = f"{options.test_size:.0%} held out{shares}, seed {options.split_seed}"
+    words = f"{options.test_size:.0%} held out{shares}{moved}, seed {options.split_seed}"
     return kind.infer(table, train, reading), train, held_out, table, words
+
+
+def _split(
+    table: Table,
+    kind: type[Task],
+    options: FinetuneOptions,
+    strata: Integers,
+    groups: Integers | None,
+) -> tuple[Integers, Integers, str]:
+    """The rows to train on and to evaluate on, and which of them were moved, in words.
+
+    Raises:
+        UsageError: no row can be held out.
+    """
+    train, drawn = split_rows(strata, options.test_size, options.split_seed, groups)
+    part = np.full(len(table), NEVER)
+    part[drawn] = 0
+    part = each_learned(part, kind.needed(table), groups)
+    train, held_out = np.flatnonzero(part == NEVER), np.flatnonzero(part != NEVER)
+    if not len(held_out):
+        raise UsageError(
+            f"each of {plural(len(drawn), 'row')} to hold out has a label that no other row has",
+            place="--test-size",
+            fix="hold out a larger share, or give a file of its own with --eval",
+        )
+    moved = len(drawn) - len(held_out)
+    words = f", {plural(moved, 'row')} moved to training for labels that it lacked"
+    return train, held_out, words if moved else ""
+
+
+def _require_held_out(fold: Integers, folds: int) -> None:
+    """Refuse folds of which one holds no row out, before any is trained.
+
+    Raises:
+        UsageError: there is one.
+    """
+    empty = np.setdiff1d(np.arange(folds), fold)
+    if len(empty):
+        always = plural(int((fold == NEVER).sum()), "row")
+        raise UsageError(
+            f"fold {empty[0] + 1} of {folds} would hold no row out, for {always} of {len(fold):,} "
+            "always train: no other has their labels",
+            place="--folds",
+            fix="make fewer folds, or give more rows of each label",
+        )
 
 
 def _part_by_group(
@@ -418,13 +467,13 @@ def _part_by_group(
     column = by_number(options.group, table.columns)
     groups = _groups(table, options, own)
     assert groups is not None
-    train, held_out = split_rows(strata, options.test_size, options.split_seed, groups)
+    train, held_out, moved = _split(table, kind, options, strata, groups)
     task = kind.infer(table, train, _reading(options))
     names = [str(name) for name in task.config_changes().get("id2label", {}).values()]
     shares = shares_words(strata, held_out, names)
     words = (
         f"{percent(len(held_out) / len(table))} held out{shares and f' ({shares})'}, each "
-        f"{quoted(column)} in one part ({len(np.unique(groups)):,} groups), "
+        f"{quoted(column)} in one part ({len(np.unique(groups)):,} groups){moved}, "
         f"seed {options.split_seed}"
     )
     return task, train, held_out, table, words
