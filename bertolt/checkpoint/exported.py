@@ -12,6 +12,8 @@ FILE = "export.json"
 ENGINES = {"onnx": "onnxruntime", "openvino": "openvino"}
 """What runs the graphs of each format."""
 PRECISIONS = ("fp32", "int8")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "places")
+"""What a graph may be given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +72,5 @@ class Exported(JsonFile):
         for name in ("inputs", "outputs", "tolerance"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, and must be an object")
+        if unknown := [name for name in self.inputs if name not in INPUTS]:
+            raise ValueError(f"inputs has {unknown[0]!r}, and has some of {', '.join(INPUTS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import math
 import os
@@ -43,7 +44,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     from bertolt.serve.app import Server
     from bertolt.serve.clients import Keys
     from bertolt.serve.embeddings import OtherVocabulary
-    from bertolt.serve.files import file_routes
+    from bertolt.serve.files import MOST, file_routes
     from bertolt.serve.limits import Limits
     from bertolt.serve.log import log_nothing, log_to_stderr
     from bertolt.serve.models import Models
@@ -52,10 +53,13 @@ def serve(models: list[str], options: ServeOptions) -> None:
     folders = _folders(models)
     if not folders and options.models_dir is None:
         raise UsageError("there is no model to serve", fix="name a folder: bertolt serve MODEL")
+    if options.models_dir is not None:
+        _require_loadable(options.models_dir, options.keys)
     keys = None if options.keys is None else Keys.read(options.keys)
     vocabulary = None if options.token_ids is None else OtherVocabulary.read(options.token_ids)
     limits = Limits(
         body_bytes=options.max_body << 20,
+        file_bytes=options.max_file << 20,
         texts=options.max_texts,
         characters=options.max_characters,
         waiting=options.max_waiting,
@@ -73,7 +77,8 @@ def serve(models: list[str], options: ServeOptions) -> None:
     if options.selftest:
         for model in served.served:
             info(_tested(model.name, model.predictor))
-    for line in _conditions(options, limits.waiting_characters):
+    rules = keys is not None and keys.rules
+    for line in _conditions(options, limits.waiting_characters, MOST, rules=rules):
         info(line)
     if options.check or address is None:
         return
@@ -86,7 +91,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     listen(server, server.app(file_routes(server, FileAnswers)), address, options.drain_seconds)
     if server.unanswered:
         raise BertoltError(
-            f"the time was over before {plural(server.unanswered, 'request')} had an answer",
+            f"the time was over before {plural(server.unanswered, 'request')} had a whole answer",
             place="the end of the server",
             fix="give it more: --timeout",
         )
@@ -152,6 +157,22 @@ def _require_installed() -> None:
         )
 
 
+def _require_loadable(folder: Path, keys: Path | None) -> None:
+    """Refuse a folder of models that there is not, or that nobody could load one of."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"there is no folder {str(folder)!r}",
+            place="--models-dir",
+            fix="name a folder of model folders, or leave --models-dir out",
+        )
+    if keys is None:
+        raise UsageError(
+            "nobody could load a model of this folder: that takes the key of an administrator",
+            place="--models-dir",
+            fix='add --keys FILE with a line "admin KEY", or name the models: bertolt serve MODEL',
+        )
+
+
 def _folders(models: list[str]) -> dict[str, str]:
     """The folders by name: the name that is given, or the last part of the path."""
     folders: dict[str, str] = {}
@@ -182,15 +203,27 @@ def _bound(host: str, port: int) -> socket.socket:
         UsageError: the address or the port cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return _listener(family, (host, port))
+    except (OSError, UnicodeError) as error:  # a name that no name may be is no text of IDNA
+        raise _taken(host, port, error) from error
+
+
+def _listener(family: int, address: tuple[str, int]) -> socket.socket:
+    """A socket that is bound to an address.
+
+    Raises:
+        OSError, UnicodeError: it cannot be.
+    """
     # Named, for asyncio lets small parts go at once on such sockets alone; without that, each
     # answer waits 40 ms for the client to confirm its head.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-    except OSError as error:
+        listener.bind(address)
+    except BaseException:
         listener.close()
-        raise _taken(host, port, error) from error
+        raise
     return listener
 
 
@@ -207,9 +240,17 @@ def _open_port(listener: socket.socket) -> None:
         raise _taken(host, port, error) from error
 
 
-def _taken(host: str, port: int, error: OSError) -> UsageError:
+def _taken(host: str, port: int, error: OSError | UnicodeError) -> UsageError:
+    """What to raise where an address cannot be had: by its host, or by its port."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", None) not in (errno.EADDRINUSE, errno.EACCES):
+        return UsageError(
+            f"{host} is no address of this machine: {reason}",
+            place="--host",
+            fix="use 127.0.0.1 for programs of this machine, or 0.0.0.0 for every address",
+        )
     return UsageError(
-        f"{host}:{port} cannot be had: {error.strerror or error}",
+        f"{host}:{port} cannot be had: {reason}",
         place="--port",
         fix="use another one, as --port 8001, or --port 0 for any that is free",
     )
@@ -243,7 +284,7 @@ def _tested(name: str, predictor: Predictor) -> str:
     return f"{told}; {how} {away}"
 
 
-def _conditions(options: ServeOptions, waiting: int) -> list[str]:
+def _conditions(options: ServeOptions, waiting: int, files: int, *, rules: bool) -> list[str]:
     """Who may ask, how much, and with what memory."""
     lines = []
     if options.keys is None:
@@ -254,7 +295,8 @@ def _conditions(options: ServeOptions, waiting: int) -> list[str]:
         )
         lines.append(f"{who}, without a key; nobody may load or unload models")
     else:
-        lines.append(f"Who has a key of {options.keys} may ask")
+        who = f"Who has a key of {options.keys} may ask"
+        lines.append(who if rules else f'{who}; none is "admin KEY", so nobody may load models')
     if options.host not in _LOOPBACK and options.keys is None:
         lines.append("--keys FILE would ask for a key; without TLS in front, texts go in the clear")
     rate = f", {options.rate:g} requests a second of a client" if options.rate else ""
@@ -263,6 +305,7 @@ def _conditions(options: ServeOptions, waiting: int) -> list[str]:
         f"{options.max_characters:,} characters a text, {options.max_waiting:,} texts waiting, "
         f"{options.timeout:g} s for an answer{rate}"
     )
+    lines.append(f"Files: {options.max_file} MB each, {files} answered at a time")
     total = memory_bytes()
     of_all = f" of {gibibytes(total)}" if total else ""
     lines.append(

@@ -58,6 +58,8 @@ class ServeOptions:
     LangChain's default cl100k_base.tiktoken. Default: ids are of the model's own tokenizer."""
     max_body: int = field(default=8, metadata=at_least(1))
     """Most megabytes of a request."""
+    max_file: int = field(default=256, metadata=at_least(1))
+    """Most megabytes of a file that is sent to /v1/files, of which four are answered at a time."""
     max_texts: int = field(default=2048, metadata=at_least(1))
     """Most texts of a request."""
     max_characters: int = field(default=200_000, metadata=at_least(1))

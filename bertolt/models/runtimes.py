@@ -54,7 +54,7 @@ def open_engine(
             place=str(folder),
             fix="copy the whole folder, or export the model again",
         )
-    opened = partial(_OPEN[card.engine], path, choice.name)
+    opened = partial(_OPEN[card.engine], path, choice.name, tuple(card.inputs))
     return GraphEngine(model, card.engine, tuple(card.inputs), opened, choice)
 
 
@@ -71,7 +71,7 @@ def _precision_of(card: Exported, asked: str, folder: Path) -> PrecisionChoice:
     )
 
 
-def _open_onnxruntime(path: Path, precision: str) -> Run:
+def _open_onnxruntime(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
     try:
         import onnxruntime
     except ImportError as error:
@@ -85,6 +85,7 @@ def _open_onnxruntime(path: Path, precision: str) -> Run:
     session = _opened(
         path, lambda: onnxruntime.InferenceSession(str(path), options, providers=providers)
     )
+    _require_inputs(path, inputs, {each.name for each in session.get_inputs()})
     names = [each.name for each in session.get_outputs()]
 
     def run(feed: Feed) -> Mapping[str, NDArray[np.float32]]:
@@ -107,7 +108,7 @@ def import_openvino() -> Any:
     return openvino
 
 
-def _open_openvino(path: Path, precision: str) -> Run:
+def _open_openvino(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
     try:
         openvino = import_openvino()
     except ImportError as error:
@@ -121,6 +122,7 @@ def _open_openvino(path: Path, precision: str) -> Run:
     }
     core = openvino.Core()
     compiled = _opened(path, lambda: core.compile_model(core.read_model(path), "CPU", settings))
+    _require_inputs(path, inputs, {each.get_any_name() for each in compiled.inputs})
     names = [each.get_any_name() for each in compiled.outputs]
     own = threading.local()
 
@@ -137,7 +139,17 @@ def _open_openvino(path: Path, precision: str) -> Run:
     return run
 
 
-_OPEN: dict[str, Callable[[Path, str], Run]] = {
+def _require_inputs(path: Path, inputs: tuple[str, ...], own: set[str]) -> None:
+    """Refuse a graph that takes other inputs than its card says."""
+    if own != set(inputs):
+        raise CheckpointError(
+            f"the graph takes {', '.join(sorted(own))}, and export.json says {', '.join(inputs)}",
+            place=str(path),
+            fix="copy the whole folder, or export the model again",
+        )
+
+
+_OPEN: dict[str, Callable[[Path, str, tuple[str, ...]], Run]] = {
     "onnxruntime": _open_onnxruntime,
     "openvino": _open_openvino,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -76,6 +76,7 @@ class Server:
         self.queue = Queue(self.limits, budget, self.metrics.watch)
         self.files: Files | None = None
         self.unanswered = 0
+        self.open_connections: Callable[[], int] = lambda: 0  # till it is a process
         self._end: float | None = None
 
     def app(self, more: Sequence[Route] = ()) -> Starlette:
@@ -123,6 +124,11 @@ class Server:
     def seconds_left(self) -> float:
         """How long an answer may still take; all of `limits.seconds` unless it is leaving."""
         return self.deadline() - time.monotonic()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more connections are open than it takes requests of."""
+        return self.open_connections() > self.limits.connections
 
     def leave(self) -> None:
         """Be ready no more; all that is taken, before and from now on, is answered by one end."""

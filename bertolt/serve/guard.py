@@ -44,6 +44,10 @@ class Guarded(Protocol):
     def leaving(self) -> bool:
         """Whether its port closes soon."""
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more connections are open than it takes requests of."""
+
 
 class Guard:
     """Refuses who may not ask, counts and logs each request, and adds headers.
@@ -65,18 +69,21 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request, number = Request(scope), uuid.uuid4().hex[:12]
-        started, status = time.monotonic(), 0
+        started, status, whole = time.monotonic(), 0, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = number
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if self.server.leaving:  # so that no next request meets a closed connection
+                # So that no next request meets a closed connection, and another has its place.
+                if self.server.leaving or self.server.crowded:
                     headers["Connection"] = "close"
+            else:
+                whole = not message.get("more_body", False)
             try:
                 await send(message)
             except RuntimeError as error:
@@ -92,7 +99,8 @@ class Guard:
         else:
             await self._answer(scope, receive, answer, lambda: status > 0)
         finally:
-            self._tell(scope, number, status, time.monotonic() - started)
+            broken = status > 0 and not whole
+            self._tell(scope, number, status, time.monotonic() - started, broken=broken)
 
     async def _answer(
         self, scope: Scope, receive: Receive, answer: Send, begun: Callable[[], bool]
@@ -108,11 +116,17 @@ class Guard:
             if not begun():
                 told = RefusedError(500, "the server made a mistake", fix="ask again")
                 await JSONResponse({"error": as_json(told)}, 500)(scope, receive, answer)
+            elif self.server.leaving:  # as it would be, had its answer not begun
+                self.server.unanswered += 1
 
     def _admit(self, request: Request) -> None:
         path = request.scope["path"]  # as it is routed; a url has the header Host in it
         if path in _OPEN or path.startswith("/static/"):
             return
+        if self.server.crowded:
+            raise RefusedError(
+                503, "too many connections are open", fix="ask again later", retry_after=1
+            )
         header = request.headers.get("authorization")
         admin = path.startswith("/v1/models/") and path.endswith(_ADMIN)
         host = request.client.host if request.client else ""
@@ -138,16 +152,19 @@ class Guard:
         if self.rate is not None:
             self.rate.take(client)
 
-    def _tell(self, scope: Scope, number: str, status: int, seconds: float) -> None:
+    def _tell(
+        self, scope: Scope, number: str, status: int, seconds: float, *, broken: bool
+    ) -> None:
         route = getattr(scope.get("route"), "path", "other")
         task = scope.get("path_params", {}).get("task")
         model = scope.get("model", "")
-        self.metrics.requests.labels(route, model, str(status)).inc()
+        self.metrics.requests.labels(route, model, "broken" if broken else str(status)).inc()
         self.metrics.seconds.labels("all").observe(seconds)
         if route in _OPEN or route.startswith("/static/"):
             return
         told = {"task": task} if task and model else {}
         told |= {"model": model} if model else {}
+        told |= {"broken": True} if broken else {}  # the answer began, and did not come to its end
         self.log(
             "request",
             id=number,

@@ -22,7 +22,8 @@ class Limits:
         waiting_characters: of those examples.
         seconds: in which a request is answered, or given up.
         rate: requests a second of a client, on average; None: as many as it likes.
-        connections: open at a time.
+        connections: open at a time; while there are more, every request but those of a
+            supervisor and of the page is refused, and its connection closed.
     """
 
     head_bytes: int = 64 << 10

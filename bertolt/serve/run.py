@@ -52,7 +52,6 @@ def configured(server: Server, app: Starlette) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        limit_concurrency=server.limits.connections,
         timeout_keep_alive=_KEEP_ALIVE,
         h11_max_incomplete_event_size=server.limits.head_bytes,
         ws="none",
@@ -67,6 +66,8 @@ class _Process(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, server: Server, drain: float) -> None:
         super().__init__(config)
         self._server, self._drain = server, drain
+        # uvicorn's own limit would refuse without the app: /health too, and nobody would count it.
+        server.open_connections = lambda: len(self.server_state.connections)
         self._closes: float | None = None
         self._told = False
 

@@ -255,6 +255,8 @@ def test_damaged_cards_and_graphs_are_refused_in_words(exported: Path, tmp_path:
         ("graph", "../model.onnx", "the name of a file beside it"),
         ("format", "torchscript", "must be one of onnx, openvino"),
         ("precision", "fp4", "must be fp32 or int8"),
+        ("inputs", {"ids": ["batch", "length"]}, "inputs has 'ids', and has some of input_ids"),
+        ("inputs", {"input_ids": ["batch", "length"]}, "the graph takes attention_mask, input"),
     ):
         (folder / "export.json").write_text(json.dumps({**card, name: value}), "utf-8")
         with pytest.raises(CheckpointError, match=why):

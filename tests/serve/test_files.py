@@ -25,6 +25,7 @@ from bertolt import Predictor
 from bertolt.commands.file_answers import FileAnswers
 from bertolt.serve import files
 from bertolt.serve.app import Server
+from bertolt.serve.errors import RefusedError
 from bertolt.serve.files import file_routes
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
@@ -192,6 +193,36 @@ def test_a_file_that_does_not_fit_on_the_disk_is_refused_and_the_next_one_is_ans
             assert status == 507
             assert "No space left on device" in said
     assert client.post(ROUTE, content=b"text\nfine\n", headers=CSV).status_code == 200
+
+
+def test_answers_that_break_off_at_the_end_are_counted_and_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[dict[str, Any]] = []
+    ending = Server(
+        server.models, log=lambda event, **values: log.append({"event": event, **values})
+    )
+    put = ending.queue.put
+    over = [None, RefusedError(504, "the time for an answer is over")]
+
+    def puts(ask: Any) -> None:
+        if error := over.pop(0):
+            raise error
+        put(ask)
+        ending.leave()
+
+    monkeypatch.setattr(ending.queue, "put", puts)
+    with TestClient(ending.app(file_routes(ending, FileAnswers))) as client:
+        told = client.post(ROUTE, content=b"text\n" + b"x\n" * 200, headers=CSV)
+        counts = client.get("/metrics").text
+    assert len(told.text.splitlines()) < 100
+    assert ending.unanswered == 1
+    assert [(each["event"], each.get("error")) for each in log[:2]] == [
+        ("error", "RefusedError"),  # and not what starlette makes of it
+        ("request", None),
+    ]
+    assert log[1]["broken"] is True
+    assert 'status="broken"' in counts
 
 
 def test_a_row_beyond_the_limit_is_refused_by_itself(tuned: Path, tmp_path: Path) -> None:

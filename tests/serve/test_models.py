@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import shutil
 import socket
@@ -25,7 +26,9 @@ from bertolt.commands.serve_options import ServeOptions
 from bertolt.serve.app import Server
 from bertolt.serve.clients import Keys
 from bertolt.serve.errors import RefusedError
+from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models, version_of
+from bertolt.serve.run import _Process, configured
 
 RULER = "a-key-of-those-who-rule"
 TEXTS = ["a fine film", "dull", "it is well"]
@@ -187,6 +190,59 @@ def test_of_two_servers_that_took_one_port_the_second_is_told() -> None:
                 command._open_port(second)
         with pytest.raises(UsageError, match="cannot be had"):
             command._bound("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("host", "error"),
+    [
+        ("192.0.2.1", None),  # of no machine
+        ("a..b", None),
+        ("my.host.invalid", socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+        ("::1", OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")),
+    ],
+)
+def test_an_address_that_is_none_of_this_machine_is_no_matter_of_the_port(
+    monkeypatch: pytest.MonkeyPatch, host: str, error: OSError | None
+) -> None:
+    def refuses(*given: Any) -> None:
+        raise error  # type: ignore[misc]
+
+    if error is not None:
+        monkeypatch.setattr(command, "_listener", refuses)
+    with pytest.raises(UsageError, match="is no address of this machine") as refused:
+        command._bound(host, 0)
+    assert refused.value.place == "--host"
+
+
+def test_a_folder_of_models_that_nobody_can_load_from_is_refused(tmp_path: Path) -> None:
+    for folder, words in (("none", "there is no folder"), (".", "nobody could load")):
+        options = ServeOptions(models_dir=tmp_path / folder, check=True)
+        with pytest.raises(UsageError, match=words) as refused:
+            command.serve([], options)
+        assert refused.value.place == "--models-dir"
+    (keys := tmp_path / "keys").write_text("a-key-of-those-who-ask\n")
+    said = command._conditions(ServeOptions(keys=keys, max_file=7), 64, 4, rules=False)
+    assert "nobody may load models" in said[0]
+    assert "Files: 7 MB each, 4 answered at a time" in said
+
+
+def test_too_many_connections_are_refused_in_the_server_s_own_words(folder: Path) -> None:
+    models = Models({"mine": str(folder)}, fp32)
+    models.load("mine")
+    log: list[Any] = []
+    server = Server(models, Limits(connections=2), log=lambda event, **_: log.append(event))
+    app = server.app()
+    process = _Process(configured(server, app), server, drain=0)
+    assert process.config.limit_concurrency is None  # which answers without the app
+    with TestClient(app) as client:
+        assert client.get("/v1/models").status_code == 200
+        process.server_state.connections |= {object() for _ in range(3)}  # type: ignore[misc]
+        refused = client.get("/v1/models")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["message"] == "too many connections are open"
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+        assert client.get("/health").status_code == 200
+    assert log == ["request", "request"]
 
 
 def test_golden_answers_that_differ_are_refused(folder: Path) -> None:
