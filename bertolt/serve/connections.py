@@ -5,125 +5,145 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import sys
-import termios
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from bertolt.serve.limits import Limits
 
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as _Protocol
+else:
+    _Protocol = object
+
 
 def bounded(limits: Limits, kind: type[Any] = AutoHTTPProtocol) -> type[asyncio.Protocol]:
     """A protocol of uvicorn with limits on time and size.
 
-    httptools, where it is installed, is the faster parser; h11 comes with uvicorn. Only h11 bounds
-    the head of a request by itself, so that the bytes for httptools are counted here.
+    httptools, where it is installed, is the faster parser; h11 comes with uvicorn.
 
     Args:
         limits: `head_bytes`, `body_seconds` and `slowest` count.
         kind: the protocol, by httptools or by h11.
     """
+    return type("Bounded", (_Bounded, kind), {"limits": limits})
 
-    class Bounded(kind):  # type: ignore[misc]
-        def __init__(self, *args: Any, **named: Any) -> None:
-            super().__init__(*args, **named)
-            self._head, self._in_head = 0, False
-            self._late: asyncio.TimerHandle | None = None
-            self._unread: asyncio.TimerHandle | None = None
-            self._unsent, self._resumed = 0, False
 
-        @property
-        def _answering(self) -> bool:
-            """Whether a request is under way."""
-            return self.cycle is not None and not self.cycle.response_complete
+class _Large(_Protocol):
+    """Bounds the head of a request. Only h11 does that by itself, so that the bytes for httptools
+    are counted here."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self._hurry()
+    limits: ClassVar[Limits]
 
-        def connection_lost(self, exc: Exception | None) -> None:
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._head, self._in_head = 0, False
+
+    @property
+    def _answering(self) -> bool:
+        """Whether a request is under way."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and not self._answering:
+            self._head += len(data)
+            if self._head > self.limits.head_bytes and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:  # httptools alone calls this and the next
+        self._head, self._in_head = 0, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.limits.head_bytes:
+            raise ValueError("too large")  # which the parser takes for a fault of the request
+        super().on_headers_complete()
+
+
+class _Bounded(_Large):
+    """Bounds the time of a head, of the rest of a body that was refused, and of what is taken."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._late: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._unsent, self._resumed = 0, False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hurry()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._calm()
+        if self._unread is not None:
+            self._unread.cancel()
+        super().connection_lost(exc)
+
+    # ---- what the client sends
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._answering:
             self._calm()
-            if self._unread is not None:
-                self._unread.cancel()
-            super().connection_lost(exc)
-
-        # ---- what the client sends
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._answering:
-                self._calm()
-                return
+        else:
             self._hurry()  # a head has begun, or a body goes on that was refused
-            if self._in_head:
-                self._head += len(data)
-                if self._head > limits.head_bytes and not self.transport.is_closing():
-                    self.send_400_response("The head of the request is too large.")
 
-        def on_message_begin(self) -> None:  # httptools alone calls this and the next
-            self._head, self._in_head = 0, True
-            super().on_message_begin()
+    def _hurry(self) -> None:
+        if self._late is None:
+            self._late = self.loop.call_later(self.limits.body_seconds, self._give_up)
 
-        def on_headers_complete(self) -> None:
-            self._in_head = False
-            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-            if size > limits.head_bytes:
-                raise ValueError("too large")  # which the parser takes for a fault of the request
-            super().on_headers_complete()
+    def _calm(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
-        def _hurry(self) -> None:
-            if self._late is None:
-                self._late = self.loop.call_later(limits.body_seconds, self._give_up)
+    def _give_up(self) -> None:
+        if not self._answering:
+            self.transport.close()
 
-        def _calm(self) -> None:
-            if self._late is not None:
-                self._late.cancel()
-                self._late = None
+    # ---- what it takes
 
-        def _give_up(self) -> None:
-            if not self._answering:
-                self.transport.close()
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
 
-        # ---- what it takes
+    def resume_writing(self) -> None:
+        self._resumed = True
+        super().resume_writing()
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
             self._watch()
 
-        def resume_writing(self) -> None:
-            self._resumed = True
-            super().resume_writing()
+    def _watch(self) -> None:
+        if self._unread is None:
+            self._unsent, self._resumed = _unsent(self.transport), False
+            self._unread = self.loop.call_later(self.limits.body_seconds, self._look)
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.transport.get_write_buffer_size():
-                self._watch()
-
-        def _watch(self) -> None:
-            if self._unread is None:
-                self._unsent, self._resumed = _unsent(self.transport), False
-                self._unread = self.loop.call_later(limits.body_seconds, self._look)
-
-        def _look(self) -> None:
-            """Cut a client that has taken too little since the last look."""
-            self._unread = None
-            if not self.transport.get_write_buffer_size():
-                return
-            taken = self._unsent - _unsent(self.transport)
-            if self._resumed or taken >= limits.slowest * limits.body_seconds:
-                self._watch()
-            else:
-                self.transport.abort()
-
-    return Bounded
+    def _look(self) -> None:
+        """Cut a client that has taken too little since the last look."""
+        self._unread = None
+        if not self.transport.get_write_buffer_size():
+            return
+        taken = self._unsent - _unsent(self.transport)
+        if self._resumed or taken >= self.limits.slowest * self.limits.body_seconds:
+            self._watch()
+        else:
+            self.transport.abort()
 
 
 def _unsent(transport: asyncio.Transport) -> int:
     """Bytes that the other side has not confirmed, those in the kernel's buffer too: that takes
-    no more before a third of it is free again, which may be a MB."""
+    no more before a third of it is free again, which may be a MB. Windows does not tell them."""
     held = bytearray(4)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+        import termios
+
         fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
     return transport.get_write_buffer_size() + int.from_bytes(held, sys.byteorder)

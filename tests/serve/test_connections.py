@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ pytest.importorskip("starlette")
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bertolt.serve import connections
 from bertolt.serve.connections import bounded
 from bertolt.serve.limits import Limits
 
@@ -191,3 +194,10 @@ def test_a_pipelined_request_is_answered(server: uvicorn.Server) -> None:
             part = client.recv(4096)
             assert part
             told += part
+
+
+def test_what_the_kernel_holds_is_left_out_where_it_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "termios", None)  # as on Windows
+    assert connections._unsent(SimpleNamespace(get_write_buffer_size=lambda: 7)) == 7  # type: ignore[arg-type]
