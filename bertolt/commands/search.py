@@ -154,7 +154,7 @@ def _queries(options: SearchOptions) -> list[str]:
         raise DataError(
             "there is no such file", place=str(options.queries), fix="check --queries"
         ) from error
-    lines = [line for line in text.splitlines() if not is_blank(line)]
+    lines = [line for line in text.split("\n") if not is_blank(line)]
     if not lines:
         raise DataError(
             "the file has no query", place=str(options.queries), fix="write one query a line"

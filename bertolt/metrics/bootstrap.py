@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.metrics.counts import Interval
+from bertolt.metrics.counts import Z95, Interval
 
 Reals = NDArray[np.float64]
 Score = Callable[[Reals], Reals]
@@ -131,7 +131,7 @@ def _acceleration(left_out: Reals, counts: NDArray[np.int64]) -> float:
 
 def _share(bias: float, acceleration: float, side: int) -> float:
     """Which share of the resamples lies below an end."""
-    z = bias + side * _NORMAL.inv_cdf(0.975)
+    z = bias + side * Z95
     return _NORMAL.cdf(bias + z / max(1 - acceleration * z, 0.1))
 
 

@@ -36,6 +36,21 @@ class Counts(Protocol):
         """95% intervals of those scores that have one."""
 
 
+Z95 = NormalDist().inv_cdf(0.975)
+"""Standard errors on either side of a 95% interval."""
+
+
+def normal_interval(
+    value: float, terms: NDArray[np.float64], least: float = -math.inf, most: float = math.inf
+) -> Interval | None:
+    """95% interval of a score that errs as the mean of `terms` does, by their standard error, cut
+    to what the score can be; None for fewer than 2."""
+    if len(terms) < 2:
+        return None
+    spread = Z95 * float(terms.std(ddof=1)) / math.sqrt(len(terms))
+    return max(least, value - spread), min(most, value + spread)
+
+
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Score interval for the proportion `successes / trials`, of at least one trial.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
 from bertolt.metrics.arrays import paired_columns
-from bertolt.metrics.counts import Interval, State, mean_of
+from bertolt.metrics.counts import Z95, Interval, State, mean_of, normal_interval
 
 Reals = NDArray[np.float64]
-_Z = NormalDist().inv_cdf(0.975)
 _JOINED = 1024  # batches that are put together
 
 
@@ -216,33 +214,25 @@ def _estimates(predicted: Reals, true: Reals) -> dict[str, Estimate]:
         float(x[0]) for x in (moments.mae(), moments.mse(), moments.r2(), moments.pearson())
     )
     rank, error = spearman(predicted, true), predicted - true
-    low, high = _normal(mse, error**2)
+    low, high = normal_interval(mse, error**2) or (math.nan, math.nan)
     # How each example moves r2 = 1 - mean(error^2) / variance, to first order.
     spread = (true - true.mean()) ** 2
     variance = math.nan if moments.constant()[1, 0] else float(spread.mean())
     return {
-        "mae": _estimate(mae, _normal(mae, np.abs(error)), least=0.0),
+        "mae": _estimate(mae, normal_interval(mae, np.abs(error)), least=0.0),
         "rmse": _estimate(math.sqrt(mse), (math.sqrt(max(low, 0.0)), math.sqrt(high)), least=0.0),
-        "r2": _estimate(r2, _normal(r2, (error**2 - (1 - r2) * spread) / variance)),
+        "r2": _estimate(r2, normal_interval(r2, (error**2 - (1 - r2) * spread) / variance)),
         "pearson": _estimate(pearson, _fisher(pearson, count, 1.0)),
         "spearman": _estimate(rank, _fisher(rank, count, 1 + rank**2 / 2)),
     }
 
 
-def _estimate(value: float, interval: Interval, least: float = -math.inf) -> Estimate:
+def _estimate(value: float, interval: Interval | None, least: float = -math.inf) -> Estimate:
     """With None for what is undefined, cut to what the score can be."""
     if math.isnan(value):
         return Estimate(None, None)
-    low, high = interval
+    low, high = interval or (math.nan, math.nan)
     return Estimate(value, None if math.isnan(low + high) else (max(low, least), high))
-
-
-def _normal(value: float, terms: Reals) -> Interval:
-    """95% interval of a score that errs as the mean of `terms` does; NaN for fewer than 2."""
-    if len(terms) < 2:
-        return math.nan, math.nan
-    spread = _Z * float(terms.std(ddof=1)) / math.sqrt(len(terms))
-    return value - spread, value + spread
 
 
 def _fisher(r: float, count: int, scale: float) -> Interval:
@@ -251,7 +241,7 @@ def _fisher(r: float, count: int, scale: float) -> Interval:
         return math.nan, math.nan
     if abs(r) == 1.0:
         return r, r
-    z, spread = math.atanh(r), _Z * math.sqrt(scale / (count - 3))
+    z, spread = math.atanh(r), Z95 * math.sqrt(scale / (count - 3))
     return math.tanh(z - spread), math.tanh(z + spread)
 
 

@@ -52,6 +52,8 @@ class Scorer(abc.ABC):
     """Values that are told after each evaluation while training."""
     errors: ClassVar[tuple[str, ...]] = ()
     """Those of them of which less is better."""
+    of_nothing: ClassVar[float] = 1.0
+    """The primary metric of a row with nothing to find in which nothing was given: it is right."""
 
     @abc.abstractmethod
     def add(self, answer: Answer, example: Example) -> float:
@@ -107,8 +109,7 @@ class Scorer(abc.ABC):
 
     def score_of_each(self, rows: Reals) -> Reals:
         """(N,) the primary metric of each row alone, or its part of the metric of all."""
-        # A row without anything to find in which nothing was given has no score, and is right.
-        return np.nan_to_num(self.score(rows), nan=1.0)
+        return np.nan_to_num(self.score(rows), nan=self.of_nothing)
 
     def interval_of(self, rows: Reals) -> Interval | None:
         """95% interval of the primary metric by resampling them, as `bootstrap` has it."""

@@ -39,14 +39,16 @@ def windows_of(
         long: "truncate" for the first of them alone, or another overlap.
     """
     room, count = limit - 2, len(pieces)
-    context = shared(room, long.stride, room // 2) // 2
+    overlap = shared(room, long.stride, room // 4 * 2)
+    before = overlap // 2  # of an odd overlap, the window before answers the odd token
     cuts = long.how == "truncate"
     windows: list[Window] = []
-    for part in stretches(count, room, 2 * context):
+    for part in stretches(count, room, overlap):
         start, last = part.start, part.stop >= count or cuts
         ids = pieces[part]
         answers = range(
-            start + context if start else 0, min(part.stop, count) if last else part.stop - context
+            start + before if start else 0,
+            min(part.stop, count) if last else part.stop - (overlap - before),
         )
         answered = [
             places[piece] if piece in answers else _NOWHERE

@@ -25,7 +25,7 @@ def test_it_finds_what_the_product_finds(
     bertolt: Any, corpus: Path, real_checkpoint: Path, tmp_path: Path
 ) -> None:
     queries = tmp_path / "queries.txt"
-    queries.write_text("what is cold?\n\n", encoding="utf-8")
+    queries.write_text("what is\u2028\x0c\x85cold?\r\n\n", encoding="utf-8")  # one line
     words = ("search", corpus, "--query", "a movie with warmth", "--queries", queries, "--top", 2)
     said = bertolt(*words, "--json")
     assert said.code == 0, said.err

@@ -262,6 +262,7 @@ def test_finetune_names_the_commands_that_teach_it(
 
 def test_no_hidden_token_is_no_score() -> None:
     scorer = MaskScorer(0.15, 0)
+    assert scorer.score_of_each(np.array([[0.0, 0.0], [3.0, 2.0]])).tolist() == [0.0, 1.5]
     assert scorer.add({"masks": []}, {"text": "a"}) == 0.0
     assert scorer.values()["loss"] is scorer.values()["accuracy"] is None
     (line,) = scorer.lines(0.0)

@@ -39,6 +39,13 @@ def test_three_ways_to_write_several_labels(tmp_path: Path, name: str) -> None:
         assert task.labels == ("b", "a"), "in the order of their columns"
 
 
+def test_a_row_without_a_label_is_right_where_none_is_given() -> None:
+    scorer = MultiLabelClassification(("a", "b"), (0.5, 0.5)).scorer()
+    given = np.array([[0.0, 0.0], [0.0, 1.0], [2.0, 2.0], [0.0, 2.0]])
+    assert scorer.score_of_each(given).tolist() == [1, 0, 1, 0]
+    assert scorer.score_of(given[:1]) == 0, "all rows without a label have no F1 to be proud of"
+
+
 @pytest.mark.parametrize("cells", [("1", "0"), ("true", "false"), ("0", "1"), ("1", "")])
 def test_one_column_of_flags_is_the_label_of_its_name(
     tmp_path: Path, cells: tuple[str, str]

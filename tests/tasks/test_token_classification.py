@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from bertolt.base.errors import DataError
+from bertolt.data.long import LongTexts
 from bertolt.data.table_file import is_blank
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Output, Reading
@@ -90,6 +92,18 @@ def test_a_word_in_the_middle_of_a_long_text_sees_both_sides() -> None:
         own = [i for i, place in enumerate(window.places) if place[0] >= 0]
         assert own[0] - 1 >= 10
         assert len(window.places) - 2 - own[-1] >= 10
+
+
+@pytest.mark.parametrize("stride", [0, 1, 4, 7, 30])
+def test_windows_repeat_the_tokens_that_were_asked_for(stride: int) -> None:
+    places = [(i, i + 1) for i in range(100)]
+    long = LongTexts(how="window", stride=stride)
+    windows = windows_of(list(range(100)), places, 1, 2, 42, long).windows
+    pairs = list(itertools.pairwise(windows))
+    assert pairs
+    assert {len({*one.ids[1:-1]} & {*other.ids[1:-1]}) for one, other in pairs} == {stride}
+    answered = [place for each in windows for place in each.places or () if place[0] >= 0]
+    assert answered == places
 
 
 # ---- schemes ----

@@ -265,12 +265,6 @@ def _require_alone(task: Task, options: FinetuneOptions) -> None:
             fix=f"--batch-size {size * options.accumulate} --micro-batch {size} has so many rows "
             "compete, in the memory of the small batch",
         )
-    if task.rows_compete and options.find_batch_size:
-        raise UsageError(
-            "rows compete within their batch, so the parts of one do not add up to it",
-            place="--find-batch-size",
-            fix=f"--micro-batch {max(1, size // 4)} makes the same step in less memory",
-        )
     if parts is not None and not task.rows_compete:
         raise UsageError(
             f"it is for rows that compete, and those of {task.name} with these columns do not",

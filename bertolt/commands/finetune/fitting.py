@@ -32,6 +32,7 @@ _HERE = {"text": "X", "text_pair": "X", "label": "y", "seed": "random_state"}
 _PHRASES = {
     " with --on-bad-row drop": "",
     "--eval, or": "--test-size above 0, or",
+    "add --keep best, or --patience 3": "give patience=3",
     "choose another column with --text, or ": "",
     "the only training row has": "n_samples = 1, and the row has",
     "there is only one label": "there is only one class",

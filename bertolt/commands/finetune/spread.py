@@ -26,7 +26,6 @@ from bertolt.train.folder import METRICS
 
 _LAST = 3
 """Sizes at the end of a learning curve to which a line is fitted."""
-_NORMAL = 1.96  # standard deviations on either side of a 95% interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from bertolt.base.format import percent, plural
 from bertolt.data.spill import Numbers
 from bertolt.metrics import RowSums, wilson_interval
-from bertolt.metrics.squad import answer_scores
+from bertolt.metrics.counts import normal_interval
+from bertolt.metrics.squad import answer_scores, is_chinese
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.scorers.calibration import Calibration
 from bertolt.tasks.table import interval_words
 
 Interval = tuple[float, float]
-_Z = 1.959963984540054  # of a 95% interval
 
 _LEAD = (
     "Exact: the answer is that of the file but for case, punctuation and articles. F1: the words "
-    "that both share. Chinese answers are compared by characters."
+    "that both share. In Chinese texts answers are compared by characters."
 )
 
 
@@ -46,7 +46,7 @@ class AnswerScorer(Scorer):
         """Wrong by what is missing of the F1, times the probability of what was answered."""
         golds = [gold["text"] for gold in example["label"]]
         best = answer["best"][0]["text"] if answer["best"] else ""
-        exact, f1 = answer_scores(best, golds)
+        exact, f1 = answer_scores(best, golds, chinese=_in_chinese(example))
         self._rows.extend((answer["margin"], exact, f1, float(bool(golds))))
         if "no_answer" in answer:
             self.calibration.after.add(float(answer["no_answer"]), not golds)
@@ -65,7 +65,7 @@ class AnswerScorer(Scorer):
     def row_sums(self, answer: Answer, example: Example) -> tuple[float, ...]:
         """The F1 of what is answered, be it nothing, and 1."""
         golds = [gold["text"] for gold in example["label"]]
-        return answer_scores(answer["answer"], golds)[1], 1.0
+        return answer_scores(answer["answer"], golds, chinese=_in_chinese(example))[1], 1.0
 
     def by_rows(self) -> RowSums:
         """How many rows have which F1."""
@@ -111,12 +111,7 @@ class AnswerScorer(Scorer):
         exact = wilson_interval(int(scores[:, 0].sum()), len(scores))
         if (f1 == scores[:, 0]).all():  # no answer is right in part
             return {"exact_match": exact, "f1": exact}
-        spread = _Z * float(f1.std(ddof=1)) / math.sqrt(len(f1))
-        middle = float(f1.mean())
-        return {
-            "exact_match": exact,
-            "f1": (max(0.0, middle - spread), min(1.0, middle + spread)),
-        }
+        return {"exact_match": exact, "f1": normal_interval(float(f1.mean()), f1, 0.0, 1.0)}
 
     def parts(self) -> dict[str, dict[str, Any]]:
         """Rows, exact match and F1 of questions with and without an answer."""
@@ -208,6 +203,11 @@ class AnswerScorer(Scorer):
         kinds = {"Questions": "text", "Rows": "count", "Exact match": "share", "F1": "share"}
         block = page.table("Questions with and without an answer", kinds, rows)
         return block | {"id": "kinds", "title": "With and without an answer", "lead": _LEAD}
+
+
+def _in_chinese(example: Example) -> bool:
+    """Whether the text that a question is asked of is Chinese."""
+    return is_chinese(str(example.get("text_pair") or ""))
 
 
 def _part_words(part: Mapping[str, Any], what: str) -> str:

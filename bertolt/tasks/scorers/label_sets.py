@@ -138,8 +138,12 @@ class LabelSetScorer(Scorer):
         return RowSums.of(np.column_stack([2 * right, size]), count)
 
     def score(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Micro F1, 0 where no label is given and none is true."""
+        """Micro F1, 0 where no label is given and none is true in all rows together."""
         return np.nan_to_num(super().score(sums))
+
+    def score_of_each(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,) F1 of each row alone; a row that has no label and was given none is right."""
+        return np.nan_to_num(super().score(rows), nan=self.of_nothing)
 
     def baseline(self) -> dict[str, float]:
         """The best micro F1, and the best share of exact sets, of giving one set to all rows."""

@@ -34,6 +34,7 @@ class MaskScorer(Scorer):
 
     shown = ("perplexity", "accuracy", "top_5_accuracy")
     errors = ("perplexity",)
+    of_nothing = 0.0  # the loss of a row in which no token was hidden
 
     def __init__(self, share: float, seed: int) -> None:
         self.share, self.seed = share, seed

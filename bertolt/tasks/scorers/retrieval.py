@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,13 @@ from numpy.typing import NDArray
 from bertolt.base.format import plural
 from bertolt.data.spill import Numbers
 from bertolt.metrics import RowSums, nearest, wilson_interval
+from bertolt.metrics.counts import normal_interval
 from bertolt.tasks import page
 from bertolt.tasks.scorer import AmongAll, Answer, Example, Reals, Scorer
 from bertolt.tasks.table import interval_words
 
 DEPTHS = (1, 5, 10)
 _HALF = 1 << 32  # a float holds half of a digest exactly
-_Z = NormalDist().inv_cdf(0.975)
 
 
 class _Texts:
@@ -184,7 +182,8 @@ class RetrievalScorer(Scorer):
             values["triplet_accuracy_interval"] = wilson_interval(right, rows) if rows else None
         for name, each in self._by_query().items():
             mean = float(each.mean()) if len(each) else None
-            values |= {name: mean, f"{name}_interval": _interval(each)}
+            ends = None if mean is None else normal_interval(mean, each, 0.0, 1.0)
+            values |= {name: mean, f"{name}_interval": ends}
         sides = {"queries": len(self._first.numbers), "candidates": len(self._second.numbers)}
         return values | sides | {"rows": rows}
 
@@ -250,15 +249,6 @@ def _title(name: str) -> str:
 def _digest(text: str) -> int:
     whole = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(whole, "little", signed=True)
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """95% interval of a mean of shares, by its standard error; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    mean = float(values.mean())
-    spread = _Z * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return max(0.0, mean - spread), min(1.0, mean + spread)
 
 
 def _expected_mrr(candidates: int) -> float:

@@ -267,6 +267,9 @@ def test_other_refusals(model: str) -> None:
         BertTagger(model).fit(TEXTS, TAGS)
     with pytest.raises(UsageError, match="focal: it is for one class of several"):
         BertRegressor(model, focal=2.0).fit(TEXTS, np.arange(24.0))
+    with pytest.raises(UsageError, match="metric: it says what") as refused:
+        BertClassifier(model, metric="f1_macro").fit(TEXTS, LABELS)
+    assert refused.value.fix == "give patience=3"
     with pytest.warns(DataConversionWarning):
         BertClassifier(model, **ONCE).fit(TEXTS, LABELS[:, None])
 
