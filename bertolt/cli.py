@@ -19,7 +19,7 @@ from bertolt.base.format import visible, visible_json
 from bertolt.base.process import INTERRUPTED
 from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
-from bertolt.commands.evaluate_options import EvaluateOptions
+from bertolt.commands.evaluate_options import EvaluateOptions, MeasureOptions
 from bertolt.commands.export_options import ExportOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import check_words
@@ -40,7 +40,7 @@ from bertolt.commands.settings_file import (
     name_settings,
 )
 from bertolt.corpus.options import PrepareOptions, TokenizerOptions
-from bertolt.models.config import AnswerPrecision, Precision
+from bertolt.models.config import Precision
 from bertolt.pretrain.options import PretrainOptions
 from bertolt.pretrain.plan import PlanOptions
 
@@ -163,13 +163,10 @@ def compare(
     /,
     *more: str,
     on: Path | None = None,
-    text: str | None = None,
-    text_pair: str | None = None,
-    label: str | None = None,
     html: Path | None = None,
     overwrite: bool = False,
-    precision: AnswerPrecision = "auto",
     json: bool = False,
+    options: Annotated[MeasureOptions | None, Parameter(name="*")] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Hold fine-tuned models against the first of them: a paired test, and which rows changed.
@@ -180,18 +177,15 @@ def compare(
         more: Further ones.
         on: File of texts and labels to answer with all of them. Default: the rows that all runs
             held out, by the answers that they have kept, without running a model.
-        text: Column of the texts of --on. Default: as in training, or found by its name.
-        text_pair: Column of second texts, for pairs. Default: as in training.
-        label: Column of the labels. Default: as in training, or found by its name.
         html: Write a page with all of it to this file.
         overwrite: Replace the file that has this name.
-        precision: Number format for the rows of --on.
         json: Print JSON instead of a table.
+        options: How --on is read and answered.
     """
     from bertolt.commands.arguments import require_output
     from bertolt.commands.compare import compare_runs, page_facts
 
-    asked = EvaluateOptions(text=text, text_pair=text_pair, label=label, precision=precision)
+    asked = EvaluateOptions(**vars(options or MeasureOptions()))
     if html is not None:
         inputs = [run, other, *more, *([str(on)] if on else [])]
         require_output(html, "--html", overwrite=overwrite, inputs=inputs)

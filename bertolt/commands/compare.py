@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from bertolt.base.format import columns as wide
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
-from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate import evaluate_file, read_rows
 from bertolt.commands.evaluate_options import EvaluateOptions
-from bertolt.data.delimited import layout_of
+from bertolt.commands.file_options import FileOptions
 from bertolt.data.load import Table
 from bertolt.metrics.bootstrap import SHUFFLES, PairedTest, holm
 from bertolt.metrics.counts import Interval
@@ -44,6 +44,7 @@ _HOW = {
 """How a p-value was found, in the terminal and on the page."""
 _SHOWN = 3  # rows that changed, in the terminal
 _TEXT = 2000
+_HOW_READ = fields(FileOptions)
 _OWN = {"out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"}
 """Arguments that every run has otherwise, and that decide nothing."""
 
@@ -74,7 +75,7 @@ class Change:
         gain: by how much the primary metric of this row alone is better, below 0 if it is worse.
         before, after: what the first and the other run said.
         truth: what is true.
-        text: of the row, and the second text of a pair; None where the file is not there any more.
+        text: of the row, and the second text of a pair; None where the file is not as it was.
     """
 
     row: int
@@ -250,8 +251,8 @@ def compare_runs(
         folders: of the models, two or more.
         on: a file to answer with all of them; None: the held-out rows that their runs have
             answered, which needs no model.
-        asked: columns of that file, as the user names them, others as in training; and the number
-            format to answer in.
+        asked: how to read and answer that file, as for `evaluate`; what it does not say is as in
+            training. Its `by` and `sample` say nothing here.
 
     Raises:
         UsageError: fewer than two, one of them twice, other tasks, or no row that all have.
@@ -440,8 +441,10 @@ def _texts(
 ) -> dict[Key, tuple[str, str | None]]:
     """The texts of rows, where the file that they come from is as it was."""
     try:
-        table = _table(run, on, asked)
+        table = _held_out_of(run, asked) if on is None else _rows_of(run, on, asked)
     except (BertoltError, AttributeError, TypeError, ValueError):
+        if on is not None:
+            raise  # all runs have answered its rows just now
         return {}  # without the texts, or where its arguments are altered, the comparison is whole
     places = {row: place for place, row in enumerate(table.data["row"].to_pylist())}
     known = [key for key in shared if run.rows[key].row in places]
@@ -454,25 +457,27 @@ def _texts(
     return texts
 
 
-def _table(run: Run, on: Path | None, asked: EvaluateOptions) -> Table:
-    """The file of the rows, read as it was for the run."""
+def _rows_of(run: Run, on: Path, asked: EvaluateOptions) -> Table:
+    """The file that all runs were asked, read as it was for the run."""
+    path = Path(run.folder)
+    return read_rows([on], asked, run.task, Contract.read(path) if path.is_dir() else None)
+
+
+def _held_out_of(run: Run, asked: EvaluateOptions) -> Table:
+    """The file of the rows that the run held out, read as it was for the run."""
     said = run.arguments
-    files = on or said.get("eval") or said.get("train") or []
+    files = said.get("eval") or said.get("train") or []
     named = [Path(files)] if isinstance(files, str | Path) else list(map(Path, files))
     if not named or not all(name.exists() for name in named):
         raise UsageError("the file is not there", place=", ".join(map(str, named)))
+    how = FileOptions(**{each.name: said.get(each.name, each.default) for each in _HOW_READ})
     columns = Columns(
         text=asked.text or said.get("text"),
         text_pair=asked.text_pair or said.get("text_pair"),
         label=asked.label or said.get("label"),
         reading=Reading(label_separator=said.get("label_separator")),
-        encoding=said.get("encoding", "utf-8"),
-        layout=layout_of(
-            said.get("sep"),
-            said.get("no_header", False),
-            said.get("sheet"),
-            said.get("skip_rows", 0),
-        ),
+        encoding=how.encoding,
+        layout=how.layout,
     )
     return read_for_task(named, columns, task=type(run.task))[0]
 
@@ -552,7 +557,10 @@ def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def _card(change: Change) -> dict[str, Any]:
-    text, pair = change.text or ("(the file is not there any more)", None)
+    text, pair = change.text or (
+        "(no text: its file is gone, has changed, or cannot be read as it was)",
+        None,
+    )
     return {
         "text": text,
         "second_text": pair,

@@ -202,7 +202,7 @@ def _rows(predictor: Predictor, file: Path, column: str | None) -> list[Asked]:
     """The first rows of a file that the task can be asked of; a text without a mask is none."""
     table, _ = read_for_task(
         [file],
-        as_trained(Columns(text=column), predictor),
+        as_trained(Columns(text=column), predictor.task),
         task=type(predictor.task),
         prefer=trained_columns(predictor),
         need_label=False,

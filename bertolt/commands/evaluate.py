@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
+from bertolt.checkpoint.contract import Contract
 from bertolt.commands import label_names
 from bertolt.commands.arguments import require_model_first, tell_missing_contract
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.wording import options_called
 from bertolt.data.columns import by_number
-from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.load import Table
 from bertolt.data.table_file import listing
@@ -64,19 +64,11 @@ def evaluate_file(
     """
     options = options or EvaluateOptions()
     by = [name for each in (options.by or "").split(",") if (name := each.strip())]
-    columns = _columns(options, keep=[name for name in by if name != LENGTH])
     files = [file] if isinstance(file, Path) else list(file)
     predictor = model if isinstance(model, Predictor) else _opened(model, str(files[0]), options)
     _check_sample(options.sample, predictor.task)
     predictor.tell_long()
-    with options_called(_CALLED):
-        table, _ = read_for_task(
-            files,
-            as_trained(columns, predictor),
-            task=type(predictor.task),
-            prefer=trained_columns(predictor),
-            need_label=predictor.task.has_labels,
-        )
+    table = read_rows(files, options, predictor.task, predictor.contract, by)
     task, table = _with_names(predictor, table, options.label_map)
     by = _parting(by, table)
     describe_table(table)
@@ -103,17 +95,44 @@ def evaluate_file(
     return replace(scores, further=_further(answer, task, rows, options.sample))
 
 
-def _columns(options: EvaluateOptions, keep: list[str]) -> Columns:
-    return Columns(
+def read_rows(
+    files: Sequence[Path],
+    options: EvaluateOptions,
+    task: Task,
+    contract: Contract | None,
+    by: Sequence[str] = (),
+) -> Table:
+    """Rows whose answers are known, for a trained model.
+
+    Args:
+        files: with the rows.
+        options: settings.
+        task: of the model.
+        contract: of the model, whose columns are taken where nothing is named.
+        by: columns to keep.
+
+    Raises:
+        DataError: the files cannot be used.
+    """
+    columns = Columns(
         text=options.text,
         text_pair=options.text_pair,
         label=options.label,
         reading=Reading(label_separator=options.label_separator),
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
-        keep=keep,
-        layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
+        keep=[name for name in by if name != LENGTH],
+        layout=options.layout,
     )
+    with options_called(_CALLED):
+        table, _ = read_for_task(
+            files,
+            as_trained(columns, task),
+            task=type(task),
+            prefer=contract.columns if contract else {},
+            need_label=task.has_labels,
+        )
+    return table
 
 
 def _opened(model: str, file: str, options: EvaluateOptions) -> Predictor:
@@ -182,9 +201,9 @@ def trained_columns(predictor: Predictor) -> dict[str, list[str]]:
     return predictor.contract.columns if predictor.contract is not None else {}
 
 
-def as_trained(columns: Columns, predictor: Predictor) -> Columns:
+def as_trained(columns: Columns, task: Task) -> Columns:
     """The columns, with labels parted as in training where nothing else is said of them."""
     several = "," in (columns.label or "")
     if several or columns.reading != Reading():
         return columns
-    return replace(columns, reading=predictor.task.reading)
+    return replace(columns, reading=task.reading)

@@ -1,4 +1,4 @@
-"""What a user sets for `evaluate`. Only light modules are imported."""
+"""What a user sets for `evaluate` and `compare`. Only light modules are imported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bertolt.base.options import Metadata, Range, at_least, check_options
+from bertolt.commands.file_options import FileOptions
 from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, EngineName
 
@@ -13,8 +14,8 @@ _ROWS = Metadata(range=Range("a whole number, 1 or more", 1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Settings of `evaluate`; the text below each field is the command's help.
+class MeasureOptions(FileOptions):
+    """How a model answers a file whose answers are known: settings of `evaluate` and `compare`.
 
     Raises:
         UsageError: a value out of its range; the message names the option.
@@ -32,12 +33,6 @@ class EvaluateOptions:
     label_map: str | None = None
     """What the file calls the model's labels, as LABEL_0=bad,LABEL_1=good; or a JSON file with such
     an object. Default: as the model does; numbers are those of its outputs."""
-    by: str | None = None
-    """Columns whose values part the rows, with commas between them, each part with scores of its
-    own; length parts them by their tokens."""
-    sample: int | Literal["all"] | None = field(default=None, metadata=_ROWS)
-    """Rows for what takes a run for each token, the pseudo-perplexity of a masked language model;
-    all takes each row. Default: 100."""
     long: Long | None = None
     """A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a last
     part, or window, which reads all of it. Default: as in training."""
@@ -53,18 +48,24 @@ class EvaluateOptions:
     what the folder is for."""
     on_bad_row: Literal["drop", "error"] = "drop"
     """What to do with a row that cannot be used."""
-    encoding: str = "utf-8"
-    """Encoding of the text files; auto finds it by their bytes, and says it."""
-    sep: str | None = None
-    """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
-    no_header: bool = False
-    """The first line is a row: columns are called by their numbers, as --text 2."""
-    skip_rows: int = field(default=0, metadata=at_least(0))
-    """Rows above the column names, such as a title, which are left out."""
-    sheet: str | None = None
-    """Sheet of an Excel file. Default: the first."""
-    json: bool = False
-    """Print JSON instead of a table."""
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(MeasureOptions):
+    """Settings of `evaluate`; the text below each field is the command's help.
+
+    Raises:
+        UsageError: a value out of its range; the message names the option.
+    """
+
+    by: str | None = None
+    """Columns whose values part the rows, with commas between them, each part with scores of its
+    own; length parts them by their tokens."""
+    sample: int | Literal["all"] | None = field(default=None, metadata=_ROWS)
+    """Rows for what takes a run for each token, the pseudo-perplexity of a masked language model;
+    all takes each row. Default: 100."""
+    json: bool = False
+    """Print JSON instead of a table."""

@@ -9,10 +9,11 @@ from typing import Literal
 from bertolt.base.errors import UsageError
 from bertolt.base.options import at_least, check_options
 from bertolt.base.paths import real
+from bertolt.commands.file_options import FileOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(FileOptions):
     """Settings of `export`; the text below each field is the command's help.
 
     Raises:

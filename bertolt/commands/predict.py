@@ -35,7 +35,6 @@ from bertolt.commands.questions import (
 )
 from bertolt.commands.ray_answers import answers_on_ray
 from bertolt.commands.writers import Format, Writer, text_writer
-from bertolt.data.delimited import layout_of
 from bertolt.data.parted import TooLongError
 from bertolt.data.table_file import AS_FOUND, Layout
 from bertolt.tasks.base import NotFiniteError
@@ -165,7 +164,7 @@ def _columns(options: PredictOptions) -> Columns:
         text_pair=options.pair_column,
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
-        layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
+        layout=options.layout,
         keep=[name.strip() for name in options.keep.split(",")] if options.keep else (),
     )
 

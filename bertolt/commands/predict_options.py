@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from bertolt.base.options import FREE, at_least, check_options
+from bertolt.commands.file_options import FileOptions
 from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, EngineName
 
@@ -17,7 +18,7 @@ _Texts = Annotated[list[str] | None, Parameter(consume_multiple=False, allow_lea
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
+class PredictOptions(FileOptions):
     """Settings of `predict`; the text below each field is the command's help.
 
     Raises:
@@ -68,16 +69,6 @@ class PredictOptions:
     with the reason, so that answers are as many as rows, and any other is an error, as an empty
     --text is; with answer-all each of them has such an answer. A table of answers has a column for
     the reasons if there are any, and always for standard input."""
-    encoding: str = "utf-8"
-    """Encoding of the texts; auto finds that of a file by its bytes, and says it."""
-    sep: str | None = None
-    """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
-    no_header: bool = False
-    """The first line is a row: columns are called by their numbers, as --column 2."""
-    skip_rows: int = field(default=0, metadata=at_least(0))
-    """Rows above the column names, such as a title, which are left out."""
-    sheet: str | None = None
-    """Sheet of an Excel file. Default: the first."""
 
     def __post_init__(self) -> None:
         check_options(self)

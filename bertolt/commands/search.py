@@ -22,7 +22,6 @@ from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.commands.questions import require_text
 from bertolt.commands.search_options import SearchOptions
 from bertolt.commands.wording import options_called
-from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_table
 from bertolt.data.load import Table, read_table
 from bertolt.data.spill import IN_MEMORY, Numbers
@@ -93,7 +92,7 @@ def search_file(corpus: Path, options: SearchOptions) -> SearchResult:
             text=options.column,
             need_label=False,
             encoding=options.encoding,
-            layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
+            layout=options.layout,
         )
     _require_one_column(table, options)
     describe_table(table, {"text": "--column"})

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from bertolt.base.errors import UsageError
 from bertolt.base.options import at_least, check_options
+from bertolt.commands.file_options import FileOptions
 from bertolt.models.config import AnswerPrecision
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(FileOptions):
     """Settings of `search`; the text below each field is the command's help.
 
     Raises:
@@ -35,16 +36,6 @@ class SearchOptions:
     """Make the file of vectors anew."""
     precision: AnswerPrecision = "auto"
     """Number format: auto measures whether bfloat16 is faster here."""
-    encoding: str = "utf-8"
-    """Encoding of the text files; auto finds it by their bytes, and says it."""
-    sep: str | None = None
-    """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
-    no_header: bool = False
-    """The first line is a row: columns are called by their numbers, as --column 2."""
-    skip_rows: int = field(default=0, metadata=at_least(0))
-    """Rows above the column names, such as a title, which are left out."""
-    sheet: str | None = None
-    """Sheet of an Excel file. Default: the first."""
 
     json: bool = False
     """Print JSON instead of a table."""

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from bertolt.base.errors import BertoltError, CheckpointError, UsageError
+from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
+from bertolt.commands import compare
 from bertolt.commands.compare import compare_runs, page_facts
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
@@ -125,6 +126,21 @@ def test_on_a_file_the_models_answer(tuned: Path, copy: Copy, reviews_csv: Path)
     assert comparison.rows == 80
     assert comparison.others[0].test.difference == 0.0
     assert "nobody knows" in comparison.notes[0]
+
+
+def test_a_file_is_read_as_it_is_said_with_its_texts(
+    tuned: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
+    """Whatever the training file was like; what it is like is in no argument of the run."""
+    path, text = tmp_path / "on.csv", reviews_csv.read_text(encoding="utf-8")
+    path.write_bytes(b"\xc6\xc0\xc2\xdb\n" + text.encode("gb18030"))
+    asked = EvaluateOptions(precision="fp32", encoding="gb18030", skip_rows=1)
+    run = compare._read(str(tuned), path, asked)
+    texts = compare._texts(run, path, asked, list(run.rows))
+    assert len(texts) == len(run.rows) == 80
+    path.unlink()
+    with pytest.raises(DataError):
+        compare._texts(run, path, asked, list(run.rows))
 
 
 @pytest.mark.parametrize("name", ["several", "numbers", "tags", "pairs", "together", "scored"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import bertolt
+from bertolt.base.options import flag
 from bertolt.cli import app
+from bertolt.commands.file_options import FileOptions
 
 ROOT = Path(bertolt.__file__).parent
 COMMANDS = (
@@ -25,8 +28,8 @@ SPEAKS_FOR = {
     "commands/compare.py": ("compare",),
     "commands/search.py": ("search",),
     "commands/search_options.py": ("search",),
-    "commands/evaluate.py": ("evaluate",),
-    "commands/label_names.py": ("evaluate",),
+    "commands/evaluate.py": ("evaluate", "compare"),
+    "commands/label_names.py": ("evaluate", "compare"),
     "commands/predict.py": ("predict",),
     "commands/questions.py": ("predict",),
     "commands/outputs.py": ("predict",),
@@ -69,6 +72,14 @@ def test_the_parser_tells_its_options() -> None:
     assert "--learning-rate" not in OPTIONS["finetune"]
 
 
+def test_commands_that_read_and_answer_files_take_what_its_messages_name() -> None:
+    """`compare --on` answers by `evaluate`; all of them read by the same options."""
+    assert OPTIONS["evaluate"] - {"--by", "--sample"} <= OPTIONS["compare"]
+    reading = {flag(each.name) for each in fields(FileOptions)}
+    for command in ("finetune", "evaluate", "predict", "check", "search", "compare", "export"):
+        assert reading <= OPTIONS[command], command
+
+
 @pytest.mark.parametrize(
     "path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
@@ -81,5 +92,6 @@ def test_fixes_name_options_that_are_there(path: Path) -> None:
         # A fix may show a whole command of another name.
         shown = [command for command in COMMANDS if f"bertolt {command}" in text]
         others = {"--nproc-per-node"} if "torchrun" in text else set()
+        others |= {"--upgrade"} if "pip install" in text else set()
         allowed = known.union(others, *(OPTIONS[command] for command in shown))
         assert named <= allowed, f"{module}:{line} names {sorted(named - allowed)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bertolt.base.errors import UsageError
 from bertolt.base.options import EPOCHS, SEED, at_least, check_options, share
+from bertolt.commands.file_options import FileOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.data.long import Long
 from bertolt.models.config import Precision
@@ -15,7 +16,7 @@ _OF_LABEL_ERRORS = ("folds", "epochs", "lr", "batch_size", "seed", "precision", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions:
+class CheckOptions(FileOptions):
     """Settings of `check`; the text below each field is the command's help.
 
     Raises:
@@ -49,16 +50,6 @@ class CheckOptions:
     """A text beyond the limit, as finetune is to read it. Default: as the task does."""
     stride: int | None = field(default=None, metadata=at_least(0))
     """Tokens that a window repeats of the one before it, as for finetune."""
-    encoding: str = "utf-8"
-    """Encoding of the text files; auto finds that of each by its bytes, and says it."""
-    sep: str | None = None
-    """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
-    no_header: bool = False
-    """The first line is a row: columns are called by their numbers, as --text 2 --label 1."""
-    skip_rows: int = field(default=0, metadata=at_least(0))
-    """Rows above the column names, such as a title, which are left out."""
-    sheet: str | None = None
-    """Sheet of an Excel file. Default: the first."""
     label_errors: bool = False
     """Look for labels that may be wrong too, by models that are trained without their rows."""
     folds: int = field(default=5, metadata=at_least(2))

@@ -18,7 +18,6 @@ from bertolt.base.format import percent, plural
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.wording import options_called
 from bertolt.data.columns import NoColumnError, by_number
-from bertolt.data.delimited import layout_of
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.documents import SampledWindows
 from bertolt.data.encode import SHORTEST, EncodedTexts
@@ -325,7 +324,7 @@ def _columns(options: FinetuneOptions) -> Columns:
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
         keep=[] if options.group is None else [options.group],
-        layout=layout_of(options.sep, options.no_header, options.sheet, options.skip_rows),
+        layout=options.layout,
     )
 
 

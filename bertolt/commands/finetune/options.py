@@ -18,6 +18,7 @@ from bertolt.base.options import (
     seen_in,
     share,
 )
+from bertolt.commands.file_options import FileOptions
 from bertolt.data.long import Long
 from bertolt.models.config import Precision
 from bertolt.train.arguments import Schedule, TrainingArguments
@@ -31,7 +32,7 @@ _HIGHEST_RATE = 0.02  # even tiny models learn nothing above it
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions:
+class FinetuneOptions(FileOptions):
     """Settings of `finetune`; the text below each field is the command's help.
 
     A run that is resumed has to have the same as it began with, but for those that are free.
@@ -132,16 +133,6 @@ class FinetuneOptions:
     """Number format: auto measures whether bfloat16 is faster here."""
     on_bad_row: Literal["drop", "error"] = field(default="drop", metadata=seen_in("training rows"))
     """What to do with a row that cannot be used."""
-    encoding: str = field(default="utf-8", metadata=seen_in("training rows"))
-    """Encoding of the text files; auto finds that of each by its bytes, and says it."""
-    sep: str | None = field(default=None, metadata=seen_in("training rows"))
-    """What parts the cells of a row, as ";", "|" or tab. Default: found in the first line."""
-    no_header: bool = field(default=False, metadata=seen_in("training rows"))
-    """The first line is a row: columns are called by their numbers, as --text 2 --label 1."""
-    skip_rows: int = field(default=0, metadata=at_least(0) | seen_in("training rows"))
-    """Rows above the column names, such as a title, which are left out."""
-    sheet: str | None = field(default=None, metadata=seen_in("training rows"))
-    """Sheet of an Excel file. Default: the first."""
     out: Path = field(default=Path("out"), metadata=FREE)
     """Folder for the model, its metrics and its report."""
     overwrite: bool = field(default=False, metadata=FREE)
