@@ -60,7 +60,7 @@ class Server:
 def _ours(*more: str) -> Callable[[Material, int], list[str]]:
     def words(material: Material, port: int) -> list[str]:
         command = [sys.executable, "-m", "bertolt", "serve", f"reviews={material.model}"]
-        return [*command, "--port", str(port), *more]
+        return [*command, "--port", str(port), "--drain", "0", *more]
 
     return words
 
