@@ -37,6 +37,7 @@ OTHER_NAMES = {
 }
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
+    ("text", "text_pair"),
     ("premise", "hypothesis"),
     ("question", "sentence"),
     ("question", "context"),
