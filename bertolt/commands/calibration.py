@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,31 @@ from bertolt.data.load import Table
 FEEDS, ROWS = 48, 16
 """Padded batches to calibrate on at most, and rows of each."""
 _SHARE = 5  # of so many rows one is for calibration
+
+
+def everything(table: Table) -> NDArray[np.int64]:
+    """Places of all rows."""
+    return np.arange(len(table))
+
+
+class Counted:
+    """A part of the rows of a file, which notes how many they are.
+
+    Args:
+        part: gives their places.
+
+    Attributes:
+        rows: how many there were in the last file.
+    """
+
+    def __init__(self, part: Callable[[Table], NDArray[np.int64]]) -> None:
+        self.part, self.rows = part, 0
+
+    def __call__(self, table: Table) -> NDArray[np.int64]:
+        """The places."""
+        index = self.part(table)
+        self.rows = len(index)
+        return index
 
 
 def calibrating(table: Table) -> NDArray[np.int64]:

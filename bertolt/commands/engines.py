@@ -27,10 +27,10 @@ from bertolt.base.format import gibibytes, number
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.exported import ENGINES
 from bertolt.commands.bench import generate_texts, peak_memory
-from bertolt.commands.calibration import measured
+from bertolt.commands.calibration import Counted, measured
 from bertolt.commands.evaluate import as_trained, evaluate_file, trained_columns
 from bertolt.commands.evaluate_options import EvaluateOptions
-from bertolt.commands.export import ROUNDING, export_model, rows_of
+from bertolt.commands.export import ROUNDING, export_model
 from bertolt.commands.export_options import ExportOptions
 from bertolt.models.config import AnswerPrecision, EngineName
 from bertolt.models.families.base import read_config
@@ -70,6 +70,8 @@ class Row:
         memory: most bytes that its process held; None where the system does not tell.
         score: the task's first metric on rows of the user's file; None without one.
         rows: how many; what int8 may be calibrated on is left out for all engines.
+        metric: what the score is, as people call it; empty without one.
+        greater: whether more of it is better.
         absent: why it was not measured; empty if it was.
     """
 
@@ -81,6 +83,8 @@ class Row:
     memory: int | None = None
     score: float | None = None
     rows: int = 0
+    metric: str = ""
+    greater: bool = True
     absent: str = ""
 
 
@@ -167,14 +171,15 @@ def choose(
                 raise
             absent = f"absent: {error.problem}"
             rows.append(Row(engine=engine, precision=precision, absent=absent))
-    primary = reference.task.primary
-    best, reason = _fastest(rows, primary.greater, max_loss, by, scored=file is not None)
+    # The task may measure one file otherwise than another.
+    known = next((row for row in rows if row.metric), Row(engine="torch", precision="fp32"))
+    best, reason = _fastest(rows, known.greater, max_loss, by, scored=file is not None)
     return Choice(
         engine=best.engine,
         precision=best.precision,
         folder=best.folder,
         reason=reason,
-        metric=f"{primary.title}, {best.rows:,} rows" if file is not None else "",
+        metric=f"{known.metric}, {known.rows:,} rows" if known.metric else "",
         rows=rows,
     )
 
@@ -301,20 +306,23 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         job["folder"], precision=job["precision"], engine=job["engine"]
     )
     asked: list[Asked] = [tuple(each) if isinstance(each, list) else each for each in job["texts"]]
-    score, rows = None, 0
+    score: dict[str, Any] = {}
     if job["file"] is not None:
         options = EvaluateOptions(text=job["text"], label=job["label"])
-        scores = evaluate_file(
-            predictor, Path(job["file"]), options, keep_answers=True, part=measured
-        )
-        rows = rows_of(scores)
-        score = float(scores.scorer.values()[scores.task.primary.name])
+        part = Counted(measured)
+        scores = evaluate_file(predictor, Path(job["file"]), options, part=part)
+        primary = scores.task.primary
+        score = {
+            "score": float(scores.scorer.values()[primary.name]),
+            "rows": part.rows,
+            "metric": primary.title,
+            "greater": primary.greater,
+        }
     return {
         "milliseconds": 1000 * _one_at_a_time(predictor, asked),
         "texts_per_second": _in_bulk(predictor, asked),
         "memory": peak_memory(predictor.device),
-        "score": score,
-        "rows": rows,
+        **score,
     }
 
 

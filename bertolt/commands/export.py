@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
@@ -26,7 +24,6 @@ from bertolt.commands.bench import generate_texts
 from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export_options import ExportOptions
-from bertolt.data.load import Table
 from bertolt.export import card as cards
 from bertolt.export import files
 from bertolt.export.graph import Graph
@@ -190,13 +187,16 @@ def _examples(predictor: Predictor) -> Iterator[Example]:
 def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOptions) -> Exported:
     """The card of the graph in 8 bits, which takes the place of the one in fp32."""
     assert options.calibrate is not None
-    scored, feeds, part = options.score_on or options.calibrate, Feeds(), None
+    scored, feeds = options.score_on or options.calibrate, Feeds()
+    part = calibration.Counted(calibration.everything)
     calibrated = {"file": options.calibrate.name, "rows": 0}
     if card.format in files.CALIBRATED:
         info("Reading the rows that int8 is calibrated on")
-        read = _score(graph, options.calibrate, options, calibration.calibrating, feeds)
-        calibrated["rows"] = rows_of(read)
-        part = calibration.measured if options.score_on is None else None
+        read = calibration.Counted(calibration.calibrating)
+        _score(graph, options.calibrate, options, read, feeds)
+        calibrated["rows"] = read.rows
+        if options.score_on is None:
+            part = calibration.Counted(calibration.measured)
     before = _score(graph, scored, options, part)
     info("Writing int8")
     files.quantise(card.format, stage / card.graph, feeds.kept)
@@ -222,16 +222,11 @@ def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOpt
         "before": old,
         "after": new,
         "file": scored.name,
-        "rows": rows_of(after),
+        "rows": part.rows,
         "max_loss": options.max_loss,
         "calibrated": calibrated,
     }
     return replace(card, score=score)
-
-
-def rows_of(scores: Scores) -> int:
-    """How many rows were answered."""
-    return sum(1 for _ in (scores.answers.rows if scores.answers else ()))
 
 
 class Feeds:
@@ -257,7 +252,7 @@ def _score(
     predictor: Predictor,
     file: Path,
     options: ExportOptions,
-    part: Callable[[Table], NDArray[np.int64]] | None,
+    part: calibration.Counted,
     watch: Callable[[Feed], None] | None = None,
 ) -> Scores:
     """Measure a graph on a file, or on a part of its rows; `watch` sees what the graph is given."""
@@ -265,4 +260,4 @@ def _score(
     predictor.graph.watch = watch
     alike = {each.name for each in fields(EvaluateOptions)} & {e.name for e in fields(options)}
     settings = EvaluateOptions(**{name: getattr(options, name) for name in alike})
-    return evaluate_file(predictor, file, settings, keep_answers=True, part=part)
+    return evaluate_file(predictor, file, settings, part=part)
