@@ -177,8 +177,14 @@ class Server:
 
     async def described(self, request: Request) -> Response:
         """The description of this API."""
-        keys = self.keys is not None
-        return Json(openapi(self.models.served, self.limits, keys=keys, files=self.files))
+        described = openapi(
+            self.models.served,
+            self.limits,
+            keys=self.keys is not None,
+            files=self.files,
+            ids=None if self.vocabulary is None else self.vocabulary.size,
+        )
+        return Json(described)
 
     async def listed(self, request: Request) -> Response:
         """The models that answer."""
@@ -420,6 +426,6 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_there(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    fix = "GET /openapi.json lists the routes"
+    fix = "GET /openapi.json lists the routes, and /docs shows them"
     refused = RefusedError(error.status_code, error.detail, fix=fix)
     return Json({"error": as_json(refused)}, error.status_code, error.headers)

@@ -87,10 +87,14 @@ class OtherVocabulary:
 
     Args:
         pieces: bytes by id.
+
+    Attributes:
+        size: one more than the largest id.
     """
 
     def __init__(self, pieces: Mapping[int, bytes]) -> None:
         self._pieces = pieces
+        self.size = max(pieces) + 1
 
     @classmethod
     def read(cls, path: Path) -> OtherVocabulary:
@@ -108,6 +112,10 @@ class OtherVocabulary:
                 place="--token-ids",
                 fix="name its file, such as cl100k_base.tiktoken, or leave --token-ids out",
             ) from error
+        if not pieces:
+            raise UsageError(
+                f"{path} has no piece", place="--token-ids", fix="name a file of tiktoken"
+            )
         return cls(pieces)
 
     def texts(self, lists: Sequence[Sequence[int]]) -> list[str]:

@@ -18,7 +18,7 @@ from bertolt.serve.errors import RefusedError, as_json
 from bertolt.serve.log import Log, in_log
 from bertolt.serve.metrics import Metrics
 
-_OPEN = ("/", "/health", "/ready")
+_OPEN = ("/", "/docs", "/health", "/ready")
 _ADMIN = ("/load", "/unload")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

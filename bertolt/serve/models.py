@@ -90,6 +90,19 @@ def example_for(predictor: Predictor) -> dict[str, Any]:
     return example
 
 
+def request_example(predictor: Predictor) -> Any:
+    """The same as a request has it: a text alone, where that is enough."""
+    names = {role: name for name, role in predictor.task.request_roles.items()}
+    asked = example_for(predictor)
+    if predictor.task.question_fault(simple := {**asked, "text": "It is good."}) is None:
+        asked = simple
+    example = {names.get(role, role): value for role, value in asked.items()}
+    required = predictor.task.request_schema(predictor.trained_on_pairs)["required"]
+    if required == ["text"]:
+        return example["text"]
+    return {name: example[name] for name in required}
+
+
 def answer(predictor: Predictor) -> None:
     """Have a predictor answer one example.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bertolt.base.version import __version__
 from bertolt.serve.limits import Limits
-from bertolt.serve.models import ServedModel, request_schema
+from bertolt.serve.models import ServedModel, request_example, request_schema
 
 Schema = dict[str, Any]
 
@@ -45,6 +45,22 @@ _STATUSES = {
     "504": "The time for an answer is over.",
     "507": "There is no space to keep the file while it is answered.",
 }
+_TEXT: Schema = {"type": "string"}
+_MODEL: Schema = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("id", "object", "owned_by", "version", "task"), _TEXT),
+        "created": {"type": "integer"},
+        "labels": {"type": ["array", "null"], "items": _TEXT},
+        "vectors": {"type": "boolean"},
+        "max_length": {"type": "integer"},
+        **dict.fromkeys(("long", "precision", "engine"), _TEXT),
+        "ready": {"type": "boolean"},
+        "request": {"type": "object"},
+        "answer": {"type": "object"},
+    },
+}
+_MODEL["required"] = list(_MODEL["properties"])
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 ACCOUNT: dict[str, Schema] = {
     "tokens": _COUNT,
@@ -69,7 +85,12 @@ class Files:
 
 
 def openapi(
-    models: Sequence[ServedModel], limits: Limits, *, keys: bool, files: Files | None = None
+    models: Sequence[ServedModel],
+    limits: Limits,
+    *,
+    keys: bool,
+    files: Files | None = None,
+    ids: int | None = None,
 ) -> Schema:
     """The description of a server, as OpenAPI 3.1 has it.
 
@@ -78,6 +99,7 @@ def openapi(
         limits: of requests.
         keys: whether a key is needed.
         files: what is taken; None: no files are answered.
+        ids: in the vocabulary of clients, if the server reads ids by one; None: each model's own.
     """
     tasks: dict[str, list[ServedModel]] = {}
     for model in models:
@@ -86,15 +108,15 @@ def openapi(
         f"/v1/{task}": {"post": _task(task, each, limits)} for task, each in tasks.items()
     }
     if vectors := [model for model in models if model.predictor.task.vectors]:
-        paths["/v1/embeddings"] = {"post": _embeddings(vectors, limits)}
+        paths["/v1/embeddings"] = {"post": _embeddings(vectors, limits, ids)}
     if files is not None and models:
         paths["/v1/files/{model}"] = {"post": _files(models, files)}
-    paths["/v1/models"] = {"get": _get("The models that answer.", {"type": "object"})}
-    for path, words in (
-        ("/health", "Whether the process lives."),
-        ("/ready", "Whether it answers."),
-    ):
-        paths[path] = {"get": {**_get(words, {"type": "object"}), "security": []}}
+    paths |= _of_models(models)
+    paths["/metrics"] = {"get": _get("metrics", "Counts for Prometheus.", _TEXT, "text/plain")}
+    paths["/openapi.json"] = {"get": _get("openapi", "This description.", {"type": "object"})}
+    for name, words in (("health", "Whether the process lives."), ("ready", "Whether it answers.")):
+        asked = _get(name, words, _object({"status": _TEXT}))
+        paths[f"/{name}"] = {"get": {**asked, "security": []}}
     described: Schema = {
         "openapi": "3.1.0",
         "info": {"title": "Bertolt", "version": __version__},
@@ -121,7 +143,12 @@ def _task(task: str, models: Sequence[ServedModel], limits: Limits) -> Schema:
         "additionalProperties": False,
     }
     answers = {"type": "array", "items": {"anyOf": [answer, refused]}}
-    return _post(f"Answer texts: {task}.", task, body, {"answers": answers})
+    names = {"model": models[0].name} if len(models) > 1 else {}
+    example = {**names, "input": [request_example(models[0].predictor)]}
+    times: Schema = {f"{stage}_ms": {"type": "number"} for stage in ("queue", "tokenize", "model")}
+    account = {"usage": _object({"tokens": _COUNT}), "time": _object(times)}
+    fields = {"model": _TEXT, "version": _TEXT, "task": _TEXT, "answers": answers, **account}
+    return _post(f"Answer texts: {task}.", task, body, fields, example)
 
 
 def _alike(asked: Schema) -> list[Schema]:
@@ -136,10 +163,32 @@ def _alike(asked: Schema) -> list[Schema]:
     return [single, {**example, "required": [*example["required"], "text_pair"]}]
 
 
-def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:
-    text: Schema = {"type": "string"}
-    least = min(model.predictor.tokenizer.vocab_size for model in models)
-    ids = {"type": "array", "minItems": 1, "maxItems": 8, "items": {**_COUNT, "maximum": least - 1}}
+def _of_models(models: Sequence[ServedModel]) -> Schema:
+    """What is asked of the models themselves."""
+    known = {"enum": [model.name for model in models]} if models else {"type": "string"}
+    other: Schema = {"type": "string", "minLength": 1}
+    gone = _object({"id": _TEXT, "version": _TEXT, "unloaded": {"type": "boolean"}})
+    listed = _object({"object": _TEXT, "data": {"type": "array", "items": _MODEL}})
+    load, unload = "Load a model, or its new version.", "Take no more requests for a model."
+    each = {
+        "": ("get", "model", "One of them.", known, _MODEL),
+        "/load": ("post", "load", f"{load} With an administrator's key.", other, _MODEL),
+        "/unload": ("post", "unload", f"{unload} With an administrator's key.", known, gone),
+    }
+    paths: Schema = {"/v1/models": {"get": _get("models", "The models that answer.", listed)}}
+    for end, (method, name, words, schema, answer) in each.items():
+        parameter = {"name": "name", "in": "path", "required": True, "schema": schema}
+        asked = {**_get(name, words, answer), "parameters": [parameter]}
+        paths[f"/v1/models/{{name}}{end}"] = {method: asked}
+    return paths
+
+
+def _embeddings(models: Sequence[ServedModel], limits: Limits, others: int | None) -> Schema:
+    text = _TEXT
+    size = others or min(model.predictor.tokenizer.vocab_size for model in models)
+    ids: Schema = {"type": "array", "minItems": 1, "items": {**_COUNT, "maximum": size - 1}}
+    if others is None:  # texts of other ids have as many tokens as they have
+        ids["maxItems"] = min(model.predictor.max_length for model in models)
     body = {
         "type": "object",
         "properties": {
@@ -152,11 +201,18 @@ def _embeddings(models: Sequence[ServedModel], limits: Limits) -> Schema:
         "required": ["input"] if len(models) == 1 else ["input", "model"],
         "additionalProperties": False,
     }
+    form: Schema = {"anyOf": [{"type": "array", "items": {"type": "number"}}, text]}
+    vector = _object({"object": _TEXT, "index": _COUNT, "embedding": form})
     return _post(
         "Vectors of texts, as OpenAI's API gives them.",
         "embeddings",
         body,
-        {"data": {"type": "array"}},
+        {
+            **{"object": _TEXT, "data": {"type": "array", "items": vector}, "model": _TEXT},
+            "usage": _object({"prompt_tokens": _COUNT, "total_tokens": _COUNT}),
+            **{"tokens_cut": _COUNT, "truncated": _COUNT},
+        },
+        {"model": models[0].name, "input": ["How do I send it back?"]},
     )
 
 
@@ -209,22 +265,25 @@ def _with_account(schema: Schema) -> Schema:
     return {**schema, "properties": {**schema["properties"], **ACCOUNT}, "required": required}
 
 
-def _post(summary: str, name: str, body: Schema, fields: Schema) -> Schema:
-    answer = {"type": "object", "properties": fields, "required": list(fields)}
+def _post(summary: str, name: str, body: Schema, fields: Schema, example: Schema) -> Schema:
+    content = {"application/json": {"schema": body, "example": example}}
     return {
-        "summary": summary,
-        "operationId": name,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": _responses(answer),
+        **_get(name, summary, _object(fields)),
+        "requestBody": {"required": True, "content": content},
     }
 
 
-def _get(summary: str, answer: Schema) -> Schema:
-    return {"summary": summary, "responses": _responses(answer)}
+def _get(name: str, summary: str, answer: Schema, kind: str = "application/json") -> Schema:
+    return {"summary": summary, "operationId": name, "responses": _responses(answer, kind)}
 
 
-def _responses(answer: Schema) -> Schema:
+def _object(fields: Schema) -> Schema:
+    """An object that has all of these fields."""
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+def _responses(answer: Schema, kind: str = "application/json") -> Schema:
     refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    good = {"description": "The answer.", "content": {"application/json": {"schema": answer}}}
+    good = {"description": "The answer.", "content": {kind: {"schema": answer}}}
     others = {each: {"description": words, "content": refused} for each, words in _STATUSES.items()}
     return {"200": good, **others}

@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.commands import engines
 from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
+from bertolt.serve import openapi
 from bertolt.serve.app import Server
 from bertolt.serve.clients import Keys
 from bertolt.serve.errors import RefusedError
@@ -301,3 +303,42 @@ def test_answers_of_another_number_format_are_tested_as_they_were_saved(folder: 
     model = Models({"mine": str(folder)}, bf16, selftest=True).load("mine")
     told = command._tested("mine", model.predictor)
     assert "golden answers are as they were saved; by torch in bf16 numbers are up to 0.0" in told
+
+    assert command._open(ServeOptions(precision="fp32"), str(folder)).precision.name == "fp32"
+
+
+def test_all_routes_are_described_with_examples_that_are_answered(
+    client: TestClient, folder: Path
+) -> None:
+    described = client.get("/openapi.json").json()
+    served: set[str] = set()
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        path = route.path.replace("{task}", "text-classification")
+        served.add(path)
+    assert {*described["paths"]} == served - {
+        *("/", "/docs", "/static/style.css", "/static/page.js"),  # for people
+        "/v1/embeddings",  # which no model here answers
+    }
+    body = described["paths"]["/v1/text-classification"]["post"]["requestBody"]["content"]
+    told = client.post("/v1/text-classification", json=body["application/json"]["example"])
+    assert told.status_code == 200, told.text
+    model = described["paths"]["/v1/models/{name}"]["get"]["responses"]["200"]["content"]
+    schema = model["application/json"]["schema"]
+    assert schema["properties"].keys() == client.get("/v1/models/mine").json().keys()
+
+
+def test_lists_of_ids_are_as_long_and_of_the_vocabulary_that_is_read() -> None:
+    predictor = SimpleNamespace(max_length=384, tokenizer=SimpleNamespace(vocab_size=30_000))
+    models: Any = [SimpleNamespace(name="mine", predictor=predictor)]
+
+    def ids(others: int | None) -> dict[str, Any]:
+        content = openapi._embeddings(models, Limits(), others)["requestBody"]["content"]
+        forms = content["application/json"]["schema"]["properties"]["input"]["anyOf"]
+        lists: dict[str, Any] = forms[2]
+        assert forms[3]["items"] == lists
+        return lists
+
+    own = ids(None)
+    assert (own["maxItems"], own["items"]["maximum"]) == (384, 29_999)
+    assert "maxItems" not in ids(100_256)
+    assert ids(100_256)["items"]["maximum"] == 100_255

@@ -127,7 +127,7 @@ def _app() -> Starlette:
 
 def test_the_page_lets_a_browser_fetch_from_this_server_alone() -> None:
     with TestClient(_app()) as client:
-        for path in ("/", "/static/style.css", "/static/page.js"):
+        for path in ("/", "/docs", "/static/style.css", "/static/page.js"):
             told = client.get(path)
             assert told.status_code == 200
             assert told.headers["content-security-policy"] == page.POLICY
@@ -321,4 +321,20 @@ def test_the_server_itself_is_behind_it(tab: Page, tuned: Path, tmp_path: Path) 
         tab.choose_file(path)
         tab.until("document.querySelector('#filed a')")
         assert "300 rows answered" in tab.run("document.getElementById('filed').innerText")
+        tab.run("document.getElementById('to-docs').click()")
+        tab.until("document.querySelectorAll('#docs section').length === 10")
+        told = tab.run("document.getElementById('docs').innerText")
+        for words in (
+            "POST /v1/text-classification",
+            "What comes back",
+            f"curl {address}v1/text-c",
+        ):
+            assert words in told
+        assert not tab.run("document.getElementById('typing').offsetParent")
+        tab.open(f"{address}docs", width=360)
+        tab.until("document.querySelectorAll('#docs section').length === 10")
+        assert tab.run("document.documentElement.scrollWidth") <= 360
+        tab.run("document.getElementById('language').click()")
+        assert "POST /v1/text-classification\n\n回答文本：" in tab.run("document.body.innerText")
+        tab.run("document.getElementById('language').click()")
         assert not tab.faults

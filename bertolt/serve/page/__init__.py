@@ -1,4 +1,5 @@
-"""The page at `/`: three files, which are read once; no name from a request is opened."""
+"""The page at `/`, and the API as it shows it at `/docs`: three files, which are read once; no name
+from a request is opened."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from starlette.routing import Route
 
 _FILES = {
     "/": ("index.html", "text/html"),
+    "/docs": ("index.html", "text/html"),
     "/static/style.css": ("style.css", "text/css"),
     "/static/page.js": ("page.js", "text/javascript"),
 }

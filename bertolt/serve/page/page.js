@@ -9,7 +9,14 @@ const WORDS = {
     enter: "Enter", typing: "A text", filing: "A file", answer: "Answer", shortcut: "Ctrl + Enter",
     choose: "Choose a file, or drop it here", columns: "Columns and encoding", stop: "Stop",
     kinds: "CSV, TSV, JSON or JSON lines. It comes back with answers.",
-    api: "What else it answers (OpenAPI)", language: "中文",
+    api: "The same as JSON (OpenAPI)", language: "中文", docs: "What is asked, and what is answered", to_page: "Try it with a text",
+    in_address: "In the address", sent: "What is sent", told: "What comes back", field: "Field", form: "Form", needed: "Needed",
+    yes: "yes", no: "no", copy: "Copy", copied: "Copied", schemas: "All of it as JSON Schema", no_key: "Needs no key.",
+    does: "Answers texts: {task}.", does_embeddings: "Vectors of texts, as OpenAI's API gives them.",
+    does_files: "A table in the body, and the same table with answers.", does_models: "The models that answer.",
+    does_model: "One of them.", does_load: "Loads a model, or its new version; with an administrator's key.",
+    does_unload: "Takes no more requests for a model; with an administrator's key.", does_metrics: "Counts for Prometheus.",
+    does_openapi: "This description.", does_health: "Whether the process lives.", does_ready: "Whether every model answers.",
     text: "Text", text_pair: "Second text", question: "Question", context: "Text with the answer",
     choices: "Choices", each_line: "{title} (one a line)", others: "Texts to compare it with",
     encoding: "Encoding", column: "Column of the {role}", found: "found by its name",
@@ -37,7 +44,14 @@ const WORDS = {
     enter: "进入", typing: "一段文本", filing: "一个文件", answer: "回答", shortcut: "Ctrl + Enter",
     choose: "选择文件，或拖放到此处", columns: "列与编码", stop: "停止",
     kinds: "CSV、TSV、JSON 或 JSON 行；返回时附上答案。",
-    api: "其他接口（OpenAPI）", language: "English",
+    api: "同样内容的 JSON（OpenAPI）", language: "English", docs: "问什么，答什么", to_page: "用一段文本试试",
+    in_address: "地址中", sent: "发送的内容", told: "返回的内容", field: "字段", form: "形式", needed: "必需",
+    yes: "是", no: "否", copy: "复制", copied: "已复制", schemas: "完整内容（JSON Schema）", no_key: "不需要密钥。",
+    does: "回答文本：{task}。", does_embeddings: "文本的向量，格式与 OpenAI 的 API 相同。",
+    does_files: "请求体是一张表，返回同一张表加上答案。", does_models: "各个模型。",
+    does_model: "其中一个模型。", does_load: "加载一个模型，或换上新版本；需要管理员密钥。",
+    does_unload: "不再接收某个模型的请求；需要管理员密钥。", does_metrics: "供 Prometheus 读取的计数。",
+    does_openapi: "这份描述。", does_health: "进程是否活着。", does_ready: "每个模型是否都能回答。",
     text: "文本", text_pair: "第二段文本", question: "问题", context: "含答案的文本",
     choices: "选项", each_line: "{title}（每行一个）", others: "与之比较的文本",
     encoding: "编码", column: "“{role}”所在的列", found: "按列名查找",
@@ -67,7 +81,8 @@ const KINDS = {
 };
 const FEW = 8;  // rows of a list before the rest is asked for
 
-const state = { language: "en", models: [], model: null, shown: null, filing: null };
+const state = { language: "en", models: [], model: null, shown: null, filing: null, described: null };
+const documenting = location.pathname.endsWith("/docs");  // where the page shows the API instead
 const at = (id) => document.getElementById(id);
 
 // ---- words
@@ -88,6 +103,7 @@ function speak(language) {
     drawFields(typed());
   }
   if (state.shown) drawAnswer(state.shown);
+  if (state.described) drawDocs(state.described);
 }
 
 function keep(store, name, value) {
@@ -161,8 +177,11 @@ async function start() {
     select.replaceChildren(...state.models.map((each) => make("option", { value: each.id }, each.id)));
     const asked = decodeURIComponent(location.hash.slice(1));
     if (state.models.some((each) => each.id === asked)) select.value = asked;
-    at("models").hidden = state.models.length < 2;
-    choose();
+    at("models").hidden = documenting || state.models.length < 2;
+    if (documenting) {
+      state.described = await (await ask("openapi.json")).json();
+      drawDocs(state.described);
+    } else choose();
   } catch (error) {
     tell("trouble", error.message, error.fix);
   }
@@ -195,6 +214,79 @@ function describe() {
   const { task, labels, max_length: limit } = state.model;
   const known = labels?.length && limit;
   at("about").textContent = word(known ? "about" : "about_short", { task, labels: labels?.length, limit });
+}
+
+// ---- the API, as openapi.json describes it
+
+function drawDocs({ paths, security }) {
+  const parts = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, what]) => operation(path, method, what, security)));
+  at("docs").replaceChildren(make("h2", {}, word("docs")), ...parts);
+}
+
+function operation(path, method, what, security) {
+  const [kind, sent] = Object.entries(what.requestBody?.content ?? {})[0] ?? [];
+  const [answered] = Object.values(what.responses[200].content);
+  const known = `does_${what.operationId}`;
+  const does = WORDS.en[known] ? word(known) : word("does", { task: what.operationId });
+  const open = security && what.security?.length === 0 ? ` ${word("no_key")}` : "";
+  const parameters = Object.fromEntries((what.parameters ?? []).map((each) => [each.name, each.schema]));
+  const must = (what.parameters ?? []).filter((each) => each.required).map((each) => each.name);
+  return make("section", { className: "card" },
+    make("h3", {}, make("code", {}, `${method.toUpperCase()} ${path}`)), make("p", {}, does + open),
+    fieldTable("in_address", { properties: parameters, required: must }), fieldTable("sent", sent?.schema),
+    fieldTable("told", answered.schema), ...command(curl(path, method, what, kind, sent, security)),
+    folded(word("schemas"), JSON.stringify(what, null, 2)));
+}
+
+function fieldTable(title, schema) {
+  const fields = Object.entries(schema?.properties ?? {});
+  if (!fields.length) return null;
+  const columns = title === "told" ? ["field", "form"] : ["field", "form", "needed"];
+  const head = make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, word(name))));
+  const rows = fields.map(([name, form]) => make("tr", {}, make("td", {}, make("code", {}, name)),
+    make("td", {}, formOf(form)), title === "told" ? null
+      : make("td", { className: "n" }, word((schema.required ?? []).includes(name) ? "yes" : "no"))));
+  const table = make("table", { className: "grid" }, make("thead", {}, head), make("tbody", {}, ...rows));
+  return make("div", { className: "scroll" }, make("h4", {}, word(title)), table);
+}
+
+function formOf(schema) {
+  // Which values a schema has, in one line, as JSON would have them.
+  if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
+  if (schema.anyOf) return [...new Set(schema.anyOf.map(formOf))].join(" | ");
+  if (schema.type === "array") {
+    const most = schema.maxItems ? `, ${schema.minItems ?? 0}–${amount(schema.maxItems)}` : "";
+    return `[${schema.items ? formOf(schema.items) : "…"}${most}]`;
+  }
+  if (schema.properties) return `{${Object.keys(schema.properties).join(", ")}}`;
+  const bounds = schema.minimum === undefined ? "" : ` ≥ ${schema.minimum}`;
+  return [schema.type ?? "…"].flat().join(" | ") + bounds + (schema.maximum === undefined ? "" : `, ≤ ${amount(schema.maximum)}`);
+}
+
+function curl(path, method, what, kind, sent, security) {
+  const named = (name) => what.parameters?.find((each) => each.name === name)?.schema.enum?.[0] ?? name.toUpperCase();
+  const filled = path.slice(1).replace(/\{(\w+)\}/g, (whole, name) => encodeURIComponent(named(name)));
+  const words = [`curl ${new URL(filled, location)}`];
+  if (method === "post" && !sent) words.push("-X POST");
+  if (security && what.security?.length !== 0) words.push("-H 'Authorization: Bearer KEY'");
+  if (sent) words.push(`-H 'Content-Type: ${kind}'`);
+  if (sent) words.push(sent.example ? `-d '${quoted(sent.example)}'` : "--data-binary @FILE");
+  return words.join(" \\\n  ");
+}
+
+const quoted = (value) => JSON.stringify(value).replaceAll("'", "'\\''");
+
+function command(text) {
+  const shown = make("pre", {}, text);
+  const button = make("button", { type: "button", className: "quiet" }, word("copy"));
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = word("copied");
+    } catch { getSelection().selectAllChildren(shown); }  // where a browser lets no page copy
+  });
+  return [shown, make("div", { className: "row copy" }, button)];
 }
 
 // ---- fields
@@ -279,10 +371,9 @@ function drawAnswer(shown) {
   const [first] = shown.told.answers;
   const drawn = DRAWN.filter(([name]) => first[name] !== undefined && first[name] !== null)
     .flatMap(([, draw]) => draw(first, shown)).filter(Boolean);
-  const command = `curl ${location.origin}/${shown.path} -H 'Content-Type: application/json' \\\n  -d '${
-    JSON.stringify(shown.body).replaceAll("'", "'\\''")}'`;
+  const terminal = `curl ${location.origin}/${shown.path} -H 'Content-Type: application/json' \\\n  -d '${quoted(shown.body)}'`;
   at("result").replaceChildren(...drawn, account(first, shown),
-    folded(word("raw"), JSON.stringify(briefly(shown.told), null, 2)), folded(word("request"), command));
+    folded(word("raw"), JSON.stringify(briefly(shown.told), null, 2)), folded(word("request"), terminal));
 }
 
 function folded(title, text) {
@@ -546,5 +637,7 @@ function listen() {
 }
 
 listen();
+at("docs").hidden = at("to-page").hidden = !documenting;
+at("to-docs").hidden = documenting;
 speak(kept(localStorage, "language") ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"));
 start();
