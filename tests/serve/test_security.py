@@ -143,6 +143,7 @@ def test_keys_are_read_again_at_sighup_and_those_before_stay_if_that_fails(
 def test_only_an_administrator_loads_and_unloads(client: TestClient) -> None:
     for what in ("load", "unload"):
         assert client.post(f"/v1/models/my-model/{what}").status_code == 403
+        assert client.request("TRACE", f"/v1/models/my-model/{what}").status_code == 405
     rules = {"Authorization": f"Bearer {RULER}"}
     assert client.post("/v1/models/my-model/load", headers=rules).status_code == 200
 
