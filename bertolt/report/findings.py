@@ -190,8 +190,9 @@ def _about_data(data: Mapping[str, Any], told: bool) -> list[Caution]:
     cautions = []
     repeated = data.get("repeated")
     if repeated:
+        measured = data.get("measured_rows", data["eval_rows"])
         detail = (
-            f"{repeated:,} of {data['eval_rows']:,} stand word for word among the training texts"
+            f"{repeated:,} of {measured:,} stand word for word among the training texts"
             f"{_first_rows(data)}, which flatters every number here."
         )
         claim = f"{plural(repeated, 'evaluation text')} seen in training"

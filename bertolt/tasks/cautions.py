@@ -70,6 +70,9 @@ class Preflight:
         parts: the rows, encoded, by what they are, as in "Training"; parts of one file are looked
             at together.
         tokenizer: that encoded them; without it nobody looks for unknown words.
+
+    Attributes:
+        repeats: which rows repeat each other; the training rows are of its first file.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Preflight:
         for what, part in parts.items():
             files.setdefault(id(part.table), {})[what] = part
         self._views = [RowView(task, rows, tokenizer) for rows in files.values()]
-        self._repeats = Repeats(self._views)
+        self.repeats = Repeats(self._views)
 
     @cached_property
     def cautions(self) -> list[Told]:
@@ -98,7 +101,7 @@ class Preflight:
     def blocks(self) -> list[dict[str, Any]]:
         """What the page shows of the checks: each with its result, and what they counted."""
         tables = [_checks_table(self.cautions), *_words_tables(self._views)]
-        return [*tables, *near_table(self._repeats)]
+        return [*tables, *near_table(self.repeats)]
 
 
 def cautions_of(

@@ -86,6 +86,7 @@ class Scores:
         task: with what was chosen on these rows, if that was asked for.
         scorer: the counts, and all that follows from them.
         loss: mean over the targets.
+        targets: labels that the loss is the mean of, those of each of its terms.
         mistakes: the worst ones first.
         tuned: whether something was chosen on these rows.
         slices: the scores of parts of the rows, if they were asked for.
@@ -98,6 +99,7 @@ class Scores:
     scorer: Scorer
     loss: float
     mistakes: list[WrongRow]
+    targets: int = 0
     tuned: bool = False
     slices: Slices | None = None
     further: Further | None = None
@@ -196,12 +198,14 @@ def evaluate(
             for values in parts:
                 answers.put(RowAnswer._make(values))
         answers.complete(scorer)
-    mean, together = loss.summed(model.targets, world).mean() or 0.0, scorer.loss()
+    whole, together = loss.summed(model.targets, world), scorer.loss()
+    mean = whole.mean() or 0.0
     return Scores(
         task=task,
         scorer=scorer,
         loss=mean if together is None else together,
         mistakes=heapq.nlargest(keep_mistakes, _from_all(mistakes, world)),
+        targets=sum(whole.counts.values()),
         tuned=tuned,
         slices=slices,
         answers=answers,

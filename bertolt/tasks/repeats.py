@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bertolt.base.format import percent, plural
 from bertolt.data.near import ALIKE, Near
 from bertolt.data.spelling import quoted
 from bertolt.tasks import page
-from bertolt.tasks.row_view import NAMED, Integers, Repeats, RowView, first_of, rows_named
+from bertolt.tasks.row_view import NAMED, InBoth, Repeats, RowView, first_of, rows_named
 
 Told = dict[str, str]
 
@@ -73,44 +72,18 @@ def texts_nearly_alike_with_several_labels(view: RowView) -> Iterator[Told]:
 
 def texts_in_both_parts(view: RowView) -> Iterator[Told]:
     """Rows to measure on that nearly repeat training rows."""
-    if "Evaluation" not in view.parts:
-        return
-    repeats = view.repeats
-    learned, measured = repeats.part("Training"), repeats.part("Evaluation")
-    if learned is None or measured is None:
-        return
-    groups = repeats.groups
-    places, which = np.unique(groups[learned], return_index=True)
-    both = measured[np.isin(groups[measured], places)]
-    both = both[~_word_for_word(repeats, both, learned)]
-    partners = learned[which[np.searchsorted(places, groups[both])]]
-    near = list(zip(both.tolist(), partners.tolist(), strict=True))
-    if not near:
-        return
-    words = (
-        f"row {repeats.example(row)['row']} as row {repeats.example(partner)['row']}"
-        for row, partner in near[:NAMED]
-    )
-    yield page.caution(
-        f"{plural(len(near), 'evaluation row')} nearly among the training rows",
-        f"With {_ALIKE_WORDS}, or through rows between them: {first_of(words, len(near))} That "
+    if "Evaluation" in view.parts and (near := view.repeats.in_both).rows:
+        yield near_in_both(near)
+
+
+def near_in_both(near: InBoth) -> Told:
+    """The caution of rows to measure on that nearly repeat training rows."""
+    words = (f"row {row} as row {partner}" for row, partner in near.first)
+    return page.caution(
+        f"{plural(near.rows, 'evaluation row')} nearly among the training rows",
+        f"With {_ALIKE_WORDS}, or through rows between them: {first_of(words, near.rows)} That "
         "flatters the result; keep one of each, or keep them together with --group.",
     )
-
-
-def _word_for_word(repeats: Repeats, rows: Integers, learned: Integers) -> NDArray[np.bool_]:
-    """(N,) whether rows stand among the training rows as they are, which is told by itself."""
-    same = np.isin(repeats.first[rows], repeats.first[learned])
-    owners = learned[np.isin(repeats.first[learned], repeats.first[rows[same]])]
-    texts = {_texts_of(each) for each in repeats.examples(owners)}
-    whole = np.zeros(len(rows), bool)
-    whole[same] = [_texts_of(each) in texts for each in repeats.examples(rows[same])]
-    return whole
-
-
-def _texts_of(example: dict[str, Any]) -> int:
-    """A digest of the texts of a row."""
-    return hash(str((example["text"], example.get("text_pair"))))
 
 
 def near_table(repeats: Repeats) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,18 @@ class UnknownWords:
     texts_without: int
     scripts: dict[str, tuple[int, int]]
     looked_at: int
+
+
+class InBoth(NamedTuple):
+    """Rows to measure on that nearly repeat training rows.
+
+    Attributes:
+        rows: how many there are.
+        first: numbers of the first of them, each with that of a training row like it.
+    """
+
+    rows: int
+    first: list[tuple[int, int]]
 
 
 class RowView:
@@ -449,6 +461,44 @@ class Repeats:
         groups: Integers = components(len(self.first), self.near.pairs)[self.first]
         return groups
 
+    @cached_property
+    def in_both(self) -> InBoth:
+        """The rows to measure on that nearly repeat training rows, and are not told as repeating
+        one word for word."""
+        learned, measured = self.part("Training"), self.part("Evaluation")
+        if learned is None or measured is None:
+            return InBoth(0, [])
+        places, which = np.unique(self.groups[learned], return_index=True)
+        both = measured[np.isin(self.groups[measured], places)]
+        both = both[~self._word_for_word(both, learned)]
+        partners = learned[which[np.searchsorted(places, self.groups[both])]]
+        pairs = zip(both[:NAMED].tolist(), partners[:NAMED].tolist(), strict=True)
+        first = [(self.example(row)["row"], self.example(other)["row"]) for row, other in pairs]
+        return InBoth(len(both), first)
+
+    def _word_for_word(self, rows: Integers, learned: Integers) -> NDArray[np.bool_]:
+        """(N,) whether rows stand among the training rows as they are."""
+        same = np.isin(self.first[rows], self.first[learned])
+        owners = learned[np.isin(self.first[learned], self.first[rows[same]])]
+        texts = {_texts_of(each) for each in self.examples(owners)}
+        whole = np.zeros(len(rows), bool)
+        whole[same] = [_texts_of(each) in texts for each in self.examples(rows[same])]
+        return whole
+
+    def copies_in(self, view: RowView, most: int) -> tuple[Integers | None, bool]:
+        """(N,) the rows of a file in groups that repeat each other, of at most so many rows, or
+        None if no two do; and whether larger groups are parted.
+
+        Where rows that are nearly alike, over any number of steps, are more than that, only those
+        that are alike but for case and spaces are groups, as long as they are no more.
+        """
+        for parted, groups in enumerate((self.groups, self.first)):
+            rows = groups[self.of(view)]
+            largest = int(np.unique(rows, return_counts=True)[1].max())
+            if largest <= most:
+                return rows if largest > 1 else None, bool(parted)
+        return None, True
+
     def _texts(self, role: str, places: Integers, chosen: Integers) -> list[str]:
         """The texts of a role of some rows, which are in order."""
         rows = places[chosen]
@@ -506,6 +556,11 @@ def _by_script(known: Counter[str], odd: Counter[str], unknown: int) -> dict[str
     counts = {name: round(share * odd[name]) for name in known | odd}
     words = Counter({name: known[name] + count for name, count in counts.items()})
     return {name: (count, counts[name]) for name, count in words.most_common() if count}
+
+
+def _texts_of(example: dict[str, Any]) -> int:
+    """A digest of the texts of a row."""
+    return hash(str((example["text"], example.get("text_pair"))))
 
 
 def _joined(text: Any, between: str = " ") -> str:

@@ -141,6 +141,44 @@ def test_labels_in_doubt_by_answers_that_are_there(
         assert problem in said.err
 
 
+class Fake:
+    """Answers each text alike."""
+
+    def __init__(self, probabilities: dict[str, float]) -> None:
+        self.answer = {"label": next(iter(probabilities)), "probabilities": probabilities}
+
+    def predict(self, texts: Any) -> Any:
+        return [SimpleNamespace(answer=self.answer) for _ in texts]
+
+
+def test_no_model_has_seen_a_copy_of_a_row_that_it_answers(
+    bertolt: Run,
+    tiny_folder: Path,
+    clean: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "rows.csv"
+    lines = clean.read_text(encoding="utf-8").splitlines()
+    text = "the film was a very good story of the end"
+    lines += [lines[1], f"{text},1", f"{text}s,1", f"{text.upper()},0"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    trains: list[set[int]] = []
+
+    def trained(task: Any, rows: Any, *others: Any, **named: Any) -> Fake:
+        trains.append({row["row"] for row in rows.examples(range(len(rows)))})
+        return Fake({"0": 0.6, "1": 0.4})
+
+    monkeypatch.setattr("bertolt.commands.check.folds.trained", trained)
+    said = checked(bertolt, tiny_folder, path, "--label-errors", "--folds", 6)
+    assert "seen a copy" not in said.err
+    assert len(trains) == 6
+    for rows in trains:
+        assert all(len(group & rows) in (0, len(group)) for group in ({1, 31}, {32, 33, 34}))
+    said = checked(bertolt, tiny_folder, path, "--label-errors", "--folds", 17)
+    assert "Models may have seen a copy of a row that they answer" in said.err
+
+
 def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them(
     bertolt: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,15 +187,10 @@ def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them
     path.write_text("\n".join(["text,label", *lines, "the only one,c"]) + "\n", encoding="utf-8")
     windows = []
 
-    class Fake:
-        def predict(self, texts: Any) -> Any:
-            answer = {"label": "a", "probabilities": {"a": 0.6, "b": 0.3, "c": 0.1}}
-            return [SimpleNamespace(answer=answer) for _ in texts]
-
-    def trained(task: Any, rows: Any, *others: Any) -> Fake:
+    def trained(task: Any, rows: Any, *others: Any, **named: Any) -> Fake:
         assert task.labels == ("a", "b", "c")
         windows.append(int(rows.encoded.windows.max()))
-        return Fake()
+        return Fake({"a": 0.6, "b": 0.3, "c": 0.1})
 
     monkeypatch.setattr("bertolt.commands.check.folds.trained", trained)
     long = ("--max-length", 10, "--long", "window", "--stride", 2)

@@ -304,8 +304,6 @@ def test_answers_of_another_number_format_are_tested_as_they_were_saved(folder: 
     told = command._tested("mine", model.predictor)
     assert "golden answers are as they were saved; by torch in bf16 numbers are up to 0.0" in told
 
-    assert command._open(ServeOptions(precision="fp32"), str(folder)).precision.name == "fp32"
-
 
 def test_all_routes_are_described_with_examples_that_are_answered(
     client: TestClient, folder: Path

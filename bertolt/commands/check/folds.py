@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertolt.base.console import counting, info
+from bertolt.base.console import counting, info, tell_caution
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
 from bertolt.base.json_files import parse_json
@@ -17,13 +18,14 @@ from bertolt.checkpoint.contract import Contract
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.finetune.data import sampled_windows
 from bertolt.data.folds import fold_rows
-from bertolt.data.groups import groups_by, joined_groups
+from bertolt.data.groups import Integers, groups_by, joined_groups
 from bertolt.data.load import Table
 from bertolt.data.long import LongTexts
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.long import kept
 from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.row_view import Repeats
 from bertolt.tasks.rows import encode_rows
 from bertolt.tasks.start import started
 from bertolt.tokenization import BertTokenizer
@@ -41,6 +43,7 @@ def out_of_fold(
     source: Path,
     limit: int,
     long: LongTexts,
+    repeats: Repeats,
 ) -> Answered:
     """Train a model for each fold on all other rows, and answer the rows of the fold.
 
@@ -54,15 +57,13 @@ def out_of_fold(
         source: the folder of the model to begin with.
         limit: most tokens of a text.
         long: what is done with longer texts.
+        repeats: rows that repeat each other, word for word or nearly, which are not parted.
 
     Raises:
         DataError: the rows cannot be learned.
         UsageError: there are fewer rows or groups than folds.
     """
-    groups = kind.groups(table)
-    if options.group is not None:
-        own = groups_by(table, options.group)
-        groups = own if groups is None else joined_groups(own, groups)
+    groups = _groups(kind, table, options, repeats)
     fold = fold_rows(kind.strata(table), options.folds, options.seed, groups, kind.needed(table))
     for number in range(options.folds):
         train, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
@@ -81,6 +82,24 @@ def out_of_fold(
             ):
                 yield place, answered.answer
                 show(done + 1)
+
+
+def _groups(
+    kind: type[Task], table: Table, options: CheckOptions, repeats: Repeats
+) -> Integers | None:
+    """(N,) rows that stay together: by the task, by `--group`, and as copies of each other."""
+    most = -(-len(table) // options.folds)
+    copies, parted = repeats.copies_in(repeats.views[0], most)
+    if parted:
+        tell_caution(
+            "Models may have seen a copy of a row that they answer",
+            f"More than {plural(most, 'row')}, a fold, repeat each other word for word or nearly.",
+        )
+    kinds = [kind.groups(table), copies]
+    if options.group is not None:
+        kinds.append(groups_by(table, options.group))
+    known = [groups for groups in kinds if groups is not None]
+    return reduce(joined_groups, known) if known else None
 
 
 def trained(

@@ -132,6 +132,7 @@ def _doubts(
             source,
             data.train.encoded.max_length,
             data.long,
+            data.repeats,
         )
     )
     for place, answer in answers:

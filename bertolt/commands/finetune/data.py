@@ -34,7 +34,7 @@ from bertolt.tasks.cautions import Preflight, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.long import chosen, encoding_name
 from bertolt.tasks.registry import find_task
-from bertolt.tasks.row_view import rows_named
+from bertolt.tasks.row_view import Repeats, rows_named
 from bertolt.tasks.rows import (
     Columns,
     encode_rows,
@@ -116,6 +116,7 @@ class LoadedRows:
         long: what is done with longer texts.
         sampled: the training rows as they are read, where each epoch reads some of their windows.
         repeated: the evaluation rows whose texts stand among the training texts too.
+        repeats: which rows repeat each other, word for word or nearly.
         cautions: what of the rows cannot be learned or measured exactly: `claim` and `detail`.
         checks: what the page shows of all checks.
     """
@@ -128,6 +129,7 @@ class LoadedRows:
     long: LongTexts
     sampled: SampledWindows | None
     repeated: list[int]
+    repeats: Repeats
     cautions: list[dict[str, str]]
     checks: list[dict[str, Any]]
 
@@ -207,6 +209,7 @@ def rows_of(
         long=long,
         sampled=sampled_windows(train, options),
         repeated=_repeated(train, held_out) if held_out else [],
+        repeats=checks.repeats,
         cautions=[
             *checks.cautions,
             *([] if held_out or part.folds else [_unmeasured(task)]),

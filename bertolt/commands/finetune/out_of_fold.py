@@ -5,21 +5,23 @@ from __future__ import annotations
 import heapq
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from bertolt.base.files import write_text
-from bertolt.base.json_files import parse_json
+from bertolt.base.json_files import parse_json, read_json
 from bertolt.commands.finetune.data import LoadedRows
-from bertolt.commands.finetune.planned import Outcome
-from bertolt.commands.finetune.record import task_part
+from bertolt.commands.finetune.planned import ALL_ROWS, Outcome
+from bertolt.commands.finetune.record import data_facts, task_part
 from bertolt.data.load import Table
-from bertolt.report import plain
+from bertolt.report import plain, read_facts
 from bertolt.tasks.base import Answer, Example, Task
 from bertolt.tasks.evaluation import Scores, WrongRow
+from bertolt.tasks.repeats import near_in_both
+from bertolt.tasks.row_view import NAMED, InBoth
+from bertolt.train.folder import METRICS
 
 OUT_OF_FOLD = "out_of_fold.jsonl"
 """A line for each row, in the order of the file: its `row`, the `fold` that held it out, counted
@@ -86,23 +88,49 @@ def _answers(table: Table, out: Path) -> Iterator[tuple[int, Answer, Example]]:
             yield place, line["answer"], example
 
 
-def pooled_facts(scores: Scores, data: LoadedRows, done: Sequence[Outcome]) -> dict[str, Any]:
+def pooled_facts(
+    scores: Scores, data: LoadedRows, done: Sequence[Outcome], out: Path
+) -> dict[str, Any]:
     """What the page has of all rows, each held out once.
 
     Args:
         scores: of all of them.
         data: of the run on all rows.
         done: the runs.
+        out: the folder of all runs.
     """
-    losses = [each.metrics["loss"] for each in done if each.metrics.get("loss") is not None]
-    loss = float(np.mean([loss for loss in losses if loss is not None])) if losses else math.nan
-    scores = Scores(
-        task=scores.task, scorer=scores.scorer, loss=loss, mistakes=scores.mistakes, tuned=True
-    )
+    folds = [out / each.name for each in done if each.name != ALL_ROWS and not each.problem]
+    together = scores.scorer.loss()
+    loss = _loss([read_json(fold / METRICS) for fold in folds]) if together is None else together
+    scores = replace(scores, loss=loss, tuned=True)
     places = [wrong.row for wrong in scores.mistakes]
     table = data.train.table
     labels = data.task.data_blocks(table, data.train.index, table, data.train.index[:0])
     facts = task_part(scores.task, scores, labels, list(table.examples(places)))
-    facts["cautions"] = [*data.cautions, *facts["cautions"]]
+    seen, near = _seen_in_training([read_facts(fold)["data"] for fold in folds])
+    cautions = [near_in_both(near)] if near.rows else []
+    facts["cautions"] = [*data.cautions, *cautions, *facts["cautions"]]
+    facts["data"] = data_facts(data) | seen
     values: dict[str, Any] = plain(facts) | {"pooled": plain(scores.to_dict())}
     return values
+
+
+def _loss(folds: Sequence[Mapping[str, Any]]) -> float:
+    """The loss of all rows: of each fold by what its own is the mean of."""
+    pairs = [(each["eval"]["loss"], each["loss_targets"]) for each in folds if each.get("eval")]
+    if not pairs or any(loss is None for loss, _ in pairs):
+        return math.nan
+    total = math.fsum(loss * count for loss, count in pairs)
+    return total / float(sum(count for _, count in pairs))
+
+
+def _seen_in_training(folds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], InBoth]:
+    """What of the rows the models of their folds had seen: word for word, and nearly."""
+    near = [each["nearly_repeated"] for each in folds]
+    seen = {
+        "repeated": sum(each["repeated"] for each in folds),
+        "repeated_rows": sorted(row for each in folds for row in each["repeated_rows"])[:NAMED],
+        "measured_rows": sum(each["eval_rows"] for each in folds),
+    }
+    first = sorted((row, other) for each in near for row, other in each["first"])
+    return seen, InBoth(sum(each["rows"] for each in near), first[:NAMED])

@@ -16,6 +16,7 @@ from bertolt.report.shown import ends
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import Scores, TaskRows
 from bertolt.tasks.page import curve, headline, measure, part
+from bertolt.tasks.row_view import NAMED
 from bertolt.train.record import (
     curve_facts,
     evaluation_facts,
@@ -26,7 +27,6 @@ from bertolt.train.record import (
 from bertolt.train.trainer import Trainer
 
 _SHOWN_ROWS = 20
-_NAMED_ROWS = 3
 _SHOWN_TEXT = 2000
 _BINS = 40
 
@@ -185,7 +185,8 @@ def data_facts(data: LoadedRows) -> dict[str, Any]:
         "eval_rows": len(data.eval) if data.eval else 0,
         "lengths": _lengths(data),
         "repeated": len(data.repeated),
-        "repeated_rows": data.repeated[:_NAMED_ROWS],
+        "repeated_rows": data.repeated[:NAMED],
+        **({"nearly_repeated": data.repeats.in_both._asdict()} if data.eval else {}),
     }
 
 

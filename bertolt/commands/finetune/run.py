@@ -141,7 +141,7 @@ class _Runner:
         if work is None or not any(each.name == ALL_ROWS for each in done):
             return {}
         table, task = work.data.train.table, work.data.task
-        return pooled_facts(pooled(task, table, out), work.data, done)
+        return pooled_facts(pooled(task, table, out), work.data, done, out)
 
 
 def require_texts(names: Sequence[str], model: str | None) -> None:

@@ -445,7 +445,8 @@ class _Several:
         if not complete:
             count = f"{len(record.done)} of {self.plan.total} runs are complete"
             facts["stopped_early"] = f"By Ctrl-C: {count}; --resume goes on."
-        metrics = read_json(own / METRICS) | {"several": summary.to_dict()}
+        pooled = {name: whole[name] for name in ("pooled",) if name in whole}
+        metrics = read_json(own / METRICS) | pooled | {"several": summary.to_dict()}
         with self.folder.result() as stage:
             for path in own.iterdir():
                 if path.name not in _ANEW and path.is_file() and not path.name.startswith("."):

@@ -233,13 +233,21 @@ class Finetuning:
             metrics={
                 "eval": scores.to_dict() if scores else None,
                 **({"distillation": self.beside_teacher} if self.beside_teacher else {}),
-                **({} if self.data.eval else {"not_measured": "--test-size 0: all rows train"}),
+                **({"loss_targets": scores.targets} if scores and self.fold is not None else {}),
+                **({} if self.data.eval else {"not_measured": self._unmeasured()}),
                 "train": {**history.summary(), "lengths": self._lengths_read()},
             },
             complete=not (history.interrupted or history.failure)
             and (scores is not None or self.data.eval is None),
             failure=failure,
         )
+
+    def _unmeasured(self) -> str:
+        """Why there is no score, where no row is held out."""
+        folds = self.part.folds
+        if folds:
+            return f"--folds {folds}: the last model trains on all rows"
+        return "--test-size 0: all rows train"
 
     def _lengths_read(self) -> dict[str, int]:
         """What of the training texts was read, and in an epoch where that is less."""
@@ -284,7 +292,7 @@ class Finetuning:
             return None
         if self.data.eval is None and not history.interrupted:
             history.failure = self._unfinite()
-            info("Not measured: --test-size 0 trains on all rows")
+            info(f"Not measured: {self._unmeasured()}")
             return None
         if not history.evaluated(history.step):
             info("Stopped by Ctrl-C: saving the weights as they are, without measuring them")

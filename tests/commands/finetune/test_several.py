@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from bertolt.commands.finetune.run import FinetuneResult, finetune
 from bertolt.commands.finetune.spread import fitted
 from bertolt.commands.report import draw_again
 from bertolt.report import read_facts
+from bertolt.report.findings import cautions
 from tests.callbacks import At, press
 
 Quick = Callable[..., FinetuneOptions]
@@ -140,6 +142,7 @@ def test_folds_answer_each_row_once_by_a_model_that_has_not_seen_it(
     with reviews_csv.open(encoding="utf-8", newline="") as file:
         rows_of = list(csv.reader(file))
     with path.open("w", encoding="utf-8", newline="") as file:
+        rows_of[21:23] = rows_of[1], [f"{rows_of[2][0]} so", *rows_of[2][1:]]
         csv.writer(file).writerows([*row, f"u{n // 2}"] for n, row in enumerate(rows_of, 1))
     result = finetune(path, quick(folds=3, epochs=2, group="u0"))
     assert result.several is not None
@@ -156,9 +159,22 @@ def test_folds_answer_each_row_once_by_a_model_that_has_not_seen_it(
     assert facts["data"]["train_rows"] == 80
     metrics = metrics_of(result.out)
     assert metrics["eval"] is None
+    assert metrics["not_measured"] == "--folds 3: the last model trains on all rows"
+    assert metrics["pooled"] == facts["pooled"]
     assert len(metrics["several"]["runs"]) == 3
+    # Folds of groups differ in size: the loss is that of all rows, as their answers give it.
+    losses = [-math.log(row["answer"]["probabilities"][row["gold"]]) for row in rows]
+    assert metrics["pooled"]["loss"] == pytest.approx(statistics.fmean(losses), abs=1e-4)
+    folds = [read_facts(result.out / f"fold-{number}")["data"] for number in (1, 2, 3)]
+    repeated = sum(each["repeated"] for each in folds)
+    assert repeated == facts["data"]["repeated"] > 0
+    assert facts["data"]["measured_rows"] == 80
+    near = sum(each["nearly_repeated"]["rows"] for each in folds)
+    claims = [each.claim for each in cautions(facts)]
+    assert f"{repeated} evaluation texts seen in training" in claims
+    assert f"{near} evaluation rows nearly among the training rows" in claims
     assert result.several.best == "all-rows"
-    alone = finetune(reviews_csv, quick(epochs=2, test_size=0.0, out=tmp_path / "alone"))
+    alone = finetune(path, quick(epochs=2, test_size=0.0, out=tmp_path / "alone"))
     weights = [(each.out / "model.safetensors").read_bytes() for each in (result, alone)]
     assert weights[0] == weights[1]
 
