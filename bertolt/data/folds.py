@@ -94,7 +94,9 @@ def sample_rows(
         raise UsageError(
             f"{plural(count, 'row')} cannot have each of {kinds} labels",
             place="--sample",
-            fix=f"ask for {least:,} and more",
+            fix=f"ask for {least:,} and more"
+            if most is None
+            else f"name sizes of {least:,} and more: --sample {least},{max(largest, 2 * least)}",
         )
     rows: Integers = np.sort(order[:count])
     return rows

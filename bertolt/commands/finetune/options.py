@@ -69,8 +69,8 @@ class FinetuneOptions(FileOptions):
     group: str | None = field(default=None, metadata=seen_in("training rows"))
     """Column, such as a user or a document, whose rows are never parted by what is held out."""
     sample: int | str | None = field(default=None, metadata=_SIZES | seen_in("training rows"))
-    """Train on so many of the training rows, labels in their shares; 100,300,1000: a run for each,
-    and a learning curve."""
+    """Train on so many of the training rows, labels in their shares, with a learning curve from a
+    quarter of them on; 100,300,1000: a curve of these sizes."""
     epochs: float = field(default=3.0, metadata=EPOCHS)
     """Passes over the training rows."""
     batch_size: int = field(default=32, metadata=at_least(1))

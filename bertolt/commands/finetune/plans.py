@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from bertolt.base.distributed import join
 from bertolt.base.errors import UsageError
 from bertolt.base.format import plural, shorten
 from bertolt.commands.finetune.data import Part
@@ -124,7 +125,7 @@ class Samples(_Known):
     kind: ClassVar[str] = "samples"
 
     def __init__(self, options: FinetuneOptions) -> None:
-        self.sizes = sample_sizes(options.sample)
+        self.sizes = curve_sizes(options)
         self.runs = [
             Planned(
                 name=f"sample-{size}",
@@ -161,6 +162,24 @@ def sample_sizes(sample: int | str | None) -> list[int]:
     if sample is None:
         return []
     return sorted(_numbers("--sample", str(sample), least=1, example="100,300,1000"))
+
+
+def curve_sizes(options: FinetuneOptions) -> list[int]:
+    """The sizes of a learning curve, ascending; fewer than two: none is drawn.
+
+    One size that stands alone is the end of a curve from its quarter over its half. With another
+    kind of several runs, without held-out rows and on several processes it is the rows of each run.
+
+    Raises:
+        UsageError: as `sample_sizes`.
+    """
+    sizes = sample_sizes(options.sample)
+    others = (options.seeds, options.folds, options.search)
+    if len(sizes) != 1 or any(each is not None for each in others):
+        return sizes
+    if not options.evaluates or options.shard or not join().alone:
+        return sizes
+    return sorted({-(-sizes[0] // parts) for parts in (4, 2, 1)})
 
 
 def _seeds(seeds: int | str, first: int) -> list[int]:
@@ -208,7 +227,7 @@ def require_together(options: FinetuneOptions) -> None:
         "--seeds": options.seeds is not None,
         "--folds": options.folds is not None,
         "--search": options.search is not None,
-        "--sample with several sizes": len(sample_sizes(options.sample)) > 1,
+        "--sample with several sizes": len(curve_sizes(options)) > 1,
     }
     named = [name for name, used in several.items() if used]
     if len(named) > 1:
@@ -286,7 +305,7 @@ def plan_of(options: FinetuneOptions) -> Plan | None:
         return Seeds(options)
     if options.folds is not None:
         return Folds(options)
-    if len(sample_sizes(options.sample)) > 1:
+    if len(curve_sizes(options)) > 1:
         return Samples(options)
     if options.search is not None:
         return Search(options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.data import Part, SharedRows
@@ -21,6 +22,7 @@ from bertolt.commands.finetune.spread import Summary
 from bertolt.commands.finetune.work import Finetuning
 from bertolt.data.several import require_no_model
 from bertolt.models.precision import PrecisionChoice
+from bertolt.report.shown import listed
 from bertolt.tasks.evaluation import Scores
 from bertolt.train.events import TrainerCallback
 from bertolt.train.folder import RUNS
@@ -71,6 +73,8 @@ def finetune(
     files, plan = list(map(str, named)), plan_of(options)
     require_texts(files, options.model)
     if plan is not None:
+        if plan.kind == "samples":
+            info(f"Learning curve: runs on {listed([*map(str, plan.settings['--sample'])])} rows")
         several = run_several(plan, options, _Runner(files, callbacks), files)
         return FinetuneResult(
             **vars(several.result), scores=several.scores, several=several.summary

@@ -197,8 +197,29 @@ def test_a_learning_curve_says_whether_more_labels_would_help(
     assert told.verdict == "not known"  # runs that learned nothing tell nothing of their rows
 
 
-def test_one_sample_is_a_run_on_some_of_the_training_rows(reviews_csv: Path, quick: Quick) -> None:
-    result = finetune(reviews_csv, quick(sample=16))
+def test_one_sample_is_the_end_of_a_learning_curve(
+    reviews_csv: Path, quick: Quick, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = finetune(reviews_csv, quick(sample=15))
+    said = capsys.readouterr().err
+    assert "Learning curve: runs on 4, 8, 15 rows" in said
+    assert result.several is not None
+    assert result.several.curve() is not None
+    assert [each.rows for each in result.several.runs] == [4, 8, 15]
+    assert metrics_of(result.out)["several"]["learning_curve"]["sentence"] in said
+    assert read_facts(result.out)["data"]["train_rows"] == 15
+    with pytest.raises(UsageError, match="1 row cannot have each of 2 labels") as refused:
+        finetune(reviews_csv, quick(sample=4, out=result.out / "four"))
+    assert refused.value.fix == "name sizes of 2 and more: --sample 2,4"
+
+
+def test_a_sample_without_a_score_is_one_run(
+    reviews_csv: Path, quick: Quick, tmp_path: Path
+) -> None:
+    result = finetune(reviews_csv, quick(sample=16, eval=None, test_size=0.0))
+    assert read_facts(result.out)["data"]["train_rows"] == 16
+    assert result.several is None
+    result = finetune(reviews_csv, quick(sample=16, seeds=2, out=tmp_path / "seeds"))
     facts = read_facts(result.out)
     assert (facts["data"]["train_rows"], facts["data"]["eval_rows"]) == (16, 16)
     assert "16 of 64" in facts["data"]["split"]
