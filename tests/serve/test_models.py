@@ -314,7 +314,7 @@ def test_all_routes_are_described_with_examples_that_are_answered(
         path = route.path.replace("{task}", "text-classification")
         served.add(path)
     assert {*described["paths"]} == served - {
-        *("/", "/docs", "/static/style.css", "/static/page.js"),  # for people
+        *("/", "/docs", "/static/style.css", "/static/docs.js", "/static/page.js"),  # for people
         "/v1/embeddings",  # which no model here answers
     }
     body = described["paths"]["/v1/text-classification"]["post"]["requestBody"]["content"]

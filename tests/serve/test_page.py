@@ -32,6 +32,7 @@ from bertolt.serve.models import Models
 from tests.serve.browser import Page, browser, chromium
 
 FOLDER = Path(page.__file__).parent
+SCRIPTS = ("docs.js", "page.js")
 KEY = "sesame"
 EVIL = "<img src=x onerror=\"document.title='broken in'\">"
 needs_browser = pytest.mark.skipif(chromium() is None, reason="there is no Chromium here")
@@ -127,7 +128,7 @@ def _app() -> Starlette:
 
 def test_the_page_lets_a_browser_fetch_from_this_server_alone() -> None:
     with TestClient(_app()) as client:
-        for path in ("/", "/docs", "/static/style.css", "/static/page.js"):
+        for path in ("/", "/docs", *(f"/static/{name}" for name in ("style.css", *SCRIPTS))):
             told = client.get(path)
             assert told.status_code == 200
             assert told.headers["content-security-policy"] == page.POLICY
@@ -142,12 +143,12 @@ def test_the_page_lets_a_browser_fetch_from_this_server_alone() -> None:
 def test_the_page_has_no_script_or_style_inside() -> None:
     text = (FOLDER / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]* src=)", text)
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
 
 
 def test_both_languages_have_the_same_words() -> None:
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     words = script[script.index("const WORDS") : script.index("const KINDS")]
     languages = [
         dict(re.findall(r'(\w+): "([^"]*)"', part)) for part in words.split("zh: {", maxsplit=1)
