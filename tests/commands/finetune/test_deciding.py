@@ -50,7 +50,6 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.1,
     "patience": 5,
     "calibrate": True,
-    "sample": 20,
     "windows": 3,
 }
 # A metric alone is refused, as a group beside a file to evaluate on, and what is for another task.
@@ -58,6 +57,8 @@ OTHER: dict[str, Any] = {
 # layout parts the same rows otherwise, the columns named are not there.
 NEVER = {"metric", "group", "on_bad_row", "sep", "no_header", "skip_rows", "sheet"}
 NEVER |= {"pooling", "unnormalized", "score_scale", "micro_batch"}
+# A sample makes several runs, and a folder with a single one refuses any of these.
+NEVER |= {"sample"}
 # No text of these is longer than the limit.
 NEVER |= {"long", "stride"}
 # What is said of a teacher without one is refused, and a teacher is a whole run.
@@ -102,4 +103,6 @@ def test_what_decides_refuses_a_resume(
         options = quick(**base | {option.name: changes[option.name]}, resume=True)
         with pytest.raises(UsageError, match=f"it was made with {shown}.*, and now it is"):
             finetune(rows, options)
+    with pytest.raises(UsageError, match="holds a single run, and --sample makes several"):
+        finetune(rows, quick(**base, sample=20, resume=True))
     finetune(rows, quick(**base | {"save_every": 5, "keep": 1}, resume=True))
