@@ -94,11 +94,19 @@ class Page:
         return told["result"].get("value")
 
     def until(self, script: str, seconds: float = 20) -> None:
-        """Wait until an expression is true."""
+        """Wait until an expression is true, on the page that comes if a link is being followed."""
         end = time.monotonic() + seconds
-        while not self.run(f"Boolean({script})"):
+        while not self._holds(script):
             assert time.monotonic() < end, f"never: {script}"
             time.sleep(0.03)
+
+    def _holds(self, script: str) -> bool:
+        try:
+            return bool(self.run(f"Boolean({script})"))
+        except AssertionError as error:
+            if not any(words in str(error) for words in ("navigated", "context", "null")):
+                raise
+            return False  # the page before it is gone
 
     def press(self, key: str, *, control: bool = False, text: str = "") -> None:
         """Press a key, as "Tab" or "Enter"."""
