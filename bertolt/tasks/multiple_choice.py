@@ -125,6 +125,17 @@ class MultipleChoice(Task):
         return True
 
     @classmethod
+    def needed(cls, table: Table) -> list[NDArray[np.int64]]:
+        """The rows that rule out each way to read labels, so that those of training are read as
+        those of the whole file."""
+        rows = [readings(e["label"], choices_of(e["text_pair"])) for e in table.examples()]
+        ruled_out = (
+            np.flatnonzero(["names" not in means and form not in means for means in rows])
+            for form in FORMS
+        )
+        return [places for places in ruled_out if len(places)]
+
+    @classmethod
     def groups(cls, table: Table) -> NDArray[np.int64] | None:
         """Questions on one passage; None where each has a passage of its own, or there is none."""
         if not pa.types.is_struct(table.data.schema.field("text_pair").type):

@@ -42,6 +42,11 @@ def labelled(kind: str) -> list[dict[str, Any]]:
     if kind == "tags":
         tags = [[*(f"B-{name}" for name in each), "O"][:2] for each in sets]
         return [{"tokens": ["good", "film"], "tags": each} for each in tags]
+    if kind == "choices":  # of which one label alone says that they are counted from 0
+        return [
+            {"question": f"what {n}", "choices": list("pqrs"), "label": 1 + n % 3 if n else 0}
+            for n in range(20)
+        ]
     rows = [
         {"question": f"what {n}", "context": f"good film {n}", "answers": ["film"]}
         for n in range(18)
@@ -49,7 +54,7 @@ def labelled(kind: str) -> list[dict[str, Any]]:
     return rows + [{"question": "who", "context": f"bad film {n}", "answers": []} for n in range(2)]
 
 
-@pytest.mark.parametrize("kind", ["several", "tags", "questions"])
+@pytest.mark.parametrize("kind", ["several", "tags", "questions", "choices"])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("how", ["fold", "split", "sample"])
 def test_what_is_measured_was_learned(
