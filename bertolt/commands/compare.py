@@ -27,7 +27,15 @@ from bertolt.models.families.base import read_config
 from bertolt.report import plain
 from bertolt.tasks.base import Reading, Scorer, Task
 from bertolt.tasks.registry import task_of
-from bertolt.tasks.row_answers import ANSWERS, DIGITS, RowAnswer, by_key, digest, read_answers
+from bertolt.tasks.row_answers import (
+    ANSWERS,
+    DIGITS,
+    RowAnswer,
+    by_key,
+    digest,
+    group_numbers,
+    read_answers,
+)
 from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tasks.table import ends_words, interval_words, score_words
 from bertolt.train.folder import ARGUMENTS
@@ -124,6 +132,9 @@ class Comparison:
         where: which rows they are, in words.
         notes: what is to be known of the rows, in sentences.
         rows: how many all runs have answered.
+        groups: of rows that depend on each other, which are resampled and shuffled whole; None:
+            each row is by itself.
+        group: the column of these groups; empty where nobody knows it.
         scores: the primary metric of each run with its interval, by folder.
         others: each run but the first, against that.
     """
@@ -132,8 +143,15 @@ class Comparison:
     where: str
     notes: list[str]
     rows: int
+    groups: int | None
+    group: str
     scores: dict[str, tuple[float, Interval | None]]
     others: list[Against]
+
+    @property
+    def resampled(self) -> str:
+        """What is resampled, in words."""
+        return "rows" if self.groups is None else _groups_words(self)
 
     @cached_property
     def first(self) -> str:
@@ -147,6 +165,7 @@ class Comparison:
                 "task": self.task.name,
                 "primary": self.task.primary.name,
                 "rows": self.rows,
+                "groups": self.groups,
                 "notes": self.notes,
                 "runs": {
                     name: {"value": value, "interval": ends}
@@ -167,7 +186,7 @@ class Comparison:
         yield ""
         names = [clean(shorten(name, 60)) for name in self.scores]
         width = max(map(wide, ["run", *names]))
-        yield f"{padded('run', width)}  {title} (95%, by resampling rows)"
+        yield f"{padded('run', width)}  {title} (95%, by resampling {self.resampled})"
         for name, (value, ends) in zip(names, self.scores.values(), strict=True):
             yield f"{padded(name, width)}  {interval_words(value, ends)}"
         for each in self.others:
@@ -184,7 +203,7 @@ class Comparison:
         test, several = each.test, len(self.others) > 1
         gap = _gap_words(test.difference)
         ends = "" if test.interval is None else f" ({ends_words(test.interval)})"
-        how = _HOW[test.by][0]
+        how = _HOW[test.by][0] + (" in groups" if self.groups else "")
         holm_words = f", corrected by Holm for {len(self.others)} comparisons" if several else ""
         told = "they differ" if each.corrected < 0.05 else "the rows do not tell them apart"
         return (
@@ -192,6 +211,11 @@ class Comparison:
             f"({how}{holm_words}): {told}; {plural(len(each.fixed), 'row')} better, "
             f"{len(each.broken):,} worse"
         )
+
+
+def _groups_words(comparison: Comparison) -> str:
+    by = f" by {comparison.group}" if comparison.group else ""
+    return f"{comparison.groups:,} groups of rows{by}"
 
 
 def _gap_words(difference: float) -> str:
@@ -277,7 +301,10 @@ def compare_runs(
         raise _nothing_shared(runs)
     rows = [np.array([run.rows[key].sums for key in shared], np.float64) for run in runs]
     scorer = first.task.scorer()
-    tests = [scorer.paired(rows[0], other) for other in rows[1:]]
+    # Which rows depend on each other is a matter of the rows: the first run that knows says it.
+    known = (group_numbers([run.rows[key].group for key in shared]) for run in runs)
+    groups = next((each for each in known if each is not None), None)
+    tests = [scorer.paired(rows[0], other, groups) for other in rows[1:]]
     corrected = holm([test.p for test in tests])
     texts = _texts(first, on, asked, shared)
     return Comparison(
@@ -285,8 +312,10 @@ def compare_runs(
         where=_where(on, len(shared)),
         notes=list(_notes(runs, shared, on)),
         rows=len(shared),
+        groups=None if groups is None else int(groups.max()) + 1,
+        group=next(filter(None, [asked.group, *(run.arguments.get("group") for run in runs)]), ""),
         scores={
-            run.folder: (scorer.score_of(each), scorer.interval_of(each))
+            run.folder: (scorer.score_of(each), scorer.interval_of(each, groups))
             for run, each in zip(runs, rows, strict=True)
         },
         others=[
@@ -362,6 +391,12 @@ def _require_alike(first: Run, run: Run) -> None:
             fix="compare runs of one task that have learned the same of their rows",
         )
     if first.task.name == run.task.name and len(widths) == 1:
+        if why := first.task.unlike(run.task):
+            raise UsageError(
+                f"{why}: it is not to be held against {first.folder}",
+                place=run.folder,
+                fix="compare models of one tokenizer, or the accuracy that bertolt evaluate gives",
+            )
         return
     kind = "other columns" if first.task.name == run.task.name else run.task.name
     raise UsageError(
@@ -498,7 +533,7 @@ def page_facts(comparison: Comparison) -> dict[str, Any]:
     ]
     table = {
         "kind": "table",
-        "caption": f"{title} with 95% intervals by resampling rows",
+        "caption": f"{title} with 95% intervals by resampling {comparison.resampled}",
         "columns": [{"name": name, "kind": kind} for name, kind in kinds.items()],
         "rows": rows,
         "id": "runs",
@@ -523,10 +558,12 @@ def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
     """A run against the first: numbers, settings, and the rows that changed."""
     test, title = each.test, comparison.task.primary.title
     p = {"name": "p-value", "value": _p_words(test.p)}
-    p["note"] = f"how often chance alone makes such a difference; {_HOW[test.by][1]}"
+    whole = "" if comparison.groups is None else f", {comparison.groups:,} groups of rows whole"
+    p["note"] = f"how often chance alone makes such a difference; {_HOW[test.by][1]}{whole}"
+    paired = f"paired, by {comparison.resampled}"
     items = [
         {"name": f"Difference in {title}", "value": _gap_words(test.difference)},
-        {"name": "its 95% interval", "value": ends_words(test.interval), "note": "paired, by rows"},
+        {"name": "its 95% interval", "value": ends_words(test.interval), "note": paired},
         p,
     ]
     if len(comparison.others) > 1:

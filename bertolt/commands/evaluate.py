@@ -27,7 +27,7 @@ from bertolt.tasks.cautions import cautions_of, tell_cautions
 from bertolt.tasks.evaluation import Scores, TaskRows, evaluate
 from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task, require_pair
-from bertolt.tasks.slices import LENGTH, Slices
+from bertolt.tasks.slices import LENGTH, Slices, require_few_values
 
 _SAMPLE = 100  # rows for what takes a run for each token
 # The columns that part the rows are kept as those of `predict` are.
@@ -71,9 +71,11 @@ def evaluate_file(
     table = read_rows(files, options, predictor.task, predictor.contract, by)
     task, table = _with_names(predictor, table, options.label_map)
     by = _parting(by, table)
+    group = None if options.group is None else by_number(options.group, table.columns)
     describe_table(table)
     require_pair(table, predictor.trained_on_pairs)
     index = np.arange(len(table)) if part is None else part(table)
+    require_few_values(table, index, by)
     task, limit = task.for_table(table), predictor.max_length
     with options_called(_RENAME):
         rows, origin = encode_rows(task, table, index, predictor.tokenizer, limit, predictor.long)
@@ -90,8 +92,10 @@ def evaluate_file(
         require_finite=True,
     )
     with counting("Evaluating", rows.to_answer) as show:
-        slices = Slices(task, by, lengths) if by else None
-        scores = answer(task, rows, progress=show, slices=slices, keep_answers=keep_answers)
+        slices = Slices(task, by, lengths, group) if by else None
+        scores = answer(
+            task, rows, progress=show, slices=slices, keep_answers=keep_answers, group=group
+        )
     return replace(scores, further=_further(answer, task, rows, options.sample))
 
 
@@ -114,6 +118,7 @@ def read_rows(
     Raises:
         DataError: the files cannot be used.
     """
+    group = [options.group] if options.group else []
     columns = Columns(
         text=options.text,
         text_pair=options.text_pair,
@@ -121,10 +126,10 @@ def read_rows(
         reading=Reading(label_separator=options.label_separator),
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
-        keep=[name for name in by if name != LENGTH],
+        keep=list(dict.fromkeys([*(name for name in by if name != LENGTH), *group])),
         layout=options.layout,
     )
-    with options_called(_CALLED):
+    with options_called(_CALLED if by else _CALLED | {"--keep": "--group"}):
         table, _ = read_for_task(
             files,
             as_trained(columns, task),

@@ -33,6 +33,9 @@ class MeasureOptions(FileOptions):
     label_map: str | None = None
     """What the file calls the model's labels, as LABEL_0=bad,LABEL_1=good; or a JSON file with such
     an object. Default: as the model does; numbers are those of its outputs."""
+    group: str | None = None
+    """Column, such as a user or a document, whose rows depend on each other: the interval by
+    resampling is then by whole groups of rows."""
     long: Long | None = None
     """A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a last
     part, or window, which reads all of it. Default: as in training."""

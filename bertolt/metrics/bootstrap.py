@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bertolt.metrics.counts import Z95, Interval
 
 Reals = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Score = Callable[[Reals], Reals]
 """Of sums (…, S) the scores (…)."""
 
@@ -77,15 +78,24 @@ class RowSums:
         return RowSums(np.stack(parts, axis=1), np.ones(most, dtype=np.int64))
 
 
+def by_group(rows: Reals, groups: Integers | None) -> Reals:
+    """(G, S) what groups of rows add, from what their rows (N, S) do; None: each row is one."""
+    if groups is None:
+        return rows
+    count = int(groups.max(initial=-1)) + 1
+    sums = [np.bincount(groups, weights=column, minlength=count) for column in rows.T]
+    return np.stack(sums, axis=1) if sums else np.zeros((count, 0))
+
+
 def bootstrap_interval(
     rows: RowSums, score: Score, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval | None:
     """95% interval of a score by resampling rows: bias-corrected and accelerated (BCa).
 
     It needs no more than that rows do not depend on each other; spans, labels and tokens of one row
-    may. The same rows give the same interval, whatever their order. Source: B. Efron, "Better
-    bootstrap confidence intervals", Journal of the American Statistical Association 82 (1987),
-    171-185.
+    may. Where rows of one group may too, `by_group` gives what is resampled. The same rows give the
+    same interval, whatever their order. Source: B. Efron, "Better bootstrap confidence intervals",
+    Journal of the American Statistical Association 82 (1987), 171-185.
 
     Args:
         rows: what they add.
@@ -136,7 +146,12 @@ def _share(bias: float, acceleration: float, side: int) -> float:
 
 
 def spearman_interval(
-    predicted: Reals, true: Reals, *, resamples: int = RANK_RESAMPLES, seed: int = 0
+    predicted: Reals,
+    true: Reals,
+    groups: Integers | None = None,
+    *,
+    resamples: int = RANK_RESAMPLES,
+    seed: int = 0,
 ) -> Interval | None:
     """95% interval of a rank correlation by resampling rows: percentiles, as ranks are no sums.
 
@@ -146,27 +161,38 @@ def spearman_interval(
 
     Args:
         predicted, true: (N,) values.
+        groups: (N,) numbers of groups from 0, which are resampled whole; None: each row is one.
         resamples: how often as many rows are drawn.
         seed: of the draws, and of the choice.
 
     Returns:
         The ends; None where resampling tells nothing.
     """
-    return _rank_interval(np.stack([predicted, true]), resamples, seed)
+    return _rank_interval(np.stack([predicted, true]), groups, resamples, seed)
 
 
-def _rank_interval(columns: Reals, resamples: int, seed: int) -> Interval | None:
+def _rank_interval(
+    columns: Reals, groups: Integers | None, resamples: int, seed: int
+) -> Interval | None:
     """The same of columns (2, N); of (3, N) the interval of what the second column's correlation
     with the third has more than the first one's."""
-    columns = columns[:, np.lexsort(columns)]
-    count, most = columns.shape[1], len(columns) - 1.0
+    order, most = np.lexsort(columns), len(columns) - 1.0
+    columns = columns[:, order]
+    units = np.arange(len(order)) if groups is None else _in_order(groups[order])
+    sizes = np.bincount(units)
+    count = len(sizes)
     if count < 2:
         return None
     generator = np.random.Generator(np.random.Philox(seed))
-    chosen = columns[:, np.sort(generator.permutation(count)[:MOST_RANKED])]
-    size = chosen.shape[1]
+    mixed = generator.permutation(count)
+    size = max(1, int(np.searchsorted(sizes[mixed].cumsum(), MOST_RANKED, side="right")))
+    there = np.isin(units, mixed[:size])
+    chosen, member = columns[:, there], np.unique(units[there], return_inverse=True)[1]
     drawn = generator.multinomial(size, np.full(size, 1 / size), size=resamples)
-    parts = [_spearman(chosen, part) for part in np.array_split(drawn, max(1, resamples // 50))]
+    parts = [
+        _spearman(chosen, part[:, member])
+        for part in np.array_split(drawn, max(1, resamples // 50))
+    ]
     scores = np.concatenate(parts)
     scores = scores[np.isfinite(scores)]
     if not len(scores) or scores.min() == scores.max():
@@ -176,6 +202,13 @@ def _rank_interval(columns: Reals, resamples: int, seed: int) -> Interval | None
     )
     low, high = of_all + (np.quantile(scores, [0.025, 0.975]) - of_chosen) * math.sqrt(size / count)
     return max(-most, float(low)), min(most, float(high))
+
+
+def _in_order(groups: Integers) -> Integers:
+    """The same groups, numbered from 0 in the order in which they appear."""
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    numbers: Integers = np.argsort(np.argsort(first))[member]
+    return numbers
 
 
 def _spearman(columns: Reals, counts: NDArray[np.int64]) -> Reals:
@@ -223,21 +256,28 @@ class PairedTest:
 
 
 def paired_test(
-    first: Reals, second: Reals, score: Score, *, shuffles: int = SHUFFLES, seed: int = 0
+    first: Reals,
+    second: Reals,
+    score: Score,
+    groups: Integers | None = None,
+    *,
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
 ) -> PairedTest:
     """Whether two ways of answering the same rows differ in a score.
 
     The p-value is that of approximate randomisation: in each shuffle the two answers of each row
-    change places, or do not, with one chance each. Source: A. Yeh, "More accurate tests for the
-    statistical significance of result differences", COLING 2000.
+    change places, or do not, with one chance each, those of a group all together. Source: A. Yeh,
+    "More accurate tests for the statistical significance of result differences", COLING 2000.
 
     Args:
         first, second: (N, S) what each row adds.
         score: of sums (…, S) the scores (…).
+        groups: (N,) numbers of groups from 0; None: each row is one.
         shuffles: how many.
         seed: of the shuffles.
     """
-    both, gap = _both(first, second, score)
+    both, gap = _both(first, second, score, groups)
     return PairedTest(
         difference=float(gap(both.total())),
         interval=bootstrap_interval(both, gap),
@@ -245,7 +285,9 @@ def paired_test(
     )
 
 
-def _both(first: Reals, second: Reals, score: Score) -> tuple[RowSums, Score]:
+def _both(
+    first: Reals, second: Reals, score: Score, groups: Integers | None
+) -> tuple[RowSums, Score]:
     """Rows with what both ways add, and the difference of the scores as a function of the sums."""
     width = first.shape[1]
 
@@ -253,7 +295,7 @@ def _both(first: Reals, second: Reals, score: Score) -> tuple[RowSums, Score]:
         difference: Reals = score(sums[..., width:]) - score(sums[..., :width])
         return difference
 
-    return RowSums.of(np.hstack([first, second])), gap
+    return RowSums.of(by_group(np.hstack([first, second]), groups)), gap
 
 
 def _shuffled(both: RowSums, gap: Score, shuffles: int, seed: int) -> float:
@@ -272,7 +314,13 @@ def _shuffled(both: RowSums, gap: Score, shuffles: int, seed: int) -> float:
 
 
 def paired_ranks(
-    first: Reals, second: Reals, true: Reals, *, shuffles: int = SHUFFLES, seed: int = 0
+    first: Reals,
+    second: Reals,
+    true: Reals,
+    groups: Integers | None = None,
+    *,
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
 ) -> PairedTest:
     """Whether two ways of ordering the same rows differ in their rank correlation with true values.
 
@@ -291,13 +339,15 @@ def paired_ranks(
     Args:
         first, second: (N,) values.
         true: (N,) values that they should follow.
+        groups: (N,) numbers of groups from 0, whose rows change places together and are resampled
+            together; None: each row is one.
         shuffles: how many.
         seed: of the shuffles, and of the resampling.
     """
-    both, gap = _both(_rank_sums(first, true), _rank_sums(second, true), _correlation)
+    both, gap = _both(_rank_sums(first, true), _rank_sums(second, true), _correlation, groups)
     return PairedTest(
         difference=float(gap(both.total())),
-        interval=_rank_interval(np.stack([first, second, true]), RANK_RESAMPLES, seed),
+        interval=_rank_interval(np.stack([first, second, true]), groups, RANK_RESAMPLES, seed),
         p=_shuffled(both, gap, shuffles, seed),
         by="ranks",
     )

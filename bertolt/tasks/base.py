@@ -472,6 +472,11 @@ class Task(abc.ABC):
         gap = difference(golden, answer)
         return f"answers differ by up to {gap:.2g}" if gap > TOLERANCE else ""
 
+    def unlike(self, other: Self) -> str:
+        """Why the scores of another model of this task are not to be held against those of this
+        one, in words; empty if they are."""
+        return ""
+
     def doubts(self) -> Doubts:
         """What tells which labels may be wrong, by answers of models that have not seen them.
 

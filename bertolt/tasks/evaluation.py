@@ -25,7 +25,7 @@ from bertolt.models.heads import SequenceHead
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Further, Output, Scorer, Task, not_finite
-from bertolt.tasks.row_answers import RowAnswer, RowAnswers
+from bertolt.tasks.row_answers import RowAnswer, RowAnswers, resampled
 from bertolt.tasks.slices import Slices
 from bertolt.tasks.table import ends_words
 from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
@@ -33,6 +33,7 @@ from bertolt.train.loop import EvaluatedBatch, RunningLoss, predict_batches
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32_768}
 """Most tokens of one evaluation or prediction batch, by the kind of device: as many as keep it
 busy."""
+_FORMULA = "(the one above is by a formula)"
 _MOST_WORDS = 8192  # tokens of a batch whose logits over a vocabulary may all be asked for
 
 
@@ -93,6 +94,7 @@ class Scores:
         answers: what each row was answered, if that was asked for.
         further: what was measured beside them.
         lengths: what of the rows was read.
+        group: the column whose values rows that depend on each other share, if there is one.
     """
 
     task: Task
@@ -105,11 +107,18 @@ class Scores:
     further: Further | None = None
     answers: RowAnswers | None = None
     lengths: TruncationCount | None = None
+    group: str | None = None
 
     @cached_property
     def bootstrap(self) -> Interval | None:
-        """95% interval of the primary metric by resampling rows; None where that tells nothing."""
-        return self.scorer.bootstrap()
+        """95% interval of the primary metric by resampling rows, or groups of rows where these
+        depend on each other; None where that tells nothing."""
+        return resampled(self.scorer, self.answers if self.group else None)
+
+    @property
+    def resampled(self) -> str:
+        """What was resampled, in words."""
+        return f"groups of rows by {self.group}" if self.group else "rows"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values."""
@@ -117,6 +126,7 @@ class Scores:
         primary = self.task.primary.name
         values = {"primary": primary, **self.scorer.values(), "loss": loss}
         values[f"{primary}_bootstrap"] = self.bootstrap
+        values |= {"resampled_by": self.group} if self.group else {}
         values |= self.further.values if self.further else {}
         values |= {"lengths": self.lengths.to_dict()} if self.lengths else {}
         return values | ({"slices": self.slices.to_dict()} if self.slices else {})
@@ -131,7 +141,8 @@ class Scores:
         lines = [*self.scorer.lines(self.loss), *(self.further.lines if self.further else ())]
         if self.bootstrap is not None:
             place = lines.index("") if "" in lines else len(lines)
-            which = "95% interval by resampling rows (the one above is by a formula)"
+            formula = "(the one above is by a formula, row by row)" if self.group else _FORMULA
+            which = f"95% interval by resampling {self.resampled} {formula}"
             words = f"{self.task.primary.title} {ends_words(self.bootstrap)}"
             lines.insert(place, f"  {which}: {words}")
         if self.tuned:
@@ -155,6 +166,7 @@ def evaluate(
     world: World = ALONE,
     slices: Slices | None = None,
     keep_answers: bool = False,
+    group: str | None = None,
     watch: Callable[[int, Answer, Example], None] | None = None,
 ) -> Scores:
     """Answer rows and score the answers.
@@ -172,6 +184,8 @@ def evaluate(
         world: the processes that evaluate together; all get the scores of all rows.
         slices: to count the answers in too; for one process.
         keep_answers: keep what each row was answered, in a few numbers and words.
+        group: a column that the rows keep, whose values rows that depend on each other share: the
+            interval is by resampling groups of these. What each row was answered is kept too.
         watch: called with the number of each row, its answer and the row; for one process.
 
     Raises:
@@ -187,11 +201,13 @@ def evaluate(
         untuned = _score(task, rows, iter(held), task.scorer(), 0)[0]
         task = task.tuned(_merged(untuned, task.scorer(), world))
         outputs = iter(held)
-    answers = RowAnswers(task) if keep_answers else None
+    answers = RowAnswers(task, group) if keep_answers or group else None
     watching: list[Callable[[int, Answer, Example], None]] = [] if watch is None else [watch]
     watching += [each.add for each in (slices, answers) if each is not None]
     scorer, mistakes = _score(task, rows, outputs, _settled(task), keep_mistakes, watching)
     scorer = _merged(scorer, _settled(task), world)
+    if slices is not None:
+        slices.complete(scorer)
     if answers is not None:
         if not world.alone:
             parts, answers = gather_json(answers.rows, world), RowAnswers(task)
@@ -210,6 +226,7 @@ def evaluate(
         slices=slices,
         answers=answers,
         lengths=rows.encoded.account,
+        group=group,
     )
 
 

@@ -132,6 +132,11 @@ class FillMask(Task):
         """The vocabulary is the label space."""
         return {}
 
+    def unlike(self, other: Self) -> str:
+        """A loss is over the tokens of a vocabulary: of another one it is another measure."""
+        one, two = (task._words.tokenizer.get_vocab() for task in (self, other))
+        return "" if one == two else "its tokens are others, and the loss is over all tokens"
+
     def with_tokenizer(self, tokenizer: BertTokenizer) -> Self:
         """With the vocabulary of the tokenizer."""
         return replace(self, vocabulary=Vocabulary(tokenizer))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from bertolt.base.errors import CheckpointError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import shorten
 from bertolt.data.arrow import as_utf8, pa, pc, pq
+from bertolt.data.load import KEPT
 from bertolt.data.spill import Batches
+from bertolt.data.table_file import is_missing
+from bertolt.metrics.counts import Interval
 from bertolt.tasks.base import Answer, Example, Scorer, Task
 
 ANSWERS = "answers.parquet"
@@ -40,6 +43,7 @@ class RowAnswer(NamedTuple):
             fingerprint of them stands behind it.
         sums: what it adds to the sums of the primary metric, or what a scorer makes that of.
         said, truth: in words, their beginnings.
+        group: a digest of the value that rows which depend on each other share; None: alone.
     """
 
     row: int
@@ -47,6 +51,7 @@ class RowAnswer(NamedTuple):
     sums: list[float]
     said: str
     truth: str
+    group: str | None = None
 
 
 class RowAnswers:
@@ -54,10 +59,11 @@ class RowAnswers:
 
     Args:
         task: whose answers they are.
+        group: a column that the rows keep, whose values say which of them depend on each other.
     """
 
-    def __init__(self, task: Task) -> None:
-        self._task, self._scorer = task, task.scorer()
+    def __init__(self, task: Task, group: str | None = None) -> None:
+        self._task, self._scorer, self._group = task, task.scorer(), group
         self._new: list[RowAnswer] = []
         self._batches = Batches(_schema())
         self._table: pa.Table | None = None
@@ -75,8 +81,15 @@ class RowAnswers:
                 [float(each) for each in sums],
                 as_utf8(shorten(said, _SAID)),
                 as_utf8(shorten(truth, _SAID)),
+                self._group_of(example),
             )
         )
+
+    def _group_of(self, example: Example) -> str | None:
+        if self._group is None or not example.get(KEPT):
+            return None
+        value = json.loads(example[KEPT]).get(self._group)
+        return None if is_missing(value) else _digest_of(value)
 
     def put(self, row: RowAnswer) -> None:
         """Take in what is kept of a row."""
@@ -130,6 +143,7 @@ class RowAnswers:
             ),
             "said": [among.said[place] for place in first.tolist()],
             "truth": [among.truth] * len(first),
+            "group": table["group"].take(first),
         }
         self._table = pa.table(columns, schema=_schema())
 
@@ -144,6 +158,19 @@ def sums_of(table: pa.Table) -> NDArray[np.float64]:
     return values
 
 
+def resampled(scorer: Scorer, answers: RowAnswers | None) -> Interval | None:
+    """95% interval of the primary metric by resampling the groups that rows are of, or rows.
+
+    Args:
+        scorer: that has counted all rows.
+        answers: of the same rows, with their groups; None: by rows.
+    """
+    groups = None if answers is None else group_numbers(answers.table["group"].to_pylist())
+    if answers is None or groups is None:
+        return scorer.bootstrap()
+    return scorer.interval_of(sums_of(answers.table), groups)
+
+
 def _schema() -> pa.Schema:
     return pa.schema(
         [
@@ -152,6 +179,7 @@ def _schema() -> pa.Schema:
             ("sums", pa.list_(pa.float64())),
             ("said", pa.string()),
             ("truth", pa.string()),
+            ("group", pa.string()),
         ]
     )
 
@@ -159,8 +187,21 @@ def _schema() -> pa.Schema:
 def digest(example: Example) -> str:
     """`DIGITS` hexadecimal digits of the texts of a row and of what is true of it."""
     parts = [example["text"], example.get("text_pair"), example.get("label")]
-    text = json.dumps(parts, sort_keys=True, default=str)
+    return _digest_of(parts)
+
+
+def _digest_of(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=DIGITS // 2).hexdigest()
+
+
+def group_numbers(groups: Sequence[str | None]) -> NDArray[np.int64] | None:
+    """(N,) the number of each row's group, from 0, a row without one being one; None where no two
+    rows share theirs."""
+    numbers: dict[str | int, int] = {}
+    keys = (place if group is None else group for place, group in enumerate(groups))
+    values = [numbers.setdefault(key, len(numbers)) for key in keys]
+    return None if len(numbers) == len(values) else np.array(values, np.int64)
 
 
 def read_answers(path: Path) -> list[RowAnswer]:
@@ -175,7 +216,7 @@ def read_answers(path: Path) -> list[RowAnswer]:
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _unreadable(path, f"it cannot be read ({error})") from error
     widths = {len(row.sums or ()) for row in rows}
-    if len(widths) > 1 or any(None in row or not all(map(is_real, row.sums)) for row in rows):
+    if len(widths) > 1 or any(None in row[:-1] or not all(map(is_real, row.sums)) for row in rows):
         raise _unreadable(path, "something of its rows is missing")
     return rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from bertolt.metrics.bootstrap import (
     PairedTest,
     RowSums,
     bootstrap_interval,
+    by_group,
     mcnemar,
     paired_test,
     ratio,
@@ -21,6 +22,7 @@ from bertolt.metrics.bootstrap import (
 from bertolt.metrics.counts import Interval
 
 Reals = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Example = Mapping[str, Any]
 """A row by role: `text`, `text_pair` where there are pairs, `label` where it is known, `row`."""
 Answer = dict[str, Any]
@@ -71,6 +73,10 @@ class Scorer(abc.ABC):
     def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add what another scorer counted."""
 
+    def part_of(self, whole: Self) -> None:  # noqa: B027 - rows add what they add, as a rule
+        """Count as a part of all rows from here on: what depends on all rows, as ranks do, is that
+        of `whole`."""
+
     def settle(self) -> None:  # noqa: B027 - a scorer may keep nothing but counts
         """Keep counts alone from here on: nothing will be tuned by these answers."""
 
@@ -111,14 +117,19 @@ class Scorer(abc.ABC):
         """(N,) the primary metric of each row alone, or its part of the metric of all."""
         return np.nan_to_num(self.score(rows), nan=self.of_nothing)
 
-    def interval_of(self, rows: Reals) -> Interval | None:
-        """95% interval of the primary metric by resampling them, as `bootstrap` has it."""
-        return bootstrap_interval(RowSums.of(rows), self.score)
+    # and where some of them depend on each other, with (N,) the number of the group of each
 
-    def paired(self, first: Reals, other: Reals) -> PairedTest:
+    def interval_of(self, rows: Reals, groups: Integers | None = None) -> Interval | None:
+        """95% interval of the primary metric by resampling rows, as `bootstrap` has it, or whole
+        groups of them."""
+        return bootstrap_interval(RowSums.of(by_group(rows, groups)), self.score)
+
+    def paired(self, first: Reals, other: Reals, groups: Integers | None = None) -> PairedTest:
         """Whether two ways of answering the same rows differ: `paired_test`, with the p-value of
-        McNemar's exact test where rows are right or wrong."""
-        test = paired_test(first, other, self.score)
+        McNemar's exact test where rows are right or wrong and do not depend on each other."""
+        test = paired_test(first, other, self.score, groups)
+        if groups is not None:
+            return test
         both = np.concatenate([first, other])
         right_or_wrong = both.shape[1] == 2 and np.isin(both, (0, 1)).all() and both[:, 1].all()
         if not right_or_wrong:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from bertolt.base.errors import UsageError
 from bertolt.base.format import columns as wide
 from bertolt.base.format import padded, plural
-from bertolt.data.load import KEPT
+from bertolt.data.arrow import pa
+from bertolt.data.load import KEPT, Table
 from bertolt.tasks.base import Answer, Example, Scorer, Task
+from bertolt.tasks.row_answers import RowAnswers, resampled
 from bertolt.tasks.table import ends_words, interval_words, shown
 
 LENGTH = "length"
@@ -30,39 +32,48 @@ class Slices:
         task: of the rows.
         by: columns that the rows keep, or `LENGTH`.
         lengths: (N,) tokens of each row, or None where no slice is by length.
+        group: a column that the rows keep, by whose values intervals are resampled.
     """
 
     def __init__(
-        self, task: Task, by: Sequence[str], lengths: NDArray[np.int64] | None = None
+        self,
+        task: Task,
+        by: Sequence[str],
+        lengths: NDArray[np.int64] | None = None,
+        group: str | None = None,
     ) -> None:
-        self._task, self._lengths = task, lengths
-        self._parts: dict[str, dict[str, Scorer]] = {name: {} for name in by}
+        self._task, self._lengths, self._group = task, lengths, group
+        self._parts: dict[str, dict[str, tuple[Scorer, RowAnswers | None]]] = {n: {} for n in by}
         if lengths is None or not len(lengths):
             lengths = np.ones(1, np.int64)
         self._shortest, self._bounds = int(lengths.min()), _quarters(lengths)
 
     def add(self, number: int, answer: Answer, example: Example) -> None:
-        """Count one answer in the slice of each column.
-
-        Raises:
-            UsageError: a column has so many values that it parts nothing.
-        """
+        """Count one answer in the slice of each column."""
         kept = json.loads(example[KEPT]) if example.get(KEPT) else {}
         for name, parts in self._parts.items():
             value = kept.get(name)
             if name == LENGTH and self._lengths is not None:
                 value = self._length_words(int(self._lengths[number]))
-            key = _NO_VALUE if value is None or value == "" else str(value)
-            if key not in parts and len(parts) == MOST:
-                raise UsageError(
-                    f"the column {name!r} has more than {MOST} values",
-                    place="--by",
-                    fix="name a column that has fewer, such as a source or a category",
-                )
+            key = _key_of(value)
             if key not in parts:
-                parts[key] = self._task.scorer()
-                parts[key].settle()
-            parts[key].add(answer, example)
+                parts[key] = (
+                    self._task.scorer(),
+                    RowAnswers(self._task, self._group) if self._group else None,
+                )
+                parts[key][0].settle()
+            scorer, answers = parts[key]
+            scorer.add(answer, example)
+            if answers is not None:
+                answers.add(number, answer, example)
+
+    def complete(self, whole: Scorer) -> None:
+        """Take what depends on all rows, as ranks do, from the scorer that has counted all."""
+        for parts in self._parts.values():
+            for scorer, answers in parts.values():
+                scorer.part_of(whole)
+                if answers is not None:
+                    answers.complete(scorer)
 
     def _length_words(self, tokens: int) -> str:
         place = int(np.searchsorted(self._bounds, tokens, side="left"))
@@ -75,15 +86,15 @@ class Slices:
         return {name: dict(self._ordered(name)) for name in self._parts}
 
     def _ordered(self, name: str) -> list[tuple[str, dict[str, Any]]]:
-        scores = [(key, self._values(scorer)) for key, scorer in self._parts[name].items()]
+        scores = [(key, self._values(*part)) for key, part in self._parts[name].items()]
         if name == LENGTH:
             return sorted(scores, key=lambda each: int(each[0].split()[0].replace(",", "")))
         return sorted(scores, key=lambda each: (-each[1]["rows"], each[0]))
 
-    def _values(self, scorer: Scorer) -> dict[str, Any]:
+    def _values(self, scorer: Scorer, answers: RowAnswers | None) -> dict[str, Any]:
         """The scores of a slice, without the curves that only a page draws."""
         values = {name: each for name, each in scorer.values().items() if name != "calibration"}
-        return {**values, f"{self._task.primary.name}_bootstrap": scorer.bootstrap()}
+        return {**values, f"{self._task.primary.name}_bootstrap": resampled(scorer, answers)}
 
     def lines(self) -> Iterator[str]:
         """A table for each column: the primary score of each value with both of its intervals."""
@@ -92,8 +103,9 @@ class Slices:
             ordered = self._ordered(name)
             names = [shown(key) for key, _ in ordered[:_SHOWN]]
             width = max(map(wide, [name, *names]), default=0)
+            header = f"by {self._group}" if self._group else "resampled"
             yield ""
-            yield f"{padded(name, width)}  {primary.title + ' (95%)':<28}  {'resampled':<20}  rows"
+            yield f"{padded(name, width)}  {primary.title + ' (95%)':<28}  {header:<20}  rows"
             for key, (_, values) in zip(names, ordered, strict=False):
                 ends = values.get(f"{primary.name}_interval")
                 score = interval_words(values[primary.name], ends)
@@ -101,6 +113,30 @@ class Slices:
                 yield f"{padded(key, width)}  {score:<28}  {resampled:<20}  {values['rows']:,}"
             if len(ordered) > len(names):
                 yield f"… and {plural(len(ordered) - len(names), 'more value')}"
+
+
+def require_few_values(table: Table, index: NDArray[np.int64], by: Sequence[str]) -> None:
+    """Refuse columns that have so many values in these rows that they part nothing.
+
+    Raises:
+        UsageError: of the first such column.
+    """
+    values: dict[str, set[str]] = {name: set() for name in by if name != LENGTH}
+    for kept in table.data[KEPT].take(pa.array(index)).to_pylist() if values else ():
+        row = json.loads(kept) if kept else {}
+        for name, distinct in values.items():
+            distinct.add(_key_of(row.get(name)))
+            if len(distinct) > MOST:
+                raise UsageError(
+                    f"the column {name!r} has more than {MOST} values",
+                    place="--by",
+                    fix="name a column that has fewer, such as a source or a category",
+                )
+
+
+def _key_of(value: Any) -> str:
+    """What the slice of a value is called."""
+    return _NO_VALUE if value is None or value == "" else str(value)
 
 
 def _quarters(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

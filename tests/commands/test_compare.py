@@ -132,10 +132,12 @@ def test_a_file_is_read_as_it_is_said_with_its_texts(
     tuned: Path, reviews_csv: Path, tmp_path: Path
 ) -> None:
     """Whatever the training file was like; what it is like is in no argument of the run."""
-    path, text = tmp_path / "on.csv", reviews_csv.read_text(encoding="utf-8")
-    path.write_bytes(b"\xc6\xc0\xc2\xdb\n" + text.encode("gb18030"))
-    asked = EvaluateOptions(precision="fp32", encoding="gb18030", skip_rows=1)
+    path, text = tmp_path / "on.csv", reviews_csv.read_text(encoding="utf-8").splitlines()
+    text = [f"{line},{f'u{n % 20}' if n else 'user'}" for n, line in enumerate(text)]
+    path.write_bytes(b"\xc6\xc0\xc2\xdb\n" + "\n".join(text).encode("gb18030"))
+    asked = EvaluateOptions(precision="fp32", encoding="gb18030", skip_rows=1, group="user")
     run = compare._read(str(tuned), path, asked)
+    assert len({row.group for row in run.rows.values()}) == 20
     texts = compare._texts(run, path, asked, list(run.rows))
     assert len(texts) == len(run.rows) == 80
     path.unlink()
@@ -162,6 +164,24 @@ def other_run(folder: Path, to: Path, change: Callable[[int, RowAnswer], RowAnsw
         rows.put(change(place, row))
     rows.write(to / ANSWERS)
     return str(to)
+
+
+def test_rows_of_one_group_are_shuffled_together(tuned: Path, tmp_path: Path) -> None:
+    def turn(place: int, row: RowAnswer) -> RowAnswer:
+        row = row._replace(group=f"u{place // 4}")
+        return row._replace(sums=[1 - row.sums[0], 1.0]) if place < 4 else row
+
+    names = [
+        other_run(tuned, tmp_path / "first", lambda place, row: turn(place + 4, row)),
+        other_run(tuned, tmp_path / "other", turn),
+    ]
+    comparison = compare_runs(names)
+    (against,) = comparison.others
+    assert comparison.groups == 1 + (comparison.rows - 1) // 4
+    assert against.test.by == "shuffling"
+    assert f"by resampling {comparison.groups} groups of rows)" in str(comparison)
+    assert "(by shuffling answers in groups)" in str(comparison)
+    assert comparison.to_dict()["groups"] == comparison.groups
 
 
 def test_ranks_among_all_texts(trained: Callable[[str], Path], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from scipy import stats
 from bertolt.metrics.bootstrap import (
     RowSums,
     bootstrap_interval,
+    by_group,
     holm,
     mcnemar,
     paired_ranks,
@@ -121,6 +122,42 @@ def test_mcnemar_is_the_binomial_test(fixed: int, broken: int) -> None:
         expected = stats.binomtest(fixed, fixed + broken).pvalue
     assert mcnemar(fixed, broken) == pytest.approx(expected, rel=1e-9)
     assert mcnemar(broken, fixed) == mcnemar(fixed, broken)
+
+
+def test_groups_count_as_single_rows_where_their_rows_are_alike() -> None:
+    """20 users of 30 rows that are right or wrong together say as much as 20 rows."""
+    generator = np.random.default_rng(3)
+    right = np.stack([generator.random(20) < 0.8, np.ones(20)], axis=1).astype(np.float64)
+    other = np.stack([generator.random(20) < 0.6, np.ones(20)], axis=1).astype(np.float64)
+    mixed = generator.permutation(600)
+    groups = np.repeat(np.arange(20), 30)[mixed]
+    by_user = by_group(right[groups], groups)
+    interval = bootstrap_interval(RowSums.of(by_user), ratio)
+    assert interval == pytest.approx(bootstrap_interval(RowSums.of(right), ratio))
+    wide, narrow = interval, bootstrap_interval(RowSums.of(right[groups]), ratio)
+    assert wide is not None
+    assert narrow is not None
+    assert np.diff(wide) > 4 * np.diff(narrow)
+    few = paired_test(right, other, ratio)
+    assert paired_test(right[groups], other[groups], ratio, groups).p == few.p
+    assert paired_test(right[groups], other[groups], ratio).p < few.p
+
+
+def test_groups_of_a_rank_correlation() -> None:
+    generator = np.random.default_rng(4)
+    first = generator.normal(size=25)
+    second, true = first + generator.normal(size=(2, 25))
+    groups = np.repeat(np.arange(25), 4)
+    alone = spearman_interval(first, true)
+    whole = spearman_interval(first[groups], true[groups], groups)
+    assert whole == pytest.approx(alone, abs=0.02)
+    mixed = generator.permutation(100)
+    again = spearman_interval(first[groups][mixed], true[groups][mixed], groups[mixed])
+    assert again == pytest.approx(whole)
+    few = paired_ranks(first, second, true)
+    many = paired_ranks(first[groups], second[groups], true[groups], groups)
+    assert many.p == pytest.approx(few.p, abs=0.02)
+    assert many.difference == pytest.approx(few.difference)
 
 
 def test_holm() -> None:

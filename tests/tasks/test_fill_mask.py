@@ -270,6 +270,17 @@ def test_no_hidden_token_is_no_score() -> None:
     assert scorer.explain()["headline"]["value"] is None
 
 
+def test_losses_over_other_tokens_are_not_held_against_each_other() -> None:
+    def over(*tokens: str) -> FillMask:
+        ids = {token: place for place, token in enumerate(tokens)}
+        vocabulary: Any = SimpleNamespace(tokenizer=SimpleNamespace(get_vocab=lambda: ids))
+        return FillMask(vocabulary=vocabulary)
+
+    one, same, two = over("a", "b"), over("a", "b"), over("a", "c")
+    assert one.unlike(same) == ""
+    assert "its tokens are others" in one.unlike(two)
+
+
 def test_a_perfect_model_has_no_loss_and_parts_merge(
     predictor: Predictor, tiny_tokenizer: Any
 ) -> None:

@@ -75,9 +75,14 @@ WHOLE = Part()
 
 
 class SharedRows:
-    """What several runs over the same files have in common, read and encoded once."""
+    """What several runs over the same files have in common, read and encoded once.
 
-    def __init__(self) -> None:
+    Args:
+        group: the column whose rows stay together in those runs that hold some out.
+    """
+
+    def __init__(self, group: str | None = None) -> None:
+        self.group = group
         self.tables: dict[str, tuple[Table, type[Task]]] = {}
         self._encoded: dict[tuple[Any, ...], EncodedTexts] = {}
         self.told = False
@@ -117,6 +122,7 @@ class LoadedRows:
         sampled: the training rows as they are read, where each epoch reads some of their windows.
         repeated: the evaluation rows whose texts stand among the training texts too.
         repeats: which rows repeat each other, word for word or nearly.
+        group: the column whose rows stay together, as the table calls it; None: there is none.
         cautions: what of the rows cannot be learned or measured exactly: `claim` and `detail`.
         checks: what the page shows of all checks.
     """
@@ -130,6 +136,7 @@ class LoadedRows:
     sampled: SampledWindows | None
     repeated: list[int]
     repeats: Repeats
+    group: str | None
     cautions: list[dict[str, str]]
     checks: list[dict[str, Any]]
 
@@ -210,6 +217,7 @@ def rows_of(
         sampled=sampled_windows(train, options),
         repeated=_repeated(train, held_out) if held_out else [],
         repeats=checks.repeats,
+        group=by_number(options.group, table.columns) if options.group else None,
         cautions=[
             *checks.cautions,
             *([] if held_out or part.folds else [_unmeasured(task)]),
@@ -300,7 +308,10 @@ def _read(
     if shared is not None and "train" in shared.tables:
         return shared.tables["train"]
     with options_called(_CALLED):
-        table, kind = read_for_task(paths, _columns(options), task=options.task)
+        columns = _columns(options)
+        if shared is not None and shared.group is not None:
+            columns = replace(columns, keep=[shared.group])
+        table, kind = read_for_task(paths, columns, task=options.task)
     _require_understood(_reading(options), kind)
     describe_table(table)
     if shared is not None:

@@ -20,6 +20,7 @@ from bertolt.report import plain, read_facts
 from bertolt.tasks.base import Answer, Example, Task
 from bertolt.tasks.evaluation import Scores, WrongRow
 from bertolt.tasks.repeats import near_in_both
+from bertolt.tasks.row_answers import RowAnswers
 from bertolt.tasks.row_view import NAMED, InBoth
 from bertolt.train.folder import METRICS
 
@@ -55,13 +56,14 @@ class FoldAnswers:
         write_text(folder / OUT_OF_FOLD, "".join(lines))
 
 
-def pooled(task: Task, table: Table, out: Path) -> Scores:
+def pooled(task: Task, table: Table, out: Path, group: str | None) -> Scores:
     """The scores of all answers out of fold, with what the task chooses on them.
 
     Args:
         task: of the run on all rows.
         table: of the rows.
         out: the folder of all runs.
+        group: the column whose rows stay together, if there is one.
     """
     if task.tuning:
         scorer = task.scorer()
@@ -69,11 +71,23 @@ def pooled(task: Task, table: Table, out: Path) -> Scores:
             scorer.add(answer, example)
         task = task.tuned(scorer)
     scorer, mistakes = task.scorer(), list[WrongRow]()
+    answers = RowAnswers(task, group) if group else None
     for place, answer, example in _answers(table, out):
         weight = scorer.add(answer, example)
+        if answers is not None:
+            answers.add(place, answer, example)
         if weight > 0:
             mistakes = heapq.nlargest(_MISTAKES, [*mistakes, WrongRow(weight, place, answer)])
-    return Scores(task=task, scorer=scorer, loss=math.nan, mistakes=mistakes)
+    if answers is not None:
+        answers.complete(scorer)
+    return Scores(
+        task=task,
+        scorer=scorer,
+        loss=math.nan,
+        mistakes=mistakes,
+        answers=answers,
+        group=group,
+    )
 
 
 def _answers(table: Table, out: Path) -> Iterator[tuple[int, Answer, Example]]:

@@ -101,13 +101,13 @@ def task_part(
 
 
 def _resampled(scores: Scores, format: str) -> list[dict[str, Any]]:
-    """A tile with the interval of the primary metric by resampling rows, where there is one."""
+    """A tile with the interval of the primary metric by resampling, where there is one."""
     if scores.bootstrap is None:
         return []
     low, high = scores.bootstrap
     words = ends(measure(None, (low, high)), format)
     note = f"95% interval of {scores.task.primary.title}"
-    return [{"label": "By resampling rows", "value": words, "note": note}]
+    return [{"label": f"By resampling {scores.resampled}", "value": words, "note": note}]
 
 
 def unmeasured(task: Task) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bertolt.commands.finetune.plans import plan_of, sample_sizes
 from bertolt.commands.finetune.several import Ran, run_several
 from bertolt.commands.finetune.spread import Summary
 from bertolt.commands.finetune.work import Finetuning
+from bertolt.data.columns import by_number
 from bertolt.data.several import require_no_model
 from bertolt.models.precision import PrecisionChoice
 from bertolt.report.shown import listed
@@ -75,7 +76,7 @@ def finetune(
     if plan is not None:
         if plan.kind == "samples":
             info(f"Learning curve: runs on {listed([*map(str, plan.settings['--sample'])])} rows")
-        several = run_several(plan, options, _Runner(files, callbacks), files)
+        several = run_several(plan, options, _Runner(files, callbacks, options.group), files)
         return FinetuneResult(
             **vars(several.result), scores=several.scores, several=several.summary
         )
@@ -97,10 +98,13 @@ class _Runner:
     Args:
         files: of texts.
         callbacks: to watch each run.
+        group: the column whose rows stay together, if there is one.
     """
 
-    def __init__(self, files: Sequence[str], callbacks: Sequence[Callback]) -> None:
-        self.files, self.callbacks, self.shared = list(files), list(callbacks), SharedRows()
+    def __init__(
+        self, files: Sequence[str], callbacks: Sequence[Callback], group: str | None
+    ) -> None:
+        self.files, self.callbacks, self.shared = list(files), list(callbacks), SharedRows(group)
         self._last: Finetuning | None = None
 
     def run(
@@ -115,7 +119,7 @@ class _Runner:
         self._last = work = self._work(run, options)
         work.callbacks, work.ready, work.beside = [*self.callbacks, *callbacks], ready, beside
         if run.name == ALL_ROWS:
-            work.retune = lambda task, table: pooled(task, table, options.out.parent).task
+            work.retune = lambda task, table: pooled(task, table, options.out.parent, None).task
         result = run_job(work, options, ["finetune", *self.files], [*self.files, options.eval])
         return Ran(result=result, scores=work.final_scores, rows=work.data.train)
 
@@ -145,7 +149,8 @@ class _Runner:
         if work is None or not any(each.name == ALL_ROWS for each in done):
             return {}
         table, task = work.data.train.table, work.data.task
-        return pooled_facts(pooled(task, table, out), work.data, done, out)
+        group = self.shared.group and by_number(self.shared.group, table.columns)
+        return pooled_facts(pooled(task, table, out, group), work.data, done, out)
 
 
 def require_texts(names: Sequence[str], model: str | None) -> None:

@@ -211,6 +211,7 @@ class Finetuning:
             tune=True,
             world=trainer.world,
             keep_answers=True,
+            group=self.data.group,
             watch=None if self.fold is None else self._answers.anew().add,
         )
         self.task = scores.task

@@ -63,6 +63,7 @@ class RetrievalScorer(Scorer):
         self._first, self._second = _Texts(), _Texts()
         self._pairs: dict[tuple[int, int], None] = {}
         self._counts = np.zeros(2, np.int64)  # rows, and right triplets
+        self._among: int | None = None  # second texts of all rows, where these are a part of them
 
     def add(self, answer: Answer, example: Example) -> float:
         """Wrong by what the cosine lacks to 1; of triplets by how much nearer the third text is."""
@@ -78,6 +79,16 @@ class RetrievalScorer(Scorer):
         self._pairs[one, self._second.add(_digest(example["text_pair"]), second)] = None
         vars(self).pop("_ranks", None)
         return float(wrong)
+
+    def part_of(self, whole: RetrievalScorer) -> None:
+        """Rank its pairs among all second texts that `whole` has counted."""
+        first, second = whole._first.numbers, whole._second.numbers
+        place = {pair: number for number, pair in enumerate(whole._pairs)}
+        ours, others = self._first.keys.tolist(), self._second.keys.tolist()
+        places = [place[first[ours[one]], second[others[other]]] for one, other in self._pairs]
+        ranks = whole._ranks
+        self._ranks = nearest.Ranks(ranks.ranks[places], ranks.surprise[places])
+        self._among = len(whole._second.numbers)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Digests and vectors of both sides, the pairs of both, and how many rows there are."""
@@ -184,7 +195,7 @@ class RetrievalScorer(Scorer):
             mean = float(each.mean()) if len(each) else None
             ends = None if mean is None else normal_interval(mean, each, 0.0, 1.0)
             values |= {name: mean, f"{name}_interval": ends}
-        sides = {"queries": len(self._first.numbers), "candidates": len(self._second.numbers)}
+        sides = {"queries": len(self._first.numbers), "candidates": self._candidates}
         return values | sides | {"rows": rows}
 
     def lines(self, loss: float) -> Iterator[str]:
@@ -201,7 +212,11 @@ class RetrievalScorer(Scorer):
         yield f"  loss {loss:.4f}"
 
     def _chance(self, depth: int) -> float:
-        return min(1.0, depth / max(1, len(self._second.numbers)))
+        return min(1.0, depth / max(1, self._candidates))
+
+    @property
+    def _candidates(self) -> int:
+        return len(self._second.numbers) if self._among is None else self._among
 
     def explain(self) -> dict[str, Any]:
         """The first measure, and a table of all."""

@@ -15,7 +15,7 @@ from bertolt.metrics.counts import Interval
 from bertolt.metrics.regression import ranks, spearman
 from bertolt.tasks import page
 from bertolt.tasks.scale import Scale
-from bertolt.tasks.scorer import Answer, Example, Reals, Scorer
+from bertolt.tasks.scorer import Answer, Example, Integers, Reals, Scorer
 from bertolt.tasks.table import interval_words
 
 _TITLES = {"spearman": "Spearman", "pearson": "Pearson"}
@@ -69,13 +69,13 @@ class SimilarityScorer(Scorer):
         each: Reals = 1.0 - 6.0 * (cosines - scores) ** 2 / max(len(rows) ** 2 - 1, 1)
         return each
 
-    def interval_of(self, rows: Reals) -> Interval | None:
+    def interval_of(self, rows: Reals, groups: Integers | None = None) -> Interval | None:
         """As `bootstrap` has it."""
-        return spearman_interval(*rows.T)
+        return spearman_interval(rows[:, 0], rows[:, 1], groups)
 
-    def paired(self, first: Reals, other: Reals) -> PairedTest:
+    def paired(self, first: Reals, other: Reals, groups: Integers | None = None) -> PairedTest:
         """Whether two ways of answering the same rows differ: `paired_ranks`."""
-        return paired_ranks(first[:, 0], other[:, 0], first[:, 1])
+        return paired_ranks(first[:, 0], other[:, 0], first[:, 1], groups)
 
     def loss(self) -> float:
         """Mean squared error of the cosines."""

@@ -155,6 +155,8 @@ def test_folds_answer_each_row_once_by_a_model_that_has_not_seen_it(
     right = sum(row["gold"] == row["answer"]["label"] for row in rows)
     facts = read_facts(result.out)
     assert facts["pooled"]["accuracy"] == pytest.approx(right / 80)
+    assert facts["pooled"]["resampled_by"] == "u0"
+    assert metrics_of(result.out / "fold-1")["eval"]["resampled_by"] == "u0"
     assert facts["headline"]["value"] == pytest.approx(right / 80)
     assert facts["data"]["train_rows"] == 80
     metrics = metrics_of(result.out)
