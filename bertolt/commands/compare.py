@@ -151,7 +151,8 @@ class Comparison:
     @property
     def resampled(self) -> str:
         """What is resampled, in words."""
-        return "rows" if self.groups is None else _groups_words(self)
+        by = f" by {self.group}" if self.group else ""
+        return "rows" if self.groups is None else f"{self.groups:,} groups of rows{by}"
 
     @cached_property
     def first(self) -> str:
@@ -211,11 +212,6 @@ class Comparison:
             f"({how}{holm_words}): {told}; {plural(len(each.fixed), 'row')} better, "
             f"{len(each.broken):,} worse"
         )
-
-
-def _groups_words(comparison: Comparison) -> str:
-    by = f" by {comparison.group}" if comparison.group else ""
-    return f"{comparison.groups:,} groups of rows{by}"
 
 
 def _gap_words(difference: float) -> str:
