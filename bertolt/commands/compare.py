@@ -275,7 +275,7 @@ def compare_runs(
             training. Its `by` and `sample` say nothing here.
 
     Raises:
-        UsageError: fewer than two, one of them twice, other tasks, or no row that all have.
+        UsageError: fewer than two, one twice, other tasks, no row that all have, groups but no `on`.
         CheckpointError: a folder cannot be used, or keeps no answers.
         DataError: the file cannot be used.
     """
@@ -288,6 +288,9 @@ def compare_runs(
         if paths[place] in paths[:place]:
             raise UsageError("it is named twice", place=folder, fix="name each run once")
     asked = asked or EvaluateOptions()
+    if on is None and asked.group is not None:
+        problem = "answers that runs have kept are in the groups of their own --group"
+        raise UsageError(problem, place="--group", fix="add --on FILE, or leave --group out")
     runs = [_read(folder, on, asked) for folder in folders]
     first = runs[0]
     for run in runs[1:]:

@@ -67,7 +67,8 @@ class FinetuneOptions(FileOptions):
     test_size: float = field(default=0.2, metadata=share(0.2, zero=True))
     """Share of the rows to hold out for the evaluation; 0: train on all, without a score."""
     group: str | None = field(default=None, metadata=seen_in("training rows"))
-    """Column, such as a user or a document, whose rows are never parted by what is held out."""
+    """Column, such as a user or a document, whose rows are never parted by what is held out;
+    intervals are then by resampling whole groups of rows."""
     sample: int | str | None = field(default=None, metadata=_SIZES | seen_in("training rows"))
     """Train on so many of the training rows, labels in their shares, with a learning curve from a
     quarter of them on; 100,300,1000: a curve of these sizes."""
