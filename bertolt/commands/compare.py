@@ -52,7 +52,6 @@ _HOW = {
 """How a p-value was found, in the terminal and on the page."""
 _SHOWN = 3  # rows that changed, in the terminal
 _TEXT = 2000
-_HOW_READ = fields(FileOptions)
 _OWN = {"out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"}
 """Arguments that every run has otherwise, and that decide nothing."""
 
@@ -132,9 +131,7 @@ class Comparison:
         where: which rows they are, in words.
         notes: what is to be known of the rows, in sentences.
         rows: how many all runs have answered.
-        groups: of rows that depend on each other, which are resampled and shuffled whole; None:
-            each row is by itself.
-        group: the column of these groups; empty where nobody knows it.
+        groups, group: how many there are of rows that depend on each other, and their column.
         scores: the primary metric of each run with its interval, by folder.
         others: each run but the first, against that.
     """
@@ -275,7 +272,7 @@ def compare_runs(
             training. Its `by` and `sample` say nothing here.
 
     Raises:
-        UsageError: fewer than two, one twice, other tasks, no row that all have, groups but no `on`.
+        UsageError: below two, one twice, other tasks, no row that all have, groups and no `on`.
         CheckpointError: a folder cannot be used, or keeps no answers.
         DataError: the file cannot be used.
     """
@@ -289,7 +286,7 @@ def compare_runs(
             raise UsageError("it is named twice", place=folder, fix="name each run once")
     asked = asked or EvaluateOptions()
     if on is None and asked.group is not None:
-        problem = "answers that runs have kept are in the groups of their own --group"
+        problem = "answers that runs have kept are in the groups of their own"
         raise UsageError(problem, place="--group", fix="add --on FILE, or leave --group out")
     runs = [_read(folder, on, asked) for folder in folders]
     first = runs[0]
@@ -300,7 +297,7 @@ def compare_runs(
         raise _nothing_shared(runs)
     rows = [np.array([run.rows[key].sums for key in shared], np.float64) for run in runs]
     scorer = first.task.scorer()
-    # Which rows depend on each other is a matter of the rows: the first run that knows says it.
+    # The first run that knows which rows depend on each other says it.
     known = (group_numbers([run.rows[key].group for key in shared]) for run in runs)
     groups = next((each for each in known if each is not None), None)
     tests = [scorer.paired(rows[0], other, groups) for other in rows[1:]]
@@ -391,11 +388,8 @@ def _require_alike(first: Run, run: Run) -> None:
         )
     if first.task.name == run.task.name and len(widths) == 1:
         if why := first.task.unlike(run.task):
-            raise UsageError(
-                f"{why}: it is not to be held against {first.folder}",
-                place=run.folder,
-                fix="compare models of one tokenizer, or the accuracy that bertolt evaluate gives",
-            )
+            fix = "compare models of one tokenizer, or the accuracy that bertolt evaluate gives"
+            raise UsageError(f"{why}, unlike those of {first.folder}", place=run.folder, fix=fix)
         return
     kind = "other columns" if first.task.name == run.task.name else run.task.name
     raise UsageError(
@@ -477,8 +471,8 @@ def _texts(
     try:
         table = _held_out_of(run, asked) if on is None else _rows_of(run, on, asked)
     except (BertoltError, AttributeError, TypeError, ValueError):
-        if on is not None:
-            raise  # all runs have answered its rows just now
+        if on is not None:  # all runs have answered its rows just now
+            raise
         return {}  # without the texts, or where its arguments are altered, the comparison is whole
     places = {row: place for place, row in enumerate(table.data["row"].to_pylist())}
     known = [key for key in shared if run.rows[key].row in places]
@@ -504,7 +498,7 @@ def _held_out_of(run: Run, asked: EvaluateOptions) -> Table:
     named = [Path(files)] if isinstance(files, str | Path) else list(map(Path, files))
     if not named or not all(name.exists() for name in named):
         raise UsageError("the file is not there", place=", ".join(map(str, named)))
-    how = FileOptions(**{each.name: said.get(each.name, each.default) for each in _HOW_READ})
+    how = FileOptions(**{f.name: said.get(f.name, f.default) for f in fields(FileOptions)})
     columns = Columns(
         text=asked.text or said.get("text"),
         text_pair=asked.text_pair or said.get("text_pair"),

@@ -135,7 +135,9 @@ class FillMask(Task):
     def unlike(self, other: Self) -> str:
         """A loss is over the tokens of a vocabulary: of another one it is another measure."""
         one, two = (task._words.tokenizer.get_vocab() for task in (self, other))
-        return "" if one == two else "its tokens are others, and the loss is over all tokens"
+        return (
+            "" if one == two else "its tokens are others, and a loss is over all tokens of a model"
+        )
 
     def with_tokenizer(self, tokenizer: BertTokenizer) -> Self:
         """With the vocabulary of the tokenizer."""
