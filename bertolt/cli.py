@@ -21,6 +21,7 @@ from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.evaluate_options import EvaluateOptions, MeasureOptions
 from bertolt.commands.export_options import ExportOptions
+from bertolt.commands.file_options import FileOptions
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.mistyped import check_words
 from bertolt.commands.predict_options import PredictOptions
@@ -354,6 +355,7 @@ def bench(
     label: str | None = None,
     precision: Precision = "auto",
     json: bool = False,
+    reading: Annotated[FileOptions | None, Parameter(name="*")] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Measure this machine: products, fine-tuning, prediction, latency and memory.
@@ -372,7 +374,8 @@ def bench(
     if file is not None and file.is_dir() and model is None:
         from bertolt.commands.engines import bench_engines
 
-        result = bench_engines(str(file), rows, text=column, label=label, precision=precision)
+        how: Any = {"text": column, "label": label, "reading": reading, "precision": precision}
+        result = bench_engines(str(file), rows, **how)
         _print(result, json)
         return
     from bertolt.commands.bench import bench as run
@@ -383,11 +386,11 @@ def bench(
             place=str(rows),
             fix="leave one out; before a file may stand the folder of a model",
         )
-    if label is not None:
+    for name in (["label"] if label is not None else []) + (reading.named() if reading else []):
         raise UsageError(
             "no score is measured without the folder of a model",
-            place="--label",
-            fix="name a folder before the file, or leave --label out",
+            place=f"--{name.replace('_', '-')}",
+            fix="name a folder before the file, or leave it out",
         )
     _print(run(model, file, column=column, precision=precision), json)
 

@@ -143,6 +143,11 @@ def status_prefix(words: str) -> Iterator[None]:
         _voice.prefix = ""
 
 
+_FEW = 10
+"""Of what is counted: fewer say nothing of the others, as the first answer, which waits for all of
+its batch."""
+
+
 class Show(Protocol):
     """What `counting` gives: to be called with what is done."""
 
@@ -176,6 +181,9 @@ def counting(
             return
         seconds = time.monotonic() - line.start
         text = f"{what}: {done:,}{unit}"
+        if total is not None and now < min(_FEW, total / 100):
+            line.show(f"{text} of {total:,}")
+            return
         if total is not None:
             text += f" of {total:,}, {duration((total - done) * seconds / now)} left"
         elif share:

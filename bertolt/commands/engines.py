@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from bertolt.commands.evaluate import as_trained, evaluate_file, trained_columns
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export import ROUNDING, export_model
 from bertolt.commands.export_options import ExportOptions
+from bertolt.commands.file_options import FileOptions
 from bertolt.models.config import AnswerPrecision, EngineName
 from bertolt.models.families.base import read_config
 from bertolt.tasks.predictor import Asked, Predictor
@@ -134,6 +135,7 @@ def choose(
     *,
     text: str | None = None,
     label: str | None = None,
+    reading: FileOptions | None = None,
     max_loss: float = 0.01,
     by: By = "latency",
     contestants: Sequence[tuple[EngineName, AnswerPrecision]] = CONTESTANTS,
@@ -146,6 +148,7 @@ def choose(
         file: with answers that are known. Without it no score is measured, and int8, which could
             lose some, is left out of the choice.
         text, label: columns of the file; None: as in training, or found by their names.
+        reading: how the file is read; None: as others are.
         max_loss: what the task's first metric may lose, in its own units.
         by: what decides: the time of one text at a time; the rate of many; or, for serving, the
             rate of many among those that are within `CLOSE` of the shortest time.
@@ -158,8 +161,10 @@ def choose(
     """
     source = huggingface.resolve(model)
     reference = Predictor.from_pretrained(source, precision="fp32", engine="torch")
-    texts = _texts(reference, file, text)
-    folders = _Folders(source, work, file, text, label)
+    reading = reading or FileOptions()
+    texts = _texts(reference, file, Columns(text=text, **reading.columns()))
+    named = {"text": text, "label": label, **reading.plain()}
+    folders = _Folders(source, work, file, named)
     rows = []
     for engine, precision in contestants:
         info(f"Measuring {engine} {precision}")
@@ -184,9 +189,9 @@ def choose(
     )
 
 
-def _texts(predictor: Predictor, file: Path | None, column: str | None) -> list[Asked]:
+def _texts(predictor: Predictor, file: Path | None, columns: Columns) -> list[Asked]:
     """What is asked while the clock runs: rows of the file, or texts of the vocabulary."""
-    if file is not None and (rows := _rows(predictor, file, column)):
+    if file is not None and (rows := _rows(predictor, file, columns)):
         return rows
     generated = generate_texts(predictor.tokenizer, 3 * _TEXTS)
     task, mask = predictor.task, str(predictor.tokenizer.mask_token)
@@ -203,11 +208,11 @@ def _texts(predictor: Predictor, file: Path | None, column: str | None) -> list[
     return asked
 
 
-def _rows(predictor: Predictor, file: Path, column: str | None) -> list[Asked]:
+def _rows(predictor: Predictor, file: Path, columns: Columns) -> list[Asked]:
     """The first rows of a file that the task can be asked of; a text without a mask is none."""
     table, _ = read_for_task(
         [file],
-        as_trained(Columns(text=column), predictor.task),
+        as_trained(columns, predictor.task),
         task=type(predictor.task),
         prefer=trained_columns(predictor),
         need_label=False,
@@ -224,10 +229,10 @@ class _Folders:
     """What each engine opens: the model's folder, or an export of it that is made once."""
 
     def __init__(
-        self, source: Path, work: Path, file: Path | None, text: str | None, label: str | None
+        self, source: Path, work: Path, file: Path | None, named: Mapping[str, Any]
     ) -> None:
         self.source, self.work, self.file = source, work, file
-        self.columns = {"text": text, "label": label}
+        self.named = named
         self._made: dict[tuple[str, bool], Path] = {}
 
     def of(self, engine: EngineName, precision: AnswerPrecision) -> Path:
@@ -254,9 +259,8 @@ class _Folders:
             int8=int8,
             calibrate=self.file if int8 else None,
             max_loss=1e9,  # the score stands in the table
-            text=self.columns["text"],
-            label=self.columns["label"],
             overwrite=True,
+            **self.named,
         )
         export_model(str(self.source), options)
         return out
@@ -273,7 +277,7 @@ def _measured(
         "texts": list(texts),
         "threads": torch.get_num_threads(),
         "file": None if folders.file is None else str(folders.file),
-        **folders.columns,
+        "named": dict(folders.named),
     }
     found = _in_a_process(job)
     return Row(engine=engine, precision=precision, folder=str(folder), **found)
@@ -308,7 +312,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     asked: list[Asked] = [tuple(each) if isinstance(each, list) else each for each in job["texts"]]
     score: dict[str, Any] = {}
     if job["file"] is not None:
-        options = EvaluateOptions(text=job["text"], label=job["label"])
+        options = EvaluateOptions(**job["named"])
         part = Counted(measured)
         scores = evaluate_file(predictor, Path(job["file"]), options, part=part)
         primary = scores.task.primary
@@ -397,6 +401,7 @@ def bench_engines(
     *,
     text: str | None = None,
     label: str | None = None,
+    reading: FileOptions | None = None,
     max_loss: float = 0.01,
     precision: str = "auto",
 ) -> Choice:
@@ -421,7 +426,8 @@ def bench_engines(
             fix=f"bertolt bench --model {shlex.quote(model)} measures this machine with it",
         )
     with tempfile.TemporaryDirectory(prefix="bertolt-bench-") as work:
-        return choose(model, Path(work), file, text=text, label=label, max_loss=max_loss)
+        how: dict[str, Any] = {"text": text, "label": label, "reading": reading}
+        return choose(model, Path(work), file, max_loss=max_loss, **how)
 
 
 def main() -> None:

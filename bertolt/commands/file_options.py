@@ -2,8 +2,8 @@
 
 # Annotations are values here: what builds a command reads them where the options are inherited.
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -41,3 +41,20 @@ class FileOptions:
         from bertolt.data.delimited import layout_of
 
         return layout_of(self.sep, self.no_header, self.sheet, self.skip_rows)
+
+    def columns(self) -> dict[str, Any]:
+        """What `Columns` takes of it.
+
+        Raises:
+            UsageError: as `layout`.
+        """
+        return {"encoding": self.encoding, "layout": self.layout}
+
+    def plain(self) -> dict[str, Any]:
+        """These options alone, as plain values by name."""
+        return {each.name: getattr(self, each.name) for each in fields(FileOptions)}
+
+    def named(self) -> list[str]:
+        """Those that are otherwise than by default."""
+        plain = self.plain()
+        return [each.name for each in fields(FileOptions) if plain[each.name] != each.default]

@@ -137,6 +137,7 @@ class _Opener:
                 options.score_on,
                 text=options.text,
                 label=options.label,
+                reading=options,
                 by="serving",
                 contestants=contestants,
             )

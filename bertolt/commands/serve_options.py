@@ -8,6 +8,7 @@ from typing import Literal
 
 from bertolt.base.errors import UsageError
 from bertolt.base.options import above, at_least, check_options
+from bertolt.commands.file_options import FileOptions
 from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, EngineName
 
@@ -15,8 +16,9 @@ _DRAIN = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """Settings of `serve`; the text below each field is the command's help.
+class ServeOptions(FileOptions):
+    """Settings of `serve`; the text below each field is the command's help. How files
+    are read is of the file of --score-on.
 
     Raises:
         UsageError: a value out of its range; the message names the option.
@@ -91,11 +93,12 @@ class ServeOptions:
                 place="--score-on",
                 fix="add --engine auto, or leave --score-on out",
             )
-        for name in ("text", "label"):
-            if getattr(self, name) is not None and self.score_on is None:
+        columns = [name for name in ("text", "label") if getattr(self, name) is not None]
+        for name in columns + self.named():
+            if self.score_on is None:
                 raise UsageError(
-                    "a column is named, and there is no file that it would be of",
-                    place=f"--{name}",
+                    "it is said how a file is read, and there is no file",
+                    place=f"--{name.replace('_', '-')}",
                     fix="add --engine auto --score-on FILE, or leave it out",
                 )
         if self.engine == "auto" and self.precision != "auto":

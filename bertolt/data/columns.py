@@ -241,14 +241,14 @@ def _choose_pair(
     source: TableFile,
     names: Sequence[tuple[str, str]],
 ) -> None:
-    """Two columns that usually hold pairs, where nothing is said of texts and none is called so."""
+    """Two columns that usually hold pairs, where nothing is said of texts; if one is plainly called
+    a text, the other has to be plainly the second one."""
     if "text" in chosen or "text_pair" in chosen:
         return
     lower = {name.strip().lower(): name for name in source.columns}
-    if any(name in lower for name in PLAIN_NAMES["text"]):
-        return
+    plain = {name for name in PLAIN_NAMES["text"] if name in lower}
     for first, second in names:
-        if first in lower and second in lower:
+        if first in lower and second in lower and (not plain or first in plain):
             chosen |= {"text": [lower[first]], "text_pair": [lower[second]]}
             found |= dict.fromkeys(("text", "text_pair"), "by their names, a pair")
             return

@@ -201,6 +201,8 @@ class Server:
         except RefusedError:
             raise
         except BertoltError as error:
+            name, said = request.path_params["name"], str(error).split("\n")[0]
+            self.log("not loaded", model=name, error=said)
             raise RefusedError(409, error.problem, fix=error.fix, param="name") from error
         self.log("loaded", model=model.name, version=model.version)
         return Json(model.to_dict())

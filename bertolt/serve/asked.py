@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bertolt.base.chunks import characters_of
 from bertolt.base.errors import BertoltError, DataError, meant
+from bertolt.data.table_file import is_blank
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
 from bertolt.tasks.base import Example
@@ -39,6 +40,10 @@ def parse(body: bytes) -> dict[str, Any]:
     """
     try:
         values = json.loads(body, object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise RefusedError(
+            400, f"the body is no UTF-8: {str(error)[:200]}", fix="send JSON in UTF-8"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise RefusedError(
             400, f"the body is no JSON: {str(error)[:200]}", fix='send {"input": "a text"}'
@@ -124,7 +129,7 @@ def _example(
         raise RefusedError(
             422,
             f"an example is a text or an object, and this is {_kind(item)}",
-            fix="give a text",
+            fix=f"give {_shape(fields, required)}",
             param=place,
         )
     example: dict[str, Any] = {}
@@ -169,6 +174,8 @@ def _refusal(
         return DataError(
             "the text has half of a surrogate pair", place=place, fix="send it as UTF-8"
         )
+    if any(all(map(is_blank, texts_of(value))) for value in example.values()):
+        return DataError("the text is empty", place=place, fix="leave it out")
     fault = predictor.task.question_fault(example)
     return DataError(fault.detail, place=place, fix=fault.fix) if fault else None
 
@@ -207,6 +214,12 @@ def _wanted(schema: Mapping[str, Any]) -> str:
         least = schema.get("minItems", 0)
         return f"a list of texts, {least} at least" if least else "a list of texts"
     return "a text"
+
+
+def _shape(fields: Mapping[str, Any], required: Sequence[str]) -> str:
+    """An example of a task, as it is written."""
+    named = ", ".join(f'"{name}": {_wanted(fields[name])}' for name in required)
+    return f"{{{named}}}" if required != ["text"] or "array" in str(fields["text"]) else "a text"
 
 
 def _kind(value: Any) -> str:

@@ -33,6 +33,10 @@ def test_counting_in_a_log_is_plain_lines(
             show(done)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Tokenising: 2,000 of 9,000, 1 min 03 s left, 111/s"
+    with console.counting("Answered", 9000) as show:
+        show(1)
+        show(1)  # of a batch that ends together: nothing is known of the others yet
+    assert capsys.readouterr().err == "Answered: 1 of 9,000\n"
     with console.counting("Answered") as show:
         show(5)
         show(6)

@@ -141,7 +141,12 @@ def test_an_only_column_is_the_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("sentence1", "sentence2"), ("Premise", "hypothesis"), ("question", "sentence")],
+    [
+        ("sentence1", "sentence2"),
+        ("Premise", "hypothesis"),
+        ("question", "sentence"),
+        ("text", "text_pair"),
+    ],
 )
 def test_pairs_are_found_by_their_usual_names(tmp_path: Path, first: str, second: str) -> None:
     table = read_table(put(tmp_path, f"id,{first},{second},label", "1,a b,c d,x"))

@@ -80,6 +80,14 @@ def test_answers_are_those_of_predict(client: TestClient, folder: Path) -> None:
         assert told == {"label": prediction.label}
 
 
+def test_empty_texts_are_refused_by_themselves(client: TestClient) -> None:
+    *others, last = asked(client, "", " \u200b\n", TEXTS[0])["answers"]
+    assert [each["error"]["message"] for each in others] == ["the text is empty"] * 2
+    assert last["label"] in ("neg", "pos")
+    alone = client.post("/v1/text-classification", json={"input": ""})
+    assert (alone.status_code, alone.json()["error"]["fix"]) == (422, "leave it out")
+
+
 def test_a_new_version_is_taken_over_and_a_broken_one_is_not(
     client: TestClient, folder: Path
 ) -> None:
@@ -281,12 +289,15 @@ def test_the_fastest_engine_is_chosen_where_that_is_asked_for(
         model: str, work: Path, file: Path | None, *, by: str, **columns: Any
     ) -> engines.Choice:
         contestants.append(columns.pop("contestants"))
+        assert columns.pop("reading").encoding == "cp1252"
         assert (by, columns) == ("serving", {"text": "what", "label": None})
         files.append(file)
         return engines.Choice(engine="torch", precision="int8", folder=model, reason="it is fast")
 
     monkeypatch.setattr(engines, "choose", choose)
-    options = ServeOptions(engine="auto", score_on=Path("known.csv"), text="what")
+    options = ServeOptions(
+        engine="auto", score_on=Path("known.csv"), text="what", encoding="cp1252"
+    )
     opened = command._Opener(options)
     predictor = opened(str(folder))
     assert (predictor.engine.name, predictor.precision.name) == ("torch", "int8")
