@@ -13,7 +13,8 @@ window.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -498,6 +499,11 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def truth(self, example: Example) -> str:
         """What is true of an example, in a few words."""
+
+    def meant(self, example: Example) -> Hashable:
+        """What the label of an example says, the same however it is written."""
+        label = example["label"]
+        return label if isinstance(label, str) else json.dumps(label)
 
     def public(self, answer: Answer) -> Answer:
         """What is written of an answer."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bertolt.base.console import tell_caution
 from bertolt.base.format import clean, percent, plural, shorten
 from bertolt.data import spelling
+from bertolt.data.choices import LETTERS, choices_of, readings
 from bertolt.data.spelling import quoted
 from bertolt.metrics.tags import breaks, is_prefixed
 from bertolt.tasks import page
@@ -189,7 +190,7 @@ def texts_with_several_labels(view: RowView) -> Iterator[Told]:
     groups = (np.sort(order[starts[group] : ends[group]]) for group in odd)
 
     def words(group: Integers) -> str:
-        examples = view.examples(group[each_once(view.labels_of(group))][:_SHOWN])
+        examples = view.examples(group[each_once(view.labels_of(group.tolist()))][:_SHOWN])
         text = quoted(view.task.shown_text(examples[0]), 60)
         given = [f"{quoted(view.task.truth(each))} in row {each['row']}" for each in examples]
         return f"{text} is {' and '.join(given)}"
@@ -248,20 +249,34 @@ def words_that_give_labels_away(view: RowView) -> Iterator[Told]:
 
 def labels_spelt_alike(view: RowView) -> Iterator[Told]:
     """Labels that people take for one."""
-    groups = spelling.alike(view.kinds)
+    letters = _letters_of_choices(view)
+    groups = spelling.alike([*view.kinds, *letters])
     if not groups:
         return
 
     def words(group: Sequence[str]) -> str:
-        given = [f"{quoted(name)} ({_in_rows(view.rows_of(name))})" for name in group[:_SHOWN]]
+        rows = {name: letters[name] if letters else view.rows_of(name) for name in group[:_SHOWN]}
+        given = [f"{quoted(name)} ({_in_rows(numbers)})" for name, numbers in rows.items()]
         more = f" and {len(group) - _SHOWN} more" * (len(group) > _SHOWN)
         return f"{', '.join(given)}{more} differ in {' and '.join(spelling.differences(group))}"
 
+    how = "They are read as one choice" if letters else "Each is learned as a label of its own"
     yield page.caution(
         f"{plural(sum(map(len, groups)), 'label')} differ only in their spelling",
-        f"Each is learned as a label of its own: {first_of(map(words, groups), len(groups))} Write "
-        "each in one way.",
+        f"{how}: {first_of(map(words, groups), len(groups))} Write each in one way.",
     )
+
+
+def _letters_of_choices(view: RowView) -> dict[str, Integers]:
+    """The numbers of the rows with each letter that says which choice is right."""
+    rows: dict[str, list[int]] = {}
+    if view.task.several_pairs and view.labels is not None:
+        for each in view.table.examples():
+            letter = each["label"].strip()
+            known = len(letter) == 1 and letter.upper() in LETTERS
+            if known and "texts" not in readings(letter, choices_of(each["text_pair"])):
+                rows.setdefault(letter, []).append(each["row"])
+    return {letter: np.array(numbers) for letter, numbers in rows.items()}
 
 
 def labels_that_look_empty(view: RowView) -> Iterator[Told]:

@@ -248,6 +248,10 @@ class MultiLabelClassification(LabelledTask):
         """The labels of the row."""
         return ", ".join(example["label"]) or NO_LABEL
 
+    def meant(self, example: Example) -> frozenset[str]:
+        """The labels in any order."""
+        return frozenset(example["label"])
+
     def answer_types(self) -> dict[str, pa.DataType]:
         """Names, and the share of each label."""
         return {

@@ -290,6 +290,10 @@ class MultipleChoice(Task):
         """The right choice."""
         return choices_of(example["text_pair"]).texts[self.right(example)]
 
+    def meant(self, example: Example) -> int:
+        """The place of the right choice, whether a letter, a number or its text says so."""
+        return self.right(example)
+
     def answer_types(self) -> dict[str, pa.DataType]:
         """The choice, its label and its place, and the probabilities."""
         numbers = {"probability": pa.float64(), "probabilities": pa.list_(pa.float64())}

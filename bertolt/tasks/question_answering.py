@@ -322,6 +322,10 @@ class QuestionAnswering(Task):
         """The true answers."""
         return " / ".join(dict.fromkeys(each["text"] for each in example["label"])) or NO_ANSWER
 
+    def meant(self, example: Example) -> frozenset[tuple[str, int]]:
+        """The true answers with their places, in any order and each once."""
+        return frozenset((each["text"], each["start"]) for each in example["label"])
+
     def answer_types(self) -> dict[str, pa.DataType]:
         """The answer, its characters, its probability, and the best ones as records."""
         place = [("start", pa.int64()), ("end", pa.int64()), ("probability", pa.float64())]

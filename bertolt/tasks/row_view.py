@@ -7,7 +7,6 @@ row; each is made when a check first asks for it.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -188,20 +187,14 @@ class RowView:
 
     @cached_property
     def labels(self) -> Integers | None:
-        """(N,) a digest of the labels of each row; None without labels."""
+        """(N,) a digest of what the labels of each row mean; None without labels."""
         if pa.types.is_null(self._kind):
             return None
         return self.labels_of(range(len(self.table)))
 
-    def labels_of(self, places: Sequence[int] | Integers) -> Integers:
+    def labels_of(self, places: Sequence[int]) -> Integers:
         """The same of the rows at some places."""
-        column, sets = self.table.data["label"], self.several and not self.tagged
-        values = (
-            hash(json.dumps(sorted(map(json.dumps, value)) if sets and value else value))
-            if self.several
-            else hash(value)
-            for value in _values(column, places)
-        )
+        values = (hash(self.task.meant(row)) for row in self.table.examples(places))
         return np.fromiter(values, np.int64, len(places))
 
     @cached_property

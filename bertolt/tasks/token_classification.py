@@ -262,6 +262,10 @@ class TokenClassification(LabelledTask):
         text, marks = text_of(example), marks_of(example, self.scheme)
         return ", ".join(f"{text[m.start : m.end]} ({m.kind})" for m in marks) or "nothing"
 
+    def meant(self, example: Example) -> tuple[Mark, ...]:
+        """The true spans, in whichever scheme their tags are."""
+        return tuple(marks_of(example, self.scheme))
+
     def tagged(self, answer: Answer, example: Example) -> Iterator[tuple[str, str]]:
         """Each word with its tag; a word of a list that the tokenizer drops is outside."""
         text, outside = text_of(example), OUTSIDE if OUTSIDE in self.labels else self.labels[0]

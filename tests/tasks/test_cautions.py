@@ -185,6 +185,35 @@ def test_usual_rows_are_no_reason_for_caution(
     assert told(tmp_path, rows, tiny_tokenizer) == {}
 
 
+@pytest.mark.parametrize(
+    ("rows", "checks"),
+    [
+        (tagged(["B-X", "O", "O"], ["O", "O", "O"]), {"texts_with_several_labels"}),
+        (tagged(["B-X", "O", "B-X"], ["I-X", "O", "I-X"]), {"tags_that_break_their_scheme"}),
+        (
+            [{"question": "q", "choices": ["film", "book"], "answer": x} for x in "AaBb"],
+            {"labels_spelt_alike", "texts_with_several_labels"},
+        ),
+        (
+            [{"question": f"q {x}", "choices": ["film", "book"], "answer": x} for x in "AaB"],
+            {"labels_spelt_alike"},
+        ),
+        ([{"text": "film", "labels": x} for x in (["a", "b"], ["b", "a"], ["b", "a"])], set()),
+    ],
+)
+def test_labels_contradict_each_other_in_what_they_mean(
+    rows: Rows, checks: set[str], tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    texts = {"tokens": ["film", "a", "a"]} if "tokens" in rows[0] else {}
+    cautions = told(tmp_path, [{**row, **texts} for row in rows], tiny_tokenizer)
+    assert set(cautions) - {"labels_too_rare"} == checks
+    if "question" in rows[0]:
+        assert "read as one choice: 'A' (row 1), 'a' (row 2)" in str(cautions)
+    if rows[0].get("answer") == "A" and "texts_with_several_labels" in cautions:
+        detail = cautions["texts_with_several_labels"]["detail"]
+        assert "'q' is 'film' in row 1 and 'book' in row 3." in detail
+
+
 def test_an_empty_label_set_and_no_spans_are_looked_at_too(
     tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
