@@ -510,3 +510,4 @@ def test_intervals_are_as_wide_as_the_rows_allow_and_a_tie_is_no_better() -> Non
     assert scorer.values()["f1"] == pytest.approx(scorer.values()["baseline_f1"])
     claims = [caution["claim"] for caution in scorer.explain()["cautions"]]
     assert claims == ["No better than never giving an answer"]
+    assert "  0 of 3 questions were given an answer" in list(scorer.lines(0.5))

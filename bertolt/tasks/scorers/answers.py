@@ -163,7 +163,8 @@ class AnswerScorer(Scorer):
         if self.may_be_none:
             there, none = values["with_answer"], values["without_answer"]
             yield f"  {_part_words(there, 'with an answer')}"
-            yield f"  {_part_words(none, 'without one')}: {values['answered']:,} were answered"
+            yield f"  {_part_words(none, 'without one')}"
+            yield f"  {values['answered']:,} of {rows} were given an answer"
             yield from self.calibration.lines()
 
     def explain(self) -> dict[str, Any]:
