@@ -73,7 +73,11 @@ def describe_rows(what: str, rows: EncodedTexts, counts: str = "") -> None:
         rows: the encoded texts.
         counts: how often which label occurs, in words.
     """
-    info(f"{what}: {plural(rows.examples, 'text')}{f' ({counts})' if counts else ''}")
-    middle, most = np.percentile(rows.full_lengths, [50, 95], method="nearest")
-    info(f"  tokens a text: median {middle}, 95% up to {most}, longest {rows.full_lengths.max()}")
+    # Of a row of several texts the limit is of each, and the length of all of them.
+    several = rows.account.joint
+    noun, of_what = ("row", "row, all its texts together") if several else ("text", "text")
+    info(f"{what}: {plural(rows.examples, noun)}{f' ({counts})' if counts else ''}")
+    lengths = rows.full_lengths
+    middle, most = np.percentile(lengths, [50, 95], method="nearest")
+    info(f"  tokens a {of_what}: median {middle}, 95% up to {most}, longest {lengths.max()}")
     info(f"  {rows.account}")

@@ -27,6 +27,7 @@ from bertolt.data.choices import (
     readings,
     series_in,
 )
+from bertolt.data.describe import describe_rows
 from bertolt.data.table_file import BadRow
 from bertolt.tasks.base import Reading
 from bertolt.tasks.multiple_choice import MultipleChoice
@@ -286,7 +287,9 @@ def test_other_files_are_not_taken_for_choices(write: Write, rows: list[Any]) ->
     assert kind.name == "text-classification"
 
 
-def test_choices_that_the_limit_makes_alike_are_told(write: Write, tiny_tokenizer: Any) -> None:
+def test_choices_that_the_limit_makes_alike_are_told(
+    write: Write, tiny_tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     long = " ".join(["very"] * 30)
     rows = [{**GOOD, "choices": [f"{long} good", f"{long} bad"]}, {**GOOD, "label": 2}]
     task, table = learned(write(rows))
@@ -294,6 +297,10 @@ def test_choices_that_the_limit_makes_alike_are_told(write: Write, tiny_tokenize
     (told,) = task.cautions(table, np.arange(2), encoded.encoded)
     assert told["claim"] == "1 row has choices that the model sees alike"
     assert "row 1" in told["detail"]
+    describe_rows("Training", encoded.encoded)
+    said = capsys.readouterr().err
+    assert "Training: 2 rows\n  tokens a row, all its texts together: median" in said
+    assert "1 of 2 rows has texts that are longer than 16 tokens" in said
 
 
 anything = st.recursive(
