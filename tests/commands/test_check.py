@@ -104,6 +104,9 @@ def test_labels_in_doubt_by_answers_that_are_there(
     said = checked(bertolt, tiny_folder, clean, *words, "--html", tmp_path / "page.html")
     assert said.code == 1
     assert "1 label may be wrong" in said.out
+    assert "the least trusted first: row 8 (line 9), " in said.out
+    assert "is '1', rather '0'. The further down, the more are right." in said.out
+    assert "know no more" not in said.out
     with (tmp_path / "doubts.csv").open(encoding="utf-8", newline="") as file:
         first, second, *others = csv.DictReader(file)
     assert (first["row"], first["given"], first["rather"], first["in_doubt"]) == (
@@ -177,6 +180,7 @@ def test_no_model_has_seen_a_copy_of_a_row_that_it_answers(
         assert all(len(group & rows) in (0, len(group)) for group in ({1, 31}, {32, 33, 34}))
     said = checked(bertolt, tiny_folder, path, "--label-errors", "--folds", 17)
     assert "Models may have seen a copy of a row that they answer" in said.err
+    assert "The models that rank the labels know no more than the most frequent one" in said.out
 
 
 def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them(

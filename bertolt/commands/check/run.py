@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,13 +26,15 @@ from bertolt.commands.finetune.run import require_texts
 from bertolt.commands.finetune.starting import choose_model
 from bertolt.commands.wording import options_called
 from bertolt.data.load import Table
+from bertolt.data.spelling import quoted
 from bertolt.models.families.base import read_config
 from bertolt.report import plain
 from bertolt.report.build import render_check
 from bertolt.report.findings import Caution, data_cautions
 from bertolt.report.shown import listed
 from bertolt.tasks import page
-from bertolt.tasks.doubts import Doubt, Doubts
+from bertolt.tasks.doubts import ClassDoubts, Doubt, Doubts
+from bertolt.tasks.row_view import NAMED, first_of
 from bertolt.tokenization import BertTokenizer
 from bertolt.train.job import command_line
 from bertolt.train.record import run_head
@@ -104,7 +107,7 @@ def check(train: Sequence[Path], options: CheckOptions | None = None) -> Checked
     if collected is not None and doubts is not None:
         facts["suspects"] = _table(data, collected, doubts)
         facts["suspects"]["lead"] += f" {unranked}." * bool(unranked)
-        facts["cautions"] += _told(doubts, options)
+        facts["cautions"] += [*_told(data, doubts, options), *_hardly_learned(collected, doubts)]
     findings = data_cautions(facts)
     facts |= {"verdict": verdict_of(len(findings)), "findings": len(findings)}
     checked = Checked(facts=plain(facts), findings=findings, doubts=doubts)
@@ -182,20 +185,47 @@ def _facts(
     }
 
 
-def _told(doubts: Sequence[Doubt], options: CheckOptions) -> list[dict[str, str]]:
+def _told(data: LoadedRows, doubts: Sequence[Doubt], options: CheckOptions) -> list[dict[str, str]]:
     """What there is to say of labels in doubt."""
     flagged = [each for each in doubts if each.flagged]
     if not flagged:
         return []
     file, folds = options.answers, options.folds
     how = f"by models that wrote {file} and" if file else f"by models of {folds} folds that"
-    words = "; ".join(f"{each.given!r}, or {each.answer!r}" for each in flagged[:3])
+    table = data.train.table
+    examples = table.examples([each.place for each in flagged[:NAMED]])
+    words = (
+        f"{table.row_words(example['row'])}, {quoted(data.task.shown_text(example), 60)}, "
+        f"is {quoted(each.given)}, rather {quoted(each.answer)}"
+        for each, example in zip(flagged, examples, strict=False)
+    )
+    lists = "" if options.csv or options.html else " --csv or --html lists more of them."
     return [
         {
             "check": "label_errors",
             "claim": f"{plural(len(flagged), 'label')} may be wrong",
-            "detail": f"Of {plural(len(doubts), 'row')}, {how} have not seen them: {words}. "
-            "Look at the first ones of the table; the further down, the more are right.",
+            "detail": f"Of {plural(len(doubts), 'row')}, {how} have not seen them, the least "
+            f"trusted first: {first_of(words, len(flagged))} The further down, the more are "
+            f"right.{lists}",
+        }
+    ]
+
+
+def _hardly_learned(collected: Doubts, doubts: Sequence[Doubt]) -> list[dict[str, str]]:
+    """That models agree with the labels no more often than the most frequent label does."""
+    if not isinstance(collected, ClassDoubts) or not doubts:
+        return []
+    agreed = sum(each.given == each.answer for each in doubts)
+    most = Counter(each.given for each in doubts).most_common(1)[0][1]
+    if agreed > most:
+        return []
+    return [
+        {
+            "check": "label_errors",
+            "claim": "The models that rank the labels know no more than the most frequent one",
+            "detail": f"Their answers agree with {agreed:,} of {len(doubts):,} labels, and the "
+            f"most frequent label makes {most:,}, so that the ranking says little. Train longer "
+            "(--epochs), or with another --lr or --model.",
         }
     ]
 
