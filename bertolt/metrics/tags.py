@@ -11,13 +11,15 @@ says where it does. A span is (start, end, kind): the words from `start` up to, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from bertolt.base.errors import DataError, UsageError
 
 SCHEMES = ("BIO", "IOB1", "BIOES", "plain")
 # The letters of the BMES and BILOU schemes that mean the same as I, E and S.
 _SYNONYMS = {"M": "I", "L": "E", "U": "S"}
+_BETWEEN = ("-", "_", ":", ".", "/")  # a prefix and its kind, in one spelling or another
+_NAMED = 3  # tags that a message names
 
 Span = tuple[int, int, str]
 
@@ -37,9 +39,14 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> str:
     # A lone letter among plain tags, such as B, is a plain tag too.
     prefixed = {tag for tag in names - plain if "-" in tag}
     if plain and prefixed:
+        without, among = (
+            sum(tag in some for row in rows for tag in row) for some in (plain, names)
+        )
         raise DataError(
-            f"tags with a prefix, {min(prefixed)!r}, and without, {min(plain)!r}",
-            fix="write all of them with a prefix, as in B-PER, or none",
+            f"tags with a prefix, {min(prefixed)!r}, and without, {min(plain)!r}: "
+            f"{without:,} of {among:,} lack one",
+            fix=_prefixes_meant(plain, prefixed)
+            or "write all of them with a prefix, as in B-PER, or none",
         )
     if plain:
         return "plain"
@@ -47,6 +54,19 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> str:
         return "BIOES"
     broken = {scheme: sum(len(breaks(row, scheme)) for row in rows) for scheme in ("BIO", "IOB1")}
     return "IOB1" if broken["IOB1"] < broken["BIO"] else "BIO"
+
+
+def _prefixes_meant(plain: Collection[str], prefixed: Collection[str]) -> str:
+    """Which tags to write, where those without a prefix have one in another spelling; or empty."""
+    kinds = {tag[2:].casefold(): tag[2:] for tag in sorted(prefixed)}
+    meant = {"o": "O"} if "o" in plain else {}
+    for tag in sorted(set(plain) - {"o"}):
+        letter, between, kind = tag[:1].upper(), tag[1:2], tag[2:]
+        if between not in _BETWEEN or not kind or not is_prefixed(f"{letter}-"):
+            return ""
+        meant[tag] = f"{letter}-{kinds.get(kind.casefold(), kind)}"
+    words = [f"{right!r} for {tag!r}" for tag, right in meant.items()]
+    return f"write {', '.join(words[:_NAMED])}{', and so on' * (len(words) > _NAMED)}"
 
 
 def spans_of(tags: Sequence[str], scheme: str | None = None) -> list[Span]:

@@ -242,12 +242,13 @@ def _rows_of_both(table: Table) -> str:
     """The first rows with tags that have a prefix, and that lack one."""
     first: dict[bool, str] = {}
     for example in table.examples():
-        for tag in example["label"]:
+        for word, tag in enumerate(example["label"], start=1):
             if tag != OUTSIDE:
-                first.setdefault(is_prefixed(tag), table.row_words(example["row"]))
+                where = f"{table.row_words(example['row'])}, word {word}"
+                first.setdefault(is_prefixed(tag), where)
         if len(first) == 2:
             break
-    return f"the first with one is {first.get(True)}, the first without {first.get(False)}"
+    return f"the first with one at {first.get(True)}; the first without at {first.get(False)}"
 
 
 def labels_of_words(labels: Sequence[str], values: Sequence[Any], scheme: str) -> tuple[str, ...]:

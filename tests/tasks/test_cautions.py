@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bertolt.base.errors import DataError
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.cautions import CHECKS, cautions_of, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
@@ -224,6 +225,16 @@ def test_an_empty_label_set_and_no_spans_are_looked_at_too(
     cautions = told(tmp_path, spans, tiny_tokenizer)
     assert set(cautions) == {"labels_spelt_alike", "texts_with_several_labels"}
     assert "'good (A)' in row 3" in cautions["texts_with_several_labels"]["detail"]
+
+
+def test_a_tag_in_another_spelling_among_usual_ones_is_named_with_its_word(
+    tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    rows = tagged(["B-PER", "O", "O"], ["o", "b-per", "O"])
+    problem = r"2 of 3 lack one; the first with one at row 1, word 1; the first without at row 2, "
+    with pytest.raises(DataError, match=problem + "word 1") as refused:
+        encoded(tmp_path, rows, tiny_tokenizer)
+    assert refused.value.fix == "write 'O' for 'o', 'B-PER' for 'b-per'"
 
 
 def test_two_parts_of_one_file_are_looked_at_together(tiny_tokenizer: Any, tmp_path: Path) -> None:
