@@ -39,12 +39,8 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> str:
     # A lone letter among plain tags, such as B, is a plain tag too.
     prefixed = {tag for tag in names - plain if "-" in tag}
     if plain and prefixed:
-        without, among = (
-            sum(tag in some for row in rows for tag in row) for some in (plain, names)
-        )
         raise DataError(
-            f"tags with a prefix, {min(prefixed)!r}, and without, {min(plain)!r}: "
-            f"{without:,} of {among:,} lack one",
+            f"tags with a prefix, {min(prefixed)!r}, and without, {min(plain)!r}",
             fix=_prefixes_meant(plain, prefixed)
             or "write all of them with a prefix, as in B-PER, or none",
         )

@@ -239,16 +239,20 @@ def labels_in(table: Table, values: Sequence[Any]) -> list[str]:
 
 
 def _rows_of_both(table: Table) -> str:
-    """The first rows with tags that have a prefix, and that lack one."""
+    """How many tags lack a prefix, and where the first ones with and without it stand."""
     first: dict[bool, str] = {}
+    counts = {True: 0, False: 0}
     for example in table.examples():
         for word, tag in enumerate(example["label"], start=1):
             if tag != OUTSIDE:
-                where = f"{table.row_words(example['row'])}, word {word}"
-                first.setdefault(is_prefixed(tag), where)
-        if len(first) == 2:
-            break
-    return f"the first with one at {first.get(True)}; the first without at {first.get(False)}"
+                has = is_prefixed(tag)
+                counts[has] += 1
+                if has not in first:
+                    first[has] = f"{table.row_words(example['row'])}, word {word}"
+    return (
+        f"{counts[False]:,} of {sum(counts.values()):,} lack one; the first with one at "
+        f"{first.get(True)}; the first without at {first.get(False)}"
+    )
 
 
 def labels_of_words(labels: Sequence[str], values: Sequence[Any], scheme: str) -> tuple[str, ...]:
