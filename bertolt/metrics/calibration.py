@@ -17,7 +17,7 @@ from bertolt.metrics.counts import Interval, State, same_shape
 BINS = 15
 _CELLS = 256 * BINS
 _UNIT = 1 << 32  # sums of probabilities are whole numbers of this part: they add up in any order
-_COLDEST, _HOTTEST = 0.05, 20.0
+_COLDEST, _HOTTEST = 0.001, 20.0  # a model after a few steps has logits of about 0.01
 _LEAST = 1e-30  # a probability that was rounded to 0 has no logarithm
 Reals = NDArray[np.float64]
 
@@ -170,12 +170,17 @@ def fit_temperature(shares: Any, classes: Any) -> float | None:
         classes: (N,) the true ones.
 
     Returns:
-        From 0.05 to 20; None where the best one lies beyond, as where every row is right.
+        From 0.001 to 20; None where the best one lies beyond, as where every row is right.
     """
+    return temperature_or_why(shares, classes)[0]
+
+
+def temperature_or_why(shares: Any, classes: Any) -> tuple[float | None, str]:
+    """The temperature of `fit_temperature`, or None and in words why it cannot be fitted."""
     logs = np.log(np.maximum(np.asarray(shares, np.float64), _LEAST))
     true = np.asarray(classes, np.int64)
     if not len(true):
-        return None
+        return None, "there is no row to fit it on"
     # One order whatever the batches were, so that sums round alike.
     order = np.lexsort((true, *logs.T))
     logs, said = logs[order], logs[order, true[order]]
@@ -187,9 +192,18 @@ def fit_temperature(shares: Any, classes: Any) -> float | None:
         return float((expected - said).sum())
 
     low, high = 1 / _HOTTEST, 1 / _COLDEST
-    if not slope(low) < 0 < slope(high):
-        return None
+    if not np.isfinite(logs).all():
+        return None, "there are probabilities that are not finite"
+    if not slope(low) < 0:
+        return None, (
+            f"the best one lies above {_HOTTEST:g}, as these probabilities do not tell the labels "
+            "of the rows apart"
+        )
+    if not slope(high) > 0:
+        if (said == logs.max(axis=1)).all():
+            return None, "all is right already, so that surer probabilities always fit better"
+        return None, f"the best one lies below {_COLDEST:g}, as these probabilities are so even"
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return round(2 / (low + high), 6)
+    return round(2 / (low + high), 6), ""

@@ -441,6 +441,11 @@ class Task(abc.ABC):
         """What `tuned` chooses on held-out rows, such as "thresholds"; empty if nothing."""
         return ""
 
+    @property
+    def chosen(self) -> str:
+        """What of `tuning` was chosen when it was last asked for; empty if nothing."""
+        return self.tuning
+
     def to_calibrate(self) -> Self:
         """The task with the temperature of its probabilities among what `tuned` chooses.
 

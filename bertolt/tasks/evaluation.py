@@ -145,8 +145,7 @@ class Scores:
             which = f"95% interval by resampling {self.resampled} {formula}"
             words = f"{self.task.primary.title} {ends_words(self.bootstrap)}"
             lines.insert(place, f"  {which}: {words}")
-        if self.tuned:
-            what = self.task.tuning
+        if self.tuned and (what := self.task.chosen):
             were = "was" if what == "temperature" else "were"
             lines.append(f"The {what} {were} chosen on these very rows, which flatters the scores.")
         return "\n".join([*lines, *(self.slices.lines() if self.slices else ())])

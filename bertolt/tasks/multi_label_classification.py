@@ -17,7 +17,7 @@ from bertolt.data.cells import as_flag, flags_cell, labels_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.table_file import is_missing, listing
-from bertolt.metrics import best_thresholds, fit_temperature
+from bertolt.metrics import best_thresholds
 from bertolt.metrics.calibration import heated_each
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
@@ -221,6 +221,11 @@ class MultiLabelClassification(LabelledTask):
         """The thresholds, and the temperature if it is asked for."""
         return "thresholds and the temperature" if self.calibrates else "thresholds"
 
+    @property
+    def chosen(self) -> str:
+        """The thresholds, and the temperature if one was fitted."""
+        return self.tuning if self.heat.fitted else "thresholds"
+
     def to_calibrate(self) -> Self:
         """One temperature for the probabilities of all labels."""
         return replace(self, calibrates=True)
@@ -234,8 +239,7 @@ class MultiLabelClassification(LabelledTask):
         best, heat = best_thresholds(shares, truths), PLAIN
         if self.calibrates:
             each = np.stack([shares.ravel(), 1 - shares.ravel()], axis=1)
-            temperature = fit_temperature(each, 1 - truths.ravel())
-            heat = Heat(temperature, len(truths)) if temperature else PLAIN
+            heat = Heat.fit(each, 1 - truths.ravel(), len(truths))
             # Moved as the probabilities are, they give each row the labels that it had.
             best = heated_each(best, heat.temperature)
         return replace(self, thresholds=tuple(map(float, best)), heat=heat)

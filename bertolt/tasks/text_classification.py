@@ -16,7 +16,7 @@ from bertolt.data.cells import as_number, is_comma_number, label_cell
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.labels import LabelMap, encode_labels, label_map
 from bertolt.data.load import Cells, Sample, Table
-from bertolt.metrics.calibration import fit_temperature, heated
+from bertolt.metrics.calibration import heated
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
 from bertolt.models.losses import Criterion
@@ -163,6 +163,11 @@ class TextClassification(LabelledTask):
         """The temperature, if it is asked for."""
         return "temperature" if self.calibrates else ""
 
+    @property
+    def chosen(self) -> str:
+        """The temperature, if one was fitted."""
+        return self.tuning if self.heat.fitted else ""
+
     def to_calibrate(self) -> Self:
         """Probabilities of labels that add up to 1 have one."""
         return replace(self, calibrates=True)
@@ -172,8 +177,7 @@ class TextClassification(LabelledTask):
         or without one where the best is beyond all that is sensible."""
         assert isinstance(scorer, ClassScorer)
         shares, classes = scorer.rows()
-        temperature = fit_temperature(shares, classes)
-        return replace(self, heat=Heat(temperature, len(classes)) if temperature else PLAIN)
+        return replace(self, heat=Heat.fit(shares, classes, len(classes)))
 
     def describe_answer(self, answer: Answer) -> str:
         """The label."""

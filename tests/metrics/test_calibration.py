@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 
 from bertolt.base.errors import UsageError
 from bertolt.metrics import CalibrationCounts, fit_temperature
-from bertolt.metrics.calibration import heated, heated_each
+from bertolt.metrics.calibration import heated, heated_each, temperature_or_why
 
 
 def counted(shares: Any, right: Any) -> CalibrationCounts:
@@ -97,6 +97,30 @@ def test_the_temperature_is_the_one_of_least_loss(temperature: float) -> None:
 def test_where_every_row_is_right_no_temperature_is_fitted() -> None:
     assert fit_temperature([[0.9, 0.1], [0.2, 0.8]], [0, 1]) is None
     assert fit_temperature(np.empty((0, 2)), []) is None
+
+
+def test_a_model_after_a_few_steps_has_a_temperature() -> None:
+    shares = np.tile([0.505, 0.495], (24, 1))
+    fitted = fit_temperature(shares, [0] * 18 + [1] * 6)
+    assert fitted is not None
+    assert fitted < 0.05
+    np.testing.assert_allclose(heated(shares, fitted)[0], [0.75, 0.25], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shares", "why"),
+    [
+        ([[0.9, 0.1], [0.2, 0.8]], "all is right already"),
+        ([[0.1, 0.9], [0.8, 0.2]], "above 20"),
+        ([[0.5 + 1e-9, 0.5 - 1e-9]] * 3, "below 0.001"),
+        ([[np.nan, np.nan], [0.2, 0.8]], "not finite"),
+    ],
+)
+def test_why_no_temperature_is_fitted(shares: Any, why: str) -> None:
+    classes = [0, 1] if len(shares) == 2 else [0, 0, 1]
+    temperature, words = temperature_or_why(shares, classes)
+    assert temperature is None
+    assert why in words
 
 
 def test_one_label_by_itself_is_heated_as_two_are() -> None:

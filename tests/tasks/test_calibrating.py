@@ -15,6 +15,7 @@ from bertolt.checkpoint.contract import Contract
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Output, Task
+from bertolt.tasks.evaluation import Scores
 from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.scorers.calibration import Heat
@@ -84,7 +85,16 @@ def test_right_answers_alone_leave_the_probabilities_as_they_are() -> None:
         (output, example | {"label": ONE.decode(output, example)["label"]})
         for output, example in rows(ONE)
     ]
-    assert not tuned_on(ONE.to_calibrate(), made).heat.fitted  # type: ignore[attr-defined]
+    warm: Any = tuned_on(ONE.to_calibrate(), made)
+    assert not warm.heat.fitted
+    scorer = warm.scorer()
+    for output, example in made:
+        scorer.add(warm.decode(output, example), example)
+    told = str(Scores(task=warm, scorer=scorer, loss=0.5, mistakes=[], tuned=True))
+    assert "chosen on these very rows" not in told
+    error = next(line for line in told.splitlines() if "calibration error" in line)
+    assert error.endswith("no temperature was fitted: " + warm.heat.why)
+    assert "all is right already" in warm.heat.why
 
 
 @pytest.mark.parametrize("task", [ONE, SEVERAL], ids=["one label", "several labels"])

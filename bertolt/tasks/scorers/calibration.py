@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
 from bertolt.base.format import plural
 from bertolt.metrics import CalibrationCounts
+from bertolt.metrics.calibration import temperature_or_why
 from bertolt.tasks import page
 
 _LEAD = (
@@ -27,10 +28,12 @@ class Heat:
     Attributes:
         temperature: what logits are divided by.
         rows: on how many it was fitted.
+        why: in words, why it could not be fitted; empty where nobody tried, or where it was.
     """
 
     temperature: float = 1.0
     rows: int = 0
+    why: str = field(default="", compare=False)
 
     @property
     def fitted(self) -> bool:
@@ -42,6 +45,20 @@ class Heat:
         return (
             {"temperature": self.temperature, "temperature_rows": self.rows} if self.fitted else {}
         )
+
+    @classmethod
+    def fit(cls, shares: Any, classes: Any, rows: int) -> Self:
+        """The temperature that fits best, or why there is none.
+
+        Args:
+            shares: (N, C) probabilities at temperature 1.
+            classes: (N,) the true ones.
+            rows: how many rows they are of.
+        """
+        temperature, why = temperature_or_why(shares, classes)
+        if temperature is None:
+            return cls(why=why)
+        return cls(temperature, rows, "" if temperature != 1.0 else "the best one is 1")
 
     @classmethod
     def restore(cls, settings: Mapping[str, Any]) -> Heat:
@@ -110,7 +127,7 @@ class Calibration:
 
     def _words(self) -> str:
         if not self.heat.fitted:
-            return ""
+            return f"; no temperature was fitted: {self.heat.why}" if self.heat.why else ""
         rows = f", fitted on {plural(self.heat.rows, 'held-out row')}" if self.heat.rows else ""
         return (
             f"; {self.before.error():.4f} before the temperature {self.heat.temperature:.4g}{rows}"
@@ -139,7 +156,7 @@ class Calibration:
 
     def _lead_of_heat(self) -> str:
         if not self.heat.fitted:
-            return ""
+            return f" No temperature was fitted: {self.heat.why}." if self.heat.why else ""
         rows = f"{plural(self.heat.rows, 'held-out row')}" if self.heat.rows else "held-out rows"
         return (
             f" The temperature {self.heat.temperature:.4g} was fitted on {rows}, so that scores of "
