@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from bertolt.base.console import hushed
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import staged_folder
+from bertolt.base.format import plural
 from bertolt.base.json_files import read_json
 from bertolt.commands.finetune.arrays import (
     NAME,
@@ -50,6 +52,7 @@ from bertolt.train.arguments import Schedule
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -165,6 +168,13 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
             fitting = Fitting(table, kind, options)
             self.predictor_ = fitting.predictor()
             history, scores = fitting.trainer.history, fitting.final_scores
+        if history.changed_nothing:
+            warnings.warn(
+                f"no step of {plural(len(history.steps), 'step')} had a learning rate above 0, so "
+                "the weights are as they were before: give warmup=0, or make more steps",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         self.loss_curve_ = [step.loss for step in history.steps]
         self.n_iter_ = len(history.steps)
         self.scores_ = None if scores is None else scores.to_dict()

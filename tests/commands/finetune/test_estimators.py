@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import pickle
 import sys
+import warnings
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -100,6 +101,14 @@ LEFT_OUT = {*_FILES.split(), *_TABLES.split(), *_FOLDERS.split(), *_TASKS.split(
 LEFT_OUT |= {*_RUNS.split(), *_TEACHER.split()}
 """Settings of `finetune` that estimators have not: of files, of folders, of other tasks; seeds,
 which are `random_state` here; several runs, which scikit-learn makes; a teacher."""
+
+
+def test_a_fit_that_changed_nothing_warns(model: str) -> None:
+    with pytest.warns(ConvergenceWarning, match="give warmup=0"):
+        BertClassifier(model, **ONCE).fit(TEXTS, LABELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        BertClassifier(model, warmup=0, **ONCE).fit(TEXTS, LABELS)
 
 
 def test_settings_are_those_of_finetune() -> None:
