@@ -71,20 +71,25 @@ class Preflight:
         parts: the rows, encoded, by what they are, as in "Training"; parts of one file are looked
             at together.
         tokenizer: that encoded them; without it nobody looks for unknown words.
+        group: the column by whose values rows were kept together, if there is one.
 
     Attributes:
         repeats: which rows repeat each other; the training rows are of its first file.
     """
 
     def __init__(
-        self, task: Task, parts: Mapping[str, TaskRows], tokenizer: BertTokenizer | None = None
+        self,
+        task: Task,
+        parts: Mapping[str, TaskRows],
+        tokenizer: BertTokenizer | None = None,
+        group: str | None = None,
     ) -> None:
         self._task, self._parts = task, parts
         files: dict[int, dict[str, TaskRows]] = {}
         for what, part in parts.items():
             files.setdefault(id(part.table), {})[what] = part
         self._views = [RowView(task, rows, tokenizer) for rows in files.values()]
-        self.repeats = Repeats(self._views)
+        self.repeats = Repeats(self._views, group)
 
     @cached_property
     def cautions(self) -> list[Told]:

@@ -79,10 +79,13 @@ def texts_in_both_parts(view: RowView) -> Iterator[Told]:
 def near_in_both(near: InBoth) -> Told:
     """The caution of rows to measure on that nearly repeat training rows."""
     words = (f"row {row} as row {partner}" for row, partner in near.first)
+    together = "keep them together with --group"
+    if near.group is not None:
+        together = f"give them one value of {quoted(near.group)}, the column of --group"
     return page.caution(
         f"{plural(near.rows, 'evaluation row')} nearly among the training rows",
         f"With {_ALIKE_WORDS}, or through rows between them: {first_of(words, near.rows)} That "
-        "flatters the result; keep one of each, or keep them together with --group.",
+        f"flatters the result; keep one of each, or {together}.",
     )
 
 

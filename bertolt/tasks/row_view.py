@@ -78,10 +78,12 @@ class InBoth(NamedTuple):
     Attributes:
         rows: how many there are.
         first: numbers of the first of them, each with that of a training row like it.
+        group: the column by whose values rows were kept together already, if there is one.
     """
 
     rows: int
     first: list[tuple[int, int]]
+    group: str | None = None
 
 
 class RowView:
@@ -422,10 +424,11 @@ class Repeats:
 
     Args:
         views: the files; each learns of this object.
+        group: the column by whose values rows were kept together, if there is one.
     """
 
-    def __init__(self, views: Sequence[RowView]) -> None:
-        self.views = views
+    def __init__(self, views: Sequence[RowView], group: str | None = None) -> None:
+        self.views, self.group = views, group
         sizes = [len(view.table) for view in views]
         self.starts: Integers = np.cumsum([0, *sizes])
         for view in views:
@@ -460,14 +463,14 @@ class Repeats:
         one word for word."""
         learned, measured = self.part("Training"), self.part("Evaluation")
         if learned is None or measured is None:
-            return InBoth(0, [])
+            return InBoth(0, [], self.group)
         places, which = np.unique(self.groups[learned], return_index=True)
         both = measured[np.isin(self.groups[measured], places)]
         both = both[~self._word_for_word(both, learned)]
         partners = learned[which[np.searchsorted(places, self.groups[both])]]
         pairs = zip(both[:NAMED].tolist(), partners[:NAMED].tolist(), strict=True)
         first = [(self.example(row)["row"], self.example(other)["row"]) for row, other in pairs]
-        return InBoth(len(both), first)
+        return InBoth(len(both), first, self.group)
 
     def _word_for_word(self, rows: Integers, learned: Integers) -> NDArray[np.bool_]:
         """(N,) whether rows stand among the training rows as they are."""

@@ -11,7 +11,7 @@ import pytest
 
 from bertolt.base.errors import DataError
 from bertolt.tasks.base import Reading, Task
-from bertolt.tasks.cautions import CHECKS, cautions_of, tell_cautions
+from bertolt.tasks.cautions import CHECKS, Preflight, cautions_of, tell_cautions
 from bertolt.tasks.evaluation import TaskRows
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
 
@@ -259,6 +259,10 @@ def test_rows_to_measure_on_that_nearly_stand_among_the_others_are_told(
     }
     (caution,) = (c for c in cautions_of(task, parts) if c["check"] == "texts_in_both_parts")
     assert "row 22 as row 21" in caution["detail"]
+    assert "keep them together with --group" in caution["detail"]
+    grouped = Preflight(task, parts, group="guest").cautions
+    (caution,) = (c for c in grouped if c["check"] == "texts_in_both_parts")
+    assert "or give them one value of 'guest', the column of --group" in caution["detail"]
     (tmp_path / "other").mkdir()
     _, other = encoded(tmp_path / "other", [*single(), odd[1]], tiny_tokenizer)
     _, first = encoded(tmp_path, [*single(), odd[0]], tiny_tokenizer)

@@ -206,7 +206,8 @@ def rows_of(
         if not told:
             info(f"Evaluation tokens: {origin}")
     parts = {"Training": train} | ({"Evaluation": held_out} if held_out else {})
-    checks = Preflight(task, parts, tokenizer)
+    group = by_number(options.group, table.columns) if options.group else None
+    checks = Preflight(task, parts, tokenizer, group)
     data = LoadedRows(
         task=task,
         train=train,
@@ -217,7 +218,7 @@ def rows_of(
         sampled=sampled_windows(train, options),
         repeated=_repeated(train, held_out) if held_out else [],
         repeats=checks.repeats,
-        group=by_number(options.group, table.columns) if options.group else None,
+        group=group,
         cautions=[
             *checks.cautions,
             *([] if held_out or part.folds else [_unmeasured(task)]),
@@ -394,6 +395,9 @@ def _whole_part(
         always = int((fold == NEVER).sum())
         rest_words = f", {plural(always, 'row')} in training always" if always else ""
         words = f"fold {part.fold + 1} of {part.folds} held out{rest_words}"
+        if options.group is not None:
+            column = by_number(options.group, table.columns)
+            words = f"{words}, each {quoted(column)} in one part"
         words = f"{words}, seed {options.split_seed}"
         task = kind.infer(table, train, reading)
         if task.rows_compete:

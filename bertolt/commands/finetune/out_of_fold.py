@@ -147,4 +147,5 @@ def _seen_in_training(folds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any
         "measured_rows": sum(each["eval_rows"] for each in folds),
     }
     first = sorted((row, other) for each in near for row, other in each["first"])
-    return seen, InBoth(sum(each["rows"] for each in near), first[:NAMED])
+    group = near[0].get("group") if near else None
+    return seen, InBoth(sum(each["rows"] for each in near), first[:NAMED], group)

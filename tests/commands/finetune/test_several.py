@@ -175,6 +175,8 @@ def test_folds_answer_each_row_once_by_a_model_that_has_not_seen_it(
     claims = [each.claim for each in cautions(facts)]
     assert f"{repeated} evaluation texts seen in training" in claims
     assert f"{near} evaluation rows nearly among the training rows" in claims
+    parts = [read_facts(result.out / f"fold-{number}")["data"]["split"] for number in (1, 2, 3)]
+    assert all("of 3 held out, each 'u0' in one part, seed" in each for each in parts)
     assert result.several.best == "all-rows"
     alone = finetune(path, quick(epochs=2, test_size=0.0, out=tmp_path / "alone"))
     weights = [(each.out / "model.safetensors").read_bytes() for each in (result, alone)]
