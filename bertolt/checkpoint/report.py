@@ -30,6 +30,7 @@ class LoadReport:
         source: the folder or file that was read.
         loaded: parameter to the file's name for it; each was compared with the file after copying.
         initialised: parameter to the rule that set it, because the file has no value for it.
+        partly: of parameters of `initialised` with some rows of the file, which rows these are.
         unexpected: tensors of the file that the model has no place for.
         mismatched: tensors left out because of their shape (only when that was allowed).
         ignored: names that a pattern excuses, with the pattern.
@@ -52,6 +53,7 @@ class LoadReport:
     conflicting: dict[str, str] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
     untied: dict[str, str] = field(default_factory=dict)
+    partly: dict[str, str] = field(default_factory=dict)
 
     def keys(self) -> tuple[str, ...]:
         """The peer's names for parts of a report."""
@@ -127,7 +129,13 @@ class LoadReport:
         rows = [("loaded", name, count, "") for name, count in fold(self.loaded)]
         for rule in sorted(set(self.initialised.values())):
             names = [key for key, value in self.initialised.items() if value == rule]
-            rows += [("initialised", name, count, rule) for name, count in fold(names)]
+            new = [key for key in names if key not in self.partly]
+            rows += [("initialised", name, count, rule) for name, count in fold(new)]
+            rows += [
+                ("in part", name, 1, f"{self.partly[name]}; the others: {rule}")
+                for name in names
+                if name in self.partly
+            ]
         rows += [
             ("mismatched", m.key, 1, f"model {list(m.model_shape)}, file {list(m.file_shape)}")
             for m in self.mismatched
@@ -157,6 +165,7 @@ class LoadReport:
             lines.append(f"Names in the file begin with {wrapper[0]!r}: a wrapped model was saved.")
         explained = {
             "initialised": "new, not from the file",
+            "in part": "from the file in part",
             "mismatched": "left out, another shape",
             "unexpected": "in the file, no place in the model",
             "ignored": "excused",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError
+from bertolt.base.format import plural
 from bertolt.checkpoint import huggingface
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
@@ -59,7 +60,7 @@ def started(
         pairs = _pairs(task, theirs)
         if theirs is not None and len(before) == len(keys) and pairs:
             _put(model.get_submodule(layer), task, theirs, [before[key] for key in keys], pairs)
-            _report(model, keys, whole=len(pairs) == len(_names(task)))
+            _report(model, keys, len(pairs), len(_names(task)))
         else:
             pairs = []
     if verbose:
@@ -133,15 +134,18 @@ def _put(
     layer.bias[ours] = bias.to(layer.bias.dtype)
 
 
-def _report(model: PreTrainedModel, keys: Sequence[str], *, whole: bool) -> None:
-    """Let the load report say that all rows of the head come from the file, where they do."""
+def _report(model: PreTrainedModel, keys: Sequence[str], taken: int, count: int) -> None:
+    """Let the load report say how many rows of the head come from the file."""
     report = model.load_report
-    if report is None or not whole:
+    if report is None:
         return
     for key in keys:
-        report.initialised.pop(key, None)
         report.ignored.pop(key, None)
-        report.loaded[key] = key
+        if taken < count:
+            report.partly[key] = f"{taken} of {plural(count, 'output')}, by name"
+        else:
+            report.initialised.pop(key, None)
+            report.loaded[key] = key
 
 
 def _words(task: Task, theirs: Task | None, pairs: Sequence[tuple[int, int]], why: str) -> str:

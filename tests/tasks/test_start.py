@@ -113,6 +113,17 @@ def test_outputs_are_taken_over_by_their_names(
     whole = None not in places
     assert model.load_report is not None
     assert bool(model.load_report.initialised) != whole
+    told = str(model.load_report)
+    partly = any(place is not None for place in places) and not whole
+    assert ("from the file in part: " in told) == partly
+    if partly:
+        taken = sum(place is not None for place in places)
+        assert f"{taken} of {len(places)} outputs, by name; the others: normal" in told
+        assert not {"new, not from the file", "excused"} & {
+            line.split(":")[0].strip()
+            for line in told.splitlines()
+            if model._output_layer and model._output_layer in line
+        }
 
 
 def test_numbers_are_taken_over_in_the_units_of_the_rows(saved: Any) -> None:
