@@ -248,12 +248,27 @@ def label_cautions(labels: Sequence[str], scores: Sequence[ClassScore]) -> list[
     return cautions
 
 
-def no_better(what: str, value: float | None, baseline: float | None, words: str) -> list[Any]:
-    """A caution where a score does not reach what guessing gives."""
+def no_better(
+    what: str,
+    value: float | None,
+    baseline: float | None,
+    words: str,
+    surely: float | None = None,
+) -> list[Any]:
+    """A caution where a score does not reach what guessing gives, or only what chance may add.
+
+    Args:
+        what: the guess.
+        value: the score.
+        baseline: what the guess gives.
+        words: the numbers of the guess.
+        surely: the upper end of the interval of `baseline`, if it has one.
+    """
     # Two ways to reckon one share may differ in its last digit.
-    if value is None or baseline is None or value > baseline + 1e-9:
+    if value is None or baseline is None or value > max(baseline, surely or baseline) + 1e-9:
         return []
-    return [caution(f"No better than {what}", words)]
+    degree = "No" if value <= baseline + 1e-9 else "Not surely"
+    return [caution(f"{degree} better than {what}", words)]
 
 
 def confusion_block(labels: Sequence[str], counts: NDArray[np.int64]) -> Block:

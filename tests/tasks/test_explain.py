@@ -66,6 +66,8 @@ def test_without_scores_there_are_the_rows_of_each_label_alone() -> None:
 def test_scores_no_better_than_the_majority_are_warned_of() -> None:
     poor = claims(scored(["a", "b"], [[10, 0], [10, 0]]))
     assert poor == ["No better than guessing the majority label", "1 label never predicted"]
+    close = claims(scored(["a", "b"], [[9, 1], [8, 2]]))
+    assert close == ["Not surely better than guessing the majority label"]
     assert claims(scored(["a", "b"], [[10, 0], [0, 10]])) == []
 
 

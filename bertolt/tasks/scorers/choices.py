@@ -171,8 +171,9 @@ class ChoiceScorer(Scorer):
             cautions=page.no_better(
                 "always taking the same choice",
                 self.accuracy(),
-                ends[1],
+                value,
                 f"Always taking choice {place} gives {percent(value)} ({interval(*ends)}).",
+                surely=ends[1],
             ),
         )
 

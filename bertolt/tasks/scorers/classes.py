@@ -160,8 +160,9 @@ class ClassScorer(Scorer):
                 *page.no_better(
                     "guessing the majority label",
                     confusion.accuracy(),
-                    ends[1],
+                    value,
                     f"Always guessing “{majority}” gives {percent(value)} ({interval(*ends)}).",
+                    surely=ends[1],
                 ),
                 *page.label_cautions(labels, scores),
             ],
