@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from bertolt.base.console import hushed
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import staged_folder
-from bertolt.base.format import plural
 from bertolt.base.json_files import read_json
 from bertolt.commands.finetune.arrays import (
     NAME,
@@ -170,8 +169,8 @@ class _BertEstimator(BaseEstimator):  # type: ignore[misc]
             history, scores = fitting.trainer.history, fitting.final_scores
         if history.changed_nothing:
             warnings.warn(
-                f"no step of {plural(len(history.steps), 'step')} had a learning rate above 0, so "
-                "the weights are as they were before: give warmup=0, or make more steps",
+                "no step had a learning rate above 0, so the weights are as they were before: "
+                "give warmup=0, or make more steps",
                 ConvergenceWarning,
                 stacklevel=3,
             )
