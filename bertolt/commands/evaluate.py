@@ -159,7 +159,7 @@ def _with_names(predictor: Predictor, table: Table, label_map: str | None) -> tu
     task, config = predictor.task, predictor.model.config
     if label_map is not None:
         settings = predictor.contract.settings if predictor.contract else {}
-        return label_names.renamed(task, config, settings, label_map), table
+        return label_names.renamed(task, table, config, settings, label_map)
     if predictor.contract is None and task.head.outputs_have_names:
         table = label_names.by_number(table, config)
         label_names.require_known(table, config)

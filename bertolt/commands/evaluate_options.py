@@ -31,8 +31,9 @@ class MeasureOptions(FileOptions):
     label_separator: str | None = None
     """What parts several labels in one cell. Default: as in training."""
     label_map: str | None = None
-    """What the file calls the model's labels, as LABEL_0=bad,LABEL_1=good; or a JSON file with such
-    an object. Default: as the model does; numbers are those of its outputs."""
+    """What the file calls the model's labels, as LABEL_0=bad,LABEL_1=good, a label several times
+    where the file has several names for it; or a JSON file with such an object. Default: as the
+    model does; numbers are those of its outputs."""
     group: str | None = None
     """Column, such as a user or a document, whose rows depend on each other: the interval by
     resampling is then by whole groups of rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +22,18 @@ from bertolt.tasks.base import Task
 OPTION = "--label-map"
 
 
-def renamed(task: Task, config: BertConfig, settings: Mapping[str, Any], words: str) -> Task:
-    """The task with its outputs called as the file calls them.
+def renamed(
+    task: Task, table: Table, config: BertConfig, settings: Mapping[str, Any], words: str
+) -> tuple[Task, Table]:
+    """The task with its outputs called as the file calls them, and the table with one name a label.
 
     Args:
         task: of the model.
+        table: whose labels they are.
         config: of the model.
         settings: of its contract, or empty.
-        words: "LABEL_0=bad,LABEL_1=good", or a JSON file with an object of such names.
+        words: "LABEL_0=bad,LABEL_1=good,LABEL_1=Good", or a JSON file with an object of such names.
+            Where a label has several names, answers are called by the first.
 
     Raises:
         UsageError: words of another form, or a name that the model does not have; or two labels
@@ -43,7 +48,7 @@ def renamed(task: Task, config: BertConfig, settings: Mapping[str, Any], words: 
         )
     pairs = _pairs(words)
     names = [config.id2label[index] for index in range(config.num_labels)]
-    for name in pairs:
+    for name, _ in pairs:
         if name not in names:
             near = nearest(name, names)
             raise UsageError(
@@ -51,22 +56,27 @@ def renamed(task: Task, config: BertConfig, settings: Mapping[str, Any], words: 
                 place=OPTION,
                 fix=f"perhaps {near!r} is meant" if near else f"write {_example(names, [])}",
             )
-    called = [pairs.get(name, name) for name in names]
-    if len(set(called)) < len(called):
-        twice = next(name for name in called if called.count(name) > 1)
+    called = [list(dict.fromkeys(new for old, new in pairs if old == name)) for name in names]
+    called = [new or [name] for name, new in zip(names, called, strict=True)]
+    counts = Counter(name for several in called for name in several)
+    if twice := [name for name, count in counts.items() if count > 1]:
         raise UsageError(
-            f"two labels would be called {twice!r}", place=OPTION, fix="give each its own name"
+            f"two labels would be called {twice[0]!r}", place=OPTION, fix="give each its own name"
         )
-    changed = config.changed(id2label=dict(enumerate(called)))
+    changed = config.changed(id2label={place: new[0] for place, new in enumerate(called)})
     known = {key: value for key, value in settings.items() if key not in _OF_NAMES}
-    return type(task).restore(changed, known)
+    others = {name: several[0] for several in called for name in several[1:]}
+    if others.keys() & _values(table):
+        table = _relabelled(table, others)
+    return type(task).restore(changed, known), table
 
 
 _OF_NAMES = {"majority", "usual", "labels", "word_labels"}
 """Settings that name labels, and that no answer depends on."""
 
 
-def _pairs(words: str) -> dict[str, str]:
+def _pairs(words: str) -> list[tuple[str, str]]:
+    """A label of the model and its name in the file each, in the order of the words."""
     path = Path(words)
     if path.suffix == ".json":
         values = read_object(path, "names", '{"LABEL_0": "bad", "LABEL_1": "good"}')
@@ -75,9 +85,10 @@ def _pairs(words: str) -> dict[str, str]:
                 raise DataError(
                     f"the name of {name!r} is {shorten(repr(value), 80)}",
                     place=str(path),
-                    fix="give each label a text",
+                    fix=f"give each label a text; several names of one label are given in words: "
+                    f"{OPTION} LABEL_0=bad,LABEL_0=Bad",
                 )
-        return {str(name): str(value) for name, value in values.items()}
+        return [(str(name), str(value)) for name, value in values.items()]
     parts = [part.partition("=") for part in words.split(",")]
     if not all(name.strip() and between and value.strip() for name, between, value in parts):
         raise UsageError(
@@ -85,7 +96,7 @@ def _pairs(words: str) -> dict[str, str]:
             place=OPTION,
             fix=f"write {OPTION} LABEL_0=bad,LABEL_1=good, or name a JSON file with such an object",
         )
-    return {name.strip(): value.strip() for name, _, value in parts}
+    return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
 def by_number(table: Table, config: BertConfig) -> Table:
@@ -101,9 +112,14 @@ def by_number(table: Table, config: BertConfig) -> Table:
         return table
     shown = ", ".join(f"{place} {name}" for place, name in list(places.items())[:12])
     info(f"Labels: numbers, read as those of the model's outputs ({shown})")
+    return _relabelled(table, places)
+
+
+def _relabelled(table: Table, names: Mapping[str, str]) -> Table:
+    """The table with other names for some of its labels."""
     column = table.data["label"]
     chunks = [
-        pa.array([_named(each, places) for each in chunk.to_pylist()], type=column.type)
+        pa.array([_named(each, names) for each in chunk.to_pylist()], type=column.type)
         for chunk in column.chunks
     ]
     place = table.data.column_names.index("label")
@@ -112,7 +128,9 @@ def by_number(table: Table, config: BertConfig) -> Table:
 
 
 def _named(value: Any, names: Mapping[str, str]) -> Any:
-    return [names[each] for each in value] if isinstance(value, list) else names[value]
+    if isinstance(value, list):
+        return [names.get(each, each) for each in value]
+    return names.get(value, value)
 
 
 def _values(table: Table) -> set[str]:
@@ -149,6 +167,6 @@ def _example(names: Iterable[str], values: list[str]) -> str:
     pairs = []
     for name in names:
         near = [value for value in values if value.casefold() == name.casefold()]
-        close = near[0] if near else nearest(name, values)
-        pairs.append(f"{name}={close or '…'}")
+        near = near or [nearest(name, values) or "…"]
+        pairs += [f"{name}={each}" for each in near]
     return f"{OPTION} {','.join(pairs[:12])}"

@@ -63,6 +63,13 @@ def tagged(one: Any, none: Any) -> list[dict[str, Any]]:
         ),
         (
             ONE,
+            NAMED,
+            labelled("neg", "pos", "Neg", "POSITIVE"),
+            "NEGATIVE=neg,NEGATIVE=Neg,POSITIVE=POSITIVE,POSITIVE=pos",
+            ["neg", "POSITIVE"],
+        ),
+        (
+            ONE,
             SEVERAL,
             labelled([0], [1, 2], [], [2], key="labels"),
             "",
@@ -121,6 +128,7 @@ def test_questions_and_numbers_need_no_names(stranger: Any, bertolt: Any, tmp_pa
         ("POSITIVE", "does not say what the file calls", "--label-map LABEL_0=bad"),
         ("POSITIV=Pos", "the model has no label 'POSITIV'", "'POSITIVE' is meant"),
         ("POSITIVE=NEGATIVE", "two labels would be called 'NEGATIVE'", "its own name"),
+        ("NEGATIVE=a,NEGATIVE=Pos,POSITIVE=Pos", "two labels would be called 'Pos'", "its own"),
         ("gone.json", "there is no such file of names", "LABEL_0"),
         ("list.json", "the name of 'POSITIVE' is ['Pos']", "a text"),
         ("POSITIVE=Pos", "training had no label 'negative'", "--label-map"),
