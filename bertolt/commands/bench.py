@@ -48,8 +48,11 @@ _LOG_LENGTH, _LOG_SPREAD, _LONGEST = 3.1, 0.5, 400
 # Of the options that tell how a table is read, there is one for the column of its texts alone.
 _CALLED: dict[str | re.Pattern[str], str] = {
     "whether --text and --label name the right columns": "whether --column names the right one",
-    "name the encoding that the file was written in, for instance": "save it as UTF-8; finetune "
-    "and predict take",
+    re.compile(
+        r"(let its bytes tell its encoding: --encoding auto; or )?"
+        r"name the encoding that the file was written in, for instance"
+    ): "save it as UTF-8; finetune and predict take",
+    re.compile(r"let its bytes tell its encoding: --encoding auto; or (?=save)"): "",
     ", or name its encoding, for instance --encoding utf-16-le": "",
     re.compile(r"if a title .* --skip-rows \d+; else"): "if a title stands above the column names, "
     "take it out; else",

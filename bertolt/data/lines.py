@@ -326,7 +326,8 @@ def _check_encoding(encoding: str) -> None:
         raise UsageError(
             f"there is no text encoding named {encoding!r}",
             place="--encoding",
-            fix="use utf-8, utf-16, gb18030, latin-1 or another that Python knows",
+            fix=f"use {AUTO}, by which the bytes of a file tell it, or utf-8, utf-16, gb18030, "
+            "latin-1 or another that Python knows",
         ) from error
 
 
@@ -366,7 +367,7 @@ def require_plain(first: str, path: Path, where: str = "its first line") -> None
         raise DataError(
             f"{where} holds a NUL byte, so this is no plain text in that encoding",
             place=str(path),
-            fix=f"save it as UTF-8, or name its encoding, for instance --encoding "
+            fix=f"{_by_bytes(path)}save it as UTF-8, or name its encoding, for instance --encoding "
             f"{_unmarked(first.encode('utf-8', 'replace')) or 'utf-16-le'}",
         )
 
@@ -376,6 +377,12 @@ def _unmarked(start: bytes) -> str:
     nulls = "".join("0" if byte == 0 else "x" for byte in start[:4])
     names = {"x000": "utf-32-le", "000x": "utf-32-be", "x0": "utf-16-le", "0x": "utf-16-be"}
     return names.get(nulls) or names.get(nulls[:2], "")
+
+
+def _by_bytes(path: Path) -> str:
+    """The beginning of a fix, where the bytes of a file tell its encoding; else empty."""
+    told = kind_of(path) == FILE and detect(lambda: _chunks(path)) is not None
+    return f"let its bytes tell its encoding: --encoding {AUTO}; or " if told else ""
 
 
 def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> EncodingError:
@@ -390,7 +397,8 @@ def _not_in(encoding: str, bad: _BadByte, path: Path, line: int) -> EncodingErro
     error = EncodingError(
         f"the byte 0x{bad.value.hex()} is not {encoding} text",
         place=f"{path}, line {line}, byte offset {bad.offset}",
-        fix=f"name the encoding that the file was written in, for instance {flags}",
+        fix=f"{_by_bytes(path)}name the encoding that the file was written in, for instance "
+        f"{flags}",
     )
     error.others = others
     return error

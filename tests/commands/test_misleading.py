@@ -203,6 +203,7 @@ def test_the_encoding_that_is_suggested_reads_the_text(
     said = bertolt("finetune", "rows.csv", "--model", "enc", "--out", "o")
     _require_plain(said, "finetune")
     assert f"--encoding {name}" in said.err
+    assert "fix: let its bytes tell its encoding: --encoding auto; or name the" in said.err
 
 
 def test_a_folder_of_another_library_is_told_what_to_do(bertolt: Run, desk: Path) -> None:

@@ -380,6 +380,8 @@ def test_utf_16_without_its_mark_and_the_way_back_to_utf_8(tmp_path: Path) -> No
     message = complaint(bare)
     assert "NUL" in message
     assert "--encoding utf-16-le" in message
+    assert "fix: let its bytes tell its encoding: --encoding auto; or save" in message
+    assert pairs(read_table(bare, encoding="auto")) == PAIRS
     assert pairs(read_table(bare, encoding="utf-16-le")) == PAIRS
 
 
