@@ -30,7 +30,6 @@ from bertolt.tasks.table import shown
 from bertolt.tasks.texts import LONG_TEXTS, text_cells
 
 NUMBERS = "regression"
-_FEW_VALUES = 10  # so many different numbers and fewer, all whole, may be names of classes
 _LARGEST = 1e70  # intervals sum the fourth powers of errors, which 64 bits hold up to 1e77
 _FARTHEST = 1e18  # spreads from the mean; the loss squares them in 32 bits
 
@@ -69,7 +68,7 @@ class Regression(Task):
             return ""
         if len(sample.columns["label"]) > 1:
             return f"{len(sample.columns['label'])} columns of numbers"
-        if len(set(known)) > _FEW_VALUES and not all(number.is_integer() for number in known):
+        if not all(number.is_integer() for number in known):
             return "numbers with fractions"
         return ""
 

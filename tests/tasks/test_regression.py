@@ -33,6 +33,8 @@ def test_fractions_are_numbers_and_whole_ones_are_not_surely(tmp_path: Path) -> 
     stars = [(f"text {number}", number % 5) for number in range(30)]
     assert read_for_task(put(tmp_path, stars), Columns())[1].name == "text-classification"
     assert read_for_task(put(tmp_path, stars), Columns(), task="regression")[1] is Regression
+    halves = [(f"text {number}", 1.5 + number % 4) for number in range(30)]
+    assert read_for_task(put(tmp_path, halves), Columns())[1] is Regression
 
 
 def test_scaled_by_the_training_rows_alone(tmp_path: Path, tiny_tokenizer: Any) -> None:
