@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from bertolt.base.errors import UsageError
 from bertolt.base.options import at_least, check_options
@@ -28,7 +31,7 @@ class SearchOptions(FileOptions):
     """File with a query a line, beside or instead of --query."""
     top: int = field(default=10, metadata=at_least(1))
     """Texts to show for each query."""
-    column: str | None = None
+    column: Annotated[str | None, Parameter(name=["--column", "--text"])] = None
     """Column of the texts. Default: found by its name."""
     vectors: Path | None = None
     """File for the vectors of the texts, in .npy: made once, and read from then on."""

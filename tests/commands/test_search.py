@@ -87,6 +87,7 @@ def test_vectors_are_kept_and_belong_to_their_corpus(
         (["--query", "a", "--vectors", "v.bin"], "vectors are kept as .npy"),
         (["--query", "a", "--queries", "nowhere.txt"], "there is no such file"),
         (["--query", "a", "--column", "body"], "there is no column 'body'"),
+        (["--query", "a", "--text", "body"], "there is no column 'body'"),
     ],
 )
 def test_bad_input(bertolt: Any, corpus: Path, words: list[str], problem: str) -> None:
