@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -288,6 +289,8 @@ def compare_runs(
     if on is None and asked.group is not None:
         problem = "answers that runs have kept are in the groups of their own"
         raise UsageError(problem, place="--group", fix="add --on FILE, or leave --group out")
+    if on is not None:
+        _require_one_task(list(filter(None, map(_saved_task, folders))))
     runs = [_read(folder, on, asked) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
@@ -379,22 +382,42 @@ def _arguments(folder: Path) -> dict[str, Any]:
 def _require_alike(first: Run, run: Run) -> None:
     """Refuse runs whose scores cannot be held against each other."""
     widths = {len(next(iter(each.rows.values())).sums) for each in (first, run)}
-    one, other = first.task.primary, run.task.primary
-    if first.task.name == run.task.name and one != other:
-        raise UsageError(
-            f"it is measured by {other.title}, and {first.folder} by {one.title}",
-            place=run.folder,
-            fix="compare runs of one task that have learned the same of their rows",
-        )
-    if first.task.name == run.task.name and len(widths) == 1:
+    _require_one_task([(first.folder, first.task), (run.folder, run.task)])
+    if len(widths) == 1:
         if why := first.task.unlike(run.task):
             fix = "compare models of one tokenizer, or the accuracy that bertolt evaluate gives"
             raise UsageError(f"{why}, unlike those of {first.folder}", place=run.folder, fix=fix)
         return
-    kind = "other columns" if first.task.name == run.task.name else run.task.name
-    raise UsageError(
-        f"it was trained for {kind}, and {first.folder} for {first.task.name}",
-        place=run.folder,
+    raise _other_task(run.folder, "other columns", first.folder, first.task)
+
+
+def _saved_task(folder: str) -> tuple[str, Task] | None:
+    """A folder and the task of its model; None where only opening the model tells it."""
+    path = Path(folder)
+    with suppress(BertoltError):  # what is wrong with the model is told when it is opened
+        if path.is_dir() and (contract := Contract.read(path)) is not None:
+            return folder, task_of(read_config(path), contract, folder)
+    return None
+
+
+def _require_one_task(tasks: Sequence[tuple[str, Task]]) -> None:
+    """Refuse folders whose models were trained for other tasks than that of the first."""
+    for folder, task in tasks[1:]:
+        first, known = tasks[0]
+        if known.name != task.name:
+            raise _other_task(folder, task.name, first, known)
+        if known.primary != task.primary:
+            raise UsageError(
+                f"it is measured by {task.primary.title}, and {first} by {known.primary.title}",
+                place=folder,
+                fix="compare runs of one task that have learned the same of their rows",
+            )
+
+
+def _other_task(folder: str, kind: str, first: str, task: Task) -> UsageError:
+    return UsageError(
+        f"it was trained for {kind}, and {first} for {task.name}",
+        place=folder,
         fix="compare runs of one task",
     )
 

@@ -267,6 +267,8 @@ def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> 
         with pytest.raises(error, match=words) as refused:
             compare_runs(names)
         assert refused.value.fix
+    with pytest.raises(UsageError, match="was trained for regression"):  # before any file is read
+        compare_runs([first, str(trained("numbers"))], Path("nowhere.csv"))
     with pytest.raises(UsageError, match="groups of their own"):
         compare_runs([first, other], asked=EvaluateOptions(group="user"))
     (Path(other) / ANSWERS).write_bytes(b"nonsense")
