@@ -152,6 +152,17 @@ class RowAnswers:
         write_atomically(path, lambda to: pq.write_table(self.table, to, compression="zstd"))
 
 
+def join_answers(parts: Sequence[Path], path: Path) -> None:
+    """Write the answers of several files, each to other rows, as one; in the order of the rows.
+
+    Raises:
+        OSError, pa.ArrowException: a file cannot be read.
+    """
+    table = pa.concat_tables([pq.read_table(part, schema=_schema()) for part in parts])
+    table = table.take(pc.sort_indices(table["row"]))
+    write_atomically(path, lambda to: pq.write_table(table, to, compression="zstd"))
+
+
 def sums_of(table: pa.Table) -> NDArray[np.float64]:
     """(N, S) what is kept of rows to make the primary metric of."""
     values: NDArray[np.float64] = pc.list_flatten(table["sums"]).to_numpy().reshape(len(table), -1)

@@ -39,6 +39,7 @@ from bertolt.commands.finetune.spread import (
 from bertolt.report import RUN, read_facts, write_facts, write_report
 from bertolt.report.findings import cautions
 from bertolt.tasks.evaluation import Scores, TaskRows
+from bertolt.tasks.row_answers import ANSWERS, join_answers
 from bertolt.train.events import TrainerCallback
 from bertolt.train.folder import (
     ARGUMENTS,
@@ -56,7 +57,7 @@ from bertolt.train.saving import plain, require_same_settings
 
 _ANEW = frozenset({ARGUMENTS, COMPLETE, METRICS, REPORT, RUN, SETTINGS})
 """Of the result of a run, what the command writes anew for all of them."""
-_TOLD = _ANEW | {"out_of_fold.jsonl", "answers.parquet"}
+_TOLD = _ANEW | {"out_of_fold.jsonl", ANSWERS}
 """What stays in the folder of a run whose model is not kept."""
 _FORMAT = 1
 
@@ -483,13 +484,16 @@ class _Several:
         return {name: getattr(self.options, name) for name in (*names, "seed", "out", "overwrite")}
 
     def _gather_answers(self, stage: Path) -> None:
-        """Put the answers of all folds into one file, in the order of the rows."""
+        """Put the answers of all folds into one file of each kind, in the order of the rows."""
         parts = [self.out / each.name / "out_of_fold.jsonl" for each in self.record.done]
         there = [path for path in parts if path.is_file()]
         if there:
             lines = [line for path in there for line in _lines(path)]
             lines.sort(key=lambda line: json.loads(line)["row"])
             write_text(stage / "out_of_fold.jsonl", "".join(lines))
+        kept = [path.with_name(ANSWERS) for path in there if path.with_name(ANSWERS).is_file()]
+        if kept and len(kept) == len(there):
+            join_answers(kept, stage / ANSWERS)
 
     def _result(self, *, interrupted: bool) -> SeveralResult:
         record, goal = self.record, self.record.goal

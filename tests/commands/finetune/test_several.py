@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bertolt.base.errors import TrainingError, UsageError
+from bertolt.commands.compare import compare_runs
 from bertolt.commands.finetune import several
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import FinetuneResult, finetune
@@ -164,6 +165,9 @@ def test_folds_answer_each_row_once_by_a_model_that_has_not_seen_it(
     assert metrics["not_measured"] == "--folds 3: the last model trains on all rows"
     assert metrics["pooled"] == facts["pooled"]
     assert len(metrics["several"]["runs"]) == 3
+    compared = compare_runs([str(result.out), str(shutil.copytree(result.out, tmp_path / "two"))])
+    assert (compared.rows, compared.groups) == (80, 40)
+    assert compared.scores[str(result.out)][0] == pytest.approx(right / 80)
     # Folds of groups differ in size: the loss is that of all rows, as their answers give it.
     losses = [-math.log(row["answer"]["probabilities"][row["gold"]]) for row in rows]
     assert metrics["pooled"]["loss"] == pytest.approx(statistics.fmean(losses), abs=1e-4)
