@@ -81,8 +81,9 @@ class Change:
     Attributes:
         row: its number in the table.
         gain: by how much the primary metric of this row alone is better, below 0 if it is worse.
-        before, after: what the first and the other run said.
-        truth: what is true.
+        before, after: what the first and the other run said, with its rank among the rows where the
+            primary metric is of ranks.
+        truth: what is true, likewise.
         text: of the row, and the second text of a pair; None where the file is not as it was.
     """
 
@@ -223,7 +224,8 @@ def _p_words(p: float) -> str:
 
 def _examples(what: str, changes: Sequence[Change]) -> Iterator[str]:
     for change in changes[:_SHOWN]:
-        text = "" if change.text is None else f": {clean(shorten(change.text[0], 60))}"
+        texts = filter(None, change.text or ())
+        text = f": {' / '.join(clean(shorten(each, 60)) for each in texts)}" if change.text else ""
         said = f"{change.before} → {change.after}, true {change.truth}"
         yield f"  {what}, row {change.row}{text} ({clean(shorten(said, 90))})"
     if len(changes) > _SHOWN:
@@ -466,18 +468,27 @@ def _changes(
     before, after = map(scorer.score_of_each, rows)
     gains = (after - before) * (1 if first.task.primary.greater else -1)
     order = np.argsort(-np.abs(gains), kind="stable")
+    ranked, ranked_after = map(scorer.ranks_of_each, rows)
+    of_all = "" if ranked is None else f" of {len(shared):,}"
     return [
         Change(
             row=first.rows[key].row,
             gain=float(gains[place]),
-            before=first.rows[key].said,
-            after=other.rows[key].said,
-            truth=first.rows[key].truth,
+            before=first.rows[key].said + _rank_words(ranked, place, 0),
+            after=other.rows[key].said + _rank_words(ranked_after, place, 0),
+            truth=first.rows[key].truth + _rank_words(ranked, place, 1) + of_all,
             text=texts.get(key),
         )
         for place in order[: int((gains != 0).sum())].tolist()
         for key in [shared[place]]
     ]
+
+
+def _rank_words(ranks: NDArray[np.float64] | None, place: int, column: int) -> str:
+    """The rank of a row, behind what it is the rank of; rows of equal values share theirs."""
+    if ranks is None:
+        return ""
+    return f", rank {ranks[place, column]:,.1f}".removesuffix(".0")
 
 
 def _settings(first: Run, other: Run) -> dict[str, tuple[str, str]]:

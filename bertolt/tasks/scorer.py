@@ -113,6 +113,15 @@ class Scorer(abc.ABC):
         """The primary metric; NaN where it has no value."""
         return float(self.score(rows.sum(axis=0)))
 
+    def ranks_of_each(self, rows: Reals) -> Reals | None:
+        """(N, 2) the ranks of what each row was answered and of its truth, the greatest being 1,
+        where the primary metric is of ranks; else None.
+
+        Args:
+            rows: (N, S) what is kept of each.
+        """
+        return None
+
     def score_of_each(self, rows: Reals) -> Reals:
         """(N,) the primary metric of each row alone, or its part of the metric of all."""
         return np.nan_to_num(self.score(rows), nan=self.of_nothing)

@@ -236,6 +236,15 @@ def test_ranks_are_exchanged_for_a_correlation(
     (against,) = values["comparisons"]
     assert against["difference"] == pytest.approx(-2 * first)
     assert against["test"] == "ranks"
+    change = against["changes"][0]
+    place = [row.row for row in kept].index(change["row"])
+    low, high = (stats.rankdata(-values)[place] for values in (cosines, scores))
+    words = (
+        f"{kept[place].said}, rank {low:g}",
+        f"{kept[place].truth}, rank {high:g} of {len(kept)}",
+    )
+    assert (change["before"], change["truth"]) == words
+    assert f"{change['text']} / {change['text_pair']} (" in bertolt("compare", folder, turned).out
     words = "the two ranks of each row exchanged or not, 9,999 times"
     assert words in (tmp_path / "page.html").read_text(encoding="utf-8")
 

@@ -62,6 +62,10 @@ class SimilarityScorer(Scorer):
         """Spearman's correlation of cosines and scores."""
         return spearman(*rows.T) if len(rows) else np.nan
 
+    def ranks_of_each(self, rows: Reals) -> Reals:
+        """(N, 2) those of the cosine and of the score."""
+        return np.stack([len(rows) + 1 - ranks(values) for values in rows.T], axis=1)
+
     def score_of_each(self, rows: Reals) -> Reals:
         """(N,) 1 less what the distance of both ranks of a row takes from the correlation, so that
         the mean is Spearman's where no two values are equal."""
