@@ -184,7 +184,8 @@ def compare(
         options: How --on is read and answered.
     """
     from bertolt.commands.arguments import require_output
-    from bertolt.commands.compare import compare_runs, page_facts
+    from bertolt.commands.compare import compare_runs
+    from bertolt.commands.compare_page import page_facts
 
     asked = EvaluateOptions(**vars(options or MeasureOptions()))
     if html is not None:

@@ -16,7 +16,6 @@ from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.base.format import clean, padded, plural, shorten
 from bertolt.base.format import columns as wide
 from bertolt.base.json_files import JsonError, read_json
-from bertolt.base.version import __version__
 from bertolt.checkpoint.contract import Contract
 from bertolt.commands.evaluate import evaluate_file, read_rows
 from bertolt.commands.evaluate_options import EvaluateOptions
@@ -42,7 +41,7 @@ from bertolt.tasks.table import ends_words, interval_words, score_words
 from bertolt.train.folder import ARGUMENTS
 
 Key = tuple[str, int]
-_HOW = {
+HOW = {
     "mcnemar": ("McNemar's exact test", "McNemar's exact test"),
     "shuffling": ("by shuffling answers", f"answers shuffled {SHUFFLES:,} times"),
     "ranks": (
@@ -201,24 +200,25 @@ class Comparison:
     def verdict(self, each: Against) -> str:
         """The difference, how sure it is, and how many rows changed."""
         test, several = each.test, len(self.others) > 1
-        gap = _gap_words(test.difference)
+        gap = gap_words(test.difference)
         ends = "" if test.interval is None else f" ({ends_words(test.interval)})"
-        how = _HOW[test.by][0] + (" in groups" if self.groups else "")
+        how = HOW[test.by][0] + (" in groups" if self.groups else "")
         holm_words = f", corrected by Holm for {len(self.others)} comparisons" if several else ""
         told = "they differ" if each.corrected < 0.05 else "the rows do not tell them apart"
         return (
-            f"{self.task.primary.title} {gap}{ends}, p = {_p_words(each.corrected)} "
+            f"{self.task.primary.title} {gap}{ends}, p = {p_words(each.corrected)} "
             f"({how}{holm_words}): {told}; {plural(len(each.fixed), 'row')} better, "
             f"{len(each.broken):,} worse"
         )
 
 
-def _gap_words(difference: float) -> str:
+def gap_words(difference: float) -> str:
     """With its sign."""
     return f"{'+' if difference >= 0 else ''}{score_words(difference)}"
 
 
-def _p_words(p: float) -> str:
+def p_words(p: float) -> str:
+    """A p-value: four places, or one digit of a small one."""
     return f"{p:.4f}" if p >= 1e-3 else f"{p:.1g}"
 
 
@@ -542,93 +542,3 @@ def _held_out_of(run: Run, asked: EvaluateOptions) -> Table:
         layout=how.layout,
     )
     return read_for_task(named, columns, task=type(run.task))[0]
-
-
-# ---- the page
-
-
-def page_facts(comparison: Comparison) -> dict[str, Any]:
-    """What the page shows, as plain values."""
-    first, title = comparison.first, comparison.task.primary.title
-    shares = comparison.task.primary.share
-    kinds = {"Run": "text", title: "measure" if shares else "text"}
-    rows = [
-        [name, {"value": value, "low": (ends or (None,))[0], "high": (ends or (None,))[-1]}]
-        if shares
-        else [name, interval_words(value, ends)]
-        for name, (value, ends) in comparison.scores.items()
-    ]
-    table = {
-        "kind": "table",
-        "caption": f"{title} with 95% intervals by resampling {comparison.resampled}",
-        "columns": [{"name": name, "kind": kind} for name, kind in kinds.items()],
-        "rows": rows,
-        "id": "runs",
-        "title": "Runs",
-        "lead": f"On {comparison.where}. {'. '.join(comparison.notes)}".strip(". ") + ".",
-    }
-    blocks = [table]
-    for each in comparison.others:
-        blocks += _blocks(each, comparison)
-    facts: dict[str, Any] = {
-        "version": __version__,
-        "title": f"{title}: {plural(len(comparison.scores), 'run')} of {comparison.task.name}",
-        "verdicts": [
-            f"{e.run} against {first}: {comparison.verdict(e)}." for e in comparison.others
-        ],
-        "blocks": blocks,
-    }
-    return {name: plain(value) for name, value in facts.items()}
-
-
-def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """A run against the first: numbers, settings, and the rows that changed."""
-    test, title = each.test, comparison.task.primary.title
-    p = {"name": "p-value", "value": _p_words(test.p)}
-    whole = "" if comparison.groups is None else f", {comparison.groups:,} groups of rows whole"
-    p["note"] = f"how often chance alone makes such a difference; {_HOW[test.by][1]}{whole}"
-    paired = f"paired, by {comparison.resampled}"
-    items = [
-        {"name": f"Difference in {title}", "value": _gap_words(test.difference)},
-        {"name": "its 95% interval", "value": ends_words(test.interval), "note": paired},
-        p,
-    ]
-    if len(comparison.others) > 1:
-        note = f"for {len(comparison.others)} comparisons, by Holm"
-        items.append({"name": "corrected", "value": _p_words(each.corrected), "note": note})
-    items += [
-        {"name": "Rows answered better", "value": f"{len(each.fixed):,}"},
-        {"name": "Rows answered worse", "value": f"{len(each.broken):,}"},
-    ]
-    heading = {"title": f"{each.run} against {comparison.first}", "id": f"against-{each.run}"}
-    yield {"kind": "facts", "items": items, "nav": each.run, **heading}
-    if each.settings:
-        settings = [[name, *pair] for name, pair in each.settings.items()]
-        names = ("Setting", f"{comparison.first}", each.run)
-        columns = [{"name": name, "kind": "text"} for name in names]
-        yield {"kind": "table", "caption": "Settings", "columns": columns, "rows": settings} | {
-            "title": "Settings that differ",
-            "nav": "Settings",
-        }
-    for words, changes in (("better", each.fixed), ("worse", each.broken)):
-        yield {
-            "kind": "mistakes",
-            "title": f"Answered {words} by {each.run}",
-            "nav": words.capitalize(),
-            "lead": f"{plural(len(changes), 'row')}, the largest changes first.",
-            "items": [_card(change) for change in changes],
-        }
-
-
-def _card(change: Change) -> dict[str, Any]:
-    text, pair = change.text or (
-        "(no text: its file is gone, has changed, or cannot be read as it was)",
-        None,
-    )
-    return {
-        "text": text,
-        "second_text": pair,
-        "row": change.row,
-        "said": f"{change.before} → {change.after}",
-        "truth": change.truth,
-    }

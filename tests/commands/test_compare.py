@@ -16,7 +16,8 @@ from scipy import stats
 
 from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.commands import compare
-from bertolt.commands.compare import compare_runs, page_facts
+from bertolt.commands.compare import compare_runs
+from bertolt.commands.compare_page import page_facts
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
 from bertolt.report.comparison import write_comparison
