@@ -111,7 +111,7 @@ ROWS = [
     ("inspect enc --pair b", '--text "…"', ""),
     ("inspect train.csv", "the folder of the model|bertolt inspect MODEL\n", "MODEL train.csv"),
     ("report nope", "no such folder", ""),
-    ("bench train.csv --text review", "type --column", ""),
+    ("bench train.csv --label review", "no score is measured", ""),
     ("bench train.csv --fp16", "--precision bf16", ""),
     ("tokenizer train.csv --vocab-size 1e4 --out o", "'1e4'|in digits", " int"),
     ("tokenizer train.csv --vocab-size 300.7 --out o", "'300.7'|a whole number", ""),

@@ -350,7 +350,7 @@ def test_outputs_that_overflow_end_every_command_with_the_row(
     model = Path(shutil.copytree(trained(name), tmp_path / "model"))
     _let_a_word_overflow(model, "z")
     good = ROWS[name][0]
-    key = next(key for key in ("premise", "tokens", "text") if key in good)
+    key = next(key for key in ("premise", "tokens", "text", "sentence1", "anchor") if key in good)
     words = ["z", *good[key][1:]] if key == "tokens" else f"{good[key]} z"
     path = write_rows(tmp_path / "rows.jsonl", [good, good, good | {key: words}])
     command = ["predict", model, path, "--precision", "fp32"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from openpyxl import load_workbook
@@ -96,6 +97,9 @@ def test_what_is_nested_is_read_back(name: str, ending: str, answered: Any, tmp_
     if ending == ".parquet":
         read_as = {"tokens_cut": 0} | ({"windows": 1} if name == "tags" else {})
         expected = [record | read_as for record in expected]
+        for record in expected:
+            if "vector" in record:  # in JSON the shortest digits that give the same float32
+                record["vector"] = np.float32(record["vector"]).tolist()
     if ending == ".parquet" and name == "tags":
         expected[-1]["mixed"] = json.dumps(expected[-1]["mixed"])
     assert read(path) == expected

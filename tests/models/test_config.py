@@ -515,7 +515,8 @@ def test_every_activation_that_a_config_may_name_is_a_function_of_the_model() ->
 @pytest.mark.parametrize("settings", [TrainingArguments, FinetuneOptions])
 def test_every_field_says_what_it_is(settings: type) -> None:
     """The line below a field is the help that the command line shows."""
-    lines = inspect.getsource(settings).splitlines()
+    kinds = filter(dataclasses.is_dataclass, settings.__mro__)
+    lines = "".join(map(inspect.getsource, kinds)).splitlines()
     for item in dataclasses.fields(settings):
         if is_peers(item):
             continue
