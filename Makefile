@@ -29,12 +29,13 @@ bench: $(BENCH_STAMP)  ## measure beside the peers, about two hours; results in 
 
 install: $(STAMP)
 
-# torch comes first and pinned, so that its CPU build is taken where the index offers one.
+# torch comes first and pinned, so that its CPU build is taken where the index offers one. It brings a
+# setuptools with which an old pip cannot build packages in the old way.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Bertolt needs Python 3.11 to 3.13, and this is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --use-pep517 --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
 dist: $(STAMP)  ## a source distribution, and a wheel that is built from it
