@@ -72,7 +72,6 @@ NAMES_ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "--output-file": "--out",
         "-o": "--out",
     },
-    "bench": {"--text": "--column"},
 }
 """Of each command: how other programs, or other commands of ours, call an option, and its own."""
 

@@ -101,7 +101,7 @@ CASES: list[tuple[str, Row | str, str]] = [
     ("token-classification", {"tokens": ["a"], "tags": [None]}, "row 7|tag 1 of 1"),
     ("token-classification", {"tokens": ["a", None], "tags": ["O", "O"]}, "row 7|'tokens'"),
     ("token-classification", {"tokens": [["a"]], "tags": ["O"]}, "row 7|'tokens'"),
-    ("token-classification", {"tokens": ["a"], "tags": ["PER"]}, "'tags'|without row 7|B-PER"),
+    ("token-classification", {"tokens": ["a"], "tags": ["PER"]}, "'tags'|without at row 7|B-PER"),
     ("token-classification", {"tokens": "a", "tags": ["O"]}, "--task token-classification"),
     ("spans", span(0, 99), "row 7|ends beyond the text, which has 6 characters"),
     ("spans", span(-1, 1), "row 7|from -1 to 1, which holds no character"),

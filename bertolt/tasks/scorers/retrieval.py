@@ -44,7 +44,8 @@ class _Texts:
     @property
     def vectors(self) -> NDArray[np.float32]:
         """(N, H), in memory or mapped from disk where they are many."""
-        return self._values.whole().reshape(len(self.numbers), -1)
+        count = len(self.numbers)  # of a process without a row, none
+        return self._values.whole().reshape(count, -1 if count else 0)
 
 
 class RetrievalScorer(Scorer):
