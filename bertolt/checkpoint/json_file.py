@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from bertolt.base.json_files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class JsonFile:
+class JsonFile(abc.ABC):
     """Plain values that stand in a file beside weights.
 
     Attributes:
@@ -28,13 +29,13 @@ class JsonFile:
     called: ClassVar[str]
     fix: ClassVar[str]
 
+    @abc.abstractmethod
     def check(self) -> None:
         """Refuse values that nobody can work by.
 
         Raises:
             ValueError: with the value, and what it must be.
         """
-        raise NotImplementedError
 
     def write(self, folder: Path) -> None:
         """Write it into a folder."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +258,11 @@ def _score(
     """Measure a graph on a file, or on a part of its rows; `watch` sees what the graph is given."""
     assert predictor.graph is not None
     predictor.graph.watch = watch
-    alike = {each.name for each in fields(EvaluateOptions)} & {e.name for e in fields(options)}
-    settings = EvaluateOptions(**{name: getattr(options, name) for name in alike})
+    settings = EvaluateOptions(
+        text=options.text,
+        text_pair=options.text_pair,
+        label=options.label,
+        task=options.task,
+        **options.plain(),
+    )
     return evaluate_file(predictor, file, settings, part=part)

@@ -8,6 +8,7 @@ import math
 import os
 import socket
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bertolt.base.console import info
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.format import gibibytes, plural
 from bertolt.base.machine import memory_bytes, resident_bytes
+from bertolt.base.threads import in_a_thread_of_its_own
 from bertolt.commands.serve_options import ServeOptions
 from bertolt.data.table_file import listing
 from bertolt.models.config import AnswerPrecision, EngineName
@@ -76,7 +78,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
         info(_told(model.to_dict(), served.folders[name], resident_bytes() - before))
     if options.selftest:
         for model in served.served:
-            info(_tested(model.name, model.predictor))
+            info(in_a_thread_of_its_own(partial(_tested, model.name, model.predictor)))
     rules = keys is not None and keys.rules
     for line in _conditions(options, limits.waiting_characters, MOST, rules=rules):
         info(line)

@@ -11,11 +11,13 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bertolt.base.errors import CheckpointError
 from bertolt.base.machine import give_back_memory
+from bertolt.base.threads import in_a_thread_of_its_own
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.log import Log, in_log, log_nothing
 from bertolt.tasks.predictor import Predictor
@@ -209,18 +211,7 @@ class Models:
             version = version_of(folder)
             if before is not None and before.version == version and before.error is None:
                 return before
-            model = ServedModel(name, version, self._load(folder))
-            if version_of(folder) != version:
-                raise CheckpointError(
-                    "the folder changed while it was read", place=folder, fix="load it again"
-                )
-            answer(model.predictor)
-            if self._selftest and (faults := selftest(model.predictor, folder)):
-                raise CheckpointError(
-                    f"{len(faults)} golden answers differ: {faults[0]}",
-                    place=folder,
-                    fix="fine-tune it again, or serve it without --selftest",
-                )
+            model = in_a_thread_of_its_own(partial(self._opened, name, folder, version))
             model.log = self._told
             self._served[name] = model
         del before  # requests that hold it are answered; then nobody has it
@@ -230,6 +221,22 @@ class Models:
 
     def _told(self, event: str, **values: Any) -> None:
         self.log(event, **values)  # as it is now: models are loaded before there is a log
+
+    def _opened(self, name: str, folder: str, version: str) -> ServedModel:
+        """A version that has answered a first text."""
+        model = ServedModel(name, version, self._load(folder))
+        if version_of(folder) != version:
+            raise CheckpointError(
+                "the folder changed while it was read", place=folder, fix="load it again"
+            )
+        answer(model.predictor)
+        if self._selftest and (faults := selftest(model.predictor, folder)):
+            raise CheckpointError(
+                f"{len(faults)} golden answers differ: {faults[0]}",
+                place=folder,
+                fix="fine-tune it again, or serve it without --selftest",
+            )
+        return model
 
     def unload(self, name: str) -> ServedModel:
         """Take no more requests for a model; those that are there are answered.

@@ -7,6 +7,7 @@ import errno
 import json
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +79,19 @@ def test_answers_are_those_of_predict(client: TestClient, folder: Path) -> None:
         assert told.pop("probability") == pytest.approx(prediction.probability, abs=1e-6)
         assert told.pop("probabilities") == pytest.approx(prediction.probabilities, abs=1e-6)
         assert told == {"label": prediction.label}
+
+
+def test_who_loads_a_model_ends_with_that(folder: Path) -> None:
+    """OpenMP lets threads wait awake only while all have a core, those of the loader too."""
+    loaders = []
+
+    def load(name: str) -> Predictor:
+        loaders.append(threading.current_thread())
+        return fp32(name)
+
+    Models({"mine": str(folder)}, load, selftest=True).load("mine")
+    assert loaders[0] is not threading.current_thread()
+    assert not loaders[0].is_alive()
 
 
 def test_empty_texts_are_refused_by_themselves(client: TestClient) -> None:

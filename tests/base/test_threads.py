@@ -1,0 +1,20 @@
+"""Work in a thread that ends with it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from bertolt.base.threads import in_a_thread_of_its_own
+
+
+def test_the_thread_is_another_one_and_over() -> None:
+    thread = in_a_thread_of_its_own(threading.current_thread)
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
+
+
+def test_what_is_raised_there_is_raised_here() -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_a_thread_of_its_own(lambda: 1 / 0)
