@@ -95,7 +95,6 @@ if TYPE_CHECKING:
         XLMRobertaForTokenClassification as XLMRobertaForTokenClassification,
     )
     from bertolt.models.families.xlm_roberta import XLMRobertaModel as XLMRobertaModel
-    from bertolt.models.heads import AutoModelForMaskedLM as AutoModelForMaskedLM
     from bertolt.models.heads import AutoModelForMultipleChoice as AutoModelForMultipleChoice
     from bertolt.models.heads import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
     from bertolt.models.heads import (
@@ -108,6 +107,7 @@ if TYPE_CHECKING:
     from bertolt.models.losses import CosineRegression as CosineRegression
     from bertolt.models.losses import InBatchNegatives as InBatchNegatives
     from bertolt.models.pretrained import PreTrainedModel as PreTrainedModel
+    from bertolt.models.word_heads import AutoModelForMaskedLM as AutoModelForMaskedLM
     from bertolt.tasks.pipelines import FeatureExtractionPipeline as FeatureExtractionPipeline
     from bertolt.tasks.pipelines import FillMaskPipeline as FillMaskPipeline
     from bertolt.tasks.pipelines import Pipeline as Pipeline
@@ -172,7 +172,7 @@ _HOME = {
     "AutoConfig": "bertolt.models.families.base",
     "AutoModel": "bertolt.models.bert",
     "AutoModelForCausalLM": "bertolt.models.decoder",
-    "AutoModelForMaskedLM": "bertolt.models.heads",
+    "AutoModelForMaskedLM": "bertolt.models.word_heads",
     "AutoModelForMultipleChoice": "bertolt.models.heads",
     "AutoModelForNextSentencePrediction": "bertolt.models.families.bert",
     "AutoModelForPreTraining": "bertolt.models.families.bert",

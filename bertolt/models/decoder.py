@@ -19,7 +19,6 @@ from bertolt.models.config import BertConfig
 from bertolt.models.doors import FIRST_INPUTS, PaddedInputs, WhichLogits
 from bertolt.models.evaluating import evaluating
 from bertolt.models.forward_pass import ForwardPass
-from bertolt.models.heads import LanguageModel, Words
 from bertolt.models.layer_attention import (
     AttentionMaps,
     CrossAttention,
@@ -31,6 +30,7 @@ from bertolt.models.layer_attention import (
 )
 from bertolt.models.losses import next_token_labels
 from bertolt.models.outputs import CausalLMOutput, ModelOutput
+from bertolt.models.word_heads import LanguageModel, Words
 from bertolt.models.writing import Writer, Writing
 
 

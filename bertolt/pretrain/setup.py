@@ -22,11 +22,11 @@ from bertolt.corpus.shards import Corpus
 from bertolt.data.batch import PackedBatch
 from bertolt.models.config import BertConfig
 from bertolt.models.families.bert import BertForMaskedLM, BertForPreTraining
-from bertolt.models.heads import LanguageModel
 from bertolt.models.initialize import sinusoids
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.models.shapes import SHAPES, find_config
+from bertolt.models.word_heads import LanguageModel
 from bertolt.pretrain.batches import Batches
 from bertolt.pretrain.flops import training_flops
 from bertolt.pretrain.log import Work

@@ -25,7 +25,7 @@ from bertolt.data.long import LongTexts
 from bertolt.data.masking import DataCollatorForLanguageModeling, counted_draws
 from bertolt.data.plain import open_plain
 from bertolt.data.table_file import BadRow
-from bertolt.models import heads
+from bertolt.models import word_heads
 from bertolt.models.config import BertConfig
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import (
@@ -77,7 +77,7 @@ class FillMask(Task):
 
     name: ClassVar[str] = "fill-mask"
     primary: ClassVar[Primary] = Primary(name="loss", title="Loss", greater=False, share=False)
-    head: ClassVar[Any] = heads.MaskedLM
+    head: ClassVar[Any] = word_heads.MaskedLM
     longs = ("window", "error", "truncate")
     why_not_long = "without its middle, tokens would be filled in beside others than they stand by"
     has_labels: ClassVar[bool] = False

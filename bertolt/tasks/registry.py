@@ -11,8 +11,9 @@ from bertolt.checkpoint.sentence_files import SentenceFiles
 from bertolt.data.load import Sample
 from bertolt.models.config import BertConfig
 from bertolt.models.families.base import saved_class
-from bertolt.models.heads import Head, LanguageModel
+from bertolt.models.heads import Head
 from bertolt.models.pretrained import PreTrainedModel
+from bertolt.models.word_heads import LanguageModel
 from bertolt.tasks.base import TASKS, Reading, Task
 from bertolt.tasks.fill_mask import FillMask
 from bertolt.tasks.multi_label_classification import MultiLabelClassification

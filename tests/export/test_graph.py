@@ -21,7 +21,7 @@ from bertolt import (
 )
 from bertolt.base.errors import DataError, UsageError
 from bertolt.export.graph import Graph
-from bertolt.models import heads
+from bertolt.models import heads, word_heads
 from bertolt.models.engine import Feed, GraphEngine, near_lengths
 from bertolt.models.frozen import freeze
 from bertolt.models.precision import FP32
@@ -35,7 +35,7 @@ LABELS: dict[Any, Callable[[PackedBatch], dict[str, torch.Tensor]]] = {
         "start_positions": torch.zeros(len(LENGTHS), dtype=torch.long),
         "end_positions": batch.lengths.long() - 1,
     },
-    heads.MaskedLM: lambda batch: {
+    word_heads.MaskedLM: lambda batch: {
         "labels": of_tokens(batch, torch.where(batch.input_ids % 5 == 0, batch.input_ids, -100))
     },
     heads.MultipleChoice: lambda batch: {"labels": PAIRS[:3]},

@@ -1,8 +1,9 @@
 """What a family of encoders is, which families there are, and which of them a config is of.
 
 A family is one file: its config, its backbone, and the classes that stand on it. The heads
-themselves are in `bertolt.models.heads` and know no family; a family's class gives a head its name
-and, where the published weights have another form, its modules and its tied parameters.
+themselves are in `bertolt.models.heads` and `word_heads`, and know no family; a family's class
+gives a head its name and, where the published weights have another form, its modules and its tied
+parameters.
 
 To add a family, write such a file and name it in `FAMILIES`.
 """

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from bertolt.data.batch import PackedBatch
-from bertolt.models import heads
+from bertolt.models import heads, word_heads
 from bertolt.models.bert import ACTIVATIONS, Backbone
 from bertolt.models.config import BertConfig
 from bertolt.models.customised import is_watched
@@ -158,7 +158,7 @@ class BertPreTrainingHeads(nn.Module):
         return self.predictions(sequence_output), self.seq_relationship(pooled_output)
 
 
-class BertLanguageModel(heads.LanguageModel):
+class BertLanguageModel(word_heads.LanguageModel):
     """What BERT's heads over the vocabulary share."""
 
     config_class = BertConfig
@@ -184,7 +184,7 @@ class BertLanguageModel(heads.LanguageModel):
         return decoder
 
 
-class BertForMaskedLM(BertLanguageModel, heads.MaskedLM):
+class BertForMaskedLM(BertLanguageModel, word_heads.MaskedLM):
     """Which word stood at a masked place."""
 
 
@@ -203,7 +203,7 @@ class BertForPreTraining(BertLanguageModel):
         heads: whose weights it has too, so that its folder opens as a model with such a head.
     """
 
-    heads: ClassVar[tuple[type[heads.Head], ...]] = (heads.MaskedLM,)
+    heads: ClassVar[tuple[type[heads.Head], ...]] = (word_heads.MaskedLM,)
 
     targets = frozenset({"labels", "next_sentence_label"})
     replayable = True

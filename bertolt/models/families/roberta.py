@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bertolt.base.options import at_least
 from bertolt.data.batch import PackedBatch
-from bertolt.models import heads
+from bertolt.models import heads, word_heads
 from bertolt.models.bert import ACTIVATIONS, Backbone
 from bertolt.models.config import SIZE, BertConfig
 from bertolt.models.decoder import CausalLM
@@ -142,7 +142,7 @@ class RobertaLMHead(nn.Module):
         return logits
 
 
-class RobertaLanguageModel(heads.LanguageModel):
+class RobertaLanguageModel(word_heads.LanguageModel):
     """What RoBERTa's heads over the vocabulary share."""
 
     config_class = RobertaConfig
@@ -166,7 +166,7 @@ class RobertaLanguageModel(heads.LanguageModel):
         return self.lm_head.decoder
 
 
-class RobertaForMaskedLM(RobertaLanguageModel, heads.MaskedLM):
+class RobertaForMaskedLM(RobertaLanguageModel, word_heads.MaskedLM):
     """Which word stood at a masked place."""
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bertolt.base.errors import DataError, UsageError
-from bertolt.models.heads import MaskedLM
+from bertolt.models.word_heads import MaskedLM
 from bertolt.tasks.masks import asked, best_tokens
 from bertolt.tasks.pipelines.base import Pipeline, Window
 from bertolt.tokenization.rows import require_whole
