@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.threads import in_a_thread_of_its_own
 from bertolt.checkpoint.exported import Exported
 from bertolt.models.engine import Feed, GraphEngine, Run
 from bertolt.models.precision import PrecisionChoice
@@ -121,7 +122,14 @@ def _open_openvino(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
         "NUM_STREAMS": 1,
     }
     core = openvino.Core()
-    compiled = _opened(path, lambda: core.compile_model(core.read_model(path), "CPU", settings))
+    # Its plugin takes the signal stack of the thread that it is made in with it when it goes: the
+    # next signal, a Ctrl-C perhaps, would end the process without a word.
+    compiled = _opened(
+        path,
+        lambda: in_a_thread_of_its_own(
+            lambda: core.compile_model(core.read_model(path), "CPU", settings)
+        ),
+    )
     _require_inputs(path, inputs, {each.get_any_name() for each in compiled.inputs})
     names = [each.get_any_name() for each in compiled.outputs]
     own = threading.local()
