@@ -30,6 +30,7 @@ from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import family_of
 from bertolt.models.forward_pass import ForwardPass
 from bertolt.models.losses import (
+    BinaryCriterion,
     CosineRegression,
     Criterion,
     Distillation,
@@ -65,14 +66,14 @@ class SequenceHead(Head):
     """Logits for each sequence, from its first token.
 
     Attributes:
-        criterion: of training, in place of plain cross-entropy over classes; None: that.
+        criterion: of training, in place of the plain loss; None: that.
         distillation: of training, where batches have a teacher's logits; None: they are left out.
     """
 
     targets = frozenset({"labels"})
     replayable = True
     call_order = (*FIRST_INPUTS, "labels")
-    criterion: Criterion | None = None
+    criterion: Criterion | BinaryCriterion | None = None
     distillation: Distillation | None = None
 
     @abc.abstractmethod
@@ -342,7 +343,13 @@ class TokenClassification(Head):
 
 
 class QuestionAnswering(Head):
-    """Where in its sequence an answer begins and ends."""
+    """Where in its sequence an answer begins and ends.
+
+    Attributes:
+        criterion: of training, for each end in place of plain cross-entropy; None: that.
+    """
+
+    criterion: Criterion | None = None
 
     targets = frozenset({"start_positions", "end_positions"})
     logits_per_token = True
@@ -381,13 +388,16 @@ class QuestionAnswering(Head):
         terms = self._terms_of(start, end, batch) if asked else {}
         return QuestionAnsweringOutput(loss_terms=terms, start_logits=start, end_logits=end)
 
-    @staticmethod
-    def _terms_of(start: Tensor, end: Tensor, batch: PackedBatch) -> dict[str, LossTerm]:
+    def _terms_of(self, start: Tensor, end: Tensor, batch: PackedBatch) -> dict[str, LossTerm]:
         assert batch.start_positions is not None
         assert batch.end_positions is not None
+        ends = {
+            "start_positions": (start, batch.start_positions),
+            "end_positions": (end, batch.end_positions),
+        }
         return {
-            "start_positions": span_loss(start, batch.start_positions, batch).scaled(0.5),
-            "end_positions": span_loss(end, batch.end_positions, batch).scaled(0.5),
+            name: span_loss(logits, places, batch, self.criterion).scaled(0.5)
+            for name, (logits, places) in ends.items()
         }
 
     def count_targets(self, batch: PackedBatch) -> dict[str, int]:

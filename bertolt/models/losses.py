@@ -79,6 +79,18 @@ def sequence_loss(logits: Tensor, labels: Tensor, kind: ProblemType) -> LossTerm
                 fix='declare problem_type="regression" or "multi_label_classification"',
             )
         return token_loss(logits, labels.reshape(-1))
+    labels = _a_value_each(logits, labels, kind)
+    loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
+    total = loss(logits.float(), labels, reduction="sum") / logits.shape[1]
+    return LossTerm(total, torch.full((), logits.shape[0], device=logits.device))
+
+
+def _a_value_each(logits: Tensor, labels: Tensor, kind: ProblemType) -> Tensor:
+    """Labels (B, C) in fp32 for logits (B, C); those of one output may be (B,).
+
+    Raises:
+        DataError: they have another shape.
+    """
     labels = labels.view(-1, 1) if labels.dim() == 1 else labels
     if labels.shape != logits.shape:
         raise DataError(
@@ -86,9 +98,7 @@ def sequence_loss(logits: Tensor, labels: Tensor, kind: ProblemType) -> LossTerm
             f"{tuple(labels.shape)}",
             fix="give each text as many values as the model has labels",
         )
-    loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
-    total = loss(logits.float(), labels.float(), reduction="sum") / logits.shape[1]
-    return LossTerm(total, torch.full((), logits.shape[0], device=logits.device))
+    return labels.float()
 
 
 def token_loss(logits: Tensor, labels: Tensor) -> LossTerm:
@@ -122,6 +132,10 @@ def _no_such_class(logits: Tensor, error: IndexError) -> OutOfRangeError:
     )
 
 
+_LEAST_WRONG = 1e-30
+"""Under which 1 - p counts as this: at 0 a power below 1 has no finite slope."""
+
+
 @dataclass(frozen=True)
 class Criterion:
     """Cross-entropy over classes in another form than the plain one, for a head's `criterion`.
@@ -132,11 +146,14 @@ class Criterion:
             term is multiplied; 0: none. Source: T.-Y. Lin et al., "Focal loss for dense object
             detection", ICCV 2017.
         smoothing: share of each label that is spread over all classes.
+        ragged: whether classes with a logit of -inf are none of the example's own, so that nothing
+            is spread over them; there are no weights then.
     """
 
     weights: Tensor | None = None
     focal: float = 0.0
     smoothing: float = 0.0
+    ragged: bool = False
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
         """The loss of logits (M, C) with labels (M,); its count is that of the labels.
@@ -153,15 +170,65 @@ class Criterion:
                 weights,
                 ignore_index=IGNORE_INDEX,
                 reduction="none",
-                label_smoothing=self.smoothing,
+                label_smoothing=0.0 if self.ragged else self.smoothing,
             )
         except IndexError as error:
             raise _no_such_class(logits, error) from error
+        counted = labels != IGNORE_INDEX
+        if self.ragged and self.smoothing:
+            spread = _spread_over_own(logits).masked_fill(~counted, 0.0)
+            terms = (1 - self.smoothing) * terms + self.smoothing * spread
         if self.focal:
             known = labels.clamp(min=0)[:, None]
-            right = logits.log_softmax(-1).gather(1, known)[:, 0].exp()
-            terms = terms * (1 - right) ** self.focal
-        return LossTerm(terms.sum(), (labels != IGNORE_INDEX).sum())
+            wrong = -logits.log_softmax(-1).gather(1, known)[:, 0].expm1()
+            terms = terms * wrong.clamp(min=_LEAST_WRONG) ** self.focal
+        return LossTerm(terms.sum(), counted.sum())
+
+
+def _spread_over_own(logits: Tensor) -> Tensor:
+    """(M,) mean cross-entropy of logits (M, C) over those of them that are not -inf."""
+    there = ~logits.isneginf()
+    logs = logits.log_softmax(-1).masked_fill(~there, 0.0)
+    return -logs.sum(-1) / there.sum(-1)
+
+
+@dataclass(frozen=True)
+class BinaryCriterion:
+    """Binary cross-entropy of any number of labels in another form than the plain one.
+
+    Attributes:
+        weights: (C,) of each label, on the examples that have it, as `pos_weight` of PyTorch's
+            `BCEWithLogitsLoss`; None: all 1.
+        focal: exponent g of (1 - p)^g, p being the probability of what is true of the label, there
+            or not; 0: none. Source: as in `Criterion`.
+        smoothing: share of each label that is spread over both answers: 1 is 1 - smoothing / 2,
+            and 0 is smoothing / 2.
+    """
+
+    weights: Tensor | None = None
+    focal: float = 0.0
+    smoothing: float = 0.0
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
+        """The mean over the labels of logits (B, C) with labels (B, C), for each example.
+
+        Raises:
+            DataError: the labels have another shape.
+        """
+        labels = _a_value_each(logits, labels, "multi_label_classification")
+        logits = logits.float()
+        soft = labels * (1 - self.smoothing) + self.smoothing / 2
+        terms = F.binary_cross_entropy_with_logits(
+            logits,
+            soft,
+            reduction="none",
+            pos_weight=None if self.weights is None else self.weights.to(logits),
+        )
+        if self.focal:
+            wrong = torch.lerp(logits.sigmoid(), (-logits).sigmoid(), labels)
+            terms = terms * wrong.clamp(min=_LEAST_WRONG) ** self.focal
+        total = terms.sum() / logits.shape[1]
+        return LossTerm(total, torch.full((), logits.shape[0], device=logits.device))
 
 
 @dataclass(frozen=True)
@@ -298,17 +365,20 @@ class Distillation:
         return (share * yes + (1 - share) * no).mean(-1)
 
 
-def span_loss(logits: Tensor, positions: Tensor, batch: PackedBatch) -> LossTerm:
+def span_loss(
+    logits: Tensor, positions: Tensor, batch: PackedBatch, criterion: Criterion | None = None
+) -> LossTerm:
     """Cross-entropy of one end of an answer, over the tokens of its own sequence.
 
     Args:
         logits: (num_tokens,) packed.
         positions: (B,) places within each sequence; one that is outside of it does not count.
         batch: whose tokens these are.
+        criterion: `ragged`, in place of plain cross-entropy; None: that.
     """
     table = logits.new_full((batch.num_sequences, batch.max_seqlen), -math.inf, dtype=torch.float32)
     table = table.index_put((batch.sequence, batch.column), logits.float())
-    return token_loss(table, inside(positions, batch))
+    return (criterion or token_loss)(table, inside(positions, batch))
 
 
 def inside(positions: Tensor, batch: PackedBatch) -> Tensor:

@@ -34,7 +34,7 @@ from bertolt.data.load import Cells, Sample, Table
 from bertolt.data.long import Long, LongTexts
 from bertolt.data.table_file import BadRow
 from bertolt.models.config import BertConfig
-from bertolt.models.losses import Criterion
+from bertolt.models.losses import BinaryCriterion, Criterion
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.answers import TOLERANCE, difference
 from bertolt.tasks.criterion import LossChoices, refuse
@@ -305,7 +305,9 @@ class Task(abc.ABC):
         """Which of both, where `asked_in` has said it."""
         return None
 
-    def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
+    def criterion(
+        self, choices: LossChoices, targets: NDArray[Any]
+    ) -> Criterion | BinaryCriterion | None:
         """The loss in another form than the head's own, for the training `targets`; None: that.
 
         Raises:

@@ -1,8 +1,8 @@
-"""How the loss of a run differs from plain cross-entropy: weights of classes, focus, smoothing."""
+"""How the loss of a run differs from the plain one: weights of labels, focus, smoothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from bertolt.base.checks import is_real
 from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import shorten
 from bertolt.base.json_files import read_object
-from bertolt.models.losses import Criterion
+from bertolt.models.losses import BinaryCriterion, Criterion
+from bertolt.tasks import page
 
 AUTO = "auto"
 _HEAVIEST = 1_000_000  # weights of a greater range would let others vanish in 32 bits
@@ -26,10 +27,10 @@ class LossChoices:
     """What a user asks of the loss.
 
     Attributes:
-        class_weights: "auto", for weights by which all classes weigh alike; or a JSON file of
-            weights by name; None: all 1.
-        focal: see `Criterion`.
-        label_smoothing: see `Criterion`.
+        class_weights: "auto", for weights by which all classes weigh alike, or rows with and
+            without a label; or a JSON file of weights by name; None: all 1.
+        focal: see `Criterion` and `BinaryCriterion`.
+        label_smoothing: likewise.
     """
 
     class_weights: str | None = None
@@ -75,6 +76,90 @@ def criterion_of(
     return Criterion(weights, choices.focal, choices.label_smoothing)
 
 
+def criterion_of_sets(
+    choices: LossChoices, labels: Sequence[str], flags: NDArray[Any]
+) -> BinaryCriterion | None:
+    """The loss of a task of several labels a row; None: the plain one.
+
+    Automatic weights are the rows without a label for each row with it, so that both weigh alike;
+    1 for a label of no row or of all, of which there is nothing to learn.
+
+    Args:
+        choices: of the user.
+        labels: their names.
+        flags: (N, C) ones and zeros of the training rows.
+
+    Raises:
+        DataError: the file of weights cannot be used.
+    """
+    if not choices.option:
+        return None
+    weights = None
+    if choices.class_weights == AUTO:
+        having = flags.sum(axis=0, dtype=np.float64)
+        lacking = len(flags) - having
+        balanced = np.where(lacking > 0, lacking, 1.0) / np.maximum(having, 1)
+        values = np.where((having > 0) & (lacking > 0), balanced, 1.0)
+        weights = torch.tensor(values, dtype=torch.float32)
+    elif choices.class_weights is not None:
+        values = _read_weights(Path(choices.class_weights), labels)
+        weights = torch.tensor(values, dtype=torch.float32)
+    return BinaryCriterion(weights, choices.focal, choices.label_smoothing)
+
+
+def criterion_of_places(choices: LossChoices, why: str) -> Criterion | None:
+    """The loss of a task that takes one of an example's own parts; None: the plain one.
+
+    Args:
+        choices: of the user.
+        why: nothing of it can have a weight, as the end of a sentence.
+
+    Raises:
+        UsageError: weights were asked for.
+    """
+    if choices.class_weights is not None:
+        others = "--focal and --label-smoothing are taken"
+        raise UsageError(why, place="--class-weights", fix=f"leave it out; {others}")
+    if not choices.option:
+        return None
+    return Criterion(focal=choices.focal, smoothing=choices.label_smoothing, ragged=True)
+
+
+def facts_of(criterion: object, labels: Sequence[str]) -> dict[str, Any]:
+    """How a criterion of these functions differs from the plain loss, in plain values; nothing if
+    it is another one, or None."""
+    if not isinstance(criterion, Criterion | BinaryCriterion):
+        return {}
+    weights = None if criterion.weights is None else criterion.weights.tolist()
+    return {
+        "of": "cross-entropy" if isinstance(criterion, Criterion) else "binary cross-entropy",
+        "class_weights": None if weights is None else dict(zip(labels, weights, strict=True)),
+        "focal": criterion.focal,
+        "label_smoothing": criterion.smoothing,
+    }
+
+
+def facts_words(facts: Mapping[str, Any]) -> str:
+    """The same in words; empty of nothing."""
+    if not facts:
+        return ""
+    forms = [
+        "weighted" if facts["class_weights"] else "",
+        f"focal {facts['focal']:g}" if facts["focal"] else "",
+        f"labels smoothed by {facts['label_smoothing']:g}" if facts["label_smoothing"] else "",
+    ]
+    return f"{facts['of']}, {', '.join(filter(None, forms))}"
+
+
+def weights_block(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The weight of each label for the page, where they have some."""
+    weights = facts["class_weights"] if facts else None
+    if not weights:
+        return []
+    columns = {"Label": "text", "Weight": "number"}
+    return [page.table("Weights of labels in the loss", columns, weights.items())]
+
+
 def _read_weights(path: Path, labels: Sequence[str]) -> NDArray[np.float64]:
     """The weight of each label; one that is not named weighs 1."""
     example = '{"good": 1, "bad": 2.5}'
@@ -111,7 +196,7 @@ def refuse(choices: LossChoices, task: str) -> None:
     """
     if choices.option:
         raise UsageError(
-            f"it is for one class of several, and {task} learns something else",
+            f"it is for labels, and {task} learns something else",
             place=choices.option,
             fix=f"leave {choices.option} out",
         )

@@ -21,8 +21,10 @@ from bertolt.metrics import best_thresholds
 from bertolt.metrics.calibration import heated_each
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
+from bertolt.models.losses import BinaryCriterion
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, register
+from bertolt.tasks.criterion import LossChoices, criterion_of_sets
 from bertolt.tasks.doubts import SetDoubts
 from bertolt.tasks.labels import LabelledTask, names_of, rarest, rows_of_each
 from bertolt.tasks.schema import SHARE, Schema, of_each, one_of, record, several
@@ -184,6 +186,10 @@ class MultiLabelClassification(LabelledTask):
         for number, labels in enumerate(table.each_label(index)):
             flags[number, [column[name] for name in labels]] = 1.0
         return flags
+
+    def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> BinaryCriterion | None:
+        """Weights of labels, focus and smoothing."""
+        return criterion_of_sets(choices, self.labels, targets)
 
     def count_labels(
         self, table: Table, index: NDArray[np.int64]

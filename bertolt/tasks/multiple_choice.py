@@ -31,8 +31,10 @@ from bertolt.data.spelling import quoted
 from bertolt.data.table_file import BadRow, listing
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
+from bertolt.models.losses import Criterion
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Task, register
+from bertolt.tasks.criterion import LossChoices, criterion_of_places
 from bertolt.tasks.labels import label_counts, require_no_separator
 from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several
 from bertolt.tasks.scorers.choices import ChoiceScorer
@@ -190,6 +192,10 @@ class MultipleChoice(Task):
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(N,) the place of the right choice."""
         return self._right_of(table, index)
+
+    def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
+        """Focus, and smoothing over the choices of each row."""
+        return criterion_of_places(choices, "choices are other texts in each row, without weights")
 
     def counts(self, table: Table, index: NDArray[np.int64]) -> str:
         """How many choices there are, and how often each is right."""

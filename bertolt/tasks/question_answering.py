@@ -23,8 +23,10 @@ from bertolt.data.spelling import quoted
 from bertolt.data.table_file import BadRow, is_missing, listing
 from bertolt.models import heads
 from bertolt.models.config import BertConfig
+from bertolt.models.losses import Criterion
 from bertolt.tasks import page, questions
 from bertolt.tasks.base import Answer, Example, Output, Primary, Reading, Scorer, Task, register
+from bertolt.tasks.criterion import LossChoices, criterion_of_places
 from bertolt.tasks.labels import require_no_separator
 from bertolt.tasks.questions import golds_of
 from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, maybe, record, several, span
@@ -191,6 +193,10 @@ class QuestionAnswering(Task):
             part = questions.targets_of(golds_of(example), example["text_pair"], rows, windows)
             ends.extend(part.ravel().tolist())
         return np.array(ends, dtype=np.int64).reshape(-1, 2)
+
+    def criterion(self, choices: LossChoices, targets: NDArray[Any]) -> Criterion | None:
+        """Focus of both ends, and smoothing over the tokens of each window."""
+        return criterion_of_places(choices, "answers are places in texts, without weights")
 
     def _examples(
         self, table: Table, index: NDArray[np.int64], rows: EncodedTexts

@@ -46,7 +46,7 @@ def explained(
         {"row": 1000 + wrong.row, "text": f"{text} {wrong.row}", "label": task.labels[0]}
         for wrong in (scores.mistakes if scores else [])
     ]
-    return task_part(task, scores, [label_rows(task.labels, 100 * rows, 50 * rows)], examples)
+    return task_part(task, scores, [label_rows(task.labels, 100 * rows, 50 * rows)], examples, {})
 
 
 def curve(steps: int) -> dict[str, list[float]]:

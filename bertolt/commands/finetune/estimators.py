@@ -361,9 +361,10 @@ class BertClassifier(ClassifierMixin, _BertEstimator):  # type: ignore[misc]
         find_batch_size: compute a batch in parts where it does not fit into memory.
         layer_decay: rate of each layer as a share of the rate of the one above it.
         freeze: lowest layers that stay as they are; "all": the head alone learns.
-        class_weights: "auto" lets all classes weigh alike; or {class: weight}, or a JSON file.
+        class_weights: "auto" lets all classes weigh alike, or texts with and without each of many
+            labels; or {class: weight}, or a JSON file.
         focal: exponent of focal loss; 0: plain loss.
-        label_smoothing: share of each label that is spread over all.
+        label_smoothing: share of each label that is spread over all, or over there and not there.
         warmup: a share of all steps if below 1, else steps.
         schedule: course of the learning rate after warmup.
         order: of the training rows, "random" or "group_by_length".

@@ -92,11 +92,12 @@ class FinetuneOptions(FileOptions):
     freeze: int | Literal["all"] | None = field(default=None, metadata=at_least(0))
     """Lowest layers that stay as they are, with the embeddings; all: the head alone learns."""
     class_weights: str | None = field(default=None, metadata=seen_in("weights of labels"))
-    """Weights of labels in the loss: auto lets all weigh alike; or a JSON file, {"label": 2.5}."""
+    """Weights of labels in the loss: auto lets all weigh alike, or rows with and without each of
+    several; or a JSON file, {"label": 2.5}."""
     focal: float = field(default=0.0, metadata=at_least(0))
-    """Exponent of focal loss, as 2: rows that are answered right weigh less; 0: plain loss."""
+    """Exponent of focal loss, as 2: what is answered right weighs less; 0: plain loss."""
     label_smoothing: float = field(default=0.0, metadata=share(0.1, zero=True))
-    """Share of each label that is spread over all labels."""
+    """Share of each label that is spread over all that it might have been."""
     calibrate: bool = False
     """Fit a temperature on the held-out rows, by which probabilities say how often answers are
     right; the answers stay as they are."""

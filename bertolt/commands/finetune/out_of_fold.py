@@ -103,7 +103,11 @@ def _answers(table: Table, out: Path) -> Iterator[tuple[int, Answer, Example]]:
 
 
 def pooled_facts(
-    scores: Scores, data: LoadedRows, done: Sequence[Outcome], out: Path
+    scores: Scores,
+    data: LoadedRows,
+    done: Sequence[Outcome],
+    out: Path,
+    criterion: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the page has of all rows, each held out once.
 
@@ -112,6 +116,7 @@ def pooled_facts(
         data: of the run on all rows.
         done: the runs.
         out: the folder of all runs.
+        criterion: how the loss of the run on all rows differs from the plain one, if it does.
     """
     folds = [out / each.name for each in done if each.name != ALL_ROWS and not each.problem]
     together = scores.scorer.loss()
@@ -120,7 +125,7 @@ def pooled_facts(
     places = [wrong.row for wrong in scores.mistakes]
     table = data.train.table
     labels = data.task.data_blocks(table, data.train.index, table, data.train.index[:0])
-    facts = task_part(scores.task, scores, labels, list(table.examples(places)))
+    facts = task_part(scores.task, scores, labels, list(table.examples(places)), criterion)
     seen, near = _seen_in_training([read_facts(fold)["data"] for fold in folds])
     cautions = [near_in_both(near)] if near.rows else []
     facts["cautions"] = [*data.cautions, *cautions, *facts["cautions"]]

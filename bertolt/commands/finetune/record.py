@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bertolt.data.load import Table
 from bertolt.report import plain
 from bertolt.report.shown import ends
 from bertolt.tasks.base import Task
+from bertolt.tasks.criterion import facts_words, weights_block
 from bertolt.tasks.evaluation import Scores, TaskRows
 from bertolt.tasks.page import curve, headline, measure, part
 from bertolt.tasks.row_view import NAMED
@@ -41,6 +43,7 @@ def run_facts(
     stopped: str,
     command: str,
     arguments: dict[str, Any],
+    criterion: dict[str, Any],
 ) -> dict[str, Any]:
     """Gather what `run.json` holds.
 
@@ -53,6 +56,7 @@ def run_facts(
         stopped: why training ended before its last step, or an empty string.
         command: a command line that repeats the run.
         arguments: resolved.
+        criterion: how the loss differs from the plain one, if it does.
     """
     title = title_of(data.train.table)
     facts = run_head("finetune", title, started=started, command=command, arguments=arguments)
@@ -63,12 +67,13 @@ def run_facts(
         "model": model_facts(trainer.model, str(source)),
         "data": data_facts(data),
         "checks": data.checks,
-        "training": _training(trainer, data),
+        "training": _training(trainer, data) | ({"criterion": criterion} if criterion else {}),
     }
     train, held_out = data.train, data.eval or _no_rows(data.train)
     labels = data.task.data_blocks(train.table, train.index, held_out.table, held_out.index)
     worst = [wrong.row for wrong in scores.mistakes] if scores else []
-    facts |= task_part(data.task, scores, labels, held_out.examples(worst) if worst else [])
+    examples = held_out.examples(worst) if worst else []
+    facts |= task_part(data.task, scores, labels, examples, criterion)
     facts["cautions"] = [*data.cautions, *facts["cautions"]]
     values: dict[str, Any] = plain(facts)
     return values
@@ -79,6 +84,7 @@ def task_part(
     scores: Scores | None,
     labels: list[dict[str, Any]],
     examples: list[dict[str, Any]],
+    criterion: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the task shows: its scores, the worst answers, and the labels of the rows.
 
@@ -87,14 +93,16 @@ def task_part(
         scores: of the final model, or None.
         labels: blocks on the labels of the rows.
         examples: the rows of the worst answers.
+        criterion: how the loss differs from the plain one, if it does.
     """
+    labels = [*labels, *weights_block(criterion)]
     shown = unmeasured(task) if scores is None else scores.scorer.explain()
     if scores is None:
         return shown | {"data_blocks": labels}
-    loss = {"label": "Evaluation loss", "value": scores.loss, "note": ""}
+    tile = {"label": "Evaluation loss", "value": scores.loss, "note": facts_words(criterion)}
     return {
         **shown,
-        "tiles": [*shown["tiles"], *_resampled(scores, shown["headline"]["format"]), loss],
+        "tiles": [*shown["tiles"], *_resampled(scores, shown["headline"]["format"]), tile],
         "blocks": [*shown["blocks"], _mistakes(scores, examples)],
         "data_blocks": labels,
     }

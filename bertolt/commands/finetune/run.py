@@ -150,7 +150,8 @@ class _Runner:
             return {}
         table, task = work.data.train.table, work.data.task
         group = self.shared.group and by_number(self.shared.group, table.columns)
-        return pooled_facts(pooled(task, table, out, group), work.data, done, out)
+        scores = pooled(task, table, out, group)
+        return pooled_facts(scores, work.data, done, out, work.loss_facts)
 
 
 def require_texts(names: Sequence[str], model: str | None) -> None:

@@ -44,7 +44,7 @@ from bertolt.models.families.base import read_config
 from bertolt.models.freezing import freeze_layers
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import NotFiniteError, Task
-from bertolt.tasks.criterion import LossChoices
+from bertolt.tasks.criterion import LossChoices, facts_of, facts_words
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.long import kept
 from bertolt.tasks.predictor import Predictor
@@ -104,6 +104,7 @@ class Finetuning:
         self._answers = FoldAnswers()
         self.keeps_checkpoints = options.keep_checkpoints
         self.final_scores: Scores | None = None
+        self.loss_facts: dict[str, Any] = {}
         self.beside_teacher: dict[str, Any] = {}
         self.teacher: Path | None = None
         self.teacher_weights: str | None = None
@@ -193,6 +194,9 @@ class Finetuning:
         criterion = task.criterion(choices, data.train.encoded.labels)
         if criterion is not None:
             model.criterion = criterion
+        self.loss_facts = facts_of(criterion, _names(task))
+        if self.loss_facts:
+            info(f"Loss: {facts_words(self.loss_facts)}")
         if teacher is not None:
             rows = with_answers(data.train, task, teacher, options.out)
             self.data = data.training_on(rows, options)
@@ -236,7 +240,11 @@ class Finetuning:
                 **({"distillation": self.beside_teacher} if self.beside_teacher else {}),
                 **({"loss_targets": scores.targets} if scores and self.fold is not None else {}),
                 **({} if self.data.eval else {"not_measured": self._unmeasured()}),
-                "train": {**history.summary(), "lengths": self._lengths_read()},
+                "train": {
+                    **history.summary(),
+                    **({"criterion": self.loss_facts} if self.loss_facts else {}),
+                    "lengths": self._lengths_read(),
+                },
             },
             complete=not (history.interrupted or history.failure)
             and (scores is not None or self.data.eval is None),
@@ -390,6 +398,7 @@ class Finetuning:
             stopped=self.stopped,
             command=command,
             arguments=self.arguments(),
+            criterion=self.loss_facts,
         )
         if self.beside_teacher:
             facts["distillation"] = self.beside_teacher
@@ -413,12 +422,17 @@ def settings_of(
         "--keep": "best" if options.keeps_best else "a number",
         "--max-length": data.train.encoded.max_length,
         "task": data.task.name,
-        "labels": [str(name) for name in data.task.config_changes().get("id2label", {}).values()],
+        "labels": _names(data.task),
         "weights of labels": _weights_of(model),
         "training rows": _fingerprint(data.train.encoded),
         "evaluation rows": _fingerprint(data.eval.encoded) if data.eval else "no rows",
         "weights of --model": huggingface.digest(model),
     }
+
+
+def _names(task: Task) -> list[str]:
+    """Of the model's outputs; empty where these have none."""
+    return [str(name) for name in task.config_changes().get("id2label", {}).values()]
 
 
 def _weights_of(model: PreTrainedModel) -> list[float] | None:

@@ -150,6 +150,10 @@ def test_pairs_and_several_labels(model: str, tmp_path: Path) -> None:
     assert fitted.predict(frame).shape == fitted.predict_proba(frame).shape == (24, 3)
     assert set(np.unique(fitted.predict(frame))) <= {0, 1}
     assert fitted.feature_names_in_.tolist() == ["first", "second"]
+    settings = {**ONCE, "warmup": 0}
+    plain = BertClassifier(model, **settings).fit(frame, several).predict_proba(frame)
+    weighted = BertClassifier(model, **settings, class_weights={0: 9}).fit(frame, several)
+    assert (weighted.predict_proba(frame)[:, 0] > plain[:, 0]).all()
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
     for same in (pairs, np.array(pairs), frame.to_numpy()):
         assert (fitted.predict_proba(same) == fitted.predict_proba(frame)).all()
@@ -274,7 +278,7 @@ def test_other_refusals(model: str) -> None:
         BertTagger(model).fit(WORDS, [tags[:1] for tags in TAGS])
     with pytest.raises(DataError, match=r"X, row 1: this is no list of texts but 'good film'"):
         BertTagger(model).fit(TEXTS, TAGS)
-    with pytest.raises(UsageError, match="focal: it is for one class of several"):
+    with pytest.raises(UsageError, match="focal: it is for labels, and regression"):
         BertRegressor(model, focal=2.0).fit(TEXTS, np.arange(24.0))
     with pytest.raises(UsageError, match="metric: it says what") as refused:
         BertClassifier(model, metric="f1_macro").fit(TEXTS, LABELS)
