@@ -234,17 +234,13 @@ def score_block(
 
 
 def label_cautions(labels: Sequence[str], scores: Sequence[ClassScore]) -> list[dict[str, str]]:
-    """Labels that were never given, and labels that no held-out row has."""
+    """Labels that were never given, and stand in held-out rows."""
     cautions = []
     pairs = list(zip(labels, scores, strict=True))
     silent = [name for name, score in pairs if score.support and not score.predicted]
     if silent:
         detail = f"In the held-out rows but never given: {listed(silent)}."
         cautions.append(caution(f"{plural(len(silent), 'label')} never predicted", detail))
-    unseen = [name for name, score in pairs if not score.support]
-    if unseen:
-        claim = f"{plural(len(unseen), 'label')} not measured"
-        cautions.append(caution(claim, f"No held-out row carries {listed(unseen)}."))
     return cautions
 
 

@@ -251,7 +251,7 @@ class TokenClassification(LabelledTask):
 
     def scorer(self) -> SpanScorer:
         """Counts of spans that are exactly right."""
-        return SpanScorer(self.scheme)
+        return SpanScorer(self.scheme, self._kinds())
 
     def describe_answer(self, answer: Answer) -> str:
         """The spans with their kinds."""

@@ -159,3 +159,16 @@ def test_scores_of_parts_of_the_rows_add_up(bertolt: Run, trained: Trained, tmp_
         assert (said.code, f"no column {name!r}" in said.err) == (2, True)
         assert "--by" in said.err
         assert "--keep" not in said.err
+
+
+def test_labels_without_a_row_are_said_with_what_they_do_to_the_macro_average(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    rows = [{"text": "good film", "label": "pos"}, {"text": "fine film", "label": "pos"}]
+    path = write_rows(tmp_path / "few.jsonl", rows)
+    said = bertolt("evaluate", trained("labels"), path)
+    absent = json.loads(bertolt("evaluate", trained("labels"), path, "--json").out)["without_rows"]
+    assert sorted(absent["answered"] + absent["not_answered"]) == ["neg"]
+    told = "counts 'neg' as 0, which no row" if absent["answered"] else "leaves out 'neg', which no"
+    assert said.code == 0
+    assert f"  macro F1 {told}" in said.out

@@ -195,12 +195,15 @@ def test_a_loss_that_is_no_number_is_null_in_json() -> None:
 
 def test_the_table_reads_well() -> None:
     text = str(made([[30, 10], [0, 0]], ["neg", "很好"]))
-    first, second, third, resampled, _, header, *lines = text.splitlines()
+    first, second, third, absent, resampled, _, header, *lines = text.splitlines()
     assert resampled.startswith("  95% interval by resampling rows (the one above is by a formula)")
     assert ": Accuracy 0.6" in resampled
     assert first.startswith("Accuracy 0.7500 on 40 rows (95% interval 0.")
     assert second == "  against 1.0000 for always answering 'neg'"
     assert third == "  macro F1 0.4286, loss 0.5000"
+    assert absent.startswith(
+        "  macro F1 counts '很好' as 0, which no row here has; over the 1 label "
+    )
     assert lines[0].index("1.0000") == header.index("precision")
     assert lines[1].startswith("很好   0.0000"), "wide characters take two columns"
     assert "n/a" in lines[1], "no row has this label, so its recall is not 0 but unknown"

@@ -14,6 +14,7 @@ from bertolt.metrics.calibration import heated
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.scorers.calibration import PLAIN, Calibration, Heat
+from bertolt.tasks.scorers.unmeasured import Unmeasured
 from bertolt.tasks.table import score_table, shown
 
 
@@ -95,6 +96,9 @@ class ClassScorer(Scorer):
         total = self.confusion.total()
         return rows / total, wilson_interval(rows, total)
 
+    def _unmeasured(self) -> Unmeasured:
+        return Unmeasured.of(self.labels, self.confusion.per_class())
+
     def values(self) -> dict[str, Any]:
         """Accuracy, macro F1, each label by name, and the counts."""
         values = self.confusion.to_dict()
@@ -106,6 +110,7 @@ class ClassScorer(Scorer):
             "rows": values["total"],
             "per_class": dict(zip(self.labels, values["per_class"], strict=True)),
             "confusion": values["counts"],
+            **self._unmeasured().values(),
             **self.calibration.values(),
         }
 
@@ -119,6 +124,7 @@ class ClassScorer(Scorer):
         )
         yield f"  against {self.baseline()[0]:.4f} for {always}"
         yield f"  macro F1 {self.confusion.f1_macro():.4f}, loss {loss:.4f}"
+        yield from self._unmeasured().lines()
         yield from self.calibration.lines()
         yield ""
         yield from score_table("label", self.labels, self.confusion.per_class())
@@ -137,7 +143,8 @@ class ClassScorer(Scorer):
         if len(labels) <= page.SIDE_BY_SIDE:
             blocks = [{"kind": "row", "widths": [2, 3], "blocks": blocks}]
         blocks += self.calibration.blocks("Share of answers that are right", "answers")
-        note = f"mean over {plural(len(labels), 'label')}"
+        averaged = sum(score.f1 is not None for score in scores)
+        note = f"mean over {plural(averaged, 'label')}"
         line = {"name": "majority label", "value": value}
         return page.part(
             page.headline(
@@ -165,6 +172,7 @@ class ClassScorer(Scorer):
                     surely=ends[1],
                 ),
                 *page.label_cautions(labels, scores),
+                *self._unmeasured().cautions(),
             ],
             calm=["every label was predicted"],
         )

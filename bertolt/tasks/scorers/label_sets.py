@@ -15,6 +15,7 @@ from bertolt.metrics.calibration import heated_each
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
 from bertolt.tasks.scorers.calibration import PLAIN, Calibration, Heat
+from bertolt.tasks.scorers.unmeasured import Unmeasured
 from bertolt.tasks.table import interval_words, score_table, shown
 
 NO_LABEL = "no label"
@@ -165,6 +166,9 @@ class LabelSetScorer(Scorer):
         scores = 2 * counts[order].cumsum() / np.maximum(given + counts.sum(), 1)
         return sorted(order[: int(scores.argmax()) + 1].tolist())
 
+    def _unmeasured(self) -> Unmeasured:
+        return Unmeasured.of(self.labels, self.counts().per_label(), counts_silent=True)
+
     def values(self) -> dict[str, Any]:
         """F1 over all, labels and rows, exact sets, and each label by name with its threshold."""
         counts, baseline = self.counts(), self.baseline()
@@ -176,6 +180,7 @@ class LabelSetScorer(Scorer):
             "baseline_subset_accuracy": baseline["subset_accuracy"],
             "rows": counts.total(),
             "per_class": {name: {**vars(score), "threshold": at} for name, at, score in named},
+            **self._unmeasured().values(),
             **self.calibration().values(),
         }
 
@@ -193,6 +198,7 @@ class LabelSetScorer(Scorer):
             f"sets {values['subset_accuracy']:.4f} ({baseline['subset_accuracy']:.4f} for always "
             f"giving the most frequent set), loss {loss:.4f}"
         )
+        yield from self._unmeasured().lines()
         yield from self.calibration().lines()
         yield ""
         yield from score_table("label", self.labels, counts.per_label())
@@ -234,6 +240,7 @@ class LabelSetScorer(Scorer):
                     f"{always} {percent(baseline['f1_micro'])}.",
                 ),
                 *page.label_cautions(self.labels, scores),
+                *self._unmeasured().cautions(),
             ],
             calm=["every label was predicted"],
         )

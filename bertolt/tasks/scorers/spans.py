@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.format import plural
-from bertolt.metrics import RowSums, SpanCounts
+from bertolt.metrics import ClassScore, RowSums, SpanCounts
 from bertolt.metrics.tags import Span
 from bertolt.tasks import page
 from bertolt.tasks.base import Answer, Example, Scorer
+from bertolt.tasks.scorers.unmeasured import Unmeasured
 from bertolt.tasks.spans import Mark, marks_of, unit_labels
 from bertolt.tasks.table import interval_words, score_table, shown
 
@@ -26,6 +27,10 @@ _LEAD = (
 class SpanScorer(Scorer):
     """Spans with the right ends and the right kind.
 
+    Args:
+        scheme: of the tags.
+        known: kinds that the model may answer.
+
     Attributes:
         counts: by kind, and which kinds are taken for which.
         rows: that were counted.
@@ -33,11 +38,11 @@ class SpanScorer(Scorer):
 
     shown = ("f1", "precision", "recall", "f1_macro")
 
-    def __init__(self, scheme: str) -> None:
+    def __init__(self, scheme: str, known: Sequence[str] = ()) -> None:
         self.counts = SpanCounts()
         self.rows = 0
         self._sums: Counter[tuple[float, ...]] = Counter()
-        self._scheme = scheme
+        self._scheme, self._known = scheme, known
 
     def add(self, answer: Answer, example: Example) -> float:
         """Wrong by the number of spans that are on one side alone."""
@@ -84,6 +89,14 @@ class SpanScorer(Scorer):
         for right, size, count in state["sums"].tolist():
             self._sums[float(right), float(size)] += count
 
+    def _unmeasured(self) -> Unmeasured:
+        """Kinds without a true span, whether they were given or are only known."""
+        scores = self.counts.per_type()
+        nowhere = ClassScore.of(0, 0, 0)
+        kinds = sorted({*scores, *self._known})
+        rows = [scores.get(kind, nowhere) for kind in kinds]
+        return Unmeasured.of(kinds, rows, noun="kind", unit="true span")
+
     def values(self) -> dict[str, Any]:
         """Precision, recall and F1 of spans, of all and of each kind."""
         values = self.counts.values()
@@ -97,6 +110,7 @@ class SpanScorer(Scorer):
                 {"label": true, "taken_for": said, "count": count}
                 for (true, said), count in sorted(self.counts.confused().items())
             ],
+            **self._unmeasured().values(),
             "missed": self.counts.missed(),
             "spurious": self.counts.spurious(),
         }
@@ -115,6 +129,7 @@ class SpanScorer(Scorer):
             f"  macro F1 {interval_words(values['f1_macro'], None)}, words with the right tag "
             f"{interval_words(values['token_accuracy'], None)}, loss {loss:.4f}"
         )
+        yield from self._unmeasured().lines()
         yield ""
         types = self.counts.per_type()
         yield from score_table("kind", list(types), list(types.values()), unit="spans")
@@ -150,7 +165,7 @@ class SpanScorer(Scorer):
             ],
             curves=[page.curve("f1", "F1 of spans", f1)],
             blocks=blocks,
-            cautions=[] if overall.predicted else [silent],
+            cautions=[*([] if overall.predicted else [silent]), *self._unmeasured().cautions()],
         )
 
 
