@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertolt.base.errors import DataError
+from bertolt.base.few import repeated
 
 IGNORE_INDEX = -100
 """A label with this value takes no part in the loss."""
@@ -160,7 +161,7 @@ class PackedBatch:
     def sequence(self) -> Tensor:
         """(num_tokens,) int64 sequence of each token."""
         order = torch.arange(self.num_sequences, device=self.cu_seqlens.device)
-        return order.repeat_interleave(self.lengths, output_size=self.num_tokens)
+        return repeated(order, self.lengths, self.num_tokens)
 
     @functools.cached_property
     def column(self) -> Tensor:
@@ -329,7 +330,7 @@ class PackedBatch:
             return F.pad(values.long(), (0, rows - total), value=filler)
 
         if position_ids is None:
-            starts = cu_seqlens[:-1].repeat_interleave(lengths, output_size=total)
+            starts = repeated(cu_seqlens[:-1], lengths, total)
             position_ids = torch.arange(total, device=input_ids.device) - starts
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -20,6 +21,10 @@ from bertolt.models.engine import Feed, GraphEngine, Run
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 
+AWAKE = 100
+"""Microseconds for which a thread of ONNX Runtime waits awake."""
+_ENDING = (1, 26)
+"""The first version of ONNX Runtime whose threads can be told so."""
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -72,6 +77,18 @@ def _precision_of(card: Exported, asked: str, folder: Path) -> PrecisionChoice:
     )
 
 
+def _waiting(version: str) -> dict[str, str]:
+    """How threads of ONNX Runtime wait for the next part of a pass.
+
+    Awake for as long as one part of a short text takes, they need not be woken some hundred times a
+    pass; without an end they would take the time of everyone else on the machine, as they would in
+    versions that know no end.
+    """
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _ENDING:
+        return {"allow_spinning": "0"}
+    return {"allow_spinning": "1", "spin_duration_us": str(AWAKE), "spin_backoff_max": "8"}
+
+
 def _open_onnxruntime(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
     try:
         import onnxruntime
@@ -80,8 +97,8 @@ def _open_onnxruntime(path: Path, precision: str, inputs: tuple[str, ...]) -> Ru
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    # Threads that spin while they wait take the time of everyone else on the machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in _waiting(onnxruntime.__version__).items():
+        options.add_session_config_entry(f"session.intra_op.{name}", value)
     providers = ["CPUExecutionProvider"]
     session = _opened(
         path, lambda: onnxruntime.InferenceSession(str(path), options, providers=providers)

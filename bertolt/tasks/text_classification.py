@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import DataError
+from bertolt.base.few import softmax
 from bertolt.data.arrow import numbers_by_name, pa
 from bertolt.data.cells import as_number, is_comma_number, label_cell
 from bertolt.data.encode import EncodedTexts
@@ -137,7 +138,7 @@ class TextClassification(LabelledTask):
 
     def activate(self, logits: Tensor) -> Tensor:
         """Probabilities that add up to 1."""
-        return logits.softmax(-1)
+        return softmax(logits)
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The most probable label, its probability, and the probabilities of all labels."""

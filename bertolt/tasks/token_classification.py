@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bertolt.base.checks import are_texts
 from bertolt.base.errors import DataError
+from bertolt.base.few import softmax
 from bertolt.data.arrow import pa
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.cells import spans_cell, tags_cell, text_cell, words_cell
@@ -220,7 +221,7 @@ class TokenClassification(LabelledTask):
 
     def activate(self, logits: Tensor) -> Tensor:
         """Probabilities of each token's labels."""
-        return logits.softmax(-1)
+        return softmax(logits)
 
     def decode(self, output: Output, example: Example) -> Answer:
         """The spans, from left to right, with their characters in the text."""

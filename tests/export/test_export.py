@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from bertolt.commands.export import WRITTEN, export_model
 from bertolt.commands.export_options import ExportOptions
 from bertolt.export import files
 from bertolt.export.parity import ParityError
+from bertolt.models.runtimes import AWAKE, _waiting
 from tests.docs.pages import ROOT
 
 TEXTS = ["good film", "a dull and tired plot", "the cast was very lovely but the end was weak"]
@@ -104,6 +106,37 @@ def test_a_signal_is_answered_after_a_model_has_gone(exported: Path) -> None:
     words = [sys.executable, "-c", SIGNALLED, str(exported), card.engine]
     said = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (said.returncode, said.stdout) == (0, "answered\n" * 2), said.stderr
+
+
+BESIDE = """
+import os, sys
+from bertolt import Predictor
+predictor = Predictor.from_pretrained(sys.argv[1])
+list(predictor.predict(["good film"]))
+before = len(os.listdir("/proc/self/task"))
+list(predictor.predict(["good film", "a dull and tired plot", "the cast was very lovely"]))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_no_threads_of_pytorch_wait_awake_beside_a_graph(exported: Path) -> None:
+    settings = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE, str(exported)],
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == 0
+
+
+def test_threads_of_onnx_runtime_wait_awake_for_no_longer_than_they_can_be_told() -> None:
+    assert _waiting("1.25.1") == {"allow_spinning": "0"}
+    for version in ("1.26.0", "1.32.0", "2.0.0rc1"):
+        assert _waiting(version)["allow_spinning"] == "1"
+        assert int(_waiting(version)["spin_duration_us"]) == AWAKE
 
 
 def test_another_engine_than_the_folder_is_for_says_what_to_do(exported: Path, tuned: Path) -> None:
