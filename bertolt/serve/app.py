@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from bertolt.base.errors import BertoltError
 from bertolt.serve import embeddings
@@ -35,6 +36,7 @@ from bertolt.tasks.predictor import Prediction
 
 _PROBE_SECONDS = 10.0
 _LAST_PASS = 0.5  # seconds for a pass that nobody waits for, so that no thread is cut in it
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class Json(Response):
@@ -44,8 +46,18 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """As bytes."""
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", "backslashreplace")
+        return _WRITER.encode(content).encode("utf-8", "backslashreplace")
+
+
+class _Answering:
+    """A route without a second handler of errors: those around all routes are told in any case."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 class Server:
@@ -86,17 +98,18 @@ class Server:
             more: further routes.
         """
         routes = [
+            Route("/v1/models", self.listed),
+            # What is asked most is looked for first.
+            Route("/v1/embeddings", _Answering(self.vectors), methods=["POST"]),
+            Route("/v1/{task}", _Answering(self.answers), methods=["POST"]),
             Route("/health", self.health),
             Route("/ready", self.ready),
             Route("/metrics", self.counted),
             Route("/openapi.json", self.described),
-            Route("/v1/models", self.listed),
             Route("/v1/models/{name}", self.one),
             Route("/v1/models/{name}/load", self.load, methods=["POST"]),
             Route("/v1/models/{name}/unload", self.unload, methods=["POST"]),
-            Route("/v1/embeddings", self.vectors, methods=["POST"]),
             *more,
-            Route("/v1/{task}", self.answers, methods=["POST"]),
             *page_routes(),
         ]
         handlers: dict[Any, Any] = {
@@ -349,14 +362,25 @@ class Server:
 
     async def _wait(self, request: Request, ask: Ask) -> list[Result]:
         """The results; whoever leaves frees what has not begun."""
-        future = asyncio.wrap_future(ask.done)
-        gone = asyncio.ensure_future(_gone(request))
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+
+        def end(_: object = None) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        def told(_: object) -> None:  # in the thread that answers
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(end)
+
+        gone = loop.create_task(_gone(request))
+        gone.add_done_callback(end)
+        late = loop.call_later(max(0.0, ask.deadline - time.monotonic()), end)
+        ask.done.add_done_callback(told)
         try:
-            seconds = max(0.0, ask.deadline - time.monotonic())
-            await asyncio.wait((future, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if future.done():
-                return future.result()
-            ask.cancel()
+            await over
+            if ask.done.done():
+                return ask.done.result()
             if gone.done():
                 raise RefusedError(GONE, "the client is gone")
             raise RefusedError(504, "the time for an answer is over", fix="ask for less, or later")
@@ -367,8 +391,9 @@ class Server:
                 500, "the forward pass failed", fix="ask again; the log has the error"
             ) from error
         finally:
+            ask.cancel()
             gone.cancel()
-            future.cancel()
+            late.cancel()
 
     async def body(self, request: Request) -> bytes:
         """The body of a request, within its limits.

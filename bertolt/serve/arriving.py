@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
@@ -30,8 +30,11 @@ async def read(
     size, begun = 0, asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(limits.body_seconds) as patience:
-            async for part in request.stream():
-                size += len(part)
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise RefusedError(GONE, "the client is gone")
+                size += len(part := message.get("body", b""))
                 if size > most:
                     raise RefusedError(
                         413,
@@ -40,8 +43,8 @@ async def read(
                         param="body",
                     )
                 take(part)
+                if not message.get("more_body", False):
+                    return
                 patience.reschedule(begun + limits.body_seconds + size / limits.slowest)
     except TimeoutError as error:
         raise RefusedError(408, "the body came too slowly", fix="send it at once") from error
-    except ClientDisconnect as error:
-        raise RefusedError(GONE, "the client is gone") from error

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +28,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """What every answer says, unless a route says it otherwise."""
+_PAIRS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 class Guarded(Protocol):
@@ -68,20 +68,19 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request, number = Request(scope), uuid.uuid4().hex[:12]
+        number = os.urandom(6).hex()
         started, status, whole = time.monotonic(), 0, False
 
         async def answer(message: Message) -> None:
             nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = number
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
                 # So that no next request meets a closed connection, and another has its place.
-                if self.server.leaving or self.server.crowded:
-                    headers["Connection"] = "close"
+                last = self.server.leaving or self.server.crowded
+                message = {
+                    **message,
+                    "headers": _with_ours(message.get("headers", ()), number, last=last),
+                }
             else:
                 whole = not message.get("more_body", False)
             try:
@@ -92,7 +91,7 @@ class Guard:
                     raise
 
         try:
-            self._admit(request)
+            self._admit(scope)
         except RefusedError as error:
             refused = JSONResponse({"error": as_json(error)}, error.status, error.headers)
             await refused(scope, receive, answer)
@@ -119,24 +118,23 @@ class Guard:
             elif self.server.leaving:  # as it would be, had its answer not begun
                 self.server.unanswered += 1
 
-    def _admit(self, request: Request) -> None:
-        path = request.scope["path"]  # as it is routed; a url has the header Host in it
+    def _admit(self, scope: Scope) -> None:
+        path = scope["path"]  # as it is routed; a url has the header Host in it
         if path in _OPEN or path.startswith("/static/"):
             return
         if self.server.crowded:
             raise RefusedError(
                 503, "too many connections are open", fix="ask again later", retry_after=1
             )
-        header = request.headers.get("authorization")
-        changes = request.method == "POST"  # the routes take nothing else, and say so themselves
+        changes = scope["method"] == "POST"  # the routes take nothing else, and say so themselves
         admin = changes and path.startswith("/v1/models/") and path.endswith(_ADMIN)
-        host = request.client.host if request.client else ""
+        host = scope["client"][0] if scope.get("client") else ""
         if self.keys is None:
             self._take(host)
             allowed = not admin
         else:
             try:
-                client = self.keys.client(header)
+                client = self.keys.client(Headers(scope=scope).get("authorization"))
             except RefusedError:
                 self._take(host)  # who guesses keys waits too
                 raise
@@ -160,7 +158,7 @@ class Guard:
         task = scope.get("path_params", {}).get("task")
         model = scope.get("model", "")
         self.metrics.requests.labels(route, model, "broken" if broken else str(status)).inc()
-        self.metrics.seconds.labels("all").observe(seconds)
+        self.metrics.stages["all"].observe(seconds)
         if route in _OPEN or route.startswith("/static/"):
             return
         told = {"task": task} if task and model else {}
@@ -175,3 +173,22 @@ class Guard:
             ms=round(1000 * seconds, 2),
             **told,
         )
+
+
+def _with_ours(
+    given: Iterable[tuple[bytes, bytes]], number: str, *, last: bool
+) -> list[tuple[bytes, bytes]]:
+    """The header of an answer, as a route gives it in small letters, with what every answer says.
+
+    Args:
+        given: by the route.
+        number: of the request.
+        last: whether the connection closes behind it.
+    """
+    headers = [pair for pair in given if not (last and pair[0] == b"connection")]
+    said = {name for name, _ in headers}
+    headers.append((b"x-request-id", number.encode()))
+    headers.extend(pair for pair in _PAIRS if pair[0] not in said)
+    if last:
+        headers.append((b"connection", b"close"))
+    return headers
