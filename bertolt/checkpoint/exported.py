@@ -28,7 +28,7 @@ class Exported(JsonFile):
         inputs, outputs: names with their dimensions; a free one is a name.
         tolerance: how far outputs, and the numbers of answers, may be from those of the model that
             was exported; of outputs beside the size of the largest.
-        measured: how far they were, and on what.
+        measured: how far they were in fp32, and on what; `int8`: how far that graph is.
         score: of int8, the primary metric before and after, the rows it is of, and how many rows
             it was calibrated on; else empty.
         versions: of what wrote it.

@@ -42,6 +42,12 @@ class Counted:
         return index
 
 
+def whole(table: Table) -> NDArray[np.int64]:
+    """Places of the rows to calibrate on where another file is measured: all of them, or as many
+    as there is use for, in whatever order the file has them."""
+    return np.sort(np.argsort(_digests(table), kind="stable")[: FEEDS * ROWS])
+
+
 def calibrating(table: Table) -> NDArray[np.int64]:
     """Places of the rows of a file that int8 is calibrated on; see `measured`.
 
@@ -67,9 +73,7 @@ def measured(table: Table) -> NDArray[np.int64]:
 
 def _parted(table: Table) -> tuple[NDArray[np.int64], int]:
     """Places of the rows by their digests, and how many of them are to calibrate on."""
-    digests = np.fromiter(
-        (_digest(example["text"]) for example in table.examples()), np.uint64, len(table)
-    )
+    digests = _digests(table)
     order = np.argsort(digests, kind="stable")
     least = min(FEEDS * ROWS, -(-len(order) // _SHARE))
     end = int(np.searchsorted(digests[order], digests[order[least - 1]], side="right"))
@@ -80,6 +84,12 @@ def _parted(table: Table) -> tuple[NDArray[np.int64], int]:
             fix="give a file with more rows",
         )
     return order, end
+
+
+def _digests(table: Table) -> NDArray[np.uint64]:
+    return np.fromiter(
+        (_digest(example["text"]) for example in table.examples()), np.uint64, len(table)
+    )
 
 
 def _digest(text: object) -> int:

@@ -63,9 +63,49 @@ def evaluate_file(
         UsageError: the two are in the wrong order, or the file is not of the model's task.
     """
     options = options or EvaluateOptions()
-    by = [name for each in (options.by or "").split(",") if (name := each.strip())]
     files = [file] if isinstance(file, Path) else list(file)
     predictor = model if isinstance(model, Predictor) else _opened(model, str(files[0]), options)
+    task, rows, by, group = rows_to_measure(predictor, files, options, part=part)
+    info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
+    lengths = rows.encoded.full_lengths if LENGTH in by else None
+    answer = partial(
+        evaluate,
+        predictor.model,
+        precision=predictor.precision,
+        engine=predictor.engine,
+        require_finite=True,
+    )
+    with counting("Evaluating", rows.to_answer) as show:
+        slices = Slices(task, by, lengths, group) if by else None
+        scores = answer(
+            task, rows, progress=show, slices=slices, keep_answers=keep_answers, group=group
+        )
+    return replace(scores, further=_further(answer, task, rows, options.sample))
+
+
+def rows_to_measure(
+    predictor: Predictor,
+    files: Sequence[Path],
+    options: EvaluateOptions,
+    *,
+    part: Callable[[Table], NDArray[np.int64]] | None = None,
+) -> tuple[Task, TaskRows, list[str], str | None]:
+    """The rows of files with what each is to be answered, all checked; nothing is answered.
+
+    Args:
+        predictor: of the model.
+        files: with the rows.
+        options: as of `evaluate_file`.
+        part: gives the places of the rows; None: all of them.
+
+    Returns:
+        The task as these rows have it, the rows, the columns that part them, and that of groups.
+
+    Raises:
+        DataError: the files cannot be used, or have a label that training never had.
+        UsageError: the files are not of the model's task.
+    """
+    by = [name for each in (options.by or "").split(",") if (name := each.strip())]
     _check_sample(options.sample, predictor.task)
     predictor.tell_long()
     table = read_rows(files, options, predictor.task, predictor.contract, by)
@@ -82,21 +122,7 @@ def evaluate_file(
     info(f"Evaluation tokens: {origin}")
     describe_rows("Evaluation", rows.encoded, task.counts(table, index))
     tell_cautions(cautions_of(task, {"Evaluation": rows}, predictor.tokenizer))
-    info(f"Precision {predictor.precision.name}: {predictor.precision.reason}")
-    lengths = rows.encoded.full_lengths if LENGTH in by else None
-    answer = partial(
-        evaluate,
-        predictor.model,
-        precision=predictor.precision,
-        engine=predictor.engine,
-        require_finite=True,
-    )
-    with counting("Evaluating", rows.to_answer) as show:
-        slices = Slices(task, by, lengths, group) if by else None
-        scores = answer(
-            task, rows, progress=show, slices=slices, keep_answers=keep_answers, group=group
-        )
-    return replace(scores, further=_further(answer, task, rows, options.sample))
+    return task, rows, by, group
 
 
 def read_rows(

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from bertolt.base.console import info
+from bertolt.base.console import hushed, info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.base.files import disk_errors, require_apart, staged_folder
 from bertolt.checkpoint import contract, exported, huggingface, sentence_files
@@ -21,13 +23,14 @@ from bertolt.checkpoint.exported import Exported
 from bertolt.commands import calibration
 from bertolt.commands.arguments import require_model_first
 from bertolt.commands.bench import generate_texts
-from bertolt.commands.evaluate import evaluate_file
+from bertolt.commands.evaluate import evaluate_file, rows_to_measure
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export_options import ExportOptions
+from bertolt.data.load import Table
 from bertolt.export import card as cards
 from bertolt.export import files
 from bertolt.export.graph import Graph
-from bertolt.export.parity import OUTPUTS, Parity, require_parity
+from bertolt.export.parity import OUTPUTS, Parity, distance, require_parity
 from bertolt.models.engine import Feed
 from bertolt.tasks.answers import TOLERANCE
 from bertolt.tasks.base import Example
@@ -65,16 +68,14 @@ class ExportResult:
         return {"folder": str(self.folder), "size": self.size, **asdict(self.card)}
 
     def __str__(self) -> str:
-        card, measured = self.card, self.card.measured
+        card = self.card
         opset = "" if card.opset is None else f", opset {card.opset}"
         lines = [
             f"{self.folder}: {card.task} for {card.engine}, {card.graph} in {card.precision}"
             f"{opset}, {self.size / 1e6:,.1f} MB",
             f"takes {_told(card.inputs)}",
             f"gives {_told(card.outputs)}",
-            f"outputs within {measured['outputs']:.1e} of the model's over "
-            f"{len(measured['shapes'])} shapes, "
-            f"answers to {measured['texts']} texts within {measured['answers'] or 0:.1e}",
+            *_distances(card),
         ]
         if score := card.score:
             lines.append(
@@ -84,6 +85,21 @@ class ExportResult:
             )
         lines.append(f"bertolt predict {self.folder} --text …")
         return "\n".join(lines)
+
+
+def _distances(card: Exported) -> list[str]:
+    """How far the graph is from the model; of one in 8 bits also how far that in fp32 was."""
+    measured = card.measured
+    shapes, texts = len(measured["shapes"]), measured["texts"]
+    fp32 = (
+        f"outputs within {measured['outputs']:.1e} of the model's over {shapes} shapes, "
+        f"answers to {texts} texts within {measured['answers'] or 0:.1e}"
+    )
+    if (int8 := measured.get("int8")) is None:
+        return [fp32]
+    answers = cards.answers_in_int8(int8, texts)
+    written = f"outputs within {int8['outputs']:.1e} of the model's over {shapes} shapes, {answers}"
+    return [f"in int8, which was written: {written}", f"in fp32, before that: {fp32}"]
 
 
 def _told(values: dict[str, list[str | int]]) -> str:
@@ -115,11 +131,33 @@ def export_model(model: str, options: ExportOptions) -> ExportResult:
     predictor = Predictor.from_pretrained(
         folder, task=options.task, precision="fp32", device=torch.device("cpu"), engine="torch"
     )
+    if options.int8:
+        _check_files(predictor, options)
     staged = staged_folder(options.out, overwrite=options.overwrite, ours=WRITTEN)
     with staged as stage, disk_errors(options.out):
         card = _write(predictor, folder, stage, options)
         size = sum(path.stat().st_size for path in stage.glob("model.*"))
     return ExportResult(folder=options.out, card=card, size=size)
+
+
+def _check_files(predictor: Predictor, options: ExportOptions) -> None:
+    """Read the files of int8 as they will be measured, before a graph is written for minutes.
+
+    Raises:
+        BertoltError: one cannot be used: a column, a label or the task.
+    """
+    assert options.calibrate is not None
+    settings = _settings(options)
+
+    def part(table: Table) -> NDArray[np.int64]:
+        if options.format in files.CALIBRATED and options.score_on is None:
+            calibration.calibrating(table)  # which needs two texts
+        return calibration.everything(table)
+
+    with hushed():  # it is told where it is measured
+        rows_to_measure(predictor, [options.calibrate], settings, part=part)
+        if options.score_on is not None:
+            rows_to_measure(predictor, [options.score_on], settings)
 
 
 def _write(predictor: Predictor, folder: Path, stage: Path, options: ExportOptions) -> Exported:
@@ -142,10 +180,13 @@ def _write(predictor: Predictor, folder: Path, stage: Path, options: ExportOptio
     card.write(stage)
     info("Holding its answers to the model's")
     graph = Predictor.from_pretrained(stage)
-    parity = require_parity(predictor, graph, list(_examples(predictor)))
+    examples = list(_examples(predictor))
+    parity = require_parity(predictor, graph, examples)
     card = replace(card, measured=_measured(parity))
     if options.int8:
         card = _quantised(graph, stage, card, options)
+        far = distance(predictor, Predictor.from_pretrained(stage), examples)
+        card = replace(card, measured={**card.measured, "int8": asdict(far)})
     cards.write_card(card, stage)
     return card
 
@@ -192,7 +233,8 @@ def _quantised(graph: Predictor, stage: Path, card: Exported, options: ExportOpt
     calibrated = {"file": options.calibrate.name, "rows": 0}
     if card.format in files.CALIBRATED:
         info("Reading the rows that int8 is calibrated on")
-        read = calibration.Counted(calibration.calibrating)
+        apart = options.score_on is not None
+        read = calibration.Counted(calibration.whole if apart else calibration.calibrating)
         _score(graph, options.calibrate, options, read, feeds)
         calibrated["rows"] = read.rows
         if options.score_on is None:
@@ -258,11 +300,15 @@ def _score(
     """Measure a graph on a file, or on a part of its rows; `watch` sees what the graph is given."""
     assert predictor.graph is not None
     predictor.graph.watch = watch
-    settings = EvaluateOptions(
+    return evaluate_file(predictor, file, _settings(options), part=part)
+
+
+def _settings(options: ExportOptions) -> EvaluateOptions:
+    """How the files are read and measured."""
+    return EvaluateOptions(
         text=options.text,
         text_pair=options.text_pair,
         label=options.label,
         task=options.task,
         **options.plain(),
     )
-    return evaluate_file(predictor, file, settings, part=part)

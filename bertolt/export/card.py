@@ -75,6 +75,12 @@ def _tried(card: Exported) -> list[str]:
             f"- Answers to {measured['texts']} texts differ by {measured['answers']:.2g} at most, "
             f"where {tolerance['answers']:g} is allowed."
         )
+    if (int8 := measured.get("int8")) is not None:
+        answers = answers_in_int8(int8, measured["texts"])
+        lines.append(
+            f"- In int8, outputs differ from the model's by {int8['outputs']:.2g} at most; "
+            f"{answers}. What is allowed is the loss of score."
+        )
     if card.score:
         score = card.score
         lines.append(
@@ -83,6 +89,14 @@ def _tried(card: Exported) -> list[str]:
             f"{score['max_loss']:g} is allowed. It was {calibration(score)}."
         )
     return lines
+
+
+def answers_in_int8(int8: Mapping[str, Any], texts: int) -> str:
+    """How far answers of a graph in 8 bits are from those of the model, in words."""
+    others = int8["others"]
+    said = [] if int8["answers"] is None else [f"within {int8['answers']:.1e}"]
+    said += [f"{others} of another form"] if others else []
+    return f"answers to {texts} texts {', '.join(said) or 'were not compared'}"
 
 
 def calibration(score: Mapping[str, Any]) -> str:

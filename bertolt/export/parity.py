@@ -6,6 +6,7 @@ Shapes: B sequences, L tokens of the longest.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,12 +62,9 @@ def require_parity(model: Predictor, graph: Predictor, examples: Sequence[Exampl
     Raises:
         ParityError: they disagree; the place is the shape or the text.
     """
-    engine = graph.engine
-    assert isinstance(engine, GraphEngine)
     worst, shapes = 0.0, list(_shapes(model))
     for size, length in shapes:
-        batch = _batch(model, size, length)
-        gap = _gap(_outputs(model, batch), engine.model.logits_of(engine.in_one_run(batch)))
+        gap = _gap_at(model, graph, size, length)
         if not gap <= OUTPUTS:
             raise _apart(f"outputs differ by {gap:.2g}", f"batch {size}, length {length}", OUTPUTS)
         worst = max(worst, gap)
@@ -76,6 +74,59 @@ def require_parity(model: Predictor, graph: Predictor, examples: Sequence[Exampl
         shapes=shapes,
         texts=len(examples),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance:
+    """How far a graph is from its model where no limit is set, as one in 8 bits is.
+
+    Attributes:
+        outputs: largest difference, beside the size of the outputs where they are larger than 1.
+        answers: largest difference of the numbers in answers that have the same form; None: there
+            are none.
+        others: answers of another form, as with another number of spans.
+    """
+
+    outputs: float
+    answers: float | None
+    others: int
+
+
+def distance(model: Predictor, graph: Predictor, examples: Sequence[Example]) -> Distance:
+    """How far a graph is from its model.
+
+    Args:
+        model: that was exported, answering in fp32.
+        graph: what was written.
+        examples: to answer with both.
+
+    Raises:
+        ParityError: an output is of another shape or not finite.
+    """
+    worst = 0.0
+    for size, length in _shapes(model):
+        gap = _gap_at(model, graph, size, length)
+        if not math.isfinite(gap):
+            where = f"batch {size}, length {length}"
+            raise _apart("outputs are not finite, or of another shape", where, OUTPUTS)
+        worst = max(worst, gap)
+    public, both = model.task.public, (model.predict(examples), graph.predict(examples))
+    gaps = [
+        difference(public(one.answer), public(other.answer))
+        for one, other in zip(*both, strict=True)
+    ]
+    near = [gap for gap in gaps if math.isfinite(gap)]
+    return Distance(
+        outputs=worst, answers=max(near) if near else None, others=len(gaps) - len(near)
+    )
+
+
+def _gap_at(model: Predictor, graph: Predictor, size: int, length: int) -> float:
+    """The largest difference of the outputs of one batch."""
+    engine = graph.engine
+    assert isinstance(engine, GraphEngine)
+    batch = _batch(model, size, length)
+    return _gap(_outputs(model, batch), engine.model.logits_of(engine.in_one_run(batch)))
 
 
 def _shapes(model: Predictor) -> Iterator[tuple[int, int]]:

@@ -29,6 +29,8 @@ from bertolt.commands.export_options import ExportOptions
 from bertolt.export import files
 from bertolt.export.parity import ParityError
 from bertolt.models.runtimes import AWAKE, _waiting
+from bertolt.tasks.registry import find_task
+from bertolt.tasks.rows import Columns, read_for_task
 from tests.docs.pages import ROOT
 
 TEXTS = ["good film", "a dull and tired plot", "the cast was very lovely but the end was weak"]
@@ -201,6 +203,13 @@ def test_int8_is_measured_and_refused_beyond_its_loss(
     said = "on no rows" if card.format == "onnx" else "on 16 other rows of reviews.csv"
     assert said in (tmp_path / "int8/README.md").read_text(encoding="utf-8")
     assert said in str(result)
+    int8, shown = result.card.measured["int8"], str(result)
+    assert result.card.measured["outputs"] < 1e-4 < int8["outputs"] < 1  # 8 bits are not exact
+    assert 1e-6 < int8["answers"] < 1
+    assert f"in int8, which was written: outputs within {int8['outputs']:.1e} of" in shown
+    assert f"in fp32, before that: outputs within {result.card.measured['outputs']:.1e}" in shown
+    page = (tmp_path / "int8/README.md").read_text(encoding="utf-8")
+    assert f"In int8, outputs differ from the model's by {int8['outputs']:.2g} at most" in page
     again = Predictor.from_pretrained(tmp_path / "int8")
     assert again.precision.name == "int8"
     assert again.contract is not None
@@ -216,6 +225,54 @@ def test_int8_is_measured_and_refused_beyond_its_loss(
         export_model(str(tuned), ExportOptions(out=tmp_path / "refused", **how))
     assert refused.value.place == str(tmp_path / "others.csv")
     assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("option", "text", "words"),
+    [
+        ("calibrate", "opinion,label\na fine film,pos\ndull,neg\n", ("opinion", "--text")),
+        ("calibrate", "text,label\na fine film,pos\ndull,good\n", ("'good'")),
+        ("calibrate", "text,text_pair\na film,another\n", ("label",)),
+        ("score_on", "text,label\na fine film,pos\ndull,good\n", ("'good'",)),
+        ("calibrate", None, ("calibrate.csv",)),
+    ],
+    ids=["column", "label", "task", "score-on", "missing"],
+)
+def test_a_file_that_int8_cannot_be_measured_on_is_told_before_a_graph_is_written(
+    tuned: Path,
+    reviews_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: Any,
+    option: str,
+    text: str | None,
+    words: tuple[str, ...],
+) -> None:
+    def write(*given: Any) -> str:
+        raise AssertionError("a graph is written")
+
+    monkeypatch.setattr(command.files, "write_graph", write)
+    file = tmp_path / f"{option}.csv"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    named = {"calibrate": reviews_csv, option: file}
+    options = ExportOptions(out=tmp_path / "out", format=form, int8=True, **named)
+    with pytest.raises(BertoltError) as refused:
+        export_model(str(tuned), options)
+    said = f"{refused.value}"
+    assert str(file) in said
+    for word in words:
+        assert word in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_with_another_file_to_measure_on_all_rows_calibrate(reviews_csv: Path) -> None:
+    table, _ = read_for_task(
+        [reviews_csv], Columns(), task=find_task("text-classification"), prefer={}, need_label=True
+    )
+    assert len(calibration.whole(table)) == len(table) == 80
+    assert len(calibration.calibrating(table)) == 16
 
 
 def copying(exported: Path) -> Any:
