@@ -52,6 +52,11 @@ EVERY = 1.0
 and each note waits for the disk."""
 _DONE = "done.json"
 _SHOWN = 60  # characters of a setting in a message
+_CONTENT = "the content of "
+_DIGESTS = ("the model's weights", "its tokenizer", "its settings of the task")
+_BROUGHT_ABOUT = ("its task", "its settings of the task", "long texts are", "number format")
+_BROUGHT_ABOUT += ("most tokens of a window", "answers are written as")
+"""What follows from options, and from the model where no option differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +108,15 @@ class KeptAnswers:
         """Begin, or refuse to go on with answers that are made of something else.
 
         Raises:
-            UsageError: naming the first difference.
+            UsageError: naming what differs, with the value of then and that of now.
         """
-        before = self.mark.made_of if self.mark else {}
-        for name in {**before, **made_of}:
-            then, now = before.get(name), made_of.get(name)
-            if self.mark and then != now:
-                raise UsageError(
-                    f"{plural(self.mark.counts['done'], 'answer')} of an earlier run are kept "
-                    f"beside it, made with {name} {_shown(then)}, and now it is {_shown(now)}",
-                    place=f"--out {self.out}",
-                    fix="go on with the same as then, or add --overwrite to begin anew",
-                )
+        if self.mark and (changes := changed(self.mark.made_of, made_of)):
+            raise UsageError(
+                f"{plural(self.mark.counts['done'], 'answer')} of an earlier run are kept beside "
+                f"it, and were made otherwise: {changes}",
+                place=f"--out {self.out}",
+                fix="go on with the same as then, or add --overwrite to begin anew",
+            )
         self.begun = True
 
     def keep(self, mark: Mark) -> None:
@@ -148,8 +150,32 @@ class KeptAnswers:
             path.unlink()
 
 
+def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs of two runs, each with both values; empty: nothing.
+
+    What options bring about is not told beside the options that differ.
+    """
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if any(name.startswith("--") for name in names):
+        names = [name for name in names if name not in _BROUGHT_ABOUT]
+    return ", ".join(_change(name, then.get(name), now.get(name)) for name in names)
+
+
+def _change(name: str, then: Any, now: Any) -> str:
+    if name in _DIGESTS or name.startswith(_CONTENT):
+        if then is None or now is None:
+            return f"{name} (only {'now' if then is None else 'then'})"
+        return f"{name} changed"
+    return f"{name} {_shown(then)} -> {_shown(now)}"
+
+
 def _shown(value: Any) -> str:
-    return shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
+    """A value of an option, as it is typed where it can be."""
+    if value is None or value is False:
+        return "(not given)"
+    if value is True:
+        return "(given)"
+    return shorten(value if isinstance(value, str) else json.dumps(value), _SHOWN)
 
 
 def can_be_kept(files: Sequence[str], out: Path | None, form: Format) -> bool:
@@ -201,31 +227,38 @@ def made_of(
     model: str, predictor: Predictor, files: Sequence[str], options: PredictOptions, form: Format
 ) -> dict[str, Any]:
     """All that decides the bytes of answers, in plain values; `model` is its folder or id."""
-    prepared = [
-        predictor.task.name,
-        predictor.task.settings(),
-        predictor.labels,
-        predictor.max_length,
-        vars(predictor.long),
-        predictor.tokenizer.backend_tokenizer.to_str(),
-    ]
-    digest = hashlib.blake2b(json.dumps(prepared, default=str).encode(), digest_size=6)
     values = {
-        "Bertolt": __version__,
-        "PyTorch": torch.__version__,
+        **deciding(options),
         "engine": predictor.engine.name,
-        "device": predictor.device.type,
         "number format": predictor.precision.name,
-        "weights": huggingface.digest(predictor.model)
+        "device": predictor.device.type,
+        "its task": predictor.task.name,
+        "its labels": predictor.labels,
+        "long texts are": predictor.long.words(predictor.max_length),
+        "most tokens of a window": predictor.max_length,
+        "answers are written as": _form(form),
+        "the model's weights": huggingface.digest(predictor.model)
         if predictor.graph is None
         else _content(Path(huggingface.resolve(model))),
-        "preparation of texts": digest.hexdigest(),
-        "answers as": vars(form),
-        **{f"the content of {file}": _content(Path(file)) for file in files},
-        **deciding(options),
+        "its tokenizer": _digest(predictor.tokenizer.backend_tokenizer.to_str()),
+        "its settings of the task": _digest(predictor.task.settings()),
+        **{f"{_CONTENT}{file}": _content(Path(file)) for file in files},
+        "Bertolt": __version__,
+        "PyTorch": torch.__version__,
     }
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
+
+
+def _form(form: Format) -> str:
+    """In which form answers are written, as far as no option says it."""
+    reasons = ", with a column of reasons" if form.reasons else ""
+    return f"{form.style}{form.packing}{reasons}"
+
+
+def _digest(value: Any) -> str:
+    written = json.dumps(value, default=str).encode()
+    return hashlib.blake2b(written, digest_size=6).hexdigest()
 
 
 def _content(path: Path) -> str:

@@ -135,7 +135,14 @@ def test_what_is_made_otherwise_is_refused_with_what_differs(
     killed(words, 9)
     said = bertolt(*words, "--keep", "id")
     assert said.code == 2
-    assert '--keep null, and now it is "id"' in said.err
+    assert "9 answers of an earlier run are kept beside it, and were made otherwise: " in said.err
+    assert "otherwise: --keep (not given) -> id\n" in said.err
+    more = ["--long", "window", "--stride", "2", "--precision", "bf16", "--format", "jsonl"]
+    said = bertolt(*words, *more)
+    assert said.code == 2
+    told = "--format (not given) -> jsonl, --long (not given) -> window, "
+    told += "--stride (not given) -> 2, --precision auto -> bf16\n"
+    assert f"otherwise: {told}" in said.err
     assert "add --overwrite to begin anew" in said.err
     for mistaken in (["predict", tmp_path / "no-model", *words[2:]], [*words, "--column", "no"]):
         said = bertolt(*mistaken)
@@ -143,9 +150,10 @@ def test_what_is_made_otherwise_is_refused_with_what_differs(
         assert "9 answers kept in" in said.err
     said = bertolt("predict", trained("several"), *words[2:])
     assert said.code == 2
+    assert "its task text-classification -> multi-label-classification" in said.err
     with rows.open("a") as file:
         file.write('{"text": "good"}\n')
-    assert "the content of" in bertolt(*words).err
+    assert f"otherwise: the content of {rows} changed\n" in bertolt(*words).err
     said = bertolt(*words, "--overwrite")
     assert (said.code, "Beginning anew" in said.err) == (0, True)
     assert len(out.read_text().splitlines()) == 21
