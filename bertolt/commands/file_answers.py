@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,11 @@ from typing import Any, ClassVar
 from bertolt.base.chunks import characters_of
 from bertolt.base.errors import BertoltError, UsageError, meant
 from bertolt.commands.outputs import format_of
-from bertolt.commands.questions import Question, preferred_columns, questions_in
+from bertolt.commands.questions import Question, is_empty, preferred_columns, questions_in
 from bertolt.commands.wording import options_called
 from bertolt.commands.writers import text_writer
 from bertolt.data.delimited import layout_of
-from bertolt.data.load import OnBadRow
+from bertolt.data.load import EVERY, OnBadRow
 from bertolt.data.table_file import BadRow
 from bertolt.tasks.base import Example
 from bertolt.tasks.predictor import Prediction, Predictor
@@ -98,7 +99,9 @@ class FileAnswers:
         self._part: list[Question] = []
         self._target = io.StringIO()
         refuses = predictor.long.how == "error"
-        form = replace(format_of(path), reasons=bool(table.unanswered) or refuses)
+        # Texts go back in the columns that they came in.
+        form = replace(format_of(path), reasons=bool(table.unanswered) or refuses, texts=False)
+        self._asked = {name for names in table.roles.values() for name in names}
         self._writer = text_writer(self._target, predictor.asked_in(self.pairs), form)
 
     def parts(self, size: int) -> Iterator[list[Example]]:
@@ -114,8 +117,17 @@ class FileAnswers:
             answer = None if question.reason else next(given)
             if isinstance(answer, BertoltError):
                 question, answer = question._replace(reason=answer.problem), None
-            self._writer.write(question, answer)
+            self._writer.write(self._with_sure_cells(question), answer)
         return self._taken()
+
+    def _with_sure_cells(self, question: Question) -> Question:
+        """A question whose text is left out, as it is broken, without the cells that it is of."""
+        broken = question.kept and question.reason and not is_empty(question.reason)
+        if not broken or question.text:
+            return question
+        own = json.loads(question.kept or "{}")
+        kept = {name: None if name in self._asked else value for name, value in own.items()}
+        return question._replace(kept=json.dumps(kept, ensure_ascii=False))
 
     def end(self) -> str:
         """What stands behind the last row, or instead of it."""
@@ -158,7 +170,7 @@ def _columns(parameters: Mapping[str, str]) -> Columns:
         text_pair=parameters.get("text_pair"),
         encoding=parameters.get("encoding", "utf-8"),
         on_bad_row=_ON_BAD_ROW[on_bad_row],
-        keep=("all",),
+        keep=(EVERY,),
         layout=layout,
     )
 

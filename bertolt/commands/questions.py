@@ -255,7 +255,7 @@ def questions_in(table: Table) -> Iterator[Question]:
     for number, texts, kept, reason in heapq.merge(answered, unanswered, key=lambda each: each[0]):
         if table.parts:
             kept = _with_file(table.origin(number)[0], kept)
-        empty = _is_empty(reason)  # of a row that is broken otherwise no cell is sure
+        empty = is_empty(reason)  # of a row that is broken otherwise no cell is sure
         yield Question(
             table.origin(number)[1],
             (texts["text"] or "" if empty else "") if reason else texts["text"],
@@ -294,7 +294,7 @@ def _usable(
     for question in questions:
         where = place.format(question.row)
         fault, reason, mend = _fault(question, task)
-        empty = _is_empty(reason)
+        empty = is_empty(reason)
         answers = on_bad_row == "answer-all" or (on_bad_row == "answer" and empty)
         if fault and not answers and on_bad_row != "drop":
             leave_out = "leave such texts out with --on-bad-row drop"
@@ -314,7 +314,8 @@ def _usable(
         info(f"{what} {plural(len(rows), reason)} (first: {place.format(rows[0])})")
 
 
-def _is_empty(reason: str) -> bool:
+def is_empty(reason: str) -> bool:
+    """Whether a text has no answer for it is empty; else it cannot be used."""
     return reason.startswith("empty ")
 
 

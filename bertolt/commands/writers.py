@@ -31,6 +31,7 @@ class Format:
         bom: begin CSV and TSV with a byte order mark, by which Excel knows UTF-8.
         safe: put a quote mark before texts in CSV and TSV that a spreadsheet takes for a formula.
         reasons: tables have a column for the reason why there is no answer, empty where there is.
+        texts: the texts are written by their roles; else the user's own columns have them.
     """
 
     style: Style
@@ -38,6 +39,7 @@ class Format:
     bom: bool = False
     safe: bool = False
     reasons: bool = False
+    texts: bool = True
 
 
 class Writer(abc.ABC):
@@ -89,10 +91,11 @@ class Writer(abc.ABC):
         nothing = dict.fromkeys(self.task.answer_types()) | {"reason": question.reason}
         answer = self._told(prediction.answer) if prediction else nothing
         values: dict[str, Any] = {"row": question.row}
-        taken = {"row", "text", "text_pair", *_READ, *nothing, *answer}
-        values |= self._own_columns(question, taken)
-        values["text"] = self.task.shown_text({"text": question.text})
-        if question.pair is not None:
+        texts = ("text", "text_pair") if self.form.texts else ()
+        values |= self._own_columns(question, {"row", *texts, *_READ, *nothing, *answer})
+        if texts:
+            values["text"] = self.task.shown_text({"text": question.text})
+        if texts and question.pair is not None:
             values["text_pair"] = question.pair
         values |= answer
         if prediction and prediction.tokens_cut:
@@ -112,9 +115,10 @@ class Writer(abc.ABC):
         is no answer to."""
         names = self.answer_names()
         kept = self._own_columns(question, {"row", *names})
-        second = [question.pair] if self.pairs else []
-        text = self.task.shown_text({"text": question.text})
-        answer: list[Any] = [text, *second]
+        answer: list[Any] = []
+        if self.form.texts:
+            answer.append(self.task.shown_text({"text": question.text}))
+            answer += [question.pair] if self.pairs else []
         if prediction:
             read = [prediction.tokens_cut, prediction.windows][: 1 + self.windows]
             answer += [*self.task.flat(prediction.answer), *read]
@@ -129,7 +133,7 @@ class Writer(abc.ABC):
 
     def answer_names(self) -> list[str]:
         """The columns of a table of answers, behind the row and the user's own ones."""
-        texts = ["text", "text_pair"] if self.pairs else ["text"]
+        texts = ["text", "text_pair"][: 1 + self.pairs] if self.form.texts else []
         reason = ["reason"] if self.form.reasons else []
         read = _READ[: 1 + self.windows]
         names = renamed(self.task.flat_names(), {"row", *texts, *read, *reason}, "answer_")

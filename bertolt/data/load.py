@@ -53,6 +53,8 @@ apart whatever is wrong."""
 BATCH_ROWS = 10_000  # rows, and characters, that are gathered before they go to Arrow
 BATCH_CHARACTERS = 1 << 24
 _NAMED = 3  # files by whose names a table of several is called
+EVERY = "\0every"
+"""Keeps every column, under its own name; no column is called so."""
 ANSWERED_TOO = ", or give them an empty answer too with --on-bad-row answer-all"
 """How the fix for a row goes on where rows may have an empty answer."""
 EXAMPLES = 2048  # rows that become Python values at a time
@@ -244,7 +246,8 @@ def read_table(
         cells: how the cells of each role are read, given a sample; None: a text, and one label.
         check_row: says what is wrong with a row whose cells are fine each by itself.
         kinds: more endings of names, and how such files are opened.
-        keep: more columns to keep with each row; "all" alone keeps all that have no role.
+        keep: more columns to keep with each row; "all" alone keeps all that have no role, and
+            `EVERY` those too.
         layout: of a table of cells.
 
     Raises:
@@ -360,6 +363,8 @@ def _sample(source: TableFile, path: Path, roles: Mapping[str, Sequence[str]]) -
 def _kept_columns(
     keep: Sequence[str], columns: Sequence[str], roles: Mapping[str, Sequence[str]], path: Path
 ) -> list[str]:
+    if list(keep) == [EVERY]:
+        return list(columns)
     taken = {name for role, names in roles.items() if role != "label" for name in names}
     if list(keep) == ["all"] and "all" not in columns:
         return [name for name in columns if name not in taken]

@@ -75,6 +75,24 @@ def test_rows_come_back_in_their_order_with_the_answers_of_predict(
         assert float(row["probability"]) == pytest.approx(prediction.probability, abs=2e-3)
 
 
+def test_the_user_s_columns_come_back_under_their_own_names_and_in_their_order(
+    client: TestClient,
+) -> None:
+    body = "id,opinion,all\n1,good,x\n2,,y\n3,b\0d,z\n"
+    query = "?text=opinion&on_bad_row=answer-all"
+    told = client.post(ROUTE + query, content=body.encode(), headers=CSV)
+    assert told.status_code == 200, told.text
+    head, first, *others = csv.reader(io.StringIO(told.text))
+    assert head[:5] == ["row", "id", "opinion", "all", "label"]
+    assert first[:4] == ["1", "1", "good", "x"]
+    assert [row[:4] for row in others] == [["2", "2", "", "y"], ["3", "3", "", "z"]]
+    rows = [{"all": 1, "opinion": "good", "text": "mine"}, {"all": 2, "opinion": "", "text": "too"}]
+    told = client.post(f"{ROUTE}?text=opinion", json=rows)
+    assert [{name: row[name] for name in rows[0]} for row in told.json()] == rows
+    assert [list(row)[:4] for row in told.json()] == [["row", "all", "opinion", "text"]] * 2
+    assert told.json()[0]["label"]
+
+
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "application/jsonl", "application/json"])
 def test_json_comes_back_as_json(client: TestClient, kind: str) -> None:
     rows = [{"text": "good", "id": 1}, {"text": "坏 😀", "id": 2}]
