@@ -47,6 +47,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     from bertolt.serve.clients import Keys
     from bertolt.serve.embeddings import OtherVocabulary
     from bertolt.serve.files import MOST, file_routes
+    from bertolt.serve.hosts import Hosts
     from bertolt.serve.limits import Limits
     from bertolt.serve.log import log_nothing, log_to_stderr
     from bertolt.serve.models import Models
@@ -58,6 +59,8 @@ def serve(models: list[str], options: ServeOptions) -> None:
     if options.models_dir is not None:
         _require_loadable(options.models_dir, options.keys)
     keys = None if options.keys is None else Keys.read(options.keys)
+    named = keys is None or options.host_names  # who has a key is no page of somebody's
+    hosts = Hosts([options.host, *options.host_names]) if named else None
     vocabulary = None if options.token_ids is None else OtherVocabulary.read(options.token_ids)
     limits = Limits(
         body_bytes=options.max_body << 20,
@@ -85,7 +88,7 @@ def serve(models: list[str], options: ServeOptions) -> None:
     if options.check or address is None:
         return
     log = log_to_stderr if options.log == "json" else log_nothing
-    server = Server(served, limits, keys, log, vocabulary)
+    server = Server(served, limits, keys, log, vocabulary, hosts)
     host, port = address.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _open_port(address)
@@ -302,6 +305,8 @@ def _conditions(options: ServeOptions, waiting: int, files: int, *, rules: bool)
         lines.append(who if rules else f'{who}; none is "admin KEY", so nobody may load models')
     if options.host not in _LOOPBACK and options.keys is None:
         lines.append("--keys FILE would ask for a key; without TLS in front, texts go in the clear")
+        names = listing(["its addresses", "localhost", *options.host_names])
+        lines.append(f"It is asked by {names}; other names are refused: --allowed-hosts NAME")
     rate = f", {options.rate:g} requests a second of a client" if options.rate else ""
     lines.append(
         f"Limits: {options.max_body} MB and {options.max_texts:,} texts a request, "

@@ -13,6 +13,7 @@ from bertolt.data.long import Long
 from bertolt.models.config import AnswerPrecision, EngineName
 
 _DRAIN = 5.0
+_OF_A_HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,10 @@ class ServeOptions(FileOptions):
     """Address to listen at: this machine alone, unless told; 0.0.0.0 is every address."""
     port: int = field(default=8000, metadata=at_least(0))
     """Port to listen at; 0 takes a free one, and says which."""
+    allowed_hosts: str | None = None
+    """Names by which the server may be asked beside its addresses, localhost and --host, with
+    commas between them. Without --keys any other name is refused, so that no page of the web reads
+    answers here by a name of its own."""
     models_dir: Path | None = None
     """Folder whose folders are models too, by their own names; they are loaded when asked for."""
     keys: Path | None = None
@@ -81,6 +86,11 @@ class ServeOptions(FileOptions):
     """A line for each request on standard error, or none."""
 
     @property
+    def host_names(self) -> list[str]:
+        """The names of `allowed_hosts`."""
+        return [each.strip() for each in (self.allowed_hosts or "").split(",") if each.strip()]
+
+    @property
     def drain_seconds(self) -> float:
         """`drain`, or its default."""
         return min(_DRAIN, self.timeout / 2) if self.drain is None else self.drain
@@ -113,5 +123,12 @@ class ServeOptions(FileOptions):
                 place="--drain",
                 fix="use a shorter one, or a longer --timeout",
             )
+        for name in self.host_names:
+            if not set(name.lower()) <= _OF_A_HOST:
+                raise UsageError(
+                    f"{name!r} is no name of a host",
+                    place="--allowed-hosts",
+                    fix="give it as bertolt.example.org, without a scheme, a port or a path",
+                )
         if self.port > 65_535:
             raise UsageError(f"there is no port {self.port}", place="--port", fix="use 8000")

@@ -23,6 +23,7 @@ from bertolt.serve.asked import asked_in, examples_of, parse
 from bertolt.serve.clients import Keys, Rate
 from bertolt.serve.errors import RefusedError, as_json, in_request, status_of
 from bertolt.serve.guard import Guard
+from bertolt.serve.hosts import Hosts
 from bertolt.serve.limits import Limits
 from bertolt.serve.log import Log, log_nothing
 from bertolt.serve.metrics import CONTENT_TYPE, Metrics
@@ -69,6 +70,7 @@ class Server:
         keys: of clients; None: anybody may ask.
         log: takes a line for each request.
         vocabulary: of the token ids that clients send instead of texts; None: the model's own.
+        hosts: by which names it may be asked; None: by any.
     """
 
     def __init__(
@@ -78,10 +80,11 @@ class Server:
         keys: Keys | None = None,
         log: Log = log_nothing,
         vocabulary: embeddings.OtherVocabulary | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self.models, self.limits, self.keys, self.log = models, limits or Limits(), keys, log
         models.log = log
-        self.metrics, self.vocabulary = Metrics(), vocabulary
+        self.metrics, self.vocabulary, self.hosts = Metrics(), vocabulary, hosts
         self.rate = Rate(self.limits.rate) if self.limits.rate else None
         devices = [model.predictor.device for model in models.served]
         budget = max(map(token_budget, devices), default=4096)

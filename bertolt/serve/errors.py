@@ -18,6 +18,7 @@ TYPES = {
     409: "conflict",
     413: "too_large",
     415: "unsupported_media_type",
+    421: "misdirected",
     422: "unanswerable",
     429: "too_many_requests",
     500: "server_error",

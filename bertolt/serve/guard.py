@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertolt.serve.clients import Keys, Rate
 from bertolt.serve.errors import RefusedError, as_json
+from bertolt.serve.hosts import Hosts
 from bertolt.serve.log import Log, in_log
 from bertolt.serve.metrics import Metrics
 
@@ -35,6 +36,7 @@ class Guarded(Protocol):
     """A server as its guard knows it."""
 
     keys: Keys | None
+    hosts: Hosts | None
     rate: Rate | None
     metrics: Metrics
     log: Log
@@ -120,6 +122,8 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         path = scope["path"]  # as it is routed; a url has the header Host in it
+        if self.server.hosts is not None and path != "/health":
+            self.server.hosts.require(Headers(scope=scope).getlist("host"))
         if path in _OPEN or path.startswith("/static/"):
             return
         if self.server.crowded:

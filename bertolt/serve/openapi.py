@@ -38,6 +38,7 @@ _STATUSES = {
     "409": "The new version of the model cannot be loaded.",
     "413": "The body, the list or a text is too large.",
     "415": "The body is of another type.",
+    "421": "The server is not asked by this name.",
     "422": "The text cannot be answered by this model.",
     "429": "The client asks too often.",
     "500": "The forward pass failed.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +23,14 @@ from starlette.testclient import TestClient
 
 from bertolt import Predictor
 from bertolt.base.errors import UsageError
+from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
-from bertolt.serve import clients
+from bertolt.serve import clients, run
 from bertolt.serve.app import Server
 from bertolt.serve.asked import _is_unicode
 from bertolt.serve.clients import Keys
 from bertolt.serve.embeddings import ids_of
+from bertolt.serve.hosts import Hosts
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
 
@@ -73,6 +76,73 @@ def client(served: tuple[TestClient, list[dict[str, Any]]]) -> TestClient:
 
 def test_it_listens_to_this_machine_alone_unless_told() -> None:
     assert ServeOptions().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((each, 200) for each in ("localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1:8000")),
+        *((each, 200) for each in ("[::1]", "[::1]:8000", "192.0.2.7:80", "mine.example:8000")),
+        *((each, 421) for each in ("evil.example", "evil.example:8000", "localhost.evil.example")),
+        *((each, 421) for each in ("127.0.0.1.evil.example", "localhost@evil.example", "x", "")),
+        *((each, 421) for each in ("[::1].evil.example", "[evil.example]", "evil.example:::1")),
+    ],
+)
+def test_without_keys_it_is_asked_by_names_that_it_knows(
+    predictor: Predictor, tuned: Path, host: str, status: int
+) -> None:
+    models = Models({"my-model": str(tuned)}, lambda folder: predictor)
+    models.load("my-model")
+    hosts = Hosts(["mine.example"])
+    headers = {"Host": host}
+    with TestClient(Server(models, hosts=hosts).app()) as client:
+        for path in ("/v1/models", "/ready", "/metrics", "/", "/static/page.js"):
+            answer = client.get(path, headers=headers)
+            assert answer.status_code == status, (path, answer.text)
+        told = client.post(PATH, json={"input": SECRET}, headers=headers)
+        assert told.status_code == status
+        assert client.get("/health", headers=headers).status_code == 200
+    if status == 421:
+        error = told.json()["error"]
+        assert (error["type"], error["param"]) == ("misdirected", "Host")
+        assert "--allowed-hosts" in error["fix"]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, {"localhost", "127.0.0.1"}),
+        (
+            {"host": "My.Example", "allowed_hosts": "a, b.c"},
+            {"localhost", "my.example", "a", "b.c"},
+        ),
+        ({"keys": KEY}, None),  # a page of somebody's has none
+        ({"keys": KEY, "allowed_hosts": "a"}, {"localhost", "127.0.0.1", "a"}),
+    ],
+)
+def test_the_command_holds_to_names_where_no_key_is_asked_for(
+    tuned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    names: set[str] | None,
+) -> None:
+    if "keys" in options:
+        (path := tmp_path / "keys").write_text(options["keys"])
+        options = {**options, "keys": path}
+    served: list[Server] = []
+    monkeypatch.setattr(command, "_bound", lambda host, port: socket.socket())
+    monkeypatch.setattr(command, "_open_port", lambda listener: None)
+    monkeypatch.setattr(run, "listen", lambda server, *given: served.append(server))
+    command.serve([str(tuned)], ServeOptions(precision="fp32", **options))
+    assert (served[0].hosts and served[0].hosts.names) == names
+
+
+@pytest.mark.parametrize("name", ["http://a", "a:80", "*", "a/b"])
+def test_what_is_no_name_of_a_host_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no name of a host") as refused:
+        ServeOptions(allowed_hosts=f"good.example,{name}")
+    assert refused.value.place == "--allowed-hosts"
 
 
 @pytest.mark.parametrize(
