@@ -54,8 +54,10 @@ _DONE = "done.json"
 _SHOWN = 60  # characters of a setting in a message
 _CONTENT = "the content of "
 _DIGESTS = ("the model's weights", "its tokenizer", "its settings of the task")
-_BROUGHT_ABOUT = ("its task", "its settings of the task", "long texts are", "number format")
-_BROUGHT_ABOUT += ("most tokens of a window", "answers are written as")
+_BROUGHT_ABOUT = (
+    *("its task", "its settings of the task", "long texts are", "most tokens of a window"),
+    *("number format", "answers are written as"),
+)
 """What follows from options, and from the model where no option differs."""
 
 

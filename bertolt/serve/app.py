@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -213,12 +214,15 @@ class Server:
     async def load(self, request: Request) -> Response:
         """Load a model, or the new version that is in its folder."""
         try:
-            model = await asyncio.to_thread(self.models.load, request.path_params["name"])
+            load = partial(self.models.load, name, changed=changed == "yes")
+            model = await asyncio.to_thread(load)
         except RefusedError:
+        name, changed = request.path_params["name"], request.query_params.get("changed", "no")
+        if changed not in ("yes", "no"):
+            raise RefusedError(400, "changed is yes or no", fix="add ?changed=yes", param="changed")
             raise
         except BertoltError as error:
-            name, said = request.path_params["name"], str(error).split("\n")[0]
-            self.log("not loaded", model=name, error=said)
+            self.log("not loaded", model=name, error=str(error).split("\n")[0], fix=error.fix)
             raise RefusedError(409, error.problem, fix=error.fix, param="name") from error
         self.log("loaded", model=model.name, version=model.version)
         return Json(model.to_dict())
@@ -243,7 +247,8 @@ class Server:
             try:
                 model = self.models.load(name)
             except Exception as error:  # noqa: BLE001 - the other models wait behind it
-                self.log("not loaded", model=name, error=str(error).split("\n")[0])
+                fix = getattr(error, "fix", "")
+                self.log("not loaded", model=name, error=str(error).split("\n")[0], fix=fix)
             else:
                 self.log("loaded", model=name, version=model.version)
 

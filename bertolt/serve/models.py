@@ -41,6 +41,7 @@ class ServedModel:
         error: the type of that of the last pass, until another one is well; None: all is well.
         log: takes a line for each pass that failed.
         since: when it was loaded, in seconds since 1970.
+        promise: what clients know of its answers.
     """
 
     def __init__(self, name: str, version: str, predictor: Predictor) -> None:
@@ -48,6 +49,7 @@ class ServedModel:
         self.error: str | None = None
         self.log: Log = log_nothing
         self.since = time.time()
+        self.promise = promise(predictor)
         self._asked = {pairs: predictor.asked_in(pairs) for pairs in (False, True)}
 
     def asked_in(self, pairs: bool) -> Predictor:
@@ -70,7 +72,7 @@ class ServedModel:
             "owned_by": "bertolt",
             "version": self.version,
             "task": task.name,
-            "labels": predictor.labels if "id2label" in task.config_changes() else None,
+            "labels": _labels(predictor),
             "vectors": task.vectors,
             "max_length": predictor.max_length,
             "long": predictor.long.how,
@@ -80,6 +82,39 @@ class ServedModel:
             "request": request_schema(predictor),
             "answer": answer_schema(predictor),
         }
+
+
+def _labels(predictor: Predictor) -> list[str] | None:
+    """The labels, where the task has some."""
+    return predictor.labels if "id2label" in predictor.task.config_changes() else None
+
+
+Promise = dict[str, Any]
+"""What clients know of the answers of a model: who reads them by it reads all others wrongly."""
+
+
+def promise(predictor: Predictor) -> Promise:
+    """What clients know of a model's answers; in which order labels stand is no part of it."""
+    task, labels = predictor.task, _labels(predictor)
+    return {
+        "task": task.name,
+        "labels": None if labels is None else sorted(labels),
+        "parts": sorted(task.flat_names()),
+        "numbers of a vector": predictor.model.config.hidden_size if task.vectors else None,
+    }
+
+
+def differences(before: Promise, after: Promise) -> str:
+    """What clients would read otherwise, with both; empty: nothing."""
+    names = [name for name in before if before[name] != after[name]]
+    if "task" in names or "labels" in names:
+        names = [name for name in names if name in ("task", "labels")]  # the others follow
+    return ", ".join(f"{name} {_one(before[name])} -> {_one(after[name])}" for name in names)
+
+
+def _one(value: Any) -> str:
+    listed = ", ".join(value) if isinstance(value, list) else str(value)
+    return listed if len(listed) <= _SHOWN else f"{listed[:_SHOWN]}…"
 
 
 def example_for(predictor: Predictor) -> dict[str, Any]:
@@ -184,15 +219,19 @@ class Models:
         served = dict(self._served)  # another thread may load or unload meanwhile
         return [served[name] for name in sorted(served)]
 
-    def load(self, name: str) -> ServedModel:
+    def load(self, name: str, *, changed: bool = False) -> ServedModel:
         """Load the folder of a name, or the new version that is in it now, and answer with it.
 
         Until it has answered a first text, the version before answers; so it does if it fails.
 
+        Args:
+            name: of the folder.
+            changed: take over a version whose task or labels are others, too.
+
         Raises:
             RefusedError: there is no such name.
-            BertoltError: the folder cannot be loaded, or its answers are not those it was saved
-                with.
+            BertoltError: the folder cannot be loaded, its answers are not those it was saved
+                with, or who reads those of the version before would read them wrongly.
         """
         folder = self.folders.get(name)
         if folder is None:
@@ -211,7 +250,11 @@ class Models:
             version = version_of(folder)
             if before is not None and before.version == version and before.error is None:
                 return before
-            model = in_a_thread_of_its_own(partial(self._opened, name, folder, version))
+            known = None if before is None or changed else before.promise
+            open_it = partial(self._opened, name, folder, version, known)
+            model = in_a_thread_of_its_own(open_it)
+            if before is not None and (others := differences(before.promise, model.promise)):
+                self._told("answers changed", model=name, version=version, changes=others)
             model.log = self._told
             self._served[name] = model
         del before  # requests that hold it are answered; then nobody has it
@@ -222,9 +265,16 @@ class Models:
     def _told(self, event: str, **values: Any) -> None:
         self.log(event, **values)  # as it is now: models are loaded before there is a log
 
-    def _opened(self, name: str, folder: str, version: str) -> ServedModel:
-        """A version that has answered a first text."""
+    def _opened(self, name: str, folder: str, version: str, known: Promise | None) -> ServedModel:
+        """A version that has answered a first text, and answers as is `known`."""
         model = ServedModel(name, version, self._load(folder))
+        if known is not None and (others := differences(known, model.promise)):
+            raise CheckpointError(
+                f"its answers are others than those of the version that is served: {others}",
+                place=folder,
+                fix=f"once its clients know, POST /v1/models/{name}/load?changed=yes, or restart "
+                "the server",
+            )
         if version_of(folder) != version:
             raise CheckpointError(
                 "the folder changed while it was read", place=folder, fix="load it again"

@@ -62,6 +62,7 @@ _MODEL: Schema = {
     },
 }
 _MODEL["required"] = list(_MODEL["properties"])
+_CHANGED = {"name": "changed", "in": "query", "schema": {"enum": ["yes", "no"]}}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 ACCOUNT: dict[str, Schema] = {
     "tokens": _COUNT,
@@ -179,7 +180,8 @@ def _of_models(models: Sequence[ServedModel]) -> Schema:
     paths: Schema = {"/v1/models": {"get": _get("models", "The models that answer.", listed)}}
     for end, (method, name, words, schema, answer) in each.items():
         parameter = {"name": "name", "in": "path", "required": True, "schema": schema}
-        asked = {**_get(name, words, answer), "parameters": [parameter]}
+        more = [_CHANGED] if end == "/load" else []
+        asked = {**_get(name, words, answer), "parameters": [parameter, *more]}
         paths[f"/v1/models/{{name}}{end}"] = {method: asked}
     return paths
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,8 +38,8 @@ RULER = "a-key-of-those-who-rule"
 TEXTS = ["a fine film", "dull", "it is well"]
 
 
-def fp32(folder: str) -> Predictor:
-    return Predictor.from_pretrained(folder, precision="fp32")
+def fp32(folder: str, task: str | None = None) -> Predictor:
+    return Predictor.from_pretrained(folder, task=task, precision="fp32")
 
 
 @pytest.fixture
@@ -120,6 +121,61 @@ def test_a_new_version_is_taken_over_and_a_broken_one_is_not(
     assert refused.status_code == 409
     assert refused.json()["error"]["fix"]
     assert asked(client, TEXTS[0])["version"] == after["version"]
+
+
+def relabel(folder: Path, *names: str) -> None:
+    """Another version, whose labels have other names."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["id2label"] = {str(number): name for number, name in enumerate(names)}
+    config["label2id"] = {name: number for number, name in enumerate(names)}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "bertolt.json").unlink(missing_ok=True)  # which has golden answers of the old ones
+
+
+def test_a_version_with_other_labels_is_taken_over_only_when_it_is_said(folder: Path) -> None:
+    models, log = Models({"mine": str(folder)}, fp32), list[dict[str, Any]]()
+    models.load("mine")
+    server = Server(
+        models,
+        keys=Keys([], [RULER]),
+        log=lambda event, **values: log.append({"event": event, **values}),
+    )
+    said = "its answers are others than those of the version that is served: labels neg, pos -> "
+    with TestClient(server.app()) as client:
+        client.headers["Authorization"] = f"Bearer {RULER}"
+        before = asked(client, TEXTS[0])
+        relabel(folder, "bad", "good")
+        refused = client.post("/v1/models/mine/load")
+        assert refused.status_code == 409
+        assert refused.json()["error"]["message"] == f"{said}bad, good"
+        assert "/v1/models/mine/load?changed=yes" in refused.json()["error"]["fix"]
+        server.take_over()  # by SIGHUP, which can say nothing
+        told = [each for each in log if each["event"] == "not loaded"]
+        assert [said in each["error"] and "changed=yes" in each["fix"] for each in told] == [
+            True
+        ] * 2
+        assert asked(client, TEXTS[0])["version"] == before["version"]
+        assert client.post("/v1/models/mine/load?changed=perhaps").status_code == 400
+        taken = client.post("/v1/models/mine/load?changed=yes")
+        assert (taken.status_code, taken.json()["labels"]) == (200, ["bad", "good"])
+        assert asked(client, TEXTS[0])["answers"][0]["label"] in ("bad", "good")
+        told = [each for each in log if each["event"] == "answers changed"]
+        assert [each["changes"] for each in told] == ["labels neg, pos -> bad, good"]
+        relabel(folder, "good", "bad")  # the same names, in another order, are read by name
+        assert client.post("/v1/models/mine/load").status_code == 200
+
+
+def test_a_version_of_another_task_is_no_new_version(folder: Path) -> None:
+    (folder / "bertolt.json").unlink()  # which names its task
+    tasks = ["text-classification", "multi-label-classification"]
+    models = Models({"mine": str(folder)}, lambda name: fp32(name, tasks.pop(0)))
+    models.load("mine")
+    change(folder)
+    with pytest.raises(CheckpointError) as refused:
+        models.load("mine")
+    assert "task text-classification -> multi-label-classification" in refused.value.problem
+    (served,) = models.served
+    assert served.predictor.task.name == "text-classification"
 
 
 def test_a_model_is_unloaded_and_loaded_again(client: TestClient) -> None:
