@@ -32,11 +32,12 @@ from bertolt.serve.models import Models, ServedModel, example_for
 from bertolt.serve.openapi import Files, openapi
 from bertolt.serve.page import page_routes
 from bertolt.serve.queue import Ask, Queue, Result
-from bertolt.tasks.base import Example
+from bertolt.tasks.base import TASKS, Example
 from bertolt.tasks.evaluation import token_budget
 from bertolt.tasks.predictor import Prediction
 
 _PROBE_SECONDS = 10.0
+_SHOWN = 80  # characters of a path, in a message
 _LAST_PASS = 0.5  # seconds for a pass that nobody waits for, so that no thread is cut in it
 _WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -92,6 +93,7 @@ class Server:
         self.queue = Queue(self.limits, budget, self.metrics.watch)
         self.files: Files | None = None
         self.unanswered = 0
+        self._routes: list[Route] = []
         self.open_connections: Callable[[], int] = lambda: 0  # till it is a process
         self._end: float | None = None
 
@@ -114,13 +116,14 @@ class Server:
             Route("/v1/models/{name}/load", self.load, methods=["POST"]),
             Route("/v1/models/{name}/unload", self.unload, methods=["POST"]),
             *more,
-            *page_routes(),
         ]
+        self._routes = routes
         handlers: dict[Any, Any] = {
             BertoltError: _refused,
-            HTTPException: _not_there,
+            HTTPException: self._not_there,
         }
-        app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        every = [*routes, *page_routes()]
+        app = Starlette(routes=every, exception_handlers=handlers, lifespan=self._lifespan)
         app.add_middleware(Guard, server=self)
         return app
 
@@ -213,13 +216,13 @@ class Server:
 
     async def load(self, request: Request) -> Response:
         """Load a model, or the new version that is in its folder."""
+        name, changed = request.path_params["name"], request.query_params.get("changed", "no")
+        if changed not in ("yes", "no"):
+            raise RefusedError(400, "changed is yes or no", fix="add ?changed=yes", param="changed")
         try:
             load = partial(self.models.load, name, changed=changed == "yes")
             model = await asyncio.to_thread(load)
         except RefusedError:
-        name, changed = request.path_params["name"], request.query_params.get("changed", "no")
-        if changed not in ("yes", "no"):
-            raise RefusedError(400, "changed is yes or no", fix="add ?changed=yes", param="changed")
             raise
         except BertoltError as error:
             self.log("not loaded", model=name, error=str(error).split("\n")[0], fix=error.fix)
@@ -258,6 +261,7 @@ class Server:
         """Answer the texts of a request by their task."""
         if request.path_params["task"] == "models":  # which is no task, and is read alone
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+        self._require_task(request)
         asked = asked_in(parse(await self.body(request)))
         model = self.models.of_task(request.path_params["task"], asked.model)
         examples = examples_of(model.predictor, asked.input, self.limits)
@@ -276,9 +280,57 @@ class Server:
         values = {"model": model.name, "version": model.version, "task": task.name}
         return Json({**values, "answers": told, "usage": {"tokens": tokens}, "time": _times(ask)})
 
+    def _require_task(self, request: Request) -> None:
+        """Refuse what is no task of a model here, before its body is looked at.
+
+        Raises:
+            RefusedError: there is no such route, or no model for it.
+        """
+        task = request.path_params["task"]
+        if task in TASKS:
+            self.models.doing(task)
+        elif all(each.predictor.task.name != task for each in self.models.served):
+            raise self._no_route(request)
+
+    def _no_route(self, request: Request) -> RefusedError:
+        """That there is no such route, and which there are."""
+        tasks = sorted({each.predictor.task.name for each in self.models.served})
+        known = []
+        for route in self._routes:
+            method = "POST" if "POST" in (route.methods or ()) else "GET"
+            paths = [route.path]
+            if route.path.endswith("{task}"):
+                paths = [route.path.replace("{task}", task) for task in tasks]
+            known += [f"{method} {path}" for path in paths]
+        asked = f"{request.method} {request.scope['path'][:_SHOWN]}"
+        return RefusedError(
+            404,
+            f"there is no route {asked}",
+            fix=f"the routes are {', '.join(known)}; GET /openapi.json describes them",
+        )
+
+    async def _not_there(self, request: Request, error: Exception) -> Response:
+        """A route that there is not, or that is asked by another method."""
+        assert isinstance(error, HTTPException)
+        headers, refused = error.headers or {}, self._no_route(request)
+        if error.status_code == 405 and request.path_params.get("task", "models") != "models":
+            try:
+                self._require_task(request)
+            except RefusedError as none:
+                return Json({"error": as_json(none)}, none.status)
+        if error.status_code == 405:
+            allowed = headers.get("Allow", "")
+            refused = RefusedError(
+                405, f"this route does not take {request.method}", fix=f"ask it by {allowed}"
+            )
+        elif error.status_code != 404:
+            refused = RefusedError(error.status_code, error.detail, fix=refused.fix)
+        return Json({"error": as_json(refused)}, error.status_code, headers)
+
     async def vectors(self, request: Request) -> Response:
         """Vectors of texts, as OpenAI's API gives them."""
         try:
+            self._models_of_vectors()  # before its body is looked at
             return await self._vectors(request)
         except BertoltError as error:
             if error.fix:  # OpenAI's clients show the message alone
@@ -324,11 +376,14 @@ class Server:
             {"object": "list", "data": data, "model": model.name, "usage": usage, **account}
         )
 
-    def _of_vectors(self, name: str | None) -> ServedModel:
-        tasks = [each for each in self.models.served if each.predictor.task.vectors]
-        if not tasks:
+    def _models_of_vectors(self) -> list[ServedModel]:
+        models = [each for each in self.models.served if each.predictor.task.vectors]
+        if not models:
             raise RefusedError(404, "no model gives vectors", fix="serve one: sentence-similarity")
-        return self.models.of_task(tasks[0].predictor.task.name, name)
+        return models
+
+    def _of_vectors(self, name: str | None) -> ServedModel:
+        return self.models.of_task(self._models_of_vectors()[0].predictor.task.name, name)
 
     async def ask(
         self,
@@ -457,10 +512,3 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, BertoltError)
     headers = error.headers if isinstance(error, RefusedError) else {}
     return Json({"error": as_json(error)}, status_of(error), headers)
-
-
-async def _not_there(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    fix = "GET /openapi.json lists the routes, and /docs shows them"
-    refused = RefusedError(error.status_code, error.detail, fix=fix)
-    return Json({"error": as_json(refused)}, error.status_code, error.headers)

@@ -306,31 +306,40 @@ class Models:
             RefusedError: there is none, or there are several and none is named.
         """
         served = self.served
-        fitting = [model for model in served if model.predictor.task.name == task]
+        fitting = self.doing(task)
         if name is not None:
             model = next((each for each in served if each.name == name), None)
             if model is None or model not in fitting:
-                said = f"there is no model {_shown(name)} for {task[:_SHOWN]}"
+                said = f"there is no model {_shown(name)} for {task}"
                 if model is not None:
                     said = f"{name!r} does {model.predictor.task.name}"
                 raise RefusedError(
                     404,
                     said,
-                    fix=f"name one of {_names(fitting)}" if fitting else self._what_there_is(),
+                    fix=f"name one of {_names(fitting)}",
                     param="model",
                     code="model_not_found",
                 )
             return model
         if len(fitting) == 1:
             return fitting[0]
-        if not fitting:
-            raise RefusedError(404, f"no model does {task[:_SHOWN]}", fix=self._what_there_is())
         raise RefusedError(
             400,
             f"{len(fitting)} models do {task}",
             fix=f"name one: {_names(fitting)}",
             param="model",
         )
+
+    def doing(self, task: str) -> list[ServedModel]:
+        """The models of a task.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        fitting = [model for model in self.served if model.predictor.task.name == task]
+        if not fitting:
+            raise RefusedError(404, f"no model does {task[:_SHOWN]}", fix=self._what_there_is())
+        return fitting
 
     def named(self, name: str) -> ServedModel:
         """The model of a name.

@@ -406,6 +406,52 @@ def test_all_routes_are_described_with_examples_that_are_answered(
     assert schema["properties"].keys() == client.get("/v1/models/mine").json().keys()
 
 
+@pytest.mark.parametrize("body", [b"{}", b"no JSON", b'{"input": "a"}'])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/text-classifications", "/v1/a/b/c", "/other"])
+def test_a_route_that_is_none_is_told_with_those_there_are(
+    client: TestClient, path: str, body: bytes
+) -> None:
+    for method in ("POST", "GET", "PUT"):
+        told = client.request(method, path, content=body)
+        assert told.status_code == 404, (method, told.text)
+        error = told.json()["error"]
+        assert error["message"] == f"there is no route {method} {path}"
+        for route in ("POST /v1/text-classification", "GET /v1/models", "GET /health"):
+            assert f" {route}," in error["fix"].replace(";", ",")
+        assert "{task}" not in error["fix"]
+
+
+def test_a_task_that_no_model_does_is_told_before_its_body_is_looked_at(client: TestClient) -> None:
+    for path, words in (("/v1/fill-mask", "does fill-mask"), ("/v1/embeddings", "gives vectors")):
+        told = client.post(path, content=b"no JSON")
+        assert told.status_code == 404
+        assert told.json()["error"]["message"].startswith(f"no model {words}")
+    client.post("/v1/models/mine/unload")
+    assert client.post("/v1/text-classification", content=b"{}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/text-classification", {"POST"}),
+        ("DELETE", "/v1/text-classification", {"POST"}),
+        ("GET", "/v1/models/mine/load", {"POST"}),
+        ("POST", "/v1/models", {"GET", "HEAD"}),
+        ("PUT", "/v1/models", {"GET", "HEAD"}),
+        ("POST", "/health", {"GET", "HEAD"}),
+    ],
+)
+def test_another_method_is_told_with_those_that_are_allowed(
+    client: TestClient, method: str, path: str, allowed: set[str]
+) -> None:
+    told = client.request(method, path)
+    assert told.status_code == 405, told.text
+    assert set(told.headers["allow"].split(", ")) == allowed
+    error = told.json()["error"]
+    assert error["type"] == "method_not_allowed"
+    assert all(each in error["fix"] for each in allowed)
+
+
 def test_lists_of_ids_are_as_long_and_of_the_vocabulary_that_is_read() -> None:
     predictor = SimpleNamespace(max_length=384, tokenizer=SimpleNamespace(vocab_size=30_000))
     models: Any = [SimpleNamespace(name="mine", predictor=predictor)]
