@@ -273,7 +273,7 @@ class Server:
         told = [
             {"error": as_json(each)}
             if isinstance(each, BertoltError)
-            else {**task.public(each.answer), **_account(each)}
+            else {**task.public(each.answer), **_account(each, apart=task.joint)}
             for each in results
         ]
         tokens = self._count(model, ask, results)
@@ -488,13 +488,14 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _account(prediction: Prediction) -> dict[str, Any]:
-    """What of a text was read."""
+def _account(prediction: Prediction, *, apart: bool) -> dict[str, Any]:
+    """What of a text was read; `apart`: its windows are texts of their own, which are compared, and
+    none of them is read in several."""
     return {
         "tokens": prediction.tokens,
         "tokens_cut": prediction.tokens_cut,
         "truncated": prediction.truncated,
-        "windows": prediction.windows,
+        "windows": 1 if apart else prediction.windows,
     }
 
 

@@ -452,6 +452,18 @@ def test_another_method_is_told_with_those_that_are_allowed(
     assert all(each in error["fix"] for each in allowed)
 
 
+def test_texts_that_are_compared_are_each_read_in_one_window(real_checkpoint: Path) -> None:
+    models = Models({"similar": str(real_checkpoint)}, partial(fp32, task="sentence-similarity"))
+    models.load("similar")
+    asks = [{"text": "It is good.", "text_pair": "good " * 2000}, "It is good."]
+    with TestClient(Server(models).app()) as client:
+        told = [client.post("/v1/sentence-similarity", json={"input": each}) for each in asks]
+    pair, single = (each.json()["answers"][0] for each in told)
+    assert (pair["windows"], single["windows"]) == (1, 1)  # two texts, and neither in several
+    assert (pair["truncated"], single["truncated"]) == (True, False)
+    assert pair["tokens"] > 2000 > single["tokens"]
+
+
 def test_lists_of_ids_are_as_long_and_of_the_vocabulary_that_is_read() -> None:
     predictor = SimpleNamespace(max_length=384, tokenizer=SimpleNamespace(vocab_size=30_000))
     models: Any = [SimpleNamespace(name="mine", predictor=predictor)]
