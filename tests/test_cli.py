@@ -251,10 +251,38 @@ def test_out_is_written_whole_or_not_at_all(bertolt: Run, tuned: Path, tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == {"answers.csv", "answers.jsonl"}
 
 
-def test_a_file_and_texts_at_once(bertolt: Run, tuned: Path) -> None:
-    refused = bertolt("predict", tuned, "texts.csv", "--text", "good")
-    assert refused.code == 2
-    assert "both a file and --text" in refused.err
+def test_a_file_and_texts_at_once(bertolt: Run, tuned: Path, tmp_path: Path) -> None:
+    (file := tmp_path / "texts.csv").write_text("opinion\na fine film\n")
+    cases: list[tuple[list[str], str, str]] = [
+        (
+            [str(file), "--text", "opinion"],
+            "both a file and --text were given, and --text is a text to answer, not a column",
+            "if 'opinion' is the column of the texts: "
+            f"bertolt predict {tuned} {file} --column opinion",
+        ),
+        (
+            [str(file), "--text", "a", "--text", "b"],
+            "--text is a text to answer, not a column\n",
+            "fix: leave one of them out\n",
+        ),
+        (
+            ["texts.csv", "--text", "good"],
+            "texts.csv: there is no such file, and --text gives 1 text to answer",
+            f"or leave it out: bertolt predict {tuned} --text good\n",
+        ),
+        (
+            ["a fine film", "--text", "so dull"],
+            "a fine film: there is no such file, and --text gives 1 text",
+            f"a text too: bertolt predict {tuned} --text 'a fine film' --text 'so dull'\n",
+        ),
+        (["good " * 1000], "there is no such file", f"bertolt predict {tuned} --text 'good "),
+    ]
+    for words, problem, fix in cases:
+        refused = bertolt("predict", tuned, *words)
+        assert refused.code == 2
+        assert problem in refused.err
+        assert fix in refused.err
+    assert bertolt("predict", tuned, file, "--column", "opinion").code == 0
     refused = bertolt("predict", tuned, "--column", "review", "--text", "good")
     assert refused.code == 2
     assert "--column" in refused.err

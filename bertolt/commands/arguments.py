@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -42,15 +43,19 @@ def require_model_first(command: str, model: str, file: str | None) -> None:
     )
 
 
+def reads_like_text(file: str) -> bool:
+    """Whether what stands in the place of a file may rather be a text."""
+    path = Path(file)
+    return any(map(str.isspace, file)) or not (path.suffix or len(path.parts) > 1)
+
+
 def require_file(model: str, file: str) -> None:
     """Refuse a text where a file of texts should be.
 
     Raises:
         UsageError: there is no such file, and its name reads like a text.
     """
-    path = Path(file)
-    reads_like_text = any(map(str.isspace, file)) or not (path.suffix or len(path.parts) > 1)
-    if path.exists() or not reads_like_text:
+    if os.path.exists(file) or not reads_like_text(file):  # noqa: PTH110 - of any length
         return
     raise UsageError(
         "there is no such file",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bertolt.base.console import counting, info
 from bertolt.base.errors import UsageError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import plural
 from bertolt.commands.arguments import (
+    reads_like_text,
     require_file,
     require_model_first,
     require_output,
@@ -183,7 +185,7 @@ def _check_use(model: str, files: list[str], options: PredictOptions, layout: La
     texts, pairs = options.text, options.pair
     require_model_first("predict", model, None if files == ["-"] else files[0])
     if texts and files != ["-"]:
-        raise UsageError("both a file and --text were given", fix="give one of them")
+        _refuse_both(model, files, texts)
     # Several second texts of one text may be choices: the model's task knows.
     if pairs and len(texts or ()) != 1:
         require_one_each(texts or (), pairs)
@@ -214,6 +216,36 @@ def _check_use(model: str, files: list[str], options: PredictOptions, layout: La
                 f"{flag} names a column of a file, and no file was given",
                 fix=f"give the file after the model, or leave {flag} out",
             )
+
+
+def _refuse_both(model: str, files: list[str], texts: list[str]) -> NoReturn:
+    """Say what a text beside files may be meant as.
+
+    Raises:
+        UsageError: always; the fix is what to type.
+    """
+    command = f"bertolt predict {shlex.quote(model)}"
+    alone = shlex.join(part for text in texts for part in ("--text", text))
+    missing = [file for file in files if file != "-" and not os.path.exists(file)]  # noqa: PTH110
+    if missing:
+        given = plural(len(texts), "text")
+        meant_as_text = [file for file in missing if reads_like_text(file)]
+        every = shlex.join(part for file in meant_as_text for part in ("--text", file))
+        raise UsageError(
+            f"there is no such file, and --text gives {given} to answer",
+            place=missing[0],
+            fix=f"if it is a text too: {command} {every} {alone}"
+            if meant_as_text == files
+            else f"name a file that is there, or leave it out: {command} {alone}",
+        )
+    column = ""
+    if len(texts) == 1:
+        words = shlex.join([*files, "--column", texts[0]])
+        column = f"; if {texts[0]!r} is the column of the texts: {command} {words}"
+    raise UsageError(
+        "both a file and --text were given, and --text is a text to answer, not a column",
+        fix=f"leave one of them out{column}",
+    )
 
 
 def _check_out(model: str, files: list[str], out: Path | None, overwrite: bool) -> None:
