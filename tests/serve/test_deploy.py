@@ -69,8 +69,9 @@ def test_what_the_container_file_copies_is_there_and_reaches_the_builder() -> No
 def test_the_container_file_installs_pinned_packages_of_an_extra_that_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     runs = [rest for name, rest in instructions() if name == "RUN"]
-    (install,) = (run for run in runs if "'.[" in run)
-    assert "--constraint constraints.txt" in install
+    installs = [run for run in runs if "pip install" in run]
+    assert all("--constraint constraints.txt" in run for run in installs)
+    (install,) = (run for run in installs if "'.[" in run)
     for extra in re.findall(r"\.\[([\w,]+)\]", install):
         assert set(extra.split(",")) <= project["optional-dependencies"].keys()
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
@@ -83,6 +84,9 @@ def test_the_container_needs_no_hub_and_is_not_root() -> None:
     assert "HF_HUB_OFFLINE=1" in settings.split()
     assert not re.search(r"huggingface|\bhf\b|from_pretrained|download", CONTAINER.read_text())
     user, _, group = value("USER").partition(":")
+    (adds,) = (rest for name, rest in stage if name == "RUN")
+    assert f"--uid {user} " in adds
+    assert "--system" not in adds  # whose numbers end at 999: useradd warns of any other
     assert int(user) > 0
     assert int(group) > 0
     # Nothing is done as root after that, and no key and no model lies in the image.
