@@ -28,11 +28,12 @@ from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.exported import ENGINES
 from bertolt.commands.bench import generate_texts, peak_memory
 from bertolt.commands.calibration import Counted, measured
-from bertolt.commands.evaluate import as_trained, evaluate_file, trained_columns
+from bertolt.commands.evaluate import WITHOUT_MAP, as_trained, evaluate_file, trained_columns
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export import ROUNDING, export_model
 from bertolt.commands.export_options import ExportOptions
 from bertolt.commands.file_options import FileOptions
+from bertolt.commands.wording import options_called
 from bertolt.models.config import AnswerPrecision, EngineName
 from bertolt.models.families.base import read_config
 from bertolt.tasks.predictor import Asked, Predictor
@@ -314,7 +315,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     if job["file"] is not None:
         options = EvaluateOptions(**job["named"])
         part = Counted(measured)
-        scores = evaluate_file(predictor, Path(job["file"]), options, part=part)
+        with options_called(WITHOUT_MAP):
+            scores = evaluate_file(predictor, Path(job["file"]), options, part=part)
         primary = scores.task.primary
         score = {
             "score": float(scores.scorer.values()[primary.name]),

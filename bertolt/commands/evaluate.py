@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,10 +34,13 @@ _SAMPLE = 100  # rows for what takes a run for each token
 # The columns that part the rows are kept as those of `predict` are.
 _CALLED = {" to keep; there are": "; there are", ", or --keep all": "", "--keep": "--by"}
 
-_RENAME = {
-    ", or train with such rows": ", train with such rows, or say what the file calls the model's "
-    "labels with --label-map"
+_MAPPED = ", train with such rows, or say what the file calls the model's labels with --label-map"
+_RENAME = {", or train with such rows": _MAPPED}
+WITHOUT_MAP: dict[str | re.Pattern[str], str] = {
+    re.compile(re.escape(_MAPPED)): ", or train with such rows",
+    re.compile(r"^.*--label-map.*$"): "write the labels in the file as the model has them",
 }
+"""For commands that measure and have no `--label-map`."""
 
 
 def evaluate_file(

@@ -23,9 +23,10 @@ from bertolt.checkpoint.exported import Exported
 from bertolt.commands import calibration
 from bertolt.commands.arguments import require_model_first
 from bertolt.commands.bench import generate_texts
-from bertolt.commands.evaluate import evaluate_file, rows_to_measure
+from bertolt.commands.evaluate import WITHOUT_MAP, evaluate_file, rows_to_measure
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export_options import ExportOptions
+from bertolt.commands.wording import options_called
 from bertolt.data.load import Table
 from bertolt.export import card as cards
 from bertolt.export import files
@@ -154,7 +155,7 @@ def _check_files(predictor: Predictor, options: ExportOptions) -> None:
             calibration.calibrating(table)  # which needs two texts
         return calibration.everything(table)
 
-    with hushed():  # it is told where it is measured
+    with hushed(), options_called(WITHOUT_MAP):  # it is told where it is measured
         rows_to_measure(predictor, [options.calibrate], settings, part=part)
         if options.score_on is not None:
             rows_to_measure(predictor, [options.score_on], settings)
@@ -300,7 +301,8 @@ def _score(
     """Measure a graph on a file, or on a part of its rows; `watch` sees what the graph is given."""
     assert predictor.graph is not None
     predictor.graph.watch = watch
-    return evaluate_file(predictor, file, _settings(options), part=part)
+    with options_called(WITHOUT_MAP):
+        return evaluate_file(predictor, file, _settings(options), part=part)
 
 
 def _settings(options: ExportOptions) -> EvaluateOptions:

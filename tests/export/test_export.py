@@ -264,6 +264,7 @@ def test_a_file_that_int8_cannot_be_measured_on_is_told_before_a_graph_is_writte
     assert str(file) in said
     for word in words:
         assert word in said
+    assert "--label-map" not in said  # which export has not
     assert not (tmp_path / "out").exists()
 
 
