@@ -28,7 +28,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 413, 422]
 [[operations]]
 include-name = "POST /v1/files/{model}"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 413, 422]
-checks.negative_data_rejection.enabled = false
+checks.negative_data_rejection.expected-statuses = ["2xx", 400, 404, 413, 415, 422]
 """
 """A list that is too long is 413: the request would be right if it were shorter. A schema does not
 say which ids some text has, how many numbers a vector, and which bytes are a table."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from bertolt.base.version import __version__
+from bertolt.data.table_file import is_blank
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import ServedModel, request_example, request_schema
 
@@ -139,7 +141,7 @@ def _task(task: str, models: Sequence[ServedModel], limits: Limits) -> Schema:
         "type": "object",
         "properties": {
             "model": _model(models),
-            "input": {"anyOf": [asked, *(_list(form, limits) for form in _alike(asked))]},
+            "input": {"anyOf": [_shown(asked), *(_list(form, limits) for form in _alike(asked))]},
         },
         "required": ["input"] if len(models) == 1 else ["input", "model"],
         "additionalProperties": False,
@@ -151,6 +153,35 @@ def _task(task: str, models: Sequence[ServedModel], limits: Limits) -> Schema:
     account = {"usage": _object({"tokens": _COUNT}), "time": _object(times)}
     fields = {"model": _TEXT, "version": _TEXT, "task": _TEXT, "answers": answers, **account}
     return _post(f"Answer texts: {task}.", task, body, fields, example)
+
+
+def _shown(schema: Schema) -> Schema:
+    """A form whose texts show something: alone, one that does not is refused, and of a list it has
+    an error in the place of its answer."""
+    if schema.get("type") == "string":
+        return {**schema, "minLength": 1, "pattern": f"[^{_blanks()}]"}
+    if schema.get("type") == "array":
+        return {**schema, "contains": _shown(schema["items"])}
+    changed = dict(schema)
+    if "anyOf" in schema:
+        changed["anyOf"] = [_shown(each) for each in schema["anyOf"]]
+    if "properties" in schema:
+        fields = schema["properties"].items()
+        changed["properties"] = {name: _shown(each) for name, each in fields}
+    return changed
+
+
+@cache
+def _blanks() -> str:
+    """The characters that show nothing, as regular expressions of JSON Schema have ranges; but for
+    those beyond U+FFFF, which not all of them can name."""
+    blank = [code for code in range(1 << 16) if is_blank(chr(code))]
+    starts = [code for code, before in zip(blank, [-2, *blank], strict=False) if code > before + 1]
+    ends = [
+        code for code, after in zip(blank, [*blank[1:], 1 << 20], strict=True) if after > code + 1
+    ]
+    both = zip(starts, ends, strict=True)
+    return "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in both)
 
 
 def _alike(asked: Schema) -> list[Schema]:
@@ -187,7 +218,7 @@ def _of_models(models: Sequence[ServedModel]) -> Schema:
 
 
 def _embeddings(models: Sequence[ServedModel], limits: Limits, others: int | None) -> Schema:
-    text = _TEXT
+    text = _shown(_TEXT)  # in a list too, for a vector has no place for an error
     size = others or min(model.predictor.tokenizer.vocab_size for model in models)
     ids: Schema = {"type": "array", "minItems": 1, "items": {**_COUNT, "maximum": size - 1}}
     if others is None:  # texts of other ids have as many tokens as they have

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import re
 import shutil
 import socket
 import threading
@@ -406,6 +407,31 @@ def test_all_routes_are_described_with_examples_that_are_answered(
     assert schema["properties"].keys() == client.get("/v1/models/mine").json().keys()
 
 
+@pytest.mark.parametrize(
+    ("text", "is_shown"),
+    [
+        ("a", True),
+        ("\u200b 電", True),
+        ("", False),
+        (" \n\u3000", False),
+        ("\u200b\ufeff\x07", False),
+    ],
+)
+def test_the_description_allows_a_text_alone_that_shows_something(
+    client: TestClient, text: str, is_shown: bool
+) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/v1/text-classification"]["post"]
+    schema = described["requestBody"]["content"]["application/json"]["schema"]
+    alone, listed, *_ = schema["properties"]["input"]["anyOf"]
+    for form in (alone["anyOf"][0], alone["anyOf"][1]["properties"]["text"]):
+        fits = len(text) >= form["minLength"] and bool(re.search(form["pattern"], text))
+        assert fits == is_shown
+    told = client.post("/v1/text-classification", json={"input": text})
+    assert told.status_code == (200 if is_shown else 422)
+    assert "pattern" not in json.dumps(listed)  # there it has an error in its place
+    assert client.post("/v1/text-classification", json={"input": [text]}).status_code == 200
+
+
 @pytest.mark.parametrize("body", [b"{}", b"no JSON", b'{"input": "a"}'])
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/text-classifications", "/v1/a/b/c", "/other"])
 def test_a_route_that_is_none_is_told_with_those_there_are(
@@ -419,6 +445,7 @@ def test_a_route_that_is_none_is_told_with_those_there_are(
         for route in ("POST /v1/text-classification", "GET /v1/models", "GET /health"):
             assert f" {route}," in error["fix"].replace(";", ",")
         assert "{task}" not in error["fix"]
+        assert "embeddings" not in error["fix"]  # no model gives vectors
 
 
 def test_a_task_that_no_model_does_is_told_before_its_body_is_looked_at(client: TestClient) -> None:
