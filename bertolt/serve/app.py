@@ -296,7 +296,10 @@ class Server:
         """That there is no such route, and which there are."""
         tasks = sorted({each.predictor.task.name for each in self.models.served})
         known = []
+        vectors = any(each.predictor.task.vectors for each in self.models.served)
         for route in self._routes:
+            if route.path == "/v1/embeddings" and not vectors:
+                continue
             method = "POST" if "POST" in (route.methods or ()) else "GET"
             paths = [route.path]
             if route.path.endswith("{task}"):

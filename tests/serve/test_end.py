@@ -93,7 +93,7 @@ def test_at_sigterm_it_is_ready_no_more_then_closes_the_port_and_answers_all(
 def test_at_ctrl_c_it_answers_what_it_has_and_takes_no_more(tuned: Path, tmp_path: Path) -> None:
     with live(tmp_path / "log", tuned, "--timeout", 20) as server:
         body = json.dumps({"input": ["a text of some words " * 10] * 200}).encode()
-        head = f"POST {PATH} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         with socket.create_connection(("127.0.0.1", server.port), 60) as client:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             time.sleep(0.2)
@@ -115,7 +115,8 @@ def test_what_has_no_answer_when_the_time_is_over_is_counted(tuned: Path) -> Non
         thread = threading.Thread(target=process.run, args=([listener],))
         thread.start()
         with socket.create_connection(listener.getsockname(), 60) as client:
-            client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+            client.sendall(head.encode())
             while not process.server_state.tasks:
                 time.sleep(0.01)
             process.handle_exit(signal.SIGTERM, None)
