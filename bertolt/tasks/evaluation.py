@@ -120,6 +120,14 @@ class Scores:
         """What was resampled, in words."""
         return f"groups of rows by {self.group}" if self.group else "rows"
 
+    @property
+    def flattered(self) -> str:
+        """What was chosen on these rows, in a sentence; empty if nothing was."""
+        if not self.tuned or not (what := self.task.chosen):
+            return ""
+        were = "were" if what.partition(" ")[0].endswith("s") else "was"
+        return f"The {what} {were} chosen on these very rows, which flatters the scores."
+
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values."""
         loss = self.loss if math.isfinite(self.loss) else None
@@ -145,9 +153,7 @@ class Scores:
             which = f"95% interval by resampling {self.resampled} {formula}"
             words = f"{self.task.primary.title} {ends_words(self.bootstrap)}"
             lines.insert(place, f"  {which}: {words}")
-        if self.tuned and (what := self.task.chosen):
-            were = "was" if what == "temperature" else "were"
-            lines.append(f"The {what} {were} chosen on these very rows, which flatters the scores.")
+        lines += filter(None, [self.flattered])
         return "\n".join([*lines, *(self.slices.lines() if self.slices else ())])
 
 

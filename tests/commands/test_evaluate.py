@@ -57,6 +57,7 @@ def test_thresholds_that_were_chosen_on_the_rows_are_told_where_the_score_is(
     words = ["--model", tiny_folder, "--out", tmp_path / "out", "--epochs", "1"]
     flatters = "The thresholds were chosen on these very rows, which flatters the scores."
     assert flatters in bertolt("finetune", path, *words).err
+    assert html.unescape((tmp_path / "out" / "report.html").read_text("utf-8")).count(flatters) == 1
     assert flatters not in bertolt("evaluate", tmp_path / "out", path).out
 
 

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from bertolt.base import format as words
 from bertolt.base.errors import BertoltError
+from bertolt.commands.finetune.record import task_part
 from bertolt.report import findings, render_report, write_report
+from bertolt.tasks.evaluation import Scores
+from bertolt.tasks.multi_label_classification import MultiLabelClassification
 from tests.report.facts import (
     HOSTILE,
     Facts,
@@ -268,6 +271,19 @@ def test_cut_texts_and_dropped_rows_are_warned_of() -> None:
     assert cut == (
         "0.8% of the texts are longer than 512 tokens; 640 tokens of 200,000 were never seen."
     )
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_the_page_says_that_thresholds_were_chosen_where_they_were(tuned: bool) -> None:
+    task = MultiLabelClassification(("a", "b"), (0.4, 0.6))
+    scorer = task.scorer()
+    answer = {"labels": ["a"], "probabilities": {"a": 0.9, "b": 0.1}}
+    scorer.add(answer, {"text": "x", "label": ["a"]})
+    scores = Scores(task=task, scorer=scorer, loss=0.5, mistakes=[], tuned=tuned)
+    page = render_report(finetuned(**task_part(task, scores, [], [], {})))
+    told = "The thresholds were chosen on these very rows, which flatters the scores."
+    assert page.count(told) == tuned
+    assert page.count("chosen on these") == tuned
 
 
 def test_repeated_texts_are_warned_of() -> None:

@@ -103,9 +103,14 @@ def task_part(
     return {
         **shown,
         "tiles": [*shown["tiles"], *_resampled(scores, shown["headline"]["format"]), tile],
-        "blocks": [*shown["blocks"], _mistakes(scores, examples)],
+        "blocks": [*shown["blocks"], *_flattered(scores), _mistakes(scores, examples)],
         "data_blocks": labels,
     }
+
+
+def _flattered(scores: Scores) -> list[dict[str, Any]]:
+    """A note on what was chosen on these rows, if anything was."""
+    return [{"kind": "note", "text": scores.flattered}] if scores.flattered else []
 
 
 def _resampled(scores: Scores, format: str) -> list[dict[str, Any]]:

@@ -211,10 +211,6 @@ class LabelSetScorer(Scorer):
         guess = {"name": "always giving the same labels", "mark": "always the same labels"}
         always = f"Always giving “{self._best_words()}” gives"
         exact = f"{percent(baseline['subset_accuracy'])} for the most frequent set"
-        lead = (
-            f"{page.LABELS_LEAD} The thresholds were chosen on these rows, which flatters them "
-            "a little."
-        )
         return page.part(
             page.headline(
                 "Micro F1", f1, counts.total(), guess | page.measure(baseline["f1_micro"])
@@ -228,7 +224,10 @@ class LabelSetScorer(Scorer):
             curves=[page.curve("f1_micro", "Micro F1", f1)],
             blocks=[
                 page.score_block(
-                    self.labels, scores, lead=lead, more={"Threshold": self.thresholds}
+                    self.labels,
+                    scores,
+                    lead=page.LABELS_LEAD,
+                    more={"Threshold": self.thresholds},
                 ),
                 *self.calibration().blocks("Share of labels that are there", "labels"),
             ],
