@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bertolt.base.format import is_number, number, percent, plural
+from bertolt.base.format import is_number, number, percent, plural, shorten
 from bertolt.report.facts import Facts
 from bertolt.report.shown import ends, listed, shown, within
 
@@ -188,14 +189,16 @@ def _about_training(training: Mapping[str, Any]) -> list[Caution]:
 def _about_data(data: Mapping[str, Any], told: bool) -> list[Caution]:
     """What there is to say of texts that stand on both sides, are cut, or dropped if not told."""
     cautions = []
-    repeated = data.get("repeated")
-    if repeated:
-        measured = data.get("measured_rows", data["eval_rows"])
-        detail = (
-            f"{repeated:,} of {measured:,} stand word for word among the training texts"
-            f"{_first_rows(data)}, which flatters every number here."
-        )
+    if repeated := data.get("repeated"):
         claim = f"{plural(repeated, 'evaluation text')} seen in training"
+        words = f"of {data['eval_rows']:,} stand word for word among the training texts"
+        if "measured_rows" in data:  # each row was held out once, in its fold
+            claim = f"{plural(repeated, 'text stands', 'texts stand')} in other folds too"
+            words = (
+                f"of {data['measured_rows']:,} were answered by a model that had learned the same "
+                "text, word for word"
+            )
+        detail = f"{repeated:,} {words}{_first_rows(data)}, which flatters every number here."
         cautions.append(Caution(claim, detail))
     lengths = data.get("lengths")
     if lengths and lengths["texts_cut"]:
@@ -219,7 +222,9 @@ def _first_rows(data: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     more = ", …" if data["repeated"] > len(rows) else ""
-    return f" (row{'s' * (data['repeated'] > 1)} {', '.join(map(str, rows))}{more})"
+    own = (data.get("files") or {}).get("eval")
+    of = f" of {shorten(Path(own).name, 60)}" if own else ""
+    return f" (row{'s' * (data['repeated'] > 1)} {', '.join(map(str, rows))}{more}{of})"
 
 
 def _about_loading(model: Mapping[str, Any]) -> list[Caution]:

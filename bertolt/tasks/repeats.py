@@ -73,20 +73,48 @@ def texts_nearly_alike_with_several_labels(view: RowView) -> Iterator[Told]:
 def texts_in_both_parts(view: RowView) -> Iterator[Told]:
     """Rows to measure on that nearly repeat training rows."""
     if "Evaluation" in view.parts and (near := view.repeats.in_both).rows:
-        yield near_in_both(near)
+        yield near_in_both(near) if "Training" in view.parts else _near_in_files(near)
 
 
 def near_in_both(near: InBoth) -> Told:
-    """The caution of rows to measure on that nearly repeat training rows."""
-    words = (f"row {row} as row {partner}" for row, partner in near.first)
-    together = "keep them together with --group"
-    if near.group is not None:
-        together = f"give them one value of {quoted(near.group)}, the column of --group"
+    """The caution of held-out rows that nearly repeat training rows of the same file."""
     return page.caution(
         f"{plural(near.rows, 'evaluation row')} nearly among the training rows",
-        f"With {_ALIKE_WORDS}, or through rows between them: {first_of(words, near.rows)} That "
-        f"flatters the result; keep one of each, or {together}.",
+        f"With {_ALIKE_WORDS}, or through rows between them: {_pairs_words(near)} That "
+        f"flatters the result; keep one of each, or {_together(near)}.",
     )
+
+
+def near_in_folds(near: InBoth) -> Told:
+    """The caution of rows that nearly repeat a row of another fold, as each was held out once."""
+    return page.caution(
+        f"{plural(near.rows, 'row')} nearly in other folds too",
+        f"With {_ALIKE_WORDS}, or through rows between them: {_pairs_words(near)} The model that "
+        "answered such a row had learned the other, which flatters the result; keep one of each, "
+        f"or {_together(near)}.",
+    )
+
+
+def _near_in_files(near: InBoth) -> Told:
+    """The caution of rows of another file that nearly repeat training rows."""
+    return page.caution(
+        f"{plural(near.rows, 'evaluation row')} nearly among the training rows",
+        f"With {_ALIKE_WORDS}, or through rows between them: "
+        f"{_pairs_words(near, ' of the training file')} That flatters the result; take them out "
+        "of one of the two files.",
+    )
+
+
+def _pairs_words(near: InBoth, of: str = "") -> str:
+    words = (f"row {row} as row {partner}{of}" for row, partner in near.first)
+    return first_of(words, near.rows)
+
+
+def _together(near: InBoth) -> str:
+    """How rows that nearly repeat each other come into one part."""
+    if near.group is not None:
+        return f"give them one value of {quoted(near.group)}, the column of --group"
+    return "keep them together with --group"
 
 
 def near_table(repeats: Repeats) -> list[dict[str, Any]]:

@@ -268,7 +268,9 @@ def test_rows_to_measure_on_that_nearly_stand_among_the_others_are_told(
     _, first = encoded(tmp_path, [*single(), odd[0]], tiny_tokenizer)
     told_of = cautions_of(task, {"Training": first, "Evaluation": other})
     (caution,) = (each for each in told_of if each["check"] == "texts_in_both_parts")
-    assert "row 21 as row 21" in caution["detail"]
+    assert "row 21 as row 21 of the training file" in caution["detail"]
+    assert "take them out of one of the two files" in caution["detail"]
+    assert "--group" not in caution["detail"], "finetune refuses --group beside --eval"
 
 
 def test_every_check_is_in_the_table_once() -> None:

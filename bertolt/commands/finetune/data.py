@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
-from bertolt.base.format import percent, plural
+from bertolt.base.format import percent, plural, shorten
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.wording import options_called
 from bertolt.data.columns import NoColumnError, by_number
@@ -564,8 +564,10 @@ def _describe_data(data: LoadedRows) -> None:
             f"Each epoch learns from {plural(data.sampled.most, 'window')} of a text at most, "
             f"which are drawn anew; {plural(some, 'text has', 'texts have')} more"
         )
-    if data.repeated:
+    if data.repeated and data.eval is not None:
+        own = data.eval.table is not data.train.table
+        of = f" of {shorten(Path(data.eval.table.path).name, 60)}" if own else ""
         info(
             f"Caution: {plural(len(data.repeated), 'evaluation text')} also among the training "
-            f"texts, word for word ({rows_named(data.repeated)}), which flatters the result"
+            f"texts, word for word ({rows_named(data.repeated)}{of}), which flatters the result"
         )

@@ -19,7 +19,7 @@ from bertolt.data.load import Table
 from bertolt.report import plain, read_facts
 from bertolt.tasks.base import Answer, Example, Task
 from bertolt.tasks.evaluation import Scores, WrongRow
-from bertolt.tasks.repeats import near_in_both
+from bertolt.tasks.repeats import near_in_folds
 from bertolt.tasks.row_answers import RowAnswers
 from bertolt.tasks.row_view import NAMED, InBoth
 from bertolt.train.folder import METRICS
@@ -127,7 +127,7 @@ def pooled_facts(
     labels = data.task.data_blocks(table, data.train.index, table, data.train.index[:0])
     facts = task_part(scores.task, scores, labels, list(table.examples(places)), criterion)
     seen, near = _seen_in_training([read_facts(fold)["data"] for fold in folds])
-    cautions = [near_in_both(near)] if near.rows else []
+    cautions = [near_in_folds(near)] if near.rows else []
     facts["cautions"] = [*data.cautions, *cautions, *facts["cautions"]]
     facts["data"] = data_facts(data) | seen
     values: dict[str, Any] = plain(facts) | {"pooled": plain(scores.to_dict())}

@@ -318,10 +318,11 @@ def test_repeated_texts_are_told_and_stand_on_the_report(
     train = write_csv(good_rows)
     held_out = write_csv([*good_rows[:3], ("a film", "n"), ("a book", "p")], name="eval.csv")
     said = finetune_command(train, "--eval", held_out)
-    assert "Caution: 3 evaluation texts also among the training texts" in said.err
+    told = "Caution: 3 evaluation texts also among the training texts, word for word (rows 1, 2, 3 "
+    assert f"{told}of eval.csv)" in said.err
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "3 evaluation texts seen in training" in page
-    assert "3 of 5 stand word for word" in page
+    assert "3 of 5 stand word for word among the training texts (rows 1, 2, 3 of eval.csv)" in page
 
 
 def test_a_clean_evaluation_file_is_no_reason_for_caution(
