@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.data.arrow import numbers_by_name, pa
 from bertolt.data.cells import as_flag, flags_cell, labels_cell
 from bertolt.data.encode import EncodedTexts
@@ -171,11 +171,12 @@ class MultiLabelClassification(LabelledTask):
         known = set(self.labels)
         for number, labels in enumerate(table.each_label()):
             if unknown := [name for name in labels if name not in known]:
+                near = nearest(unknown[0], list(self.labels))
                 raise DataError(
                     f"training had no label {unknown[0]!r}; it had {', '.join(self.labels[:20])}",
                     place=f"{table.place_at(number)}, column {table.label_column!r}",
-                    fix="mend the labels, name the right column with --label, or train with such "
-                    "rows",
+                    fix=f"perhaps {near!r} is meant; " * bool(near) + "mend the labels, name "
+                    "the right column with --label, or train with such rows",
                 )
 
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:

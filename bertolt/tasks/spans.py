@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertolt.base.console import info
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import DataError, UsageError, nearest
 from bertolt.base.format import plural, shorten
 from bertolt.data.load import Table
 from bertolt.data.table_file import BadRow
@@ -209,11 +209,13 @@ def require_known(table: Table, kinds: Sequence[str], scheme: str) -> None:
             raise DataError(error.problem, place=where, fix=error.fix) from error
         unknown = next((mark.kind for mark in marks if mark.kind not in kinds), None)
         if unknown is not None:
+            near = nearest(unknown, list(kinds))
             raise DataError(
                 f"training had nothing of the kind {unknown!r}; it had "
                 f"{', '.join(sorted(kinds)[:20])}",
                 place=where,
-                fix="mend the tags, name their column with --label, or train with such rows",
+                fix=f"perhaps {near!r} is meant; " * bool(near)
+                + "mend the tags, name their column with --label, or train with such rows",
             )
 
 

@@ -133,6 +133,22 @@ def test_no_label_at_all_is_nothing_to_learn(tmp_path: Path) -> None:
         kind.infer(table, np.arange(3), Reading())
 
 
+@pytest.mark.parametrize(
+    ("label", "fix"), [("per", "perhaps 'PER' is meant; mend the"), ("other", "mend the labels")]
+)
+def test_a_label_that_training_never_had_is_told_with_the_one_that_is_like_it(
+    tmp_path: Path, label: str, fix: str
+) -> None:
+    path = tmp_path / "later.jsonl"
+    rows = [{"text": "x", "labels": ["PER", "LOC"]}, {"text": "y", "labels": ["LOC", label]}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table, _ = read_for_task(path, Columns(), task="multi-label-classification")
+    with pytest.raises(DataError, match=f"training had no label '{label}'") as refused:
+        MultiLabelClassification(("LOC", "PER"), (0.5, 0.5)).check(table)
+    assert "row 2" in refused.value.place
+    assert refused.value.fix.startswith(fix)
+
+
 def test_a_split_leaves_training_one_row_of_each_label(tmp_path: Path) -> None:
     sets = [["rare", "common"] if number == 3 else ["common"] for number in range(9)]
     rows = [{"text": str(number), "labels": labels} for number, labels in enumerate(sets)]

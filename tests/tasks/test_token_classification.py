@@ -44,6 +44,20 @@ def learned(path: Path, **columns: Any) -> TokenClassification:
     return task
 
 
+@pytest.mark.parametrize(("tag", "near"), [("B-per", "'PER'"), ("B-PRE", "'PER'"), ("B-X", "")])
+def test_a_kind_that_training_never_had_is_told_with_the_one_that_is_like_it(
+    tmp_path: Path, tag: str, near: str
+) -> None:
+    task = learned(put(tmp_path, "Ann B-PER\nin O\nOslo B-LOC\n\nAnn B-PER\n"))
+    held_out = put(tmp_path, f"Ann B-PER\n\nBob {tag}\n", "later.conll")
+    table, _ = read_for_task(held_out, Columns(), task="token-classification")
+    with pytest.raises(DataError, match=f"nothing of the kind '{tag[2:]}'") as refused:
+        task.check(table)
+    assert "later.conll" in refused.value.place
+    meant = f"perhaps {near} is meant; " if near else ""
+    assert refused.value.fix.startswith(f"{meant}mend the tags")
+
+
 # ---- words and text ----
 
 
