@@ -165,6 +165,7 @@ def compare(
     *more: str,
     on: Path | None = None,
     html: Path | None = None,
+    out: Path | None = None,
     overwrite: bool = False,
     json: bool = False,
     options: Annotated[MeasureOptions | None, Parameter(name="*")] = None,
@@ -179,24 +180,33 @@ def compare(
         on: File of texts and labels to answer with all of them. Default: the rows that all runs
             held out, by the answers that they have kept, without running a model.
         html: Write a page with all of it to this file.
-        overwrite: Replace the file that has this name.
+        out: Write every row that changed to this file, a JSON line each.
+        overwrite: Replace the files that have these names.
         json: Print JSON instead of a table.
         options: How --on is read and answered.
     """
     from bertolt.commands.arguments import require_output
+    from bertolt.commands.changed_rows import write_changes
     from bertolt.commands.compare import compare_runs
     from bertolt.commands.compare_page import page_facts
 
     asked = EvaluateOptions(**vars(options or MeasureOptions()))
-    if html is not None:
-        inputs = [run, other, *more, *([str(on)] if on else [])]
-        require_output(html, "--html", overwrite=overwrite, inputs=inputs)
+    inputs = [run, other, *more, *([str(on)] if on else [])]
+    for option, path in (("--html", html), ("--out", out)):
+        if path is not None:
+            require_output(path, option, overwrite=overwrite, inputs=inputs)
+    if out is not None and html is not None and out.resolve() == html.resolve():
+        raise UsageError("--html names it too", place=f"--out {out}", fix="name another file")
     result = compare_runs([run, other, *more], on, asked)
     if html is not None:
         from bertolt.report.comparison import write_comparison
 
         write_comparison(page_facts(result), html, replace=overwrite)
         info(f"Page: {html}")
+    if out is not None:
+        pairs = [(each.run, each.changed) for each in result.others]
+        count = write_changes(pairs, out, replace=overwrite)
+        info(f"Rows that changed: {out} ({count:,})")
     _print(result, json)
 
 

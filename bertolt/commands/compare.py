@@ -9,38 +9,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.base.format import clean, padded, plural, shorten
 from bertolt.base.format import columns as wide
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.checkpoint.contract import Contract
+from bertolt.commands.changed_rows import Change, ChangedRows, Texts
 from bertolt.commands.evaluate import evaluate_file, read_rows
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.file_options import FileOptions
+from bertolt.data.arrow import pa
 from bertolt.data.load import Table
 from bertolt.metrics.bootstrap import SHUFFLES, PairedTest, holm
 from bertolt.metrics.counts import Interval
 from bertolt.models.families.base import read_config
 from bertolt.report import plain
-from bertolt.tasks.base import Reading, Scorer, Task
+from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.registry import task_of
 from bertolt.tasks.row_answers import (
     ANSWERS,
     DIGITS,
-    RowAnswer,
-    by_key,
-    digest,
+    KeptRows,
     group_numbers,
     read_answers,
+    shared_places,
 )
 from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tasks.table import ends_words, interval_words, score_words
 from bertolt.train.folder import ARGUMENTS
 
-Key = tuple[str, int]
 HOW = {
     "mcnemar": ("McNemar's exact test", "McNemar's exact test"),
     "shuffling": ("by shuffling answers", f"answers shuffled {SHUFFLES:,} times"),
@@ -51,7 +48,6 @@ HOW = {
 }
 """How a p-value was found, in the terminal and on the page."""
 _SHOWN = 3  # rows that changed, in the terminal
-_TEXT = 2000
 _OWN = {"out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"}
 """Arguments that every run has otherwise, and that decide nothing."""
 
@@ -64,34 +60,13 @@ class Run:
         folder: of the model.
         task: that it learned.
         arguments: of its run, as `arguments.json` has them; empty where another wrote the folder.
-        rows: its answers by digest.
+        rows: its answers.
     """
 
     folder: str
     task: Task
     arguments: Mapping[str, Any]
-    rows: Mapping[Key, RowAnswer]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A row that one run answers better than the other.
-
-    Attributes:
-        row: its number in the table.
-        gain: by how much the primary metric of this row alone is better, below 0 if it is worse.
-        before, after: what the first and the other run said, with its rank among the rows where the
-            primary metric is of ranks.
-        truth: what is true, likewise.
-        text: of the row, and the second text of a pair; None where the file is not as it was.
-    """
-
-    row: int
-    gain: float
-    before: str
-    after: str
-    truth: str
-    text: tuple[str, str | None] | None
+    rows: KeptRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,24 +77,39 @@ class Against:
         run: its folder.
         test: the difference, its interval, and how likely it is by chance.
         corrected: the p-value, corrected for the number of comparisons.
-        changes: rows that were answered better or worse, the largest first.
+        changed: rows that were answered better or worse.
         settings: arguments that differ, with both values.
     """
 
     run: str
     test: PairedTest
     corrected: float
-    changes: list[Change]
+    changed: ChangedRows
     settings: dict[str, tuple[str, str]]
 
     @property
+    def better(self) -> int:
+        """How many rows this run answers better."""
+        return int((self.changed.gains > 0).sum())
+
+    @property
+    def worse(self) -> int:
+        """How many rows it answers worse."""
+        return int((self.changed.gains < 0).sum())
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """Of the rows that it answers better and worse `MOST_LISTED` each, the largest first."""
+        return self.changed.largest()
+
+    @property
     def fixed(self) -> list[Change]:
-        """Rows that this run answers better."""
+        """Those of them that it answers better."""
         return [each for each in self.changes if each.gain > 0]
 
     @property
     def broken(self) -> list[Change]:
-        """Rows that it answers worse."""
+        """Those of them that it answers worse."""
         return [each for each in self.changes if each.gain < 0]
 
 
@@ -191,8 +181,8 @@ class Comparison:
         for each in self.others:
             yield ""
             yield f"{each.run} against {self.first}: {self.verdict(each)}"
-            for what, changes in (("better", each.fixed), ("worse", each.broken)):
-                yield from _examples(what, changes)
+            yield from _examples("better", each.fixed, each.better)
+            yield from _examples("worse", each.broken, each.worse)
             if each.settings:
                 pairs = (f"{name} {a} → {b}" for name, (a, b) in each.settings.items())
                 yield f"  settings: {'; '.join(pairs)}"
@@ -207,8 +197,8 @@ class Comparison:
         told = "they differ" if each.corrected < 0.05 else "the rows do not tell them apart"
         return (
             f"{self.task.primary.title} {gap}{ends}, p = {p_words(each.corrected)} "
-            f"({how}{holm_words}): {told}; {plural(len(each.fixed), 'row')} better, "
-            f"{len(each.broken):,} worse"
+            f"({how}{holm_words}): {told}; {plural(each.better, 'row')} better, "
+            f"{each.worse:,} worse"
         )
 
 
@@ -222,29 +212,17 @@ def p_words(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-3 else f"{p:.1g}"
 
 
-def _examples(what: str, changes: Sequence[Change]) -> Iterator[str]:
+def _examples(what: str, changes: Sequence[Change], count: int) -> Iterator[str]:
     for change in changes[:_SHOWN]:
         texts = filter(None, change.text or ())
         text = f": {' / '.join(clean(shorten(each, 60)) for each in texts)}" if change.text else ""
         said = f"{change.before} → {change.after}, true {change.truth}"
         yield f"  {what}, row {change.row}{text} ({clean(shorten(said, 90))})"
-    if len(changes) > _SHOWN:
-        yield f"  … and {plural(len(changes) - _SHOWN, 'more row')} {what}"
+    if count > _SHOWN:
+        yield f"  … and {plural(count - _SHOWN, 'more row')} {what}"
 
 
 def _plain(each: Against, first: str) -> dict[str, Any]:
-    changes = [
-        {
-            "row": change.row,
-            "gain": change.gain,
-            "before": change.before,
-            "after": change.after,
-            "truth": change.truth,
-            "text": None if change.text is None else change.text[0],
-            "text_pair": None if change.text is None else change.text[1],
-        }
-        for change in each.changes
-    ]
     return {
         "run": each.run,
         "against": first,
@@ -253,10 +231,10 @@ def _plain(each: Against, first: str) -> dict[str, Any]:
         "p": each.test.p,
         "p_corrected": each.corrected,
         "test": each.test.by,
-        "fixed": len(each.fixed),
-        "broken": len(each.broken),
+        "fixed": each.better,
+        "broken": each.worse,
         "settings": {name: list(pair) for name, pair in each.settings.items()},
-        "changes": changes,
+        "changes": [change.to_dict() for change in each.changes],
     }
 
 
@@ -297,22 +275,26 @@ def compare_runs(
     first = runs[0]
     for run in runs[1:]:
         _require_alike(first, run)
-    shared = [key for key in first.rows if all(key in run.rows for run in runs)]
+    places = shared_places([run.rows for run in runs])
+    shared = len(places[0])
     if not shared:
         raise _nothing_shared(runs)
-    rows = [np.array([run.rows[key].sums for key in shared], np.float64) for run in runs]
+    rows = [run.rows.sums[at] for run, at in zip(runs, places, strict=True)]
     scorer = first.task.scorer()
     # The first run that knows which rows depend on each other says it.
-    known = (group_numbers([run.rows[key].group for key in shared]) for run in runs)
+    values = (
+        run.rows.table["group"].take(pa.array(at)) for run, at in zip(runs, places, strict=True)
+    )
+    known = (group_numbers(each.to_pylist()) for each in values)
     groups = next((each for each in known if each is not None), None)
     tests = [scorer.paired(rows[0], other, groups) for other in rows[1:]]
     corrected = holm([test.p for test in tests])
-    texts = _texts(first, on, asked, shared)
+    texts = _texts(first, on, asked)
     return Comparison(
         task=first.task,
-        where=_where(on, len(shared)),
+        where=_where(on, shared),
         notes=list(_notes(runs, shared, on)),
-        rows=len(shared),
+        rows=shared,
         groups=None if groups is None else int(groups.max()) + 1,
         group=next(filter(None, [asked.group, *(run.arguments.get("group") for run in runs)]), ""),
         scores={
@@ -324,10 +306,16 @@ def compare_runs(
                 run=run.folder,
                 test=test,
                 corrected=p,
-                changes=_changes(first, run, shared, (rows[0], each), scorer, texts),
+                changed=ChangedRows.of(
+                    (first.rows, run.rows),
+                    (places[0], at),
+                    scorer,
+                    first.task.primary.greater,
+                    texts,
+                ),
                 settings=_settings(first, run),
             )
-            for run, each, test, p in zip(runs[1:], rows[1:], tests, corrected, strict=True)
+            for run, at, test, p in zip(runs[1:], places[1:], tests, corrected, strict=True)
         ],
     )
 
@@ -338,7 +326,8 @@ def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
     contract = Contract.read(path) if path.is_dir() else None
     if on is not None:
         scores = evaluate_file(folder, on, asked, keep_answers=True)
-        task, answers = scores.task, scores.answers.rows if scores.answers else []
+        assert scores.answers is not None
+        task, answers = scores.task, KeptRows(scores.answers.table)
     elif not (path / ANSWERS).is_file():
         missing = f"it has no {ANSWERS}" if path.is_dir() else "there is no such folder"
         raise CheckpointError(
@@ -358,14 +347,14 @@ def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
             else "compare the scores of bertolt evaluate",
         )
     try:
-        task.scorer().score(np.array(answers[0].sums, np.float64))
+        task.scorer().score(answers.sums[0])
     except (IndexError, ValueError) as error:
         raise CheckpointError(
             f"its answers are not those of {task.name}",
             place=str(path / ANSWERS),
             fix="fine-tune again with --overwrite, or name a file to compare on: --on FILE",
         ) from error
-    return Run(folder=folder, task=task, arguments=_arguments(path), rows=by_key(answers))
+    return Run(folder=folder, task=task, arguments=_arguments(path), rows=answers)
 
 
 def _arguments(folder: Path) -> dict[str, Any]:
@@ -383,7 +372,7 @@ def _arguments(folder: Path) -> dict[str, Any]:
 
 def _require_alike(first: Run, run: Run) -> None:
     """Refuse runs whose scores cannot be held against each other."""
-    widths = {len(next(iter(each.rows.values())).sums) for each in (first, run)}
+    widths = {each.rows.sums.shape[1] for each in (first, run)}
     _require_one_task([(first.folder, first.task), (run.folder, run.task)])
     if len(widths) == 1:
         if why := first.task.unlike(run.task):
@@ -426,8 +415,9 @@ def _other_task(folder: str, kind: str, first: str, task: Task) -> UsageError:
 
 def _nothing_shared(runs: Sequence[Run]) -> UsageError:
     """What to raise for runs without a row in common."""
-    digests = [{key[0][:DIGITS] for key in run.rows} for run in runs]
-    alike = bool(set.intersection(*digests)) and len(next(iter(runs[0].rows))[0]) > DIGITS
+    digests = [run.rows.table["digest"].to_pylist() for run in runs]
+    parts = [{each[:DIGITS] for each in names} for names in digests]
+    alike = bool(set.intersection(*parts)) and len(digests[0][0]) > DIGITS
     problem = "the runs have no row in common"
     if alike:
         problem = (
@@ -445,50 +435,15 @@ def _where(on: Path | None, rows: int) -> str:
     return f"{words} of {on}" if on else f"the {words} that all runs held out"
 
 
-def _notes(runs: Sequence[Run], shared: Sequence[Key], on: Path | None) -> Iterator[str]:
+def _notes(runs: Sequence[Run], shared: int, on: Path | None) -> Iterator[str]:
     """What is to be known of the rows."""
     for run in runs:
-        if left := len(run.rows) - len(shared):
+        if left := len(run.rows) - shared:
             yield f"{plural(left, 'row')} of {run.folder} left out: not all runs answered them"
     if on is not None:
         yield "Rows that a run was trained on flatter it: whether there are any, nobody knows"
     elif tuning := runs[0].task.tuning:
         yield f"Each run chose its {tuning} on the rows that it held out"
-
-
-def _changes(
-    first: Run,
-    other: Run,
-    shared: Sequence[Key],
-    rows: tuple[NDArray[np.float64], NDArray[np.float64]],
-    scorer: Scorer,
-    texts: Mapping[Key, tuple[str, str | None]],
-) -> list[Change]:
-    """Rows that were answered better or worse, the largest changes first."""
-    before, after = map(scorer.score_of_each, rows)
-    gains = (after - before) * (1 if first.task.primary.greater else -1)
-    order = np.argsort(-np.abs(gains), kind="stable")
-    ranked, ranked_after = map(scorer.ranks_of_each, rows)
-    of_all = "" if ranked is None else f" of {len(shared):,}"
-    return [
-        Change(
-            row=first.rows[key].row,
-            gain=float(gains[place]),
-            before=first.rows[key].said + _rank_words(ranked, place, 0),
-            after=other.rows[key].said + _rank_words(ranked_after, place, 0),
-            truth=first.rows[key].truth + _rank_words(ranked, place, 1) + of_all,
-            text=texts.get(key),
-        )
-        for place in order[: int((gains != 0).sum())].tolist()
-        for key in [shared[place]]
-    ]
-
-
-def _rank_words(ranks: NDArray[np.float64] | None, place: int, column: int) -> str:
-    """The rank of a row, behind what it is the rank of; rows of equal values share theirs."""
-    if ranks is None:
-        return ""
-    return f", rank {ranks[place, column]:,.1f}".removesuffix(".0")
 
 
 def _settings(first: Run, other: Run) -> dict[str, tuple[str, str]]:
@@ -498,25 +453,15 @@ def _settings(first: Run, other: Run) -> dict[str, tuple[str, str]]:
     return {name: (str(a), str(b)) for name, (a, b) in pairs.items() if a != b}
 
 
-def _texts(
-    run: Run, on: Path | None, asked: EvaluateOptions, shared: Sequence[Key]
-) -> dict[Key, tuple[str, str | None]]:
+def _texts(run: Run, on: Path | None, asked: EvaluateOptions) -> Texts:
     """The texts of rows, where the file that they come from is as it was."""
+    table = None  # without the texts, or where its arguments are altered, the comparison is whole
     try:
         table = _held_out_of(run, asked) if on is None else _rows_of(run, on, asked)
     except (BertoltError, AttributeError, TypeError, ValueError):
         if on is not None:  # all runs have answered its rows just now
             raise
-        return {}  # without the texts, or where its arguments are altered, the comparison is whole
-    places = {row: place for place, row in enumerate(table.data["row"].to_pylist())}
-    known = [key for key in shared if run.rows[key].row in places]
-    texts = {}
-    examples = table.examples([places[run.rows[key].row] for key in known])
-    for key, example in zip(known, examples, strict=True):
-        if digest(example) == key[0][:DIGITS]:
-            text, pair = run.task.page_texts(example)
-            texts[key] = text[:_TEXT], None if pair is None else pair[:_TEXT]
-    return texts
+    return Texts(run.task, table)
 
 
 def _rows_of(run: Run, on: Path, asked: EvaluateOptions) -> Table:

@@ -7,7 +7,8 @@ from typing import Any
 
 from bertolt.base.format import plural
 from bertolt.base.version import __version__
-from bertolt.commands.compare import HOW, Against, Change, Comparison, gap_words, p_words
+from bertolt.commands.changed_rows import Change
+from bertolt.commands.compare import HOW, Against, Comparison, gap_words, p_words
 from bertolt.report import plain
 from bertolt.tasks.table import ends_words, interval_words
 
@@ -62,8 +63,8 @@ def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
         note = f"for {len(comparison.others)} comparisons, by Holm"
         items.append({"name": "corrected", "value": p_words(each.corrected), "note": note})
     items += [
-        {"name": "Rows answered better", "value": f"{len(each.fixed):,}"},
-        {"name": "Rows answered worse", "value": f"{len(each.broken):,}"},
+        {"name": "Rows answered better", "value": f"{each.better:,}"},
+        {"name": "Rows answered worse", "value": f"{each.worse:,}"},
     ]
     heading = {"title": f"{each.run} against {comparison.first}", "id": f"against-{each.run}"}
     yield {"kind": "facts", "items": items, "nav": each.run, **heading}
@@ -75,12 +76,14 @@ def _blocks(each: Against, comparison: Comparison) -> Iterator[dict[str, Any]]:
             "title": "Settings that differ",
             "nav": "Settings",
         }
-    for words, changes in (("better", each.fixed), ("worse", each.broken)):
+    parts = (("better", each.fixed, each.better), ("worse", each.broken, each.worse))
+    for words, changes, count in parts:
+        first = f" Shown are the first {len(changes)}." if count > len(changes) else ""
         yield {
             "kind": "mistakes",
             "title": f"Answered {words} by {each.run}",
             "nav": words.capitalize(),
-            "lead": f"{plural(len(changes), 'row')}, the largest changes first.",
+            "lead": f"{plural(count, 'row')}, the largest changes first.{first}",
             "items": [_card(change) for change in changes],
         }
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.checks import is_real
 from bertolt.base.errors import CheckpointError
 from bertolt.base.files import write_atomically
 from bertolt.base.format import shorten
@@ -215,7 +213,70 @@ def group_numbers(groups: Sequence[str | None]) -> NDArray[np.int64] | None:
     return None if len(numbers) == len(values) else np.array(values, np.int64)
 
 
-def read_answers(path: Path) -> list[RowAnswer]:
+class KeptRows(Sequence[RowAnswer]):
+    """Answers that were kept, in columns: a few bytes a row.
+
+    Args:
+        table: whose columns are the attributes of `RowAnswer`.
+
+    Attributes:
+        numbers: (N,) of the rows in the table that was measured.
+        sums: (N, S) what each adds to the sums of the primary metric.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table.combine_chunks()
+        self.numbers: NDArray[np.int64] = self.table["row"].to_numpy()
+        values = pc.list_flatten(self.table["sums"]).to_numpy()
+        self.sums: NDArray[np.float64] = values.reshape(len(table), -1 if len(values) else 0)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> RowAnswer: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[RowAnswer]: ...
+    def __getitem__(self, place: int | slice) -> RowAnswer | list[RowAnswer]:
+        if isinstance(place, slice):
+            return self.at(range(*place.indices(len(self))))
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        return self.at([place % len(self)])[0]
+
+    def at(self, places: Sequence[int]) -> list[RowAnswer]:
+        """The answers at some places, read at once."""
+        return _listed(self.table.take(pa.array(places, pa.int64())))
+
+
+def shared_places(parts: Sequence[KeptRows]) -> list[NDArray[np.int64]]:
+    """(N,) where the rows that all parts have stand in each of them, in the order of the first.
+
+    Of rows that are alike the first is that of the others, the second their second, and so on.
+    """
+    digests = pa.chunked_array([chunk for part in parts for chunk in part.table["digest"].chunks])
+    codes = digests.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    edges = np.cumsum([len(part) for part in parts])[:-1]
+    keys = [each * (len(codes) + 1) + _times_before(each) for each in np.split(codes, edges)]
+    there = np.logical_and.reduce([np.isin(keys[0], each, assume_unique=True) for each in keys])
+    shared, places = keys[0][there], []
+    for each in keys:
+        order = np.argsort(each)
+        places.append(order[np.searchsorted(each, shared, sorter=order)])
+    return places
+
+
+def _times_before(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) how often each code stands before."""
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    times = np.empty(len(codes), np.int64)
+    times[order] = np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)]))
+    return times
+
+
+def read_answers(path: Path) -> KeptRows:
     """Answers that were kept.
 
     Raises:
@@ -223,13 +284,15 @@ def read_answers(path: Path) -> list[RowAnswer]:
     """
     try:
         table = pq.read_table(path, schema=_schema())  # a column that is not there has no values
-        rows = _listed(table)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        table.validate(full=True)
+    except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, f"it cannot be read ({error})") from error
-    widths = {len(row.sums or ()) for row in rows}
-    if len(widths) > 1 or any(None in row[:-1] or not all(map(is_real, row.sums)) for row in rows):
+    sums = pc.list_flatten(table["sums"])
+    missing = any(table[name].null_count for name in table.column_names if name != "group")
+    widths = len(pc.unique(pc.list_value_length(table["sums"])))
+    if missing or widths > 1 or sums.null_count or not np.isfinite(sums.to_numpy()).all():
         raise _unreadable(path, "something of its rows is missing")
-    return rows
+    return KeptRows(table)
 
 
 def _unreadable(path: Path, problem: str) -> CheckpointError:
@@ -240,15 +303,3 @@ def _unreadable(path: Path, problem: str) -> CheckpointError:
 def _listed(table: pa.Table) -> list[RowAnswer]:
     columns = (table[name].to_pylist() for name in RowAnswer._fields)
     return list(map(RowAnswer._make, zip(*columns, strict=True)))
-
-
-def by_key(rows: list[RowAnswer]) -> dict[tuple[str, int], RowAnswer]:
-    """The same by digest, and which of several rows that are alike; in their order."""
-    return dict(_keyed(rows))
-
-
-def _keyed(rows: list[RowAnswer]) -> Iterator[tuple[tuple[str, int], RowAnswer]]:
-    times: Counter[str] = Counter()
-    for row in rows:
-        yield (row.digest, times[row.digest]), row
-        times[row.digest] += 1

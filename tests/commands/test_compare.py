@@ -15,13 +15,20 @@ import pytest
 from scipy import stats
 
 from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
-from bertolt.commands import compare
+from bertolt.commands import changed_rows, compare
 from bertolt.commands.compare import compare_runs
 from bertolt.commands.compare_page import page_facts
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
 from bertolt.report.comparison import write_comparison
-from bertolt.tasks.row_answers import ANSWERS, RowAnswer, RowAnswers, read_answers
+from bertolt.tasks.row_answers import (
+    ANSWERS,
+    KeptRows,
+    RowAnswer,
+    RowAnswers,
+    read_answers,
+    shared_places,
+)
 from bertolt.tasks.text_classification import TextClassification
 
 Copy = Callable[..., str]
@@ -104,6 +111,48 @@ def test_several_runs_are_corrected_for(copy: Copy, tmp_path: Path) -> None:
     assert f"{names[2]} against {names[0]}" in titles
 
 
+def test_few_rows_are_listed_and_all_of_them_go_to_a_file(
+    copy: Copy, bertolt: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page and JSON have the largest changes alone, and say how many there are."""
+    monkeypatch.setattr(changed_rows, "MOST_LISTED", 2)
+    monkeypatch.setattr(changed_rows, "_BATCH", 4)  # a file of several batches
+    first, other, third = copy("first"), copy("other", set(range(11))), copy("third", {3})
+    out, page = tmp_path / "changes.jsonl", tmp_path / "page.html"
+    said = bertolt("compare", first, other, third, "--out", out, "--html", page, "--json")
+    assert said.code == 0, said.err
+    assert f"Rows that changed: {out} (12)" in said.err
+    one, two = json.loads(said.out)["comparisons"]
+    assert one["fixed"] + one["broken"] == 11
+    assert len(one["changes"]) == min(one["fixed"], 2) + min(one["broken"], 2)
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [line.pop("run") for line in lines] == [other] * 11 + [third]
+    kept = read_answers(Path(first) / ANSWERS)
+    assert [line["row"] for line in lines[:11]] == [row.row for row in kept[:11]]
+    assert all(line["text"] for line in lines)
+    assert [each for each in lines if each in one["changes"]] == one["changes"]
+    assert lines[11:] == two["changes"]
+    assert "Shown are the first 2." in page.read_text(encoding="utf-8")
+    again = bertolt("compare", first, other, "--out", out)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    both = bertolt("compare", first, other, "--out", tmp_path / "x", "--html", tmp_path / "x")
+    assert both.code == 2
+    assert "--html names it too" in both.err
+
+
+def test_rows_that_are_alike_are_told_apart_by_their_order() -> None:
+    def kept(*digests: str) -> KeptRows:
+        rows = RowAnswers(TASK)
+        for number, each in enumerate(digests):
+            rows.put(RowAnswer(number, each, [1.0, 1.0], "pos", "pos"))
+        return KeptRows(rows.table)
+
+    first, other = shared_places([kept("a", "b", "a", "c", "a"), kept("a", "d", "c", "a", "b")])
+    assert first.tolist() == [0, 1, 2, 3]
+    assert other.tolist() == [0, 4, 3, 2]
+
+
 def test_equal_runs_are_not_told_apart(copy: Copy) -> None:
     (against,) = compare_runs([copy("first"), copy("other")]).others
     assert (against.test.difference, against.test.p, against.changes) == (0.0, 1.0, [])
@@ -138,12 +187,13 @@ def test_a_file_is_read_as_it_is_said_with_its_texts(
     path.write_bytes(b"\xc6\xc0\xc2\xdb\n" + "\n".join(text).encode("gb18030"))
     asked = EvaluateOptions(precision="fp32", encoding="gb18030", skip_rows=1, group="user")
     run = compare._read(str(tuned), path, asked)
-    assert len({row.group for row in run.rows.values()}) == 20
-    texts = compare._texts(run, path, asked, list(run.rows))
-    assert len(texts) == len(run.rows) == 80
+    assert len({row.group for row in run.rows}) == 20
+    texts = compare._texts(run, path, asked).of(run.rows)
+    assert len(run.rows) == 80
+    assert None not in texts
     path.unlink()
     with pytest.raises(DataError):
-        compare._texts(run, path, asked, list(run.rows))
+        compare._texts(run, path, asked)
 
 
 @pytest.mark.parametrize("name", ["several", "numbers", "tags", "pairs", "together", "scored"])
