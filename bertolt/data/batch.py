@@ -282,9 +282,9 @@ class PackedBatch:
             DataError: no sequence at all, one without a token, or one whose segment ids or labels
                 are not as many as its tokens.
         """
-        lengths = torch.tensor([len(ids) for ids in input_ids], dtype=torch.long)
-        if not lengths.numel() or not lengths.all():
-            empty = f"sequence {int(lengths.argmin())} empty" if lengths.numel() else "no sequence"
+        lengths = [len(ids) for ids in input_ids]
+        if not lengths or 0 in lengths:
+            empty = f"sequence {lengths.index(0)} empty" if lengths else "no sequence"
             raise DataError(f"a batch cannot be packed with {empty}", fix="leave empty texts out")
         if token_type_ids is not None:
             _require_same_lengths(lengths, token_type_ids, "token_type_ids")
@@ -292,7 +292,7 @@ class PackedBatch:
             _require_same_lengths(lengths, token_labels, "labels")
         return cls.from_flat(
             _joined(input_ids),
-            starts_of(lengths),
+            torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
             None if token_type_ids is None else _joined(token_type_ids),
             token_labels=None if token_labels is None else _joined(token_labels),
             pad_token_id=pad_token_id,
@@ -327,7 +327,7 @@ class PackedBatch:
         rows = padded_rows(total, row_multiple)
 
         def filled(values: Tensor, filler: int = 0) -> Tensor:
-            return F.pad(values.long(), (0, rows - total), value=filler)
+            return torch.constant_pad_nd(values.long(), (0, rows - total), filler)
 
         if position_ids is None:
             starts = repeated(cu_seqlens[:-1], lengths, total)
@@ -493,10 +493,10 @@ def _joined(values: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
 
 
 def _require_same_lengths(
-    lengths: Tensor, values: Sequence[Sequence[int] | np.ndarray], name: str
+    lengths: list[int], values: Sequence[Sequence[int] | np.ndarray], name: str
 ) -> None:
     counts = [len(each) for each in values]
-    if counts == lengths.tolist():
+    if counts == lengths:
         return
     pairs = zip(lengths, counts, strict=False)
     row = next((row for row, (count, other) in enumerate(pairs) if count != other), len(counts))

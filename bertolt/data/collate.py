@@ -146,6 +146,8 @@ def column(rows: Sequence[Row], name: str) -> list[Any] | None:
         DataError: only some of the rows have it.
     """
     names = LABELS if name == "labels" else (name,)
+    if not any(each in row for each in names for row in rows):
+        return None
     values = [next((row[n] for n in names if row.get(n) is not None), None) for row in rows]
     missing = [index for index, value in enumerate(values) if value is None]
     if len(missing) == len(values):
@@ -257,11 +259,13 @@ def real_tokens(rows: Sequence[Row], *names: str) -> dict[str, list[NDArray[Any]
             fix='tokenize them first: data.map(lambda rows: tokenizer(rows["text"]), batched=True)',
         )
     for index, row in enumerate(rows):
-        mask = _token_mask(row, index)
+        count = len(row["input_ids"])
+        mask = None if row.get("attention_mask") is None else _token_mask(row, index)
         for name, arrays in by_name.items():
-            if arrays[index].shape != mask.shape:
-                raise _unequal(index, name, arrays[index].size, mask.size)
-            arrays[index] = arrays[index][mask]
+            if arrays[index].shape != (count,):
+                raise _unequal(index, name, arrays[index].size, count)
+            if mask is not None:
+                arrays[index] = arrays[index][mask]
     return by_name
 
 

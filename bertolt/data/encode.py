@@ -336,6 +336,19 @@ def encode_examples(
     return flat.whole(max_length, labels)
 
 
+def gathered(encoded: Iterable[EncodedExample], max_length: int) -> EncodedTexts:
+    """Examples that are encoded already, as flat arrays.
+
+    Args:
+        encoded: read once.
+        max_length: that they keep to, special tokens included.
+    """
+    flat = _Flat()
+    for each in encoded:
+        flat.add(each)
+    return flat.whole(max_length, None)
+
+
 class _Flat:
     """Gathers windows end to end."""
 

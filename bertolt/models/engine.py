@@ -91,7 +91,7 @@ class GraphEngine:
         Raises:
             DataError: as `in_one_run`.
         """
-        return self._answer(batch, near_lengths(batch.lengths.numpy()))
+        return self._answer(batch, near_lengths(_lengths(batch)))
 
     def in_one_run(self, batch: PackedBatch) -> ModelOutput:
         """The same with all sequences side by side, whatever their lengths.
@@ -103,7 +103,7 @@ class GraphEngine:
         return self._answer(batch, [np.arange(batch.num_sequences)])
 
     def _answer(self, batch: PackedBatch, runs: list[NDArray[np.int64]]) -> ModelOutput:
-        if not torch.equal(batch.position_ids[: batch.num_tokens], batch.column):
+        if not _count_from_each_start(batch):
             raise DataError("a graph counts positions by itself", fix="leave position_ids out")
         if batch.inputs_embeds is not None:
             raise DataError("a graph takes ids", fix="leave inputs_embeds out")
@@ -146,6 +146,19 @@ class GraphEngine:
         return batch.num_tokens if self.model.logits_per_token else batch.num_sequences
 
 
+def _lengths(batch: PackedBatch) -> NDArray[np.int32]:
+    """(B,) tokens of each sequence."""
+    starts: NDArray[np.int32] = batch.cu_seqlens.numpy()
+    return starts[1:] - starts[:-1]
+
+
+def _count_from_each_start(batch: PackedBatch) -> bool:
+    """Whether positions are places within each sequence."""
+    total = batch.num_tokens
+    column = np.arange(total) - np.repeat(batch.cu_seqlens.numpy()[:-1], _lengths(batch))
+    return np.array_equal(batch.position_ids.numpy()[:total], column)
+
+
 def _asked(batch: PackedBatch) -> NDArray[np.int64]:
     """Rows of the tokens whose words are asked for: the labelled ones, or all."""
     if batch.labelled_rows is None:
@@ -167,7 +180,7 @@ class _Padded:
     """
 
     def __init__(self, batch: PackedBatch, members: NDArray[np.int64], filler: int) -> None:
-        starts, lengths = batch.cu_seqlens.numpy()[:-1], batch.lengths.numpy()
+        starts, lengths = batch.cu_seqlens.numpy()[:-1], _lengths(batch)
         column = np.arange(int(lengths[members].max()))
         self.members = members
         self.real = column < lengths[members, None]

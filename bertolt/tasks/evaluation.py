@@ -294,7 +294,7 @@ def activated(model: PreTrainedModel, task: Task, batch: EvaluatedBatch) -> list
         logits = logits.flatten()[batch.batch.slots]
     outputs = task.activate(logits).numpy()
     # An infinite logit may look like a certain answer once it is activated.
-    outputs[~logits.isfinite().numpy()] = np.nan
+    outputs[~np.isfinite(logits.numpy())] = np.nan
     if not model.logits_per_token:
         return list(outputs)
     return np.split(outputs, np.cumsum(batch.batch.lengths.numpy())[:-1])

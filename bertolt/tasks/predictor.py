@@ -17,7 +17,7 @@ from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageE
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.checkpoint.exported import ENGINES, Exported
-from bertolt.data.encode import Encode, EncodedExample, EncodedTexts, encode_examples
+from bertolt.data.encode import EncodedExample, EncodedTexts, encode_examples, gathered
 from bertolt.data.long import Long
 from bertolt.data.parted import beyond_limit, too_long
 from bertolt.data.prefetch import prefetched
@@ -372,21 +372,21 @@ class Predictor(ReadyModel):
         An example that cannot be answered has the error in the place of its answer: it is longer
         than the limit where such texts are refused, or its outputs are not finite.
         """
-        return self._answer(examples, self._rows(iter, encoded), 0)
+        return self._answer(examples, self._gathered(encoded), 0)
 
     def too_long(self, encoded: EncodedExample) -> BertoltError | None:
         """The error that `answer` has for an example that it refuses for its length."""
         if self.long.how != "error":
             return None
-        rows = self._rows(iter, [encoded])
+        rows = self._gathered([encoded])
         return too_long(rows, 0, "text 1", self.task.longs) if beyond_limit(rows)[0] else None
 
     def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
         encode = encode_by(self.task, self.tokenizer, self.max_length, self.long)
-        return examples, self._rows(encode, examples)
+        return examples, in_examples(self.task, encode_examples(encode, examples, self.max_length))
 
-    def _rows(self, encode: Encode, examples: Iterable[Any]) -> EncodedTexts:
-        return in_examples(self.task, encode_examples(encode, examples, self.max_length))
+    def _gathered(self, encoded: Sequence[EncodedExample]) -> EncodedTexts:
+        return in_examples(self.task, gathered(encoded, self.max_length))
 
     def _answer(
         self, examples: Sequence[Example], rows: EncodedTexts, before: int

@@ -30,7 +30,7 @@ from bertolt.data.prefetch import (
     uses_background,
 )
 from bertolt.data.sampler import batches_by_tokens
-from bertolt.models.engine import Engine
+from bertolt.models.engine import Engine, GraphEngine
 from bertolt.models.evaluating import evaluating
 from bertolt.models.frozen import freeze
 from bertolt.models.losses import LossTerm
@@ -145,7 +145,8 @@ def predict_batches(
     device = engine.device
     waiting: _Answered | None = None
     with (
-        evaluating(model),
+        # Of a graph's model no module runs.
+        contextlib.nullcontext() if isinstance(engine, GraphEngine) else evaluating(model),
         _collated(rows, lengths, collate, token_budget, device, world) as batches,
     ):
         for numbers, own, batch in batches:

@@ -18,6 +18,7 @@ from bertolt.data.encode import (
     EncodedTexts,
     Window,
     encode_examples,
+    gathered,
     encode_texts,
 )
 
@@ -173,3 +174,15 @@ def test_long_texts_are_encoded_in_smaller_chunks(monkeypatch: pytest.MonkeyPatc
     rows = encode_examples(count, ["a" * 6, "a" * 6, "a" * 30, *"abc"], 3)
     assert sizes == [2, 1, 3]
     assert rows.examples == 6
+
+
+def test_examples_that_are_encoded_are_gathered_as_they_would_be_encoded() -> None:
+    examples = [
+        EncodedExample([Window([2, 7, 3], [0, 1, 1]), Window([2, 3], [0, 0])], 9, (4,)),
+        EncodedExample([Window([2, 8, 9, 3], [0, 0, 0, 0])], 4, (0,)),
+    ]
+    one, other = gathered(examples, 8), encode_examples(iter, examples, 8)
+    assert vars(one).keys() == vars(other).keys()
+    for name, value in vars(one).items():
+        assert np.array_equal(value, vars(other)[name]), name
+    assert gathered([], 8).examples == 0
