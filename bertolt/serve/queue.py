@@ -1,8 +1,9 @@
 """The queue of the server: examples come in requests and leave in batches of true tokens.
 
-One thread tokenises while another answers, one forward pass at a time on all cores. The next batch
-gathers while a pass runs, and never waits to become full. First come, first served: a request is
-taken whole or refused whole, and split where it is larger than a batch.
+One thread tokenises while another answers, one forward pass at a time on all cores; a short request
+that comes while neither has work is tokenised by the one that answers, and handed over to nobody.
+The next batch gathers while a pass runs, and never waits to become full. First come, first served:
+a request is taken whole or refused whole, and split where it is larger than a batch.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ Result = Prediction | BertoltError
 
 _PART = 32
 """Examples that are tokenised before the next batch may be made of them."""
+_SHORT = 8192
+"""Characters of a request that holds up the thread that answers for no longer than a hand-over."""
 _MEMORY = 0.9
 """Weight of what was seen before in the running mean of the speed."""
 
@@ -77,6 +80,11 @@ class Ask:
         self.missing = len(self.examples)
         self.begun = False
         self._settling = threading.Lock()  # both threads settle
+
+    @property
+    def short(self) -> bool:
+        """Whether it is tokenised in a moment."""
+        return len(self.examples) <= _PART and self.characters <= _SHORT
 
     @property
     def given_up(self) -> bool:
@@ -145,9 +153,11 @@ class Queue:
         self._watch = watch
         self._arrived: deque[Ask] = deque()
         self._ready: deque[_Item] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._to_tokenise, self._to_answer = (threading.Condition(self._lock) for _ in range(2))
         self._waiting = self._characters = 0
         self._closed, self._tokenising = False, True
+        self._busy = self._idle = False  # who tokenises, who answers
         self._seconds_each = 0.0
         self._threads = [
             threading.Thread(target=work, name=f"bertolt-{work.__name__.strip('_')}", daemon=True)
@@ -175,7 +185,7 @@ class Queue:
             RefusedError: there is no room for all of it, or the server is going away.
         """
         count = len(ask.examples)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise RefusedError(
                     503, "the server is going away", fix="ask another one", retry_after=1
@@ -196,22 +206,25 @@ class Queue:
             self._waiting += count
             self._characters += ask.characters
             self._arrived.append(ask)
-            self._changed.notify_all()
+            mine = self._idle and not self._ready and len(self._arrived) == 1
+            mine &= self._for_who_answers
+            (self._to_answer if mine else self._to_tokenise).notify()
         # Of numbers alone: a circle would hold the model of a request after its end.
         ask.done.add_done_callback(partial(self._leave, count, ask.characters))
 
     def close(self, seconds: float) -> bool:
         """Take no more requests and answer those that are there; whether all were in time."""
         end = time.monotonic() + seconds
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._to_tokenise.notify()
+            self._to_answer.notify()
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _leave(self, count: int, characters: int, done: Future[list[Result]]) -> None:
-        with self._changed:
+        with self._lock:
             self._waiting -= count
             self._characters -= characters
 
@@ -219,21 +232,26 @@ class Queue:
 
     def _tokenise(self) -> None:
         while (ask := self._next_ask()) is not None:
-            try:
-                self._tokenise_all(ask)
-            except BertoltError as error:
-                ask.fail(error)
-            except Exception as error:  # noqa: BLE001 - the thread has to live on
-                ask.served.failed(error)
-                ask.fail(error)
-        with self._changed:
+            self._tokenise_one(ask)
+        with self._lock:
             self._tokenising = False
-            self._changed.notify_all()
+            self._to_answer.notify()
 
     def _next_ask(self) -> Ask | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._arrived or self._closed)
+        with self._lock:
+            self._busy = False
+            self._to_tokenise.wait_for(lambda: self._arrived or self._closed)
+            self._busy = bool(self._arrived)
             return self._arrived.popleft() if self._arrived else None
+
+    def _tokenise_one(self, ask: Ask) -> None:
+        try:
+            self._tokenise_all(ask)
+        except BertoltError as error:
+            ask.fail(error)
+        except Exception as error:  # noqa: BLE001 - the thread has to live on
+            ask.served.failed(error)
+            ask.fail(error)
 
     def _tokenise_all(self, ask: Ask) -> None:
         for first in range(0, len(ask.examples), _PART):
@@ -257,9 +275,9 @@ class Queue:
                 tokens = sum(len(window.ids) for window in each.windows)
                 items.append(_Item(ask, number, in_arrays(each), tokens))
             ask.tokenize_seconds += time.monotonic() - started
-            with self._changed:
+            with self._lock:
                 self._ready.extend(items)
-                self._changed.notify_all()
+                self._to_answer.notify()
 
     # ---- the thread that answers
 
@@ -270,16 +288,29 @@ class Queue:
     def _next_batch(self) -> list[_Item]:
         """The next examples for one pass, of one model; empty at the end."""
         while True:
-            late: list[Ask] = []
-            with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._over)
-                if not self._ready:
+            late, batch, ask = list[Ask](), list[_Item](), None
+            with self._lock:
+                self._idle = True
+                self._to_answer.wait_for(lambda: self._ready or self._over or self._for_who_answers)
+                self._idle = False
+                if self._ready:
+                    batch = self._take(late)
+                elif self._for_who_answers:
+                    ask = self._arrived.popleft()
+                    self._to_tokenise.notify()  # of those that came meanwhile
+                else:
                     return []
-                batch = self._take(late)
+            if ask is not None:
+                self._tokenise_one(ask)
             # Not inside: who waits is told under a lock of the request, and leaves under this one.
             _give_up(late)
             if batch:
                 return batch
+
+    @property
+    def _for_who_answers(self) -> bool:
+        """Whether the next request is tokenised by the thread that answers, if that has no work."""
+        return bool(self._arrived) and not self._busy and self._arrived[0].short
 
     @property
     def _over(self) -> bool:

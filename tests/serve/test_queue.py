@@ -32,8 +32,10 @@ class Stand:
         self.gate.set()
         self.begun = threading.Event()
         self.batches: list[list[str]] = []
+        self.readers: list[str] = []
 
     def encode(self, examples: Sequence[Any]) -> tuple[list[Any], list[EncodedExample]]:
+        self.readers.append(threading.current_thread().name)
         if any(each["text"] == "unreadable" for each in examples):
             raise DataError("it cannot be read")
         words = [each["text"].split() for each in examples]
@@ -105,6 +107,33 @@ def test_requests_share_batches_of_so_many_tokens_and_keep_their_order(
     assert [told(each) for each in others] == [["a b c", "d e"], ["f g h i"], ["j k"]]
     assert model.predictor.batches == [["one"], ["a b c", "d e", "f g h i"], ["j k"]]
     assert [(each.tokens, each.requests) for each in passes[:2]] == [(1, 1), (9, 2)]
+
+
+def test_a_short_request_is_read_by_who_answers_if_neither_has_work(
+    queue: Queue, model: Model
+) -> None:
+    answers, tokenises = "bertolt-answer", "bertolt-tokenise"
+    while not queue._idle:
+        time.sleep(0.001)
+    queue.put(first := ask(model, "one"))
+    assert told(first) == ["one"]
+    assert model.predictor.readers == [answers]
+    model.predictor.gate.clear()
+    model.predictor.begun.clear()
+    queue.put(second := ask(model, "two"))
+    assert model.predictor.begun.wait(20)
+    queue.put(third := ask(model, "three"))  # beside the pass
+    while not queue._ready:
+        time.sleep(0.001)
+    assert model.predictor.readers == [answers, answers, tokenises]
+    model.predictor.gate.set()
+    assert [told(second), told(third)] == [["two"], ["three"]]
+    for texts in (["a"] * 33, ["a" * 9000]):  # which would keep a pass from beginning
+        while not queue._idle:
+            time.sleep(0.001)
+        queue.put(more := ask(model, *texts))
+        assert told(more) == texts
+        assert set(model.predictor.readers[3:]) == {tokenises}
 
 
 def test_a_request_larger_than_a_batch_is_split(queue: Queue, model: Model) -> None:
@@ -184,8 +213,8 @@ def test_who_is_too_late_is_told_while_the_queue_goes_on(queue: Queue, model: Mo
         told(running)
         while queue._ready:
             time.sleep(0.001)
-        assert queue._changed.acquire(timeout=5)
-        queue._changed.release()
+        assert queue._lock.acquire(timeout=5)
+        queue._lock.release()
     with pytest.raises(RefusedError, match="the time for an answer is over"):
         late.done.result(20)
 
