@@ -18,8 +18,8 @@ from bertolt.data.encode import (
     EncodedTexts,
     Window,
     encode_examples,
-    gathered,
     encode_texts,
+    gathered,
 )
 
 WORDS = ["good", "film", "zzz", "the", "Cat", ".", "…", "好", ""]
