@@ -1,7 +1,7 @@
 """The queue of the server: examples come in requests and leave in batches of true tokens.
 
 One thread tokenises while another answers, one forward pass at a time on all cores; a short request
-that comes while neither has work is tokenised by the one that answers, and handed over to nobody.
+that a graph answers, and that comes while neither has work, is tokenised by the one that answers.
 The next batch gathers while a pass runs, and never waits to become full. First come, first served:
 a request is taken whole or refused whole, and split where it is larger than a batch.
 """
@@ -83,8 +83,10 @@ class Ask:
 
     @property
     def short(self) -> bool:
-        """Whether it is tokenised in a moment."""
-        return len(self.examples) <= _PART and self.characters <= _SHORT
+        """Whether it is tokenised in a moment, beside a graph: a pass of PyTorch takes longer in a
+        thread that has done something else."""
+        few = len(self.examples) <= _PART and self.characters <= _SHORT
+        return few and self.predictor.graph is not None
 
     @property
     def given_up(self) -> bool:
