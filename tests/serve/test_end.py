@@ -109,15 +109,18 @@ def test_at_ctrl_c_it_answers_what_it_has_and_takes_no_more(tuned: Path, tmp_pat
 
 def test_what_has_no_answer_when_the_time_is_over_is_counted(tuned: Path) -> None:
     models = Models({"mine": str(tuned)})
+    models.load("mine")
     server = Server(models, Limits(seconds=0.4))
     process = _Process(configured(server, server.app()), server, drain=0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=process.run, args=([listener],))
         thread.start()
         with socket.create_connection(listener.getsockname(), 60) as client:
-            head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+            head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
             client.sendall(head.encode())
+            until = time.monotonic() + 30
             while not process.server_state.tasks:
+                assert time.monotonic() < until, client.recv(4096)
                 time.sleep(0.01)
             process.handle_exit(signal.SIGTERM, None)
             thread.join(3)
