@@ -25,8 +25,9 @@ from bertolt.data.choices import (
     label_fault,
     readings,
 )
-from bertolt.data.encode import EncodedExample, EncodedTexts
+from bertolt.data.encode import Encode, EncodedExample, EncodedTexts
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.long import Long, LongTexts
 from bertolt.data.spelling import quoted
 from bertolt.data.table_file import BadRow, listing
 from bertolt.models import heads
@@ -38,7 +39,7 @@ from bertolt.tasks.criterion import LossChoices, criterion_of_places
 from bertolt.tasks.labels import label_counts, require_no_separator
 from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several
 from bertolt.tasks.scorers.choices import ChoiceScorer
-from bertolt.tasks.texts import encode_in_one_window
+from bertolt.tasks.texts import encode_in_one_window, encode_long
 from bertolt.tokenization import BertTokenizer
 
 _NAMED = 3  # rows that a caution names
@@ -60,6 +61,8 @@ class MultipleChoice(Task):
     needs_pair: ClassVar[bool] = True
     joint: ClassVar[bool] = True
     several_pairs: ClassVar[bool] = True
+    longs: ClassVar[tuple[Long, ...]] = ("truncate", "error", "head-tail")
+    why_not_long: ClassVar[str] = "each choice is read with the text in one window"
 
     labels: str = "from 0"
 
@@ -244,15 +247,34 @@ class MultipleChoice(Task):
         Raises:
             UsageError: an example without two choices.
         """
+        return self._with_choices(
+            examples, lambda pairs: encode_in_one_window(pairs, tokenizer, limit)
+        )
+
+    def encode_long(
+        self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int, long: LongTexts
+    ) -> Iterable[EncodedExample]:
+        """The same with longer texts as the user says; the text and a choice are a pair of texts.
+
+        Raises:
+            UsageError: an example without two choices.
+        """
+        return self._with_choices(
+            examples, lambda pairs: encode_long(pairs, tokenizer, limit, long)
+        )
+
+    @staticmethod
+    def _with_choices(examples: Sequence[Example], encode: Encode) -> Iterator[EncodedExample]:
+        """Each example as all of its pairs of the text and a choice."""
         whole = [_required(example["text_pair"]).whole for example in examples]
         pairs = [
             {"text": example["text"], "text_pair": text}
             for example, texts in zip(examples, whole, strict=True)
             for text in texts
         ]
-        windows = iter(encode_in_one_window(pairs, tokenizer, limit))
+        encoded = iter(encode(pairs))
         for texts in whole:
-            parts = list(itertools.islice(windows, len(texts)))
+            parts = list(itertools.islice(encoded, len(texts)))
             cut = [sum(lost) for lost in zip(*(part.cut for part in parts), strict=True)]
             length = sum(part.length for part in parts)
             yield EncodedExample([part.windows[0] for part in parts], length, cut)

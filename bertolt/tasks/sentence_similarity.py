@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -20,6 +20,8 @@ from bertolt.data.cells import as_number, numbers_cell, text_cell
 from bertolt.data.columns import TRIPLET
 from bertolt.data.encode import EncodedExample, EncodedTexts, cut_at_end
 from bertolt.data.load import Cells, Sample, Table
+from bertolt.data.long import Long, LongTexts
+from bertolt.data.parted import long_texts
 from bertolt.data.spelling import quoted
 from bertolt.data.table_file import is_missing, listing
 from bertolt.metrics.nearest import cosine_of
@@ -74,6 +76,8 @@ class SentenceSimilarity(Task):
         ("title", "body"),
     )
     vectors: ClassVar[bool] = True
+    longs: ClassVar[tuple[Long, ...]] = ("truncate", "error", "head-tail")
+    why_not_long: ClassVar[str] = "each text has the vector of one window"
     worst: ClassVar[tuple[str, str]] = (
         "Largest errors",
         "Held-out rows whose texts are furthest from where the file has them. Look for wrong rows "
@@ -312,8 +316,22 @@ class SentenceSimilarity(Task):
         self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int
     ) -> Iterable[EncodedExample]:
         """A window for each text of an example, the first one first."""
+        return self._apart(examples, lambda texts: cut_at_end(tokenizer, texts, limit))
+
+    def encode_long(
+        self, examples: Sequence[Example], tokenizer: BertTokenizer, limit: int, long: LongTexts
+    ) -> Iterable[EncodedExample]:
+        """The same with longer texts as the user says, each text by itself."""
+        return self._apart(
+            examples, lambda texts: long_texts(tokenizer.encode_ids(texts), limit, long)
+        )
+
+    def _apart(
+        self, examples: Sequence[Example], encode: Callable[[list[str]], Iterable[EncodedExample]]
+    ) -> Iterator[EncodedExample]:
+        """Each example as all of its texts, which are encoded role by role."""
         roles = [role for role in self.encoded_roles if examples[0].get(role) is not None]
-        columns = [cut_at_end(tokenizer, [str(each[r]) for each in examples], limit) for r in roles]
+        columns = [encode([str(each[role]) for each in examples]) for role in roles]
         for texts in zip(*columns, strict=True):
             windows = [window for text in texts for window in text.windows]
             cut = tuple(lost for text in texts for lost in text.cut)

@@ -20,11 +20,14 @@ from bertolt.models.precision import FP32
 from bertolt.tasks import long
 from bertolt.tasks.base import Reading, Task
 from bertolt.tasks.evaluation import evaluate
+from bertolt.tasks.multiple_choice import MultipleChoice
 from bertolt.tasks.next_sentence import NextSentencePrediction
 from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.regression import Regression
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
+from bertolt.tasks.sentence_similarity import SentenceSimilarity
 from bertolt.tasks.text_classification import TextClassification
+from bertolt.tasks.texts import encode_long
 
 WINDOW = LongTexts(how="window", stride=2)
 LIMIT = 12
@@ -137,6 +140,35 @@ def test_what_was_read_is_in_the_scores(documents: Any) -> None:
     assert values["texts_parted"] > 0
     assert (values["texts_cut"], values["tokens_cut"]) == (0, 0)
     assert values["max_length"] == LIMIT
+
+
+@pytest.mark.parametrize("kind", [SentenceSimilarity, MultipleChoice])
+def test_every_text_of_an_example_may_lose_its_middle(kind: Any, tiny_tokenizer: Any) -> None:
+    """A text, and a pair of the text and a choice, lose what each of them loses alone."""
+    first, second = "good bad " * 30 + "warm", "the film was cold"
+    pair: Any = [second, first] if kind is MultipleChoice else second
+    head_tail = LongTexts(how="head-tail")
+    (example,) = kind().encode_long(
+        [{"text": first, "text_pair": pair}], tiny_tokenizer, LIMIT, head_tail
+    )
+    alone = [
+        {"text": first, **more}
+        for more in ([{"text_pair": each} for each in pair] if kind is MultipleChoice else [{}])
+    ]
+    expected = list(encode_long(alone, tiny_tokenizer, LIMIT, head_tail))
+    if kind is SentenceSimilarity:
+        expected += encode_long([{"text": second}], tiny_tokenizer, LIMIT, head_tail)
+        assert tuple(example.cut) == tuple(lost for each in expected for lost in each.cut)
+    else:
+        assert list(example.cut) == [
+            sum(lost) for lost in zip(*(each.cut for each in expected), strict=True)
+        ]
+    assert [list(window.ids) for window in example.windows] == [
+        list(each.windows[0].ids) for each in expected
+    ]
+    assert example.length == sum(each.length for each in expected)
+    warm = tiny_tokenizer.convert_tokens_to_ids("warm")
+    assert warm in example.windows[0].ids, "the end of the text"
 
 
 @pytest.mark.parametrize(
