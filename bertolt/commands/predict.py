@@ -347,7 +347,7 @@ class _Answering:
                 writer.write(self._waiting.popleft(), prediction)
                 counts["done"] += 1
                 counts["cut"] += prediction.truncated
-                counts["parted"] += prediction.windows > 1
+                counts["parted"] += prediction.parted
                 if self.window == 1:
                     writer.flush()
                 if progress is not None:

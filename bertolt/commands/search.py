@@ -254,6 +254,7 @@ def _fingerprint(table: Table, predictor: Predictor) -> dict[str, Any]:
         "model": huggingface.digest(predictor.model),
         "settings": predictor.task.settings(),
         "max_length": predictor.max_length,
+        "long": vars(predictor.long),
         "precision": predictor.precision.name,
     }
 

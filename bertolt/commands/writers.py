@@ -100,7 +100,7 @@ class Writer(abc.ABC):
         values |= answer
         if prediction and prediction.tokens_cut:
             values["tokens_cut"] = prediction.tokens_cut
-        if prediction and self.windows and prediction.windows > 1:
+        if prediction and self.windows and prediction.parted:
             values["windows"] = prediction.windows
         return values
 

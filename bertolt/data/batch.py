@@ -1,6 +1,9 @@
 """`PackedBatch`, the one thing that flows from the collator to the loss.
 
-Shapes: B sequences, T packed tokens (filler included), L padded length.
+Sequences make documents, and documents make examples. A document is what has one output: mostly it
+is one sequence; a longer one is read in several, its windows.
+
+Shapes: B sequences, D documents, E examples, T packed tokens (filler included), L padded length.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from bertolt.base.errors import DataError
 from bertolt.base.few import repeated
+from bertolt.data.padded_inputs import require_padded, require_shape
 
 IGNORE_INDEX = -100
 """A label with this value takes no part in the loss."""
@@ -40,6 +44,7 @@ class Targets(TypedDict, total=False):
     end_positions: Tensor | None
     num_choices: int
     group_starts: Tensor | None
+    document_starts: Tensor | None
     inputs_embeds: Tensor | None
     teacher_logits: Tensor | None
 
@@ -72,14 +77,18 @@ class PackedBatch:
         max_seqlen: the longest sequence, in tokens.
         num_tokens: real tokens; rows from here to T are filler, and there is at least one.
         labels: what the head's loss compares with, or None: (E,) or (E, C) for an example, which is
-            a sequence or several, (T,) for heads that label tokens, filler ignored.
+            a document or several, (T,) for heads that label tokens, filler ignored.
         next_sentence_label: (B,) 0 where the second segment is the true next one, else 1.
         start_positions, end_positions: (B,) first and last token of an answer, counted within its
             own sequence; `IGNORE_INDEX` where there is none to learn.
-        num_choices: sequences that make one example, as of multiple choice; the most of them, where
+        num_choices: documents that make one example, as of multiple choice; the most of them, where
             examples have different numbers.
-        group_starts: (E+1,) int64, the first sequence of each of E examples, and B; None: each
+        group_starts: (E+1,) int64, the first document of each of E examples, and D; None: each
             `num_choices` of them are one.
+        document_starts: (D+1,) int64, the first sequence of each of D documents, and B; None: each
+            sequence is a document.
+        windows_apart: its sequences are windows that are put together when all of a document are
+            answered: a head gives for each what is then averaged.
         teacher_logits: (B, C), or (T, C) for heads that label tokens: what another model gave.
         inputs_embeds: (T, H) in place of the table's rows of `input_ids`, or None.
         loss_counts: labels of each target in all the batches that act as one with this, which the
@@ -101,6 +110,8 @@ class PackedBatch:
     end_positions: Tensor | None = None
     num_choices: int = 1
     group_starts: Tensor | None = None
+    document_starts: Tensor | None = None
+    windows_apart: bool = False
     inputs_embeds: Tensor | None = None
     teacher_logits: Tensor | None = None
     loss_counts: Mapping[str, int] | None = None
@@ -119,29 +130,40 @@ class PackedBatch:
         return self.cu_seqlens.numel() - 1
 
     @property
+    def num_documents(self) -> int:
+        """D: each is a sequence, or several that are its windows."""
+        starts = self.document_starts
+        return self.num_sequences if starts is None else starts.numel() - 1
+
+    @property
     def num_examples(self) -> int:
-        """E: each is a sequence, or several that belong together."""
+        """E: each is a document, or several that belong together."""
         if self.group_starts is None:
-            return self.num_sequences // self.num_choices
+            return self.num_documents // self.num_choices
         return self.group_starts.numel() - 1
 
     @property
     def is_ragged(self) -> bool:
-        """Whether examples have different numbers of sequences."""
-        return self.num_sequences != self.num_examples * self.num_choices
+        """Whether examples have different numbers of documents."""
+        return self.num_documents != self.num_examples * self.num_choices
 
     @property
     def groups(self) -> Tensor:
-        """(E+1,) int64 first sequence of each example, and B."""
+        """(E+1,) int64 first document of each example, and D."""
         if self.group_starts is not None:
             return self.group_starts
-        ends = self.num_sequences + 1
+        ends = self.num_documents + 1
         return torch.arange(0, ends, self.num_choices, device=self.cu_seqlens.device)
 
     @property
+    def example_starts(self) -> Tensor:
+        """(E+1,) int64 first sequence of each example, and B."""
+        return self.groups if self.document_starts is None else self.document_starts[self.groups]
+
+    @property
     def slots(self) -> Tensor:
-        """(B,) int64 place of each sequence in a table (E, num_choices), counted row by row."""
-        order = torch.arange(self.num_sequences, device=self.cu_seqlens.device)
+        """(D,) int64 place of each document in a table (E, num_choices), counted row by row."""
+        order = torch.arange(self.num_documents, device=self.cu_seqlens.device)
         if self.group_starts is None:
             return order
         example = torch.searchsorted(self.group_starts, order, right=True) - 1
@@ -178,9 +200,16 @@ class PackedBatch:
         return self.cu_seqlens.cpu()
 
     def token_means(self, values: Tensor) -> Tensor:
-        """(num_tokens, …) values of tokens as (B, …) means over each sequence."""
-        sums = torch.segment_reduce(values, "sum", offsets=self.cu_seqlens.long(), axis=0)
-        return sums / self.lengths[:, None]
+        """(num_tokens, …) values of tokens as (D, …) means over all windows of each document."""
+        starts = self.cu_seqlens
+        if self.document_starts is not None:
+            starts = starts[self.document_starts]
+        sums = torch.segment_reduce(values, "sum", offsets=starts.long(), axis=0)
+        return sums / starts.diff()[:, None]
+
+    def document_means(self, values: Tensor) -> Tensor:
+        """(B, …) values of sequences as (D, …) means over the windows of each document."""
+        return means_between(values, self.document_starts)
 
     @property
     def labelled_rows(self) -> Tensor | None:
@@ -207,7 +236,15 @@ class PackedBatch:
             there are; labels of tokens are (B, L), `IGNORE_INDEX` at the padding. `position_ids`
             too, rows of the position table, where they are others than a model counts by itself.
             With `inputs_embeds`, (B, L, H), there are no `input_ids`.
+
+        Raises:
+            DataError: a document has several windows.
         """
+        if self.document_starts is not None:
+            raise DataError(
+                "documents in several windows have no padded form",
+                fix='read longer texts with long="truncate" or "head-tail", or a packed batch',
+            )
         count, length = self.num_examples * self.num_choices, int(self.lengths.max())
         where = (self.slots[self.sequence], self.column)
 
@@ -380,7 +417,7 @@ class PackedBatch:
         if inputs_embeds is not None:
             input_ids = _in_place_of_ids(inputs_embeds)
         assert input_ids is not None
-        _require_padded(input_ids, attention_mask, token_type_ids, position_ids)
+        require_padded(input_ids, attention_mask, token_type_ids, position_ids)
         size, length = input_ids.shape
         mask = (
             torch.ones_like(input_ids, dtype=torch.bool)
@@ -400,7 +437,7 @@ class PackedBatch:
             return values.expand(size, length).reshape(-1)[where]
 
         if labels is not None and labels_per_token:
-            _require_shape("labels", labels, input_ids)
+            require_shape("labels", labels, input_ids)
             if labels.is_floating_point():
                 raise DataError(f"labels of tokens are {labels.dtype}", fix="give class ids")
         batch = cls.from_flat(
@@ -482,6 +519,17 @@ def _places(positions: Tensor | None, mask: Tensor) -> Tensor | None:
     return place.masked_fill(~real, IGNORE_INDEX).squeeze(1)
 
 
+def means_between(values: Tensor, starts: Tensor | None) -> Tensor:
+    """(M, …) means of rows (B, …) from each of the starts (M+1,) to the next; None: as they are."""
+    if starts is None:
+        return values
+    # On a GPU the default would wait for it, to see that the lengths add up.
+    means: Tensor = torch.segment_reduce(
+        values.float(), "mean", lengths=starts.diff(), axis=0, unsafe=True
+    )
+    return means
+
+
 def starts_of(lengths: Tensor) -> Tensor:
     """`cu_seqlens` (B+1,) of sequences with so many tokens each (B,)."""
     return F.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
@@ -504,57 +552,6 @@ def _require_same_lengths(
         f"sequence {row} has not as many {name} as input_ids",
         fix=f"give {name} for every token, or for none",
     )
-
-
-def _require_padded(
-    input_ids: Tensor,
-    attention_mask: Tensor | None,
-    token_type_ids: Tensor | None,
-    position_ids: Tensor | None,
-) -> None:
-    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or not input_ids.numel():
-        shape = (
-            f"have the shape {tuple(input_ids.shape)}"
-            if isinstance(input_ids, Tensor)
-            else f"are a {type(input_ids).__name__}"
-        )
-        raise DataError(
-            f"input_ids {shape}, and a tensor of (B, L) is needed",
-            fix='call the tokenizer with return_tensors="pt"; for a single text, input_ids[None]',
-        )
-    for name, values in (
-        ("input_ids", input_ids),
-        ("attention_mask", attention_mask),
-        ("token_type_ids", token_type_ids),
-        ("position_ids", position_ids),
-    ):
-        if values is None:
-            continue
-        if name in ("token_type_ids", "position_ids") and values.dim() < 3:
-            # One row for all sequences will do.
-            values = values.expand_as(input_ids) if _expands(values, input_ids) else values
-        _require_shape(name, values, input_ids)
-        if name != "attention_mask" and values.is_floating_point():
-            raise DataError(f"{name} are {values.dtype}", fix="give whole numbers: .long()")
-    if attention_mask is not None and attention_mask.dtype != torch.bool:
-        strange = attention_mask[(attention_mask != 0) & (attention_mask != 1)]
-        if strange.numel():
-            raise DataError(
-                f"attention_mask holds {strange[0].item():g}, and 1 or 0 is needed",
-                fix="1 where there is a token, 0 at the padding",
-            )
-
-
-def _expands(values: Tensor, input_ids: Tensor) -> bool:
-    return values.shape in (input_ids.shape[1:], (1, input_ids.shape[1]))
-
-
-def _require_shape(name: str, values: Tensor, input_ids: Tensor) -> None:
-    if values.shape != input_ids.shape:
-        raise DataError(
-            f"{name} has the shape {tuple(values.shape)}, and input_ids {tuple(input_ids.shape)}",
-            fix="pass both as the tokenizer and the collator gave them",
-        )
 
 
 def padded_rows(total: int, multiple: int | None = None) -> int:

@@ -61,7 +61,9 @@ class PackingCollator:
 
     For multiple choice, and whatever else compares sequences, `input_ids` and what goes with it are
     C lists, one for each choice, and the label is the number of the right one. Rows may have more
-    choices and fewer. Other keys are left out.
+    choices and fewer. Where a text or a choice is longer than a window, each of its windows is one
+    of the lists, and `document_windows` says how many windows each text or choice has. Other keys
+    are left out.
 
     Args:
         pad_token_id: what filler rows hold.
@@ -89,6 +91,7 @@ class PackingCollator:
         rows = as_mappings(rows)
         per_token = ("token_type_ids", "position_ids", *(("labels",) if self.token_labels else ()))
         sequences, counts = split_choices(rows, "attention_mask", *per_token)
+        counts, document_starts = _documents(rows, counts)
         tokens = real_tokens(sequences, *per_token)
         batch = PackedBatch.from_sequences(
             tokens["input_ids"],
@@ -102,6 +105,7 @@ class PackingCollator:
             num_choices=max(counts, default=1),
             # A text alone may be encoded as a batch of one.
             group_starts=_starts(counts) if max(counts, default=1) > 1 else None,
+            document_starts=document_starts,
             pad_token_id=self.pad_token_id,
             row_multiple=self.row_multiple,
         )
@@ -175,6 +179,31 @@ def count_tokens(row: Row) -> int:
 def _starts(counts: Sequence[int]) -> Tensor:
     """(E+1,) first sequence of each of the rows that have so many, and their number."""
     return torch.tensor([0, *itertools.accumulate(counts)])
+
+
+def _documents(rows: Sequence[Row], counts: list[int]) -> tuple[list[int], Tensor | None]:
+    """How many documents each row has, and (D+1,) the first sequence of each document, and B; None
+    where each is one sequence.
+
+    Args:
+        rows: which may say how many windows each of their documents has.
+        counts: sequences of each row.
+
+    Raises:
+        DataError: there are not as many sequences as a row says, or only some rows say it.
+    """
+    windows = column(rows, "document_windows")
+    if windows is None:
+        return counts, None
+    for index, (own, count) in enumerate(zip(windows, counts or [0] * len(rows), strict=True)):
+        if sum(own) != count or min(own, default=0) < 1:
+            raise DataError(
+                f"row {index} of the batch has {count} lists of input_ids, and document_windows "
+                f"{list(own)}",
+                fix="give the number of windows of each document, which add up to all lists",
+            )
+    each = [count for own in windows for count in own]
+    return list(map(len, windows)), _starts(each) if max(each) > 1 else None
 
 
 def split_choices(rows: Sequence[Row], *names: str) -> tuple[Sequence[Row], list[int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
@@ -52,11 +53,14 @@ class EncodedExample(NamedTuple):
         windows: one or several.
         length: tokens of the example before cutting, special tokens included.
         cut: tokens lost from each of its texts.
+        documents: windows of each of its documents in their order, where it is of several that may
+            have several windows, as a pair of texts that are read apart.
     """
 
     windows: Sequence[Window]
     length: int
     cut: Sequence[int] = (0,)
+    documents: Sequence[int] | None = None
 
 
 Encode = Callable[[list[Any]], Iterable[EncodedExample]]
@@ -98,8 +102,11 @@ class TruncationCount:
         parted = ""
         if self.texts_parted:
             verb = "is" if self.texts_parted == 1 else "are"
+            what = f"texts {verb}"
+            if self.joint:
+                what = f"rows {'has' if verb == 'is' else 'have'} texts that are"
             parted = (
-                f"{self.texts_parted:,} of {self.texts:,} texts {verb} longer than "
+                f"{self.texts_parted:,} of {self.texts:,} {what} longer than "
                 f"{self.max_length} tokens and read in several windows, {self.windows:,} in all; "
             )
         if not self.texts_cut:
@@ -127,6 +134,9 @@ class EncodedTexts:
     `token_type_ids` and `labels` where present. T counts the tokens of all windows. Where they are
     `joint`, a row is an example, with a list of the ids of its windows, and as many segments.
 
+    Windows make documents, and documents make examples. A document is what has one output: a text,
+    a pair of texts, or a question with one of its choices. D counts them.
+
     Attributes:
         ids: (T,) int32, the windows end to end.
         offsets: (W+1,) int64 start of each window in `ids`.
@@ -141,9 +151,11 @@ class EncodedTexts:
             -1 for a token that answers for none. None where no token does.
         example: (W,) int64 example of each window; None where each has one window.
         cut: (N, 1 or 2) int64 tokens lost from each text of an example.
-        joint: the windows of an example are sequences that stand in one batch, such as the choices
-            of a question; else each is a row by itself.
-        documents: they are joint because they are parts of one text, with one answer together.
+        joint: the windows of an example stand in one batch; else each is a row by itself.
+        documents: they may be parts of one document, with one output together; else those that are
+            joint are a document each, such as the choices of a question.
+        document: (W,) int64 which of the documents of its example a window is a part of, from 0,
+            where `documents` are several an example; None: of the only one.
     """
 
     ids: NDArray[np.int32]
@@ -158,14 +170,12 @@ class EncodedTexts:
     label_names: tuple[str, ...] = ("labels",)
     joint: bool = False
     documents: bool = False
+    document: NDArray[np.int64] | None = None
     teacher_logits: NDArray[np.float32] | None = None
 
     @property
     def account(self) -> TruncationCount:
         """What was cut."""
-        # Sequences that stand side by side are longer together than the limit of each, and whole.
-        alone = self.documents or not self.joint
-        longer = (self.full_lengths > self.max_length) & alone
         cut = np.zeros((self.examples, 1), np.int64) if self.cut is None else self.cut
         lost = cut.sum(axis=1)
         return TruncationCount(
@@ -175,10 +185,15 @@ class EncodedTexts:
             texts_cut=int((lost > 0).sum()),
             tokens_cut=int(lost.sum()),
             by_text=tuple(map(int, cut.sum(axis=0))),
-            texts_parted=int((longer & (lost == 0)).sum()),
+            texts_parted=int((self.parted & (lost == 0)).sum()),
             windows=len(self.offsets) - 1,
-            joint=self.joint and not self.documents,
+            joint=self.side_by_side,
         )
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether examples are of several documents, each of which may be as long as the limit."""
+        return self.joint and (self.document is not None or not self.documents)
 
     @property
     def examples(self) -> int:
@@ -194,6 +209,51 @@ class EncodedTexts:
     def firsts(self) -> NDArray[np.int64]:
         """(N+1,) first window of each example, and W."""
         return np.searchsorted(self.window_examples, np.arange(self.examples + 1))
+
+    @cached_property
+    def document_firsts(self) -> NDArray[np.int64]:
+        """(D+1,) first window of each document, and W."""
+        if not self.side_by_side:
+            return self.firsts
+        count = len(self.offsets) - 1
+        if self.document is None:
+            return np.arange(count + 1)
+        begins = np.diff(self.window_examples) != 0
+        begins |= np.diff(self.document) != 0
+        return np.r_[0, np.flatnonzero(begins) + 1, count] if count else np.zeros(1, np.int64)
+
+    @cached_property
+    def first_documents(self) -> NDArray[np.int64]:
+        """(N+1,) first document of each example, and D."""
+        return np.searchsorted(self.document_firsts, self.firsts)
+
+    @property
+    def document_places(self) -> NDArray[np.int64]:
+        """(W,) which of the documents of its example each window is of, from 0."""
+        counts = np.diff(self.document_firsts)
+        examples = self.window_examples[self.document_firsts[:-1]]
+        return np.repeat(np.arange(len(counts)) - self.first_documents[examples], counts)
+
+    def documents_of(self, example: int) -> list[range]:
+        """The windows of each document of an example."""
+        bounds = self.first_documents[example : example + 2]
+        ends = self.document_firsts[bounds[0] : bounds[1] + 1].tolist()
+        return [range(*each) for each in itertools.pairwise(ends)]
+
+    @property
+    def parted(self) -> NDArray[np.bool_]:
+        """(N,) whether a document of an example has several windows."""
+        several = np.flatnonzero(np.diff(self.document_firsts) > 1)
+        counts = np.bincount(
+            self.window_examples[self.document_firsts[several]], minlength=self.examples
+        )
+        parted: NDArray[np.bool_] = counts > 0
+        return parted
+
+    @property
+    def apart(self) -> EncodedTexts:
+        """The same windows, each a row by itself, without labels."""
+        return replace(self, joint=False, labels=None, teacher_logits=None)
 
     @property
     def windows(self) -> NDArray[np.int64]:
@@ -237,6 +297,7 @@ class EncodedTexts:
             cut=None if self.cut is None else self.cut[index],
             joint=self.joint,
             documents=self.documents,
+            document=None if self.document is None else self.document[chosen],
         )
 
     def __len__(self) -> int:
@@ -250,6 +311,8 @@ class EncodedTexts:
             row["token_type_ids"] = [self.segments[part] for part in parts]
         if not self.joint:
             row = {name: values[0] for name, values in row.items()}
+        elif self.documents:
+            row["document_windows"] = [len(windows) for windows in self.documents_of(index)]
         if self.labels is not None:
             # Windows have three tokens and more, so that there are never as many of both.
             per_token = not self.joint and len(self.labels) == len(self.ids)
@@ -360,7 +423,8 @@ class _Flat:
         self.example = array("q")
         self.lengths = array("q")
         self.cut = array("q")
-        self._texts = 1
+        self.document = array("q")
+        self._texts, self._parted = 1, False
 
     def add(self, encoded: EncodedExample) -> None:
         """Take in the windows of one more example."""
@@ -372,6 +436,9 @@ class _Flat:
                 self.places.extend(chain.from_iterable(window.places))
             self.ends.append(len(self.ids))
             self.example.append(len(self.lengths))
+        for place, count in enumerate(encoded.documents or ()):
+            self.document.extend([place] * count)
+            self._parted |= count > 1
         self.lengths.append(encoded.length)
         self.cut.extend(encoded.cut)
         self._texts = len(encoded.cut)
@@ -389,6 +456,8 @@ class _Flat:
             places=self.places.whole().reshape(-1, 2) if self.places else None,
             example=None if single else _as_array(self.example, np.int64),
             cut=_as_array(self.cut, np.int64).reshape(-1, self._texts),
+            # Where each document is one window, there is nothing to put together.
+            document=_as_array(self.document, np.int64) if self._parted else None,
         )
 
 

@@ -13,6 +13,9 @@ POOLED = "mean of logits"
 geometric mean is, scaled to 1; it is of one kind for labels, several labels and numbers, and every
 loss of a head applies to it as to the logits of a short text. It can be added up window by window.
 """
+AVERAGED = "mean of vectors"
+"""The same for vectors, before they are normalized: of all tokens of the windows where tokens are
+averaged, so that a longer window weighs more; of the windows where their first tokens are taken."""
 HEAD = 128 / 510
 """Share of a cut text that its first tokens have. Source: C. Sun et al., "How to fine-tune BERT for
 text classification?", 2019, who keep the first 128 and the last 382 of 510."""

@@ -60,6 +60,11 @@ class PaddedBatch:
         return 1
 
     @property
+    def num_documents(self) -> int:
+        """The same: no row is a window of another."""
+        return self.num_sequences
+
+    @property
     def num_tokens(self) -> int:
         """Real tokens by the mask, or all of `input_ids`; rows where there are no tokens."""
         mask, ids = self.inputs.get("attention_mask"), self.inputs.get("input_ids")

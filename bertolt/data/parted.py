@@ -90,11 +90,10 @@ def beyond_limit(rows: EncodedTexts) -> NDArray[np.bool_]:
     """(N,) whether an example has a text that is longer than the limit.
 
     Args:
-        rows: as the task encodes them; joint where each window is a text by itself.
+        rows: as the task encodes them.
     """
     lost = np.zeros(rows.examples, bool) if rows.cut is None else rows.cut.any(axis=1)
-    parted = (rows.windows > 1) & (rows.documents or not rows.joint)
-    longer: NDArray[np.bool_] = lost | parted
+    longer: NDArray[np.bool_] = lost | rows.parted
     return longer
 
 
@@ -115,7 +114,7 @@ def too_long(
         if more
         else ""
     )
-    what = "its texts have" if rows.joint else "it has"
+    what = "its texts have" if rows.side_by_side else "it has"
     tokens = int(rows.full_lengths[number])
     window = "--long window reads all of it; " if "window" in longs else ""
     return TooLongError(

@@ -19,16 +19,31 @@ def split(batch: PackedBatch, most_tokens: int) -> list[PackedBatch]:
     """
     starts = batch.starts_on_host.tolist()
     real = batch.num_sequences - batch.empty_sequences
-    groups = [first for first in batch.groups.tolist() if first <= real]
-    bounds = [0]
-    for example in range(1, len(groups)):
-        tokens = starts[groups[example]] - starts[groups[bounds[-1]]]
-        if tokens > most_tokens and example - 1 > bounds[-1]:
-            bounds.append(example - 1)
-    bounds.append(len(groups) - 1)
-    if len(bounds) == 2 and not batch.empty_sequences:
+    ends = [starts[first] for first in batch.example_starts.tolist() if first <= real]
+    parts = _bounds(ends, most_tokens)
+    if len(parts) == 1 and not batch.empty_sequences:
         return [batch]
-    return [part_of(batch, *ends) for ends in itertools.pairwise(bounds)]
+    return [part_of(batch, *ends) for ends in parts]
+
+
+def split_windows(batch: PackedBatch, most: int) -> list[PackedBatch]:
+    """The same examples in batches of at most so many sequences, or of one that has more."""
+    parts = _bounds(batch.example_starts.tolist(), most)
+    return [batch] if len(parts) == 1 else [part_of(batch, *ends) for ends in parts]
+
+
+def _bounds(ends: list[int], most: int) -> list[tuple[int, int]]:
+    """The first example of each part, and the one behind its last.
+
+    Args:
+        ends: what stands before each example, and before the end.
+        most: of it in a part, where it has more than one example.
+    """
+    bounds = [0]
+    for example in range(1, len(ends)):
+        if ends[example] - ends[bounds[-1]] > most and example - 1 > bounds[-1]:
+            bounds.append(example - 1)
+    return list(itertools.pairwise([*bounds, len(ends) - 1]))
 
 
 def split_examples(batch: PackedBatch, most: int) -> list[PackedBatch]:
@@ -40,7 +55,10 @@ def split_examples(batch: PackedBatch, most: int) -> list[PackedBatch]:
 def part_of(batch: PackedBatch, first: int, end: int) -> PackedBatch:
     """The examples from `first` to before `end`, with their targets."""
     starts, groups = batch.starts_on_host, batch.groups[first : end + 1]
-    sequences, examples = slice(int(groups[0]), int(groups[-1])), slice(first, end)
+    ends, documents = batch.example_starts[first : end + 1], batch.document_starts
+    if documents is not None:
+        documents = documents[int(groups[0]) : int(groups[-1]) + 1] - ends[0]
+    sequences, examples = slice(int(ends[0]), int(ends[-1])), slice(first, end)
     tokens = slice(int(starts[sequences.start]), int(starts[sequences.stop]))
     per_token = batch.labels is not None and batch.labels.shape == batch.input_ids.shape
     targets: dict[str, Any] = {
@@ -62,6 +80,7 @@ def part_of(batch: PackedBatch, first: int, end: int) -> PackedBatch:
         pad_token_id=int(batch.input_ids[-1]),  # there is filler behind every batch
         num_choices=int(groups.diff().max()),
         group_starts=None if batch.group_starts is None else groups - groups[0],
+        document_starts=documents,
         **targets,
     )
     if batch.inputs_embeds is not None:

@@ -38,7 +38,7 @@ from bertolt.data.encode import (
 from bertolt.data.sample_data import cache_dir
 from bertolt.tokenization import BertTokenizer
 
-FORMAT = 2
+FORMAT = 3
 """Part of every name. Raise it when entries look otherwise, or `encode_texts` gives other ids."""
 SIZE_VARIABLE = "BERTOLT_CACHE_TOKENS"
 USUAL_SIZE = "2GB"
@@ -55,6 +55,7 @@ _ARRAYS = {
     "places": "int32",
     "example": "int64",
     "cut": "int64",
+    "document": "int64",
 }
 """An entry is one record: each array of the rows is a list in it, null where they have none."""
 

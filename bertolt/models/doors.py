@@ -19,6 +19,7 @@ from torch import Tensor
 from bertolt.base.errors import DataError, KeywordError, UsageError, meant
 from bertolt.checkpoint.loadable import Loadable
 from bertolt.data.batch import TARGETS, PackedBatch, PaddedLayout
+from bertolt.data.long import POOLED
 from bertolt.models.config import BertConfig
 from bertolt.models.forward_pass import EncoderLayers, ForwardPass, HiddenStates
 from bertolt.models.layer_attention import AttentionMaps, Slots
@@ -89,7 +90,9 @@ class TwoDoors(Loadable):
     logits_per_choice: ClassVar[bool] = False
     """Whether `logits_of` gives a row for each example, with a column for each of its sequences."""
     reads_documents: ClassVar[bool] = False
-    """Whether the sequences of an example are windows of one text, with one answer together."""
+    """Whether sequences may be windows of one document, with one output together."""
+    windows_answer: ClassVar[str] = POOLED
+    """How they do, as the contract of a model keeps it."""
     answers_with_ends: ClassVar[bool] = False
     """Whether `logits_of` and `labels_for` have two last columns, an answer's start and its end."""
     replayable: ClassVar[bool] = False

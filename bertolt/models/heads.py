@@ -12,19 +12,23 @@ from __future__ import annotations
 import abc
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bertolt.base.errors import DataError, OutOfRangeError, UsageError
 from bertolt.base.format import plural
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.sentence_files import Pooling, SentenceFiles
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout, means_between
+from bertolt.data.long import AVERAGED
 from bertolt.models.config import BertConfig
+from bertolt.models.documents import DocumentHead
 from bertolt.models.doors import FIRST_INPUTS, INPUTS
 from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import family_of
@@ -62,7 +66,7 @@ class Head(PreTrainedModel):
         setattr(self, self.base_model_prefix, build(self.config, add_pooling_layer=pooler))
 
 
-class SequenceHead(Head):
+class SequenceHead(DocumentHead, Head):
     """Logits for each sequence, from its first token.
 
     Attributes:
@@ -83,6 +87,12 @@ class SequenceHead(Head):
     def loss_of(self, logits: Tensor, labels: Tensor) -> LossTerm:
         """What the logits are wrong by."""
         return (self.criterion or token_loss)(logits, labels)
+
+    def documents_term(
+        self, outputs: Tensor, labels: Tensor, counts: Sequence[int]
+    ) -> LossTerm | None:
+        """As `loss_of`: each example is a document."""
+        return self.loss_of(outputs, labels)
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> SequenceOutput:
         """`logits` (B, C); labels (B,), or as the declared problem type needs them.
@@ -105,13 +115,9 @@ class SequenceHead(Head):
 
 def mean_of_windows(logits: Tensor, batch: PackedBatch) -> Tensor:
     """(E, C) the logits of each example, which are the mean of those (B, C) of its windows."""
-    if batch.num_examples == batch.num_sequences:
-        return logits
-    # On a GPU the default would wait for it, to see that the lengths add up.
-    means: Tensor = torch.segment_reduce(
-        logits.float(), "mean", lengths=batch.groups.diff(), axis=0, unsafe=True
-    )
-    return means
+    # By numbers that a graph of any size knows to be equal, and not by tensors.
+    alone = batch.num_examples == batch.num_sequences
+    return logits if alone else means_between(logits, batch.example_starts)
 
 
 class SequenceClassification(SequenceHead):
@@ -158,9 +164,13 @@ class SequenceClassification(SequenceHead):
 
 
 class MultipleChoice(SequenceHead):
-    """Which of several sequences is the right one; examples may have more of them and fewer."""
+    """Which of several sequences is the right one; examples may have more of them and fewer.
+
+    A choice in several windows has the mean of their logits.
+    """
 
     logits_per_choice = True
+    reads_documents = True
     _output_layer = "classifier"
 
     def __init__(self, config: BertConfig) -> None:
@@ -226,11 +236,14 @@ class MultipleChoice(SequenceHead):
             )
 
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
-        """The logit of each choice: (E, num_choices), -inf where an example has no such choice.
+        """The logit of each choice: (E, num_choices), -inf where an example has no such choice; of
+        windows that are apart, (B, 1).
 
         Raises:
             DataError: the sequences are not a whole number of examples.
         """
+        if batch.windows_apart:
+            return self._scores(batch, forward_pass)
         choices = batch.num_choices
         if choices < 2 or (batch.is_ragged and batch.group_starts is None):
             raise DataError(
@@ -238,7 +251,8 @@ class MultipleChoice(SequenceHead):
                 fix="give every example two choices or more: rows of lists, or num_choices of the "
                 "batch",
             )
-        return self._laid_out(self._scores(batch, forward_pass), batch)
+        scores = batch.document_means(self._scores(batch, forward_pass))
+        return self._laid_out(scores, batch)
 
     def _scores(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """The logit of each sequence: (B, 1)."""
@@ -253,12 +267,23 @@ class MultipleChoice(SequenceHead):
         return {"logits": self._scores(batch, forward_pass)}
 
     def read_graph(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
-        """The logits of each example, (E, num_choices)."""
-        return self.output_of({"logits": self._laid_out(fields["logits"], batch)}, batch)
+        """The logits of each example, (E, num_choices), or of windows that are apart, (B, 1)."""
+        scores = fields["logits"]
+        if not batch.windows_apart:
+            scores = self._laid_out(batch.document_means(scores), batch)
+        return self.output_of({"logits": scores}, batch)
+
+    def documents_term(
+        self, outputs: Tensor, labels: Tensor, counts: Sequence[int]
+    ) -> LossTerm | None:
+        """Of the choices (D, 1) of each example."""
+        rows = torch.split(outputs.flatten(), list(counts))
+        table = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=-math.inf)
+        return self.loss_of(table, labels)
 
     @staticmethod
     def _laid_out(logits: Tensor, batch: PackedBatch) -> Tensor:
-        """(B, 1) as (E, num_choices), -inf where an example has no such choice."""
+        """(D, 1) as (E, num_choices), -inf where an example has no such choice."""
         choices = batch.num_choices
         if not batch.is_ragged:
             return logits.view(-1, choices)
@@ -429,8 +454,11 @@ class QuestionAnswering(Head):
         return torch.stack([batch.start_positions, batch.end_positions], dim=-1)
 
 
-class SentenceEncoder(Head):
+class SentenceEncoder(DocumentHead, Head):
     """A vector for each text: the mean of its tokens' last hidden states, or the first of them.
+
+    A text in several windows has the mean over the tokens of all of them, their special tokens and
+    what they share counted in each; or the mean of their first tokens. Then it is normalized.
 
     There is nothing to train beside the encoder, and it is saved as a plain encoder, with the files
     of sentence-transformers beside it.
@@ -447,6 +475,8 @@ class SentenceEncoder(Head):
     """
 
     targets = frozenset({"labels"})
+    reads_documents = True
+    windows_answer = AVERAGED
     call_order = (*FIRST_INPUTS, "labels")
     _keys_to_ignore_on_load_missing = (r"pooler\.",)
     criterion: CosineRegression | InBatchNegatives | None = None
@@ -480,24 +510,73 @@ class SentenceEncoder(Head):
         return super().from_pretrained(*names, **known | named)
 
     def run(self, batch: PackedBatch, forward_pass: ForwardPass) -> SequenceOutput:
-        """`logits` (B, H), the vectors; the loss is there with labels and a criterion."""
-        if self.pooling == "cls":
-            vectors = self.base_model.encode_first(batch, forward_pass).float()
-        else:
-            hidden = self.base_model.encode(batch, forward_pass)[: batch.num_tokens].float()
-            vectors = batch.token_means(hidden)
-        if self.normalized:
-            vectors = nn.functional.normalize(vectors, dim=-1)
+        """`logits` (D, H), the vectors; the loss is there with labels and a criterion.
+
+        Those of windows that are apart, (B, H), are not normalized.
+        """
+        vectors = self._means(batch, forward_pass)
+        if not batch.windows_apart:
+            vectors = self.finished(vectors)
         return self.output_of({"sentence_embedding": vectors}, batch)
+
+    def _means(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
+        """(D, H) vectors before they are normalized."""
+        if self.pooling == "cls":
+            firsts = self.base_model.encode_first(batch, forward_pass).float()
+            return batch.document_means(firsts)
+        hidden = self.base_model.encode(batch, forward_pass)[: batch.num_tokens].float()
+        return batch.token_means(hidden)
+
+    def of_windows(
+        self, windows: Sequence[NDArray[Any]], tokens: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The mean over all tokens of the windows, or of their first tokens."""
+        if self.pooling == "cls":
+            return super().of_windows(windows, tokens)
+        mean: NDArray[np.float64] = np.average(np.stack(windows), axis=0, weights=tokens)
+        return mean
+
+    def finished(self, means: Tensor) -> Tensor:
+        """Brought to length 1, where that is asked for."""
+        return nn.functional.normalize(means, dim=-1) if self.normalized else means
+
+    def documents_term(
+        self, outputs: Tensor, labels: Tensor, counts: Sequence[int]
+    ) -> LossTerm | None:
+        """Of the texts of all examples."""
+        return None if self.criterion is None else self.criterion(outputs, labels)
+
+    def read_graph(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
+        """The vectors; those of windows that are apart as they were before they were normalized.
+
+        Raises:
+            UsageError: the graph does not give these.
+        """
+        if batch.windows_apart and self.normalized:
+            if "mean_embedding" not in fields:
+                raise UsageError(
+                    "the vector of a text in several windows is made of what theirs were before "
+                    "they were normalized, which this graph does not give",
+                    place="--long window",
+                    fix="export the model again, or add --long truncate or head-tail",
+                )
+            fields = {"sentence_embedding": fields["mean_embedding"]}
+        return self.output_of(fields, batch)
 
     def graph_fields(
         self, batch: PackedBatch, forward_pass: ForwardPass, places: Tensor | None
     ) -> dict[str, Tensor]:
-        """`sentence_embedding` (B, H), as other libraries call the vectors."""
-        return {"sentence_embedding": self.logits_of(self.run(batch, forward_pass))}
+        """`sentence_embedding` (B, H), as other libraries call the vectors.
+
+        Where those are normalized also `mean_embedding`, what they were before: windows of a text
+        are put together by that.
+        """
+        means = self._means(batch, forward_pass)
+        before = {"mean_embedding": means} if self.normalized else {}
+        return {"sentence_embedding": self.finished(means), **before}
 
     def output_of(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
-        """As `run`, of vectors (B, H) that are there."""
+        """As `run`, of vectors (D, H) that are there."""
         vectors, terms = fields["sentence_embedding"], {}
         if batch.labels is not None and self.criterion is not None:
             terms = {"labels": self.criterion(vectors, batch.labels)}

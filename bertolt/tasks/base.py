@@ -98,8 +98,8 @@ class Output:
 
     Attributes:
         windows: activated outputs of each window: (C,), or (L, C) where tokens are labelled, or a
-            number where a head gives each example one for each of its sequences. The windows of a
-            document are one: their logits are averaged before.
+            number where a head gives each example one for each of its documents. The windows of a
+            document are one: the head has put them together before.
         places: (L, 2) characters that the tokens of each window answer for; empty without places.
     """
 
@@ -187,7 +187,7 @@ class Task(abc.ABC):
     several_pairs: ClassVar[bool] = False
     """Whether the second text of an example is a list of texts, as the choices of a question."""
     joint: ClassVar[bool] = False
-    """Whether the windows of an example are sequences that stand in one batch, such as choices."""
+    """Whether an example is of several documents that stand in one batch, such as choices."""
 
     # ---- before any data
 
@@ -267,7 +267,7 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def targets(self, table: Table, index: NDArray[np.int64], rows: EncodedTexts) -> NDArray[Any]:
         """(W, …) what each window is to give, or (T,) for tokens, of the rows at `index`; (N, …)
-        for each of them where windows are joint, or parts of one document. It is what the head
+        for each of them where windows are joint. It is what the head
         compares with, or what `collator` makes that of.
 
         Raises:

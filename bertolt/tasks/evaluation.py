@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.distributed import ALONE, World
+from bertolt.base.errors import UsageError
 from bertolt.data.batch import PackedBatch
 from bertolt.data.encode import EncodedTexts, TruncationCount
 from bertolt.data.load import Table
 from bertolt.metrics.counts import Interval
+from bertolt.models.documents import DocumentHead, averaged
 from bertolt.models.engine import Engine
-from bertolt.models.heads import SequenceHead
+from bertolt.models.own_forward import has_own_forward
 from bertolt.models.precision import PrecisionChoice
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example, Further, Output, Scorer, Task, not_finite
@@ -262,7 +264,7 @@ def _outputs(
         model,
         answered.rows,
         answered.rows.lengths,
-        task.collator(model, answering=False),
+        answered.collate(task.collator(model, answering=False)),
         token_budget=min(budget, _MOST_WORDS) if model.chooses_logits else budget,
         precision=precision,
         engine=engine,
@@ -334,8 +336,8 @@ def of_labelled(values: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, lis
 class Answered:
     """What the model gives for examples, from their windows as those are answered.
 
-    The windows of a document are answered one by one, so that memory does not grow with its length:
-    it has the mean of their logits, and its loss is that of the mean.
+    The windows of a document are answered one by one, so that memory does not grow with its length;
+    then the head makes of them what the document has, and its loss is that of the document.
 
     Args:
         model: with the task's head.
@@ -345,44 +347,70 @@ class Answered:
 
     Attributes:
         rows: to be answered, in any order.
+
+    Raises:
+        UsageError: a `forward` of the user's own would have to give windows apart.
     """
 
     def __init__(
         self, model: PreTrainedModel, task: Task, encoded: EncodedTexts, loss: RunningLoss
     ) -> None:
         self._model, self._task, self._loss = model, task, loss
-        self._labels = encoded.labels if encoded.documents else None
-        self.rows = replace(encoded, joint=False, labels=None) if encoded.documents else encoded
+        self._encoded = encoded
+        self.rows = encoded.apart if encoded.documents else encoded
         self._gathered = Gathered(self.rows)
+        if encoded.side_by_side and encoded.documents and has_own_forward(model):
+            raise UsageError(
+                f"{type(model).__name__} has a forward of its own, which puts no windows of a text "
+                "together",
+                place="--long window",
+                fix="add --long truncate or head-tail",
+            )
+
+    def collate(
+        self, make: Callable[[list[Any]], PackedBatch]
+    ) -> Callable[[list[Any]], PackedBatch]:
+        """What makes a batch of `rows`, by what makes one of windows."""
+        if not self._encoded.documents:
+            return make
+        return lambda rows: replace(make(rows), windows_apart=True)
 
     def add(self, batch: EvaluatedBatch) -> Numbered:
         """Take in a batch of `rows`; the examples that are whole now."""
-        if self.rows.documents:
-            return self._averaged(self._gathered.add(batch, list(batch.logits.numpy())))
+        if self._encoded.documents:
+            return self._together(self._gathered.add(batch, list(batch.logits.numpy())))
         self._loss.add(batch)
         return self._gathered.add(batch, activated(self._model, self._task, batch))
 
     def rest(self, world: World) -> Numbered:
         """Examples whose windows went to several processes, on the first one."""
         rest = self._gathered.rest(world)
-        return self._averaged(rest) if self.rows.documents else rest
+        return self._together(rest) if self._encoded.documents else rest
 
-    def _averaged(self, whole: Numbered) -> Numbered:
-        """Documents with the mean of the logits of their windows, activated."""
+    def _together(self, whole: Numbered) -> Numbered:
+        """Examples with the outputs of their documents, activated."""
         numbers, outputs = whole
         if not numbers:
             return whole
-        means = [np.mean(each.windows, axis=0, dtype=np.float64) for each in outputs]
-        logits = torch.from_numpy(np.stack(means).astype(np.float32))
-        if self._labels is not None:
-            labels = torch.from_numpy(np.asarray(self._labels[numbers]))
-            assert isinstance(self._model, SequenceHead)
-            term = self._model.loss_of(logits, labels)
-            self._loss.totals["labels"] += float(term.total)
-            self._loss.counts["labels"] += int(term.count)
+        head, tokens = self._model, np.diff(self._encoded.offsets)
+        assert isinstance(head, DocumentHead)
+        documents, counts = [], []
+        for number, output in zip(numbers, outputs, strict=True):
+            parts = self._encoded.documents_of(number)
+            for part in parts:
+                own = slice(part.start - parts[0].start, part.stop - parts[0].start)
+                documents.append((output.windows[own], tokens[part.start : part.stop]))
+            counts.append(len(parts))
+        logits = averaged(head, documents)
+        if self._encoded.labels is not None:
+            labels = torch.from_numpy(np.asarray(self._encoded.labels[numbers]))
+            if (term := head.documents_term(logits, labels, counts)) is not None:
+                self._loss.totals["labels"] += float(term.total)
+                self._loss.counts["labels"] += int(term.count)
         activated = self._task.activate(logits).numpy()
         activated[~logits.isfinite().numpy()] = np.nan
-        return numbers, [Output([values], []) for values in activated]
+        ends = np.cumsum(counts)[:-1]
+        return numbers, [Output(list(values), []) for values in np.split(activated, ends)]
 
 
 class Gathered:

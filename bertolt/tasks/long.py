@@ -9,7 +9,7 @@ from bertolt.base.checks import is_whole
 from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.encode import Encode
-from bertolt.data.long import LONGS, POOLED, LongTexts, most_stride
+from bertolt.data.long import LONGS, LongTexts, most_stride
 from bertolt.tasks.base import Task
 from bertolt.tokenization import BertTokenizer
 
@@ -108,7 +108,7 @@ def kept(task: Task, long: LongTexts) -> dict[str, Any]:
     if long.how == "window":
         values["stride"] = long.stride
         if task.head.reads_documents:
-            values["answer"] = POOLED
+            values["answer"] = task.head.windows_answer
     return values
 
 
@@ -121,10 +121,10 @@ def read(task: Task, values: Mapping[str, Any], limit: int) -> LongTexts | None:
     if not values:
         return None
     how, stride = values.get("how"), values.get("stride")
-    pooled = values.get("answer", POOLED)
+    known = task.head.windows_answer
     fine = isinstance(how, str) and (stride is None or (is_whole(stride) and stride >= 0))
     try:
-        if not fine or pooled != POOLED:
+        if not fine or values.get("answer", known) != known:
             raise UsageError(f"long is {dict(values)!r}")
         return chosen(task, how, stride, limit)
     except UsageError as error:

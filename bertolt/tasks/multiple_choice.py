@@ -39,7 +39,7 @@ from bertolt.tasks.criterion import LossChoices, criterion_of_places
 from bertolt.tasks.labels import label_counts, require_no_separator
 from bertolt.tasks.schema import PLACE, SHARE, TEXT, Schema, record, several
 from bertolt.tasks.scorers.choices import ChoiceScorer
-from bertolt.tasks.texts import encode_in_one_window, encode_long
+from bertolt.tasks.texts import LONG_TEXTS, encode_in_one_window, encode_long
 from bertolt.tokenization import BertTokenizer
 
 _NAMED = 3  # rows that a caution names
@@ -61,8 +61,7 @@ class MultipleChoice(Task):
     needs_pair: ClassVar[bool] = True
     joint: ClassVar[bool] = True
     several_pairs: ClassVar[bool] = True
-    longs: ClassVar[tuple[Long, ...]] = ("truncate", "error", "head-tail")
-    why_not_long: ClassVar[str] = "each choice is read with the text in one window"
+    longs: ClassVar[tuple[Long, ...]] = LONG_TEXTS
 
     labels: str = "from 0"
 
@@ -214,8 +213,8 @@ class MultipleChoice(Task):
         """Rows of which the model sees two choices alike."""
         alike = [
             place
-            for place, (first, end) in enumerate(itertools.pairwise(rows.firsts.tolist()))
-            if len({self._ids(rows, window) for window in range(first, end)}) < end - first
+            for place, choices in enumerate(map(rows.documents_of, range(rows.examples)))
+            if len({self._ids(rows, windows) for windows in choices}) < len(choices)
         ]
         if not alike:
             return []
@@ -231,8 +230,8 @@ class MultipleChoice(Task):
         ]
 
     @staticmethod
-    def _ids(rows: EncodedTexts, window: int) -> bytes:
-        return rows.ids[rows.offsets[window] : rows.offsets[window + 1]].tobytes()
+    def _ids(rows: EncodedTexts, windows: range) -> bytes:
+        return rows.ids[rows.offsets[windows.start] : rows.offsets[windows.stop]].tobytes()
 
     @property
     def encoding(self) -> str:
@@ -277,7 +276,8 @@ class MultipleChoice(Task):
             parts = list(itertools.islice(encoded, len(texts)))
             cut = [sum(lost) for lost in zip(*(part.cut for part in parts), strict=True)]
             length = sum(part.length for part in parts)
-            yield EncodedExample([part.windows[0] for part in parts], length, cut)
+            windows = [window for part in parts for window in part.windows]
+            yield EncodedExample(windows, length, cut, [len(part.windows) for part in parts])
 
     def activate(self, logits: Tensor) -> Tensor:
         """Scores as they are; `decode` compares those of a row."""

@@ -57,12 +57,14 @@ class Prediction:
         tokens: of the example, special tokens included, before cutting.
         tokens_cut: beyond the limit, and so not seen by the model.
         windows: in which the example was read; or the sequences that it is of.
+        parted: whether a text of it is longer than the limit, and was read in several windows.
     """
 
     answer: Answer
     tokens: int
     tokens_cut: int
     windows: int = 1
+    parted: bool = False
 
     @property
     def truncated(self) -> bool:
@@ -395,9 +397,9 @@ class Predictor(ReadyModel):
         outputs: dict[int, Output] = {}
         answered = Answered(self.model, self.task, rows, RunningLoss())
         lost = rows.cut.sum(axis=1) if rows.cut is not None else None
-        windows = rows.windows
+        windows, parted = rows.windows, rows.parted
         refused = beyond_limit(rows) & (self.long.how == "error")
-        collate = self.task.collator(self.model, answering=True)
+        collate = answered.collate(self.task.collator(self.model, answering=True))
         for batch in self.batches(answered.rows, answered.rows.lengths, collate):
             numbers, whole = answered.add(batch)
             outputs.update(zip(numbers, whole, strict=True))
@@ -412,6 +414,7 @@ class Predictor(ReadyModel):
                     tokens=int(rows.full_lengths[number]),
                     tokens_cut=0 if lost is None else int(lost[number]),
                     windows=int(windows[number]),
+                    parted=bool(parted[number]),
                 )
 
     def make_golden(self, examples: Sequence[Example]) -> list[Golden]:

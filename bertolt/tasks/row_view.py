@@ -330,9 +330,9 @@ class RowView:
             of_window = rows.window_examples[start : start + EXAMPLES]
             if rows.segments is not None:
                 here &= rows.segments[tokens] == segment
-            elif rows.joint and not rows.documents:
-                # Each text is a window by itself.
-                place = np.arange(start, start + len(of_window)) - rows.firsts[of_window]
+            elif rows.side_by_side:
+                # Each text has windows of its own.
+                place = rows.document_places[start : start + len(of_window)]
                 here &= np.repeat(place, np.diff(ends)) == segment
             examples = np.repeat(of_window, np.diff(ends))
             for count, mask in zip(

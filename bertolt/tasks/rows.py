@@ -235,7 +235,8 @@ def encode_windows(
 
 def in_examples(task: Task, encoded: EncodedTexts) -> EncodedTexts:
     """The windows, with what those of one example are to each other."""
-    documents = task.head.reads_documents and encoded.example is not None
+    parted = encoded.document if task.joint else encoded.example
+    documents = task.head.reads_documents and parted is not None
     return replace(encoded, joint=task.joint or documents, documents=documents)
 
 

@@ -36,7 +36,7 @@ from bertolt.tasks.scale import Scale, read_scale, usual_scale
 from bertolt.tasks.schema import NUMBER, Schema, record, several
 from bertolt.tasks.scorers.retrieval import RetrievalScorer
 from bertolt.tasks.scorers.similarity import SimilarityScorer
-from bertolt.tasks.texts import text_cells
+from bertolt.tasks.texts import LONG_TEXTS, text_cells
 from bertolt.tokenization import BertTokenizer
 
 Learns = Literal["scores", "pairs", "triplets"]
@@ -76,8 +76,7 @@ class SentenceSimilarity(Task):
         ("title", "body"),
     )
     vectors: ClassVar[bool] = True
-    longs: ClassVar[tuple[Long, ...]] = ("truncate", "error", "head-tail")
-    why_not_long: ClassVar[str] = "each text has the vector of one window"
+    longs: ClassVar[tuple[Long, ...]] = LONG_TEXTS
     worst: ClassVar[tuple[str, str]] = (
         "Largest errors",
         "Held-out rows whose texts are furthest from where the file has them. Look for wrong rows "
@@ -335,7 +334,11 @@ class SentenceSimilarity(Task):
         for texts in zip(*columns, strict=True):
             windows = [window for text in texts for window in text.windows]
             cut = tuple(lost for text in texts for lost in text.cut)
-            yield EncodedExample(windows, sum(text.length for text in texts), cut)
+            length, counts = (
+                sum(text.length for text in texts),
+                [len(text.windows) for text in texts],
+            )
+            yield EncodedExample(windows, length, cut, counts)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Vectors as they are."""

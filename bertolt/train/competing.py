@@ -7,7 +7,7 @@ same draws of dropout, and led back from its share of that gradient. The sum is 
 whole batch. Source: L. Gao et al., "Scaling deep contrastive learning batch size under memory
 limited setup", 2021, arXiv:2101.06983.
 
-Shapes: E examples, B sequences, H hidden.
+Shapes: E examples, D documents, which are texts, H hidden.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bertolt.base.distributed import World
 from bertolt.base.errors import UsageError
 from bertolt.base.randomness import pass_random_state, set_pass_random_state
 from bertolt.data.batch import PackedBatch
-from bertolt.data.parts import split, split_examples
+from bertolt.data.parts import split, split_examples, split_windows
 from bertolt.models.losses import mean_loss
 from bertolt.models.precision import PrecisionChoice
 from bertolt.train.arguments import TrainingArguments
@@ -58,8 +58,6 @@ def competing_passes(
             fix="make the batch as large as it shall be, and set model.micro_batch to the examples "
             "that memory holds at a time",
         )
-    if model.micro_batch is None and world.alone and fitting is None:
-        return None
     return _Passes(model, precision, world, fitting)
 
 
@@ -91,7 +89,7 @@ class _Passes:
                     vectors.append(self.model(part).logits.float())
         loss, gradients = self._loss(batch, torch.cat(vectors[: len(parts)]))
         self.model.has_learned = True
-        shares = list(torch.split(gradients, [part.num_sequences for part in parts]))
+        shares = list(torch.split(gradients, [part.num_documents for part in parts]))
         rounds = list(zip(self._evenly(parts), states, strict=True))
         for number, (part, state) in enumerate(rounds):
             again = number >= len(parts)
@@ -101,10 +99,15 @@ class _Passes:
         return loss / self.world.size
 
     def _parts(self, batch: PackedBatch) -> list[PackedBatch]:
-        """The batch as it is computed: by the examples that were asked for, or as memory has it."""
+        """The batch as it is computed: by the examples that were asked for, or as memory has it.
+
+        With texts in several windows parts have no more sequences than without.
+        """
         if self.fitting is not None and self.fitting.tokens is not None:
             return split(batch, self.fitting.tokens)
         most = self.model.micro_batch
+        if batch.document_starts is not None:
+            return split_windows(batch, (most or batch.num_examples) * batch.num_choices)
         return [batch] if most is None else split_examples(batch, most)
 
     def _at_once(self, batch: PackedBatch) -> Tensor:
@@ -121,7 +124,7 @@ class _Passes:
         return parts + parts[-1:] * (int(torch.cat(counts).max()) - len(parts))
 
     def _loss(self, batch: PackedBatch, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of the step, and its gradient by this process's vectors (B, H)."""
+        """The loss of the step, and its gradient by this process's vectors (D, H)."""
         own = vectors.detach().requires_grad_()
         assert batch.labels is not None
         everyone, labels = self._everyone(own, batch.labels, there=not batch.is_placeholder)

@@ -281,12 +281,10 @@ def _totals(
     for batch in own:
         counts.update(model.count_targets(batch))
     names = sorted(model.targets | counts.keys())
-    # The windows of a text are one text.
-    what = "num_examples" if getattr(model, "reads_documents", False) else "num_sequences"
     numbers = world.sum(
         [
             *(counts[name] for name in names),
-            sum(getattr(batch, what) - batch.empty_sequences for batch in own),
+            sum(batch.num_documents - batch.empty_sequences for batch in own),
             sum(batch.num_tokens for batch in own),
             sum(batch.num_rows for batch in own),
         ]

@@ -174,6 +174,24 @@ def competing_at_once() -> Found:
     return competing(None)
 
 
+def competing_documents() -> Found:
+    """Pairs of texts in several windows, of which each process computes some at a time."""
+    parts = windowed(2 * ROWS)
+    texts = [[Window(ids) for ids in parts[number]["input_ids"]] for number in range(len(parts))]
+    pairs = list(zip(texts[::2], texts[1::2], strict=True))
+
+    def encode(chunk: list[Any]) -> list[EncodedExample]:
+        return [EncodedExample([*a, *b], 9, (0, 0), (len(a), len(b))) for a, b in chunk]
+
+    labels = np.arange(2 * ROWS).reshape(ROWS, 2)
+    encoded = replace(encode_examples(encode, pairs, 12), labels=labels, joint=True, documents=True)
+    data: Any = SampledWindows(encoded, 3, seed=0, whole=True)
+    torch.manual_seed(0)
+    encoder = SentenceEncoder(config())
+    encoder.criterion = InBatchNegatives()
+    return trained(Trainer(encoder, arguments(), train_dataset=data))
+
+
 def competing_split() -> Found:
     return competing(fsdp=True)
 

@@ -23,6 +23,7 @@ TRAINING = (
     "choices",
     "competing",
     "competing_at_once",
+    "competing_documents",
     "documents",
     "masked_words",
     "both_objectives",

@@ -119,7 +119,7 @@ CASES = {
             "label": choose.choice(["bad", "good"]),
         },
         {"text": "good", "label": "odd"},
-        LongTexts(how="window", stride=5),
+        long=LongTexts(how="window", stride=5),
     ),
     "several labels": Case(
         "multi-label-classification",
@@ -167,6 +167,29 @@ CASES = {
         None,
     ),
     "choices": Case("multiple-choice", _chosen, None),
+    "documents that belong together": Case(
+        "sentence-similarity",
+        lambda choose, text: _together(choose, f"{text} " * choose.randrange(1, 4)),
+        None,
+        long=LongTexts(how="window"),
+    ),
+    "scores of documents": Case(
+        "sentence-similarity",
+        lambda choose, text: {
+            "sentence1": f"{text} " * choose.randrange(1, 4),
+            "sentence2": f"{text_of(choose)} " * choose.randrange(1, 4),
+            "score": choose.uniform(0, 5),
+        },
+        None,
+        named=True,
+        long=LongTexts(how="window", stride=5),
+    ),
+    "choices for documents": Case(
+        "multiple-choice",
+        lambda choose, text: _chosen(choose, f"{text} " * choose.randrange(1, 4)),
+        None,
+        long=LongTexts(how="window", stride=5),
+    ),
 }
 UNLABELLED = {"fill-mask"}
 """Tasks that are measured on plain text: their file has tests of the laws that apply to them."""
@@ -241,16 +264,17 @@ def perfect(given: Given) -> list[Output]:
         outputs = np.zeros((len(encoded.ids), 2))
         outputs[encoded.offsets[:-1, None] + labels, [0, 1]] = 50.0
     elif given.task.joint:
-        outputs = np.zeros(len(encoded.window_examples))
-        outputs[encoded.firsts[:-1] + labels] = 50.0
+        outputs = np.zeros(len(encoded.document_firsts) - 1)
+        outputs[encoded.first_documents[:-1] + labels] = 50.0
     elif labels.dtype.kind == "i":
         outputs = np.zeros((len(labels), classes))
         known = labels >= 0
         outputs[known] = np.eye(classes)[labels[known]]
     parts: list[Output] = []
     for example in range(encoded.examples):
-        if encoded.documents:
-            parts.append(Output([outputs[example]], []))
+        if encoded.documents or given.task.joint:
+            documents = slice(*encoded.first_documents[example : example + 2])
+            parts.append(Output(list(outputs[documents]), []))
             continue
         windows = np.flatnonzero(encoded.window_examples == example)
         spans = [slice(encoded.offsets[w], encoded.offsets[w + 1]) for w in windows]
@@ -349,7 +373,8 @@ def test_window(given: Given, tiny_tokenizer: Any) -> None:
     words = whole.answer.get("words")
     if given.case.long is not None:
         assert (narrow.tokens_cut, whole.tokens_cut) == (0, 0)
-        assert narrow.windows > whole.windows == 1
+        assert (narrow.parted, whole.parted) == (True, False)
+        assert narrow.windows > whole.windows
     elif words is None:
         beside = len(tiny_tokenizer("good film")["input_ids"]) if given.task.joint and pair else 0
         if given.task.several_pairs:
@@ -378,7 +403,7 @@ def test_longer_texts(given: Given, how: Any) -> None:
     long_text: Any = [words, "good film"] if many else words
     examples = [*inputs(given), {**dict.fromkeys(first, "good film"), longest: long_text}]
     usual = list(given.predictor.predict(examples))
-    beyond = [p.truncated or (p.windows > 1 and not given.task.joint) for p in usual]
+    beyond = [prediction.truncated or prediction.parted for prediction in usual]
     assert beyond[-1]
     if how == "error":
         with pytest.raises(TooLongError) as refusal:
@@ -390,7 +415,7 @@ def test_longer_texts(given: Given, how: Any) -> None:
         assert after.tokens == before.tokens
         assert longer or difference(before.answer, after.answer) < 1e-4
         if how == "window":
-            assert (after.windows > 1) == longer
+            assert after.parted == longer
             assert after.tokens_cut <= before.tokens_cut
         elif given.predictor.long.how == "truncate":
             assert (after.windows, after.tokens_cut) == (before.windows, before.tokens_cut)

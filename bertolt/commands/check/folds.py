@@ -120,7 +120,7 @@ def trained(
     trainer = Trainer(
         model,
         settings,
-        train_dataset=sampled_windows(rows, training) or rows.encoded,
+        train_dataset=sampled_windows(task, rows, training) or rows.encoded,
         processing_class=tokenizer,
     )
     trainer.train()

@@ -142,7 +142,7 @@ class LoadedRows:
 
     def training_on(self, rows: TaskRows, options: FinetuneOptions) -> LoadedRows:
         """The same with other training rows."""
-        return replace(self, train=rows, sampled=sampled_windows(rows, options))
+        return replace(self, train=rows, sampled=sampled_windows(self.task, rows, options))
 
 
 def load_rows(
@@ -215,7 +215,7 @@ def rows_of(
         split=split,
         max_length_source=limit_source,
         long=long,
-        sampled=sampled_windows(train, options),
+        sampled=sampled_windows(task, train, options),
         repeated=_repeated(train, held_out) if held_out else [],
         repeats=checks.repeats,
         group=group,
@@ -295,11 +295,11 @@ def _require_taught_here(options: FinetuneOptions) -> None:
         )
 
 
-def sampled_windows(train: TaskRows, options: FinetuneOptions) -> SampledWindows | None:
+def sampled_windows(task: Task, train: TaskRows, options: FinetuneOptions) -> SampledWindows | None:
     """The training texts as rows of some of their windows; None where each has one."""
     if not train.encoded.documents:
         return None
-    return SampledWindows(train.encoded, options.windows, options.seed)
+    return SampledWindows(train.encoded, options.windows, options.seed, whole=task.rows_compete)
 
 
 def _read(
@@ -560,9 +560,10 @@ def _describe_data(data: LoadedRows) -> None:
     if data.long.how != data.task.longs[0] or data.long.stride is not None:
         info(f"Longer texts are {data.long.words(limit)}")
     if data.sampled is not None and (some := data.sampled.texts_sampled):
+        what = "row" if data.train.encoded.side_by_side else "text"
         info(
             f"Each epoch learns from {plural(data.sampled.most, 'window')} of a text at most, "
-            f"which are drawn anew; {plural(some, 'text has', 'texts have')} more"
+            f"which are drawn anew; {plural(some, f'{what} has', f'{what}s have')} more"
         )
     if data.repeated and data.eval is not None:
         own = data.eval.table is not data.train.table

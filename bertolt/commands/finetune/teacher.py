@@ -67,7 +67,7 @@ def with_answers(rows: TaskRows, task: Task, teacher: Predictor, folder: Path) -
         UsageError: the teacher reads other tokens where these have the labels.
     """
     begun = time.perf_counter()
-    windows = replace(_read_by(teacher, rows).encoded, joint=False, documents=False, labels=None)
+    windows = _read_by(teacher, rows).encoded.apart
     per_token, model = teacher.model.labels_per_token, teacher.model
     if per_token:
         _require_same_tokens(rows.encoded, windows)

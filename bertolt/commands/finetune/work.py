@@ -468,7 +468,7 @@ def _fingerprint(rows: EncodedTexts) -> str:
     assert rows.labels is not None
     digest = hashlib.sha256()
     grouped = rows.firsts if rows.joint else None
-    for values in (rows.ids, rows.offsets, rows.labels, rows.segments, grouped):
+    for values in (rows.ids, rows.offsets, rows.labels, rows.segments, grouped, rows.document):
         if values is not None:
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:12]
