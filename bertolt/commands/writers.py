@@ -120,7 +120,8 @@ class Writer(abc.ABC):
             answer.append(self.task.shown_text({"text": question.text}))
             answer += [question.pair] if self.pairs else []
         if prediction:
-            read = [prediction.tokens_cut, prediction.windows][: 1 + self.windows]
+            windows = prediction.windows if prediction.parted else 1
+            read = [prediction.tokens_cut, windows][: 1 + self.windows]
             answer += [*self.task.flat(prediction.answer), *read]
         answer += [None] * (len(names) - len(answer))
         if self.form.reasons and question.reason:

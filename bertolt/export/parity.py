@@ -122,11 +122,16 @@ def distance(model: Predictor, graph: Predictor, examples: Sequence[Example]) ->
 
 
 def _gap_at(model: Predictor, graph: Predictor, size: int, length: int) -> float:
-    """The largest difference of the outputs of one batch."""
+    """The largest difference of the outputs of one batch, of texts or of windows of texts."""
     engine = graph.engine
     assert isinstance(engine, GraphEngine)
-    batch = _batch(model, size, length)
-    return _gap(_outputs(model, batch), engine.model.logits_of(engine.in_one_run(batch)))
+    batches = [_batch(model, size, length)]
+    if model.task.vectors:  # those of windows are others: they are not normalized yet
+        batches.append(replace(batches[0], windows_apart=True))
+    return max(
+        _gap(_outputs(model, batch), engine.model.logits_of(engine.in_one_run(batch)))
+        for batch in batches
+    )
 
 
 def _shapes(model: Predictor) -> Iterator[tuple[int, int]]:

@@ -273,7 +273,7 @@ class Server:
         told = [
             {"error": as_json(each)}
             if isinstance(each, BertoltError)
-            else {**task.public(each.answer), **_account(each, apart=task.joint)}
+            else {**task.public(each.answer), **_account(each)}
             for each in results
         ]
         tokens = self._count(model, ask, results)
@@ -491,14 +491,13 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _account(prediction: Prediction, *, apart: bool) -> dict[str, Any]:
-    """What of a text was read; `apart`: its windows are texts of their own, which are compared, and
-    none of them is read in several."""
+def _account(prediction: Prediction) -> dict[str, Any]:
+    """What of a text was read, or of several that are compared: one window where each is short."""
     return {
         "tokens": prediction.tokens,
         "tokens_cut": prediction.tokens_cut,
         "truncated": prediction.truncated,
-        "windows": 1 if apart else prediction.windows,
+        "windows": prediction.windows if prediction.parted else 1,
     }
 
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertolt import Predictor
+from bertolt import BertTokenizer, Predictor
+from bertolt.checkpoint.contract import Contract
+from bertolt.models.heads import SentenceEncoder
+from bertolt.tasks.sentence_similarity import SentenceSimilarity
 
 TEXTS = ["a warm film", "a cold book", "the plot was dull", "good and fresh", "warm films"]
 
@@ -76,6 +79,36 @@ def test_vectors_are_kept_and_belong_to_their_corpus(
         assert problem in said.err
     (tmp_path / "corpus.npy.json").unlink()
     assert "no vectors that bertolt search has kept" in bertolt(*words).err
+
+
+def test_longer_texts_are_searched_as_the_model_was_trained(
+    bertolt: Any, corpus: Path, tiny_folder: Path, tmp_path: Path, randomised: Any
+) -> None:
+    """And vectors that were kept of texts that were read otherwise are refused."""
+    model, task = tmp_path / "model", SentenceSimilarity(pooling="mean", normalized=True)
+    randomised(SentenceEncoder.from_pretrained(tiny_folder, verbose=False)).save_pretrained(model)
+    BertTokenizer.from_pretrained(tiny_folder).save_pretrained(model)
+    values: dict[str, Any] = {"task": task.name, "settings": task.settings(), "max_length": 12}
+    values |= {"columns": {"text": ["a"], "text_pair": ["b"]}, "library_version": "0"}
+    texts = ["the plot was dull " * 9, "good film", "cold and warm " * 7 + "fresh"]
+    corpus.write_text("text\n" + "".join(f"{text}\n" for text in texts))
+    words = ("search", corpus, "--model", model, "--query", texts[2], "--top", 3, "--json")
+    kept = ("--vectors", tmp_path / "kept.npy")
+    for how in ("window", "truncate"):
+        long = {"how": how, **({"stride": 2} if how == "window" else {})}
+        Contract.of({**values, "long": long}).write(model)
+        said = bertolt(*words)
+        assert said.code == 0, said.err
+        (found,) = json.loads(said.out)["queries"]
+        scores = {hit["row"]: hit["score"] for hit in found["results"]}
+        asked, *each = Predictor.from_pretrained(model).predict([texts[2], *texts])
+        assert asked.parted == (how == "window")
+        for row, prediction in enumerate(each, start=1):
+            product = np.dot(asked.vector, prediction.vector)
+            assert scores[row] == pytest.approx(product, abs=1e-5)
+        other = bertolt(*words, *kept)
+        assert other.code == (0 if how == "window" else 2), other.err
+    assert "made of other settings of the model" in other.err
 
 
 @pytest.mark.parametrize(

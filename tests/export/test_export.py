@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from bertolt import AutoModelForSequenceClassification, Predictor
+from bertolt import AutoModelForSequenceClassification, BertTokenizer, Predictor
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.checkpoint.exported import Exported
 from bertolt.commands import calibration
@@ -28,6 +28,7 @@ from bertolt.commands.export import WRITTEN, export_model
 from bertolt.commands.export_options import ExportOptions
 from bertolt.export import files
 from bertolt.export.parity import ParityError
+from bertolt.models.heads import SentenceEncoder
 from bertolt.models.runtimes import AWAKE, _waiting
 from bertolt.tasks.registry import find_task
 from bertolt.tasks.rows import Columns, read_for_task
@@ -139,6 +140,29 @@ def test_threads_of_onnx_runtime_wait_awake_for_no_longer_than_they_can_be_told(
     for version in ("1.26.0", "1.32.0", "2.0.0rc1"):
         assert _waiting(version)["allow_spinning"] == "1"
         assert int(_waiting(version)["spin_duration_us"]) == AWAKE
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_vectors_of_texts_in_windows_are_those_of_the_model(
+    format: Any, tiny_folder: Path, tmp_path: Path, randomised: Any
+) -> None:
+    encoder = randomised(SentenceEncoder.from_pretrained(tiny_folder, verbose=False, max_length=12))
+    encoder.save_pretrained(tmp_path / "model")
+    BertTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / "model")
+    export_model(str(tmp_path / "model"), ExportOptions(out=tmp_path / format, format=format))
+    card = Exported.read(tmp_path / format)
+    assert card is not None
+    assert list(card.outputs) == ["sentence_embedding", "mean_embedding"]
+    texts = ["good film", "the plot was dull and cold " * 6, "warm " * 11]
+    model, graph = (
+        Predictor.from_pretrained(folder, long="window", precision=precision)
+        for folder, precision in ((tmp_path / "model", "fp32"), (tmp_path / format, "auto"))
+    )
+    answers = list(zip(model.predict(texts), graph.predict(texts), strict=True))
+    for ours, theirs in answers:
+        assert ours.windows == theirs.windows
+        assert ours.vector == pytest.approx(theirs.vector, abs=1e-5)
+    assert [ours.parted for ours, _ in answers] == [False, True, True]
 
 
 def test_another_engine_than_the_folder_is_for_says_what_to_do(exported: Path, tuned: Path) -> None:

@@ -21,11 +21,13 @@ from bertolt.data.documents import SampledWindows
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.long import LongTexts
 from bertolt.data.parted import long_pairs, long_texts
+from bertolt.data.parts import split, split_windows
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.precision import FP32
 from bertolt.serve.queue import in_arrays
 from bertolt.tasks import long
 from bertolt.tasks.base import Reading, Task
+from bertolt.tasks.criterion import LossChoices
 from bertolt.tasks.evaluation import TaskRows, evaluate
 from bertolt.tasks.multiple_choice import MultipleChoice
 from bertolt.tasks.rows import Columns, encode_rows, read_for_task
@@ -80,16 +82,10 @@ def learned(
         config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         model = randomised(task.head(config, **changes), std=0.3).eval()
         if kind != "choices":
-            model.criterion = task.criterion(_no_choices(), rows.encoded.labels)
+            model.criterion = task.criterion(LossChoices(), rows.encoded.labels)
         return task, rows, model
 
     return make
-
-
-def _no_choices() -> Any:
-    from bertolt.tasks.criterion import LossChoices
-
-    return LossChoices()
 
 
 def asked(model: Any, tokenizer: Any, task: Task, how: LongTexts) -> Predictor:
@@ -262,6 +258,32 @@ def test_cached_gradients_are_those_of_the_whole_batch(
     _same(ours, whole)
     assert len(seen) > 2
     assert max(seen) <= max(3 * (micro_batch or 9), int(sampled.counts.max()))
+
+
+@pytest.mark.parametrize("kind", ["triplets", "choices"])
+def test_parts_that_fit_into_memory_are_whole_examples(learned: Any, kind: str) -> None:
+    _, rows, _ = learned(kind)
+    whole = PackingCollator()([rows.encoded[number] for number in range(len(rows))])
+    for parts in (split(whole, 60), split_windows(whole, 8)):
+        assert len(parts) > 2
+        assert sum(part.num_examples for part in parts) == whole.num_examples
+        assert sum(part.num_documents for part in parts) == whole.num_documents
+        tokens = torch.cat([part.input_ids[: part.num_tokens] for part in parts])
+        assert torch.equal(tokens, whole.input_ids[: whole.num_tokens])
+        lengths = torch.cat([part.example_starts.diff() for part in parts])
+        assert torch.equal(lengths, whole.example_starts.diff())
+        windows = torch.cat(
+            [
+                torch.ones(part.num_documents, dtype=torch.long)
+                if part.document_starts is None
+                else part.document_starts.diff()
+                for part in parts
+            ]
+        )
+        assert whole.document_starts is not None
+        assert torch.equal(windows, whole.document_starts.diff())
+    assert all(part.num_sequences <= 8 or part.num_examples == 1 for part in parts)
+    assert all(part.num_tokens <= 60 or part.num_examples == 1 for part in split(whole, 60))
 
 
 def test_the_windows_of_an_epoch(learned: Any) -> None:
