@@ -24,6 +24,7 @@ from bertolt.data.parted import long_pairs, long_texts
 from bertolt.data.parts import split, split_windows
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.precision import FP32
+from bertolt.serve.app import _account
 from bertolt.serve.queue import in_arrays
 from bertolt.tasks import long
 from bertolt.tasks.base import Reading, Task
@@ -339,6 +340,10 @@ def test_a_server_answers_the_same(learned: Any, tiny_tokenizer: Any) -> None:
     waiting = [in_arrays(each) for each in encoded]
     together: list[Any] = list(predictor.answer(examples, waiting))
     assert [each.answer for each in together] == expected
+    assert [_account(each)["windows"] for each in together] == [each.windows for each in together]
+    assert min(each.windows for each in together) > 2
+    (short,) = predictor.predict([("good", "bad")])
+    assert (short.windows, _account(short)["windows"]) == (2, 1), "each text is read in one"
 
 
 def test_what_rows_say_of_their_windows_has_to_fit() -> None:
