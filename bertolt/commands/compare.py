@@ -47,6 +47,7 @@ HOW = {
     ),
 }
 """How a p-value was found, in the terminal and on the page."""
+_LEAST = 1e-300  # of a p-value that a float holds well
 _SHOWN = 3  # rows that changed, in the terminal
 _OWN = {"out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"}
 """Arguments that every run has otherwise, and that decide nothing."""
@@ -208,7 +209,9 @@ def gap_words(difference: float) -> str:
 
 
 def p_words(p: float) -> str:
-    """A p-value: four places, or one digit of a small one."""
+    """A p-value: four places, or one digit of a small one; none is 0."""
+    if p < _LEAST:
+        return f"{_LEAST:g} or less"
     return f"{p:.4f}" if p >= 1e-3 else f"{p:.1g}"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bertolt.base.console import counting
 from bertolt.base.errors import UsageError
+from bertolt.base.few import softmax
 from bertolt.base.format import plural
 from bertolt.data.arrow import pa
 from bertolt.data.batch import PackedBatch
@@ -207,7 +208,7 @@ class FillMask(Task):
 
     def activate(self, logits: Tensor) -> Tensor:
         """Probabilities of all tokens."""
-        return logits.softmax(-1)
+        return softmax(logits)
 
     def activate_labelled(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(M, 1 + 2 K) log-probability of the true token; K best tokens; their probabilities."""

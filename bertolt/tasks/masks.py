@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertolt.base.errors import CheckpointError
+from bertolt.base.few import softmax
 from bertolt.data.batch import IGNORE_INDEX
 from bertolt.data.encode import EncodedTexts
 from bertolt.data.masking import TokenKinds
@@ -44,7 +45,7 @@ def best_tokens(logits: Tensor, count: int, targets: Tensor | None = None) -> tu
     Returns:
         (M, K) probabilities, of all tokens, and ids, the most probable ones first.
     """
-    shares = logits.softmax(-1)
+    shares = softmax(logits)
     if targets is not None:
         shares = shares[:, targets]
     scores, best = shares.topk(min(count, shares.shape[-1]))

@@ -16,7 +16,7 @@ from scipy import stats
 
 from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.commands import changed_rows, compare
-from bertolt.commands.compare import compare_runs
+from bertolt.commands.compare import compare_runs, p_words
 from bertolt.commands.compare_page import page_facts
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
@@ -352,3 +352,11 @@ def test_what_cannot_be_compared(copy: Copy, trained: Callable[[str], Path]) -> 
     with pytest.raises(CheckpointError, match=f"it has no {ANSWERS}") as missing:
         compare_runs([first, other])
     assert "--on FILE" in missing.value.fix
+
+
+@pytest.mark.parametrize(
+    ("p", "words"),
+    [(0.5, "0.5000"), (0.00012, "0.0001"), (1e-200, "1e-200"), (0.0, "1e-300 or less")],
+)
+def test_no_p_value_is_zero(p: float, words: str) -> None:
+    assert p_words(p) == words
