@@ -436,6 +436,8 @@ class _Flat:
                 self.places.extend(chain.from_iterable(window.places))
             self.ends.append(len(self.ids))
             self.example.append(len(self.lengths))
+        if encoded.documents is None:  # one, which stands by itself
+            self.document.extend([0] * len(encoded.windows))
         for place, count in enumerate(encoded.documents or ()):
             self.document.extend([place] * count)
             self._parted |= count > 1

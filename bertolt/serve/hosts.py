@@ -53,9 +53,14 @@ def _name_in(header: str) -> str:
     header = header.strip()
     if header.startswith("["):
         address, _, port = header[1:].partition("]")
-        return header if port and not port[1:].isdecimal() else address
+        return address if _is_port(port) else header
     name, colon, port = header.rpartition(":")
-    return _plain(name if colon and port.isdecimal() else header)
+    return _plain(name if _is_port(colon + port) else header)
+
+
+def _is_port(text: str) -> bool:
+    """Whether it is a colon and a number, which may be left out, as may both."""
+    return not text or (text[0] == ":" and (text[1:] or "0").isdecimal())
 
 
 def _plain(name: str) -> str:

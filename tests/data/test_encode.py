@@ -186,3 +186,13 @@ def test_examples_that_are_encoded_are_gathered_as_they_would_be_encoded() -> No
     for name, value in vars(one).items():
         assert np.array_equal(value, vars(other)[name]), name
     assert gathered([], 8).examples == 0
+
+
+def test_an_example_without_documents_is_one_beside_others() -> None:
+    """Or each window behind it would be of another example's document."""
+    window = Window([1, 2])
+    plain = EncodedExample([window], 2, (0,))
+    parted = EncodedExample([window] * 3, 6, (0,), documents=(2, 1))
+    rows = gathered([plain, parted, plain], 2)
+    assert rows.document is not None
+    assert rows.document.tolist() == [0, 0, 0, 1, 0]

@@ -82,6 +82,7 @@ def test_it_listens_to_this_machine_alone_unless_told() -> None:
     ("host", "status"),
     [
         *((each, 200) for each in ("localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1:8000")),
+        *((each, 200) for each in ("localhost:", "[::1]:")),  # a number may be left out
         *((each, 200) for each in ("[::1]", "[::1]:8000", "192.0.2.7:80", "mine.example:8000")),
         *((each, 421) for each in ("evil.example", "evil.example:8000", "localhost.evil.example")),
         *((each, 421) for each in ("127.0.0.1.evil.example", "localhost@evil.example", "x", "")),
