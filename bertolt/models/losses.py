@@ -141,7 +141,9 @@ class Criterion:
     """Cross-entropy over classes in another form than the plain one, for a head's `criterion`.
 
     Attributes:
-        weights: (C,) of each class, on the labels that are that class; None: all 1.
+        weights: (C,) of each class, on the labels that are that class, with what is spread of
+            them; None: all 1. By the weights of the classes that it is spread to, smoothing would
+            teach a rare class for rows of a frequent one.
         focal: exponent g of (1 - p)^g, p being the probability of the true class, by which each
             term is multiplied; 0: none. Source: T.-Y. Lin et al., "Focal loss for dense object
             detection", ICCV 2017.
@@ -162,25 +164,24 @@ class Criterion:
             OutOfRangeError: a label is not among the classes.
         """
         logits, labels = logits.float(), labels.reshape(-1).long()
-        weights = None if self.weights is None else self.weights.to(logits)
         try:
             terms = F.cross_entropy(
                 logits,
                 labels,
-                weights,
                 ignore_index=IGNORE_INDEX,
                 reduction="none",
                 label_smoothing=0.0 if self.ragged else self.smoothing,
             )
         except IndexError as error:
             raise _no_such_class(logits, error) from error
-        counted = labels != IGNORE_INDEX
+        counted, known = labels != IGNORE_INDEX, labels.clamp(min=0)
         if self.ragged and self.smoothing:
             spread = _spread_over_own(logits).masked_fill(~counted, 0.0)
             terms = (1 - self.smoothing) * terms + self.smoothing * spread
+        if self.weights is not None:
+            terms = terms * self.weights.to(logits)[known]
         if self.focal:
-            known = labels.clamp(min=0)[:, None]
-            wrong = -logits.log_softmax(-1).gather(1, known)[:, 0].expm1()
+            wrong = -logits.log_softmax(-1).gather(1, known[:, None])[:, 0].expm1()
             terms = terms * wrong.clamp(min=_LEAST_WRONG) ** self.focal
         return LossTerm(terms.sum(), counted.sum())
 
@@ -197,8 +198,9 @@ class BinaryCriterion:
     """Binary cross-entropy of any number of labels in another form than the plain one.
 
     Attributes:
-        weights: (C,) of each label, on the examples that have it, as `pos_weight` of PyTorch's
-            `BCEWithLogitsLoss`; None: all 1.
+        weights: (C,) of each label, on the examples that have it; None: all 1. Without smoothing
+            that is `pos_weight` of PyTorch's `BCEWithLogitsLoss`, by which smoothing would teach a
+            rare label for examples without it.
         focal: exponent g of (1 - p)^g, p being the probability of what is true of the label, there
             or not; 0: none. Source: as in `Criterion`.
         smoothing: share of each label that is spread over both answers: 1 is 1 - smoothing / 2,
@@ -218,12 +220,9 @@ class BinaryCriterion:
         labels = _a_value_each(logits, labels, "multi_label_classification")
         logits = logits.float()
         soft = labels * (1 - self.smoothing) + self.smoothing / 2
-        terms = F.binary_cross_entropy_with_logits(
-            logits,
-            soft,
-            reduction="none",
-            pos_weight=None if self.weights is None else self.weights.to(logits),
-        )
+        terms = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
+        if self.weights is not None:
+            terms = terms * (1 + (self.weights.to(logits) - 1) * labels)
         if self.focal:
             wrong = torch.lerp(logits.sigmoid(), (-logits).sigmoid(), labels)
             terms = terms * wrong.clamp(min=_LEAST_WRONG) ** self.focal

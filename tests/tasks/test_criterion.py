@@ -41,11 +41,32 @@ def test_without_choices_it_is_the_plain_loss() -> None:
 
 
 def test_weights_and_smoothing_are_those_of_torch() -> None:
+    """Each by itself; of both together a row weighs as its own label says."""
     logits, labels = logits_and_labels()
     weights = torch.tensor([2.0, 0.5, 1.0])
-    term = Criterion(weights, smoothing=0.1)(logits, labels)
-    expected = F.cross_entropy(logits, labels, weights, label_smoothing=0.1, reduction="sum")
-    assert term.total == pytest.approx(expected)
+    weighted = F.cross_entropy(logits, labels, weights, reduction="sum")
+    assert Criterion(weights)(logits, labels).total == pytest.approx(weighted)
+    terms = F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
+    assert Criterion(smoothing=0.1)(logits, labels).total == pytest.approx(terms.sum())
+    known = labels >= 0
+    expected = (weights[labels[known]] * terms[known]).sum()
+    assert Criterion(weights, smoothing=0.1)(logits, labels).total == pytest.approx(expected)
+
+
+def test_smoothing_teaches_no_rare_label_however_much_it_weighs() -> None:
+    """The logits with the least loss for a row are for its own label."""
+    logits = torch.zeros(1, 2, requires_grad=True)
+    flag = torch.zeros(1, 1, requires_grad=True)
+    descent = torch.optim.SGD([logits, flag], lr=2.0)
+    one = Criterion(torch.tensor([0.5, 50.0]), smoothing=0.1)
+    several = BinaryCriterion(torch.tensor([99.0]), smoothing=0.1)
+    for _ in range(400):
+        descent.zero_grad()
+        loss = one(logits, torch.tensor([0])).total + several(flag, torch.zeros(1, 1)).total
+        loss.backward()
+        descent.step()
+    np.testing.assert_allclose(logits.softmax(-1).detach(), [[0.95, 0.05]], atol=1e-3)
+    np.testing.assert_allclose(flag.sigmoid().detach(), [[0.05]], atol=1e-3)
 
 
 def test_focal_loss_by_hand() -> None:
@@ -139,8 +160,9 @@ def test_smoothing_of_several_labels_is_half_for_each_answer() -> None:
     weights = torch.tensor([3.0, 0.5, 1.0])
     term = BinaryCriterion(weights, smoothing=0.2)(logits, flags)
     soft = torch.where(flags == 1, 0.9, 0.1)
-    theirs = torch.nn.BCEWithLogitsLoss(pos_weight=weights)(logits, soft)
-    assert term.total / term.count == pytest.approx(theirs)
+    terms = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
+    own = torch.where(flags == 1, weights, 1.0)
+    assert term.total / term.count == pytest.approx((own * terms).mean())
 
 
 def test_focal_loss_of_several_labels_by_hand() -> None:
