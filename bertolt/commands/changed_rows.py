@@ -22,7 +22,6 @@ from bertolt.tasks.row_answers import DIGITS, KeptRows, RowAnswer, digest
 MOST_LISTED = MOST_MISTAKES
 """Rows that are listed in memory, better ones and worse ones each."""
 _BATCH = 1024
-_TEXT = 2000
 
 Text = tuple[str, str | None]
 
@@ -78,8 +77,7 @@ class Texts:
         examples = self._table.examples(self._order[at[there]].tolist())
         for slot, example in zip(there.tolist(), examples, strict=True):
             if digest(example) == rows[slot].digest[:DIGITS]:
-                text, pair = self._task.page_texts(example)
-                texts[slot] = text[:_TEXT], None if pair is None else pair[:_TEXT]
+                texts[slot] = self._task.page_texts(example)
         return texts
 
 

@@ -10,6 +10,7 @@ from bertolt.base.version import __version__
 from bertolt.commands.changed_rows import Change
 from bertolt.commands.compare import HOW, Against, Comparison, gap_words, p_words
 from bertolt.report import plain
+from bertolt.report.blocks import MOST_CHARACTERS
 from bertolt.tasks.table import ends_words, interval_words
 
 
@@ -94,8 +95,9 @@ def _card(change: Change) -> dict[str, Any]:
         None,
     )
     return {
-        "text": text,
-        "second_text": pair,
+        "text": text[:MOST_CHARACTERS],
+        "characters": len(text) if len(text) > MOST_CHARACTERS else None,
+        "second_text": None if pair is None else pair[:MOST_CHARACTERS],
         "row": change.row,
         "said": f"{change.before} → {change.after}",
         "truth": change.truth,

@@ -17,18 +17,21 @@ from scipy import stats
 from bertolt.base.errors import BertoltError, CheckpointError, DataError, UsageError
 from bertolt.commands import changed_rows, compare
 from bertolt.commands.compare import compare_runs, p_words
-from bertolt.commands.compare_page import page_facts
+from bertolt.commands.compare_page import _card, page_facts
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
+from bertolt.report.blocks import MOST_CHARACTERS
 from bertolt.report.comparison import write_comparison
 from bertolt.tasks.row_answers import (
     ANSWERS,
     KeptRows,
     RowAnswer,
     RowAnswers,
+    digest,
     read_answers,
     shared_places,
 )
+from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tasks.text_classification import TextClassification
 
 Copy = Callable[..., str]
@@ -139,6 +142,29 @@ def test_few_rows_are_listed_and_all_of_them_go_to_a_file(
     both = bertolt("compare", first, other, "--out", tmp_path / "x", "--html", tmp_path / "x")
     assert both.code == 2
     assert "--html names it too" in both.err
+
+
+def test_a_changed_row_is_written_whole_and_the_page_says_how_much_it_shows(tmp_path: Path) -> None:
+    long = "good film " * 300
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"text": long, "label": "pos"}) + "\n")
+    table, _ = read_for_task(file, Columns(), task=TASK.name)
+    (example,) = table.examples([0])
+    kept = RowAnswers(TASK)
+    for right in (1.0, 0.0):
+        kept.put(RowAnswer(example["row"], digest(example), [right, 1.0], "pos", "pos"))
+    both = KeptRows(kept.table)
+    first, other = (KeptRows(both.table.slice(place, 1)) for place in (0, 1))
+    at = np.zeros(1, np.int64)
+    texts = changed_rows.Texts(TASK, table)
+    changed = changed_rows.ChangedRows.of((first, other), (at, at), TASK.scorer(), True, texts)
+    out = tmp_path / "changes.jsonl"
+    assert changed_rows.write_changes([("other", changed)], out, replace=False) == 1
+    text = example["text"]
+    assert len(text) > MOST_CHARACTERS
+    assert json.loads(out.read_text())["text"] == text
+    card = _card(changed.largest()[0])
+    assert (card["text"], card["characters"]) == (text[:MOST_CHARACTERS], len(text))
 
 
 def test_rows_that_are_alike_are_told_apart_by_their_order() -> None:
