@@ -334,11 +334,8 @@ class SentenceSimilarity(Task):
         for texts in zip(*columns, strict=True):
             windows = [window for text in texts for window in text.windows]
             cut = tuple(lost for text in texts for lost in text.cut)
-            length, counts = (
-                sum(text.length for text in texts),
-                [len(text.windows) for text in texts],
-            )
-            yield EncodedExample(windows, length, cut, counts)
+            length = sum(text.length for text in texts)
+            yield EncodedExample(windows, length, cut, [len(text.windows) for text in texts])
 
     def activate(self, logits: Tensor) -> Tensor:
         """Vectors as they are."""

@@ -78,9 +78,10 @@ class _Passes:
     def __call__(self, batch: PackedBatch) -> Tensor:
         """Add the gradients of a batch; this process's part of the loss of the step, detached."""
         device = self.model.device
-        parts = [replace(part, labels=None).to(device) for part in self._parts(batch)]
+        parts = self._parts(batch)
         if self.world.alone and len(parts) == 1:
             return self._at_once(batch.to(device))
+        parts = [replace(part, labels=None).to(device) for part in parts]
         states, vectors = [], []
         with torch.no_grad():
             for part in self._evenly(parts):

@@ -119,6 +119,21 @@ def test_generators_of_others_are_left_alone(model: Any) -> None:
     assert len(set(drawn)) == len(drawn), "no draw is made twice"
 
 
+def test_a_batch_that_is_not_parted_goes_to_the_device_once(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = competing_passes(model, TrainingArguments(), FP32, ALONE)
+    assert passes is not None
+    moved: list[int] = []
+    to = PackedBatch.to
+    monkeypatch.setattr(
+        PackedBatch, "to", lambda own, *to_: moved.append(own.num_sequences) or to(own, *to_)
+    )
+    batch = PackingCollator()(rows())
+    passes(replace(batch, loss_counts={"labels": batch.num_examples}))
+    assert moved == [batch.num_sequences]
+
+
 def test_parts_are_whole_examples() -> None:
     batch = PackingCollator()(rows(7))
     parts = split_examples(batch, 3)
