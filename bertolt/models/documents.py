@@ -1,9 +1,9 @@
-"""What documents in several windows have together, where their windows were answered one by one.
+"""What documents in several windows have together.
 
-A head takes the windows of a document in one batch too, and gives the same then; one by one, the
-memory does not grow with the length.
+Where their windows were answered one by one, the memory does not grow with the length. A head takes
+the windows of a document in one batch too, and gives the same then.
 
-Shapes: W windows, D documents, E examples.
+Shapes: W windows, B sequences, D documents, E examples, C classes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertolt.data.batch import PackedBatch, means_between
 from bertolt.models.losses import LossTerm
 
 
@@ -62,3 +63,10 @@ def averaged(
     """
     means = [head.of_windows(*each) for each in documents]
     return head.finished(torch.from_numpy(np.stack(means).astype(np.float32)))
+
+
+def mean_of_windows(logits: Tensor, batch: PackedBatch) -> Tensor:
+    """(E, C) the logits of each example, which are the mean of those (B, C) of its windows."""
+    # By numbers that a graph of any size knows to be equal, and not by tensors.
+    alone = batch.num_examples == batch.num_sequences
+    return logits if alone else means_between(logits, batch.example_starts)

@@ -25,10 +25,10 @@ from bertolt.base.errors import DataError, OutOfRangeError, UsageError
 from bertolt.base.format import plural
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.sentence_files import Pooling, SentenceFiles
-from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout, means_between
+from bertolt.data.batch import IGNORE_INDEX, PackedBatch, PaddedLayout
 from bertolt.data.long import AVERAGED
 from bertolt.models.config import BertConfig
-from bertolt.models.documents import DocumentHead
+from bertolt.models.documents import DocumentHead, mean_of_windows
 from bertolt.models.doors import FIRST_INPUTS, INPUTS
 from bertolt.models.dropout import Dropout
 from bertolt.models.families.base import family_of
@@ -111,13 +111,6 @@ class SequenceHead(DocumentHead, Head):
                 term = self.distillation(term, logits, batch.labels, batch.teacher_logits)
             terms["labels"] = term
         return SequenceOutput(loss_terms=terms, logits=logits)
-
-
-def mean_of_windows(logits: Tensor, batch: PackedBatch) -> Tensor:
-    """(E, C) the logits of each example, which are the mean of those (B, C) of its windows."""
-    # By numbers that a graph of any size knows to be equal, and not by tensors.
-    alone = batch.num_examples == batch.num_sequences
-    return logits if alone else means_between(logits, batch.example_starts)
 
 
 class SequenceClassification(SequenceHead):

@@ -18,6 +18,7 @@ from bertolt.models.bert import ACTIVATIONS, Backbone
 from bertolt.models.config import BertConfig
 from bertolt.models.customised import is_watched
 from bertolt.models.decoder import CausalLM
+from bertolt.models.documents import mean_of_windows
 from bertolt.models.doors import FIRST_INPUTS
 from bertolt.models.families.base import Family
 from bertolt.models.forward_pass import ForwardPass
@@ -86,7 +87,7 @@ class BertForNextSentencePrediction(heads.SequenceHead):
     def classify(self, batch: PackedBatch, forward_pass: ForwardPass) -> Tensor:
         """Two logits for each pair: (E, 2); of one in several windows, the mean of theirs."""
         logits = self.cls(self.bert.pool_first(batch, forward_pass))
-        return heads.mean_of_windows(logits, batch)
+        return mean_of_windows(logits, batch)
 
 
 class BertPredictionHeadTransform(nn.Module):
