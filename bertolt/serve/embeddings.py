@@ -75,7 +75,8 @@ def encoded_ids(
     for number, (ids, again) in enumerate(zip(lists, tokenizer.encode_ids(texts), strict=True)):
         if ids != again:
             raise _foreign(number, "no text has these ids in the model's vocabulary")
-    return [EncodedExample([Window(list(ids))], len(ids)) for ids in lists]
+    # As the task encodes texts, with which they stand in one batch.
+    return [EncodedExample([Window(list(ids))], len(ids), documents=[1]) for ids in lists]
 
 
 def _foreign(number: int, problem: str) -> RefusedError:

@@ -25,6 +25,8 @@ from bertolt.data.parts import split, split_windows
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.precision import FP32
 from bertolt.serve.app import _account
+from bertolt.serve.embeddings import encoded_ids
+from bertolt.serve.limits import Limits
 from bertolt.serve.queue import in_arrays
 from bertolt.tasks import long
 from bertolt.tasks.base import Reading, Task
@@ -344,6 +346,20 @@ def test_a_server_answers_the_same(learned: Any, tiny_tokenizer: Any) -> None:
     assert min(each.windows for each in together) > 2
     (short,) = predictor.predict([("good", "bad")])
     assert (short.windows, _account(short)["windows"]) == (2, 1), "each text is read in one"
+
+
+def test_ids_that_a_client_sends_are_answered_beside_longer_texts(
+    learned: Any, tiny_tokenizer: Any
+) -> None:
+    """Of two requests, in the batch that the queue makes of them."""
+    task, _, model = learned("scores")
+    predictor = asked(model, tiny_tokenizer, task, WINDOW).asked_in(False)
+    expected = [each.answer for each in predictor.predict([*SHORT, *LONG])]
+    ids = encoded_ids(predictor, tiny_tokenizer.encode_ids(SHORT), Limits())
+    examples, encoded = predictor.encode(LONG)
+    both = [in_arrays(each) for each in [*ids, *encoded]]
+    together: list[Any] = list(predictor.answer([{"text": ""}] * 3 + list(examples), both))
+    assert [each.answer for each in together] == expected
 
 
 def test_what_rows_say_of_their_windows_has_to_fit() -> None:
