@@ -81,6 +81,8 @@ class TruncationCount:
         texts_parted: examples longer than the limit that are read whole, in several windows.
         windows: of all examples, or the sequences that they are of.
         joint: examples are several sequences, each of which may have as many tokens.
+        parts_cut: examples read in several windows that lost what each window repeats. They are
+            among `texts_cut`, and not among `texts_parted`.
     """
 
     max_length: int
@@ -92,21 +94,22 @@ class TruncationCount:
     texts_parted: int = 0
     windows: int = 0
     joint: bool = False
+    parts_cut: int = 0
 
     def to_dict(self) -> dict[str, int]:
         """The numbers, without those of each text."""
-        left_out = ("by_text", "joint")
+        left_out = ("by_text", "joint", "parts_cut")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __str__(self) -> str:
         parted = ""
-        if self.texts_parted:
-            verb = "is" if self.texts_parted == 1 else "are"
+        if in_windows := self.texts_parted + self.parts_cut:
+            verb = "is" if in_windows == 1 else "are"
             what = f"texts {verb}"
             if self.joint:
                 what = f"rows {'has' if verb == 'is' else 'have'} texts that are"
             parted = (
-                f"{self.texts_parted:,} of {self.texts:,} {what} longer than "
+                f"{in_windows:,} of {self.texts:,} {what} longer than "
                 f"{self.max_length} tokens and read in several windows, {self.windows:,} in all; "
             )
         if not self.texts_cut:
@@ -123,6 +126,10 @@ class TruncationCount:
         if len(self.by_text) == 2:
             first, second = self.by_text
             lost += f", {first:,} from first texts and {second:,} from second ones"
+        if self.parts_cut and self.parts_cut == self.texts_cut:
+            what = "row" if self.joint else "text"
+            repeated = f"of {self.parts_cut:,} {what}{'' if one else 's'} a part that every window"
+            return f"{parted}{repeated} repeats is cut; {lost}"
         return f"{parted}{of_all} {verb} longer than {self.max_length} tokens; {lost}"
 
 
@@ -188,6 +195,7 @@ class EncodedTexts:
             texts_parted=int((self.parted & (lost == 0)).sum()),
             windows=len(self.offsets) - 1,
             joint=self.side_by_side,
+            parts_cut=int((self.parted & (lost > 0)).sum()),
         )
 
     @property

@@ -204,7 +204,7 @@ def _about_data(data: Mapping[str, Any], told: bool) -> list[Caution]:
     if lengths and lengths["texts_cut"]:
         share = percent(lengths["texts_cut"] / max(lengths["texts"], 1))
         detail = (
-            f"{share} of the texts are longer than {lengths['max_length']:,} tokens; "
+            f"{share} of the texts lost some by the limit of {lengths['max_length']:,} tokens; "
             f"{plural(lengths['tokens_cut'], 'token')} of {lengths['tokens']:,} were never seen."
         )
         cautions.append(Caution(f"{plural(lengths['texts_cut'], 'text')} cut", detail))

@@ -269,7 +269,8 @@ def test_cut_texts_and_dropped_rows_are_warned_of() -> None:
     assert claims(finetuned()) == ["10 texts cut", "12 rows dropped"]
     cut = findings.cautions(finetuned())[0].detail
     assert cut == (
-        "0.8% of the texts are longer than 512 tokens; 640 tokens of 200,000 were never seen."
+        "0.8% of the texts lost some by the limit of 512 tokens; 640 tokens of 200,000 were never "
+        "seen."
     )
 
 
