@@ -63,7 +63,8 @@ CASES = {
     "long_texts_windows": Case(),
     "loop_accelerate": Case(),
     "loop_accumulation_bf16": Case(
-        tolerance=1e-2, why="products in bfloat16 are rounded to 8 bits, in another order"
+        tolerance=2e-2,  # processors without bfloat16 of their own round at other places again
+        why="products in bfloat16 are rounded to 8 bits, in another order",
     ),
     "loop_by_hand": Case(),
     "masked_lm_perplexity": Case(),

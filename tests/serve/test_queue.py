@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,13 @@ def ask(model: Model, *texts: str, seconds: float = 20) -> Ask:
     return Ask(model, model.predictor, [{"text": t} for t in texts], time.monotonic() + seconds)
 
 
+def wait_until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def told(waiting: Ask) -> list[Any]:
     results = waiting.done.result(20)
     return [each.answer["text"] if isinstance(each, Prediction) else str(each) for each in results]
@@ -114,26 +121,24 @@ def test_a_short_request_is_read_by_who_answers_if_neither_has_work(
     queue: Queue, model: Model
 ) -> None:
     answers, tokenises = "bertolt-answer", "bertolt-tokenise"
-    while not queue._idle:
-        time.sleep(0.001)
+    wait_until(lambda: queue._idle)
     queue.put(first := ask(model, "one"))
     assert told(first) == ["one"]
     assert model.predictor.readers == [answers]
     model.predictor.gate.clear()
     model.predictor.begun.clear()
+    wait_until(lambda: queue._idle)  # what was told may not be all that the thread does
     queue.put(second := ask(model, "two"))
     assert model.predictor.begun.wait(20)
     queue.put(third := ask(model, "three"))  # beside the pass
-    while not queue._ready:
-        time.sleep(0.001)
+    wait_until(lambda: queue._ready)
     assert model.predictor.readers == [answers, answers, tokenises]
     model.predictor.gate.set()
     assert [told(second), told(third)] == [["two"], ["three"]]
     # These would keep a pass from beginning, or make it slower.
     for texts, graph in ((["a"] * 33, "one"), (["a" * 9000], "one"), (["a"], None)):
         model.predictor.graph = graph
-        while not queue._idle:
-            time.sleep(0.001)
+        wait_until(lambda: queue._idle)
         queue.put(more := ask(model, *texts))
         assert told(more) == texts
         assert set(model.predictor.readers[3:]) == {tokenises}
@@ -208,8 +213,7 @@ def test_who_is_too_late_is_told_while_the_queue_goes_on(queue: Queue, model: Mo
     queue.put(running)
     assert model.predictor.begun.wait(20)
     queue.put(late)
-    while not queue._ready:
-        time.sleep(0.001)
+    wait_until(lambda: queue._ready)
     time.sleep(0.1)
     with late._settling:  # as when the other thread gives the same request up
         model.predictor.gate.set()
