@@ -299,7 +299,8 @@ class Queue:
                     batch = self._take(late)
                 elif self._for_who_answers:
                     ask = self._arrived.popleft()
-                    self._to_tokenise.notify()  # of those that came meanwhile
+                    if self._arrived:  # meanwhile
+                        self._to_tokenise.notify()
                 else:
                     return []
             if ask is not None:
