@@ -58,6 +58,8 @@ _BULK = 64  # texts of the least run of many
 By = Literal["latency", "bulk", "serving"]
 CLOSE = 1.0
 """Milliseconds that one text may take longer where many at once are answered faster."""
+SLOW = 10
+"""Times the shortest time of one text beyond which an engine is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +168,12 @@ def choose(
     texts = _texts(reference, file, Columns(text=text, **reading.columns()))
     named = {"text": text, "label": label, **reading.plain()}
     folders = _Folders(source, work, file, named)
-    rows = []
+    rows = list[Row]()
     for engine, precision in contestants:
         info(f"Measuring {engine} {precision}")
         try:
             with hushed():  # each export would tell of the same file again
-                rows.append(_measured(folders, engine, precision, texts))
+                rows.append(_measured(folders, engine, precision, texts, _most(rows)))
         except BertoltError as error:
             if not rows:
                 raise
@@ -267,8 +269,18 @@ class _Folders:
         return out
 
 
+def _most(rows: Sequence[Row]) -> float | None:
+    """Milliseconds of one text of an engine that could still be chosen; None: any."""
+    known = [row.milliseconds for row in rows if row.milliseconds is not None]
+    return SLOW * min(known) if known else None
+
+
 def _measured(
-    folders: _Folders, engine: EngineName, precision: AnswerPrecision, texts: Sequence[Asked]
+    folders: _Folders,
+    engine: EngineName,
+    precision: AnswerPrecision,
+    texts: Sequence[Asked],
+    most: float | None,
 ) -> Row:
     folder = folders.of(engine, precision)
     job = {
@@ -279,6 +291,7 @@ def _measured(
         "threads": torch.get_num_threads(),
         "file": None if folders.file is None else str(folders.file),
         "named": dict(folders.named),
+        "most": most,
     }
     found = _in_a_process(job)
     return Row(engine=engine, precision=precision, folder=str(folder), **found)
@@ -305,13 +318,20 @@ def _in_a_process(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    """Measure one engine here: its times, and its score on a file if there is one."""
+    """Measure one engine here: its times, and its score on a file if there is one.
+
+    One that is far too slow is given up: a score of many rows would take hours, as in 8 bits by a
+    processor that has no products for them.
+    """
     torch.set_num_threads(job["threads"])
     predictor = Predictor.from_pretrained(
         job["folder"], precision=job["precision"], engine=job["engine"]
     )
     asked: list[Asked] = [tuple(each) if isinstance(each, list) else each for each in job["texts"]]
-    score: dict[str, Any] = {}
+    milliseconds, score = 1000 * _one_at_a_time(predictor, asked), dict[str, Any]()
+    if job["most"] is not None and milliseconds > job["most"]:
+        slow = f"given up: {milliseconds:.0f} ms for one text, over {SLOW} times the shortest"
+        return {"milliseconds": milliseconds, "absent": slow}
     if job["file"] is not None:
         options = EvaluateOptions(**job["named"])
         part = Counted(measured)
@@ -325,7 +345,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
             "greater": primary.greater,
         }
     return {
-        "milliseconds": 1000 * _one_at_a_time(predictor, asked),
+        "milliseconds": milliseconds,
         "texts_per_second": _in_bulk(predictor, asked),
         "memory": peak_memory(predictor.device),
         **score,

@@ -124,6 +124,7 @@ class Server:
         }
         every = [*routes, *page_routes()]
         app = Starlette(routes=every, exception_handlers=handlers, lifespan=self._lifespan)
+        app.router.redirect_slashes = False  # a route that is none is told as one
         app.add_middleware(Guard, server=self)
         return app
 

@@ -452,6 +452,20 @@ def test_a_file_that_cannot_be_scored_is_refused_before_engines_are_measured(
     assert str(file) in str(refused.value)
 
 
+def test_an_engine_that_is_far_too_slow_is_given_up_before_its_score(
+    tuned: Path, reviews_csv: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("bertolt.commands.engines.SLOW", 1e-6)
+    found = choose(str(tuned), tmp_path, reviews_csv, contestants=CONTESTANTS[:2])
+    first, second = found.rows
+    assert (found.engine, found.precision) == (first.engine, first.precision)
+    assert first.score is not None
+    assert second.score is None
+    assert second.milliseconds is not None
+    assert second.absent.startswith(f"given up: {second.milliseconds:.0f} ms for one text")
+    assert second.absent in str(found)
+
+
 def test_the_fastest_engine_that_keeps_the_score_is_taken() -> None:
     times = dict(zip(CONTESTANTS, (9.0, 5.0, 4.0, 6.0, 1.0, 6.5, 3.0, 2.0), strict=True))
     scores = dict(zip(CONTESTANTS, (0.90, 0.90, 0.89, 0.90, 0.80, 0.90, 0.899, 0.897), strict=True))

@@ -433,7 +433,10 @@ def test_the_description_allows_a_text_alone_that_shows_something(
 
 
 @pytest.mark.parametrize("body", [b"{}", b"no JSON", b'{"input": "a"}'])
-@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/text-classifications", "/v1/a/b/c", "/other"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/nothing", "/v1/text-classifications", "/v1/text-classification/", "/v1/a/b/c", "/other"],
+)
 def test_a_route_that_is_none_is_told_with_those_there_are(
     client: TestClient, path: str, body: bytes
 ) -> None:

@@ -94,7 +94,7 @@ class FinetuneOptions(FileOptions):
     class_weights: str | None = field(default=None, metadata=seen_in("weights of labels"))
     """Weights of labels in the loss: auto lets all weigh alike, or rows with and without each of
     several; or a JSON file, {"label": 2.5}."""
-    focal: float = field(default=0.0, metadata=at_least(0))
+    focal: float = field(default=0.0, metadata=between(0, 10))
     """Exponent of focal loss, as 2: what is answered right weighs less; 0: plain loss."""
     label_smoothing: float = field(default=0.0, metadata=share(0.1, zero=True))
     """Share of each label that is spread over all that it might have been."""

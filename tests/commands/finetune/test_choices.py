@@ -184,3 +184,8 @@ def test_less_of_an_error_is_better(tmp_path: Path, tiny_folder: Path) -> None:
     best = min(values["eval_rmse"] for _, values in result.history.evaluations)
     assert result.scores is not None
     assert result.scores.to_dict()["rmse"] == pytest.approx(best, rel=1e-2)
+
+
+def test_an_exponent_with_which_nothing_is_learned_is_refused(tiny_folder: Path) -> None:
+    with pytest.raises(UsageError, match="from 0 to 10"):
+        FinetuneOptions(model=str(tiny_folder), focal=1e9)
