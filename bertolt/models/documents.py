@@ -8,6 +8,7 @@ Shapes: W windows, B sequences, D documents, E examples, C classes.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ class DocumentHead:
         """The outputs of documents by their means (D, …), as a batch of whole ones has them."""
         return means
 
+    @abc.abstractmethod
     def documents_term(
         self, outputs: Tensor, labels: Tensor, counts: Sequence[int]
     ) -> LossTerm | None:
@@ -49,7 +51,6 @@ class DocumentHead:
             labels: (E, …) of the examples that they make.
             counts: documents of each example.
         """
-        raise NotImplementedError
 
 
 def averaged(

@@ -195,6 +195,7 @@ def rows_of(
     _require_alone(task, options)
     task = task.to_calibrate() if options.calibrate else task
     long = chosen(task, options.long, options.stride, limit)
+    _require_windows(task, long, options)
     encode = encode_rows if shared is None else shared.at
     train, origin = encode(task, table, train_index, tokenizer, limit, long)
     told = shared is not None and shared.told
@@ -293,6 +294,23 @@ def _require_taught_here(options: FinetuneOptions) -> None:
             place="--task",
             fix=kind.taught_by,
         )
+
+
+def _require_windows(task: Task, long: LongTexts, options: FinetuneOptions) -> None:
+    """Refuse a number of windows where none are chosen among."""
+    if options.windows == FinetuneOptions.windows:
+        return
+    if long.how != "window":
+        why, fix = "longer texts are not read in windows", "add --long window, or leave it out"
+    elif not task.head.reads_documents:
+        why, fix = f"{task.name} learns from each window by itself, and from all", "leave it out"
+    else:
+        return
+    raise UsageError(
+        f"it says of how many windows of a text an epoch learns, and {why}",
+        place="--windows",
+        fix=fix,
+    )
 
 
 def sampled_windows(task: Task, train: TaskRows, options: FinetuneOptions) -> SampledWindows | None:

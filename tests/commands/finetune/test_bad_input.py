@@ -413,3 +413,17 @@ def test_the_result_may_not_take_the_place_of_the_model(
     assert said.code == 2
     assert "it would replace the folder" in said.err
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+
+def test_a_number_of_windows_where_none_are_chosen_among(
+    finetune_command: Run, write_csv: Any, good_rows: Any, tmp_path: Path
+) -> None:
+    path = write_csv(good_rows, header=("text", "label"))
+    said = finetune_command(path, "--windows", 3)
+    parts = "--windows", "longer texts are not read in windows", "add --long window"
+    require_refusal(said, tmp_path, *parts, left={"data.csv"})
+    tags = tmp_path / "tags.jsonl"
+    tags.write_text('{"tokens": ["good", "film"], "tags": ["B-X", "O"]}\n' * 9, encoding="utf-8")
+    said = finetune_command(tags, "--windows", 3)
+    parts = "--windows", "learns from each window by itself", "leave it out"
+    require_refusal(said, tmp_path, *parts, left={"data.csv", "tags.jsonl"})

@@ -50,7 +50,6 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.1,
     "patience": 5,
     "calibrate": True,
-    "windows": 3,
 }
 # A metric alone is refused, as a group beside a file to evaluate on, and what is for another task.
 # The effect of the others is which rows there are: "error" trains on no others, and where another
@@ -60,7 +59,7 @@ NEVER |= {"pooling", "unnormalized", "score_scale", "micro_batch"}
 # A sample makes several runs, and a folder with a single one refuses any of these.
 NEVER |= {"sample"}
 # No text of these is longer than the limit.
-NEVER |= {"long", "stride"}
+NEVER |= {"long", "stride", "windows"}
 # What is said of a teacher without one is refused, and a teacher is a whole run.
 NEVER |= {"distil", "temperature", "distil_weight", "student_layers"}
 
