@@ -571,6 +571,7 @@ def tuned(
     """A fine-tuned model of the case, its held-out file, and what was measured."""
     folder = tmp_path_factory.mktemp("tuned")
     held_out = written(folder, given.case, count=24, seed=1)
+    chosen = given.case.long is not None and given.task.head.reads_documents
     options = FinetuneOptions(
         model=str(tiny_folder),
         out=folder / "out",
@@ -582,7 +583,7 @@ def tuned(
         max_length=LIMIT,
         long=given.case.long and given.case.long.how,
         stride=given.case.long and given.case.long.stride,
-        windows=2,
+        windows=2 if chosen else FinetuneOptions.windows,
         precision="fp32",
     )
     torch.manual_seed(0)
