@@ -177,12 +177,10 @@ def answers(name: str, job: Job, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind"), pairs(IN_TORCH, ("command",)))
-def test_a_worker_does_a_whole_command(
-    name: str, kind: str, prepared: Callable[[str], Job]
-) -> None:
+@pytest.mark.parametrize("name", ["bertolt-grouped", "peer-tuned"])
+def test_a_worker_does_a_whole_command(name: str, prepared: Callable[[str], Job]) -> None:
     installed(name)
-    job = prepared(kind)
+    job = prepared("command")
     words = [str(job.path("job.json")), name, "--seed", "0", "--started", str(time.time())]
     found = session._worker(words, job)
     assert 0 < found["seconds"] < 120
