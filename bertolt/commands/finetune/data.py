@@ -14,19 +14,16 @@ from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
-from bertolt.base.format import percent, plural, shorten
+from bertolt.base.format import plural, shorten
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.parts import WHOLE, Part, Split, reading_of, sampled, split_of
 from bertolt.commands.wording import options_called
 from bertolt.data.columns import NoColumnError, by_number
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.documents import SampledWindows
 from bertolt.data.encode import SHORTEST, EncodedTexts
-from bertolt.data.folds import fold_rows, sample_rows
-from bertolt.data.groups import NEVER, each_learned, groups_by, joined_groups, shares_words
-from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
 from bertolt.data.long import LongTexts
-from bertolt.data.spelling import quoted
 from bertolt.data.table_file import listing
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import TASKS, Reading, Task
@@ -54,35 +51,20 @@ _CALLED = {
 Integers = NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Which of the rows one run of several trains and is measured on.
-
-    Attributes:
-        sample: how many of the training rows train; None: all.
-        most: the largest sample of several.
-        fold: the fold that is held out, from 0; None: `--test-size` decides.
-        folds: how many there are; without a `fold`, the run that follows them.
-    """
-
-    sample: int | None = None
-    most: int | None = None
-    fold: int | None = None
-    folds: int = 0
-
-
-WHOLE = Part()
-
-
 class SharedRows:
     """What several runs over the same files have in common, read and encoded once.
 
     Args:
         group: the column whose rows stay together in those runs that hold some out.
+
+    Attributes:
+        together: (N,) rows of the training file that folds do not part either; None: each may be.
+        told: whether the user knows of them.
     """
 
     def __init__(self, group: str | None = None) -> None:
         self.group = group
+        self.together: Integers | None = None
         self.tables: dict[str, tuple[Table, type[Task]]] = {}
         self._encoded: dict[tuple[Any, ...], EncodedTexts] = {}
         self.told = False
@@ -190,20 +172,20 @@ def rows_of(
         UsageError: a limit or a share that cannot be.
     """
     limit, limit_source = _limit(options, config, kind.folder_limit(source))
-    task, train_index, eval_index, eval_table, split = _part(table, kind, options, part, shared)
-    task = task.starting_from(source)
+    split = _split(table, kind, options, part, shared)
+    task = split.task.starting_from(source)
     _require_alone(task, options)
     task = task.to_calibrate() if options.calibrate else task
     long = chosen(task, options.long, options.stride, limit)
     _require_windows(task, long, options)
     encode = encode_rows if shared is None else shared.at
-    train, origin = encode(task, table, train_index, tokenizer, limit, long)
+    train, origin = encode(task, table, split.train, tokenizer, limit, long)
     told = shared is not None and shared.told
     if not told:
         info(f"Training tokens: {origin}")
     held_out = None
     if options.evaluates:
-        held_out, origin = encode(task, eval_table, eval_index, tokenizer, limit, long)
+        held_out, origin = encode(task, split.table, split.held_out, tokenizer, limit, long)
         if not told:
             info(f"Evaluation tokens: {origin}")
     parts = {"Training": train} | ({"Evaluation": held_out} if held_out else {})
@@ -213,7 +195,7 @@ def rows_of(
         task=task,
         train=train,
         eval=held_out,
-        split=split,
+        split=split.words,
         max_length_source=limit_source,
         long=long,
         sampled=sampled_windows(task, train, options),
@@ -231,16 +213,6 @@ def rows_of(
     if shared is not None:
         shared.told = True
     return data
-
-
-def _reading(options: FinetuneOptions) -> Reading:
-    """How labels are written, and what else the user says of them."""
-    return Reading(
-        label_separator=options.label_separator,
-        pooling=options.pooling,
-        unnormalized=options.unnormalized,
-        scale=options.score_scale,
-    )
 
 
 _FLAGS = {"pooling": "--pooling", "unnormalized": "--unnormalized", "scale": "--score-scale"}
@@ -331,7 +303,7 @@ def _read(
         if shared is not None and shared.group is not None:
             columns = replace(columns, keep=[shared.group])
         table, kind = read_for_task(paths, columns, task=options.task)
-    _require_understood(_reading(options), kind)
+    _require_understood(reading_of(options), kind)
     describe_table(table)
     if shared is not None:
         shared.tables["train"] = table, kind
@@ -353,7 +325,7 @@ def _columns(options: FinetuneOptions) -> Columns:
         text=options.text,
         text_pair=options.text_pair,
         label=options.label,
-        reading=_reading(options),
+        reading=reading_of(options),
         encoding=options.encoding,
         on_bad_row=options.on_bad_row,
         keep=[] if options.group is None else [options.group],
@@ -361,159 +333,34 @@ def _columns(options: FinetuneOptions) -> Columns:
     )
 
 
-def _part(
-    table: Table,
-    kind: type[Task],
-    options: FinetuneOptions,
-    part: Part,
-    shared: SharedRows | None,
-) -> tuple[Task, Integers, Integers, Table, str]:
-    """The task, the rows to train on and to evaluate on, the table of the latter, and in words."""
-    task, train, held_out, other, words = _whole_part(table, kind, options, part, shared)
-    if part.sample is None:
-        return task, train, held_out, other, words
-    strata = kind.strata(table)[train]
-    # Of each label the rows among those that may train, by their places there.
-    needed = [np.searchsorted(train, rows[np.isin(rows, train)]) for rows in kind.needed(table)]
-    sample = train[sample_rows(strata, part.sample, options.split_seed, part.most, needed)]
-    words = f"{words}; {len(sample):,} of {plural(len(train), 'other row')} train"
-    reading = _reading(options)
-    return kind.infer(table, sample, reading), sample, held_out, other, words
-
-
-def _whole_part(
-    table: Table,
-    kind: type[Task],
-    options: FinetuneOptions,
-    part: Part,
-    shared: SharedRows | None,
-) -> tuple[Task, Integers, Integers, Table, str]:
-    """The same with all training rows."""
-    reading = _reading(options)
-    everything = np.arange(len(table))
-    if options.eval is not None:
-        # Labels come from the training rows alone, before the other file is looked at.
-        task = kind.infer(table, everything, reading)
-        other = shared.tables["eval"][0] if shared and "eval" in shared.tables else None
-        other = other or _read_other(options.eval, table, kind, options)
-        if shared is not None:
-            shared.tables["eval"] = other, kind
-        task.check(other)  # an unknown label is told before anything is tokenised
-        rest = np.arange(len(other))
-        return task, everything, rest, other, f"evaluated on {options.eval}"
-    if not options.evaluates:
-        nothing = everything[:0]
-        return kind.infer(table, everything, reading), everything, nothing, table, "all rows train"
-    strata, groups = kind.strata(table), kind.groups(table)
-    if part.fold is not None:
-        groups = _groups(table, options, groups)
-        fold = fold_rows(strata, part.folds, options.split_seed, groups, kind.needed(table))
-        _require_held_out(fold, part.folds)
-        train, held_out = np.flatnonzero(fold != part.fold), np.flatnonzero(fold == part.fold)
-        always = int((fold == NEVER).sum())
-        rest_words = f", {plural(always, 'row')} in training always" if always else ""
-        words = f"fold {part.fold + 1} of {part.folds} held out{rest_words}"
-        if options.group is not None:
-            column = by_number(options.group, table.columns)
-            words = f"{words}, each {quoted(column)} in one part"
-        words = f"{words}, seed {options.split_seed}"
-        task = kind.infer(table, train, reading)
-        if task.rows_compete:
-            raise UsageError(
-                "a text ranks among all texts that one model has answered, and each fold has "
-                "a model of its own",
-                place="--folds",
-                fix="use --seeds, whose runs hold the same rows out",
-            )
-        return task, train, held_out, table, words
-    if options.group is not None:
-        return _part_by_group(table, kind, options, strata, groups)
-    train, held_out, moved = _split(table, kind, options, strata, groups)
-    if groups is not None:
-        whole = f", all questions on one text in one part ({len(np.unique(groups)):,} texts)"
-        share = f"{len(held_out) / len(table):.0%} held out"
-        words = f"{share}{whole}{moved}, seed {options.split_seed}"
-        return kind.infer(table, train, reading), train, held_out, table, words
-    shares = ", each label in its share" if len(np.unique(strata)) > 1 else ""
-    words = f"{options.test_size:.0%} held out{shares}{moved}, seed {options.split_seed}"
-    return kind.infer(table, train, reading), train, held_out, table, words
-
-
 def _split(
     table: Table,
     kind: type[Task],
     options: FinetuneOptions,
-    strata: Integers,
-    groups: Integers | None,
-) -> tuple[Integers, Integers, str]:
-    """The rows to train on and to evaluate on, and which of them were moved, in words.
-
-    Raises:
-        UsageError: no row can be held out.
-    """
-    train, drawn = split_rows(strata, options.test_size, options.split_seed, groups)
-    part = np.full(len(table), NEVER)
-    part[drawn] = 0
-    part = each_learned(part, kind.needed(table), groups)
-    train, held_out = np.flatnonzero(part == NEVER), np.flatnonzero(part != NEVER)
-    if not len(held_out):
-        raise UsageError(
-            f"each of {plural(len(drawn), 'row')} to hold out has a label that no other row has",
-            place="--test-size",
-            fix="hold out a larger share, or give a file of its own with --eval",
-        )
-    moved = len(drawn) - len(held_out)
-    words = f", {plural(moved, 'row')} moved to training for labels that it lacked"
-    return train, held_out, words if moved else ""
-
-
-def _require_held_out(fold: Integers, folds: int) -> None:
-    """Refuse folds of which one holds no row out, before any is trained.
-
-    Raises:
-        UsageError: there is one.
-    """
-    empty = np.setdiff1d(np.arange(folds), fold)
-    if len(empty):
-        always = plural(int((fold == NEVER).sum()), "row")
-        raise UsageError(
-            f"fold {empty[0] + 1} of {folds} would hold no row out, for {always} of {len(fold):,} "
-            "always train: no other has their labels",
-            place="--folds",
-            fix="make fewer folds, or give more rows of each label",
-        )
-
-
-def _part_by_group(
-    table: Table,
-    kind: type[Task],
-    options: FinetuneOptions,
-    strata: NDArray[np.int64],
-    own: NDArray[np.int64] | None,
-) -> tuple[Task, NDArray[np.int64], NDArray[np.int64], Table, str]:
-    """The same with rows of one value in one part; `own` are groups that the task itself has."""
-    assert options.group is not None
-    column = by_number(options.group, table.columns)
-    groups = _groups(table, options, own)
-    assert groups is not None
-    train, held_out, moved = _split(table, kind, options, strata, groups)
-    task = kind.infer(table, train, _reading(options))
-    names = [str(name) for name in task.config_changes().get("id2label", {}).values()]
-    shares = shares_words(strata, held_out, names)
-    words = (
-        f"{percent(len(held_out) / len(table))} held out{shares and f' ({shares})'}, each "
-        f"{quoted(column)} in one part ({len(np.unique(groups)):,} groups){moved}, "
-        f"seed {options.split_seed}"
+    part: Part,
+    shared: SharedRows | None,
+) -> Split:
+    """The rows to train on, and those to evaluate on: of the same file, or of one of their own."""
+    if options.eval is None:
+        together = None if shared is None else shared.together
+        split = split_of(table, kind, options, part, together)
+        return sampled(split, table, kind, options, part)
+    # Labels come from the training rows alone, before the other file is looked at.
+    everything = np.arange(len(table))
+    task = kind.infer(table, everything, reading_of(options))
+    other = shared.tables["eval"][0] if shared and "eval" in shared.tables else None
+    other = other or _read_other(options.eval, table, kind, options)
+    if shared is not None:
+        shared.tables["eval"] = other, kind
+    task.check(other)  # an unknown label is told before anything is tokenised
+    split = Split(
+        task=task,
+        train=everything,
+        held_out=np.arange(len(other)),
+        table=other,
+        words=f"evaluated on {options.eval}",
     )
-    return task, train, held_out, table, words
-
-
-def _groups(table: Table, options: FinetuneOptions, own: Integers | None) -> Integers | None:
-    """(N,) rows that stay together: those of one value of `--group`, and those of the task."""
-    if options.group is None:
-        return own
-    groups = groups_by(table, by_number(options.group, table.columns))
-    return groups if own is None else joined_groups(groups, own)
+    return sampled(split, table, kind, options, part)
 
 
 def _read_other(path: Path, table: Table, kind: type[Task], options: FinetuneOptions) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from bertolt.commands.finetune.data import WHOLE, Part
+from bertolt.commands.finetune.parts import WHOLE, Part
 from bertolt.train.events import TrainerCallback
 
 ALL_ROWS = "all-rows"

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from bertolt.base.distributed import join
 from bertolt.base.errors import UsageError
 from bertolt.base.format import plural, shorten
-from bertolt.commands.finetune.data import Part
 from bertolt.commands.finetune.options import MOST_RUNS, FinetuneOptions
+from bertolt.commands.finetune.parts import Part
 from bertolt.commands.finetune.planned import ALL_ROWS, Goal, Outcome, Plan, Planned, best_of
 from bertolt.commands.finetune.search import Search
 from bertolt.train.events import TrainerCallback

@@ -12,9 +12,10 @@ from typing import Any
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.checkpoint.store import Store
-from bertolt.commands.finetune.data import Part, SharedRows
+from bertolt.commands.finetune.data import SharedRows
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.out_of_fold import pooled, pooled_facts
+from bertolt.commands.finetune.parts import Part
 from bertolt.commands.finetune.planned import ALL_ROWS, Goal, Outcome, Planned
 from bertolt.commands.finetune.plans import plan_of, sample_sizes
 from bertolt.commands.finetune.several import Ran, run_several

@@ -21,9 +21,10 @@ from bertolt.base.version import __version__
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.contract import Contract, Golden
 from bertolt.checkpoint.weights import Weights
-from bertolt.commands.finetune.data import WHOLE, LoadedRows, Part, SharedRows, load_rows
+from bertolt.commands.finetune.data import LoadedRows, SharedRows, load_rows
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.out_of_fold import FoldAnswers
+from bertolt.commands.finetune.parts import WHOLE, Part
 from bertolt.commands.finetune.planned import Goal
 from bertolt.commands.finetune.record import run_facts
 from bertolt.commands.finetune.starting import choose_model

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bertolt.base.errors import UsageError
-from bertolt.commands.finetune.data import LoadedRows, Part, load_rows
+from bertolt.commands.finetune.data import LoadedRows, load_rows
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.parts import Part
 from bertolt.models.families.base import read_config
 from bertolt.tasks.token_classification import TokenClassification
 from bertolt.tokenization import BertTokenizer
