@@ -129,7 +129,18 @@ def demo(
     options = FinetuneOptions(
         out=out, seed=seed, overwrite=overwrite, precision=precision, lr=1e-4, label="label"
     )
-    with options_called({"name one with --model, or install": "install"}):
+    called = {
+        "name one with --model, or install": "install",
+        "No --model given: starting": "Starting",
+        "; --task names another": "",
+        "(named by --label)": "(as the sample calls it)",
+        "go on with what is there: --resume; or replace it: --overwrite": "replace it: --overwrite",
+        "--resume goes on with them, --overwrite begins anew": "--overwrite begins anew",
+        "--resume goes on from them, --overwrite begins anew": "--overwrite begins anew",
+        "; --resume goes on from the last": "",
+        "bring that checkpoint back and --resume, use": "use",
+    }
+    with options_called(called, told=True):
         result = run(sample_data.fetch(SENTENCES, progress=info), options)
     return INTERRUPTED if result.interrupted else 0
 

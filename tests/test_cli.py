@@ -478,6 +478,14 @@ def test_the_demo_trains_on_the_sentences(
     expected = (3.0, 32, 1e-4, 0.01, 0.1, "linear", 0.2)
     assert tuple(arguments[name] for name in recipe) == expected
     assert (tmp_path / "out" / "report.html").is_file()
+    options = ("--out", "--seed", "--overwrite", "--precision")
+    assert {*re.findall(r"(?<![\w-])--[a-z-]+", said.err)} <= {*options, "--text"}  # of predict
+    again = bertolt("demo", "--out", tmp_path / "out")
+    assert (again.code, "fix: replace it: --overwrite\n" in again.err) == (2, True), again.err
+    (tmp_path / "out" / "complete.json").unlink()
+    (tmp_path / "out" / "checkpoint-3").mkdir()
+    again = bertolt("demo", "--out", tmp_path / "out")
+    assert (again.code, "--resume" in again.err) == (2, False), again.err
 
 
 def test_the_demo_without_its_sentences_is_one_clear_error(bertolt: Run, monkeypatch: Any) -> None:

@@ -28,8 +28,8 @@ _ERASE = "\r\x1b[K"
 class _Voice:
     """Whether this process speaks: of several that make one run, the first does.
 
-    `foot` is what stands at the foot of the terminal, below all messages, and `prefix` what each
-    status line begins with.
+    `foot` is what stands at the foot of the terminal, below all messages, `prefix` what each status
+    line begins with, and `worded` puts messages into the words of the command.
     """
 
     silent: bool = False
@@ -37,6 +37,7 @@ class _Voice:
     failed: bool = False
     foot: str = ""
     prefix: str = ""
+    worded: Callable[[str], str] = lambda message: message
 
 
 _voice = _Voice()
@@ -66,7 +67,18 @@ def hushed(quiet: bool = True) -> Iterator[None]:
 def info(message: str) -> None:
     """Write one message and a line end."""
     if not _voice.silent:
-        _write_above(message)
+        _write_above(_voice.worded(message))
+
+
+@contextlib.contextmanager
+def reworded(words: Callable[[str], str]) -> Iterator[None]:
+    """Let each message of the block be told as `words` puts it."""
+    before = _voice.worded
+    _voice.worded = lambda message: before(words(message))
+    try:
+        yield
+    finally:
+        _voice.worded = before
 
 
 def tell_caution(claim: str, detail: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
+from bertolt.base.console import reworded
 from bertolt.base.errors import BertoltError
 
 Names = dict[str, str] | dict[str | re.Pattern[str], str]
@@ -13,7 +14,7 @@ Names = dict[str, str] | dict[str | re.Pattern[str], str]
 
 
 @contextlib.contextmanager
-def options_called(names: Names) -> Iterator[None]:
+def options_called(names: Names, *, told: bool = False) -> Iterator[None]:
     """Let errors name the options of this command.
 
     Reading a table names columns by `--text` and its like; a command in which `--text` is a text
@@ -21,12 +22,14 @@ def options_called(names: Names) -> Iterator[None]:
 
     Args:
         names: an option or a phrase as errors have it, or a pattern, and as it is called here.
+        told: let what is told in the block name them too.
 
     Raises:
         BertoltError: the error of the block, in the words of this command.
     """
     try:
-        yield
+        with reworded(lambda words: _renamed(words, names)) if told else contextlib.nullcontext():
+            yield
     except BertoltError as error:
         problem, place, fix = (
             _renamed(words, names) for words in (error.problem, error.place, error.fix)

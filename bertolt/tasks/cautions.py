@@ -174,7 +174,7 @@ def rows_left_out(view: RowView) -> Iterator[Told]:
         f"{plural(lost, 'row')} dropped of {table.rows_read:,}",
         f"That is {percent(lost / table.rows_read, 0)}, and what they have in common is lost with "
         f"them: {reasons}. Mend them first (a text with commas or line breaks stands in quotes); "
-        "--on-bad-row error ends the command at the first one.",
+        "bertolt finetune FILE --on-bad-row error ends at the first one.",
     )
 
 
