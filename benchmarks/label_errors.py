@@ -13,6 +13,7 @@ import argparse
 import csv
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,16 @@ from sklearn.metrics import average_precision_score
 from bertolt import BertModel
 from bertolt.base.console import info
 from bertolt.checkpoint.demo import demo_checkpoint
-from bertolt.commands.check.folds import out_of_fold, trained
+from bertolt.commands.check.folds import out_of_fold
 from bertolt.commands.check.options import CheckOptions
+from bertolt.commands.finetune.data import SharedRows, load_rows
+from bertolt.commands.finetune.fitting import Fitting
 from bertolt.data import sample_data
 from bertolt.data.groups import folds as fold_of
 from bertolt.data.load import Table
-from bertolt.tasks.base import Reading
+from bertolt.models.families.base import read_config
 from bertolt.tasks.doubts import ClassDoubts
-from bertolt.tasks.rows import Columns, encode_rows, read_for_task
+from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tokenization import BertTokenizer
 
 Answers = tuple[Table, list[tuple[int, dict[str, Any]]], list[dict[str, Any]]]
@@ -127,13 +130,15 @@ def fine_tuned(path: Path, seed: int, given: argparse.Namespace) -> Answers:
         epochs=given.epochs,
         lr=given.lr,
         batch_size=16,
+        max_length=LIMIT,
         seed=seed,
+        split_seed=seed,
     )
-    table, kind = read_for_task(path, Columns())
-    answers = list(out_of_fold(kind, table, options, tokenizer, source, LIMIT))
-    task = kind.infer(table, np.arange(len(table)), Reading())
-    encoded, _ = encode_rows(task, table, np.arange(len(table)), tokenizer, LIMIT)
-    model = trained(task, encoded, options, tokenizer, source)
+    settings, shared = options.of_finetune(model=str(source)), SharedRows()
+    data = load_rows([path], settings, tokenizer, read_config(source), source, shared=shared)
+    table, answers = data.train.table, list[tuple[int, dict[str, Any]]]()
+    out_of_fold(data, options, source, shared, lambda *answered: answers.append(answered))
+    model = Fitting(table, type(data.task), replace(settings, test_size=0.0)).predictor()
     return table, answers, [each.answer for each in model.predict(table.texts)]
 
 

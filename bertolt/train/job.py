@@ -57,14 +57,14 @@ class Start:
     """What a run begins with.
 
     Attributes:
-        store: for its checkpoints.
+        store: for its checkpoints; None: a run in memory, without any.
         checkpoint: to go on from, or None.
         complete: the run that came to its end before, or None.
         settings: that decided the run that it goes on with; empty for a new one.
         precision: the number format of that run, where the user leaves it to us.
     """
 
-    store: Store
+    store: Store | None
     checkpoint: Path | None
     complete: Complete | None
     settings: dict[str, Any]

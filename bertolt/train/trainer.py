@@ -353,8 +353,8 @@ class Trainer(Doors):
             if ended and self.args.load_best_model_at_end:
                 self.best_step = saving.restore_best(self.history)
                 self.lost_best = saving.lost_best
-        # A command that brings a store says it in its report.
-        if self.history.changed_nothing and not self._shared_store:
+        # A command, which brings settings of its own names, says it in its own words.
+        if self.history.changed_nothing and self._settings is None:
             info(
                 "Caution: no step had a learning rate above 0, so the weights are as they were "
                 "before: use warmup_steps=0, or make more steps"

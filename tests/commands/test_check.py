@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,18 @@ from typing import Any
 
 import pytest
 
+from bertolt.base.distributed import World
+from bertolt.base.errors import TrainingError
+from bertolt.commands.finetune import in_memory, turns
+from bertolt.commands.finetune.data import LoadedRows
+from bertolt.commands.finetune.in_memory import FoldInMemory
+from bertolt.models.families.base import read_config
 from bertolt.report.build import render_check
+from bertolt.tokenization import BertTokenizer
+from bertolt.train.job import train_from
+from bertolt.train.loop import History
+from bertolt.train.trainer import Trainer
+from tests.callbacks import At, press
 from tests.conftest import GOOD, PLAIN, POOR
 from tests.report.facts import Page
 from tests.running import Said
@@ -144,14 +156,21 @@ def test_labels_in_doubt_by_answers_that_are_there(
         assert problem in said.err
 
 
-class Fake:
-    """Answers each text alike."""
+def answering(probabilities: dict[str, float], seen: Callable[[LoadedRows], object]) -> Any:
+    """In place of a training: answers each row alike, and shows the rows of the fold."""
+    answer = {"label": next(iter(probabilities)), "probabilities": probabilities}
 
-    def __init__(self, probabilities: dict[str, float]) -> None:
-        self.answer = {"label": next(iter(probabilities)), "probabilities": probabilities}
+    def learn(fold: FoldInMemory) -> SimpleNamespace:
+        fold.source = Path(str(fold.options.model))
+        config = read_config(fold.source)
+        data = fold.read(BertTokenizer.from_pretrained(fold.source), config)
+        seen(data)
+        assert data.eval is not None
+        for number, example in enumerate(data.eval.examples(range(len(data.eval)))):
+            fold._watch()(number, answer, example)
+        return SimpleNamespace(history=History())
 
-    def predict(self, texts: Any) -> Any:
-        return [SimpleNamespace(answer=self.answer) for _ in texts]
+    return learn
 
 
 def test_no_model_has_seen_a_copy_of_a_row_that_it_answers(
@@ -168,11 +187,10 @@ def test_no_model_has_seen_a_copy_of_a_row_that_it_answers(
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     trains: list[set[int]] = []
 
-    def trained(task: Any, rows: Any, *others: Any, **named: Any) -> Fake:
-        trains.append({row["row"] for row in rows.examples(range(len(rows)))})
-        return Fake({"0": 0.6, "1": 0.4})
+    def seen(data: LoadedRows) -> None:
+        trains.append({row["row"] for row in data.train.examples(range(len(data.train)))})
 
-    monkeypatch.setattr("bertolt.commands.check.folds.trained", trained)
+    monkeypatch.setattr(FoldInMemory, "learn", answering({"0": 0.6, "1": 0.4}, seen))
     said = checked(bertolt, tiny_folder, path, "--label-errors", "--folds", 6)
     assert "seen a copy" not in said.err
     assert len(trains) == 6
@@ -191,12 +209,11 @@ def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them
     path.write_text("\n".join(["text,label", *lines, "the only one,c"]) + "\n", encoding="utf-8")
     windows = []
 
-    def trained(task: Any, rows: Any, *others: Any, **named: Any) -> Fake:
-        assert task.labels == ("a", "b", "c")
-        windows.append(int(rows.encoded.windows.max()))
-        return Fake({"a": 0.6, "b": 0.3, "c": 0.1})
+    def seen(data: LoadedRows) -> None:
+        assert tuple(data.task.labels) == ("a", "b", "c")
+        windows.append(int(data.train.encoded.windows.max()))
 
-    monkeypatch.setattr("bertolt.commands.check.folds.trained", trained)
+    monkeypatch.setattr(FoldInMemory, "learn", answering({"a": 0.6, "b": 0.3, "c": 0.1}, seen))
     long = ("--max-length", 10, "--long", "window", "--stride", 2)
     doubts = ("--label-errors", "--folds", 3, "--csv", tmp_path / "doubts.csv")
     said = checked(bertolt, tiny_folder, path, *long, *doubts)
@@ -206,6 +223,109 @@ def test_longer_texts_and_a_label_of_one_row_are_answered_as_finetune_reads_them
     assert len(windows) == 3
     assert min(windows) > 1
     assert len((tmp_path / "doubts.csv").read_text(encoding="utf-8").splitlines()) == 13
+
+
+TRAINED = ("--epochs", 2, "--batch-size", 8, "--lr", 5e-3, "--precision", "fp32")
+
+
+@pytest.fixture
+def grouped(tmp_path: Path) -> Path:
+    """Twelve users with three texts each, all texts far from each other, labels by turns."""
+    path = tmp_path / "rows.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = [(PLAIN[n % 17] * 5 + f" {n:x}" * 9, "ab"[n % 2], f"u{n % 12}") for n in range(36)]
+        csv.writer(file).writerows([("text", "label", "user"), *rows])
+    return path
+
+
+@pytest.mark.parametrize("more", [(), ("--group", "user", "--split-seed", 5)])
+def test_the_folds_are_those_of_finetune_and_leave_no_folder(
+    bertolt: Run,
+    tiny_folder: Path,
+    grouped: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[object, ...],
+) -> None:
+    run = ("--model", tiny_folder, "--folds", 3, "--text", "text", "--label", "label", *TRAINED)
+    said = bertolt("finetune", grouped, *run, *more, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    # What holds for all runs alike is told by the first of them.
+    for words in ("Precision fp32", "Attention ", "Loaded "):
+        assert said.err.count(words) <= 1
+    assert said.err.count("Precision fp32") == 1
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    asked = ("--label-errors", *more, "--html", "page.html")
+    said = bertolt("check", grouped, *run, *asked, "--csv", "trained.csv")
+    assert said.code in (0, 1), said.err
+    assert "\nRun 3 of 3: fold 3; about " in said.err
+    assert "24 rows train, 12 are answered" in said.err
+    assert said.err.count("Precision fp32") == 1
+    assert {each.name for each in here.iterdir()} == {"page.html", "trained.csv"}
+    kept = tmp_path / "out" / "out_of_fold.jsonl"
+    words = ("--label-errors", "--answers", kept, "--csv", "kept.csv", "--text", "text")
+    words = (*words, "--label", "label", *more)
+    said = checked(bertolt, tiny_folder, grouped, *words)
+    assert said.code in (0, 1), said.err
+    assert (here / "trained.csv").read_bytes() == (here / "kept.csv").read_bytes()
+
+
+def test_models_that_have_learned_nothing_are_told_in_options_of_this_command(
+    bertolt: Run, tiny_folder: Path, clean: Path
+) -> None:
+    words = ("--label-errors", "--folds", 2, "--epochs", 1, "--batch-size", 32)
+    said = checked(bertolt, tiny_folder, clean, *words)
+    assert said.code == 1
+    assert "The models that rank the labels have learned nothing. " in said.out
+    assert "by more --epochs or a smaller --batch-size, at an --lr above 0" in said.out
+    assert "warmup" not in said.out + said.err
+    said = checked(bertolt, tiny_folder, clean, *words, "--lr", 0)
+    assert said.err.count("Caution: with --lr 0 no weight changes") == 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_check_and_names_its_own_options(
+    bertolt: Run, tiny_folder: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = checked(bertolt, tiny_folder, clean, "--label-errors", "--lr", 1e30, "--epochs", 20)
+    assert said.code == TrainingError.exit_code
+    assert "fix: use a smaller --lr\n" in said.err
+    assert "saved" not in said.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_in_a_fold_ends_the_check(
+    bertolt: Run, tiny_folder: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(trainer: Trainer, checkpoint: Path | None) -> None:
+        trainer.callbacks.append(At(1, press))
+        train_from(trainer, checkpoint)
+
+    monkeypatch.setattr(in_memory, "train_from", interrupted)
+    path = tmp_path / "doubts.csv"
+    said = checked(bertolt, tiny_folder, clean, "--label-errors", *TRAINED, "--csv", path)
+    assert (said.code, path.exists(), "Run 2 of" in said.err) == (130, False, False)
+
+
+def test_several_processes_and_folds_without_rows_are_refused(
+    bertolt: Run, tiny_folder: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\ngood film,a\nbad plot,b\nvery slow,c\nfine cast,a\n")
+    said = checked(bertolt, tiny_folder, path, "--label-errors", "--folds", 4, "--test-size", 0)
+    assert said.code == 2
+    assert re.search("--folds: fold . of 4 would hold no row out", said.err), said.err
+    monkeypatch.setattr(turns, "join", lambda: World(rank=0, size=2))
+    said = checked(bertolt, tiny_folder, clean, "--label-errors")
+    assert said.code == 2
+    assert "--label-errors: --label-errors makes its runs in one process" in said.err
+
+
+def test_the_head_of_another_model_is_told_once(bertolt: Run, tuned: Path, clean: Path) -> None:
+    said = checked(bertolt, tuned, clean, "--label-errors", "--folds", 2, "--epochs", 0.1)
+    assert said.err.count("Head: a new one for text-classification") == 1, said.err
 
 
 @pytest.mark.slow

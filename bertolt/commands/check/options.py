@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from bertolt.base.errors import UsageError
 from bertolt.base.options import EPOCHS, SEED, at_least, check_options, share
@@ -36,12 +37,14 @@ class CheckOptions(FileOptions):
     """Column of the labels, or several with commas between them. Default: found by its name."""
     label_separator: str | None = None
     """What parts several labels in one cell, as ";"."""
+    score_scale: str | None = None
+    """Least and greatest score of two texts, as 0,5. Default: the usual scale that has them all."""
     eval: Path | None = None
     """File with the rows to evaluate on, which are looked at beside the others."""
     test_size: float = field(default=0.2, metadata=share(0.2, zero=True))
     """Share of the rows that finetune is to hold out; 0: all train."""
     split_seed: int = field(default=42, metadata=SEED)
-    """Seed of which rows are held out."""
+    """Seed of which rows are held out, and of the folds."""
     group: str | None = None
     """Column, such as a user or a document, whose rows are never parted."""
     max_length: int | None = field(default=None, metadata=at_least(1))
@@ -66,7 +69,7 @@ class CheckOptions(FileOptions):
     lr: float = field(default=5e-5, metadata=at_least(0))
     """Peak learning rate."""
     seed: int = field(default=42, metadata=SEED)
-    """Seed of the folds, the new heads, the order and dropout."""
+    """Seed of the new heads, the order and dropout."""
     precision: Precision = "auto"
     """Number format: auto measures whether bfloat16 is faster here."""
     html: Path | None = None
@@ -85,7 +88,13 @@ class CheckOptions(FileOptions):
                     fix="add --label-errors, or leave it out",
                 )
 
-    def of_finetune(self) -> FinetuneOptions:
-        """The same for a run of finetune."""
+    def of_finetune(self, **changes: Any) -> FinetuneOptions:
+        """The same for a run of finetune.
+
+        Args:
+            changes: of its options.
+        """
         names = {each.name for each in fields(self)} & {e.name for e in fields(FinetuneOptions)}
-        return FinetuneOptions(**{name: getattr(self, name) for name in names - {"overwrite"}})
+        # How many runs there are is said of them, and not to them.
+        values = {name: getattr(self, name) for name in names - {"overwrite", "folds"}}
+        return FinetuneOptions(**(values | changes))

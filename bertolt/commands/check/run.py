@@ -6,7 +6,7 @@ import csv
 import io
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from bertolt.base.errors import DataError
 from bertolt.base.files import write_text
 from bertolt.base.format import plural, shorten
 from bertolt.commands.arguments import require_output
-from bertolt.commands.check.folds import out_of_fold, read_answers
+from bertolt.commands.check.folds import Take, out_of_fold, read_answers
 from bertolt.commands.check.options import CheckOptions
-from bertolt.commands.finetune.data import LoadedRows, load_rows
+from bertolt.commands.finetune.data import LoadedRows, SharedRows, load_rows
 from bertolt.commands.finetune.record import data_facts, title_of
 from bertolt.commands.finetune.run import require_texts
 from bertolt.commands.finetune.starting import choose_model
@@ -95,62 +95,74 @@ def check(train: Sequence[Path], options: CheckOptions | None = None) -> Checked
     config = read_config(source)
     tokenizer = BertTokenizer.from_pretrained(source)
     tokenizer.check_fits(config.vocab_size)
-    data = load_rows(list(train), settings, tokenizer, config, source)
-    doubts, unranked = None, ""
-    collected = data.task.doubts() if options.label_errors else None
-    if collected is not None:
-        doubts = _doubts(collected, data, options, tokenizer, source)
-        unranked = _unranked(data.train.table, doubts, options)
-        if unranked:
-            info(unranked)
+    shared = SharedRows(options.group) if options.label_errors else None
+    data = load_rows(list(train), settings, tokenizer, config, source, shared=shared)
+    ranking = None if shared is None else _ranking(data, options, source, shared)
+    if ranking is not None and ranking.unranked:
+        info(ranking.unranked)
     facts = _facts(data, options, named, started)
-    if collected is not None and doubts is not None:
-        facts["suspects"] = _table(data, collected, doubts)
-        facts["suspects"]["lead"] += f" {unranked}." * bool(unranked)
-        facts["cautions"] += [*_told(data, doubts, options), *_hardly_learned(collected, doubts)]
+    if ranking is not None:
+        facts["suspects"] = _table(data, ranking)
+        facts["cautions"] += [*_told(data, ranking.doubts, options), *_hardly_learned(ranking)]
     findings = data_cautions(facts)
     facts |= {"verdict": verdict_of(len(findings)), "findings": len(findings)}
+    doubts = None if ranking is None else ranking.doubts
     checked = Checked(facts=plain(facts), findings=findings, doubts=doubts)
     _write(checked, data, options)
     return checked
 
 
-def _doubts(
-    collected: Doubts,
-    data: LoadedRows,
-    options: CheckOptions,
-    tokenizer: BertTokenizer,
-    source: Path,
-) -> list[Doubt]:
+@dataclass(frozen=True, kw_only=True)
+class _Ranking:
+    """The rows by the trust in their labels.
+
+    Attributes:
+        collected: the answers that they were ranked by.
+        doubts: the ranked rows, the label most in doubt first.
+        unranked: which rows have no answer, in words; empty if all have.
+        learned: whether the models that answered were trained, as far as that is known.
+    """
+
+    collected: Doubts
+    doubts: list[Doubt]
+    unranked: str
+    learned: bool = True
+
+
+def _ranking(data: LoadedRows, options: CheckOptions, source: Path, shared: SharedRows) -> _Ranking:
+    """Gather answers to all rows, of a file or of models trained here, and rank the rows."""
+    collected, table = data.task.doubts(), data.train.table
+    labels, learned = table.labels, True
+
+    def take(place: int, answer: Mapping[str, Any]) -> None:
+        collected.add(place, answer, labels[place])
+
+    if options.answers is None:
+        learned = out_of_fold(data, options, source, shared, take)
+    else:
+        _take_answers(options.answers, data, take)
+    doubts = collected.ranked()
+    unranked = _unranked(table, doubts, options)
+    return _Ranking(collected=collected, doubts=doubts, unranked=unranked, learned=learned)
+
+
+def _take_answers(path: Path, data: LoadedRows, take: Take) -> None:
+    """Take the answers of a file.
+
+    Raises:
+        DataError: it cannot be read, or has other answers than this task's.
+    """
     table = data.train.table
-    labels = data.train.table.labels
-    answers = (
-        read_answers(options.answers, table)
-        if options.answers is not None
-        else out_of_fold(
-            type(data.task),
-            table,
-            options,
-            tokenizer,
-            source,
-            data.train.encoded.max_length,
-            data.long,
-            data.repeats,
-        )
-    )
-    for place, answer in answers:
+    for place, answer in read_answers(path, table):
         try:
-            collected.add(place, answer, labels[place])
+            take(place, answer)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if options.answers is None:
-                raise
             row = table.data["row"][place].as_py()
             raise DataError(
                 f"the answer to row {row} is not as {data.task.name} answers",
-                place=str(options.answers),
+                place=str(path),
                 fix="write it anew from this very file, or leave --answers out",
             ) from error
-    return collected.ranked()
 
 
 def _unranked(table: Table, doubts: Sequence[Doubt], options: CheckOptions) -> str:
@@ -211,9 +223,19 @@ def _told(data: LoadedRows, doubts: Sequence[Doubt], options: CheckOptions) -> l
     ]
 
 
-def _hardly_learned(collected: Doubts, doubts: Sequence[Doubt]) -> list[dict[str, str]]:
-    """That models agree with the labels no more often than the most frequent label does."""
-    if not isinstance(collected, ClassDoubts) or not doubts:
+def _hardly_learned(ranking: _Ranking) -> list[dict[str, str]]:
+    """That models have not learned, or agree no more often than the most frequent label does."""
+    if not ranking.learned:
+        return [
+            {
+                "check": "label_errors",
+                "claim": "The models that rank the labels have learned nothing",
+                "detail": "No step had a learning rate above 0, so that the ranking says nothing. "
+                "Make more steps, by more --epochs or a smaller --batch-size, at an --lr above 0.",
+            }
+        ]
+    doubts = ranking.doubts
+    if not isinstance(ranking.collected, ClassDoubts) or not doubts:
         return []
     agreed = sum(each.given == each.answer for each in doubts)
     most = Counter(each.given for each in doubts).most_common(1)[0][1]
@@ -230,9 +252,10 @@ def _hardly_learned(collected: Doubts, doubts: Sequence[Doubt]) -> list[dict[str
     ]
 
 
-def _table(data: LoadedRows, collected: Doubts, doubts: Sequence[Doubt]) -> dict[str, Any]:
+def _table(data: LoadedRows, ranking: _Ranking) -> dict[str, Any]:
     """The first rows in doubt, for the page."""
-    flagged = [each for each in doubts if each.flagged]
+    collected = ranking.collected
+    flagged = [each for each in ranking.doubts if each.flagged]
     some = flagged[:_SHOWN]
     examples = data.train.table.examples([each.place for each in some])
     kinds = {"Row": "count", "Given": "text", "Rather": "text", "Trust": "number", "Text": "text"}
@@ -251,6 +274,7 @@ def _table(data: LoadedRows, collected: Doubts, doubts: Sequence[Doubt]) -> dict
     )
     block = page.table(caption, kinds, rows)
     lead = f"{collected.how} Trust: {collected.measure[0].lower()}{collected.measure[1:]}."
+    lead += f" {ranking.unranked}." * bool(ranking.unranked)
     return block | {
         "id": "suspects",
         "title": "Labels that may be wrong",

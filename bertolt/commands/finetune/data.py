@@ -68,6 +68,13 @@ class SharedRows:
         self.tables: dict[str, tuple[Table, type[Task]]] = {}
         self._encoded: dict[tuple[Any, ...], EncodedTexts] = {}
         self.told = False
+        self._said: set[str] = set()
+
+    def is_news(self, what: str) -> bool:
+        """Whether something is to be told, since no run has been asked for it yet."""
+        news = what not in self._said
+        self._said.add(what)
+        return news
 
     def at(
         self,
@@ -213,6 +220,44 @@ def rows_of(
     if shared is not None:
         shared.told = True
     return data
+
+
+def split_again(
+    data: LoadedRows,
+    options: FinetuneOptions,
+    tokenizer: BertTokenizer,
+    source: Path,
+    part: Part,
+    shared: SharedRows,
+) -> LoadedRows:
+    """Other parts of rows that have been read, checked and told of; they are encoded already.
+
+    Args:
+        data: the rows.
+        options: of the run.
+        tokenizer: of the model.
+        source: the folder of the model.
+        part: the rows of the run.
+        shared: what `data` was read with.
+
+    Raises:
+        DataError: the rows cannot be learned.
+        UsageError: there are too few of them.
+    """
+    table, kind, limit = data.train.table, type(data.task), data.train.encoded.max_length
+    split = _split(table, kind, options, part, shared)
+    task = split.task.starting_from(source)
+    train, _ = shared.at(task, table, split.train, tokenizer, limit, data.long)
+    held_out, _ = shared.at(task, split.table, split.held_out, tokenizer, limit, data.long)
+    return replace(
+        data,
+        task=task,
+        train=train,
+        eval=held_out,
+        split=split.words,
+        sampled=sampled_windows(task, train, options),
+        repeated=_repeated(train, held_out),
+    )
 
 
 _FLAGS = {"pooling": "--pooling", "unnormalized": "--unnormalized", "scale": "--score-scale"}

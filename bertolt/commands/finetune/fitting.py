@@ -7,17 +7,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from bertolt.base.console import reworded
 from bertolt.base.errors import BertoltError
 from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.data import LoadedRows, rows_of
+from bertolt.commands.finetune.in_memory import InMemory
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.finetune.work import Finetuning
 from bertolt.data.load import Table
 from bertolt.models.config import BertConfig
 from bertolt.tasks.base import Task
 from bertolt.tasks.predictor import Predictor
 from bertolt.tokenization import BertTokenizer
-from bertolt.train.job import Start, train_from
 
 WEIGHTS = "class_weights"
 """The argument, and the file that it becomes."""
@@ -40,7 +40,7 @@ _PHRASES = {
 }
 
 
-class Fitting(Finetuning):
+class Fitting(InMemory):
     """A run of `finetune` over rows in memory.
 
     Args:
@@ -50,7 +50,7 @@ class Fitting(Finetuning):
     """
 
     def __init__(self, table: Table, kind: type[Task], options: FinetuneOptions) -> None:
-        super().__init__([], options, ())
+        super().__init__([], options, store=Store(options.out, 1))
         self._table, self._kind = table, kind
 
     def read(self, tokenizer: BertTokenizer, config: BertConfig) -> LoadedRows:
@@ -64,21 +64,7 @@ class Fitting(Finetuning):
             BertoltError: training did not come to its end.
             KeyboardInterrupt: by Ctrl-C.
         """
-        trainer = self.set_up(
-            Start(
-                store=Store(self.options.out, 1),
-                checkpoint=None,
-                complete=None,
-                settings={},
-                precision=None,
-            )
-        )
-        train_from(trainer, None)
-        measured = self.measure()
-        if measured.failure is not None:
-            raise measured.failure
-        if trainer.history.interrupted:
-            raise KeyboardInterrupt
+        trainer = self.learn()
         return Predictor(
             trainer.model,
             trainer.processing_class,
@@ -91,7 +77,7 @@ class Fitting(Finetuning):
 
 @contextlib.contextmanager
 def in_python(folder: Path | None = None) -> Iterator[None]:
-    """Let errors name arguments in place of options.
+    """Let errors, and what is told, name arguments in place of options.
 
     Args:
         folder: in which arguments lie as files, which are called by their names.
@@ -100,7 +86,8 @@ def in_python(folder: Path | None = None) -> Iterator[None]:
         BertoltError: the error of the block, in the words of Python.
     """
     try:
-        yield
+        with reworded(_renamed):
+            yield
     except BertoltError as error:
         place = WEIGHTS if folder and error.place == str(folder / WEIGHTS) else error.place
         problem, place, fix = map(_renamed, (error.problem, place, error.fix))

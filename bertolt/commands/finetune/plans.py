@@ -77,6 +77,21 @@ class Seeds(_Known):
         return {"--seeds": self.seeds}
 
 
+def fold_runs(count: int) -> list[Planned]:
+    """The runs that hold out one fold each."""
+    return [
+        Planned(
+            name=f"fold-{number + 1}",
+            title=f"fold {number + 1}",
+            changes={"test_size": 1 / count},
+            part=Part(fold=number, folds=count),
+            values={"Fold": number + 1},
+            fold=number,
+        )
+        for number in range(count)
+    ]
+
+
 class Folds(_Known):
     """Each row is held out in one run, and a last run trains on all of them."""
 
@@ -85,24 +100,13 @@ class Folds(_Known):
     def __init__(self, options: FinetuneOptions) -> None:
         assert options.folds is not None
         self.count = options.folds
-        self.runs = [
-            Planned(
-                name=f"fold-{number + 1}",
-                title=f"fold {number + 1}",
-                changes={"test_size": 1 / self.count},
-                part=Part(fold=number, folds=self.count),
-                values={"Fold": number + 1},
-                fold=number,
-            )
-            for number in range(self.count)
-        ]
         last = Planned(
             name=ALL_ROWS,
             title="all rows",
             changes={"test_size": 0.0, "group": None},
             part=Part(folds=self.count),
         )
-        self.runs.append(last)
+        self.runs = [*fold_runs(self.count), last]
 
     @property
     def words(self) -> str:

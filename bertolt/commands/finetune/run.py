@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertolt.base.console import info
 from bertolt.base.errors import UsageError
-from bertolt.checkpoint.store import Store
 from bertolt.commands.finetune.data import SharedRows
 from bertolt.commands.finetune.options import FinetuneOptions
-from bertolt.commands.finetune.out_of_fold import pooled, pooled_facts
 from bertolt.commands.finetune.parts import Part
-from bertolt.commands.finetune.planned import ALL_ROWS, Goal, Outcome, Planned
 from bertolt.commands.finetune.plans import plan_of, sample_sizes
-from bertolt.commands.finetune.several import Ran, run_several
+from bertolt.commands.finetune.runs import Runs
+from bertolt.commands.finetune.several import run_several
 from bertolt.commands.finetune.spread import Summary
 from bertolt.commands.finetune.work import Finetuning
-from bertolt.data.columns import by_number
 from bertolt.data.several import require_no_model
-from bertolt.models.precision import PrecisionChoice
 from bertolt.report.shown import listed
 from bertolt.tasks.evaluation import Scores
-from bertolt.train.events import TrainerCallback
 from bertolt.train.folder import RUNS
-from bertolt.train.job import RunResult, Start, run_job
+from bertolt.train.job import RunResult, run_job
 from bertolt.train.loop import Callback
 
 
@@ -77,7 +71,9 @@ def finetune(
     if plan is not None:
         if plan.kind == "samples":
             info(f"Learning curve: runs on {listed([*map(str, plan.settings['--sample'])])} rows")
-        several = run_several(plan, options, _Runner(files, callbacks, options.group), files)
+        several = run_several(
+            plan, options, Runs(files, callbacks, SharedRows(options.group)), files
+        )
         return FinetuneResult(
             **vars(several.result), scores=several.scores, several=several.summary
         )
@@ -91,68 +87,6 @@ def finetune(
     work = Finetuning(list(map(Path, named)), options, callbacks, part=part)
     result = run_job(work, options, ["finetune", *files], [*named, options.eval, options.distil])
     return FinetuneResult(**vars(result), scores=work.final_scores)
-
-
-class _Runner:
-    """Makes the runs of a plan, which share what they read.
-
-    Args:
-        files: of texts.
-        callbacks: to watch each run.
-        group: the column whose rows stay together, if there is one.
-    """
-
-    def __init__(
-        self, files: Sequence[str], callbacks: Sequence[Callback], group: str | None
-    ) -> None:
-        self.files, self.callbacks, self.shared = list(files), list(callbacks), SharedRows(group)
-        self._last: Finetuning | None = None
-
-    def run(
-        self,
-        run: Planned,
-        options: FinetuneOptions,
-        callbacks: Sequence[TrainerCallback],
-        ready: Callable[[Goal, dict[str, Any]], None],
-        beside: int,
-    ) -> Ran:
-        """Make a run, as `Runner` says."""
-        self._last = work = self._work(run, options)
-        work.callbacks, work.ready, work.beside = [*self.callbacks, *callbacks], ready, beside
-        if run.name == ALL_ROWS:
-            work.retune = lambda task, table: pooled(task, table, options.out.parent, None).task
-        result = run_job(work, options, ["finetune", *self.files], [*self.files, options.eval])
-        return Ran(result=result, scores=work.final_scores, rows=work.data.train)
-
-    def _work(self, run: Planned, options: FinetuneOptions) -> Finetuning:
-        sample = next(iter(sample_sizes(options.sample)), None)
-        part = replace(run.part, sample=run.part.sample or sample)
-        return Finetuning(
-            list(map(Path, self.files)), options, [], part=part, shared=self.shared, fold=run.fold
-        )
-
-    def settings(self, run: Planned, options: FinetuneOptions, precision: str) -> dict[str, Any]:
-        """What would decide a run, without making it."""
-        known = PrecisionChoice(precision, "as before") if options.precision == "auto" else None
-        store = Store(options.out, 1)
-        start = Start(
-            store=store,
-            checkpoint=None,
-            complete=None,
-            settings={},
-            precision=known if precision else None,
-        )
-        return self._work(run, options).set_up(start).deciding_settings()
-
-    def whole(self, done: Sequence[Outcome], out: Path) -> Mapping[str, Any]:
-        """Facts of all rows, where each was held out once; empty for other plans."""
-        work = self._last
-        if work is None or not any(each.name == ALL_ROWS for each in done):
-            return {}
-        table, task = work.data.train.table, work.data.task
-        group = self.shared.group and by_number(self.shared.group, table.columns)
-        scores = pooled(task, table, out, group)
-        return pooled_facts(scores, work.data, done, out, work.loss_facts)
 
 
 def require_texts(names: Sequence[str], model: str | None) -> None:

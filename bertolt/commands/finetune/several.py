@@ -11,18 +11,16 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from bertolt.base.checks import is_real
-from bertolt.base.console import held_interrupts, info, status_prefix, tell_caution
+from bertolt.base.console import held_interrupts, info, tell_caution
 from bertolt.base.distributed import join
 from bertolt.base.errors import DataError, TrainingError, UsageError
 from bertolt.base.files import require_apart, write_text
-from bertolt.base.format import duration
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.base.options import check_options
 from bertolt.base.settings import SETTINGS, settings_of_run, settings_text
@@ -34,8 +32,8 @@ from bertolt.commands.finetune.spread import (
     outcome_of,
     readable,
     summarise,
-    values_words,
 )
+from bertolt.commands.finetune.turns import Turns, require_one_process
 from bertolt.report import RUN, read_facts, write_facts, write_report
 from bertolt.report.findings import cautions
 from bertolt.tasks.evaluation import Scores, TaskRows
@@ -212,12 +210,7 @@ def run_several(
         TrainingError: no run came to a score.
         SystemExit: after SIGTERM, with 143, when the run under way has been saved.
     """
-    if not join().alone:
-        raise UsageError(
-            f"{_option(plan)} makes its runs in one process, and torchrun has started several",
-            place=_option(plan),
-            fix="start it without torchrun, or let torchrun make one run at a time",
-        )
+    require_one_process(_option(plan))
     require_apart(options.out, [options.model, *files, options.eval])
     folder = RunFolder(out=options.out, overwrite=options.overwrite, resume=options.resume)
     with folder.held():
@@ -241,12 +234,11 @@ class _Several:
     ) -> None:
         self.plan, self.options, self.runner = plan, options, runner
         self.files, self.out = files, options.out
-        self.started = time.monotonic()
         self.record = self._going_on()
         self.folder = replace(folder, resume=bool(self.record.outcomes))
         self._begun = False
         self._ran: dict[str, Ran] = {}
-        self._seconds: list[float] = []
+        self.turns = Turns()
 
     def _going_on(self) -> _Record:
         """What the folder has of an earlier command to go on with, or an empty record.
@@ -290,8 +282,7 @@ class _Several:
             info(f"All runs are complete, and nothing is left to do: the result is in {self.out}")
             return self._result(interrupted=False)
         while (run := plan.next(record.done, record.begun)) is not None:
-            self._tell(run)
-            with status_prefix(f"run {len(record.done) + 1}/{plan.total}, "):
+            with self.turns.turn(run, len(record.done), plan.total):
                 interrupted = self._make(run)
             if interrupted:
                 break
@@ -329,22 +320,12 @@ class _Several:
         sample = {"sample": None} if "," in str(self.options.sample) else {}
         return replace(self.options, **(own | sample | dict(run.changes)))
 
-    def _tell(self, run: Planned) -> None:
-        done, total = len(self.record.done), self.plan.total
-        left = ""
-        if self._seconds:
-            mean = sum(self._seconds) / len(self._seconds)
-            left = f"; about {duration(mean * (total - done))} left for all"
-        settings = {name: each for name, each in run.values.items() if name in run.changes}
-        words = f" ({values_words(settings)})" if len(settings) else ""
-        info(f"\nRun {done + 1} of {total}: {run.title}{words}{left}")
-
     def _make(self, run: Planned) -> bool:
         """Make a run, record what came of it, and take away what is not kept; whether Ctrl-C came.
 
         A loss that is not finite ends that run alone; so do values of a search that cannot be.
         """
-        start, problem = time.monotonic(), ""
+        problem = ""
         before = self.record.begun or Outcome(**_of(run))
 
         def note_pruned() -> None:
@@ -374,7 +355,7 @@ class _Several:
             if ran.result.interrupted and not (self.out / run.name / COMPLETE).is_file():
                 return True
             self._ran[run.name] = ran
-        self._seconds.append(time.monotonic() - start)
+        self.turns.count()
         known = self.record.begun or before
         with readable(self.out / run.name):
             outcome = outcome_of(known, self.out / run.name, goal(), problem)

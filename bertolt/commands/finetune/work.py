@@ -44,7 +44,7 @@ from bertolt.models.config import BertConfig
 from bertolt.models.families.base import read_config
 from bertolt.models.freezing import freeze_layers
 from bertolt.models.pretrained import PreTrainedModel
-from bertolt.tasks.base import NotFiniteError, Task
+from bertolt.tasks.base import Answer, Example, NotFiniteError, Task
 from bertolt.tasks.criterion import LossChoices, facts_of, facts_words
 from bertolt.tasks.evaluation import Scores, evaluate
 from bertolt.tasks.long import kept
@@ -52,6 +52,7 @@ from bertolt.tasks.predictor import Predictor
 from bertolt.tasks.row_answers import ANSWERS
 from bertolt.tasks.start import started
 from bertolt.tokenization import BertTokenizer
+from bertolt.train.arguments import TrainingArguments
 from bertolt.train.events import EarlyStoppingCallback
 from bertolt.train.job import Measured, Start
 from bertolt.train.last_finite_weights import LastFiniteWeights
@@ -115,21 +116,21 @@ class Finetuning:
         """Read the rows and the model."""
         options = self.options
         if caution := options.caution():
-            info(f"Caution: {caution}")
+            self._tell(f"Caution: {caution}")
         trackers = tracker_names(options.track, "--track")
         require_trackers(trackers, "--track")
         if options.find_batch_size:
             cut_where_needed(join(), "--find-batch-size")
-        settings = options.training_arguments()
+        settings = self.training_arguments()
         if options.distil is not None:
             self.teacher = huggingface.resolve(options.distil)
-        self.source = choose_model(options, self.teacher)
+        self.source = choose_model(options, self.teacher, tell=self._tell)
         config = read_config(self.source)
         Weights(self.source)  # damaged ones are told before a large file is read
         tokenizer = BertTokenizer.from_pretrained(self.source)
         tokenizer.check_fits(config.vocab_size)
         if config.vocab_size - len(tokenizer) >= _ODD_GAP:
-            info(
+            self._tell(
                 f"Caution: the tokenizer has {len(tokenizer):,} tokens and the word embedding "
                 f"{config.vocab_size:,} rows; are they of the same model?"
             )
@@ -139,7 +140,7 @@ class Finetuning:
         self.room = _ROOM + 4 * model.num_parameters() * self.beside
         if options.freeze is not None:
             count = freeze_layers(model, options.freeze)
-            info(f"Frozen: {count:,} of {model.num_parameters():,} parameters")
+            self._tell(f"Frozen: {count:,} of {model.num_parameters():,} parameters")
         settings.greater_is_better = goal_of(options.metric or "loss", data.task).greater
         self.trainer = trainer = Trainer(
             model,
@@ -162,8 +163,8 @@ class Finetuning:
         trainer.callbacks.append(self.good)
         if trackers:
             trainer.callbacks.append(Tracking(trackers, options.out, self.arguments))
-        info(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
-        info(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
+        self._tell(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
+        self._tell(f"Attention {model.attention_backend.name}: {model.attention_backend.reason}")
         self.ready(goal_of(options.metric, data.task), trainer.deciding_settings())
         return trainer
 
@@ -171,6 +172,19 @@ class Finetuning:
         """The rows of the files, encoded."""
         source, part, shared = self.source, self.part, self.shared
         return load_rows(self.train, self.options, tokenizer, config, source, part, shared)
+
+    def training_arguments(self) -> TrainingArguments:
+        """The settings, as the Trainer takes them."""
+        return self.options.training_arguments()
+
+    def _is_news(self, what: str) -> bool:
+        """Whether something is to be told: no other of several runs has."""
+        return self.shared is None or self.shared.is_news(what)
+
+    def _tell(self, words: str) -> None:
+        """Say something that may hold for several runs alike; the first of them says it."""
+        if self._is_news(words):
+            info(words)
 
     def _model(self) -> PreTrainedModel:
         """The model before its training, with the loss that it learns by; the rows get answers."""
@@ -183,7 +197,10 @@ class Finetuning:
             model: Any = student_of(teacher, self.source, task, options.student_layers)
         else:
             arguments = task.head_arguments(data.train.encoded.max_length)
-            model = started(task, self.source, seed=options.seed, **arguments)
+            tell = self._is_news(f"the weights of {self.source}")
+            model = started(
+                task, self.source, say=tell, verbose=tell, seed=options.seed, **arguments
+            )
         if options.micro_batch is not None:
             model.micro_batch = options.micro_batch
         assert data.train.encoded.labels is not None
@@ -197,7 +214,7 @@ class Finetuning:
             model.criterion = criterion
         self.loss_facts = facts_of(criterion, _names(task))
         if self.loss_facts:
-            info(f"Loss: {facts_words(self.loss_facts)}")
+            self._tell(f"Loss: {facts_words(self.loss_facts)}")
         if teacher is not None:
             rows = with_answers(data.train, task, teacher, options.out)
             self.data = data.training_on(rows, options)
@@ -217,10 +234,14 @@ class Finetuning:
             world=trainer.world,
             keep_answers=True,
             group=self.data.group,
-            watch=None if self.fold is None else self._answers.anew().add,
+            watch=self._watch(),
         )
         self.task = scores.task
         return {f"eval_{name}": value for name, value in scores.metrics().items()}
+
+    def _watch(self) -> Callable[[int, Answer, Example], None] | None:
+        """What takes each answer of an evaluation that begins; None: nothing does."""
+        return None if self.fold is None else self._answers.anew().add
 
     def measure(self) -> Measured:
         """Score the final weights, and check that they give finite answers."""
@@ -307,8 +328,12 @@ class Finetuning:
         if not history.evaluated(history.step):
             info("Stopped by Ctrl-C: saving the weights as they are, without measuring them")
             return None
-        info(f"\n{self._scores}\n")
+        if self._scores is not None:
+            self._tell_scores(self._scores)
         return self._scores
+
+    def _tell_scores(self, scores: Scores) -> None:
+        info(f"\n{scores}\n")
 
     def _unfinite(self) -> TrainingError | None:
         """The error of last weights that do not answer, where no evaluation would notice it."""

@@ -26,7 +26,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from bertolt import BertClassifier, BertRegressor, BertTagger, Predictor
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import DataError, TrainingError, UsageError
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import finetune
 
@@ -243,6 +243,21 @@ def test_held_out_rows_and_patience(model: str, capsys: pytest.CaptureFixture[st
     weights = {"yes": 2.0, "no": 1.0}
     BertClassifier(model, **ONCE, class_weights=weights).fit(TEXTS, LABELS)
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_told_of_a_fit_names_its_arguments(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    BertClassifier(model, **ONCE, verbose=True).fit(TEXTS, LABELS)
+    told = capsys.readouterr().err
+    assert "Not measured: test_size 0: all rows train" in told
+    assert "--" not in told
+
+
+def test_a_fit_that_diverges_names_no_folder(model: str) -> None:
+    with pytest.raises(TrainingError, match=r"(loss|norm) is") as failed:
+        BertClassifier(model, **{**FAST, "lr": 1e30, "warmup": 0}).fit(TEXTS, LABELS)
+    assert "saved" not in str(failed.value)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 
 from bertolt.base.errors import TrainingError, UsageError
 from bertolt.commands.compare import compare_runs
-from bertolt.commands.finetune import several
+from bertolt.commands.finetune import turns
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.run import FinetuneResult, finetune
 from bertolt.commands.finetune.spread import fitted
@@ -364,7 +364,7 @@ def test_several_processes_are_refused(
 ) -> None:
     from bertolt.base.distributed import World
 
-    monkeypatch.setattr(several, "join", lambda: World(rank=0, size=2))
+    monkeypatch.setattr(turns, "join", lambda: World(rank=0, size=2))
     with pytest.raises(UsageError, match="torchrun has started several"):
         finetune(reviews_csv, quick(seeds=2))
 
