@@ -1,4 +1,4 @@
-"""What each held-out row was answered, in a few bytes: enough to compare runs without their models.
+"""What each held-out row was answered, whole: enough to compare runs without their models.
 
 The texts are not kept: a digest tells whether two runs have answered the same row.
 """
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from bertolt.base.errors import CheckpointError
 from bertolt.base.files import write_atomically
-from bertolt.base.format import shorten
 from bertolt.data.arrow import as_utf8, pa, pc, pq
 from bertolt.data.load import KEPT
 from bertolt.data.spill import Batches
@@ -29,7 +28,6 @@ ANSWERS = "answers.parquet"
 DIGITS = 16
 """Digits of the digest of a row."""
 _BATCH = 1024
-_SAID = 120  # characters of an answer that are kept
 
 
 class RowAnswer(NamedTuple):
@@ -40,7 +38,7 @@ class RowAnswer(NamedTuple):
         digest: of its texts and of what is true of it; where what it adds depends on all rows, a
             fingerprint of them stands behind it.
         sums: what it adds to the sums of the primary metric, or what a scorer makes that of.
-        said, truth: in words, their beginnings.
+        said, truth: in words.
         group: a digest of the value that rows which depend on each other share; None: alone.
     """
 
@@ -77,8 +75,8 @@ class RowAnswers:
                 example["row"],
                 digest(example),
                 [float(each) for each in sums],
-                as_utf8(shorten(said, _SAID)),
-                as_utf8(shorten(truth, _SAID)),
+                as_utf8(said),
+                as_utf8(truth),
                 self._group_of(example),
             )
         )
@@ -186,8 +184,9 @@ def _schema() -> pa.Schema:
             ("row", pa.int64()),
             ("digest", pa.string()),
             ("sums", pa.list_(pa.float64())),
-            ("said", pa.string()),
-            ("truth", pa.string()),
+            # Whole answers of many rows are more than the 2 GiB of a column of `string`.
+            ("said", pa.large_string()),
+            ("truth", pa.large_string()),
             ("group", pa.string()),
         ]
     )
@@ -214,7 +213,7 @@ def group_numbers(groups: Sequence[str | None]) -> NDArray[np.int64] | None:
 
 
 class KeptRows(Sequence[RowAnswer]):
-    """Answers that were kept, in columns: a few bytes a row.
+    """Answers that were kept, in columns.
 
     Args:
         table: whose columns are the attributes of `RowAnswer`.
