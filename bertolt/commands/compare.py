@@ -36,7 +36,7 @@ from bertolt.tasks.row_answers import (
 )
 from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tasks.table import ends_words, interval_words, score_words
-from bertolt.train.folder import ARGUMENTS
+from bertolt.train.folder import ARGUMENTS, METRICS
 
 HOW = {
     "mcnemar": ("McNemar's exact test", "McNemar's exact test"),
@@ -49,7 +49,10 @@ HOW = {
 """How a p-value was found, in the terminal and on the page."""
 _LEAST = 1e-300  # of a p-value that a float holds well
 _SHOWN = 3  # rows that changed, in the terminal
-_OWN = {"out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"}
+_OWN = {
+    *("out", "overwrite", "resume", "keep_checkpoints", "save_every", "save_steps"),
+    *("find_batch_size", "keep_models", "shard", "track"),
+}
 """Arguments that every run has otherwise, and that decide nothing."""
 
 
@@ -62,12 +65,14 @@ class Run:
         task: that it learned.
         arguments: of its run, as `arguments.json` has them; empty where another wrote the folder.
         rows: its answers.
+        idle: names of the arguments that had no effect.
     """
 
     folder: str
     task: Task
     arguments: Mapping[str, Any]
     rows: KeptRows
+    idle: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,11 +362,25 @@ def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
             place=str(path / ANSWERS),
             fix="fine-tune again with --overwrite, or name a file to compare on: --on FILE",
         ) from error
-    return Run(folder=folder, task=task, arguments=_arguments(path), rows=answers)
+    arguments = _values(path / ARGUMENTS)
+    idle = frozenset(_idle(arguments, task, _values(path / METRICS)))
+    return Run(folder=folder, task=task, arguments=arguments, rows=answers, idle=idle)
 
 
-def _arguments(folder: Path) -> dict[str, Any]:
-    path = folder / ARGUMENTS
+def _idle(arguments: Mapping[str, Any], task: Task, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """The arguments of a run that had no effect."""
+    if arguments.get("eval") is not None:
+        yield "test_size"
+    if arguments.get("eval") is not None or arguments.get("test_size") == 0:
+        yield "split_seed"
+    lengths = (metrics.get("train") or {}).get("lengths") or {}
+    chosen_among = arguments.get("long") == "window" and task.head.reads_documents
+    if not chosen_among or lengths.get("texts_parted") == 0:
+        yield "windows"
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """What a run wrote into one of its files; empty where there is none."""
     if not path.is_file():
         return {}
     try:
@@ -450,8 +469,9 @@ def _notes(runs: Sequence[Run], shared: int, on: Path | None) -> Iterator[str]:
 
 
 def _settings(first: Run, other: Run) -> dict[str, tuple[str, str]]:
-    """Arguments that differ, those that no result depends on left out."""
-    names = [name for name in {**first.arguments, **other.arguments} if name not in _OWN]
+    """Arguments that differ, those left out that no result depends on, or that of one of both."""
+    left_out = _OWN | first.idle | other.idle
+    names = [name for name in {**first.arguments, **other.arguments} if name not in left_out]
     pairs = {name: (first.arguments.get(name), other.arguments.get(name)) for name in names}
     return {name: (str(a), str(b)) for name, (a, b) in pairs.items() if a != b}
 

@@ -22,6 +22,7 @@ from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.metrics.bootstrap import mcnemar
 from bertolt.report.blocks import MOST_CHARACTERS
 from bertolt.report.comparison import write_comparison
+from bertolt.tasks.multiple_choice import MultipleChoice
 from bertolt.tasks.row_answers import (
     ANSWERS,
     KeptRows,
@@ -165,6 +166,81 @@ def test_a_changed_row_is_written_whole_and_the_page_says_how_much_it_shows(tmp_
     assert json.loads(out.read_text())["text"] == text
     card = _card(changed.largest()[0])
     assert (card["text"], card["characters"]) == (text[:MOST_CHARACTERS], len(text))
+
+
+def test_what_was_answered_is_whole_in_a_file_and_cut_on_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Choices are texts, and so are the answers to questions."""
+    task = MultipleChoice("letters")
+    choices = ["it was dull, " * 40 + "cold", "it was good, " * 40 + "warm"]
+    example = {"row": 1, "text": "the film", "text_pair": choices, "label": "B"}
+    runs = []
+    for place in range(2):
+        kept = RowAnswers(task)
+        kept.add(0, {"choice": choices[place], "index": place}, example)
+        kept.write(tmp_path / f"{place}.parquet")
+        runs.append(read_answers(tmp_path / f"{place}.parquet"))
+    at = np.zeros(1, np.int64)
+    texts = changed_rows.Texts(task, None)
+    both = (runs[0], runs[1])
+    changed = changed_rows.ChangedRows.of(both, (at, at), task.scorer(), True, texts)
+    out = tmp_path / "changes.jsonl"
+    changed_rows.write_changes([("other", changed)], out, replace=False)
+    line = json.loads(out.read_text())
+    assert [line[name] for name in ("before", "after", "truth")] == [*choices, choices[1]]
+    (shown,) = compare._examples("better", changed.largest(), 1)
+    assert len(shown) < 130
+    assert shown.endswith("…)")
+
+
+def test_answers_of_an_earlier_version_are_read(tmp_path: Path, tuned: Path) -> None:
+    """Their texts are in columns of 2 GiB at most."""
+    table = pq.read_table(tuned / ANSWERS)
+    schema = pa.schema(
+        [
+            (name, pa.string() if name in ("said", "truth") else table[name].type)
+            for name in table.column_names
+        ]
+    )
+    pq.write_table(table.cast(schema), tmp_path / "older.parquet")
+    older = read_answers(tmp_path / "older.parquet")
+    assert list(older) == list(read_answers(tuned / ANSWERS))
+
+
+def test_options_without_effect_are_no_differences(
+    copy: Copy, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Windows are chosen among where texts are read in several; a file to evaluate on holds rows
+    out in the place of a share of the others."""
+
+    def settings(one: dict[str, Any], other: dict[str, Any], parted: int = 0) -> Any:
+        names = [copy(f"{len(list(tmp_path.iterdir()))}", **each) for each in (one, other)]
+        for name in names:
+            path = Path(name) / "metrics.json"
+            values = json.loads(path.read_text())
+            values["train"]["lengths"]["texts_parted"] = parted
+            path.write_text(json.dumps(values))
+        return compare_runs(names).others[0].settings
+
+    assert settings({"windows": 2}, {"windows": 8}) == {}
+    window = {"long": "window"}
+    assert settings(window | {"windows": 2}, window | {"windows": 8}) == {}
+    assert settings(window | {"windows": 2}, window | {"windows": 8}, 3) == {"windows": ("2", "8")}
+    told = settings(window | {"windows": 2}, {"long": "truncate", "windows": 8}, 3)
+    assert told == {"long": ("window", "truncate")}
+    seeds = {"split_seed": 1, "test_size": 0.5}, {"split_seed": 2, "test_size": 0.2}
+    assert settings(*seeds) == {"split_seed": ("1", "2"), "test_size": ("0.5", "0.2")}
+    assert settings(*(each | {"eval": "held.csv"} for each in seeds)) == {}
+    assert settings({"track": "wandb", "keep_models": True}, {"track": None}) == {}
+    shutil.copytree(trained("tags"), tmp_path / "tags")
+    shutil.copytree(trained("tags"), tmp_path / "more")
+    path = tmp_path / "more" / "arguments.json"
+    values = json.loads(path.read_text())
+    assert values["long"] == "window"
+    path.write_text(json.dumps(values | {"windows": 3}))
+    (against,) = compare_runs([str(tmp_path / "tags"), str(tmp_path / "more")]).others
+    assert against.settings == {}
 
 
 def test_rows_that_are_alike_are_told_apart_by_their_order() -> None:
