@@ -78,11 +78,11 @@ class TruncationCount:
         texts_cut: examples longer than the limit that lost tokens.
         tokens_cut: tokens lost by that.
         by_text: the tokens lost from the first text and from the second; one number without pairs.
-        texts_parted: examples longer than the limit that are read whole, in several windows.
+        texts_parted: examples longer than the limit that are read in several windows.
         windows: of all examples, or the sequences that they are of.
         joint: examples are several sequences, each of which may have as many tokens.
         parts_cut: examples read in several windows that lost what each window repeats. They are
-            among `texts_cut`, and not among `texts_parted`.
+            among `texts_cut` and among `texts_parted`.
     """
 
     max_length: int
@@ -103,7 +103,7 @@ class TruncationCount:
 
     def __str__(self) -> str:
         parted = ""
-        if in_windows := self.texts_parted + self.parts_cut:
+        if in_windows := self.texts_parted:
             verb = "is" if in_windows == 1 else "are"
             what = f"texts {verb}"
             if self.joint:
@@ -192,7 +192,7 @@ class EncodedTexts:
             texts_cut=int((lost > 0).sum()),
             tokens_cut=int(lost.sum()),
             by_text=tuple(map(int, cut.sum(axis=0))),
-            texts_parted=int((self.parted & (lost == 0)).sum()),
+            texts_parted=int(self.parted.sum()),
             windows=len(self.offsets) - 1,
             joint=self.side_by_side,
             parts_cut=int((self.parted & (lost > 0)).sum()),

@@ -201,13 +201,14 @@ def test_an_example_without_documents_is_one_beside_others() -> None:
 
 def test_what_is_read_in_windows_is_counted_with_what_each_of_them_lost() -> None:
     """Rows whose repeated part was cut are among those in windows, and no other longer ones."""
-    counts = {"texts": 40, "tokens": 900, "texts_cut": 26, "tokens_cut": 90, "texts_parted": 9}
+    counts = {"texts": 40, "tokens": 900, "texts_cut": 26, "tokens_cut": 90, "texts_parted": 35}
     rows = TruncationCount(**counts, max_length=32, windows=572, joint=True, parts_cut=26)
     assert str(rows) == (
         "35 of 40 rows have texts that are longer than 32 tokens and read in several windows, "
         "572 in all; of 26 rows a part that every window repeats is cut; 90 of 900 tokens are cut"
     )
     assert "parts_cut" not in rows.to_dict()
+    assert rows.to_dict()["texts_parted"] == 35
     ids = np.zeros(6, np.int32)
     pairs = EncodedTexts(
         ids=ids,
@@ -217,5 +218,5 @@ def test_what_is_read_in_windows_is_counted_with_what_each_of_them_lost() -> Non
         example=np.array([0, 0, 1]),
         cut=np.array([[1, 0], [0, 0]]),
     )
-    assert (pairs.account.parts_cut, pairs.account.texts_parted) == (1, 0)
+    assert (pairs.account.parts_cut, pairs.account.texts_parted) == (1, 1)
     assert str(pairs.account).startswith("1 of 2 texts is longer than 2 tokens and read in several")
