@@ -20,7 +20,7 @@ HEAD = 128 / 510
 """Share of a cut text that its first tokens have. Source: C. Sun et al., "How to fine-tune BERT for
 text classification?", 2019, who keep the first 128 and the last 382 of 510."""
 OVERLAPS = 8
-"""Windows of a text share an eighth of what they hold, unless the user says otherwise."""
+"""Windows of a text share an eighth of what they hold of it, unless the user says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

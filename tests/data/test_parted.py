@@ -70,6 +70,29 @@ def test_each_window_of_a_pair_has_the_shorter_text(
     assert seen == list(range(2000, 2000 + long))
 
 
+@pytest.mark.parametrize(
+    ("other", "holds", "usual", "most"),
+    [(0, 62, 7, 47), (10, 51, 6, 39), (40, 31, 3, 24)],
+)
+def test_windows_share_an_eighth_of_what_they_hold_of_the_text(
+    tiny_tokenizer: BertTokenizer, other: int, holds: int, usual: int, most: int
+) -> None:
+    """In windows of 64 tokens, as the page has it; beside another text what that leaves."""
+
+    def shared_by(stride: int | None) -> tuple[int, int]:
+        how, text = LongTexts(how="window", stride=stride), row(2000, 300)
+        if other:
+            pair = [text], [row(1000, other)]
+            (example,) = long_pairs(*pair, tiny_tokenizer.pair_frame(), 64, how)
+        else:
+            (example,) = long_texts([text], 64, how)
+        first, second = ([i for i in w.ids if i >= 2000] for w in example.windows[:2])
+        return len(first), first[-1] + 1 - second[0]
+
+    assert shared_by(None) == (holds, usual)
+    assert shared_by(62) == (holds, most)
+
+
 def test_a_pair_without_its_middle_loses_as_much_as_one_that_is_cut(
     tiny_tokenizer: BertTokenizer,
 ) -> None:

@@ -121,8 +121,8 @@ class FinetuneOptions(FileOptions):
     """A text beyond the limit: error, truncate its end, head-tail, which keeps a first and a last
     part, or window, which reads all of it. Default: truncate, and window where words are marked."""
     stride: int | None = field(default=None, metadata=at_least(0) | seen_in("training rows"))
-    """Tokens that a window repeats of the one before it. Default: an eighth of a window, and more
-    where words are marked."""
+    """Tokens that a window repeats of the one before it. Default: an eighth of those that it holds
+    of the text, and more where words are marked."""
     windows: int = field(default=8, metadata=at_least(1))
     """Most windows of a text that an epoch learns from, drawn anew in each; all are evaluated."""
     shard: bool = field(default=False, metadata=FREE)
