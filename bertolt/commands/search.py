@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError, UsageError
 from bertolt.base.files import require_apart, write_atomically, write_text
-from bertolt.base.format import clean, shorten
+from bertolt.base.format import clean, plural, shorten
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.checkpoint import huggingface
 from bertolt.checkpoint.demo import demo_checkpoint
@@ -103,6 +103,9 @@ def search_file(corpus: Path, options: SearchOptions) -> SearchResult:
     _require_vectors(predictor, str(model))
     vectors = nearest.Units(_vectors_of(table, predictor, options))
     asked = nearest.unit(_encode(predictor, queries, "Encoding queries"))
+    if options.top >= len(vectors):
+        texts = plural(len(vectors), "text")
+        info(f"There are {texts} for --top {options.top:,}: all are listed, whatever is asked")
     cosines, places = nearest.nearest(asked, vectors, options.top)
     if not np.isfinite(cosines).all():
         raise DataError(

@@ -50,6 +50,15 @@ def test_it_finds_what_the_product_finds(
     assert "row 1" in table
 
 
+@pytest.mark.parametrize(("top", "all_of_them"), [(4, False), (5, True), (10, True)])
+def test_a_list_of_all_texts_is_told_as_such(
+    bertolt: Any, corpus: Path, top: int, all_of_them: bool
+) -> None:
+    said = bertolt("search", corpus, "--query", "warm", "--top", top)
+    assert said.code == 0, said.err
+    assert (f"There are 5 texts for --top {top}: all are listed" in said.err) == all_of_them
+
+
 def test_vectors_are_kept_and_belong_to_their_corpus(
     bertolt: Any, corpus: Path, tmp_path: Path
 ) -> None:

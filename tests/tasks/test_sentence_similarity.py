@@ -23,6 +23,7 @@ from bertolt.tasks.base import Reading
 from bertolt.tasks.row_answers import RowAnswers
 from bertolt.tasks.rows import Columns, read_for_task
 from bertolt.tasks.scale import Scale, read_scale, usual_scale
+from bertolt.tasks.scorers.retrieval import RetrievalScorer
 from bertolt.tasks.sentence_similarity import SentenceSimilarity
 
 NAME = SentenceSimilarity.name
@@ -125,6 +126,46 @@ def test_scores_are_those_of_the_peer_s_evaluators(
             expected = theirs[f"cosine_recall@{depth}"]
             assert values[f"recall_at_{depth}"] == pytest.approx(expected), depth
         assert (values["queries"], values["candidates"], values["rows"]) == (4, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "certain", "words"),
+    [
+        (11, [], ""),
+        (10, [10], "Recall at 10 is 1 whatever the model gives: there are 10 second texts"),
+        (6, [10], "Recall at 10 is 1 whatever the model gives: there are 6 second texts"),
+        (5, [5, 10], "Recall at 5 and recall at 10 are 1 whatever the model gives: there are 5 "),
+        (1, [1, 5, 10], "Mean reciprocal rank and recall at 1 and recall at 5 and recall at 10 "),
+    ],
+)
+def test_a_recall_that_is_always_1_is_told_as_such(
+    candidates: int, certain: list[int], words: str
+) -> None:
+    draw = np.random.default_rng(0)
+    for triplets in (False, True):
+        scorer = RetrievalScorer(triplets=triplets)
+        for number in range(candidates):
+            vectors = draw.normal(size=(2 + triplets, 4)).tolist()
+            answer = {"similarity": cosine_of(*vectors[:2]), "vectors": vectors}
+            texts = {"text": f"a{number}", "text_pair": f"b{number}"}
+            scorer.add(answer, texts)
+        names = ["mrr"] * (candidates == 1) + [f"recall_at_{depth}" for depth in certain]
+        values = scorer.values()
+        assert values["certain"] == names
+        assert all(values[name] == 1 for name in names)
+        told = [line for line in scorer.lines(0.0) if "whatever the model" in line]
+        cautions = [
+            each["detail"]
+            for each in scorer.explain()["cautions"]
+            if each["claim"] == "Some scores say nothing"
+        ]
+        assert len(told) == len(cautions) == bool(words)
+        assert all(line.strip().startswith(words) for line in told)
+        assert all(detail.startswith(words) for detail in cautions)
+        part = RetrievalScorer(triplets=triplets)
+        part.add(answer, texts)
+        part.part_of(scorer)
+        assert part.values()["certain"] == names, "it is ranked among all"
 
 
 @pytest.mark.parametrize(

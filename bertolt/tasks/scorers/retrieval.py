@@ -197,7 +197,23 @@ class RetrievalScorer(Scorer):
             ends = None if mean is None else normal_interval(mean, each, 0.0, 1.0)
             values |= {name: mean, f"{name}_interval": ends}
         sides = {"queries": len(self._first.numbers), "candidates": self._candidates}
-        return values | sides | {"rows": rows}
+        return values | sides | {"rows": rows, "certain": self._certain()}
+
+    def _certain(self) -> list[str]:
+        """The measures that are 1 whatever the vectors are, as all candidates are taken."""
+        depths = [depth for depth in DEPTHS if self._candidates and depth >= self._candidates]
+        return ["mrr"] * (self._candidates == 1) + list(map(_recall, depths))
+
+    def _certain_words(self) -> str:
+        """Which these are, and why; empty if there are none."""
+        if not (names := self._certain()):
+            return ""
+        first, *others = [_title(name) for name in names]
+        titles = " and ".join([first, *(title[0].lower() + title[1:] for title in others)])
+        verb = "is" if not others else "are"
+        there = "there is" if self._candidates == 1 else "there are"
+        count = plural(self._candidates, "second text")
+        return f"{titles} {verb} 1 whatever the model gives: {there} {count}"
 
     def lines(self, loss: float) -> Iterator[str]:
         """The same for a terminal."""
@@ -210,6 +226,8 @@ class RetrievalScorer(Scorer):
             plural(values["candidates"], "second text"),
         )
         yield f"  {asked} asked among {among}; by chance {self._chance(1):.4f} would be first"
+        if words := self._certain_words():
+            yield f"  {words}"
         yield f"  loss {loss:.4f}"
 
     def _chance(self, depth: int) -> float:
@@ -238,18 +256,24 @@ class RetrievalScorer(Scorer):
         table = page.table("Right texts among the nearest", kinds, rows)
         table |= {"id": "retrieval", "title": "Retrieval", "nav": "Retrieval"}
         lead = f"{values['queries']:,} texts, {values['candidates']:,} candidates"
+        cautions = []
+        if words := self._certain_words():
+            cautions.append(page.caution("Some scores say nothing", f"{words}."))
         guess = {"name": "by chance", "mark": "chance"} | page.measure(chance)
         return page.part(
             page.headline(_title(main), measure, values["rows"], guess),
             tiles=[page.share(_title(name), values[name], lead) for name in self.shown[1:]],
             curves=[page.curve(main, _title(main), measure, guess)],
             blocks=[table],
-            cautions=page.no_better(
-                "chance",
-                values[main],
-                chance,
-                "The texts are as near to those of other rows as to their own.",
-            ),
+            cautions=[
+                *page.no_better(
+                    "chance",
+                    values[main],
+                    chance,
+                    "The texts are as near to those of other rows as to their own.",
+                ),
+                *cautions,
+            ],
         )
 
 
