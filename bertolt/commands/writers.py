@@ -88,7 +88,8 @@ class Writer(abc.ABC):
 
         Where there is no answer, its parts are null, and the reason stands behind them.
         """
-        nothing = dict.fromkeys(self.task.answer_types()) | {"reason": question.reason}
+        parts = (*self.task.answer_types(), *_READ[: 1 + self.windows])
+        nothing = dict.fromkeys(parts) | {"reason": question.reason}
         answer = self._told(prediction.answer) if prediction else nothing
         values: dict[str, Any] = {"row": question.row}
         texts = ("text", "text_pair") if self.form.texts else ()

@@ -267,7 +267,7 @@ def test_an_empty_line_has_an_empty_answer(bertolt: Run, trained: Trained) -> No
     assert [answer["row"] for answer in answers] == [1, 2, 3, 4]
     assert answers[1] == {
         **{"row": 2, "text": "", "label": None, "probability": None, "probabilities": None},
-        "reason": "empty text",
+        **{"tokens_cut": None, "reason": "empty text"},
     }
     assert "no answer to 2 empty texts (first: standard input, line 2)" in said.err
     answers = lines(bertolt("predict", trained("pairs"), stdin=b"good\tbad\n\tgood\n\n").out)
