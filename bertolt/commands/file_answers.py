@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 from bertolt.base.chunks import characters_of
 from bertolt.base.errors import BertoltError, UsageError, meant
 from bertolt.commands.outputs import format_of
-from bertolt.commands.questions import Question, is_empty, preferred_columns, questions_in
+from bertolt.commands.questions import Question, preferred_columns, questions_in
 from bertolt.commands.wording import options_called
 from bertolt.commands.writers import text_writer
+from bertolt.data.cells import usable
 from bertolt.data.delimited import layout_of
 from bertolt.data.load import EVERY, OnBadRow
 from bertolt.data.table_file import BadRow
@@ -121,12 +122,13 @@ class FileAnswers:
         return self._taken()
 
     def _with_sure_cells(self, question: Question) -> Question:
-        """A question whose text is left out, as it is broken, without the cells that it is of."""
-        broken = question.kept and question.reason and not is_empty(question.reason)
-        if not broken or question.text:
+        """A question without an answer, without the cells of its texts that cannot be written."""
+        if not question.kept or not question.reason:
             return question
-        own = json.loads(question.kept or "{}")
-        kept = {name: None if name in self._asked else value for name, value in own.items()}
+        kept = {
+            name: None if name in self._asked and _is_broken(value) else value
+            for name, value in json.loads(question.kept).items()
+        }
         return question._replace(kept=json.dumps(kept, ensure_ascii=False))
 
     def end(self) -> str:
@@ -139,6 +141,10 @@ class FileAnswers:
         self._target.seek(0)
         self._target.truncate()
         return text
+
+
+def _is_broken(value: object) -> bool:
+    return isinstance(value, str) and usable(value) is None
 
 
 def _too_long(row: Example, most: int) -> BadRow | None:

@@ -291,7 +291,7 @@ class _Answering:
         at_once: bool,
     ) -> None:
         self.predictor, self.form, self._answer = predictor, form, answer
-        self.questions, self.total = questions.rows, questions.total
+        self.questions, self.total, self.roles = questions.rows, questions.total, questions.roles
         self.window = 1 if at_once else None
         self.counts = {"done": 0, "cut": 0, "parted": 0}
         self._waiting: deque[Question] = deque()
@@ -356,6 +356,9 @@ class _Answering:
             self._write_unanswered(writer)
             writer.end()
             place = self._waiting[0].place or f"row {self._waiting[0].row}"
+            role = error.role if isinstance(error, TooLongError) else None
+            if role is not None and role in self.roles:
+                place += f", column {self.roles[role][0]!r}"
             raise type(error)(error.problem, place=place, fix=error.fix) from error
         self._write_unanswered(writer)
         writer.end()

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from itertools import zip_longest
 from pathlib import Path
@@ -18,6 +18,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import plural
 from bertolt.commands.evaluate import trained_columns
 from bertolt.commands.wording import options_called
+from bertolt.data.cells import usable
 from bertolt.data.choices import choices_of
 from bertolt.data.describe import describe_table
 from bertolt.data.encodings import AUTO
@@ -70,12 +71,14 @@ class Questions(NamedTuple):
         unanswered: whether there are some without an answer; of a stream, whether there may be.
         pairs: whether each has two texts.
         total: how many there are, if that is known.
+        roles: the columns that they are from, by role; of a stream, none.
     """
 
     rows: Iterator[Question]
     unanswered: bool
     pairs: bool
     total: int | None = None
+    roles: Mapping[str, Sequence[str]] = {}
 
 
 def typed_questions(
@@ -216,7 +219,7 @@ def rows_of_table(
         require_pair(table, predictor.trained_on_pairs)
     total = len(table) + len(table.unanswered)
     pairs = "text_pair" in table.roles
-    return Questions(questions_in(table), bool(table.unanswered), pairs, total)
+    return Questions(questions_in(table), bool(table.unanswered), pairs, total, table.roles)
 
 
 def preferred_columns(predictor: Predictor, columns: Columns) -> dict[str, list[str]]:
@@ -255,11 +258,10 @@ def questions_in(table: Table) -> Iterator[Question]:
     for number, texts, kept, reason in heapq.merge(answered, unanswered, key=lambda each: each[0]):
         if table.parts:
             kept = _with_file(table.origin(number)[0], kept)
-        empty = is_empty(reason)  # of a row that is broken otherwise no cell is sure
         yield Question(
             table.origin(number)[1],
-            (texts["text"] or "" if empty else "") if reason else texts["text"],
-            texts.get("text_pair") if empty or not reason else None,
+            texts["text"] or "",
+            texts.get("text_pair"),
             kept,
             table.place(number),
             reason,
@@ -303,8 +305,10 @@ def _usable(
         if fault:
             unused.setdefault(reason, []).append(question.row)
             if answers:
-                known = question if empty else Question(question.row, "", question.pair and "")
-                yield known._replace(place=where, reason=reason)
+                pair = None if question.reason else question.pair  # or it is a count
+                yield Question(
+                    question.row, usable(question.text) or "", _left(pair), None, where, reason
+                )
             continue
         for _, text in _texts_in(question):
             require_text(text, where, fix)
@@ -312,6 +316,11 @@ def _usable(
     what = "dropped" if on_bad_row == "drop" else "no answer to"
     for reason, rows in unused.items():
         info(f"{what} {plural(len(rows), reason)} (first: {place.format(rows[0])})")
+
+
+def _left(pair: str | list[str] | None) -> str | list[str | None] | None:
+    """What there is of a second text, or of choices, that cannot be used."""
+    return list(map(usable, pair)) if isinstance(pair, list) else usable(pair)
 
 
 def is_empty(reason: str) -> bool:

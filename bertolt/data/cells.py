@@ -29,12 +29,19 @@ class Cell:
         read: the cells of the role's columns to a value, a `BadRow`, or None for a wrong type.
         what: such a value is called, for messages: "text", "name or number".
         lists: what to do where a value is a list, for messages; empty where nobody knows.
+        left: what there is of cells that cannot be used, of the same type; None: nothing.
     """
 
     type: pa.DataType
     read: Callable[[Sequence[object]], object | BadRow | None]
     what: str
     lists: str = ""
+    left: Callable[[Sequence[object]], object | None] = lambda values: usable(values[0])
+
+
+def usable(value: object) -> str | None:
+    """A text that can be written, whatever it says; None for anything else."""
+    return value if isinstance(value, str) and not unfit(value) else None
 
 
 def text_cell(columns: Sequence[str], role: str = "text") -> Cell:
@@ -128,7 +135,11 @@ def words_cell(columns: Sequence[str]) -> Cell:
             return BadRow("empty text", f"the text in column {columns[0]!r} has no words")
         return _fit_all(list(words), columns[0])
 
-    return Cell(type=pa.list_(pa.string()), read=read, what="list of words")
+    def left(values: Sequence[object]) -> object | None:
+        words = values[0] if isinstance(values[0], list | tuple) else ()
+        return [word for word in map(usable, words) if word is not None]
+
+    return Cell(type=pa.list_(pa.string()), read=read, what="list of words", left=left)
 
 
 def tags_cell(columns: Sequence[str]) -> Cell:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bertolt.data.arrow import pa
-from bertolt.data.cells import Cell, as_label
+from bertolt.data.cells import Cell, as_label, usable
 from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
 
 LISTS = ("choices", "options", "endings", "candidates", "alternatives", "选项")
@@ -193,9 +193,19 @@ def choices_cell(columns: Sequence[str], values: Sequence[Sequence[object]]) -> 
             return texts
         return {"start": start or None, "text": texts, "label": label}
 
+    def left(cells: Sequence[object]) -> object | None:
+        start = usable(cells[0]) if before else None
+        texts, label = _left_of(cells[-1] if lists else [*cells[before:]])
+        while not lists and texts and not texts[-1]:  # the last ones may be missing
+            texts.pop()
+        if not names and not before:
+            return texts or None
+        return {"start": start, "text": texts, "label": label} if texts or start else None
+
     texts = pa.list_(pa.string())
     record = pa.struct([("start", pa.string()), ("text", texts), ("label", texts)])
-    return Cell(type=record if names or before else texts, read=read, what="list of choices")
+    kind = record if names or before else texts
+    return Cell(type=kind, read=read, what="list of choices", left=left)
 
 
 _Found = tuple[Sequence[object], Sequence[object] | None]
@@ -227,6 +237,22 @@ def _in_list(value: object) -> _Found | BadRow:
         named = any(name is not None for name in names)
         return [each.get("text") for each in value], names if named else None
     return value, None
+
+
+def _left_of(value: object) -> tuple[list[str | None], list[str | None] | None]:
+    """The choices of a cell that cannot be used, and their names; what is no list is one."""
+    found = _in_list(value)
+    if isinstance(found, BadRow):
+        found = ([] if _empty(value) else [value], None)
+    texts, label = found
+    return list(map(_as_choice, texts)), list(map(_as_choice, label)) if label else None
+
+
+def _as_choice(value: object) -> str | None:
+    """A choice that cannot be used, as a text; None where it has none that can be written."""
+    if not isinstance(value, str) and not is_missing(value):
+        value = as_label(value) or json.dumps(value, ensure_ascii=False, default=str)
+    return usable(value)
 
 
 def _in_cells(cells: Sequence[object], columns: Sequence[str]) -> _Found | BadRow:

@@ -67,7 +67,7 @@ class Unanswered(NamedTuple):
 
     Attributes:
         reason: that it is counted under.
-        texts: what there is of its texts, by role.
+        texts: what there is of its texts, by role; of each the type is that of other rows.
         kept: the user's own columns, as one JSON text.
     """
 
@@ -495,8 +495,7 @@ class _RowCollector:
             values = (None,) * (len(self.columns) + len(self._kept))
         cells, texts = iter(values), {}
         for role, columns in self._roles.items():
-            part = [next(cells) for _ in columns]
-            texts[role] = part[0] if len(part) == 1 else part
+            texts[role] = self._cells[role].left([next(cells) for _ in columns])
         kept = dict(zip(self._kept, cells, strict=True))
         words = _as_json(kept) if self._kept else None
         self.unanswered[self.rows_read] = Unanswered(bad.reason, texts, words)

@@ -83,7 +83,13 @@ def _framed(frame: PairFrame, first: list[int], second: list[int]) -> Window:
 
 
 class TooLongError(DataError):
-    """A text that is longer than the limit, where longer ones are refused."""
+    """A text that is longer than the limit, where longer ones are refused.
+
+    Attributes:
+        role: of the text, where an example has several that are encoded each by itself.
+    """
+
+    role: str | None = None
 
 
 def beyond_limit(rows: EncodedTexts) -> NDArray[np.bool_]:
@@ -98,7 +104,13 @@ def beyond_limit(rows: EncodedTexts) -> NDArray[np.bool_]:
 
 
 def too_long(
-    rows: EncodedTexts, number: int, place: str, longs: Sequence[Long], more: int = 0
+    rows: EncodedTexts,
+    number: int,
+    place: str,
+    longs: Sequence[Long],
+    more: int = 0,
+    *,
+    longer: str = "",
 ) -> TooLongError:
     """What to raise for a text that is too long.
 
@@ -108,17 +120,17 @@ def too_long(
         place: where it is.
         longs: what the task can do with longer texts.
         more: others that are too long too.
+        longer: which of its texts are longer, with their tokens, where it has several.
     """
     others = (
         f"; so {'is' if more == 1 else 'are'} {plural(more, 'more row', 'more rows')}"
         if more
         else ""
     )
-    what = "its texts have" if rows.side_by_side else "it has"
-    tokens = int(rows.full_lengths[number])
+    longer = longer or f"it has {int(rows.full_lengths[number]):,}"
     window = "--long window reads all of it; " if "window" in longs else ""
     return TooLongError(
-        f"it is longer than the limit of {rows.max_length:,} tokens: {what} {tokens:,}{others}",
+        f"it is longer than the limit of {rows.max_length:,} tokens: {longer}{others}",
         place=place,
         fix=f"{window}--long truncate cuts it",
     )

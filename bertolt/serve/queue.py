@@ -271,7 +271,8 @@ class Queue:
                 if isinstance(each, BertoltError):
                     ask.settle(number, each)
                     continue
-                if (refusal := ask.predictor.too_long(each)) is not None:
+                refusal = ask.predictor.too_long(ask.examples[number], each)
+                if refusal is not None:
                     ask.settle(number, refusal)
                     continue
                 tokens = sum(len(window.ids) for window in each.windows)

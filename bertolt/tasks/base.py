@@ -379,6 +379,14 @@ class Task(abc.ABC):
         """The roles whose values are encoded."""
         return "text", "text_pair"
 
+    def document_name(self, place: int) -> str:
+        """What a text that is encoded by itself is called, by its place among those of a row."""
+        return f"its {('first', 'second', 'third')[place]} text"
+
+    def document_role(self, place: int) -> str | None:
+        """Its role, where it is of one."""
+        return self.encoded_roles[place]
+
     @property
     def encoding(self) -> str:
         """All that decides how `encode` works, beside tokenizer and limit; names cache entries."""

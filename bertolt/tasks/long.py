@@ -10,11 +10,14 @@ from bertolt.base.console import info
 from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.data.encode import Encode
 from bertolt.data.long import LONGS, LongTexts, most_stride
-from bertolt.tasks.base import Task
+from bertolt.tasks.base import Example, Task
 from bertolt.tokenization import BertTokenizer
 
 _LEAST = 8
 """Least limit with which a window holds more of a text than what stands around it."""
+_WHOLE = 1 << 40
+"""A limit in tokens that no text reaches."""
+_NAMED = 3  # texts of an example whose tokens are told
 
 
 def chosen(
@@ -100,6 +103,24 @@ def encoding_name(task: Task, long: LongTexts) -> str:
     """All that decides how `encode_by` works, beside tokenizer and limit; names cache entries."""
     usual = long.how == "error" or long == LongTexts(how=task.longs[0])
     return task.encoding if usual else f"{task.encoding}, {long.how} {long.stride}"
+
+
+def longer_texts(
+    task: Task, tokenizer: BertTokenizer, example: Example, limit: int
+) -> tuple[str, str | None]:
+    """Which texts of an example are longer than the limit, with their tokens, and the role of the
+    first of them; of an example that is encoded as one text, nothing."""
+    if not task.joint:
+        return "", None
+    (whole,) = task.encode([example], tokenizer, _WHOLE)
+    tokens = [len(window.ids) for window in whole.windows]
+    if len(tokens) < 2:
+        return "", None
+    names = [task.document_name(place) for place in range(len(tokens))]
+    longer = [place for place, count in enumerate(tokens) if count > limit]
+    words = [f"{names[place]} has {tokens[place]:,}" for place in longer[:_NAMED]]
+    more = len(longer) - len(words)
+    return ", ".join(words) + f", and {more:,} more" * bool(more), task.document_role(longer[0])
 
 
 def kept(task: Task, long: LongTexts) -> dict[str, Any]:

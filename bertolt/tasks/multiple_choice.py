@@ -233,6 +233,14 @@ class MultipleChoice(Task):
     def _ids(rows: EncodedTexts, windows: range) -> bytes:
         return rows.ids[rows.offsets[windows.start] : rows.offsets[windows.stop]].tobytes()
 
+    def document_name(self, place: int) -> str:
+        """The text with one of its choices."""
+        return f"its text with choice {_letter(place)}"
+
+    def document_role(self, place: int) -> str | None:
+        """None: a text and a choice are of two."""
+        return None
+
     @property
     def encoding(self) -> str:
         """A text with each of its choices."""

@@ -30,7 +30,7 @@ from bertolt.models.pretrained import PreTrainedModel
 from bertolt.models.runtimes import open_engine
 from bertolt.tasks.base import Answer, Example, Output, Task, not_finite
 from bertolt.tasks.evaluation import Answered
-from bertolt.tasks.long import chosen, encode_by, read, tell
+from bertolt.tasks.long import chosen, encode_by, longer_texts, read, tell
 from bertolt.tasks.ready import ReadyModel
 from bertolt.tasks.registry import contract_in, has_head, is_encoder, task_named, task_of
 from bertolt.tasks.rows import in_examples
@@ -376,12 +376,21 @@ class Predictor(ReadyModel):
         """
         return self._answer(examples, self._gathered(encoded), 0)
 
-    def too_long(self, encoded: EncodedExample) -> BertoltError | None:
+    def too_long(self, example: Example, encoded: EncodedExample) -> BertoltError | None:
         """The error that `answer` has for an example that it refuses for its length."""
         if self.long.how != "error":
             return None
         rows = self._gathered([encoded])
-        return too_long(rows, 0, "text 1", self.task.longs) if beyond_limit(rows)[0] else None
+        return self._too_long(rows, 0, example, 1) if beyond_limit(rows)[0] else None
+
+    def _too_long(
+        self, rows: EncodedTexts, number: int, example: Example, count: int
+    ) -> BertoltError:
+        """What to raise for an example that is too long, the `count`th of what is asked."""
+        words, role = longer_texts(self.task, self.tokenizer, example, self.max_length)
+        error = too_long(rows, number, f"text {count}", self.task.longs, longer=words)
+        error.role = role
+        return error
 
     def _encode(self, examples: list[Example]) -> tuple[list[Example], EncodedTexts]:
         encode = encode_by(self.task, self.tokenizer, self.max_length, self.long)
@@ -405,7 +414,7 @@ class Predictor(ReadyModel):
             outputs.update(zip(numbers, whole, strict=True))
         for number, example in enumerate(examples):
             if refused[number]:
-                yield too_long(rows, number, f"text {before + number + 1}", self.task.longs)
+                yield self._too_long(rows, number, example, before + number + 1)
             elif not outputs[number].finite:
                 yield not_finite(f"text {before + number + 1}")
             else:

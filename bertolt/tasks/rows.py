@@ -229,7 +229,11 @@ def encode_windows(
     encoded = in_examples(task, encoded)
     if how.how == "error" and (longer := beyond_limit(encoded)).any():
         first, more = int(longer.argmax()), int(longer.sum()) - 1
-        raise too_long(encoded, first, table.place_at(int(index[first])), task.longs, more)
+        (example,) = table.examples([int(index[first])])
+        words, role = long.longer_texts(task, tokenizer, example, limit)
+        column = f", column {table.roles[role][0]!r}" if role else ""
+        place = f"{table.place_at(int(index[first]))}{column}"
+        raise too_long(encoded, first, place, task.longs, more, longer=words)
     return encoded, origin
 
 

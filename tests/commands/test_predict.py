@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -465,8 +466,121 @@ def test_every_row_may_have_an_answer_whatever_is_wrong_with_it(
     assert [each.get("reason") for each in lines(said.out)] == [
         *(None, "empty text", "NUL byte", None),
     ]
-    said = bertolt("predict", trained("pairs"), "--on-bad-row", "answer-all", stdin=b"a\tb\none\n")
-    assert [each.get("reason") for each in lines(said.out)] == [None, "line that is no pair"]
+    stdin = b"a\tb\none\nx\tfi\0lm\n"
+    said = bertolt("predict", trained("pairs"), "--on-bad-row", "answer-all", stdin=stdin)
+    reasons = [None, "line that is no pair", "NUL byte"]
+    assert [each.get("reason") for each in lines(said.out)] == reasons
+    pairs = [("a", "b"), ("one", None), ("x", None)]
+    assert [(each["text"], each.get("text_pair")) for each in lines(said.out)] == pairs
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "rows"),
+    [
+        ("pairs", ("premise", "hypothesis"), [("good film", ""), ("", "film"), ("good", "b\0d")]),
+        ("scored", ("sentence1", "sentence2"), [("good film", ""), ("b\0d", "film")]),
+        ("labels", ("text",), [("  ",), ("b\0d",)]),
+        ("tags", ("tokens",), [(["", " "],), (["good", "b\0d"],)]),
+    ],
+)
+def test_a_row_without_an_answer_has_what_there_is_of_its_texts(
+    name: str,
+    columns: tuple[str, ...],
+    rows: list[tuple[Any, ...]],
+    bertolt: Run,
+    trained: Trained,
+    tmp_path: Path,
+) -> None:
+    """In every task, whatever else is broken in it; what cannot be written alone is left out."""
+    path = tmp_path / "rows.jsonl"
+    good = ["good", "film"] if name == "tags" else "good film"
+    values = [[good] * len(columns), *rows]
+    path.write_text(
+        "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in values)
+    )
+    roles = {"--column": columns[0]} | dict(zip(["--pair-column"], columns[1:], strict=False))
+    words = [word for pair in roles.items() for word in pair]
+    words += ["--on-bad-row", "answer-all"]
+    said = bertolt("predict", trained(name), path, *words)
+    assert said.code == 0, said.err
+    first, *others = lines(said.out)
+    assert "reason" not in first
+    for row, told in zip(rows, others, strict=True):
+        assert told["reason"]
+        for role, value in zip(("text", "text_pair"), row, strict=False):
+            if isinstance(value, list):
+                value = " ".join(word for word in value if "\0" not in word).strip()
+                assert told[role].strip() == value
+            else:
+                assert (told.get(role) or "") == ("" if "\0" in value else value)
+
+
+@pytest.mark.parametrize("long", ["truncate", "window"])
+def test_what_was_read_of_a_text_without_an_answer_is_null(
+    long: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    """And no number in any format: it was neither cut nor read in one window."""
+    path = tmp_path / "rows.csv"
+    path.write_text("text\ngood film\n \n")
+    read = {"tokens_cut": 0} | ({"windows": 1} if long == "window" else {})
+    for ending in ("jsonl", "json", "csv", "parquet"):
+        out = tmp_path / f"{long}.{ending}"
+        said = bertolt("predict", trained("labels"), path, "--long", long, "--out", out)
+        assert said.code == 0, said.err
+        if ending == "parquet":
+            first, second = pq.read_table(out).to_pylist()
+        elif ending == "csv":
+            with out.open(newline="") as file:
+                first, second = csv.DictReader(file)
+        elif ending == "json":
+            first, second = json.loads(out.read_text())
+        else:
+            first, second = lines(out.read_text())
+        nothing = "" if ending == "csv" else None
+        assert {name: second[name] for name in read} == dict.fromkeys(read, nothing)
+        if ending in ("csv", "parquet"):
+            assert {name: int(first[name]) for name in read} == read
+        else:
+            assert not read.keys() & first.keys()
+
+
+def test_a_text_that_is_too_long_is_named_with_its_own_tokens(
+    bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    """Each text of a pair that is encoded by itself; of pairs that are read together, both."""
+    limit = 8
+    path = tmp_path / "rows.jsonl"
+    long = " ".join(["good"] * 9)
+    for rows, words, column in (
+        ([("good", long)], "its second text has 11", "sentence2"),
+        ([(long, "good")], "its first text has 11", "sentence1"),
+        ([(long, f"{long} film")], "its first text has 11, its second text has 12", "sentence1"),
+    ):
+        path.write_text(
+            "".join(
+                json.dumps({"sentence1": a, "sentence2": b, "score": 1.0}) + "\n" for a, b in rows
+            )
+        )
+        model = trained_with(limit, trained("scored"), tmp_path / f"{column}{len(words)}")
+        for command in ("predict", "evaluate"):
+            said = bertolt(command, model, path, "--long", "error")
+            refused(said, f"row 1, column {column!r}", f"the limit of 8 tokens: {words}\n")
+        pair = [
+            word
+            for flag, text in zip(("--text", "--pair"), rows[0], strict=True)
+            for word in (flag, text)
+        ]
+        refused(bertolt("predict", model, *pair, "--long", "error"), "error: row 1: ", f"{words}\n")
+    single = bertolt("predict", model, "--text", long, "--long", "error")
+    refused(single, "error: row 1: ", "the limit of 8 tokens: it has 11\n")
+
+
+def trained_with(limit: int, folder: Path, to: Path) -> Path:
+    """A copy of a model with another limit."""
+    shutil.copytree(folder, to)
+    path = to / "bertolt.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_length": limit}))
+    return to
 
 
 @pytest.mark.parametrize(

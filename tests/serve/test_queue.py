@@ -42,7 +42,7 @@ class Stand:
         words = [each["text"].split() for each in examples]
         return list(examples), [EncodedExample([Window([1] * len(w))], len(w)) for w in words]
 
-    def too_long(self, encoded: EncodedExample) -> BertoltError | None:
+    def too_long(self, example: Any, encoded: EncodedExample) -> BertoltError | None:
         return DataError("too long") if encoded.length > 50 else None
 
     def answer(self, examples: Sequence[Any], encoded: Any) -> Iterator[Prediction | BertoltError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -411,6 +412,96 @@ def test_a_line_without_choices(tuned: tuple[Path, Path], bertolt: Callable[...,
     assert code != 0
     assert "the line has 1 choice" in err
     assert "by a tab" in err
+
+
+WHOLE = {"question": "it was", "choices": ["dull", "warm"]}
+
+
+@pytest.mark.parametrize(
+    ("choices", "left"),
+    [
+        (None, None),
+        ([], None),
+        (["warm"], ["warm"]),
+        (["warm", ""], ["warm", ""]),
+        (["warm", None, 3], ["warm", None, "3"]),
+        (["warm", "co\0ld"], ["warm", None]),
+        ("warm; cold", ["warm; cold"]),
+        (7, ["7"]),
+    ],
+)
+def test_a_row_without_an_answer_has_what_there_is_of_it(
+    tuned: tuple[Path, Path],
+    bertolt: Callable[..., Any],
+    tmp_path: Path,
+    choices: Any,
+    left: Any,
+) -> None:
+    """The question stays, and the choices are a list as those of other rows in every format."""
+    path = tmp_path / "rows.jsonl"
+    rows = [WHOLE, {"question": "the film was", "choices": choices}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for ending in ("jsonl", "parquet", "csv"):
+        out = tmp_path / f"answers.{ending}"
+        code, _, err = bertolt(
+            "predict", tuned[0], path, "--on-bad-row", "answer-all", "--out", out
+        )
+        assert code == 0, err
+        if ending == "parquet":
+            good, bad = pq.read_table(out).to_pylist()
+        elif ending == "jsonl":
+            good, bad = map(json.loads, out.read_text().splitlines())
+        else:
+            with out.open(newline="") as file:
+                good, bad = csv.DictReader(file)
+            bad["text_pair"] = json.loads(bad["text_pair"] or "null")
+            good["text_pair"] = json.loads(good["text_pair"])
+        assert good["text_pair"] == WHOLE["choices"]
+        assert (bad["text"], bad.get("text_pair")) == ("the film was", left)
+        assert bad["reason"]
+
+
+def test_choices_in_columns_are_kept_behind_what_they_go_on_from(
+    tuned: tuple[Path, Path], bertolt: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "passage,question,A,B,C\na film,it was,dull,warm,\na book,it is,,warm,\na plot,,cold,,\n"
+    )
+    words = ("--on-bad-row", "answer-all", "--out", tmp_path / "answers.parquet")
+    words += ("--column", "passage", "--pair-column", "question,A,B,C")
+    code, _, err = bertolt("predict", tuned[0], path, *words)
+    assert code == 0, err
+    good, *others = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+    assert good["text_pair"] == {"start": "it was", "text": ["dull", "warm"], "label": None}
+    assert [(each["text"], each["text_pair"]) for each in others] == [
+        ("a book", {"start": "it is", "text": ["", "warm"], "label": None}),
+        ("a plot", {"start": "", "text": ["cold"], "label": None}),
+    ]
+    line = b"the film was\n"
+    code, told, _ = bertolt("predict", tuned[0], "-", *words[:2], stdin=line)
+    assert (code, json.loads(told)["text"]) == (0, "the film was")
+
+
+def test_a_choice_that_is_too_long_is_named(
+    tuned: tuple[Path, Path], bertolt: Callable[..., Any], tmp_path: Path
+) -> None:
+    """With its own tokens, and not with those of all choices."""
+    folder = tmp_path / "model"
+    shutil.copytree(tuned[0], folder)
+    contract = folder / "bertolt.json"
+    contract.write_text(json.dumps(json.loads(contract.read_text()) | {"max_length": 8}))
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        WHOLE | {"answer": "A"},
+        WHOLE | {"choices": ["dull", "very " * 6, "b " * 9], "answer": "A"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = "its text with choice B has 11, its text with choice C has 14\n"
+    for command in ("predict", "evaluate"):
+        code, _, err = bertolt(command, folder, path, "--long", "error")
+        assert code == 2
+        assert f"row 2: it is longer than the limit of 8 tokens: {words}" in err
 
 
 def test_python_takes_lists_and_records(tuned: tuple[Path, Path]) -> None:
