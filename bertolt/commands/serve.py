@@ -8,9 +8,10 @@ import math
 import os
 import socket
 import tempfile
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertolt.base.console import info
 from bertolt.base.errors import BertoltError, UsageError
@@ -22,6 +23,10 @@ from bertolt.data.table_file import listing
 from bertolt.models.config import AnswerPrecision, EngineName
 from bertolt.tasks.answers import difference
 from bertolt.tasks.predictor import Predictor
+
+if TYPE_CHECKING:
+    from bertolt.serve.limits import Limits
+    from bertolt.serve.models import Models
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 _BACKLOG = 2048  # connections that wait to be taken
@@ -48,7 +53,6 @@ def serve(models: list[str], options: ServeOptions) -> None:
     from bertolt.serve.embeddings import OtherVocabulary
     from bertolt.serve.files import MOST, file_routes
     from bertolt.serve.hosts import Hosts
-    from bertolt.serve.limits import Limits
     from bertolt.serve.log import log_nothing, log_to_stderr
     from bertolt.serve.models import Models
     from bertolt.serve.run import listen
@@ -62,26 +66,10 @@ def serve(models: list[str], options: ServeOptions) -> None:
     named = keys is None or options.host_names  # who has a key is no page of somebody's
     hosts = Hosts([options.host, *options.host_names]) if named else None
     vocabulary = None if options.token_ids is None else OtherVocabulary.read(options.token_ids)
-    limits = Limits(
-        body_bytes=options.max_body << 20,
-        file_bytes=options.max_file << 20,
-        texts=options.max_texts,
-        characters=options.max_characters,
-        waiting=options.max_waiting,
-        seconds=options.timeout,
-        rate=options.rate,
-        connections=options.connections,
-    )
+    limits = _limits(options)
     address = None if options.check else _bound(options.host, options.port)
     served = Models(folders, _Opener(options), selftest=options.selftest, parent=options.models_dir)
-    for name in folders:
-        before = resident_bytes()
-        model = served.load(name)
-        model.predictor.tell_long()
-        info(_told(model.to_dict(), served.folders[name], resident_bytes() - before))
-    if options.selftest:
-        for model in served.served:
-            info(in_a_thread_of_its_own(partial(_tested, model.name, model.predictor)))
+    _load_all(served, folders, selftest=options.selftest)
     rules = keys is not None and keys.rules
     for line in _conditions(options, limits.waiting_characters, MOST, rules=rules):
         info(line)
@@ -101,6 +89,34 @@ def serve(models: list[str], options: ServeOptions) -> None:
             fix="give it more: --timeout",
         )
     info("The server has answered what was there, and ends")
+
+
+def _limits(options: ServeOptions) -> Limits:
+    """What is refused, and when, as the options say."""
+    from bertolt.serve.limits import Limits
+
+    return Limits(
+        body_bytes=options.max_body << 20,
+        file_bytes=options.max_file << 20,
+        texts=options.max_texts,
+        characters=options.max_characters,
+        waiting=options.max_waiting,
+        seconds=options.timeout,
+        rate=options.rate,
+        connections=options.connections,
+    )
+
+
+def _load_all(served: Models, folders: Iterable[str], *, selftest: bool) -> None:
+    """Load models and tell of them; by themselves, so that nothing here holds a version of one."""
+    for name in folders:
+        before = resident_bytes()
+        model = served.load(name)
+        model.predictor.tell_long()
+        info(_told(model.to_dict(), served.folders[name], resident_bytes() - before))
+    if selftest:
+        for model in served.served:
+            info(in_a_thread_of_its_own(partial(_tested, model.name, model.predictor)))
 
 
 class _Opener:

@@ -233,9 +233,10 @@ class Server:
 
     async def unload(self, request: Request) -> Response:
         """Take no more requests for a model."""
-        model = self.models.unload(request.path_params["name"])
-        self.log("unloaded", model=model.name, version=model.version)
-        return Json({"id": model.name, "version": model.version, "unloaded": True})
+        name = request.path_params["name"]
+        version = await asyncio.to_thread(self.models.unload, name)
+        self.log("unloaded", model=name, version=version)
+        return Json({"id": name, "version": version, "unloaded": True})
 
     def take_over(self) -> None:
         """Read the keys again, and load the new version of each model that has one; till then the

@@ -10,17 +10,24 @@ import gc
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertolt.base.errors import CheckpointError
+from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.machine import give_back_memory
 from bertolt.base.threads import in_a_thread_of_its_own
+from bertolt.checkpoint import huggingface
+from bertolt.models.config import BertConfig
+from bertolt.models.families.base import read_config
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.log import Log, in_log, log_nothing
+from bertolt.tasks.base import Task
 from bertolt.tasks.predictor import Predictor
+from bertolt.tasks.registry import contract_in, task_of
 
 Load = Callable[[str], Predictor]
 """Opens a folder."""
@@ -49,7 +56,7 @@ class ServedModel:
         self.error: str | None = None
         self.log: Log = log_nothing
         self.since = time.time()
-        self.promise = promise(predictor)
+        self.promise = promise(predictor.task, predictor.model.config)
         self._asked = {pairs: predictor.asked_in(pairs) for pairs in (False, True)}
 
     def asked_in(self, pairs: bool) -> Predictor:
@@ -72,7 +79,7 @@ class ServedModel:
             "owned_by": "bertolt",
             "version": self.version,
             "task": task.name,
-            "labels": _labels(predictor),
+            "labels": _labels(task, predictor.model.config),
             "vectors": task.vectors,
             "max_length": predictor.max_length,
             "long": predictor.long.how,
@@ -84,24 +91,38 @@ class ServedModel:
         }
 
 
-def _labels(predictor: Predictor) -> list[str] | None:
+def _labels(task: Task, config: BertConfig) -> list[str] | None:
     """The labels, where the task has some."""
-    return predictor.labels if "id2label" in predictor.task.config_changes() else None
+    if "id2label" not in task.config_changes():
+        return None
+    return [config.id2label[place] for place in range(config.num_labels)]
 
 
 Promise = dict[str, Any]
 """What clients know of the answers of a model: who reads them by it reads all others wrongly."""
 
 
-def promise(predictor: Predictor) -> Promise:
+def promise(task: Task, config: BertConfig) -> Promise:
     """What clients know of a model's answers; in which order labels stand is no part of it."""
-    task, labels = predictor.task, _labels(predictor)
+    labels = _labels(task, config)
     return {
         "task": task.name,
         "labels": None if labels is None else sorted(labels),
         "parts": sorted(task.flat_names()),
-        "numbers of a vector": predictor.model.config.hidden_size if task.vectors else None,
+        "numbers of a vector": config.hidden_size if task.vectors else None,
     }
+
+
+def promise_in(folder: str) -> Promise:
+    """The same of what a folder holds, by its small files: no weight is read.
+
+    Raises:
+        CheckpointError: one of these files cannot be used.
+    """
+    with _whole(folder):
+        path = huggingface.resolve(folder)
+        config = read_config(path)
+        return promise(task_of(config, contract_in(path, config), folder), config)
 
 
 def differences(before: Promise, after: Promise) -> str:
@@ -247,34 +268,31 @@ class Models:
             before = self._served.get(name)
             if name in self._local and not Path(folder).is_dir():  # nor is it asked of a hub
                 raise CheckpointError("the folder is gone", place=folder, fix="put it back")
+            if before is not None and not changed:
+                _require_same(name, folder, before.promise)
             version = version_of(folder)
             if before is not None and before.version == version and before.error is None:
                 return before
-            known = None if before is None or changed else before.promise
-            open_it = partial(self._opened, name, folder, version, known)
-            model = in_a_thread_of_its_own(open_it)
+            try:
+                model = in_a_thread_of_its_own(partial(self._opened, name, folder, version))
+            except BaseException as error:
+                _let_go(error)
+                _give_back()
+                raise
             if before is not None and (others := differences(before.promise, model.promise)):
                 self._told("answers changed", model=name, version=version, changes=others)
             model.log = self._told
             self._served[name] = model
         del before  # requests that hold it are answered; then nobody has it
-        gc.collect()  # errors hold the frames that they came through, and so their version
-        give_back_memory()
+        _give_back()
         return model
 
     def _told(self, event: str, **values: Any) -> None:
         self.log(event, **values)  # as it is now: models are loaded before there is a log
 
-    def _opened(self, name: str, folder: str, version: str, known: Promise | None) -> ServedModel:
-        """A version that has answered a first text, and answers as is `known`."""
+    def _opened(self, name: str, folder: str, version: str) -> ServedModel:
+        """A version that has answered a first text."""
         model = ServedModel(name, version, self._load(folder))
-        if known is not None and (others := differences(known, model.promise)):
-            raise CheckpointError(
-                f"its answers are others than those of the version that is served: {others}",
-                place=folder,
-                fix=f"once its clients know, POST /v1/models/{name}/load?changed=yes, or restart "
-                "the server",
-            )
         if version_of(folder) != version:
             raise CheckpointError(
                 "the folder changed while it was read", place=folder, fix="load it again"
@@ -288,16 +306,24 @@ class Models:
             )
         return model
 
-    def unload(self, name: str) -> ServedModel:
+    def unload(self, name: str) -> str:
         """Take no more requests for a model; those that are there are answered.
+
+        Returns:
+            The version that answered.
 
         Raises:
             RefusedError: it is not loaded.
         """
         model = self._served.pop(name, None)
         if model is None:
-            raise RefusedError(404, f"no model {_shown(name)} is loaded", param="name")
-        return model
+            raise RefusedError(
+                404, f"no model {_shown(name)} is loaded", fix=self._what_there_is(), param="name"
+            )
+        version = model.version
+        del model
+        _give_back()
+        return version
 
     def of_task(self, task: str, name: str | None) -> ServedModel:
         """The model of a task that a request names, or the one there is.
@@ -359,6 +385,34 @@ class Models:
         return f"there is {', '.join(each)}" if each else "load one"
 
 
+def _require_same(name: str, folder: str, known: Promise) -> None:
+    """Refuse a version whose answers clients would read wrongly, before it is loaded.
+
+    Raises:
+        CheckpointError: they would, or the folder cannot be read.
+    """
+    if others := differences(known, promise_in(folder)):
+        raise CheckpointError(
+            f"its answers are others than those of the version that is served: {others}",
+            place=folder,
+            fix=f"once its clients know, POST /v1/models/{name}/load?changed=yes, or restart the "
+            "server",
+        )
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Take the model out of an error that is on its way: its frames hold what they worked with."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _give_back() -> None:
+    """Give the system the memory of what nobody holds any more."""
+    gc.collect()  # errors hold the frames that they came through, and so their version
+    give_back_memory()
+
+
 def _shown(name: str) -> str:
     """A name of a request, which may be as long as its body."""
     return repr(name[:_SHOWN])
@@ -374,8 +428,17 @@ def version_of(folder: str) -> str:
     Raises:
         CheckpointError: a file of it cannot be read.
     """
-    try:
+    with _whole(folder):
         return _version_of(folder)
+
+
+@contextmanager
+def _whole(folder: str) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be read into an error with a fix."""
+    try:
+        yield
+    except BertoltError:
+        raise
     except OSError as error:
         raise CheckpointError(
             f"it cannot be read: {error}", place=folder, fix="load it once it is whole"

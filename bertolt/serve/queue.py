@@ -233,11 +233,18 @@ class Queue:
     # ---- the thread that tokenises
 
     def _tokenise(self) -> None:
-        while (ask := self._next_ask()) is not None:
-            self._tokenise_one(ask)
+        while self._tokenise_next():
+            pass
         with self._lock:
             self._tokenising = False
             self._to_answer.notify()
+
+    def _tokenise_next(self) -> bool:
+        """Whether there was a request; what waits for the next one holds the model of none."""
+        ask = self._next_ask()
+        if ask is not None:
+            self._tokenise_one(ask)
+        return ask is not None
 
     def _next_ask(self) -> Ask | None:
         with self._lock:
@@ -285,8 +292,15 @@ class Queue:
     # ---- the thread that answers
 
     def _answer(self) -> None:
-        while batch := self._next_batch():
+        while self._answer_next():
+            pass
+
+    def _answer_next(self) -> bool:
+        """Whether there was a batch; what waits for the next one holds the model of none."""
+        batch = self._next_batch()
+        if batch:
             self._run(batch)
+        return bool(batch)
 
     def _next_batch(self) -> list[_Item]:
         """The next examples for one pass, of one model; empty at the end."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
 from bertolt import Predictor
-from bertolt.base.errors import CheckpointError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.commands import engines
 from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
@@ -168,15 +169,89 @@ def test_a_version_with_other_labels_is_taken_over_only_when_it_is_said(folder: 
 
 def test_a_version_of_another_task_is_no_new_version(folder: Path) -> None:
     (folder / "bertolt.json").unlink()  # which names its task
-    tasks = ["text-classification", "multi-label-classification"]
-    models = Models({"mine": str(folder)}, lambda name: fp32(name, tasks.pop(0)))
+    models = Models({"mine": str(folder)}, fp32)
     models.load("mine")
-    change(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["problem_type"] = "multi_label_classification"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(CheckpointError) as refused:
         models.load("mine")
     assert "task text-classification -> multi-label-classification" in refused.value.problem
     (served,) = models.served
     assert served.predictor.task.name == "text-classification"
+
+
+def test_a_version_with_other_labels_is_refused_before_its_weights_are_read(folder: Path) -> None:
+    opened: list[str] = []
+
+    def load(name: str) -> Predictor:
+        opened.append(name)
+        return fp32(name)
+
+    models = Models({"mine": str(folder)}, load)
+    models.load("mine")
+    relabel(folder, "bad", "good")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="labels neg, pos -> bad, good"):
+        models.load("mine")
+    assert opened == [str(folder)]
+
+
+@pytest.mark.parametrize("selftest", [True, False])
+def test_nothing_stays_of_a_version_that_is_refused_once_it_is_loaded(
+    folder: Path, selftest: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while the error is there, whose frames held all that they had worked with."""
+    kept: list[weakref.ref[Any]] = []
+
+    def load(name: str) -> Predictor:
+        predictor = fp32(name)
+        kept.append(weakref.ref(predictor.model))
+        return predictor
+
+    def refuse(*given: Any) -> Any:
+        raise CheckpointError("it does not answer") from DataError("because of this")
+
+    models = Models({"mine": str(folder)}, load, selftest=selftest)
+    models.load("mine")
+    change(folder)  # so that its golden answers are others
+    if not selftest:
+        monkeypatch.setattr("bertolt.serve.models.answer", refuse)
+    with pytest.raises(CheckpointError, match=r"differ|does not answer"):
+        models.load("mine")
+    before, after = kept
+    assert before() is not None
+    assert after() is None
+
+
+def test_nothing_stays_of_a_model_that_is_unloaded_or_taken_over(folder: Path) -> None:
+    models = Models({"mine": str(folder)}, fp32)
+    models.load("mine")
+    with TestClient(Server(models, keys=Keys([], [RULER])).app()) as client:
+        client.headers["Authorization"] = f"Bearer {RULER}"
+        for way in ("load", "unload"):
+            asked(client, *TEXTS)  # the threads that answered it wait for the next request now
+            kept = weakref.ref(models.named("mine").predictor.model)
+            change(folder)
+            assert client.post(f"/v1/models/mine/{way}").status_code == 200
+            assert kept() is None, way
+
+
+def test_the_command_holds_no_version_while_it_serves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+
+    def listen(server: Server, app: Any, listener: socket.socket, drain: float) -> None:
+        kept.append(weakref.ref(server.models.named("mine").predictor.model))
+        server.models.unload("mine")
+        kept.append(kept[0]())
+        server.queue.close(1)
+        listener.close()
+
+    monkeypatch.setattr("bertolt.serve.run.listen", listen)
+    command.serve([str(folder)], ServeOptions(port=0, selftest=True))
+    assert kept[1:] == [None]
 
 
 def test_a_model_is_unloaded_and_loaded_again(client: TestClient) -> None:

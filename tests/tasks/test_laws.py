@@ -30,6 +30,7 @@ from bertolt.data.parted import TooLongError
 from bertolt.metrics import RowSums
 from bertolt.models.precision import FP32
 from bertolt.report import read_facts
+from bertolt.serve.models import promise, promise_in
 from bertolt.tasks import long
 from bertolt.tasks.answers import difference
 from bertolt.tasks.base import TASKS, Output, Reading, Task
@@ -599,6 +600,8 @@ def test_contract(given: Given, tuned: tuple[Path, Path, dict[str, Any]]) -> Non
     assert predictor.selftest() == []
     assert predictor.contract is not None
     assert predictor.contract.task == given.case.task
+    # By which a server compares a new version before it reads the weights.
+    assert promise_in(str(out)) == promise(predictor.task, predictor.model.config)
     kept = read_answers(out / ANSWERS)
     if given.task.primary.name not in ("spearman", "mrr"):
         assert [row.row for row in kept] == list(range(1, 25))
