@@ -100,6 +100,8 @@ class TwoDoors(Loadable):
     host: then steps on a GPU can be captured."""
     reads_places: ClassVar[bool] = False
     """Whether a graph of it is told the tokens that it gives logits for."""
+    graph_outputs: ClassVar[tuple[str, ...]] = ()
+    """Which outputs of a graph of it an answer is made of; empty: nobody knows."""
     chooses_logits: ClassVar[bool] = False
     """Whether a call may ask for the logits of all tokens, or of the labelled ones alone."""
     call_order: ClassVar[tuple[str, ...]] = FIRST_INPUTS
@@ -216,6 +218,14 @@ class TwoDoors(Loadable):
             places: (M,) rows of the tokens that are read, where the model `reads_places`.
         """
         return dict(self.run(batch, forward_pass))
+
+    def answering_outputs(self, *, windows: bool) -> tuple[str, ...]:
+        """The outputs of a graph that answers are made of; empty: nobody knows.
+
+        Args:
+            windows: whether texts beyond the limit are read in several.
+        """
+        return self.graph_outputs
 
     def read_graph(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> ModelOutput:
         """The output, with its loss terms, of what a graph of this model gave.

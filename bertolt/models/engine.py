@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertolt.base.errors import DataError
+from bertolt.base.errors import CheckpointError, DataError
 from bertolt.data.batch import PackedBatch
 from bertolt.models.outputs import ModelOutput
 from bertolt.models.precision import PrecisionChoice
@@ -53,7 +53,7 @@ class GraphEngine:
     Args:
         model: that the graph is of, for what its outputs mean; its weights are not read.
         name: of the runtime.
-        inputs: names of what the graph takes.
+        inputs, outputs: names of what the graph takes and gives.
         open: opens the graph; called again where the engine comes into another process.
         precision: of the products, and why.
 
@@ -68,12 +68,13 @@ class GraphEngine:
         model: PreTrainedModel,
         name: str,
         inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
         open: Callable[[], Run],
         precision: PrecisionChoice,
     ) -> None:
         self.model, self.name, self.precision = model, name, precision
         self.device = torch.device("cpu")
-        self._inputs, self._open = inputs, open
+        self._inputs, self._outputs, self._open = inputs, outputs, open
         self._run = open()
         self.watch: Callable[[Feed], None] | None = None
 
@@ -84,6 +85,30 @@ class GraphEngine:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._run = self._open()
+
+    def require_outputs(self, *, windows: bool, place: str, fix: str) -> None:
+        """Refuse a graph that does not give what answers are made of.
+
+        Args:
+            windows: whether texts beyond the limit are read in several.
+            place, fix: of the error.
+
+        Raises:
+            CheckpointError: an output is missing.
+        """
+        needed = self.model.answering_outputs(windows=windows)
+        missing = [name for name in needed if name not in self._outputs]
+        if not missing:
+            return
+        whose = "answers are"
+        if not set(missing) & set(self.model.answering_outputs(windows=False)):
+            whose = "the answer to a text in several windows is"
+        raise CheckpointError(
+            f"the graph gives {', '.join(self._outputs) or 'nothing'}, and no "
+            f"{' and no '.join(missing)}, of which {whose} made",
+            place=place,
+            fix=fix,
+        )
 
     def __call__(self, batch: PackedBatch) -> ModelOutput:
         """The output of the graph for a packed batch of B sequences, and its loss terms.

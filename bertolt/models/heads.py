@@ -76,6 +76,7 @@ class SequenceHead(DocumentHead, Head):
 
     targets = frozenset({"labels"})
     replayable = True
+    graph_outputs = ("logits",)
     call_order = (*FIRST_INPUTS, "labels")
     criterion: Criterion | BinaryCriterion | None = None
     distillation: Distillation | None = None
@@ -325,6 +326,7 @@ class TokenClassification(Head):
     labels_per_token = True
     _output_layer = "classifier"
     logits_per_token = True
+    graph_outputs = ("logits",)
     call_order = (*FIRST_INPUTS, "labels")
 
     def __init__(self, config: BertConfig) -> None:
@@ -372,6 +374,7 @@ class QuestionAnswering(Head):
     targets = frozenset({"start_positions", "end_positions"})
     logits_per_token = True
     answers_with_ends = True
+    graph_outputs = ("start_logits", "end_logits")
     call_order = (*FIRST_INPUTS, "start_positions", "end_positions")
 
     def __init__(self, config: BertConfig) -> None:
@@ -470,6 +473,7 @@ class SentenceEncoder(DocumentHead, Head):
     targets = frozenset({"labels"})
     reads_documents = True
     windows_answer = AVERAGED
+    graph_outputs = ("sentence_embedding",)
     call_order = (*FIRST_INPUTS, "labels")
     _keys_to_ignore_on_load_missing = (r"pooler\.",)
     criterion: CosineRegression | InBatchNegatives | None = None
@@ -539,20 +543,14 @@ class SentenceEncoder(DocumentHead, Head):
         """Of the texts of all examples."""
         return None if self.criterion is None else self.criterion(outputs, labels)
 
-    def read_graph(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
-        """The vectors; those of windows that are apart as they were before they were normalized.
+    def answering_outputs(self, *, windows: bool) -> tuple[str, ...]:
+        """The vectors, and what those of windows were before they were normalized."""
+        before = ("mean_embedding",) if windows and self.normalized else ()
+        return (*self.graph_outputs, *before)
 
-        Raises:
-            UsageError: the graph does not give these.
-        """
+    def read_graph(self, fields: Mapping[str, Tensor], batch: PackedBatch) -> SequenceOutput:
+        """The vectors; those of windows that are apart as they were before they were normalized."""
         if batch.windows_apart and self.normalized:
-            if "mean_embedding" not in fields:
-                raise UsageError(
-                    "the vector of a text in several windows is made of what theirs were before "
-                    "they were normalized, which this graph does not give",
-                    place="--long window",
-                    fix="export the model again, or add --long truncate or head-tail",
-                )
             fields = {"sentence_embedding": fields["mean_embedding"]}
         return self.output_of(fields, batch)
 

@@ -60,8 +60,8 @@ def open_engine(
             place=str(folder),
             fix="copy the whole folder, or export the model again",
         )
-    opened = partial(_OPEN[card.engine], path, choice.name, tuple(card.inputs))
-    return GraphEngine(model, card.engine, tuple(card.inputs), opened, choice)
+    opened = partial(_OPEN[card.engine], path, choice.name, card)
+    return GraphEngine(model, card.engine, tuple(card.inputs), tuple(card.outputs), opened, choice)
 
 
 def _precision_of(card: Exported, asked: str, folder: Path) -> PrecisionChoice:
@@ -89,7 +89,7 @@ def _waiting(version: str) -> dict[str, str]:
     return {"allow_spinning": "1", "spin_duration_us": str(AWAKE), "spin_backoff_max": "8"}
 
 
-def _open_onnxruntime(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
+def _open_onnxruntime(path: Path, precision: str, card: Exported) -> Run:
     try:
         import onnxruntime
     except ImportError as error:
@@ -103,8 +103,8 @@ def _open_onnxruntime(path: Path, precision: str, inputs: tuple[str, ...]) -> Ru
     session = _opened(
         path, lambda: onnxruntime.InferenceSession(str(path), options, providers=providers)
     )
-    _require_inputs(path, inputs, {each.name for each in session.get_inputs()})
     names = [each.name for each in session.get_outputs()]
+    _require_as_carded(path, card, {each.name for each in session.get_inputs()}, set(names))
 
     def run(feed: Feed) -> Mapping[str, NDArray[np.float32]]:
         return dict(zip(names, session.run(names, feed), strict=True))
@@ -126,7 +126,7 @@ def import_openvino() -> Any:
     return openvino
 
 
-def _open_openvino(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
+def _open_openvino(path: Path, precision: str, card: Exported) -> Run:
     try:
         openvino = import_openvino()
     except ImportError as error:
@@ -147,8 +147,9 @@ def _open_openvino(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
             lambda: core.compile_model(core.read_model(path), "CPU", settings)
         ),
     )
-    _require_inputs(path, inputs, {each.get_any_name() for each in compiled.inputs})
     names = [each.get_any_name() for each in compiled.outputs]
+    inputs = {each.get_any_name() for each in compiled.inputs}
+    _require_as_carded(path, card, inputs, set(names))
     own = threading.local()
 
     def run(feed: Feed) -> Mapping[str, NDArray[np.float32]]:
@@ -164,17 +165,19 @@ def _open_openvino(path: Path, precision: str, inputs: tuple[str, ...]) -> Run:
     return run
 
 
-def _require_inputs(path: Path, inputs: tuple[str, ...], own: set[str]) -> None:
-    """Refuse a graph that takes other inputs than its card says."""
-    if own != set(inputs):
-        raise CheckpointError(
-            f"the graph takes {', '.join(sorted(own))}, and export.json says {', '.join(inputs)}",
-            place=str(path),
-            fix="copy the whole folder, or export the model again",
-        )
+def _require_as_carded(path: Path, card: Exported, inputs: set[str], outputs: set[str]) -> None:
+    """Refuse a graph that takes or gives other tensors than its card says."""
+    for does, own, said in (("takes", inputs, card.inputs), ("gives", outputs, card.outputs)):
+        if own != set(said):
+            raise CheckpointError(
+                f"the graph {does} {', '.join(sorted(own))}, and export.json says "
+                f"{', '.join(said) or 'nothing'}",
+                place=str(path),
+                fix="copy the whole folder, or export the model again",
+            )
 
 
-_OPEN: dict[str, Callable[[Path, str, tuple[str, ...]], Run]] = {
+_OPEN: dict[str, Callable[[Path, str, Exported], Run]] = {
     "onnxruntime": _open_onnxruntime,
     "openvino": _open_openvino,
 }

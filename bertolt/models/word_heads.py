@@ -46,6 +46,7 @@ class LanguageModel(Head):
     logits_per_token = True
     chooses_logits = True
     reads_places = True
+    graph_outputs = ("logits",)
     words_name: ClassVar[str] = "logits"
     """Of the output's field that has the logits over the vocabulary."""
 

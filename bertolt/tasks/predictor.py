@@ -204,7 +204,8 @@ class Predictor(ReadyModel):
         Raises:
             UsageError: the model was trained for another task, or the folder is for another engine.
             CheckpointError: it cannot be loaded, has a head that was never trained or that no task
-                here is for, or its parts do not fit each other.
+                here is for, its parts do not fit each other, or its graph lacks an output that
+                answers are made of.
             UsageError: the task cannot do that with longer texts.
         """
         folder = huggingface.resolve(name_or_path)
@@ -221,7 +222,9 @@ class Predictor(ReadyModel):
         if (card := _card_for(engine, folder)) is not None:
             model = known.head.without_weights(config, **known.head_arguments())
             graph = open_engine(model, folder, card, precision)
-            return cls(model, tokenizer, contract, graph=graph, **how)
+            predictor = cls(model, tokenizer, contract, graph=graph, **how)
+            _require_outputs(graph, predictor, folder, asked=long is not None)
+            return predictor
         model = known.head.from_pretrained(folder, verbose=False, **known.head_arguments())
         model.require_trained(known.name)
         if contract is None and task is None and not has_head(config, known.head):
@@ -484,6 +487,28 @@ def _alike(examples: Iterable[Example]) -> Iterator[Example]:
             )
         pairs = pair
         yield example
+
+
+def _require_outputs(
+    graph: GraphEngine, predictor: Predictor, folder: Path, *, asked: bool
+) -> None:
+    """Refuse a graph without an output of which answers are made, before the first text comes.
+
+    Args:
+        graph, folder: that answer.
+        predictor: over them.
+        asked: whether the user says what is done with longer texts.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    place, windows = str(folder), predictor.long.how == "window"
+    fix = "export the model again: bertolt export MODEL --out DIR"
+    if asked and windows:
+        others = [each for each in predictor.task.longs if each not in ("window", "error")]
+        place += ", --long window"
+        fix += f"; or use --long {' or '.join(others)}" if others else ""
+    graph.require_outputs(windows=windows, place=place, fix=fix)
 
 
 def _card_for(engine: EngineName, folder: Path) -> Exported | None:

@@ -19,6 +19,7 @@ import torch
 from bertolt import AutoModelForSequenceClassification, BertTokenizer, Predictor
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.checkpoint.exported import Exported
+from bertolt.checkpoint.sentence_files import SentenceFiles
 from bertolt.commands import calibration
 from bertolt.commands import export as command
 from bertolt.commands.engines import CONTESTANTS, Row, _fastest, choose
@@ -163,6 +164,36 @@ def test_vectors_of_texts_in_windows_are_those_of_the_model(
         assert ours.windows == theirs.windows
         assert ours.vector == pytest.approx(theirs.vector, abs=1e-5)
     assert [ours.parted for ours, _ in answers] == [False, True, True]
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_graph_without_an_output_is_refused_before_the_first_text(
+    format: Any, tiny_folder: Path, tmp_path: Path, bertolt: Any
+) -> None:
+    encoder = SentenceEncoder.from_pretrained(tiny_folder, verbose=False, normalized=False)
+    encoder.save_pretrained(tmp_path / "model")
+    BertTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / "model")
+    older = tmp_path / format
+    export_model(str(tmp_path / "model"), ExportOptions(out=older, format=format))
+    SentenceFiles(normalized=True).write(older, encoder.config.hidden_size)
+    (pairs := tmp_path / "pairs.csv").write_text("anchor,positive\ngood film,fine film\n")
+    for words in (
+        ("predict", older, "--text", "good film"),
+        ("evaluate", older, pairs),
+        ("serve", older, "--check"),
+    ):
+        said = bertolt(*words, "--long", "window")
+        assert said.code == 2, said
+        assert "the graph gives sentence_embedding, and no mean_embedding" in said.err
+        assert f"{older}, --long window" in said.err
+        assert "bertolt export MODEL --out DIR; or use --long truncate or head-tail" in said.err
+        assert bertolt(*words, "--long", "truncate").code == 0
+
+    card = json.loads((older / "export.json").read_text(encoding="utf-8"))
+    card["outputs"]["mean_embedding"] = card["outputs"]["sentence_embedding"]
+    (older / "export.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"gives sentence_embedding, and export.json says"):
+        Predictor.from_pretrained(older)
 
 
 def test_another_engine_than_the_folder_is_for_says_what_to_do(exported: Path, tuned: Path) -> None:

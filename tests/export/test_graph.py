@@ -100,7 +100,7 @@ def batch_for(model: Any) -> PackedBatch:
 
 def engine_of(model: Any, opened: Opened) -> GraphEngine:
     shell = type(model).without_weights(model.config)
-    return GraphEngine(shell, "torch", opened.graph.inputs, opened, FP32)
+    return GraphEngine(shell, "torch", opened.graph.inputs, opened.graph.outputs, opened, FP32)
 
 
 @torch.inference_mode()

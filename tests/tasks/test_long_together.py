@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from bertolt import BertForMultipleChoice, BertTokenizer, Predictor, TrainingArguments
 from bertolt.base.distributed import ALONE
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.data.batch import PackedBatch
 from bertolt.data.collate import PackingCollator
 from bertolt.data.documents import SampledWindows
@@ -22,6 +23,7 @@ from bertolt.data.encode import EncodedTexts
 from bertolt.data.long import LongTexts
 from bertolt.data.parted import long_pairs, long_texts
 from bertolt.data.parts import split, split_windows
+from bertolt.models.engine import GraphEngine
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.precision import FP32
 from bertolt.serve.app import _account
@@ -401,7 +403,7 @@ def test_the_contract_keeps_how_windows_answer(task: Task, answer: str) -> None:
 def test_graphs_give_what_windows_need(
     learned: Any, tiny_tokenizer: BertTokenizer, tiny_config: Any
 ) -> None:
-    """What an older graph does not give is said, with what may be done."""
+    """What an older graph does not give is said before it answers, with what may be done."""
     _, _, model = learned("scores")
     batch = replace(PackedBatch.from_sequences([[1, 2, 3], [4, 5]]), windows_apart=True)
     vectors = torch.ones(2, 8)
@@ -410,5 +412,13 @@ def test_graphs_give_what_windows_need(
     assert torch.equal(
         model.read_graph(fields, replace(batch, windows_apart=False)).logits, vectors
     )
-    with pytest.raises(UsageError, match="which this graph does not give"):
-        model.read_graph({"sentence_embedding": vectors}, batch)
+    for given, windows, words in (
+        (("sentence_embedding",), True, "no mean_embedding, of which the answer to a text in sev"),
+        (("mean_embedding",), False, "no sentence_embedding, of which answers are made"),
+        (("sentence_embedding",), False, ""),
+        (("sentence_embedding", "mean_embedding"), True, ""),
+    ):
+        graph = GraphEngine(model, "torch", ("input_ids",), given, lambda: lambda feed: {}, FP32)
+        expected = pytest.raises(CheckpointError, match=words) if words else nullcontext()
+        with expected:
+            graph.require_outputs(windows=windows, place="here", fix="export it again")
