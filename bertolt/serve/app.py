@@ -14,7 +14,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bertolt.base.errors import BertoltError
@@ -32,6 +31,7 @@ from bertolt.serve.models import Models, ServedModel, example_for
 from bertolt.serve.openapi import Files, openapi
 from bertolt.serve.page import page_routes
 from bertolt.serve.queue import Ask, Queue, Result
+from bertolt.serve.routes import Route
 from bertolt.tasks.base import TASKS, Example
 from bertolt.tasks.evaluation import token_budget
 from bertolt.tasks.predictor import Prediction

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bertolt.base.errors import BertoltError
@@ -26,6 +25,7 @@ from bertolt.serve.errors import RefusedError
 from bertolt.serve.models import ServedModel
 from bertolt.serve.openapi import Files as Described
 from bertolt.serve.queue import Ask, Result
+from bertolt.serve.routes import Route
 from bertolt.tasks.base import Example
 from bertolt.tasks.predictor import Predictor
 

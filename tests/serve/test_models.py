@@ -21,6 +21,7 @@ import pytest
 pytest.importorskip("starlette")
 
 from safetensors.torch import load_file, save_file
+from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from bertolt import Predictor
@@ -34,6 +35,7 @@ from bertolt.serve.clients import Keys
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models, version_of
+from bertolt.serve.routes import Route
 from bertolt.serve.run import _Process, configured
 
 RULER = "a-key-of-those-who-rule"
@@ -555,6 +557,22 @@ def test_another_method_is_told_with_those_that_are_allowed(
     error = told.json()["error"]
     assert error["type"] == "method_not_allowed"
     assert all(each in error["fix"] for each in allowed)
+
+
+def test_every_route_is_told_by_itself_and_not_by_the_router(client: TestClient) -> None:
+    """So that requests are counted by their routes by a Starlette whose router does not tell."""
+
+    async def answer(request: Any) -> Response:
+        return Response("well")
+
+    async def sent(message: Any) -> None:
+        pass
+
+    route = Route("/mine", answer)
+    scope = {"type": "http", "method": "GET", "path": "/mine", "headers": []}
+    asyncio.run(route.handle(scope, asyncio.sleep, sent))
+    assert scope["route"] is route
+    assert all(isinstance(each, Route) for each in client.app.routes)  # type: ignore[attr-defined]
 
 
 def test_texts_that_are_compared_are_each_read_in_one_window(real_checkpoint: Path) -> None:

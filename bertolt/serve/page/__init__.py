@@ -8,7 +8,8 @@ from importlib.resources import files
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+
+from bertolt.serve.routes import Route
 
 _FILES = {
     "/": ("index.html", "text/html"),
