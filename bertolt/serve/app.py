@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -282,6 +282,20 @@ class Server:
         values = {"model": model.name, "version": model.version, "task": task.name}
         return Json({**values, "answers": told, "usage": {"tokens": tokens}, "time": _times(ask)})
 
+    def _require_asked(self, request: Request) -> None:
+        """Refuse what no method would be answered for: a task, vectors or a file without a model.
+
+        Raises:
+            RefusedError: there is no model for it, as when it is asked by POST.
+        """
+        if request.path_params.get("task", "models") != "models":
+            self._require_task(request)
+        elif "model" in request.path_params:
+            self.models.named(request.path_params["model"])
+        elif getattr(request.scope.get("route"), "path", "") == "/v1/embeddings":
+            with _in_one_message():
+                self._models_of_vectors()
+
     def _require_task(self, request: Request) -> None:
         """Refuse what is no task of a model here, before its body is looked at.
 
@@ -318,12 +332,11 @@ class Server:
         """A route that there is not, or that is asked by another method."""
         assert isinstance(error, HTTPException)
         headers, refused = error.headers or {}, self._no_route(request)
-        if error.status_code == 405 and request.path_params.get("task", "models") != "models":
+        if error.status_code == 405:
             try:
-                self._require_task(request)
+                self._require_asked(request)
             except RefusedError as none:
                 return Json({"error": as_json(none)}, none.status)
-        if error.status_code == 405:
             allowed = headers.get("Allow", "")
             refused = RefusedError(
                 405, f"this route does not take {request.method}", fix=f"ask it by {allowed}"
@@ -334,13 +347,9 @@ class Server:
 
     async def vectors(self, request: Request) -> Response:
         """Vectors of texts, as OpenAI's API gives them."""
-        try:
+        with _in_one_message():
             self._models_of_vectors()  # before its body is looked at
             return await self._vectors(request)
-        except BertoltError as error:
-            if error.fix:  # OpenAI's clients show the message alone
-                error.problem = f"{error.problem}; {error.fix}"
-            raise
 
     async def _vectors(self, request: Request) -> Response:
         values = parse(await self.body(request))
@@ -384,7 +393,10 @@ class Server:
     def _models_of_vectors(self) -> list[ServedModel]:
         models = [each for each in self.models.served if each.predictor.task.vectors]
         if not models:
-            raise RefusedError(404, "no model gives vectors", fix="serve one: sentence-similarity")
+            there_is = self.models.what_there_is()
+            raise RefusedError(
+                404, "no model gives vectors", fix=f"{there_is}; one of sentence-similarity would"
+            )
         return models
 
     def _of_vectors(self, name: str | None) -> ServedModel:
@@ -485,6 +497,17 @@ class Server:
         cut = sum(each.tokens_cut for each in answered)
         self.metrics.count(ask, model.name, tokens, cut, len(answered))
         return tokens
+
+
+@contextmanager
+def _in_one_message() -> Iterator[None]:
+    """Have an error say its fix in its message too: OpenAI's clients show that alone."""
+    try:
+        yield
+    except BertoltError as error:
+        if error.fix:
+            error.problem = f"{error.problem}; {error.fix}"
+        raise
 
 
 async def _gone(request: Request) -> None:

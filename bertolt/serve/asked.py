@@ -10,6 +10,7 @@ from typing import Any
 
 from bertolt.base.chunks import characters_of
 from bertolt.base.errors import BertoltError, DataError, meant
+from bertolt.base.format import plural
 from bertolt.data.table_file import is_blank
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
@@ -144,10 +145,10 @@ def _example(
                 fix=meant(name, list(fields)) or f"its fields are {', '.join(fields)}",
                 param=place,
             )
-        if not _fits(value, fields[name]):
+        if misfit := _misfit(name, value, fields[name]):
             raise RefusedError(
                 422,
-                f"{name} is {_kind(value)}",
+                misfit,
                 fix=f"give {_wanted(fields[name])}",
                 param=f"{place}.{name}",
             )
@@ -200,14 +201,25 @@ def texts_of(value: Any) -> list[str]:
     return [text for each in values for text in texts_of(each)]
 
 
-def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a value is what a field of a request takes: a text, or a list of texts."""
+def _misfit(name: str, value: Any, schema: Mapping[str, Any]) -> str:
+    """Why a field of a request does not take a value: a text, or a list of texts; empty: it does.
+
+    Args:
+        name: of the field, or of the place in its list.
+        value: that a request has there.
+        schema: of the field.
+    """
     if "anyOf" in schema:
-        return any(_fits(value, each) for each in schema["anyOf"])
-    if schema["type"] == "array":
-        full = isinstance(value, list) and len(value) >= schema.get("minItems", 0)
-        return full and all(_fits(each, schema["items"]) for each in value)
-    return isinstance(value, str)
+        reasons = [_misfit(name, value, each) for each in schema["anyOf"]]
+        return "" if "" in reasons else reasons[-1 if isinstance(value, list) else 0]
+    if schema["type"] != "array" or not isinstance(value, list):
+        fits = schema["type"] != "array" and isinstance(value, str)
+        return "" if fits else f"{name} is {_kind(value)}"
+    least = schema.get("minItems", 0)
+    if len(value) < least:
+        return f"{name} has {plural(len(value), 'text')}, and takes {least} at least"
+    wrong = (_misfit(f"{name}[{n}]", each, schema["items"]) for n, each in enumerate(value))
+    return next(filter(None, wrong), "")
 
 
 def _wanted(schema: Mapping[str, Any]) -> str:

@@ -318,7 +318,7 @@ class Models:
         model = self._served.pop(name, None)
         if model is None:
             raise RefusedError(
-                404, f"no model {_shown(name)} is loaded", fix=self._what_there_is(), param="name"
+                404, f"no model {_shown(name)} is loaded", fix=self.what_there_is(), param="name"
             )
         version = model.version
         del model
@@ -364,7 +364,7 @@ class Models:
         """
         fitting = [model for model in self.served if model.predictor.task.name == task]
         if not fitting:
-            raise RefusedError(404, f"no model does {task[:_SHOWN]}", fix=self._what_there_is())
+            raise RefusedError(404, f"no model does {task[:_SHOWN]}", fix=self.what_there_is())
         return fitting
 
     def named(self, name: str) -> ServedModel:
@@ -376,11 +376,12 @@ class Models:
         model = self._served.get(name)
         if model is None:
             raise RefusedError(
-                404, f"there is no model {_shown(name)}", fix=self._what_there_is(), param="model"
+                404, f"there is no model {_shown(name)}", fix=self.what_there_is(), param="model"
             )
         return model
 
-    def _what_there_is(self) -> str:
+    def what_there_is(self) -> str:
+        """The tasks of the models that answer, in words."""
         each = [f"{model.predictor.task.name} (model {model.name!r})" for model in self.served]
         return f"there is {', '.join(each)}" if each else "load one"
 

@@ -147,6 +147,14 @@ def test_the_description_has_what_a_file_may_be_and_what_may_be_said_of_it(
         assert told.status_code == 200, told.text
 
 
+def test_a_model_that_is_none_is_told_alike_by_every_method(client: TestClient) -> None:
+    for method in ("GET", "PUT", "POST"):
+        told = client.request(method, "/v1/files/none", content=b"text\ngood\n", headers=CSV)
+        assert _said(told)[0] == 404, method
+        assert "there is no model 'none' | model | there is text-" in _said(told)[1]
+    assert client.get(ROUTE).status_code == 405
+
+
 def test_models_kinds_and_sizes_that_are_none_are_refused(client: TestClient) -> None:
     refused = client.post("/v1/files/other", content=b"text\na\n", headers=CSV)
     assert refused.status_code == 404

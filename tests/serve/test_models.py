@@ -31,12 +31,15 @@ from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
 from bertolt.serve import openapi
 from bertolt.serve.app import Server
+from bertolt.serve.asked import examples_of
 from bertolt.serve.clients import Keys
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models, version_of
 from bertolt.serve.routes import Route
 from bertolt.serve.run import _Process, configured
+from bertolt.tasks.multiple_choice import MultipleChoice
+from bertolt.tasks.token_classification import TokenClassification
 
 RULER = "a-key-of-those-who-rule"
 TEXTS = ["a fine film", "dull", "it is well"]
@@ -537,6 +540,15 @@ def test_a_task_that_no_model_does_is_told_before_its_body_is_looked_at(client: 
     assert client.post("/v1/text-classification", content=b"{}").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/fill-mask"])
+def test_what_no_model_answers_is_told_alike_by_every_method(client: TestClient, path: str) -> None:
+    for method in ("POST", "GET", "PUT"):
+        told = client.request(method, path, content=b"{}")
+        assert (told.status_code, told.headers.get("allow")) == (404, None), method
+        assert told.json() == client.post(path).json()
+        assert "there is text-classification (model 'mine')" in told.json()["error"]["fix"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -602,3 +614,30 @@ def test_lists_of_ids_are_as_long_and_of_the_vocabulary_that_is_read() -> None:
     assert (own["maxItems"], own["items"]["maximum"]) == (384, 29_999)
     assert "maxItems" not in ids(100_256)
     assert ids(100_256)["items"]["maximum"] == 100_255
+
+
+@pytest.mark.parametrize(
+    ("task", "item", "place", "message"),
+    [
+        (MultipleChoice(), {"choices": ["a"]}, "choices", "choices has 1 text, and takes 2 at"),
+        (MultipleChoice(), {"choices": []}, "choices", "choices has 0 texts, and takes 2 at least"),
+        (MultipleChoice(), {"choices": ["a", 3]}, "choices", "choices[1] is a number"),
+        (MultipleChoice(), {"choices": "a"}, "choices", "choices is a text"),
+        (TokenClassification(()), {"text": []}, "text", "text has 0 texts, and takes 1 at least"),
+        (TokenClassification(()), {"text": ["a", None]}, "text", "text[1] is null"),
+        (TokenClassification(()), {"text": 3}, "text", "text is a number"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_told_why(
+    task: Any, item: dict[str, Any], place: str, message: str
+) -> None:
+    predictor: Any = SimpleNamespace(task=task, trained_on_pairs=task.needs_pair)
+    with pytest.raises(RefusedError) as refused:
+        examples_of(predictor, [item], Limits())
+    assert refused.value.problem.startswith(message)
+    assert refused.value.param == f"input[0].{place}"
+
+
+def test_one_choice_is_refused_by_the_server_as_by_predict(tiny_tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match="chooses between two texts or more"):
+        list(MultipleChoice().encode([{"text": "a", "text_pair": ["b"]}], tiny_tokenizer, 64))
