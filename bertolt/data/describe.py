@@ -74,7 +74,7 @@ def describe_rows(what: str, rows: EncodedTexts, counts: str = "") -> None:
         counts: how often which label occurs, in words.
     """
     # Of a row of several texts the limit is of each, and the length of all of them.
-    several = rows.account.joint
+    several = rows.account.several_documents
     noun, of_what = ("row", "row, all its texts together") if several else ("text", "text")
     info(f"{what}: {plural(rows.examples, noun)}{f' ({counts})' if counts else ''}")
     lengths = rows.full_lengths

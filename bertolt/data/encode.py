@@ -80,7 +80,7 @@ class TruncationCount:
         by_text: the tokens lost from the first text and from the second; one number without pairs.
         texts_parted: examples longer than the limit that are read in several windows.
         windows: of all examples, or the sequences that they are of.
-        joint: examples are several sequences, each of which may have as many tokens.
+        several_documents: examples are several sequences, each of which may have as many tokens.
         parts_cut: examples read in several windows that lost what each window repeats. They are
             among `texts_cut` and among `texts_parted`.
     """
@@ -93,12 +93,12 @@ class TruncationCount:
     by_text: tuple[int, ...] = ()
     texts_parted: int = 0
     windows: int = 0
-    joint: bool = False
+    several_documents: bool = False
     parts_cut: int = 0
 
     def to_dict(self) -> dict[str, int]:
         """The numbers, without those of each text."""
-        left_out = ("by_text", "joint", "parts_cut")
+        left_out = ("by_text", "several_documents", "parts_cut")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __str__(self) -> str:
@@ -106,20 +106,20 @@ class TruncationCount:
         if in_windows := self.texts_parted:
             verb = "is" if in_windows == 1 else "are"
             what = f"texts {verb}"
-            if self.joint:
+            if self.several_documents:
                 what = f"rows {'has' if verb == 'is' else 'have'} texts that are"
             parted = (
                 f"{in_windows:,} of {self.texts:,} {what} longer than "
                 f"{self.max_length} tokens and read in several windows, {self.windows:,} in all; "
             )
         if not self.texts_cut:
-            of = "the texts of " if self.joint else ""
-            what = "rows" if self.joint else "texts"
+            of = "the texts of " if self.several_documents else ""
+            what = "rows" if self.several_documents else "texts"
             none = f"none of {of}{self.texts:,} {what} is longer than {self.max_length} tokens"
             return f"{parted}nothing is cut" if parted else none
         one = self.texts_cut == 1
         verb, of_all = "is" if one else "are", f"{self.texts_cut:,} of {self.texts:,} texts"
-        if self.joint:
+        if self.several_documents:
             of_all = f"{self.texts_cut:,} of {self.texts:,} rows"
             verb = f"{'has' if one else 'have'} texts that are"
         lost = f"{self.tokens_cut:,} of {self.tokens:,} tokens are cut"
@@ -127,7 +127,7 @@ class TruncationCount:
             first, second = self.by_text
             lost += f", {first:,} from first texts and {second:,} from second ones"
         if self.parts_cut and self.parts_cut == self.texts_cut:
-            what = "row" if self.joint else "text"
+            what = "row" if self.several_documents else "text"
             repeated = f"of {self.parts_cut:,} {what}{'' if one else 's'} a part that every window"
             return f"{parted}{repeated} repeats is cut; {lost}"
         return f"{parted}{of_all} {verb} longer than {self.max_length} tokens; {lost}"
@@ -194,12 +194,12 @@ class EncodedTexts:
             by_text=tuple(map(int, cut.sum(axis=0))),
             texts_parted=int(self.parted.sum()),
             windows=len(self.offsets) - 1,
-            joint=self.side_by_side,
+            several_documents=self.several_documents,
             parts_cut=int((self.parted & (lost > 0)).sum()),
         )
 
     @property
-    def side_by_side(self) -> bool:
+    def several_documents(self) -> bool:
         """Whether examples are of several documents, each of which may be as long as the limit."""
         return self.joint and (self.document is not None or not self.documents)
 
@@ -221,7 +221,7 @@ class EncodedTexts:
     @cached_property
     def document_firsts(self) -> NDArray[np.int64]:
         """(D+1,) first window of each document, and W."""
-        if not self.side_by_side:
+        if not self.several_documents:
             return self.firsts
         count = len(self.offsets) - 1
         if self.document is None:

@@ -186,7 +186,7 @@ class Task(abc.ABC):
     """Why it cannot do the others, in words."""
     several_pairs: ClassVar[bool] = False
     """Whether the second text of an example is a list of texts, as the choices of a question."""
-    joint: ClassVar[bool] = False
+    several_documents: ClassVar[bool] = False
     """Whether an example is of several documents that stand in one batch, such as choices."""
 
     # ---- before any data

@@ -359,7 +359,7 @@ class Answered:
         self._encoded = encoded
         self.rows = encoded.apart if encoded.documents else encoded
         self._gathered = Gathered(self.rows)
-        if encoded.side_by_side and encoded.documents and has_own_forward(model):
+        if encoded.several_documents and encoded.documents and has_own_forward(model):
             raise UsageError(
                 f"{type(model).__name__} has a forward of its own, which puts no windows of a text "
                 "together",

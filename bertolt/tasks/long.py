@@ -110,7 +110,7 @@ def longer_texts(
 ) -> tuple[str, str | None]:
     """Which texts of an example are longer than the limit, with their tokens, and the role of the
     first of them; of an example that is encoded as one text, nothing."""
-    if not task.joint:
+    if not task.several_documents:
         return "", None
     (whole,) = task.encode([example], tokenizer, _WHOLE)
     tokens = [len(window.ids) for window in whole.windows]

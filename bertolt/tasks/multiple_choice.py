@@ -59,7 +59,7 @@ class MultipleChoice(Task):
     head: ClassVar[Any] = heads.MultipleChoice
     request_roles: ClassVar[Mapping[str, str]] = {"choices": "text_pair"}
     needs_pair: ClassVar[bool] = True
-    joint: ClassVar[bool] = True
+    several_documents: ClassVar[bool] = True
     several_pairs: ClassVar[bool] = True
     longs: ClassVar[tuple[Long, ...]] = LONG_TEXTS
 

@@ -330,7 +330,7 @@ class RowView:
             of_window = rows.window_examples[start : start + EXAMPLES]
             if rows.segments is not None:
                 here &= rows.segments[tokens] == segment
-            elif rows.side_by_side:
+            elif rows.several_documents:
                 # Each text has windows of its own.
                 place = rows.document_places[start : start + len(of_window)]
                 here &= np.repeat(place, np.diff(ends)) == segment

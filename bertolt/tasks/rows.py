@@ -239,9 +239,9 @@ def encode_windows(
 
 def in_examples(task: Task, encoded: EncodedTexts) -> EncodedTexts:
     """The windows, with what those of one example are to each other."""
-    parted = encoded.document if task.joint else encoded.example
+    parted = encoded.document if task.several_documents else encoded.example
     documents = task.head.reads_documents and parted is not None
-    return replace(encoded, joint=task.joint or documents, documents=documents)
+    return replace(encoded, joint=task.several_documents or documents, documents=documents)
 
 
 def require_pair(table: Table, trained_on_pairs: bool | None) -> None:

@@ -65,7 +65,7 @@ class SentenceSimilarity(Task):
 
     name: ClassVar[str] = "sentence-similarity"
     head: ClassVar[Any] = heads.SentenceEncoder
-    joint: ClassVar[bool] = True
+    several_documents: ClassVar[bool] = True
     free_pairs: ClassVar[bool] = True
     label_optional: ClassVar[bool] = True
     readings: ClassVar[frozenset[str]] = frozenset({"pooling", "unnormalized", "scale"})

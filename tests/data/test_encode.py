@@ -202,7 +202,9 @@ def test_an_example_without_documents_is_one_beside_others() -> None:
 def test_what_is_read_in_windows_is_counted_with_what_each_of_them_lost() -> None:
     """Rows whose repeated part was cut are among those in windows, and no other longer ones."""
     counts = {"texts": 40, "tokens": 900, "texts_cut": 26, "tokens_cut": 90, "texts_parted": 35}
-    rows = TruncationCount(**counts, max_length=32, windows=572, joint=True, parts_cut=26)
+    rows = TruncationCount(
+        **counts, max_length=32, windows=572, several_documents=True, parts_cut=26
+    )
     assert str(rows) == (
         "35 of 40 rows have texts that are longer than 32 tokens and read in several windows, "
         "572 in all; of 26 rows a part that every window repeats is cut; 90 of 900 tokens are cut"

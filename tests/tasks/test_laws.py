@@ -264,7 +264,7 @@ def perfect(given: Given) -> list[Output]:
     if ends:
         outputs = np.zeros((len(encoded.ids), 2))
         outputs[encoded.offsets[:-1, None] + labels, [0, 1]] = 50.0
-    elif given.task.joint:
+    elif given.task.several_documents:
         outputs = np.zeros(len(encoded.document_firsts) - 1)
         outputs[encoded.first_documents[:-1] + labels] = 50.0
     elif labels.dtype.kind == "i":
@@ -273,7 +273,7 @@ def perfect(given: Given) -> list[Output]:
         outputs[known] = np.eye(classes)[labels[known]]
     parts: list[Output] = []
     for example in range(encoded.examples):
-        if encoded.documents or given.task.joint:
+        if encoded.documents or given.task.several_documents:
             documents = slice(*encoded.first_documents[example : example + 2])
             parts.append(Output(list(outputs[documents]), []))
             continue
@@ -377,7 +377,11 @@ def test_window(given: Given, tiny_tokenizer: Any) -> None:
         assert (narrow.parted, whole.parted) == (True, False)
         assert narrow.windows > whole.windows
     elif words is None:
-        beside = len(tiny_tokenizer("good film")["input_ids"]) if given.task.joint and pair else 0
+        beside = (
+            len(tiny_tokenizer("good film")["input_ids"])
+            if given.task.several_documents and pair
+            else 0
+        )
         if given.task.several_pairs:
             beside = (len(pair["text_pair"]) - 1) * LIMIT
         assert narrow.tokens_cut == narrow.tokens - beside - LIMIT
@@ -420,7 +424,7 @@ def test_longer_texts(given: Given, how: Any) -> None:
             assert after.tokens_cut <= before.tokens_cut
         elif given.predictor.long.how == "truncate":
             assert (after.windows, after.tokens_cut) == (before.windows, before.tokens_cut)
-        if not given.task.joint and how != "window":
+        if not given.task.several_documents and how != "window":
             assert (after.windows, after.tokens_cut) == (1, max(0, after.tokens - LIMIT))
     assert how != "window" or after.tokens_cut == 0
 
@@ -524,7 +528,7 @@ def test_windows_come_in_any_order(given: Given, tiny_tokenizer: Any) -> None:
     """An example is whole once, when its last window is there, and has its windows in order."""
     rows, _ = encode_rows(given.task, given.rows.table, given.rows.index, tiny_tokenizer, 12)
     encoded = rows.encoded
-    several = encoded.places is not None or given.task.joint
+    several = encoded.places is not None or given.task.several_documents
     assert (len(encoded.window_examples) > encoded.examples) == several, "tags, choices"
     order = np.random.default_rng(0).permutation(len(encoded))
     gathered = Gathered(encoded)

@@ -224,7 +224,9 @@ def test_tags_that_are_prefixes_alone(tmp_path: Path, tiny_tokenizer: Any, tags:
 # ---- merge ----
 
 
-@pytest.mark.parametrize("name", [name for name, task in EXAMPLES.items() if not task.joint])
+@pytest.mark.parametrize(
+    "name", [name for name, task in EXAMPLES.items() if not task.several_documents]
+)
 def test_scores_merge_through_json_and_a_part_may_be_empty(name: str) -> None:
     task = EXAMPLES[name]
     label = {

@@ -470,7 +470,7 @@ def _describe_data(data: LoadedRows) -> None:
     if data.long.how != data.task.longs[0] or data.long.stride is not None:
         info(f"Longer texts are {data.long.words(limit)}")
     if data.sampled is not None and (some := data.sampled.texts_sampled):
-        what = "row" if data.train.encoded.side_by_side else "text"
+        what = "row" if data.train.encoded.several_documents else "text"
         info(
             f"Each epoch learns from {plural(data.sampled.most, 'window')} of a text at most, "
             f"which are drawn anew; {plural(some, f'{what} has', f'{what}s have')} more"
