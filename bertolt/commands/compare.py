@@ -224,8 +224,9 @@ def _examples(what: str, changes: Sequence[Change], count: int) -> Iterator[str]
     for change in changes[:_SHOWN]:
         texts = filter(None, change.text or ())
         text = f": {' / '.join(clean(shorten(each, 60)) for each in texts)}" if change.text else ""
-        said = f"{change.before} → {change.after}, true {change.truth}"
-        yield f"  {what}, row {change.row}{text} ({clean(shorten(said, 90))})"
+        sides = change.before, change.after, change.truth
+        before, after, truth = (clean(shorten(each, 40)) for each in sides)
+        yield f"  {what}, row {change.row}{text} ({before} → {after}, true {truth})"
     if count > _SHOWN:
         yield f"  … and {plural(count - _SHOWN, 'more row')} {what}"
 
@@ -369,9 +370,10 @@ def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
 
 def _idle(arguments: Mapping[str, Any], task: Task, metrics: Mapping[str, Any]) -> Iterator[str]:
     """The arguments of a run that had no effect."""
-    if arguments.get("eval") is not None:
+    given, folds = arguments.get("eval") is not None, arguments.get("folds") is not None
+    if given or folds:
         yield "test_size"
-    if arguments.get("eval") is not None or arguments.get("test_size") == 0:
+    if (given or arguments.get("test_size") == 0) and not folds and not arguments.get("sample"):
         yield "split_seed"
     lengths = (metrics.get("train") or {}).get("lengths") or {}
     chosen_among = arguments.get("long") == "window" and task.head.reads_documents

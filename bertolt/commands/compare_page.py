@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bertolt.base.format import plural
+from bertolt.base.format import plural, shorten
 from bertolt.base.version import __version__
 from bertolt.commands.changed_rows import Change
 from bertolt.commands.compare import HOW, Against, Comparison, gap_words, p_words
@@ -99,6 +99,6 @@ def _card(change: Change) -> dict[str, Any]:
         "characters": len(text) if len(text) > MOST_CHARACTERS else None,
         "second_text": None if pair is None else pair[:MOST_CHARACTERS],
         "row": change.row,
-        "said": f"{change.before} → {change.after}",
+        "said": f"{shorten(change.before, 28)} → {shorten(change.after, 28)}",
         "truth": change.truth,
     }

@@ -105,7 +105,8 @@ def search_file(corpus: Path, options: SearchOptions) -> SearchResult:
     asked = nearest.unit(_encode(predictor, queries, "Encoding queries"))
     if options.top >= len(vectors):
         texts = plural(len(vectors), "text")
-        info(f"There are {texts} for --top {options.top:,}: all are listed, whatever is asked")
+        verb = "is" if len(vectors) == 1 else "are"
+        info(f"There {verb} {texts} for --top {options.top:,}: all are listed, whatever is asked")
     cosines, places = nearest.nearest(asked, vectors, options.top)
     if not np.isfinite(cosines).all():
         raise DataError(

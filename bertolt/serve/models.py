@@ -268,13 +268,16 @@ class Models:
             before = self._served.get(name)
             if name in self._local and not Path(folder).is_dir():  # nor is it asked of a hub
                 raise CheckpointError("the folder is gone", place=folder, fix="put it back")
-            if before is not None and not changed:
-                _require_same(name, folder, before.promise)
+            known = None if before is None or changed else before.promise
+            if known is not None and Path(folder).is_dir():  # of an id nothing is fetched for that
+                _require_same(name, folder, known, promise_in(folder))
             version = version_of(folder)
             if before is not None and before.version == version and before.error is None:
                 return before
             try:
                 model = in_a_thread_of_its_own(partial(self._opened, name, folder, version))
+                if known is not None:  # the folder may have changed since it was looked at
+                    _require_same(name, folder, known, model.promise)
             except BaseException as error:
                 _let_go(error)
                 _give_back()
@@ -386,13 +389,13 @@ class Models:
         return f"there is {', '.join(each)}" if each else "load one"
 
 
-def _require_same(name: str, folder: str, known: Promise) -> None:
-    """Refuse a version whose answers clients would read wrongly, before it is loaded.
+def _require_same(name: str, folder: str, known: Promise, found: Promise) -> None:
+    """Refuse a version whose answers clients would read wrongly.
 
     Raises:
-        CheckpointError: they would, or the folder cannot be read.
+        CheckpointError: they would.
     """
-    if others := differences(known, promise_in(folder)):
+    if others := differences(known, found):
         raise CheckpointError(
             f"its answers are others than those of the version that is served: {others}",
             place=folder,

@@ -504,9 +504,9 @@ def _require_outputs(
     """
     place, windows = str(folder), predictor.long.how == "window"
     fix = "export the model again: bertolt export MODEL --out DIR"
-    if asked and windows:
+    if windows:
         others = [each for each in predictor.task.longs if each not in ("window", "error")]
-        place += ", --long window"
+        place += ", --long window" * asked
         fix += f"; or use --long {' or '.join(others)}" if others else ""
     graph.require_outputs(windows=windows, place=place, fix=fix)
 

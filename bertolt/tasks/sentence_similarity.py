@@ -379,7 +379,7 @@ class SentenceSimilarity(Task):
         if self.learns == "scores" and label:
             return f"{label[0]:g}"
         if self.learns == "triplets":
-            return f"nearer than {quoted(str(label), 60)}"
+            return f"nearer than {quoted(str(label), len(str(label)))}"
         return "they belong together"
 
     def answer_schema(self) -> Schema:

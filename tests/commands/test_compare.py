@@ -190,8 +190,14 @@ def test_what_was_answered_is_whole_in_a_file_and_cut_on_the_terminal(
     line = json.loads(out.read_text())
     assert [line[name] for name in ("before", "after", "truth")] == [*choices, choices[1]]
     (shown,) = compare._examples("better", changed.largest(), 1)
-    assert len(shown) < 130
-    assert shown.endswith("…)")
+    assert len(shown) < 160
+    dull, good = shown.partition(" → ")[::2]
+    assert "it was dull" in dull
+    assert "it was good" in good.partition(", true ")[0]
+    said = _card(changed.largest()[0])["said"]
+    assert len(said) <= 60, "the page shows no more"
+    assert "dull" in said
+    assert "good" in said
 
 
 def test_answers_of_an_earlier_version_are_read(tmp_path: Path, tuned: Path) -> None:
@@ -232,6 +238,9 @@ def test_options_without_effect_are_no_differences(
     seeds = {"split_seed": 1, "test_size": 0.5}, {"split_seed": 2, "test_size": 0.2}
     assert settings(*seeds) == {"split_seed": ("1", "2"), "test_size": ("0.5", "0.2")}
     assert settings(*(each | {"eval": "held.csv"} for each in seeds)) == {}
+    sampled = settings(*(each | {"eval": "held.csv", "sample": 500} for each in seeds))
+    folds = settings(*(each | {"test_size": 0, "folds": 5} for each in seeds))
+    assert sampled == folds == {"split_seed": ("1", "2")}  # it draws the sample, and deals folds
     assert settings({"track": "wandb", "keep_models": True}, {"track": None}) == {}
     shutil.copytree(trained("tags"), tmp_path / "tags")
     shutil.copytree(trained("tags"), tmp_path / "more")

@@ -46,6 +46,7 @@ COMPILED = {
     *("BertForMultipleChoice", "RobertaModel", "RobertaForSequenceClassification-one-label"),
 }
 """One of each way through a model: tracing takes as long as all the other checks of a head."""
+assert {str(each) for each in HEADS} >= COMPILED
 
 
 # ---- against the peer ----

@@ -2,8 +2,8 @@
 
 An interpreter needs longer to import PyTorch than a test's run takes. Each line of the standard
 input is a list: the words of `torchrun`, and the files for its output and for what it says; each
-line of the standard output is its exit code. Between the fork and the words nothing is shared but
-what was imported: the processes have their own sessions, environments, signals and exit codes.
+line of the standard output is its exit code. The workers have sessions, environments, signals and
+exit codes of their own; of the agent's they have the imports, and its open descriptors.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 class Forked:
     """A forked process, with what torchrun's agent asks of `subprocess.Popen`."""
 
-    def __init__(self, run: Callable[[], None]) -> None:
+    def __init__(self, run: Callable[[], None], *, own_session: bool) -> None:
         self.args: list[str] = []
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(exit_code(run))
+            os._exit(exit_code(run, own_session))
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -50,11 +50,12 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def exit_code(run: Callable[[], None]) -> int:
+def exit_code(run: Callable[[], None], own_session: bool) -> int:
     """Of an interpreter that does this and ends."""
     code: int | str | None = 0
     try:
-        os.setsid()
+        if own_session:
+            os.setsid()
         run()
     except SystemExit as end:
         code = end.code
@@ -79,7 +80,7 @@ def start(handler: Any, words: tuple[str, ...], environment: Mapping[str, str]) 
         sys.argv = list(words[program:])
         runpy.run_path(words[program], run_name="__main__")
 
-    return Forked(run)
+    return Forked(run, own_session=True)
 
 
 def agent(words: list[str], output: str, said: str) -> Callable[[], None]:
@@ -102,4 +103,5 @@ if __name__ == "__main__":
 
     SubprocessHandler._popen = start
     for line in sys.stdin:
-        print(Forked(agent(*json.loads(line))).wait(), flush=True)
+        # In the session of the nursery, with which it is killed; its end is that of its workers.
+        print(Forked(agent(*json.loads(line)), own_session=False).wait(), flush=True)

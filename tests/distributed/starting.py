@@ -52,18 +52,29 @@ def forked(words: list[str]) -> Ended:
         output, said = (Path(folder) / name for name in ("output", "said"))
         output.touch()
         said.touch()
-        process = nursery()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps([words, str(output), str(said)]) + "\n")
-        process.stdin.flush()
-        if not select.select([process.stdout], [], [], TIMEOUT)[0]:
-            nursery.cache_clear()
+        try:
+            code = asked_of(nursery(), [words, str(output), str(said)])
+        except BaseException:  # its answer, if one comes, would be taken for that to the next
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(words, TIMEOUT, stderr=said.read_bytes())
+                os.killpg(nursery().pid, signal.SIGTERM)
+            nursery.cache_clear()
+            print(said.read_text(encoding="utf-8"))
+            raise
         texts = (path.read_text(encoding="utf-8") for path in (output, said))
-        return Ended(words, int(process.stdout.readline()), *texts)
+        return Ended(words, code, *texts)
+
+
+def asked_of(process: subprocess.Popen[str], request: list[object]) -> int:
+    """The exit code that a nursery gives."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    if not select.select([process.stdout], [], [], TIMEOUT)[0]:
+        raise subprocess.TimeoutExpired(str(request), TIMEOUT)
+    line = process.stdout.readline()
+    assert line, "the nursery has ended"
+    return int(line)
 
 
 @functools.cache

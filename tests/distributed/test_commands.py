@@ -82,7 +82,7 @@ def numbers(values: Any) -> list[float]:
 def test_finetune_gives_the_result_of_one_process(
     flags: tuple[str, ...], finetune_words: list[object], alone: Callable[..., None], tmp_path: Path
 ) -> None:
-    done = together(*finetune_words, *flags, "--out", tmp_path / "two")
+    done = together(*finetune_words, *flags, "--out", tmp_path / "two", anew=not flags)
     assert done.returncode == 0, done.stderr
     alone(*finetune_words, "--out", tmp_path / "one")
     found, wanted = metrics(tmp_path / "two"), metrics(tmp_path / "one")
@@ -111,7 +111,7 @@ def test_pretrain_makes_the_steps_of_one_process(
     tmp_path: Path,
 ) -> None:
     words = (*pretrain_words, "--objective", objective)
-    done = together(*words, *flags, "--out", tmp_path / "more", count=count)
+    done = together(*words, *flags, "--out", tmp_path / "more", count=count, anew=bool(flags))
     assert done.returncode == 0, done.stderr
     alone(*words, "--out", tmp_path / "one")
     logs = [steps_of(tmp_path / name / "log.jsonl") for name in ("one", "more")]

@@ -29,6 +29,7 @@ from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.commands import engines
 from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
+from bertolt.serve import models as served
 from bertolt.serve import openapi
 from bertolt.serve.app import Server
 from bertolt.serve.asked import examples_of
@@ -200,6 +201,31 @@ def test_a_version_with_other_labels_is_refused_before_its_weights_are_read(fold
     with pytest.raises(CheckpointError, match="labels neg, pos -> bad, good"):
         models.load("mine")
     assert opened == [str(folder)]
+
+
+def test_labels_that_change_while_a_version_is_loaded_are_seen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models({"mine": str(folder)}, fp32)
+    before = models.load("mine")
+
+    def late(name: str) -> Any:
+        relabel(folder, "bad", "good")
+        return before.promise
+
+    monkeypatch.setattr(served, "promise_in", late)
+    with pytest.raises(CheckpointError, match="labels neg, pos -> bad, good"):
+        models.load("mine")
+    assert models.served == [before]
+
+
+def test_an_id_of_a_hub_is_not_asked_for_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models({"mine": "someone/model"}, lambda name: fp32(folder))
+    before = models.load("mine")
+    monkeypatch.setattr(served, "promise_in", lambda name: pytest.fail("the hub is asked"))
+    assert models.load("mine") is before
 
 
 @pytest.mark.parametrize("selftest", [True, False])
@@ -638,6 +664,6 @@ def test_a_list_that_does_not_fit_is_told_why(
     assert refused.value.param == f"input[0].{place}"
 
 
-def test_one_choice_is_refused_by_the_server_as_by_predict(tiny_tokenizer: Any) -> None:
+def test_one_choice_is_refused_in_python_too(tiny_tokenizer: Any) -> None:
     with pytest.raises(UsageError, match="chooses between two texts or more"):
         list(MultipleChoice().encode([{"text": "a", "text_pair": ["b"]}], tiny_tokenizer, 64))

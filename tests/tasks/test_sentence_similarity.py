@@ -135,7 +135,11 @@ def test_scores_are_those_of_the_peer_s_evaluators(
         (10, [10], "Recall at 10 is 1 whatever the model gives: there are 10 second texts"),
         (6, [10], "Recall at 10 is 1 whatever the model gives: there are 6 second texts"),
         (5, [5, 10], "Recall at 5 and recall at 10 are 1 whatever the model gives: there are 5 "),
-        (1, [1, 5, 10], "Mean reciprocal rank and recall at 1 and recall at 5 and recall at 10 "),
+        (
+            1,
+            [1, 5, 10],
+            "Mean reciprocal rank, recall at 1, recall at 5 and recall at 10 are 1 what",
+        ),
     ],
 )
 def test_a_recall_that_is_always_1_is_told_as_such(
@@ -162,6 +166,9 @@ def test_a_recall_that_is_always_1_is_told_as_such(
         assert len(told) == len(cautions) == bool(words)
         assert all(line.strip().startswith(words) for line in told)
         assert all(detail.startswith(words) for detail in cautions)
+        claims = [each["claim"] for each in scorer.explain()["cautions"]]
+        if candidates == 1 and not triplets:
+            assert claims == ["Some scores say nothing"]
         part = RetrievalScorer(triplets=triplets)
         part.add(answer, texts)
         part.part_of(scorer)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bertolt.base.console import info
 from bertolt.base.errors import DataError, UsageError
@@ -22,6 +21,7 @@ from bertolt.data.columns import NoColumnError, by_number
 from bertolt.data.describe import describe_rows, describe_table
 from bertolt.data.documents import SampledWindows
 from bertolt.data.encode import SHORTEST, EncodedTexts
+from bertolt.data.groups import Integers
 from bertolt.data.load import Table
 from bertolt.data.long import LongTexts
 from bertolt.data.table_file import listing
@@ -47,8 +47,6 @@ _CALLED = {
     "name some of them with --keep, with commas between them, or --keep all": "name one with "
     "--group",
 }
-
-Integers = NDArray[np.int64]
 
 
 class SharedRows:

@@ -50,7 +50,7 @@ class Fitting(InMemory):
     """
 
     def __init__(self, table: Table, kind: type[Task], options: FinetuneOptions) -> None:
-        super().__init__([], options, store=Store(options.out, 1))
+        super().__init__(options, store=Store(options.out, 1))
         self._table, self._kind = table, kind
 
     def read(self, tokenizer: BertTokenizer, config: BertConfig) -> LoadedRows:

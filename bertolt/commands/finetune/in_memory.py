@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from bertolt.base.console import info
 from bertolt.base.format import plural
@@ -13,6 +12,7 @@ from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.parts import WHOLE, Part
 from bertolt.commands.finetune.work import Finetuning
 from bertolt.models.config import BertConfig
+from bertolt.models.pretrained import PreTrainedModel
 from bertolt.tasks.base import Answer, Example
 from bertolt.tasks.evaluation import Scores
 from bertolt.tokenization import BertTokenizer
@@ -28,7 +28,6 @@ class InMemory(Finetuning):
     """The work of such a run.
 
     Args:
-        train: the files.
         options: of the run.
         part: the rows of the run, where it is one of several.
         shared: what several runs have read.
@@ -37,14 +36,13 @@ class InMemory(Finetuning):
 
     def __init__(
         self,
-        train: Sequence[Path],
         options: FinetuneOptions,
         *,
         part: Part = WHOLE,
         shared: SharedRows | None = None,
         store: Store | None = None,
     ) -> None:
-        super().__init__(train, options, (), part=part, shared=shared)
+        super().__init__([], options, (), part=part, shared=shared)
         self._store = store
 
     def learn(self) -> Trainer:
@@ -65,6 +63,9 @@ class InMemory(Finetuning):
         if trainer.history.failure is not None:
             raise trainer.history.failure
         return trainer
+
+    def _guard(self, trainer: Trainer, model: PreTrainedModel) -> None:
+        """Keep nothing: a run that diverges leaves no model."""
 
 
 class FoldInMemory(InMemory):
@@ -87,7 +88,7 @@ class FoldInMemory(InMemory):
         shared: SharedRows,
         watch: Watch,
     ) -> None:
-        super().__init__([], options, part=part, shared=shared)
+        super().__init__(options, part=part, shared=shared)
         self._all, self._shared, self._take = data, shared, watch
 
     def read(self, tokenizer: BertTokenizer, config: BertConfig) -> LoadedRows:

@@ -6,20 +6,24 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bertolt.base.errors import UsageError
 from bertolt.base.format import percent, plural
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.data.columns import by_number
 from bertolt.data.folds import fold_rows, sample_rows
-from bertolt.data.groups import NEVER, each_learned, groups_by, joined_groups, shares_words
+from bertolt.data.groups import (
+    NEVER,
+    Integers,
+    each_learned,
+    groups_by,
+    joined_groups,
+    shares_words,
+)
 from bertolt.data.labels import split_rows
 from bertolt.data.load import Table
 from bertolt.data.spelling import quoted
 from bertolt.tasks.base import Reading, Task
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

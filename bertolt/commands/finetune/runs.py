@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,5 +112,7 @@ def answer_folds(
         with turns.turn(run, len(histories), count):
             fold = FoldInMemory(data, own, part=run.part, shared=shared, watch=watch)
             histories.append(fold.learn().history)
+        del fold
+        gc.collect()  # a trainer and what it evaluates by hold each other, and the model
         turns.count()
     return histories

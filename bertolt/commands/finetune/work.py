@@ -157,10 +157,7 @@ class Finetuning:
             precision=start.precision,
         )
         trainer.global_batch_size = options.batch_size  # over all processes
-        self.good = LastFiniteWeights(
-            model
-        )  # of the parts that are here, if the Trainer has split it
-        trainer.callbacks.append(self.good)
+        self._guard(trainer, model)
         if trackers:
             trainer.callbacks.append(Tracking(trackers, options.out, self.arguments))
         self._tell(f"Precision {trainer.precision.name}: {trainer.precision.reason}")
@@ -172,6 +169,12 @@ class Finetuning:
         """The rows of the files, encoded."""
         source, part, shared = self.source, self.part, self.shared
         return load_rows(self.train, self.options, tokenizer, config, source, part, shared)
+
+    def _guard(self, trainer: Trainer, model: PreTrainedModel) -> None:
+        """Keep finite weights for a run that diverges; of the parts that are here, if the Trainer
+        has split the model."""
+        self.good = LastFiniteWeights(model)
+        trainer.callbacks.append(self.good)
 
     def training_arguments(self) -> TrainingArguments:
         """The settings, as the Trainer takes them."""

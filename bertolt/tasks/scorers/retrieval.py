@@ -209,8 +209,9 @@ class RetrievalScorer(Scorer):
         if not (names := self._certain()):
             return ""
         first, *others = [_title(name) for name in names]
-        titles = " and ".join([first, *(title[0].lower() + title[1:] for title in others)])
-        verb = "is" if not others else "are"
+        *before, last = first, *(title[0].lower() + title[1:] for title in others)
+        titles = f"{', '.join(before)} and {last}" if before else last
+        verb = "are" if before else "is"
         there = "there is" if self._candidates == 1 else "there are"
         count = plural(self._candidates, "second text")
         return f"{titles} {verb} 1 whatever the model gives: {there} {count}"
@@ -257,6 +258,13 @@ class RetrievalScorer(Scorer):
         table |= {"id": "retrieval", "title": "Retrieval", "nav": "Retrieval"}
         lead = f"{values['queries']:,} texts, {values['candidates']:,} candidates"
         cautions = []
+        if main not in values["certain"]:
+            cautions += page.no_better(
+                "chance",
+                values[main],
+                chance,
+                "The texts are as near to those of other rows as to their own.",
+            )
         if words := self._certain_words():
             cautions.append(page.caution("Some scores say nothing", f"{words}."))
         guess = {"name": "by chance", "mark": "chance"} | page.measure(chance)
@@ -265,15 +273,7 @@ class RetrievalScorer(Scorer):
             tiles=[page.share(_title(name), values[name], lead) for name in self.shown[1:]],
             curves=[page.curve(main, _title(main), measure, guess)],
             blocks=[table],
-            cautions=[
-                *page.no_better(
-                    "chance",
-                    values[main],
-                    chance,
-                    "The texts are as near to those of other rows as to their own.",
-                ),
-                *cautions,
-            ],
+            cautions=cautions,
         )
 
 
