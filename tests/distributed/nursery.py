@@ -99,8 +99,12 @@ if __name__ == "__main__":
 
     import bertolt.commands.finetune.run
     import bertolt.pretrain.run
-    import bertolt.report  # noqa: F401 - forked runs find all imported
+    import bertolt.report.figures  # noqa: F401 - forked runs find all imported
+    from bertolt.pretrain import setup
+    from bertolt.pretrain.plan import Device
 
+    peak = Device(name="this machine", count=1, peak=1e11, memory=None, on_cpu=True)
+    setup.this_device = lambda precision: peak  # which takes seconds to measure
     SubprocessHandler._popen = start
     for line in sys.stdin:
         # In the session of the nursery, with which it is killed; its end is that of its workers.

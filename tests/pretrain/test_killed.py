@@ -10,7 +10,7 @@ import pytest
 from tests.killing import KILLS, Bertolt, kill_again_and_again
 from tests.killing import bertolt as bertolt
 
-RUNS = 8
+RUNS = 6
 # How many steps, batches or file operations to let pass: up to about as many as there are.
 PLACES = {
     "after a step": 24,
