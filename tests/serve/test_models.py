@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import re
 import shutil
@@ -538,23 +539,23 @@ def test_the_description_allows_a_text_alone_that_shows_something(
     assert client.post("/v1/text-classification", json={"input": [text]}).status_code == 200
 
 
-@pytest.mark.parametrize("body", [b"{}", b"no JSON", b'{"input": "a"}'])
-@pytest.mark.parametrize(
-    "path",
-    ["/v1/nothing", "/v1/text-classifications", "/v1/text-classification/", "/v1/a/b/c", "/other"],
-)
-def test_a_route_that_is_none_is_told_with_those_there_are(
-    client: TestClient, path: str, body: bytes
-) -> None:
-    for method in ("POST", "GET", "PUT"):
-        told = client.request(method, path, content=body)
-        assert told.status_code == 404, (method, told.text)
-        error = told.json()["error"]
-        assert error["message"] == f"there is no route {method} {path}"
-        for route in ("POST /v1/text-classification", "GET /v1/models", "GET /health"):
-            assert f" {route}," in error["fix"].replace(";", ",")
-        assert "{task}" not in error["fix"]
-        assert "embeddings" not in error["fix"]  # no model gives vectors
+def test_a_route_that_is_none_is_told_with_those_there_are(client: TestClient) -> None:
+    near = ("text-classifications", "text-classification/", "nothing", "a/b/c")
+    bodies = b"{}", b"no JSON", b'{"input": "a"}'
+    for path in (*(f"/v1/{each}" for each in near), "/other"):
+        for method, body in itertools.product(("POST", "GET", "PUT"), bodies):
+            require_no_route(client, method, path, body)
+
+
+def require_no_route(client: TestClient, method: str, path: str, body: bytes) -> None:
+    told = client.request(method, path, content=body)
+    assert told.status_code == 404, (method, told.text)
+    error = told.json()["error"]
+    assert error["message"] == f"there is no route {method} {path}"
+    for route in ("POST /v1/text-classification", "GET /v1/models", "GET /health"):
+        assert f" {route}," in error["fix"].replace(";", ",")
+    assert "{task}" not in error["fix"]
+    assert "embeddings" not in error["fix"]  # no model gives vectors
 
 
 def test_a_task_that_no_model_does_is_told_before_its_body_is_looked_at(client: TestClient) -> None:

@@ -78,6 +78,14 @@ def test_it_listens_to_this_machine_alone_unless_told() -> None:
     assert ServeOptions().host == "127.0.0.1"
 
 
+@pytest.fixture(scope="module")
+def without_keys(predictor: Predictor, tuned: Path) -> Iterator[TestClient]:
+    models = Models({"my-model": str(tuned)}, lambda folder: predictor)
+    models.load("my-model")
+    with TestClient(Server(models, hosts=Hosts(["mine.example"])).app()) as client:
+        yield client
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -90,19 +98,15 @@ def test_it_listens_to_this_machine_alone_unless_told() -> None:
     ],
 )
 def test_without_keys_it_is_asked_by_names_that_it_knows(
-    predictor: Predictor, tuned: Path, host: str, status: int
+    without_keys: TestClient, host: str, status: int
 ) -> None:
-    models = Models({"my-model": str(tuned)}, lambda folder: predictor)
-    models.load("my-model")
-    hosts = Hosts(["mine.example"])
     headers = {"Host": host}
-    with TestClient(Server(models, hosts=hosts).app()) as client:
-        for path in ("/v1/models", "/ready", "/metrics", "/", "/static/page.js"):
-            answer = client.get(path, headers=headers)
-            assert answer.status_code == status, (path, answer.text)
-        told = client.post(PATH, json={"input": SECRET}, headers=headers)
-        assert told.status_code == status
-        assert client.get("/health", headers=headers).status_code == 200
+    for path in ("/v1/models", "/ready", "/metrics", "/", "/static/page.js"):
+        answer = without_keys.get(path, headers=headers)
+        assert answer.status_code == status, (path, answer.text)
+    told = without_keys.post(PATH, json={"input": SECRET}, headers=headers)
+    assert told.status_code == status
+    assert without_keys.get("/health", headers=headers).status_code == 200
     if status == 421:
         error = told.json()["error"]
         assert (error["type"], error["param"]) == ("misdirected", "Host")
