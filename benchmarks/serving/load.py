@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,8 +130,8 @@ def measure(
                 for entry in record["works"].values():
                     entry["contestants"][name]["state"] = f"failed: {str(error).splitlines()[-1]}"
         for repeat in range(record["repeats"]):
-            _round(record, processes, material, repeat, seconds, say)
-            keep(record)
+            for _ in _round(record, processes, material, repeat, seconds, say):
+                keep(record)
     return record
 
 
@@ -142,8 +142,13 @@ def _round(
     repeat: int,
     seconds: float,
     say: Callable[[str], None],
-) -> None:
-    """Every load on every server in turn; the order of servers moves on with each load."""
+) -> Iterator[None]:
+    """Every load on every server in turn; the order of servers moves on with each load.
+
+    Yields:
+        None after each load, when what it found is in the record: a round takes a quarter of an
+        hour, and what was measured is not lost with what comes after.
+    """
     before = products(record["threads"], material.folder)
     for engine, runs in record["engines"].items():
         runs.append(alone(material, engine, seconds, record["threads"]))
@@ -152,6 +157,7 @@ def _round(
     capacity: dict[str, float] = {}
     for turn, work in enumerate(record["works"]):
         entries = record["works"][work]["contestants"]
+        record["works"][work]["products"].append(before)
         first = (repeat + turn) % len(names)
         for name in names[first:] + names[:first]:
             about = _load_of(work, name, capacity)
@@ -162,10 +168,12 @@ def _round(
             entries[name]["runs"].append(run)
             rate, middle = run["requests_per_second"], run["p50_ms"] or 0
             say(f"round {repeat + 1}  {work}  {name}  {rate:.1f}/s, p50 {middle:.1f} ms")
+        yield
     after = products(record["threads"], material.folder)
     faster = {kind: max(before[kind], after[kind]) for kind in before}
     for entry in record["works"].values():
-        entry["products"].append(faster)
+        entry["products"][-1] = faster
+    yield
 
 
 def _send(

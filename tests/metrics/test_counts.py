@@ -138,7 +138,7 @@ def test_multilabel_refuses_and_counts_nothing(predicted, true, message):
 
 
 @given(st.lists(st.tuples(st.integers(0, 10), st.booleans()), min_size=1, max_size=14))
-@quick
+@settings(quick, max_examples=40)
 def test_thresholds_are_the_best_there_are(pairs):
     scores = np.array([[score / 10] for score, _ in pairs])
     true = np.array([[flag] for _, flag in pairs])
