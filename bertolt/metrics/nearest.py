@@ -7,6 +7,7 @@ Shapes: Q queries, M candidates, P right pairs of both, H numbers of a vector.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ from torch import Tensor
 Reals = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
 _BLOCK = 1 << 23  # cosines: 32 MiB
+_CACHED = 1 << 20  # cosines of a block that is gone through several times: a cache holds them
 _QUERIES = 1024
+_LOG2_E = 1.0 / math.log(2.0)
 _SAME = 1e-6  # cosines that are closer may be of equal vectors, rounded otherwise
 
 
@@ -57,11 +60,13 @@ class Units:
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def __getitem__(self, part: slice) -> NDArray[np.float32]:
+    def __getitem__(self, part: slice | Integers) -> NDArray[np.float32]:
         return unit(self._vectors[part])
 
 
-def rank_right(queries: Reals, candidates: Reals, right: Integers, scale: float = 20.0) -> Ranks:
+def rank_right(
+    queries: Reals | Units, candidates: Reals | Units, right: Integers, scale: float = 20.0
+) -> Ranks:
     """How many candidates are as near to a query as its right ones, or nearer.
 
     Args:
@@ -82,24 +87,31 @@ def rank_right(queries: Reals, candidates: Reals, right: Integers, scale: float 
         own = np.einsum("ph,ph->p", queries[right[pairs, 0]], candidates[answers])
         nearer = np.zeros(len(pairs), np.int64)
         mass = np.zeros(end - start)
-        for begin, cosines in _products(queries[start:end], candidates):
-            # The shift by the largest cosine there can be keeps the sum finite.
-            mass += (scale * (cosines.double() - 1.0)).exp().sum(1).cpu().numpy()
-            bound = torch.from_numpy(own - _SAME).to(cosines.device)
-            nearer += _above(cosines, asked, bound).cpu().numpy()
+        bound = own - _SAME
+        for begin, cosines in _products(queries[start:end], candidates, _CACHED):
+            nearer += _reaching(cosines, asked, bound)
             here = (answers >= begin) & (answers < begin + cosines.shape[1])
-            itself = cosines[asked[here], answers[here] - begin]
-            nearer[here] -= (itself >= bound[here]).cpu().numpy()
+            if here.any():
+                itself = cosines[asked[here], answers[here] - begin].cpu().numpy()
+                nearer[here] -= itself >= bound[here]
+            # The shift by the largest cosine there can be keeps the sum finite; powers of 2 are
+            # had in half of the time of those of e.
+            mass += cosines.sub_(1.0).mul_(scale * _LOG2_E).exp2_().sum(1).cpu().numpy()
         ranks[pairs] = nearer + 1
         surprise[pairs] = np.log(mass[asked]) + scale * (1.0 - own.astype(np.float64))
     return Ranks(ranks, surprise)
 
 
-def _above(cosines: Tensor, rows: Integers, bound: Tensor) -> Tensor:
-    """(P,) cosines of some rows that reach a bound each; a few rows at a time."""
-    chosen = torch.from_numpy(rows).to(cosines.device)
-    parts = zip(torch.split(chosen, _QUERIES), torch.split(bound, _QUERIES), strict=True)
-    return torch.cat([(cosines[some] >= least[:, None]).sum(1) for some, least in parts])
+def _reaching(cosines: Tensor, rows: Integers, bound: Reals) -> Integers:
+    """(P,) how many cosines of some rows reach a bound each; a few rows at a time."""
+    counts = []
+    for start in range(0, len(rows), _QUERIES):
+        some, least = rows[start : start + _QUERIES], bound[start : start + _QUERIES]
+        each = np.array_equal(some, np.arange(len(cosines)))  # one right candidate of each query
+        chosen = cosines if each else cosines[torch.from_numpy(some).to(cosines.device)]
+        reached = chosen >= torch.from_numpy(least).to(cosines.device)[:, None]
+        counts.append(np.count_nonzero(reached.cpu().numpy(), axis=1))
+    return np.concatenate(counts)
 
 
 def nearest(
@@ -123,7 +135,7 @@ def nearest(
     for start in range(0, len(queries), _QUERIES):
         part = slice(start, min(start + _QUERIES, len(queries)))
         best = torch.zeros((part.stop - start, 0), dtype=torch.int64)
-        for begin, block in _products(queries[part], candidates):
+        for begin, block in _products(queries[part], candidates, _BLOCK):
             keys = _keys(block, begin).topk(min(most, block.shape[1]), dim=1).values.cpu()
             keys = torch.cat([best, keys], dim=1)
             best = keys.topk(min(most, keys.shape[1]), dim=1).values
@@ -151,10 +163,10 @@ def _unkeyed(keys: Tensor) -> tuple[NDArray[np.float32], Integers]:
     return bits.view(torch.float32).numpy(), (_LOW - (keys & _LOW)).numpy()
 
 
-def _products(queries: Reals, candidates: Reals | Units) -> Iterator[tuple[int, Tensor]]:
+def _products(queries: Reals, candidates: Reals | Units, most: int) -> Iterator[tuple[int, Tensor]]:
     """Cosines of some queries with block after block of candidates, and its first number."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = max(1, _BLOCK // max(1, len(queries)))
+    rows = max(1, most // max(1, len(queries)))
     ours = torch.from_numpy(np.array(queries, np.float32)).to(device)
     for begin in range(0, len(candidates), rows):
         block = np.array(candidates[begin : begin + rows], np.float32)

@@ -14,32 +14,28 @@ from bertolt.base.format import plural
 from bertolt.data.spill import Numbers
 from bertolt.metrics import RowSums, nearest, wilson_interval
 from bertolt.metrics.counts import normal_interval
+from bertolt.metrics.numbering import Numbering
 from bertolt.tasks import page
 from bertolt.tasks.scorer import AmongAll, Answer, Example, Reals, Scorer
 from bertolt.tasks.table import interval_words
 
 DEPTHS = (1, 5, 10)
-_HALF = 1 << 32  # a float holds half of a digest exactly
+_HALF = 1 << 32  # a float holds half of a digest exactly; fewer texts than that have numbers
 
 
 class _Texts:
     """Vectors of different texts, each once, by a digest of the text."""
 
     def __init__(self) -> None:
-        self.numbers: dict[int, int] = {}
+        self.numbers = Numbering()
         self._values = Numbers("f")
 
     def add(self, key: int, vector: Sequence[float] | NDArray[Any]) -> int:
         """The number of a text, which is kept with its vector the first time."""
-        if key not in self.numbers:
-            self.numbers[key] = len(self.numbers)
+        number = self.numbers.add(key)
+        if number * len(vector) == len(self._values):
             self._values.extend(vector)
-        return self.numbers[key]
-
-    @property
-    def keys(self) -> NDArray[np.int64]:
-        """(N,) digests, in order."""
-        return np.fromiter(self.numbers, np.int64, len(self.numbers))
+        return number
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -62,7 +58,7 @@ class RetrievalScorer(Scorer):
         self.triplets = triplets
         self.shown = ("triplet_accuracy",) * triplets + ("mrr", *map(_recall, DEPTHS))
         self._first, self._second = _Texts(), _Texts()
-        self._pairs: dict[tuple[int, int], None] = {}
+        self._numbered = Numbering()  # pairs of both sides' numbers, as one number
         self._counts = np.zeros(2, np.int64)  # rows, and right triplets
         self._among: int | None = None  # second texts of all rows, where these are a part of them
 
@@ -77,16 +73,16 @@ class RetrievalScorer(Scorer):
             wrong = max(0.0, other - answer["similarity"])
         self._counts += (1, right)
         one = self._first.add(_digest(example["text"]), first)
-        self._pairs[one, self._second.add(_digest(example["text_pair"]), second)] = None
+        self._pair(one, self._second.add(_digest(example["text_pair"]), second))
         vars(self).pop("_ranks", None)
         return float(wrong)
 
     def part_of(self, whole: RetrievalScorer) -> None:
         """Rank its pairs among all second texts that `whole` has counted."""
-        first, second = whole._first.numbers, whole._second.numbers
-        place = {pair: number for number, pair in enumerate(whole._pairs)}
-        ours, others = self._first.keys.tolist(), self._second.keys.tolist()
-        places = [place[first[ours[one]], second[others[other]]] for one, other in self._pairs]
+        one, other = self._pairs.T
+        first = whole._first.numbers.of(self._first.numbers.keys[one])
+        second = whole._second.numbers.of(self._second.numbers.keys[other])
+        places = whole._numbered.of(first * _HALF + second)
         ranks = whole._ranks
         self._ranks = nearest.Ranks(ranks.ranks[places], ranks.surprise[places])
         self._among = len(whole._second.numbers)
@@ -94,11 +90,11 @@ class RetrievalScorer(Scorer):
     def state(self) -> dict[str, NDArray[Any]]:
         """Digests and vectors of both sides, the pairs of both, and how many rows there are."""
         return {
-            "first_keys": self._first.keys,
+            "first_keys": self._first.numbers.keys,
             "first": self._first.vectors,
-            "second_keys": self._second.keys,
+            "second_keys": self._second.numbers.keys,
             "second": self._second.vectors,
-            "pairs": np.array(list(self._pairs), np.int64).reshape(-1, 2),
+            "pairs": self._pairs,
             "counts": self._counts,
         }
 
@@ -109,17 +105,24 @@ class RetrievalScorer(Scorer):
             pairs = zip(state[f"{name}_keys"].tolist(), state[name], strict=True)
             sides.append([side.add(key, vector) for key, vector in pairs])
         for one, other in state["pairs"].tolist():
-            self._pairs[sides[0][one], sides[1][other]] = None
+            self._pair(sides[0][one], sides[1][other])
         self._counts += state["counts"]
         vars(self).pop("_ranks", None)
+
+    def _pair(self, one: int, other: int) -> None:
+        """Count two texts as belonging together, once."""
+        self._numbered.add(one * _HALF + other)
+
+    @property
+    def _pairs(self) -> NDArray[np.int64]:
+        """(P, 2) numbers of the texts that belong together."""
+        return np.column_stack(np.divmod(self._numbered.keys, _HALF))
 
     @cached_property
     def _ranks(self) -> nearest.Ranks:
         """Of each pair."""
-        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 2)
-        return nearest.rank_right(
-            nearest.unit(self._first.vectors), nearest.unit(self._second.vectors), pairs
-        )
+        first, second = nearest.Units(self._first.vectors), nearest.Units(self._second.vectors)
+        return nearest.rank_right(first, second, self._pairs)
 
     def loss(self) -> float:
         """Mean cross-entropy of the right text among all second texts, at a scale of 20."""
@@ -129,13 +132,12 @@ class RetrievalScorer(Scorer):
     def _best(self) -> NDArray[np.int64]:
         """(Q,) the best rank of what belongs to each different first text."""
         best = np.full(len(self._first.numbers), np.iinfo(np.int64).max)
-        np.minimum.at(best, [one for one, _ in self._pairs], self._ranks.ranks)
+        np.minimum.at(best, self._pairs[:, 0], self._ranks.ranks)
         return best
 
     def _by_query(self) -> dict[str, NDArray[np.float64]]:
         """(Q,) of each measure for each different first text, in ascending order."""
-        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 2)
-        queries, ranks = pairs[:, 0], self._ranks.ranks
+        queries, ranks = self._pairs[:, 0], self._ranks.ranks
         size = len(self._first.numbers)
         counts = np.maximum(np.bincount(queries, minlength=size), 1)
         measures = {"mrr": 1.0 / self._best()}
@@ -158,7 +160,7 @@ class RetrievalScorer(Scorer):
         if self.triplets:
             return None
         keys = (int(high) * _HALF + int(low) for high, low in kept.tolist())
-        asks = np.fromiter((self._first.numbers[key] for key in keys), np.int64, len(kept))
+        asks = self._first.numbers.of(np.fromiter(keys, np.int64, len(kept)))
         best = self._best()[asks]
         return AmongAll(
             sums=np.column_stack([1.0 / best, np.ones(len(best))]),
@@ -170,8 +172,8 @@ class RetrievalScorer(Scorer):
 
     def _fingerprint(self) -> str:
         """16 hexadecimal digits of all pairs, whatever their order."""
-        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 2)
-        keys = np.stack([self._first.keys[pairs[:, 0]], self._second.keys[pairs[:, 1]]])
+        one, other = self._pairs.T
+        keys = np.stack([self._first.numbers.keys[one], self._second.numbers.keys[other]])
         keys = keys[:, np.lexsort(keys)].astype("<i8")
         return hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()
 
@@ -180,7 +182,7 @@ class RetrievalScorer(Scorer):
         if self.triplets:
             rows, right = map(int, self._counts)
             return RowSums.of([[1.0, 1.0], [0.0, 1.0]], [right, rows - right])
-        if not self._pairs:
+        if not len(self._numbered):
             return RowSums(np.zeros((0, 2)), np.zeros(0, np.int64))
         ranks = self._by_query()["mrr"]
         return RowSums.of(np.column_stack([ranks, np.ones(len(ranks))]))
