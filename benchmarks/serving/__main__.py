@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import session
 from benchmarks.drawing import draw
 from benchmarks.results import markdown
-from benchmarks.serving import load, outside, reloads, schema, soak
+from benchmarks.serving import alone, load, outside, reloads, schema, soak
 from benchmarks.serving.prepare import prepare
 from benchmarks.serving.servers import SERVERS
 from bertolt.base.console import info
@@ -34,6 +34,13 @@ Bertolt is as the server of that row: in requests/s of clients that wait, in p99
 open loop sends each server a share of the most that it answers to 1, 8 or 64 clients, so the rows
 of one table are of different rates; in the last tables all have the same. Threads of OpenMP wait
 {waiting}."""
+
+_ALONE = {
+    "p50_ms": "one text, p50 ms",
+    "cpu_ms_one": "processor, ms",
+    "texts_per_second": f"texts/s, {alone.BATCH} at a time",
+    "cpu_ms_many": "processor, ms a text",
+}
 
 
 def _options(words: list[str]) -> argparse.Namespace:
@@ -62,31 +69,34 @@ def _without_folders(words: list[str]) -> list[str]:
 
 def engines(record: dict[str, Any]) -> str:
     """What the engines do without a server, and what the servers cost beside them."""
-    lines = ["## The engines without a server", "| | one text, p50 ms | texts/s, 64 at a time |"]
-    lines = [lines[0], "", lines[1], "| --- | --- | --- |"]
+    head = ("", *_ALONE.values())
+    lines = ["## The engines without a server", "", f"| {' | '.join(head)} |"]
+    lines.append(f"|{' --- |' * len(head)}")
     for name, runs in record["engines"].items():
-        middle = [
-            statistics.median(run[key] for run in runs) for key in ("p50_ms", "texts_per_second")
-        ]
-        lines.append(f"| {name} | {number(middle[0])} | {number(middle[1])} |")
+        middle = [number(statistics.median(run[key] for run in runs)) for key in _ALONE]
+        lines.append(f"| {name} | {' | '.join(middle)} |")
     for server, engine in (("bertolt", "torch"), ("bertolt-auto", "auto")):
         one, many = (
             record["works"][f"closed-{count}"]["contestants"].get(server, {}).get("runs", [])
             for count in (load.CLIENTS[0], load.CLIENTS[-1])
         )
-        alone = record["engines"].get(engine, [])
-        if one and many and alone:
-            pairs = list(zip(alone, one, many, strict=False))
+        by_itself = record["engines"].get(engine, [])
+        if one and many and by_itself:
+            pairs = list(zip(by_itself, one, many, strict=False))
             longer = statistics.median(each["p50_ms"] - a["p50_ms"] for a, each, _ in pairs)
             cost = statistics.median(
                 a["texts_per_second"] / each["requests_per_second"] - 1 for a, _, each in pairs
+            )
+            more = statistics.median(
+                each["cpu_ms_per_request"] / a["cpu_ms_many"] - 1 for a, _, each in pairs
             )
             lines += [
                 "",
                 f"{SERVERS[server].title}: the median of one client is {number(longer)} ms above "
                 f"that of its engine without a server; a text of {load.CLIENTS[-1]} clients takes "
                 f"{percent(cost, 0)} more time than one of {load.CLIENTS[-1]} at a time without "
-                "one, the load generator's share of the processor included.",
+                "one, the load generator's share of the processor included; of the processor the "
+                f"server takes {percent(more, 0)} more.",
             ]
     return "\n".join(lines)
 

@@ -26,11 +26,11 @@ def started(*given: Any, **named: Any) -> Iterator[Any]:
 def test_what_was_measured_is_kept_after_each_load(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    run = {"requests_per_second": 10.0, "p50_ms": 5.0, "p99_ms": 9.0}
+    run = {"requests_per_second": 10.0, "p50_ms": 5.0, "p99_ms": 9.0, "cpu_ms_per_request": 11.0}
     monkeypatch.setattr(load, "running", started)
     monkeypatch.setattr(load, "_send", lambda *given, **named: dict(run))
     monkeypatch.setattr(load, "products", lambda *given: {"fp32": 100.0})
-    engine = {"p50_ms": 4.0, "texts_per_second": 20.0}
+    engine = {"p50_ms": 4.0, "cpu_ms_one": 5.0, "texts_per_second": 20.0, "cpu_ms_many": 10.0}
     monkeypatch.setattr(load, "alone", lambda *given: dict(engine))
     kept: list[Any] = []
     record = load.describe(["bertolt", "pipeline"], repeats=2, threads=1, words=["x"])
@@ -48,5 +48,6 @@ def test_what_was_measured_is_kept_after_each_load(
     assert counts == [1, *[0] * (works - 1)]
     assert f"| {number(10.0)} | 1 × | {number(5.0)} |" in markdown(kept[0])
     assert "p50" in command.engines(kept[0])
+    assert "the server takes 10% more." in command.engines(record)
     for each in record["works"].values():
         assert len(each["products"]) == len(each["contestants"]["pipeline"]["runs"]) == 2
