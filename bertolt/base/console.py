@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bertolt.base.format import clean, duration, visible
 from bertolt.base.process import TERMINATED
@@ -25,22 +26,29 @@ _ERASE = "\r\x1b[K"
 
 
 @dataclass
-class _Voice:
-    """Whether this process speaks: of several that make one run, the first does.
-
-    `foot` is what stands at the foot of the terminal, below all messages, `prefix` what each status
-    line begins with, and `worded` puts messages into the words of the command.
-    """
+class _Role:
+    """Whether this process speaks: of several that make one run, the first does."""
 
     silent: bool = False
     may_report_error: Callable[[], bool] = lambda: True
     failed: bool = False
+
+
+@dataclass
+class _Terminal:
+    """What stands at its foot, below all messages: there is one terminal for all threads."""
+
     foot: str = ""
-    prefix: str = ""
-    worded: Callable[[str], str] = lambda message: message
 
 
-_voice = _Voice()
+_role = _Role()
+_terminal = _Terminal()
+# Of each thread and task its own: two runs at once may overlap, and end in any order. A thread that
+# works for another one has to be started in a copy of its context (`contextvars.copy_context`).
+_is_hushed: ContextVar[bool] = ContextVar("is_hushed", default=False)
+_wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=lambda message: message)
+_prefix: ContextVar[str] = ContextVar("prefix", default="")
+V = TypeVar("V")
 
 
 def set_output_role(*, silent: bool, may_report_error: Callable[[], bool]) -> None:
@@ -50,35 +58,38 @@ def set_output_role(*, silent: bool, may_report_error: Callable[[], bool]) -> No
         silent: say nothing, since another process says it.
         may_report_error: asked before an error is told: whether no other process has told it.
     """
-    _voice.silent, _voice.may_report_error = silent, may_report_error
+    _role.silent, _role.may_report_error = silent, may_report_error
 
 
 @contextlib.contextmanager
-def hushed(quiet: bool = True) -> Iterator[None]:
-    """Say nothing in the block, where `quiet` is true."""
-    before = _voice.silent
-    _voice.silent = before or quiet
+def _holding(variable: ContextVar[V], value: V) -> Iterator[None]:
+    """Let a variable of this context have a value in the block, and then what it had before."""
+    before = variable.set(value)
     try:
         yield
     finally:
-        _voice.silent = before
+        variable.reset(before)
+
+
+def hushed(quiet: bool = True) -> AbstractContextManager[None]:
+    """Say nothing in the block, where `quiet` is true; other threads go on speaking."""
+    return _holding(_is_hushed, _is_hushed.get() or quiet)
+
+
+def _is_silent() -> bool:
+    return _role.silent or _is_hushed.get()
 
 
 def info(message: str) -> None:
     """Write one message and a line end."""
-    if not _voice.silent:
-        _write_above(_voice.worded(message))
+    if not _is_silent():
+        _write_above(_wording.get()(message))
 
 
-@contextlib.contextmanager
-def reworded(words: Callable[[str], str]) -> Iterator[None]:
-    """Let each message of the block be told as `words` puts it."""
-    before = _voice.worded
-    _voice.worded = lambda message: before(words(message))
-    try:
-        yield
-    finally:
-        _voice.worded = before
+def reworded(words: Callable[[str], str]) -> AbstractContextManager[None]:
+    """Let each message of the block be told as `words` puts it; those of other threads stay."""
+    before = _wording.get()
+    return _holding(_wording, lambda message: before(words(message)))
 
 
 def tell_caution(claim: str, detail: str) -> None:
@@ -88,19 +99,19 @@ def tell_caution(claim: str, detail: str) -> None:
 
 def report_error(message: str) -> None:
     """Say why the run ends, unless another process has: a silent one too."""
-    _voice.failed = True
-    if _voice.may_report_error():
+    _role.failed = True
+    if _role.may_report_error():
         _write_above(message)
 
 
 def has_failed() -> bool:
     """Whether this process ends because of an error."""
-    return _voice.failed
+    return _role.failed
 
 
 def _write_above(message: str) -> None:
     """Write a line, above the one at the foot if there is one."""
-    _write(f"{_ERASE * bool(_voice.foot)}{visible(message)}\n{_voice.foot}")
+    _write(f"{_ERASE * bool(_terminal.foot)}{visible(message)}\n{_terminal.foot}")
 
 
 def _write(text: str) -> None:
@@ -117,7 +128,7 @@ class StatusLine:
     """
 
     def __init__(self) -> None:
-        self.drawn = sys.stderr.isatty() and not _voice.silent
+        self.drawn = sys.stderr.isatty() and not _is_silent()
         self.start = self._last = time.monotonic()
 
     def due(self, *, force: bool = False) -> bool:
@@ -130,29 +141,24 @@ class StatusLine:
 
     def show(self, text: str, bar: str = "") -> None:
         """Put these words in place of the last ones; `bar` behind them where there is room."""
-        text = _voice.prefix + text
+        text = _prefix.get() + text
         if not self.drawn:
             info(text)
             return
         room = shutil.get_terminal_size().columns - 1
-        _voice.foot = text + bar if len(text + bar) <= room else text[:room]
-        _write(_ERASE + _voice.foot)
+        _terminal.foot = text + bar if len(text + bar) <= room else text[:room]
+        _write(_ERASE + _terminal.foot)
 
     def end(self, *, keep: bool = False) -> None:
         """Take the line away, or leave it where it is."""
         if self.drawn:
-            _write("\n" * bool(_voice.foot) if keep else _ERASE)
-            _voice.foot = ""
+            _write("\n" * bool(_terminal.foot) if keep else _ERASE)
+            _terminal.foot = ""
 
 
-@contextlib.contextmanager
-def status_prefix(words: str) -> Iterator[None]:
+def status_prefix(words: str) -> AbstractContextManager[None]:
     """Let each status line inside begin with these words, as "run 2/5, "."""
-    _voice.prefix = words
-    try:
-        yield
-    finally:
-        _voice.prefix = ""
+    return _holding(_prefix, words)
 
 
 _FEW = 10
@@ -248,18 +254,13 @@ class Stopped(Exception):
 _asked: ContextVar[Callable[[], signal.Signals | None] | None] = ContextVar("asked", default=None)
 
 
-@contextlib.contextmanager
-def stoppable(asked: Callable[[], signal.Signals | None]) -> Iterator[None]:
+def stoppable(asked: Callable[[], signal.Signals | None]) -> AbstractContextManager[None]:
     """Let what is called inside, and looks for it, end early at SIGTERM by raising `Stopped`.
 
     Args:
         asked: tells which signal there was, as `held_interrupts` gives it.
     """
-    before = _asked.set(asked)
-    try:
-        yield
-    finally:
-        _asked.reset(before)
+    return _holding(_asked, asked)
 
 
 def stop_asked() -> Callable[[], signal.Signals | None] | None:

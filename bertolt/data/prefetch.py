@@ -7,6 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -106,10 +107,14 @@ def _raise(error: Exception) -> NoReturn:
 def _pipeline(
     calls: Iterator[Callable[[], T]], depth: int, initializer: Callable[[], object] | None
 ) -> Iterator[Iterator[T]]:
-    """Results of the calls, which this thread reads and one other makes up to `depth` ahead."""
+    """Results of the calls, which this thread reads and one other makes up to `depth` ahead.
+
+    The other has the context of this one, so that its messages are told as this one's are.
+    """
+    context = copy_context()
     worker = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=initializer)
     try:
-        yield _in_order(calls, depth, worker)
+        yield _in_order((partial(context.run, call) for call in calls), depth, worker)
     finally:
         worker.shutdown(cancel_futures=True)
 

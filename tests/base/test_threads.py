@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from bertolt.base import console
 from bertolt.base.threads import in_a_thread_of_its_own
 
 
@@ -18,3 +19,13 @@ def test_the_thread_is_another_one_and_over() -> None:
 def test_what_is_raised_there_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError):
         in_a_thread_of_its_own(lambda: 1 / 0)
+
+
+def test_what_is_told_there_has_the_words_that_hold_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with console.reworded(str.upper):
+        in_a_thread_of_its_own(lambda: console.info("loud"))
+    with console.hushed():
+        in_a_thread_of_its_own(lambda: console.info("never"))
+    assert capsys.readouterr().err == "LOUD\n"

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertolt import BertForSequenceClassification, PackedBatch
+from bertolt.base import console
 from bertolt.base.errors import DataError
 from bertolt.data import prefetch
 from bertolt.data.batch import IGNORE_INDEX
@@ -45,6 +46,25 @@ def test_items_come_as_they_would_have_come(items: list[int], depth: int) -> Non
     with read_ahead(iter(items), depth) as ahead:
         assert list(ahead) == items
     assert threads() == 0
+
+
+def test_what_the_other_thread_tells_has_the_words_that_hold_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def telling() -> Iterator[int]:
+        console.info("reading")
+        yield 1
+
+    def double(number: int) -> int:
+        console.info("changing")
+        return 2 * number
+
+    with console.reworded(str.upper):
+        with read_ahead(telling()) as ahead:
+            assert list(ahead) == [1]
+        with prefetched(double, iter([1])) as ahead:
+            assert list(ahead) == [2]
+    assert capsys.readouterr().err == "READING\nCHANGING\n"
 
 
 def test_items_are_made_in_one_other_thread_and_no_further_ahead_than_asked() -> None:
