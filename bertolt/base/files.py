@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -34,13 +35,19 @@ LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in a folder that somebody has opened."""
 
 _LONG_NAME = 200  # bytes of a name; most systems take 255
+_STATUS = Path("/proc/self/status")  # which tells of this process on Linux
+_setting = threading.Lock()
 _UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old)")
 
 
 def _umask() -> int:
-    # It can only be read by setting it; set narrowly, no other thread's file is open to all.
-    umask = os.umask(0o077)
-    os.umask(umask)
+    with contextlib.suppress(OSError, StopIteration), _STATUS.open(encoding="utf-8") as lines:
+        return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
+    # Elsewhere it can only be read by setting it, which two threads at once would leave as it is
+    # here. Set narrowly, no other thread's file is open to all.
+    with _setting:
+        umask = os.umask(0o077)
+        os.umask(umask)
     return umask
 
 

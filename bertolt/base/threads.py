@@ -1,14 +1,17 @@
-"""Work in a thread that ends with it."""
+"""Work in a thread that ends with it, and what one thread at a time may change."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
+_alone = threading.RLock()
 
 
 def in_a_thread_of_its_own(work: Callable[[], T]) -> T:
@@ -35,3 +38,20 @@ def in_a_thread_of_its_own(work: Callable[[], T]) -> T:
     thread.start()
     thread.join()
     return done.result()
+
+
+@contextlib.contextmanager
+def ignored_warnings(message: str = "", kind: type[Warning] = Warning) -> Iterator[None]:
+    """A block without some warnings, in which one thread at a time is.
+
+    Python has one list of filters for all threads. Where blocks overlapped and ended out of order,
+    it would be left as one of them had it. The same goes for all else that the block changes for
+    the process and puts back, such as standard output.
+
+    Args:
+        message: what they begin with, as a regular expression.
+        kind: what they are.
+    """
+    with _alone, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message, kind)
+        yield

@@ -8,7 +8,6 @@ split as well.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bertolt.base.errors import CheckpointError
+from bertolt.base.threads import ignored_warnings
 
 FOLDER = "sharded"
 """In a checkpoint, the folder of the parts."""
@@ -143,8 +143,7 @@ def _plainly() -> Iterator[None]:
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignored_warnings():
             yield
     except CheckpointException as error:
         raise next(failure for failure, _ in error.failures.values()) from error

@@ -32,6 +32,9 @@ Engine = Callable[[Iterable[ShardJob], Setup, int | None], Generator[Result]]
 
 _AHEAD = 1  # parts that wait beside those that are worked on
 _THREADS = "TOKENIZERS_PARALLELISM"
+_changing = threading.Lock()
+_before: list[str | None] = []
+"""What the variable was, once for each block that is under way."""
 
 
 def engine(name: EngineName, workers: int | None) -> Engine:
@@ -67,15 +70,19 @@ def here(parts: Iterable[ShardJob], setup: Setup, workers: int | None = None) ->
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    before = os.environ.get(_THREADS)
-    os.environ[_THREADS] = "false"
+    """The variable inside; the last of several threads in here puts back what it was."""
+    with _changing:
+        _before.append(_before[0] if _before else os.environ.get(_THREADS))
+        os.environ[_THREADS] = "false"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_THREADS]
-        else:
-            os.environ[_THREADS] = before
+        with _changing:
+            before = _before.pop()
+            if not _before:
+                del os.environ[_THREADS]
+                if before is not None:
+                    os.environ[_THREADS] = before
 
 
 class _Worker(NamedTuple):

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from bertolt.base.errors import BertoltError
+from bertolt.base.threads import ignored_warnings
 from bertolt.export.graph import Graph
 from bertolt.models.engine import Feed
 from bertolt.models.runtimes import import_openvino, missing
@@ -224,14 +224,14 @@ def _quantise_openvino(path: Path, feeds: Sequence[Feed]) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Nothing is told inside: exporters advise what was done, and draw bars on standard output."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    with ignored_warnings():
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        finally:
+            logging.disable(level)
 
 
 @contextlib.contextmanager

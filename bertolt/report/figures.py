@@ -10,7 +10,6 @@ import html
 import io
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from bertolt.base.format import clean, is_number, number, plural, shorten
+from bertolt.base.threads import ignored_warnings
 from bertolt.report.shown import shown
 
 Floats = NDArray[np.float64]
@@ -453,9 +453,8 @@ def drawing(name: str, title: str, description: str) -> Iterator[tuple[Axes, lis
     """Axes to draw on; when the block ends, the list holds the finished SVG."""
     svg: list[str] = []
     name = re.sub(r"[^A-Za-z0-9]+", "-", name)
-    with mpl.rc_context(), warnings.catch_warnings():
-        # The page's fonts have what the one that is measured with here may lack.
-        warnings.filterwarnings("ignore", "Glyph .* missing")
+    # The page's fonts have what the one that is measured with here may lack.
+    with ignored_warnings("Glyph .* missing"), mpl.rc_context():
         # A user's own matplotlib settings must not leak into the page.
         mpl.rcdefaults()
         settings: Any = STYLE | {"svg.hashsalt": name}

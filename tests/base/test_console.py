@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from bertolt.base import console
-
-_PATIENCE = 60.0  # seconds that a thread waits for another one
+from tests.overlapping import overlapping
 
 
 def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,40 +134,6 @@ def test_control_characters_of_others_are_shown_and_not_obeyed(
 ) -> None:
     console.info("label \x1b[2J\rof\x9b31m two\n\tlines \u202e")
     assert capsys.readouterr().err == "label \\x1b[2J\\x0dof\\x9b31m two\n\tlines \\u202e\n"
-
-
-@contextlib.contextmanager
-def overlapping(first: Any, second: Any) -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Two blocks, each in a thread of its own, of which the one that began first is over first.
-
-    Yields:
-        What lets something be done inside the second, after the end of the first.
-    """
-    first_in, second_in, first_out, told = (threading.Event() for _ in range(4))
-    tasks: list[Callable[[], None]] = []
-
-    def run_first() -> None:
-        with first():
-            first_in.set()
-            second_in.wait(_PATIENCE)
-        first_out.set()
-
-    def run_second() -> None:
-        first_in.wait(_PATIENCE)
-        with second():
-            second_in.set()
-            told.wait(_PATIENCE)
-            for task in tasks:
-                task()
-
-    threads = [threading.Thread(target=run) for run in (run_first, run_second)]
-    for thread in threads:
-        thread.start()
-    assert first_out.wait(_PATIENCE)
-    yield tasks.append
-    told.set()
-    for thread in threads:
-        thread.join()
 
 
 def test_words_of_threads_that_overlap_are_their_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,14 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from bertolt.base import files
 from bertolt.base.errors import BertoltError, DiskFullError, UsageError
 from bertolt.base.files import (
     disk_errors,
@@ -81,6 +84,35 @@ def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
             os.umask(previous)
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
         assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o777 & ~umask
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no umask")
+@pytest.mark.parametrize("told", [True, False], ids=["the system tells it", "it is set to read it"])
+def test_threads_that_write_at_once_leave_the_umask(
+    told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if told and not sys.platform.startswith("linux"):
+        pytest.skip("it does not tell it")
+    set_umask, changes = os.umask, []
+
+    def slow(umask: int) -> int:
+        changes.append(umask)
+        before = set_umask(umask)
+        time.sleep(0.01)
+        return before
+
+    previous = set_umask(0o022)
+    try:
+        monkeypatch.setattr(files.os, "umask", slow)
+        if not told:
+            monkeypatch.setattr(files, "_STATUS", tmp_path / "none")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: write_text(tmp_path / str(n), "x"), range(8)))
+    finally:
+        left = set_umask(previous)
+    assert left == 0o022
+    assert not (told and changes)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()], ids=repr)

@@ -25,6 +25,7 @@ from bertolt.corpus.parts import Setup, ShardJob
 from bertolt.corpus.prepare import tokenize_corpus
 from bertolt.tokenization import BertTokenizer
 from tests.corpus.texts import bytes_below, text_of
+from tests.overlapping import overlapping
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 posix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
@@ -56,6 +57,20 @@ def test_processes_give_the_same_in_the_same_order(setup: Setup) -> None:
     here = results(engine.here, 12, setup, 1)
     assert [number for number, _ in here] == list(range(12))
     assert results(engine.in_processes, 12, setup, 2) == here
+
+
+@pytest.mark.parametrize("before", [None, "true"])
+def test_threads_that_tokenize_at_once_leave_the_variable(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(engine._THREADS, before or "")
+    if before is None:
+        monkeypatch.delenv(engine._THREADS)
+    seen: list[str | None] = []
+    with overlapping(engine._one_thread, engine._one_thread) as inside_second:
+        inside_second(lambda: seen.append(os.environ.get(engine._THREADS)))
+    assert seen == ["false"]
+    assert os.environ.get(engine._THREADS) == before
 
 
 @pytest.mark.slow

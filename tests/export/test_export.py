@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -34,6 +35,7 @@ from bertolt.models.runtimes import AWAKE, _waiting
 from bertolt.tasks.registry import find_task
 from bertolt.tasks.rows import Columns, read_for_task
 from tests.docs.pages import ROOT
+from tests.overlapping import overlapping
 
 TEXTS = ["good film", "a dull and tired plot", "the cast was very lovely but the end was weak"]
 pytestmark = pytest.mark.slow
@@ -44,6 +46,13 @@ def exported(request: Any, tuned: Path, tmp_path_factory: pytest.TempPathFactory
     out = tmp_path_factory.mktemp("exported") / request.param
     export_model(str(tuned), ExportOptions(out=out, format=request.param))
     return out
+
+
+def test_exports_of_two_threads_leave_standard_output_and_the_log_to_others() -> None:
+    before = sys.stdout, logging.root.manager.disable
+    with overlapping(files._quiet, files._quiet, stay=0.2) as inside_second:
+        inside_second(lambda: print("nobody reads this"))
+    assert (sys.stdout, logging.root.manager.disable) == before
 
 
 def test_a_folder_answers_as_the_model_does(

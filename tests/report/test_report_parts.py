@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
 from bertolt.base import format as words
-from bertolt.report import findings, tables
+from bertolt.report import figures, findings, tables
+from tests.overlapping import overlapping
 
 REPORT = Path(findings.__file__).parent
 NAN = float("nan")
@@ -33,6 +36,18 @@ def test_rows_of_many_labels_add_up_beside_those_that_are_shown() -> None:
         true = int(counts[int(row.name.removeprefix("label "))].sum())
         assert sum(cell.count for cell in row.cells) + row.others.count == true
         assert sum(cell.share for cell in row.cells) + row.others.share == pytest.approx(1)
+
+
+def test_drawings_of_two_threads_leave_the_settings_of_others() -> None:
+    def draw() -> AbstractContextManager[object]:
+        return figures.drawing("loss", "Loss", "It falls")
+
+    before = dict(mpl.rcParams)
+    seen: list[str] = []
+    with overlapping(draw, draw, stay=0.2) as inside_second:
+        inside_second(lambda: seen.append(mpl.rcParams["svg.hashsalt"]))
+    assert seen == ["loss"]
+    assert dict(mpl.rcParams) == before
 
 
 def test_a_label_that_others_are_taken_for_has_a_column() -> None:

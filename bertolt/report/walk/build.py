@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 
 from bertolt.base.format import plural
+from bertolt.base.threads import ignored_warnings
 from bertolt.models.config import BertConfig
 from bertolt.models.pretrained import PreTrainedModel
 from bertolt.report.walk.layer import PaddedRow, walk_first_layer
@@ -79,9 +79,7 @@ def walk_through(
 
 
 def _encode(tokenizer: BertTokenizer, text: str, pair: str | None, limit: int) -> BatchEncoding:
-    with warnings.catch_warnings():
-        # The tokenizer warns of a cut; the walk carries it.
-        warnings.simplefilter("ignore", UserWarning)
+    with ignored_warnings(kind=UserWarning):  # of a cut, which the walk carries
         return tokenizer(text, pair, truncation=True, max_length=limit, return_token_type_ids=True)
 
 
