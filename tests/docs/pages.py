@@ -5,9 +5,16 @@
   `text`, or `numbers-differ`, or `not-checked` for what differs from machine to machine.
 - any kind with a title, as `csv title="few.csv"`: a file of this name.
 
-`…` stands for any part of a line. The files that pages name and do not make hold a slice of the
-dataset that they speak of, so runs take seconds: lines of commands, and of `numbers-differ`, are
-compared without numbers, names of labels, and widths of columns.
+`…` stands for any part of a line. What runs is what the page shows, but for these, so that it takes
+seconds:
+
+- files that pages name and do not make hold a slice of the dataset that they speak of
+  (`write_files`), and so does the one that `make demo` reads;
+- commands that make smaller files, or take fewer steps, than on the page (`shortened`);
+- commands that install (`NOT_RUN`); of `make demo` what it does then is run (`recipe`).
+
+So lines of commands, and of `numbers-differ`, are compared without numbers, names of labels, and
+widths of columns (`plain`). Nothing else is put into what is run or printed.
 """
 
 from __future__ import annotations
@@ -38,6 +45,7 @@ TIMEOUT = 300  # seconds, for a machine that is very busy
 NOT_RUN = ("make ", "pip install ")  # they install; what they name is checked to be there
 SHELL = re.compile(r"[|$<>&*]")  # what needs one, and not the command line of this process
 
+OWN_COLUMNS = {name: name for name in ("id", "text", "label")}  # of the movie sentences
 # In the files that the pages name, and in the datasets.
 COLUMNS = {"no": "id", "opinion": "text", "verdict": "label"}
 CHINESE_COLUMNS = {"评论": "text", "类别": "label"}
@@ -117,6 +125,14 @@ def require_shown(shown: list[str], printed: str, what: str) -> None:
 def shortened(command: str) -> str:
     """A command that makes smaller files, and takes fewer steps, than it does on the page."""
     return re.sub(r"\bhead -\d{4}\b", f"head -{ROWS}", command).replace("--steps 200", "--steps 20")
+
+
+def recipe(target: str) -> str:
+    """The command line that `make` runs last for a target."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    found = re.search(rf"^{target}:.*\n((?:\t.+\n)+)", makefile, re.M)
+    assert found is not None, target
+    return found[1].splitlines()[-1].strip().removeprefix("$(BIN)/")
 
 
 def run_command(command: str, folder: Path) -> tuple[int, str]:

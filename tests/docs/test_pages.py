@@ -14,16 +14,21 @@ from pathlib import Path
 
 import pytest
 
+from bertolt.checkpoint.demo import SENTENCES
+from bertolt.data import sample_data
 from tests.docs.pages import (
     DOCS,
+    OWN_COLUMNS,
     ROOT,
     blocks,
     commands,
     nothing_changed,
     perform,
+    recipe,
     require_shown,
     run_command,
     write_files,
+    write_slices,
 )
 
 ENGLISH = sorted((DOCS / "en").rglob("*.md"))
@@ -52,15 +57,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(files: Path) -> str:
-    """What `make demo` prints, from a slice; its model lies beside the files."""
+def demo(files: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `make demo` prints; its model lies beside the files."""
+    slice_of_it = tmp_path_factory.mktemp("sample") / f"{SENTENCES}.csv"
+    write_slices(SENTENCES, [slice_of_it.name], OWN_COLUMNS, {}, slice_of_it.parent)
     with pytest.MonkeyPatch.context() as patch, nothing_changed(patch, files):
-        columns = "--text opinion --label verdict"
-        command = f"bertolt finetune reviews.csv {columns} --lr 1e-4 --out demo-out"
-        code, printed = run_command(command, files)
+        patch.setattr(sample_data, "fetch", lambda name, progress: slice_of_it)
+        code, printed = run_command(recipe("demo"), files)
     assert code == 0, printed
-    # Which has no --model, and says so in its own words.
-    return printed.replace("No --model given: starting", "Starting")
+    return printed
 
 
 @pytest.fixture(scope="module")
