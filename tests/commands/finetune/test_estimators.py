@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
-import importlib.util
+import importlib
 import inspect
 import pickle
 import sys
@@ -305,13 +305,11 @@ def test_other_refusals(model: str) -> None:
 def test_without_scikit_learn_the_names_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever imports all names gets them; building one says what to install."""
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
-    path = inspect.getsourcefile(BertTagger)
-    assert path is not None
-    spec = importlib.util.spec_from_file_location("estimators_alone", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    package = importlib.import_module("bertolt.commands.finetune")
+    for name in ("scikit", "estimator", "estimators"):
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}")
+        monkeypatch.delattr(package, name)
+    module = importlib.import_module(f"{package.__name__}.estimators")
     with pytest.raises(UsageError, match="a BertTagger needs scikit-learn") as refused:
         module.BertTagger()
     assert refused.value.fix == "pip install 'bertolt[sklearn]'"
