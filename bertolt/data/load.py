@@ -272,26 +272,12 @@ def read_table(
     )
     sample = _sample(source, paths[0], choice.columns)
     kept = _kept_columns(keep, source.columns, choice.columns, where)
-    account = _RowCollector(
-        where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row
-    )
-    names = [*account.columns, *kept]
+    rows = _RowCollector(where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row)
     with counting("Reading", unit="rows") as show:
         for part in parts:
-            require_columns(part, names, parts[0].name)
-            account.add_part(part, names, check_row, show)
-    return Table(
-        path=str(where),
-        data=account.table(),
-        roles=choice.columns,
-        columns=source.columns,
-        found=choice.found,
-        rows_read=account.rows_read,
-        dropped=account.dropped,
-        lines=account.lines if any(account.lines) else (),
-        parts=account.parts if len(account.parts) > 1 else (),
-        unanswered=account.unanswered,
-    )
+            require_columns(part, rows.columns, parts[0].name)
+            rows.add_part(part, check_row, show)
+    return rows.table(source.columns, choice.found)
 
 
 def table_of(
@@ -316,19 +302,9 @@ def table_of(
     columns = [column for each in roles.values() for column in each]
     source = TableFile(columns=columns, rows=lambda _: ((None, tuple(row)) for row in rows))
     sample = _sample(source, Path(name), roles)
-    account = _RowCollector(Path(name), roles, cells(sample), (), "error")
-    account.add_part(Part(name, source), columns, check_row)
-    data = account.table()
-    chosen = {role: list(names) for role, names in roles.items()}
-    return Table(
-        path=name,
-        data=data,
-        roles=chosen,
-        columns=columns,
-        found=dict.fromkeys(roles, "as given"),
-        rows_read=account.rows_read,
-        dropped={},
-    )
+    collected = _RowCollector(Path(name), roles, cells(sample), (), "error")
+    collected.add_part(Part(name, source), check_row)
+    return collected.table(columns, dict.fromkeys(roles, "as given"))
 
 
 def _name_of_all(names: Sequence[str]) -> str:
@@ -380,7 +356,11 @@ def _kept_columns(
 
 
 class _RowCollector:
-    """Gathers good rows into Arrow batches, so that memory is bounded."""
+    """Gathers good rows into Arrow batches, so that memory is bounded, and accounts for all rows.
+
+    Attributes:
+        columns: that are read: those of the roles, and those that are kept.
+    """
 
     def __init__(
         self,
@@ -391,7 +371,7 @@ class _RowCollector:
         on_bad_row: OnBadRow,
     ) -> None:
         self.path = path
-        self.columns = [name for names in roles.values() for name in names]
+        self.columns = [*(name for names in roles.values() for name in names), *kept]
         self.on_bad_row = on_bad_row
         self.rows_read = 0
         self.lines = array("q")
@@ -418,13 +398,12 @@ class _RowCollector:
     def add_part(
         self,
         part: Part,
-        names: Sequence[str],
         check: CheckRow | None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Add all rows of a part; `progress` is called with the rows so far, now and then."""
         self.begin(part.name)
-        for number, (line, values) in enumerate(part.source.rows(names)):
+        for number, (line, values) in enumerate(part.source.rows(self.columns)):
             if part.files:
                 self.begin(part.files[number])
             self.add(line, values, check)
@@ -449,7 +428,30 @@ class _RowCollector:
         if len(self._gathered) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
             self._flush()
 
-    def table(self) -> pa.Table:
+    def table(self, columns: Sequence[str], found: Mapping[str, str]) -> Table:
+        """The rows with their account.
+
+        Args:
+            columns: all that there are.
+            found: what was found and not named, with the reason.
+
+        Raises:
+            DataError: there is no row, or none that can be used.
+        """
+        return Table(
+            path=str(self.path),
+            data=self._data(),
+            roles=self._roles,
+            columns=list(columns),
+            found=dict(found),
+            rows_read=self.rows_read,
+            dropped=self.dropped,
+            lines=self.lines if any(self.lines) else (),
+            parts=self.parts if len(self.parts) > 1 else (),
+            unanswered=self.unanswered,
+        )
+
+    def _data(self) -> pa.Table:
         if self._gathered:
             self._flush()
         if not self.rows_read:
@@ -492,7 +494,7 @@ class _RowCollector:
         if self.on_bad_row == "answer" and not bad.reason.startswith("empty "):
             return
         if isinstance(values, BadRow):
-            values = (None,) * (len(self.columns) + len(self._kept))
+            values = (None,) * len(self.columns)
         cells, texts = iter(values), {}
         for role, columns in self._roles.items():
             texts[role] = self._cells[role].left([next(cells) for _ in columns])
