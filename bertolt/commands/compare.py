@@ -266,24 +266,9 @@ def compare_runs(
         CheckpointError: a folder cannot be used, or keeps no answers.
         DataError: the file cannot be used.
     """
-    if len(folders) < 2:
-        raise UsageError(
-            "there is one run", place="compare", fix="name two or more: bertolt compare RUN RUN"
-        )
-    paths = [Path(folder).resolve() for folder in folders]
-    for place, folder in enumerate(folders):
-        if paths[place] in paths[:place]:
-            raise UsageError("it is named twice", place=folder, fix="name each run once")
     asked = asked or EvaluateOptions()
-    if on is None and asked.group is not None:
-        problem = "answers that runs have kept are in the groups of their own"
-        raise UsageError(problem, place="--group", fix="add --on FILE, or leave --group out")
-    if on is not None:
-        _require_one_task(list(filter(None, map(_saved_task, folders))))
-    runs = [_read(folder, on, asked) for folder in folders]
+    runs = _read_all(folders, on, asked)
     first = runs[0]
-    for run in runs[1:]:
-        _require_alike(first, run)
     places = shared_places([run.rows for run in runs])
     shared = len(places[0])
     if not shared:
@@ -327,6 +312,27 @@ def compare_runs(
             for run, at, test, p in zip(runs[1:], places[1:], tests, corrected, strict=True)
         ],
     )
+
+
+def _read_all(folders: Sequence[str], on: Path | None, asked: EvaluateOptions) -> list[Run]:
+    """The runs with their answers: two or more, whose scores can be held against each other."""
+    if len(folders) < 2:
+        raise UsageError(
+            "there is one run", place="compare", fix="name two or more: bertolt compare RUN RUN"
+        )
+    paths = [Path(folder).resolve() for folder in folders]
+    for place, folder in enumerate(folders):
+        if paths[place] in paths[:place]:
+            raise UsageError("it is named twice", place=folder, fix="name each run once")
+    if on is None and asked.group is not None:
+        problem = "answers that runs have kept are in the groups of their own"
+        raise UsageError(problem, place="--group", fix="add --on FILE, or leave --group out")
+    if on is not None:
+        _require_one_task(list(filter(None, map(_saved_task, folders))))
+    runs = [_read(folder, on, asked) for folder in folders]
+    for run in runs[1:]:
+        _require_alike(runs[0], run)
+    return runs
 
 
 def _read(folder: str, on: Path | None, asked: EvaluateOptions) -> Run:
