@@ -23,7 +23,7 @@ from bertolt.models.families.base import family_of, read_config
 from bertolt.models.given_weights import require_unwrapped_names, tell_of_shapes, weights_for
 from bertolt.models.peer_names import one_of, require_harmless, require_present, take_loading
 from bertolt.models.precision import weights_format
-from bertolt.models.resize import follow_table, resize_vocabulary
+from bertolt.models.resize import follow_table, put_decoder, require_table, resize_vocabulary
 
 
 class PreTrainedModel(TwoDoors):
@@ -222,13 +222,7 @@ class PreTrainedModel(TwoDoors):
         Raises:
             UsageError: it is no table of that width.
         """
-        width = self.config.hidden_size
-        if not isinstance(table, nn.Embedding) or table.embedding_dim != width:
-            raise UsageError(
-                f"the table is a {type(table).__name__}, and an nn.Embedding of {width} columns is "
-                "needed",
-                fix=f"give nn.Embedding(rows, {width}, padding_idx={self.config.pad_token_id})",
-            )
+        require_table(table, self.config)
         self.base_model.embeddings.word_embeddings = table
         follow_table(self)
 
@@ -238,21 +232,7 @@ class PreTrainedModel(TwoDoors):
         Raises:
             UsageError: the model has none, or the layer has another shape.
         """
-        old = self.get_output_embeddings()
-        if old is None:
-            raise UsageError(
-                f"{type(self).__name__} has no layer to the vocabulary",
-                fix="use a language model, as BertForMaskedLM",
-            )
-        if not isinstance(decoder, nn.Linear) or decoder.weight.shape != old.weight.shape:
-            shape = tuple(old.weight.shape)[::-1]
-            raise UsageError(
-                f"the layer is a {type(decoder).__name__}, and nn.Linear{shape} is needed",
-                fix="resize_token_embeddings(rows) first for another number of words",
-            )
-        path = next(name for name, module in self.named_modules() if module is old)
-        above, _, name = path.rpartition(".")
-        setattr(self.get_submodule(above), name, decoder)
+        put_decoder(self, decoder)
         self.tie_weights()
 
     def get_position_embeddings(self) -> nn.Embedding:
@@ -471,6 +451,7 @@ class PreTrainedModel(TwoDoors):
             UsageError: a name that is no field of the config, a pattern that is none, an argument
                 that is not supported.
         """
+        # All of the above is long because the arguments are the peer's.
         name_or_path = one_of(name_or_path, pretrained_model_name_or_path)
         named = {name: config_changes.pop(name) for name in cls._own_arguments(config_changes)}
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}

@@ -1,4 +1,4 @@
-"""Growing and shrinking the vocabulary of a model that is already built.
+"""The vocabulary of a model that is already built: grown, shrunk, and put in its place.
 
 An encoder inside a head, `model.bert`, does not know the decoder that is tied to its table: the
 whole model follows when it is next called or saved.
@@ -11,6 +11,7 @@ from torch import nn
 
 from bertolt.base.errors import UsageError
 from bertolt.checkpoint.loadable import Loadable
+from bertolt.models.config import BertConfig
 
 
 def resize_vocabulary(
@@ -81,3 +82,33 @@ def _blank(old: nn.Parameter, rows: int) -> nn.Parameter:
     """A parameter of more or fewer rows, on the CPU: there, a seed gives the same everywhere."""
     blank = torch.zeros(rows, *old.shape[1:], dtype=old.dtype)
     return nn.Parameter(blank, requires_grad=old.requires_grad)
+
+
+def require_table(table: object, config: BertConfig) -> None:
+    """Refuse what is no table of embeddings of the model's width."""
+    width = config.hidden_size
+    if not isinstance(table, nn.Embedding) or table.embedding_dim != width:
+        raise UsageError(
+            f"the table is a {type(table).__name__}, and an nn.Embedding of {width} columns is "
+            "needed",
+            fix=f"give nn.Embedding(rows, {width}, padding_idx={config.pad_token_id})",
+        )
+
+
+def put_decoder(model: Loadable, decoder: object) -> None:
+    """See `PreTrainedModel.set_output_embeddings`."""
+    old = model.get_output_embeddings()
+    if old is None:
+        raise UsageError(
+            f"{type(model).__name__} has no layer to the vocabulary",
+            fix="use a language model, as BertForMaskedLM",
+        )
+    if not isinstance(decoder, nn.Linear) or decoder.weight.shape != old.weight.shape:
+        shape = tuple(old.weight.shape)[::-1]
+        raise UsageError(
+            f"the layer is a {type(decoder).__name__}, and nn.Linear{shape} is needed",
+            fix="resize_token_embeddings(rows) first for another number of words",
+        )
+    path = next(name for name, module in model.named_modules() if module is old)
+    above, _, name = path.rpartition(".")
+    setattr(model.get_submodule(above), name, decoder)
