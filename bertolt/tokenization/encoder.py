@@ -136,6 +136,7 @@ class TextEncoder(TokenizerBase):
             UsageError: arguments that do not go together, or that there are not.
             DataError: something is not text, or cannot be cut as asked.
         """
+        # All of the above is long because the arguments are the peer's.
         if older:
             padding, truncation, is_split_into_words = self._newer(
                 older, padding, truncation, is_split_into_words, max_length

@@ -376,6 +376,8 @@ def fit(
     it would have spoiled. The returned history tells how the run ended. The seconds of a step
     include making its batches.
 
+    It is long because a run is to be read from top to bottom, in the one order that it has.
+
     Args:
         batches: of each step that is still to be made.
         saver: called after each step and its evaluation.

@@ -94,7 +94,8 @@ def train_step(
     """Forward, backward, check, clip, step: one update from one batch or several.
 
     Several batches act as one large batch: every loss is divided by all of their labels. So do
-    those of several processes, each of which calls this with as many.
+    those of several processes, each of which calls this with as many. It is long because it runs
+    for each step, and its parts share what is at hand.
 
     Args:
         model: in training mode; returns an output with `loss`.

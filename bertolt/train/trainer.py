@@ -29,12 +29,7 @@ from bertolt.train.callbacks import Progress
 from bertolt.train.competing import competing_passes, rows_compete
 from bertolt.train.doors import Doors
 from bertolt.train.events import Events
-from bertolt.train.loop import (
-    History,
-    RunningLoss,
-    fit,
-    predict_batches,
-)
+from bertolt.train.loop import History, RunningLoss, fit, predict_batches
 from bertolt.train.micro_batches import MicroBatches, cut_where_needed
 from bertolt.train.overrides import (
     is_own_module,
@@ -345,6 +340,16 @@ class Trainer(Doors):
             fitting=self.micro_batches,
             watch=self._events.watch,
         )
+        self._end(saving, total)
+        steps = self.history.steps
+        return TrainOutput(
+            global_step=len(steps),
+            training_loss=self.history.mean_loss,
+            metrics=self._events.totals(self.history),
+        )
+
+    def _end(self, saving: Saving | None, total: int) -> None:
+        """After the steps of a run: raise what has stopped it, or bring back the best weights."""
         if self.history.failure is not None:
             raise self.history.failure
         if saving is not None:
@@ -359,12 +364,6 @@ class Trainer(Doors):
                 "Caution: no step had a learning rate above 0, so the weights are as they were "
                 "before: use warmup_steps=0, or make more steps"
             )
-        steps = self.history.steps
-        return TrainOutput(
-            global_step=len(steps),
-            training_loss=self.history.mean_loss,
-            metrics=self._events.totals(self.history),
-        )
 
     def _own_passes(self, by_name: bool) -> Callable[[Any], Tensor] | None:
         """What makes the passes of a batch in place of `train_step`; None: nothing does."""
