@@ -251,6 +251,8 @@ class EncodedTexts:
     @property
     def parted(self) -> NDArray[np.bool_]:
         """(N,) whether a document of an example has several windows."""
+        if self.example is None:
+            return np.zeros(self.examples, dtype=bool)
         several = np.flatnonzero(np.diff(self.document_firsts) > 1)
         counts = np.bincount(
             self.window_examples[self.document_firsts[several]], minlength=self.examples

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertolt import PackedBatch
 from bertolt.base.errors import DataError
@@ -89,6 +90,27 @@ def test_nothing_to_pack_is_refused(ids: list[list[int]], words: str) -> None:
 def test_segment_ids_must_be_as_many_as_the_tokens(types: list[list[int]], row: int) -> None:
     with pytest.raises(DataError, match=f"sequence {row} .* token_type_ids"):
         PackedBatch.from_sequences([[5, 6], [7, 8]], types)
+
+
+def test_sequences_are_packed_by_numpy() -> None:
+    """An operator of PyTorch takes as long as all of it, and a text is packed in each answer."""
+    called: list[str] = []
+
+    class Listing(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            called.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    labels = [[1, 2, 3], [4]]
+    with Listing():
+        batch = PackedBatch.from_sequences([[5, 6, 7], [8]], labels, token_labels=labels)
+    assert set(called) <= {"aten.lift_fresh.default"}  # what takes in an array of numpy
+    assert (batch.num_tokens, batch.max_seqlen) == (4, 3)
+    with Listing():
+        PackedBatch.from_flat(torch.tensor([5, 6, 7]), starts_of(torch.tensor([3])))
+    assert "aten.arange.default" in called  # what is listed at all
 
 
 def test_what_stands_end_to_end_is_packed_as_its_sequences_are() -> None:

@@ -189,6 +189,12 @@ def test_examples_that_are_encoded_are_gathered_as_they_would_be_encoded() -> No
     assert gathered([], 8).examples == 0
 
 
+def test_examples_of_one_window_are_not_parted_and_nothing_is_looked_up_for_that() -> None:
+    rows = gathered([EncodedExample([Window([1, 2])], 2, (0,))] * 3, 2)
+    assert rows.parted.tolist() == [False] * 3
+    assert not {"firsts", "document_firsts", "first_documents"} & vars(rows).keys()
+
+
 def test_an_example_without_documents_is_one_beside_others() -> None:
     """Or each window behind it would be of another example's document."""
     window = Window([1, 2])
