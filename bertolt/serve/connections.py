@@ -1,12 +1,13 @@
 """Connections that hold nobody's place: a head that is too slow or too long, and a client that does
-not take its answer, are cut. uvicorn bounds only the silence between two requests."""
+not take its answer, are cut. uvicorn bounds only the silence between two requests. What it writes
+of an answer leaves at once, head and body together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -28,6 +29,44 @@ def bounded(limits: Limits, kind: type[Any] = AutoHTTPProtocol) -> type[asyncio.
         kind: the protocol, by httptools or by h11.
     """
     return type("Bounded", (_Bounded, kind), {"limits": limits})
+
+
+class _InPairs:
+    """A transport on which two writes in a row leave as one, as do the head and body of an answer.
+
+    uvicorn writes them one after the other, and a transport sends each at once: that is two calls
+    of the system, and a client that is woken twice. So the first waits for the second, or for the
+    end of this turn of the loop.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._first = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it with what waits, or have it wait."""
+        if self._first:
+            data, self._first = self._first + data, b""
+            self._transport.write(data)
+        elif data:
+            self._first = data
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._first and not self._transport.is_closing():
+            self.write(b"")
+
+    def close(self) -> None:
+        """Send what waits, and close."""
+        self._flush()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not on their way."""
+        return len(self._first) + self._transport.get_write_buffer_size()
 
 
 class _Large(_Protocol):
@@ -74,7 +113,7 @@ class _Bounded(_Large):
         self._unsent, self._resumed = 0, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(Any, _InPairs(transport, self.loop)))
         self._hurry()
 
     def connection_lost(self, exc: Exception | None) -> None:

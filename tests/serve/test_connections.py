@@ -46,32 +46,40 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         pass
     size, _, parts = path.partition("/")
     number = int(size) if size.isdigit() else 2
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    headers = [] if parts else [(b"content-length", b"%d" % number)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     for _ in range(number >> 10 if parts else 0):
         await send({"type": "http.response.body", "body": b"x" * 1024, "more_body": True})
     await send({"type": "http.response.body", "body": b"" if parts else b"x" * number})
 
 
-@pytest.fixture(params=KINDS, scope="module")
-def server(request: pytest.FixtureRequest) -> Iterator[uvicorn.Server]:
+@contextmanager
+def running(kind: type[Any]) -> Iterator[uvicorn.Server]:
+    """A server with a protocol."""
     config = uvicorn.Config(
         app,
-        http=bounded(LIMITS, protocol(request.param)),
+        http=kind,
         port=0,
         log_config=None,
         lifespan="off",
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=LIMITS.head_bytes,
     )
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
     thread.start()
-    while not running.started:
+    while not server.started:
         time.sleep(0.01)
-    yield running
-    running.should_exit = True
+    yield server
+    server.should_exit = True
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def server(request: pytest.FixtureRequest) -> Iterator[uvicorn.Server]:
+    with running(bounded(LIMITS, protocol(request.param))) as server:
+        yield server
 
 
 @contextmanager
@@ -185,6 +193,46 @@ def test_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(
             part = slow.recv(1 << 20)
             assert part
             size += len(part)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_head_and_the_body_of_an_answer_leave_at_once(name: str) -> None:
+    writes: list[bytes] = []
+
+    class Watched:
+        def __init__(self, transport: Any) -> None:
+            self._transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+        def write(self, data: bytes) -> None:
+            writes.append(bytes(data))
+            self._transport.write(data)
+
+    kind: type[Any] = bounded(LIMITS, protocol(name))
+
+    class Watching(kind):  # type: ignore[misc]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(Watched(transport))
+
+    with running(Watching) as server, connected(server) as client:
+        for number in range(1, 3):
+            answered(client)
+            assert len(writes) == number
+        assert all(each.startswith(b"HTTP/1.1 200") and each.endswith(b"xx") for each in writes)
+
+
+def test_what_is_written_alone_waits_for_nothing(server: uvicorn.Server) -> None:
+    expecting = HEAD.replace(b"Host", b"Expect: 100-continue\r\nHost")
+    with connected(server) as client:
+        client.sendall(expecting)
+        assert client.recv(4096).startswith(b"HTTP/1.1 100")
+        client.sendall(b"good")
+        told = client.recv(4096)
+        while not told.endswith(b"xx"):
+            told += client.recv(4096)
+        assert told.startswith(b"HTTP/1.1 200")
 
 
 def test_a_pipelined_request_is_answered(server: uvicorn.Server) -> None:
