@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from bertolt.base.console import counting
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
-from bertolt.data.arrow import pa
+from bertolt.data.arrow import as_utf8, pa
 from bertolt.data.cells import Cell, label_cell, text_cell
 from bertolt.data.columns import FLAGS, SAMPLE, by_number, choose_columns
 from bertolt.data.formats import Open, ending, open_source
@@ -45,6 +45,7 @@ from bertolt.data.table_file import (
     listing,
     row_words,
 )
+from bertolt.data.unanswered import Unanswered, UnansweredRows
 
 OnBadRow = Literal["drop", "error", "answer", "answer-all"]
 """Leave out and count; raise; keep apart where the text is empty, and raise for all else; or keep
@@ -60,20 +61,6 @@ ANSWERED_TOO = ", or give them an empty answer too with --on-bad-row answer-all"
 EXAMPLES = 2048  # rows that become Python values at a time
 KEPT = "kept"
 """The Arrow column of the user's own columns, as one JSON text a row."""
-
-
-class Unanswered(NamedTuple):
-    """A row without a text, or with one half of a pair; or that is broken otherwise.
-
-    Attributes:
-        reason: that it is counted under.
-        texts: what there is of its texts, by role; of each the type is that of other rows.
-        kept: the user's own columns, as one JSON text.
-    """
-
-    reason: str
-    texts: dict[str, object]
-    kept: str | None
 
 
 class Sample(NamedTuple):
@@ -129,7 +116,7 @@ class Table:
     dropped: dict[str, list[int]]
     lines: Sequence[int] = ()
     parts: Sequence[tuple[str, int]] = ()
-    unanswered: Mapping[int, Unanswered] = field(default_factory=dict)
+    unanswered: UnansweredRows = field(default_factory=UnansweredRows)
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -221,6 +208,7 @@ def read_table(
     kinds: Mapping[str, Open] | None = None,
     keep: Sequence[str] = (),
     layout: Layout = AS_FOUND,
+    watch: Callable[[int], None] | None = None,
 ) -> Table:
     """Read texts, and labels if they are needed or named, from a file or several.
 
@@ -249,6 +237,7 @@ def read_table(
         keep: more columns to keep with each row; "all" alone keeps all that have no role, and
             `EVERY` those too.
         layout: of a table of cells.
+        watch: called now and then with the rows so far; an error of it ends the reading.
 
     Raises:
         DataError: the file, a column or a row cannot be used.
@@ -274,9 +263,15 @@ def read_table(
     kept = _kept_columns(keep, source.columns, choice.columns, where)
     rows = _RowCollector(where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row)
     with counting("Reading", unit="rows") as show:
+
+        def progress(count: int) -> None:
+            show(count)
+            if watch is not None:
+                watch(count)
+
         for part in parts:
             require_columns(part, rows.columns, parts[0].name)
-            rows.add_part(part, check_row, show)
+            rows.add_part(part, check_row, progress)
     return rows.table(source.columns, choice.found)
 
 
@@ -377,7 +372,7 @@ class _RowCollector:
         self.lines = array("q")
         self.parts: list[tuple[str, int]] = []  # names of files, and the rows before each
         self.dropped: dict[str, list[int]] = {}
-        self.unanswered: dict[int, Unanswered] = {}
+        self.unanswered = UnansweredRows()
         self._roles = {role: list(names) for role, names in roles.items()}
         self._cells = cells
         self._kept = list(kept)
@@ -419,9 +414,7 @@ class _RowCollector:
         if check is not None and not isinstance(cells, BadRow):
             cells = check(dict(zip(self._roles, cells, strict=False))) or cells
         if isinstance(cells, BadRow):
-            if self.on_bad_row.startswith("answer"):
-                self._keep_apart(cells, values)
-            self._drop(cells)
+            self._drop(cells, apart=self._keep_apart(cells, values))
             return
         self._gathered.append((self.rows_read, *cells))
         self._characters += sum(len(cell) for cell in cells if isinstance(cell, str | list))
@@ -489,10 +482,12 @@ class _RowCollector:
         name, before = self.parts[-1]
         return f"{name}, {row_words(self.rows_read - before, self.lines[-1] or None)}"
 
-    def _keep_apart(self, bad: BadRow, values: tuple[object, ...] | BadRow) -> None:
-        """Keep a row for an empty answer; of one that could not be read nothing is known."""
-        if self.on_bad_row == "answer" and not bad.reason.startswith("empty "):
-            return
+    def _keep_apart(self, bad: BadRow, values: tuple[object, ...] | BadRow) -> bool:
+        """Keep a row for an empty answer, if it is to have one; of one that could not be read
+        nothing is known."""
+        empty = self.on_bad_row == "answer" and bad.reason.startswith("empty ")
+        if not empty and self.on_bad_row != "answer-all":
+            return False
         if isinstance(values, BadRow):
             values = (None,) * len(self.columns)
         cells, texts = iter(values), {}
@@ -500,10 +495,11 @@ class _RowCollector:
             texts[role] = self._cells[role].left([next(cells) for _ in columns])
         kept = dict(zip(self._kept, cells, strict=True))
         words = _as_json(kept) if self._kept else None
-        self.unanswered[self.rows_read] = Unanswered(bad.reason, texts, words)
+        self.unanswered.add(self.rows_read, Unanswered(bad.reason, texts, words))
+        return True
 
-    def _drop(self, bad: BadRow) -> None:
-        if self.on_bad_row != "drop" and self.rows_read not in self.unanswered:
+    def _drop(self, bad: BadRow, *, apart: bool) -> None:
+        if self.on_bad_row != "drop" and not apart:
             others = "" if self.on_bad_row == "error" else ANSWERED_TOO
             raise DataError(
                 bad.detail,
@@ -552,10 +548,10 @@ class _RowCollector:
 
 
 def _as_json(values: Mapping[str, object]) -> str | None:
-    """A row's own columns; what JSON cannot say, such as a date, as its text. None: a value is
-    nested too deeply."""
+    """A row's own columns; what JSON cannot say, such as a date, as its text, and half a surrogate
+    pair as its escape. None: a value is nested too deeply."""
     try:
-        return json.dumps(_finite(values), ensure_ascii=False, default=str)
+        return as_utf8(json.dumps(_finite(values), ensure_ascii=False, default=str))
     except RecursionError:
         return None
 

@@ -66,6 +66,7 @@ def read_for_task(
     prefer: Mapping[str, Sequence[str]] | None = None,
     need_label: bool = True,
     fault_of: Callable[[Example], BadRow | None] | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> tuple[Table, type[Task]]:
     """Read a file for a task; a task that is not named is inferred from the columns, and said.
 
@@ -76,6 +77,7 @@ def read_for_task(
         prefer: columns of each role to take where nothing is named.
         need_label: whether each row must have a label.
         fault_of: says more of what is wrong with a row whose cells are fine each by itself.
+        watch: called now and then with the rows so far; an error of it ends the reading.
 
     Raises:
         DataError: the file, a column or a row cannot be used.
@@ -117,6 +119,7 @@ def read_for_task(
         kinds=kind.kinds if kind else None,
         keep=columns.keep,
         layout=columns.layout,
+        watch=watch,
     )
     return table, chosen[0]
 

@@ -305,6 +305,25 @@ def test_a_row_without_a_text_has_an_empty_answer(
     assert len(list(csv.reader(out.open(newline="")))) == len(records) + 1
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "xlsx"])
+def test_half_a_surrogate_pair_in_a_kept_column_is_written_as_its_escape(
+    kind: str, bertolt: Run, trained: Trained, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "a.jsonl", tmp_path / f"out.{kind}"
+    path.write_text('{"text": "good", "id": "a\\ud83d", "\\udc00": 1}\n{"text": ""}\n', "utf-8")
+    said = bertolt("predict", trained("labels"), path, "--keep", "all", "--out", out)
+    assert said.code == 0, said.err
+    if kind.startswith("json"):
+        text = out.read_text(encoding="utf-8")
+        first = json.loads(text.splitlines()[0]) if kind == "jsonl" else json.loads(text)[0]
+        assert (first["id"], first["\udc00"]) == ("a\ud83d", 1)
+    elif kind == "csv":
+        (first, _) = csv.DictReader(out.open(newline="", encoding="utf-8"))
+        assert (first["id"], first["\\udc00"]) == ("a\\ud83d", "1")
+    else:
+        assert out.stat().st_size
+
+
 def test_answers_to_several_files_have_their_file(
     bertolt: Run, trained: Trained, tmp_path: Path
 ) -> None:
