@@ -6,20 +6,22 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bertolt.base.chunks import characters_of
-from bertolt.base.errors import BertoltError, UsageError, meant
+from bertolt.base.errors import BertoltError, DataError, UsageError, meant
 from bertolt.commands.outputs import format_of
 from bertolt.commands.questions import Question, preferred_columns, questions_in
 from bertolt.commands.wording import options_called
 from bertolt.commands.writers import text_writer
+from bertolt.data.arrow import as_utf8
 from bertolt.data.cells import usable
 from bertolt.data.delimited import layout_of
+from bertolt.data.lines import is_packed
 from bertolt.data.load import EVERY, OnBadRow
 from bertolt.data.table_file import BadRow
 from bertolt.tasks.base import Example
@@ -68,6 +70,7 @@ class FileAnswers:
         path: Path,
         parameters: Mapping[str, str],
         characters: int = sys.maxsize,
+        watch: Callable[[int], None] | None = None,
     ) -> None:
         """Read a file.
 
@@ -77,11 +80,14 @@ class FileAnswers:
             parameters: what is said of it, by `_PARAMETERS`, or by the names that requests of the
                 task have.
             characters: most of a row's texts.
+            watch: called now and then with the rows so far; an error of it ends the reading.
 
         Raises:
             UsageError: there is no such parameter or value.
             DataError: the file, a column or a row cannot be used.
         """
+        if is_packed(path):
+            raise DataError("it is packed", place="the file", fix="send it as it is")
         roles, question_fault = predictor.task.request_roles, predictor.task.question_fault
         columns = _columns({roles.get(name, name): value for name, value in parameters.items()})
         with options_called({**_CALLED, str(path): "the file"}):
@@ -92,6 +98,7 @@ class FileAnswers:
                 need_label=False,
                 fault_of=lambda row: _too_long(row, characters) or question_fault(row),
                 prefer=preferred_columns(predictor, columns),
+                watch=watch,
             )
             require_pair(table, predictor.trained_on_pairs)
         self.rows = len(table) + len(table.unanswered)
@@ -137,7 +144,7 @@ class FileAnswers:
         return self._taken()
 
     def _taken(self) -> str:
-        text = self._target.getvalue()
+        text = as_utf8(self._target.getvalue())  # the user's columns may hold half a surrogate pair
         self._target.seek(0)
         self._target.truncate()
         return text

@@ -271,6 +271,12 @@ def _chunks(path: Path, seen: Seen = None) -> Iterator[bytes]:
         ) from error
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file is packed, as its first bytes tell."""
+    with path.open("rb") as raw:
+        return raw.read(4).startswith((_GZIP, _ZSTD))
+
+
 def unpacked_limit(size: int) -> int:
     """The bytes that may come out of a packed file of `size` bytes."""
     return max(UNPACKED_FREE, UNPACKED_TIMES * size)

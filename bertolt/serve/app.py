@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from bertolt.base.errors import BertoltError
 from bertolt.serve import embeddings
-from bertolt.serve.arriving import GONE, read
+from bertolt.serve.arriving import GONE, read, until_gone
 from bertolt.serve.asked import asked_in, examples_of, parse
 from bertolt.serve.clients import Keys, Rate
 from bertolt.serve.errors import RefusedError, as_json, in_request, status_of
@@ -453,7 +453,7 @@ class Server:
             with suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(end)
 
-        gone = loop.create_task(_gone(request))
+        gone = loop.create_task(until_gone(request))
         gone.add_done_callback(end)
         late = loop.call_later(max(0.0, ask.deadline - time.monotonic()), end)
         ask.done.add_done_callback(told)
@@ -508,12 +508,6 @@ def _in_one_message() -> Iterator[None]:
         if error.fix:
             error.problem = f"{error.problem}; {error.fix}"
         raise
-
-
-async def _gone(request: Request) -> None:
-    """Wait until the client is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _account(prediction: Prediction) -> dict[str, Any]:

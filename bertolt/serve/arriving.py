@@ -10,6 +10,7 @@ from starlette.requests import Request
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
 
+_SHOWN = 80  # characters of a header, in a message
 GONE = 499  # nobody reads it; logs know it by this number
 
 
@@ -25,8 +26,16 @@ async def read(
         take: called with each part.
 
     Raises:
-        RefusedError: it is too large or too slow, or the client is gone.
+        RefusedError: it is too large or too slow, or packed, or the client is gone.
     """
+    packed = request.headers.get("content-encoding", "identity")
+    if packed.lower() != "identity":  # what comes out could be a thousand times as large
+        raise RefusedError(
+            415,
+            f"the body is packed as {packed[:_SHOWN]!r}",
+            fix="send it as it is, without Content-Encoding",
+            param="Content-Encoding",
+        )
     size, begun = 0, asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(limits.body_seconds) as patience:
@@ -48,3 +57,9 @@ async def read(
                 patience.reschedule(begun + limits.body_seconds + size / limits.slowest)
     except TimeoutError as error:
         raise RefusedError(408, "the body came too slowly", fix="send it at once") from error
+
+
+async def until_gone(request: Request) -> None:
+    """Wait until the client of a request whose body has been read is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

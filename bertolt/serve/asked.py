@@ -87,7 +87,9 @@ def asked_in(values: Mapping[str, Any], fields: tuple[str, ...] = _FIELDS) -> As
         raise RefusedError(400, "there is no input", fix='send {"input": "a text"}', param="input")
     model = values.get("model")
     if model is not None and not isinstance(model, str):
-        raise RefusedError(400, "the name of a model is a text", param="model")
+        raise RefusedError(
+            400, "the name of a model is a text", fix="GET /v1/models lists them", param="model"
+        )
     return Asked(model=model, input=values["input"])
 
 

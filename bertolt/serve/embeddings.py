@@ -53,7 +53,13 @@ def encoded_ids(
         RefusedError: ids are of another vocabulary, or there are too many.
     """
     if len(lists) > limits.texts:
-        raise RefusedError(413, f"a request may have {limits.texts:,} lists of ids", param="input")
+        raise RefusedError(
+            413,
+            f"a request may have {limits.texts:,} lists of ids, and this one has {len(lists):,}",
+            fix="send them in several requests",
+            param="input",
+            code="too_many_texts",
+        )
     tokenizer = predictor.tokenizer
     size, ends = tokenizer.vocab_size, [tokenizer.cls_token, tokenizer.sep_token]
     frame = (tokenizer.cls_token_id, tokenizer.sep_token_id)
@@ -184,7 +190,7 @@ def form_of(values: Mapping[str, Any]) -> str:
         RefusedError: another form, or a field of another type.
     """
     if not isinstance(values.get("user", ""), str | None):
-        raise RefusedError(400, "the user is a text", param="user")
+        raise RefusedError(400, "the user is a text", fix="leave it out", param="user")
     form = values.get("encoding_format", "float")
     if form is None:
         return "float"

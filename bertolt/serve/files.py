@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from bertolt.base.errors import BertoltError
 from bertolt.serve.app import Server
-from bertolt.serve.arriving import read
+from bertolt.serve.arriving import GONE, read, until_gone
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.models import ServedModel
 from bertolt.serve.openapi import Files as Described
@@ -42,6 +44,19 @@ PART = 64
 MOST = 4
 """Files that are answered at a time."""
 _PAUSE = 0.25  # seconds before a part is offered again to a queue that was full
+
+
+Watch = Callable[[int], None]
+"""Called by who reads with the rows so far; raises `ForNobodyError` once nobody waits for them."""
+
+
+class ForNobodyError(Exception):
+    """Ends the reading of a file; `why` is what its request is told. No `BertoltError`, for it is
+    no fault of the file, and nobody puts it into the words of a command."""
+
+    def __init__(self, why: RefusedError) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 class FileAnswers(Protocol):
@@ -72,9 +87,15 @@ class Open(Protocol):
         """What may be said of a file."""
 
     def __call__(
-        self, predictor: Predictor, path: Path, parameters: Mapping[str, str], characters: int, /
+        self,
+        predictor: Predictor,
+        path: Path,
+        parameters: Mapping[str, str],
+        characters: int,
+        watch: Watch,
+        /,
     ) -> FileAnswers:
-        """The rows of a file, each with so many characters at most."""
+        """The rows of a file, each with so many characters at most; `watch` may end the reading."""
 
 
 def file_routes(server: Server, open_file: Open) -> list[Route]:
@@ -156,11 +177,14 @@ class Files:
                 path = Path(folder, f"body{ending}")
                 with path.open("wb") as target:
                     await read(request, self._limits.file_bytes, self._limits, target.write)
-                parameters, most = dict(request.query_params), self._limits.characters
-                async with self._reading:
+                parameters, most = _parameters(request), self._limits.characters
+                async with self._wanted(request) as watch, self._reading:
+                    watch(0)
                     return await run_in_threadpool(
-                        self._open, served.predictor, path, parameters, most
+                        self._open, served.predictor, path, parameters, most, watch
                     )
+        except ForNobodyError as error:
+            raise error.why from error
         except OSError as error:
             if isinstance(error, BertoltError):
                 raise
@@ -169,6 +193,24 @@ class Files:
                 f"the file cannot be kept while it is answered: {error.strerror}",
                 fix="send it later, or in smaller parts",
             ) from error
+
+    @asynccontextmanager
+    async def _wanted(self, request: Request) -> AsyncIterator[Watch]:
+        """What ends the reading of a file, a thread that nothing else stops, when its client is
+        gone, or when the server has no more time before its end."""
+        gone = asyncio.get_running_loop().create_task(until_gone(request))
+
+        def watch(rows: int) -> None:
+            if gone.done():
+                raise ForNobodyError(RefusedError(GONE, "the client is gone"))
+            if self._server.leaving and self._server.seconds_left <= 0:
+                end = "the server ends before the file is read"
+                raise ForNobodyError(RefusedError(504, end, fix="send it to another one"))
+
+        try:
+            yield watch
+        finally:
+            gone.cancel()
 
     async def _stream(self, file: FileAnswers, served: ServedModel) -> AsyncIterator[str]:
         """The file with its answers, part by part."""
@@ -195,6 +237,24 @@ class Files:
             except asyncio.CancelledError:
                 ask.cancel()
                 raise
+
+
+def _parameters(request: Request) -> dict[str, str]:
+    """What a request says of its file.
+
+    Raises:
+        RefusedError: one thing twice, as nobody knows which one is meant.
+    """
+    given = request.query_params.multi_items()
+    for name, count in Counter(name for name, _ in given).items():
+        if count > 1:
+            raise RefusedError(
+                400,
+                f"the parameter {name[:80]!r} is there {count} times",
+                fix="send it once",
+                param=f"?{name[:80]}=",
+            )
+    return dict(given)
 
 
 _KINDS = f"send it as one of {', '.join(ENDINGS)} in the header Content-Type"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import errno
+import gzip
 import io
 import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from bertolt.commands.file_answers import FileAnswers
 from bertolt.serve import files
 from bertolt.serve.app import Server
 from bertolt.serve.errors import RefusedError
-from bertolt.serve.files import file_routes
+from bertolt.serve.files import ForNobodyError, file_routes
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
 
@@ -204,6 +206,112 @@ def test_files_are_read_one_after_the_other(server: Server) -> None:
             thread.join()
     assert statuses == [200] * 3
     assert most == 1
+
+
+class Read:
+    """Reads a file for as long as somebody waits for it."""
+
+    parameters = FileAnswers.parameters
+
+    def __init__(self, begun: Callable[[], object]) -> None:
+        self.begun, self.status = begun, 0
+
+    def __call__(self, *given: Any) -> FileAnswers:
+        self.begun()
+        end = time.monotonic() + 20
+        try:
+            while time.monotonic() < end:
+                given[-1](1)
+                time.sleep(0.01)
+        except ForNobodyError as error:
+            self.status = error.why.status
+            raise
+        raise AssertionError("it is read for nobody")
+
+
+def test_a_file_is_read_no_further_once_its_client_is_gone(server: Server) -> None:
+    async def asked() -> list[Any]:
+        gone, loop = asyncio.Event(), asyncio.get_running_loop()
+        reading.begun = lambda: loop.call_soon_threadsafe(gone.set)
+        body, sent = [{"type": "http.request", "body": b"text\ngood\n"}], list[Any]()
+
+        async def receive() -> Any:
+            if body:
+                return body.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": ROUTE, "query_string": b""}
+        await app({**scope, "headers": [(b"content-type", b"text/csv")]}, receive, send)
+        return sent
+
+    server, reading = Server(server.models), Read(lambda: None)
+    app = server.app(file_routes(server, reading))
+    begun = time.monotonic()
+    sent = asyncio.run(asked())
+    assert time.monotonic() - begun < 10
+    assert reading.status == sent[0]["status"] == 499
+
+
+def test_a_file_is_read_no_further_than_the_end_of_the_server(server: Server) -> None:
+    server = Server(server.models, Limits(seconds=0.3))
+    reading = Read(server.leave)
+    with TestClient(server.app(file_routes(server, reading))) as client:
+        status, said = _said(client.post(ROUTE, content=b"text\ngood\n", headers=CSV))
+    assert reading.status == status == 504
+    assert "ends before the file is read" in said
+
+
+@pytest.mark.parametrize("cell", ["good", ""])
+def test_who_reads_tells_how_far_it_is_whatever_the_rows_are(
+    tuned: Path, tmp_path: Path, cell: str
+) -> None:
+    def watch(rows: int) -> None:
+        seen.append(rows)
+        if len(seen) > 1:
+            raise ForNobodyError(RefusedError(499, "the client is gone"))
+
+    seen: list[int] = []
+    path = tmp_path / "body.csv"
+    path.write_text("text,n\n" + f"{cell},1\n" * 9000, encoding="utf-8")
+    with pytest.raises(ForNobodyError):
+        FileAnswers(Predictor.from_pretrained(tuned), path, {}, 100, watch)
+    assert 0 < seen[0] < seen[1] < 9000
+
+
+def test_a_parameter_that_is_there_twice_is_refused(client: TestClient) -> None:
+    status, said = _said(client.post(f"{ROUTE}?text=a&text=b", content=b"a,b\nx,y\n", headers=CSV))
+    assert (status, said) == (400, "the parameter 'text' is there 2 times | ?text= | send it once")
+
+
+def test_what_is_packed_is_refused(client: TestClient) -> None:
+    body = gzip.compress(b"text\ngood\n")
+    status, said = _said(client.post(ROUTE, content=body, headers=CSV))
+    assert (status, said) == (422, "it is packed | the file | send it as it is")
+    told = client.post(ROUTE, content=body, headers={**CSV, "Content-Encoding": "gzip"})
+    status, said = _said(told)
+    assert status == 415
+    assert "packed as 'gzip'" in said
+    assert "without Content-Encoding" in said
+    plain = {**CSV, "Content-Encoding": "identity"}
+    assert client.post(ROUTE, content=b"text\ngood\n", headers=plain).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["application/jsonl", "application/json"])
+def test_half_a_surrogate_pair_in_a_column_comes_back_as_it_came(
+    client: TestClient, kind: str
+) -> None:
+    row = '{"text": "good", "id": "\\ud83d", "\\udc00": 1}'
+    body = row if kind.endswith("jsonl") else f"[{row}]"
+    told = client.post(ROUTE, content=body.encode(), headers={"Content-Type": kind})
+    assert told.status_code == 200, told.text
+    given = json.loads(told.text)
+    given = given if kind.endswith("jsonl") else given[0]
+    assert (given["id"], given["\udc00"]) == ("\ud83d", 1)
+    assert given["label"]
 
 
 def test_a_file_that_does_not_fit_on_the_disk_is_refused_and_the_next_one_is_answered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hmac
 import json
 import socket
@@ -450,3 +451,13 @@ def test_a_body_that_is_none_is_refused_in_words(client: TestClient, body: bytes
     error = answer.json()["error"]
     assert {"message", "type", "code", "param", "fix"} == set(error)
     assert "Traceback" not in answer.text
+
+
+def test_a_packed_body_is_refused_in_words(client: TestClient) -> None:
+    body = gzip.compress(b'{"input": "good"}')
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post(PATH, content=body, headers=headers)
+    assert answer.status_code == 415
+    error = answer.json()["error"]
+    assert "gzip" in error["message"]
+    assert error["fix"] == "send it as it is, without Content-Encoding"
