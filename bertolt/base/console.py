@@ -36,9 +36,14 @@ class _Role:
 
 @dataclass
 class _Terminal:
-    """What stands at its foot, below all messages: there is one terminal for all threads."""
+    """Where messages of all threads go.
+
+    `foot` is what stands at its foot, below all messages, and `taken` gets messages in its place,
+    where a log has a form of its own.
+    """
 
     foot: str = ""
+    taken: Callable[[str], None] | None = None
 
 
 _role = _Role()
@@ -83,7 +88,18 @@ def _is_silent() -> bool:
 def info(message: str) -> None:
     """Write one message and a line end."""
     if not _is_silent():
-        _write_above(_wording.get()(message))
+        (_terminal.taken or _write_above)(_wording.get()(message))
+
+
+@contextlib.contextmanager
+def told_to(take: Callable[[str], None]) -> Iterator[None]:
+    """Give each message of the block, of all threads, to `take` in place of the terminal; how far a
+    long job is, nobody is told."""
+    before, _terminal.taken = _terminal.taken, take
+    try:
+        yield
+    finally:
+        _terminal.taken = before
 
 
 def reworded(words: Callable[[str], str]) -> AbstractContextManager[None]:
@@ -128,7 +144,7 @@ class StatusLine:
     """
 
     def __init__(self) -> None:
-        self.drawn = sys.stderr.isatty() and not _is_silent()
+        self.drawn = sys.stderr.isatty() and not _is_silent() and _terminal.taken is None
         self.start = self._last = time.monotonic()
 
     def due(self, *, force: bool = False) -> bool:
@@ -143,7 +159,8 @@ class StatusLine:
         """Put these words in place of the last ones; `bar` behind them where there is room."""
         text = _prefix.get() + text
         if not self.drawn:
-            info(text)
+            if _terminal.taken is None:
+                info(text)
             return
         room = shutil.get_terminal_size().columns - 1
         _terminal.foot = text + bar if len(text + bar) <= room else text[:room]

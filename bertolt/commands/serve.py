@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertolt.base.console import info
+from bertolt.base.console import info, told_to
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.format import gibibytes, plural
 from bertolt.base.machine import memory_bytes, resident_bytes
@@ -81,7 +81,8 @@ def serve(models: list[str], options: ServeOptions) -> None:
     shown = f"[{host}]" if ":" in host else host
     _open_port(address)
     info(f"Serving at http://{shown}:{port}, with a page to try it; end with Ctrl-C")
-    listen(server, server.app(file_routes(server, FileAnswers)), address, options.drain_seconds)
+    with told_to(lambda message: log("told", message=message)):  # one form for all that it says
+        listen(server, server.app(file_routes(server, FileAnswers)), address, options.drain_seconds)
     if server.unanswered:
         raise BertoltError(
             f"the time was over before {plural(server.unanswered, 'request')} had a whole answer",

@@ -14,15 +14,25 @@ Log = Callable[..., None]
 """Writes an event and its values."""
 
 _lock = threading.Lock()
+_lost = 0  # lines, since the last one that was written
 
 
 def log_to_stderr(event: str, **values: Any) -> None:
-    """Write one line to standard error."""
+    """Write one line to standard error. Where that is not possible, as on a full disk or into a
+    pipe that nobody reads, answers go on, and the next line that is written has how many are lost.
+    """
+    global _lost
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = json.dumps({"time": now, "event": event, **values}, ensure_ascii=True)
     with _lock:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        lost = {"lines_lost": _lost} if _lost else {}
+        line = json.dumps({"time": now, "event": event, **values, **lost}, ensure_ascii=True)
+        try:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):  # of a closed file it is a ValueError
+            _lost += 1
+        else:
+            _lost = 0
 
 
 def log_nothing(event: str, **values: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -17,8 +18,10 @@ from starlette.applications import Starlette
 
 from bertolt.serve.app import Server
 from bertolt.serve.connections import bounded
+from bertolt.serve.log import Log
 
 _KEEP_ALIVE = 30  # seconds
+_LOGGERS = ("uvicorn.error", "asyncio")
 _TURN = 0.0005
 """Seconds after which a thread that reads a file lets one that answers go on. A pass asks for that
 many times, and would wait ten times as long by Python's own 0.005."""
@@ -37,9 +40,37 @@ def listen(server: Server, app: Starlette, listener: socket.socket, drain: float
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN)
     try:
-        _Process(configured(server, app), server, drain).run([listener])
+        with _logged(server.log):
+            _Process(configured(server, app), server, drain).run([listener])
     finally:
         sys.setswitchinterval(before)
+
+
+@contextlib.contextmanager
+def _logged(log: Log) -> Iterator[None]:
+    """Put what uvicorn and asyncio warn of into the log, in its form."""
+    handler, loggers = _Logged(log), [logging.getLogger(name) for name in _LOGGERS]
+    before = [(each.handlers, each.propagate) for each in loggers]
+    for each in loggers:
+        each.handlers, each.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for each, (handlers, propagate) in zip(loggers, before, strict=True):
+            each.handlers, each.propagate = handlers, propagate
+
+
+class _Logged(logging.Handler):
+    """Gives warnings to a log: the first line of each, for what an error says may be a text."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        message = record.getMessage().partition("\n")[0]
+        self._log("warning", logger=record.name, message=message)
 
 
 def configured(server: Server, app: Starlette) -> uvicorn.Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from bertolt.serve.app import Server
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
-from bertolt.serve.run import _Process, configured
+from bertolt.serve.run import _logged, _Process, configured
 from tests.serve.live import free_port, live
 
 pytestmark = pytest.mark.slow
@@ -156,3 +157,28 @@ def test_a_changed_weight_or_golden_answer_keeps_the_port_closed(
         assert process.returncode == 2, said
         assert "golden answer" in said
         assert "Serving at" not in said
+
+
+def test_what_uvicorn_warns_of_is_in_the_log_without_what_it_says_of_an_error(tuned: Path) -> None:
+    def log(event: str, **values: Any) -> None:
+        told.append({"event": event, **values})
+
+    told: list[dict[str, Any]] = []
+    models = Models({"mine": str(tuned)})
+    server = Server(models, Limits(seconds=0.2), log=log)
+    process: list[_Process] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, _logged(server.log):
+        process.append(_Process(configured(server, server.app()), server, drain=0.0))
+        thread = threading.Thread(target=process[0].run, args=([listener],))
+        thread.start()
+        with socket.create_connection(listener.getsockname(), 60) as client:
+            client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+        logging.getLogger("asyncio").error("It broke\ntask: the text", exc_info=ValueError("text"))
+        process[0].handle_exit(signal.SIGTERM, None)
+        thread.join(20)
+    warned = [each for each in told if each["event"] == "warning"]
+    assert [each["logger"] for each in warned] == ["uvicorn.error", "asyncio"]
+    assert "Invalid HTTP request" in warned[0]["message"]
+    assert warned[1]["message"] == "It broke"
+    assert not logging.getLogger("asyncio").handlers

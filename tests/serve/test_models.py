@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from bertolt import Predictor
+from bertolt.base.console import StatusLine, info
 from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.commands import engines
 from bertolt.commands import serve as command
@@ -284,6 +285,28 @@ def test_the_command_holds_no_version_while_it_serves(
     monkeypatch.setattr("bertolt.serve.run.listen", listen)
     command.serve([str(folder)], ServeOptions(port=0, selftest=True))
     assert kept[1:] == [None]
+
+
+def test_all_that_is_told_while_it_serves_is_in_the_form_of_the_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listen(server: Server, app: Any, listener: socket.socket, drain: float) -> None:
+        capsys.readouterr()
+        info("Engine: the fastest")
+        line = StatusLine()
+        line.show("Reading: 8 rows")
+        line.end()
+        told.append(capsys.readouterr().err)
+        server.queue.close(1)
+        listener.close()
+
+    told: list[str] = []
+    monkeypatch.setattr("bertolt.serve.run.listen", listen)
+    for log in ("json", "off"):
+        command.serve([str(folder)], ServeOptions(port=0, log=log))  # type: ignore[arg-type]
+    (line,) = told[0].splitlines()
+    assert json.loads(line)["message"] == "Engine: the fastest"
+    assert told[1] == ""
 
 
 def test_a_model_is_unloaded_and_loaded_again(client: TestClient) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import hmac
+import io
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +36,7 @@ from bertolt.serve.clients import Keys
 from bertolt.serve.embeddings import ids_of
 from bertolt.serve.hosts import Hosts
 from bertolt.serve.limits import Limits
+from bertolt.serve.log import log_to_stderr
 from bertolt.serve.models import Models
 
 KEY, RULER = "a-key-that-nobody-guesses", "another-key-that-rules-here"
@@ -461,3 +465,27 @@ def test_a_packed_body_is_refused_in_words(client: TestClient) -> None:
     error = answer.json()["error"]
     assert "gzip" in error["message"]
     assert error["fix"] == "send it as it is, without Content-Encoding"
+
+
+def test_a_log_that_cannot_be_written_takes_no_answer(
+    predictor: Predictor, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    models = Models({"mine": str(tuned)}, lambda folder: predictor)
+    served = models.load("mine")
+    server, body = Server(models, log=log_to_stderr), {"input": "good"}
+    with TestClient(server.app()) as client:
+        monkeypatch.setattr(sys, "stderr", Full())
+        for _ in range(2):
+            assert client.post(PATH, json=body).status_code == 200
+        served.failed(RuntimeError("of a pass"))  # in a thread that has to live on
+        assert client.post(PATH, json=body).status_code == 200
+        monkeypatch.setattr(sys, "stderr", target := io.StringIO())
+        for _ in range(2):
+            assert client.post(PATH, json=body).status_code == 200
+    first, second = map(json.loads, target.getvalue().splitlines())
+    assert first["lines_lost"] == 4
+    assert "lines_lost" not in second
