@@ -10,6 +10,9 @@ from tokenizers import Tokenizer
 
 folder, texts = Path(sys.argv[1]), sys.argv[2:]
 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+card = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+if card["task"] != "text-classification":
+    sys.exit(f"{folder} does {card['task']}, and only labels are read here: use bertolt predict")
 limit = json.loads((folder / "bertolt.json").read_text(encoding="utf-8"))["max_length"]
 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 tokenizer.enable_truncation(limit)
@@ -17,8 +20,7 @@ tokenizer.enable_padding(pad_id=config["pad_token_id"])
 rows = tokenizer.encode_batch(texts)
 columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 session = InferenceSession(folder / "model.onnx")
-names = [each.name for each in session.get_inputs()]
-feed = {name: np.array([getattr(row, columns[name]) for row in rows]) for name in names}
+feed = {name: np.array([getattr(row, columns[name]) for row in rows]) for name in card["inputs"]}
 shares = np.exp(session.run(["logits"], feed)[0])
 for text, row in zip(texts, shares / shares.sum(1, keepdims=True), strict=True):
     print(f"{config['id2label'][str(row.argmax())]}\t{row.max():.6f}\t{text}")

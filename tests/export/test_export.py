@@ -246,6 +246,18 @@ def test_twenty_lines_with_onnxruntime_and_tokenizers_alone(exported: Path) -> N
         assert float(share) == pytest.approx(answer.probability, abs=1e-5)
 
 
+def test_the_twenty_lines_refuse_a_task_whose_numbers_they_would_read_wrongly(
+    exported: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "numbers")
+    card = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    (folder / "export.json").write_text(json.dumps({**card, "task": "regression"}), "utf-8")
+    words = [sys.executable, ROOT / "examples/onnx/answer.py", folder, "good"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "does regression" in done.stderr
+
+
 def test_int8_is_measured_and_refused_beyond_its_loss(
     exported: Path, tuned: Path, reviews_csv: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
