@@ -146,7 +146,7 @@ def _words_tables(views: Sequence[RowView]) -> Iterator[dict[str, Any]]:
     """Unknown words of each column by script, where there are any."""
     columns = [(view, each) for view in views for each in view.unknown_words]
     rows = [
-        [_file(view), each.column, script, words, unknown, unknown / words]
+        [_file(view), ", ".join(each.columns), script, words, unknown, unknown / words]
         for view, each in columns
         for script, (words, unknown) in each.scripts.items()
     ]
@@ -474,13 +474,14 @@ def words_unknown(view: RowView) -> Iterator[Told]:
 
         examples = view.examples(counts.places[:NAMED])
         share = percent(counts.unknown / counts.words)
+        columns = ", ".join(map(quoted, counts.columns))
         whole = f", {counts.texts_without:,} of them without any other" * bool(counts.texts_without)
         by_script = ", ".join(
             f"{percent(unknown / words, 0)} of {words:,} {script} words"
             for script, words, unknown in scripts[:_SHOWN]
         )
         yield page.caution(
-            f"The vocabulary lacks {share} of the words in {quoted(counts.column)}",
+            f"The vocabulary lacks {share} of the words in {columns}",
             f"{counts.unknown:,} of {counts.words:,}, in {plural(len(counts.places), 'text')}"
             f"{whole}: {first_of(map(words, examples), len(counts.places))} "
             f"{f'By script: {by_script}. ' if by_script else ''}To the model they are "

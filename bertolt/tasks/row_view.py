@@ -27,6 +27,7 @@ from bertolt.data.scripts import script_of
 from bertolt.data.spelling import plain_text
 from bertolt.tasks.base import Task
 from bertolt.tasks.evaluation import TaskRows
+from bertolt.tasks.shown import new_tokens
 from bertolt.tasks.words import text_of
 from bertolt.tokenization import BertTokenizer
 
@@ -53,8 +54,8 @@ class UnknownWords:
     """The words of one role that the vocabulary does not have.
 
     Attributes:
-        role, column: of the texts.
-        words: all words that the model sees, those of overlapping windows twice.
+        role, columns: of the texts.
+        words: all words that the model sees, each once however many windows show it.
         unknown: how many of them are unknown.
         places: of the rows with such words, in order.
         texts_without: texts that have no other words.
@@ -63,7 +64,7 @@ class UnknownWords:
     """
 
     role: str
-    column: str
+    columns: tuple[str, ...]
     words: int
     unknown: int
     places: Integers
@@ -286,7 +287,7 @@ class RowView:
             places.append(part.index[odd_of > 0])
         return UnknownWords(
             role=role,
-            column=self.table.roles[role][0],
+            columns=tuple(self.table.roles[role]),
             words=words,
             unknown=lost,
             places=np.sort(np.concatenate(places)),
@@ -313,7 +314,7 @@ class RowView:
             for (text, count), each in zip(chunk, words, strict=True):
                 ends = zip(each.ids, each.offsets, strict=True)
                 scripts = [script_of(text[a]) for number, (a, _) in ends if number == unknown]
-                # Windows that overlap show a word twice; what is cut is shown in none.
+                # What is cut is not counted.
                 odd.update(itertools.islice(itertools.cycle(scripts), count))
 
     def _words_of(
@@ -323,17 +324,13 @@ class RowView:
         ones of each script."""
         scripts = np.zeros(len(self._scripts), np.int64)
         counts = np.zeros((2, rows.examples), np.int64)
+        places = rows.document_places
         for start in range(0, len(rows.window_examples), EXAMPLES):
             ends = rows.offsets[start : start + EXAMPLES + 1]
             tokens = slice(ends[0], ends[-1])
-            here = self._begins_word[rows.ids[tokens]]
             of_window = rows.window_examples[start : start + EXAMPLES]
-            if rows.segments is not None:
-                here &= rows.segments[tokens] == segment
-            elif rows.several_documents:
-                # Each text has windows of its own.
-                place = rows.document_places[start : start + len(of_window)]
-                here &= np.repeat(place, np.diff(ends)) == segment
+            here = new_tokens(rows, places, start, start + len(of_window), segment, self._special)
+            here &= self._begins_word[rows.ids[tokens]]
             examples = np.repeat(of_window, np.diff(ends))
             for count, mask in zip(
                 counts, (here, here & (rows.ids[tokens] == unknown)), strict=True
@@ -367,13 +364,19 @@ class RowView:
     def _begins_word(self) -> NDArray[np.bool_]:
         """(V,) whether a token is a word or its beginning: unknown ones are, special ones not."""
         assert self._tokenizer is not None
+        begins = np.zeros(len(self._special), dtype=bool)
         tokens = self._vocabulary
-        highest = max(int(part.encoded.ids.max()) for part in self._parts)
-        begins = np.zeros(max(len(tokens), highest + 1), dtype=bool)
         begins[: len(tokens)] = [token != "" and token[:2] != "##" for token in tokens]
-        special = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
-        begins[sorted(special)] = False
-        return begins
+        return begins & ~self._special
+
+    @cached_property
+    def _special(self) -> NDArray[np.bool_]:
+        """(V,) whether a token is special: unknown ones are words of a text."""
+        assert self._tokenizer is not None
+        highest = max(int(part.encoded.ids.max()) for part in self._parts)
+        special = np.zeros(max(len(self._vocabulary), highest + 1), dtype=bool)
+        special[sorted(set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id})] = 1
+        return special
 
     def words_by_label(self, most: int) -> Iterator[tuple[str, str, int, int, int]]:
         """Words that stand in texts of one label far more than in all others: the label, the word,

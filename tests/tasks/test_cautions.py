@@ -298,3 +298,54 @@ def test_names_and_their_rows_are_the_same_however_few_rows_are_read_at_a_time(
 
     assert told(tmp_path, rows, tiny_tokenizer) == whole
     assert "labels_spelt_alike" in whole
+
+
+def choosing(**choices: Any) -> dict[str, Any]:
+    return {"question": "房 film", **choices, "answer": "B"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "words"),
+    [
+        # The question stands in each window, and the windows overlap.
+        (
+            [
+                {
+                    "question": "房 film",
+                    "context": " ".join(chr(97 + n % 26) for n in range(52)) + " 净 bad",
+                    "answers": ["bad"],
+                }
+            ],
+            None,
+            {"question": "1 of 2,", "context": "1 of 54,"},
+        ),
+        # It stands beside each choice, and two choices that are alike are two texts.
+        (
+            [choosing(choices=["净 a", "b", "净 a"])],
+            None,
+            {"question": "1 of 2,", "choices": "2 of 5,"},
+        ),
+        (
+            [choosing(A="净 a", B="b", C="c")],
+            None,
+            {"question": "1 of 2,", "A', 'B', 'C": "1 of 4,"},
+        ),
+        (
+            [{"anchor": x, "positive": x} for x in ("房 film", "a")],
+            "sentence-similarity",
+            {"anchor": "1 of 3,", "positive": "1 of 3,"},
+        ),
+    ],
+)
+def test_a_word_that_several_windows_or_choices_show_is_counted_once(
+    rows: Rows, task: str | None, words: dict[str, str], tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    known, part = encoded(tmp_path, rows, tiny_tokenizer, task)
+    if "context" in rows[0]:
+        assert len(part.encoded.offsets) - 1 > 3
+    cautions = cautions_of(known, {"Training": part}, tiny_tokenizer)
+    unknown = [each for each in cautions if each["check"] == "words_unknown"]
+    assert len(unknown) == len(words)
+    for caution, (column, counts) in zip(unknown, words.items(), strict=True):
+        assert caution["claim"].endswith(f"of the words in '{column}'")
+        assert caution["detail"].startswith(counts)
