@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bertolt.data.arrow import pa
 from bertolt.data.cells import Cell, as_label, usable
-from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
+from bertolt.data.table_file import BadRow, as_text, is_blank, is_empty, is_missing, unfit
 
 LISTS = ("choices", "options", "endings", "candidates", "alternatives", "选项")
 """Columns that usually hold a list of choices."""
@@ -220,7 +220,7 @@ def _has_names(value: object) -> bool:
 def _in_list(value: object) -> _Found | BadRow:
     """The choices of one cell, and their names, unchecked."""
     value = _read_json(value) if isinstance(value, str) else value
-    if is_missing(value) or (isinstance(value, str) and is_blank(value)):
+    if is_empty(value):
         return BadRow("no choices", "there are no choices")
     if isinstance(value, Mapping):
         texts, names = value.get("text"), value.get("label")
@@ -243,7 +243,7 @@ def _left_of(value: object) -> tuple[list[str | None], list[str | None] | None]:
     """The choices of a cell that cannot be used, and their names; what is no list is one."""
     found = _in_list(value)
     if isinstance(found, BadRow):
-        found = ([] if _empty(value) else [value], None)
+        found = ([] if is_empty(value) else [value], None)
     texts, label = found
     return list(map(_as_choice, texts)), list(map(_as_choice, label)) if label else None
 
@@ -257,9 +257,9 @@ def _as_choice(value: object) -> str | None:
 
 def _in_cells(cells: Sequence[object], columns: Sequence[str]) -> _Found | BadRow:
     """A choice from each column; the last ones may be missing."""
-    count = max((n for n, cell in enumerate(cells, start=1) if not _empty(cell)), default=0)
+    count = max((n for n, cell in enumerate(cells, start=1) if not is_empty(cell)), default=0)
     for column, cell in zip(columns, cells[:count], strict=False):
-        if _empty(cell):
+        if is_empty(cell):
             return BadRow(
                 "missing choice",
                 f"column {column!r} is empty, and {columns[count - 1]!r} behind it is not",
@@ -268,16 +268,12 @@ def _in_cells(cells: Sequence[object], columns: Sequence[str]) -> _Found | BadRo
     return cells[:count], None
 
 
-def _empty(cell: object) -> bool:
-    return is_missing(cell) or (isinstance(cell, str) and is_blank(cell))
-
-
 def _fault(found: _Found, column: str) -> BadRow | None:
     """What is wrong with the choices of a row; None if nothing is."""
     texts, names = found
     for number, text in enumerate(texts, start=1):
         where = f"choice {number} of {len(texts)} in column {column!r}"
-        if _empty(text):
+        if is_empty(text):
             return BadRow("empty choice", f"{where} is empty")
         if not isinstance(text, str | int | float) or isinstance(text, bool):
             return BadRow("choice that is no text", f"{where} is {_shown(text)}")

@@ -13,7 +13,7 @@ from bertolt.base.errors import DataError, UsageError
 from bertolt.base.format import percent, plural
 from bertolt.data.near import components
 from bertolt.data.spelling import quoted
-from bertolt.data.table_file import is_missing
+from bertolt.data.table_file import is_empty
 
 if TYPE_CHECKING:
     from bertolt.data.load import Table
@@ -35,8 +35,7 @@ def groups_by(table: Table, column: str) -> Integers:
     for place, kept in enumerate(table.data["kept"].to_pylist()):
         value = json.loads(kept)[column]
         # A number that begins the line stands for a row without a value.
-        key = f"{place}" if is_missing(value) else json.dumps(value)
-        key = key if is_missing(value) else f" {key}"
+        key = f"{place}" if is_empty(value) else f" {json.dumps(value)}"
         groups[place] = codes.setdefault(key, len(codes))
     if len(codes) < 2:
         raise DataError(

@@ -137,6 +137,11 @@ def is_blank(text: str) -> bool:
     return all(each.isspace() or category(each) in ("Cc", "Cf") for each in text)
 
 
+def is_empty(value: object) -> bool:
+    """Whether a cell says nothing: it is missing, or a text that shows nothing, as in CSV."""
+    return is_missing(value) or (isinstance(value, str) and is_blank(value))
+
+
 def unfit(text: str) -> str:
     """Why a text cannot be used whatever it says, in two words; empty if it can."""
     if "\0" in text:

@@ -19,7 +19,7 @@ from bertolt.base.files import write_atomically
 from bertolt.data.arrow import as_utf8, pa, pc, pq
 from bertolt.data.load import KEPT
 from bertolt.data.spill import Batches
-from bertolt.data.table_file import is_missing
+from bertolt.data.table_file import is_empty
 from bertolt.metrics.counts import Interval
 from bertolt.tasks.base import Answer, Example, Scorer, Task
 
@@ -85,7 +85,7 @@ class RowAnswers:
         if self._group is None or not example.get(KEPT):
             return None
         value = json.loads(example[KEPT]).get(self._group)
-        return None if is_missing(value) else _digest_of(value)
+        return None if is_empty(value) else _digest_of(value)
 
     def put(self, row: RowAnswer) -> None:
         """Take in what is kept of a row."""

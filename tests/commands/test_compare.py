@@ -294,11 +294,13 @@ def test_a_file_is_read_as_it_is_said_with_its_texts(
 ) -> None:
     """Whatever the training file was like; what it is like is in no argument of the run."""
     path, text = tmp_path / "on.csv", reviews_csv.read_text(encoding="utf-8").splitlines()
-    text = [f"{line},{f'u{n % 20}' if n else 'user'}" for n, line in enumerate(text)]
+    users = ["user", *(f"u{n % 20}" if n % 20 else "" for n in range(1, len(text)))]
+    text = [f"{line},{user}" for line, user in zip(text, users, strict=True)]
     path.write_bytes(b"\xc6\xc0\xc2\xdb\n" + "\n".join(text).encode("gb18030"))
     asked = EvaluateOptions(precision="fp32", encoding="gb18030", skip_rows=1, group="user")
     run = compare._read(str(tuned), path, asked)
     assert len({row.group for row in run.rows}) == 20
+    assert sum(row.group is None for row in run.rows) == 4  # an empty cell is no value
     texts = compare._texts(run, path, asked).of(run.rows)
     assert len(run.rows) == 80
     assert None not in texts

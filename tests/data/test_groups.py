@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,15 @@ def test_values_of_a_column(tmp_path: Path) -> None:
     assert groups_by(table, "user").tolist() == [0, 1, 0, 2, 3, 4]
     with pytest.raises(DataError, match="all 6 rows have one value"):
         groups_by(table, "one")
+
+
+def test_rows_with_an_empty_cell_are_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    users = ["x", "", "x", "", "  ", "y"]
+    path.write_text(
+        "text,label,user\n" + "".join(f"film {n},a,{user}\n" for n, user in enumerate(users))
+    )
+    assert groups_by(read_table(path, keep=["user"]), "user").tolist() == [0, 1, 0, 2, 3, 4]
 
 
 def test_finetune_keeps_groups_together_and_says_the_shares(
