@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bertolt.base.chunks import characters_of, chunks
 from bertolt.base.errors import UsageError
+from bertolt.base.format import plural
 from bertolt.data.spill import Numbers
 
 SHORTEST = 3
@@ -114,8 +115,8 @@ class TruncationCount:
             )
         if not self.texts_cut:
             of = "the texts of " if self.several_documents else ""
-            what = "rows" if self.several_documents else "texts"
-            none = f"none of {of}{self.texts:,} {what} is longer than {self.max_length} tokens"
+            what = plural(self.texts, "row" if self.several_documents else "text")
+            none = f"none of {of}{what} is longer than {self.max_length} tokens"
             return f"{parted}nothing is cut" if parted else none
         one = self.texts_cut == 1
         verb, of_all = "is" if one else "are", f"{self.texts_cut:,} of {self.texts:,} texts"

@@ -79,6 +79,13 @@ def test_the_account_in_words(tiny_tokenizer: BertTokenizer) -> None:
     )
 
 
+def test_one_text_or_row_within_the_limit_is_told_in_the_singular() -> None:
+    one = encode.TruncationCount(max_length=6, texts=1, tokens=4, texts_cut=0, tokens_cut=0)
+    assert str(one) == "none of 1 text is longer than 6 tokens"
+    several = replace(one, several_documents=True)
+    assert str(several) == "none of the texts of 1 row is longer than 6 tokens"
+
+
 def test_texts_are_read_once_in_chunks_and_progress_is_told(tiny_tokenizer: BertTokenizer) -> None:
     handed_out = 0
     seen: list[tuple[int, int]] = []

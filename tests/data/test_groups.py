@@ -123,3 +123,26 @@ def test_finetune_keeps_groups_together_and_says_the_shares(
         assert said.code == 2
         assert not (tmp_path / "n").exists()
         assert all(word in said.err for word in problem.split("|")), said.err
+
+
+def test_rows_that_all_have_to_train_are_refused_with_what_helps(
+    bertolt: Callable[..., Said], tiny_folder: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "rows.jsonl", tmp_path / "o"
+    rows = [("Tom is in Oslo.", ["Oslo"]), *[("Ana is in Lima.", x) for x in ([], ["Lima"])]]
+    path.write_text(
+        "".join(
+            json.dumps({"question": f"where {n}?", "context": context, "answers": answers}) + "\n"
+            for n, (context, answers) in enumerate(rows)
+        ),
+        encoding="utf-8",
+    )
+    words = ("finetune", path, "--model", tiny_folder, "--epochs", 1, "--precision", "fp32")
+    for share in (0.5, 0.9):
+        said = bertolt(*words, "--test-size", share, "--out", out)
+        assert said.code == 2
+        assert "2 rows to hold out has a label, kind of span or question without an" in said.err
+        assert "or stays together with such a row" in said.err
+        assert "--test-size 0 to train on all rows" in said.err
+    said = bertolt(*words, "--test-size", 0, "--out", out)  # which is the fix
+    assert said.code == 0, said.err

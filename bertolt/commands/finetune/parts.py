@@ -207,10 +207,12 @@ def _by_share(
     part = each_learned(part, kind.needed(table), groups)
     train, held_out = np.flatnonzero(part == NEVER), np.flatnonzero(part != NEVER)
     if not len(held_out):
+        what = "label, kind of span or question without an answer that no other row has"
+        tied = "" if groups is None else ", or stays together with such a row"
         raise UsageError(
-            f"each of {plural(len(drawn), 'row')} to hold out has a label that no other row has",
+            f"each of {plural(len(drawn), 'row')} to hold out has a {what}{tied}",
             place="--test-size",
-            fix="hold out a larger share, or give a file of its own with --eval",
+            fix="give a file of its own with --eval, or --test-size 0 to train on all rows",
         )
     moved = len(drawn) - len(held_out)
     words = f", {plural(moved, 'row')} moved to training for labels that it lacked"
