@@ -174,7 +174,8 @@ def _range(
         raise UsageError(
             f"{name} is no number, and has no range",
             place=place,
-            fix=f"list what is to be tried: {name}: [first, second]",
+            fix=f"list what is to be tried: {name}"
+            + ("=first,second" if place == "--search" else ": [first, second]"),
         )
     if unknown:
         near = nearest(str(unknown[0]), list(allowed))
@@ -186,6 +187,8 @@ def _range(
     low, high = ends
     if low is None or high is None or low >= high:
         told = " to ".join(shorten(str(value.get(end)), 80) for end in ("low", "high"))
+        if low is not None and high is not None and low > high:
+            fix = _the_other_way_round(name, value, place)
         raise UsageError(f"{name} goes from {told}", place=place, fix=fix)
     step, log = _number(value.get("step")), value.get("log") in (True, "true")
     for key, is_read in (("step", step is not None), ("log", log)):
@@ -208,6 +211,14 @@ def _range(
     if whole and not all(each is None or each == int(each) for each in (low, high, step)):
         raise UsageError(f"{name} is a whole number", place=place, fix="give whole numbers")
     return Dimension(low=low, high=high, log=log, step=step, whole=whole)
+
+
+def _the_other_way_round(name: str, value: Mapping[str, Any], place: str) -> str:
+    """The range with its ends exchanged, as it is to be written."""
+    low, high = (shorten(str(value.get(end)), 80) for end in ("high", "low"))
+    if place == "--search":
+        return f"write {name}={low}..{high}" + ":log" * (value.get("log") in (True, "true"))
+    return f"exchange them: low: {low}, high: {high}"
 
 
 def _require_allowed(name: str, space: Dimension, options: FinetuneOptions, place: str) -> None:
