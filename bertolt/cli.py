@@ -196,18 +196,14 @@ def compare(
         json: Print JSON instead of a table.
         options: How --on is read and answered.
     """
-    from bertolt.commands.arguments import require_output
+    from bertolt.commands.arguments import require_outputs
     from bertolt.commands.changed_rows import write_changes
     from bertolt.commands.compare import compare_runs
     from bertolt.commands.compare_page import page_facts
 
     asked = EvaluateOptions(**vars(options or MeasureOptions()))
     inputs = [run, other, *more, *([str(on)] if on else [])]
-    for option, path in (("--html", html), ("--out", out)):
-        if path is not None:
-            require_output(path, option, overwrite=overwrite, inputs=inputs)
-    if out is not None and html is not None and out.resolve() == html.resolve():
-        raise UsageError("--html names it too", place=f"--out {out}", fix="name another file")
+    require_outputs({"--html": html, "--out": out}, overwrite=overwrite, inputs=inputs)
     result = compare_runs([run, other, *more], on, asked)
     if html is not None:
         from bertolt.report.comparison import write_comparison

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -94,6 +94,32 @@ def require_output(path: Path, option: str, *, overwrite: bool, inputs: Sequence
         raise UsageError(
             "there is a file of this name", place=place, fix=f"{fix}, or add --overwrite"
         )
+
+
+def require_outputs(
+    outputs: Mapping[str, Path | None], *, overwrite: bool, inputs: Sequence[str] = ()
+) -> None:
+    """Refuse outputs of one command that `require_output` refuses, and one file for two of them.
+
+    Args:
+        outputs: by the options that name them; None: not asked for.
+        overwrite: whether `--overwrite` was given.
+        inputs: as for `require_output`.
+
+    Raises:
+        UsageError: a file may not be written, or would be written twice.
+    """
+    named: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        require_output(path, option, overwrite=overwrite, inputs=inputs)
+        if path.exists() and not path.is_file():
+            continue  # such as /dev/null, which takes any number
+        other = named.setdefault(path.resolve(), option)
+        if other != option:
+            place = f"{option} {path}"
+            raise UsageError(f"{other} names it too", place=place, fix="name another file")
 
 
 def _is_part_of(path: Path, folder: Path) -> bool:

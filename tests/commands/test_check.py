@@ -83,6 +83,8 @@ def test_json_has_all_of_it_and_makes_the_page(
         (["--csv", "a.csv"], "--csv: it belongs to the search for wrong labels"),
         (["--folds", "3"], "--folds: it belongs"),
         (["--html", "INPUT"], "--html"),
+        (["--html", "x.html", "--csv", "./x.html", "--label-errors"], "--html names it too"),
+        (["--html", "MODEL/config.json", "--overwrite"], "a part of the model"),
         (["--label", "lable"], "there is no column 'lable'"),
         (["--label-errors", "--answers", "none.jsonl"], "none.jsonl"),
         (["--label-errors", "--folds", "1"], "--folds"),
@@ -95,6 +97,7 @@ def test_what_cannot_be_used_ends_with_2_and_leaves_nothing(
     path = tmp_path / "rows.csv"
     path.write_bytes(clean.read_bytes())
     words = [str(path) if word == "INPUT" else word for word in words]
+    words = [word.replace("MODEL", str(tiny_folder)) for word in words]
     said = checked(bertolt, tiny_folder, path, *words)
     assert said.code == 2
     assert problem in said.err

@@ -264,6 +264,15 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, Any], type[BertoltError], s
         {"task": NAME, "micro_batch": 8}, UsageError, "rows that compete",
         "--batch-size 8 --accumulate 4",
     ),
+    "parts that do not divide the batch": (
+        rows_of("sentence1 sentence2 score", FIRST, SECOND, SCORES),
+        {"task": NAME, "micro_batch": 12, "accumulate": 2}, UsageError, "rows that compete",
+        "leave it out: --batch-size 8 --accumulate 8 makes the same step",
+    ),
+    "parts as large as the batch": (
+        rows_of("sentence1 sentence2 score", FIRST, SECOND, SCORES),
+        {"task": NAME, "micro_batch": 32}, UsageError, "rows that compete", "leave it out",
+    ),
     "another task's loss": (
         rows_of("anchor positive", FIRST, SECOND), {"focal": 2.0}, UsageError, "--focal",
         "leave --focal out",

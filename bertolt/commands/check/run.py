@@ -17,7 +17,7 @@ from bertolt.base.console import info
 from bertolt.base.errors import DataError
 from bertolt.base.files import write_text
 from bertolt.base.format import plural, shorten
-from bertolt.commands.arguments import require_output
+from bertolt.commands.arguments import require_outputs
 from bertolt.commands.check.folds import Take, out_of_fold, read_answers
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.finetune.data import LoadedRows, SharedRows, load_rows
@@ -85,10 +85,9 @@ def check(train: Sequence[Path], options: CheckOptions | None = None) -> Checked
     options = options or CheckOptions()
     started = time.monotonic()
     named = [str(path) for path in train]
-    for path, option in ((options.html, "--html"), (options.csv, "--csv")):
-        if path is not None:
-            inputs = [*named, *map(str, filter(None, (options.eval, options.answers)))]
-            require_output(path, option, overwrite=options.overwrite, inputs=inputs)
+    inputs = [*named, *map(str, filter(None, (options.eval, options.answers, options.model)))]
+    outputs = {"--html": options.html, "--csv": options.csv}
+    require_outputs(outputs, overwrite=options.overwrite, inputs=inputs)
     require_texts(named, options.model)
     settings = options.of_finetune()
     source = choose_model(settings)

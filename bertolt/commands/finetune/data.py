@@ -284,19 +284,23 @@ def _require_alone(task: Task, options: FinetuneOptions) -> None:
         UsageError: one of both was asked for.
     """
     size, parts = options.batch_size, options.micro_batch
+    rows = size * options.accumulate
     if task.rows_compete and options.accumulate > 1:
         raise UsageError(
             "rows compete with those of their batch alone, so several small batches are not one "
             "large one",
             place="--accumulate",
-            fix=f"--batch-size {size * options.accumulate} --micro-batch {size} has so many rows "
+            fix=f"--batch-size {rows} --micro-batch {size} has so many rows "
             "compete, in the memory of the small batch",
         )
     if parts is not None and not task.rows_compete:
+        # The most rows of which whole batches make the step.
+        fits = next(part for part in range(min(parts, size), 0, -1) if rows % part == 0)
+        same = f"--batch-size {fits} --accumulate {rows // fits} makes the same step"
         raise UsageError(
             f"it is for rows that compete, and those of {task.name} with these columns do not",
             place="--micro-batch",
-            fix=f"--batch-size {parts} --accumulate {-(-size // parts)} makes the same step",
+            fix="leave it out" if fits == size else f"leave it out: {same}",
         )
 
 

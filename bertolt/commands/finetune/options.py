@@ -18,6 +18,7 @@ from bertolt.base.options import (
     seen_in,
     share,
 )
+from bertolt.base.settings import ENDINGS
 from bertolt.commands.file_options import FileOptions
 from bertolt.data.long import Long
 from bertolt.models.config import Precision
@@ -229,6 +230,13 @@ class FinetuneOptions(FileOptions):
     def evaluates(self) -> bool:
         """Whether there are rows to measure the model on."""
         return self.eval is not None or self.test_size > 0
+
+    @property
+    def also_read(self) -> list[str | Path | None]:
+        """Files and folders that are read, beside the texts and the model; None: not asked for."""
+        weights = None if self.class_weights == "auto" else self.class_weights
+        space = self.search if self.search and self.search.lower().endswith(ENDINGS) else None
+        return [self.eval, self.distil, weights, space]
 
     def caution(self) -> str:
         """What is odd about a learning rate that is allowed, in words; empty if nothing is."""

@@ -190,8 +190,28 @@ def _seeds(seeds: int | str, first: int) -> list[int]:
     """The seeds: so many from the first on, or those that are named.
 
     Raises:
-        UsageError: they are no whole numbers, fewer than two, or one stands twice.
+        UsageError: they are no whole numbers, fewer than two, or one stands twice; or one is more
+            than a generator takes, which its run alone would tell, after those before it.
     """
+    numbers = _named_seeds(seeds, first)
+    if len(numbers) < 2:
+        raise UsageError(
+            f"--seeds names {numbers[0]} alone, which has no spread",
+            place="--seeds",
+            fix=f"name others too, as {numbers[0]},{numbers[0] + 1}, or use --seed {numbers[0]}",
+        )
+    most = max(numbers)
+    if most >= 2**63:
+        raise UsageError(
+            f"--seeds has {most}",
+            place="--seeds",
+            fix="name seeds below 2**63, or a smaller --seed to count them from",
+        )
+    return numbers
+
+
+def _named_seeds(seeds: int | str, first: int) -> list[int]:
+    """The same, however great they are."""
     if isinstance(seeds, int) or seeds.strip().isdecimal():
         count = int(seeds) if isinstance(seeds, int) else _whole(seeds.strip())
         if not 2 <= count <= MOST_RUNS:

@@ -85,7 +85,7 @@ def finetune(
         )
     part = Part(sample=next(iter(sample_sizes(options.sample)), None))
     work = Finetuning(list(map(Path, named)), options, callbacks, part=part)
-    result = run_job(work, options, ["finetune", *files], [*named, options.eval, options.distil])
+    result = run_job(work, options, ["finetune", *files], [*named, *options.also_read])
     return FinetuneResult(**vars(result), scores=work.final_scores)
 
 

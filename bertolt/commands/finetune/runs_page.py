@@ -42,7 +42,7 @@ def _headline(headline: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
         known = f"of the {summary.words} this is the model of {kind}"
         words = f"{known}: {best.title}" if best and kind else known
         return {**headline, "sentence": f"{rows}; {words}."}
-    deviation = summary.difference(spread["standard_deviation"])
+    deviation = summary.difference(spread.get("standard_deviation"))
     if summary.kind == "folds":
         mean = f"mean of {summary.words} {summary.shown(spread['mean'])} ± {deviation}"
         words = (
@@ -168,9 +168,9 @@ def _drawing(summary: Summary) -> dict[str, Any]:
     }
     spread, curve = summary.spread.get(summary.goal.metric), summary.curve()
     if spread is not None and summary.kind in ("seeds", "folds"):
-        half = spread["standard_deviation"]
         block["line"] = {"name": "mean", "value": spread["mean"]}
-        block["band"] = [spread["mean"] - half, spread["mean"] + half]
+        if (half := spread.get("standard_deviation")) is not None:
+            block["band"] = [spread["mean"] - half, spread["mean"] + half]
     if curve is not None:
         sign = 1 if summary.goal.greater else -1
         start = curve.next_score - sign * (curve.rise + curve.gain)
@@ -190,7 +190,9 @@ def _note(summary: Summary) -> str:
         "twice as many.",
         "search": "Dashes: the best score so far.",
     }
-    return " ".join(filter(None, [interval, more[summary.kind]]))
+    known = summary.spread.get(summary.goal.metric, {})
+    without = summary.kind in ("seeds", "folds") and "standard_deviation" not in known
+    return " ".join(filter(None, [interval, "" if without else more[summary.kind]]))
 
 
 def _best_so_far(summary: Summary) -> list[list[float]]:
@@ -247,7 +249,7 @@ def _metrics(summary: Summary) -> dict[str, Any]:
         ("Mean", "Standard deviation", "Least", "Greatest"), "number"
     )
     rows = [
-        [_title(name), each["mean"], each["standard_deviation"], each["min"], each["max"]]
+        [_title(name), each["mean"], each.get("standard_deviation"), each["min"], each["max"]]
         for name, each in summary.spread.items()
     ]
     return table(f"Mean and spread over {summary.words}", kinds, rows)

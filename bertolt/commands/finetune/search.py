@@ -8,10 +8,13 @@ moment that was, and nothing is kept that would have to be unpickled or unlocked
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
+from bertolt.base.console import info
 from bertolt.base.errors import UsageError
 from bertolt.base.format import is_number, plural
+from bertolt.base.options import flag
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.planned import Goal, Outcome, Planned, best_of
 from bertolt.commands.finetune.space import Dimension, read_space
@@ -53,6 +56,10 @@ class Search:
         assert options.search is not None
         self._optuna = require_optuna()
         self.space = read_space(options.search, options)
+        own = {option.name: option.default for option in fields(options)}
+        for name in self.space:
+            if (value := getattr(options, name)) != own[name]:
+                info(f"{flag(name)} {value} has no effect: --search tries {name}")
         self._options = options
         self._greater = True
         self._trial: Any = None

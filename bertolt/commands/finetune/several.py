@@ -22,7 +22,7 @@ from bertolt.base.distributed import join
 from bertolt.base.errors import DataError, TrainingError, UsageError
 from bertolt.base.files import require_apart, write_text
 from bertolt.base.json_files import JsonError, read_json
-from bertolt.base.options import check_options
+from bertolt.base.options import check_options, flag
 from bertolt.base.settings import SETTINGS, settings_of_run, settings_text
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.planned import Goal, Outcome, Plan, Planned
@@ -36,6 +36,7 @@ from bertolt.commands.finetune.spread import (
 from bertolt.commands.finetune.turns import Turns, require_one_process
 from bertolt.report import RUN, read_facts, write_facts, write_report
 from bertolt.report.findings import cautions
+from bertolt.report.shown import listed
 from bertolt.tasks.evaluation import Scores, TaskRows
 from bertolt.tasks.row_answers import ANSWERS, join_answers
 from bertolt.train.events import TrainerCallback
@@ -211,7 +212,7 @@ def run_several(
         SystemExit: after SIGTERM, with 143, when the run under way has been saved.
     """
     require_one_process(_option(plan))
-    require_apart(options.out, [options.model, *files, options.eval])
+    require_apart(options.out, [options.model, *files, *options.also_read])
     folder = RunFolder(out=options.out, overwrite=options.overwrite, resume=options.resume)
     with folder.held():
         return _Several(plan, options, runner, files, folder).make()
@@ -347,6 +348,7 @@ class _Several:
             info(f"Run {len(self.record.done) + 1} of {self.plan.total} came to no score: {error}")
         except (DataError, UsageError) as error:
             if not self._is_refused_trial():
+                self._require_space_fits(run, error)
                 raise
             info(f"Run {len(self.record.done) + 1} of {self.plan.total} cannot be made: {error}")
             self.record.put(replace(before, done=True, problem=error.problem))
@@ -367,6 +369,24 @@ class _Several:
         """Whether a run that was refused before it began is one of a search, whose values do not
         fit the model or the rows as those of earlier trials did."""
         return self.plan.kind == "search" and bool(self.record.done) and self.record.begun is None
+
+    def _require_space_fits(self, run: Planned, error: DataError | UsageError) -> None:
+        """Refuse a search whose first trial has a value that the model or the rows do not take.
+
+        Raises:
+            UsageError: in place of what was said of an option that nobody gave.
+        """
+        if self.plan.kind != "search" or self.record.done:
+            return
+        told = f"{error.place} {error.problem}"
+        named = [name for name in run.changes if flag(name) in told]
+        if named:
+            where = f"{error.place}: " if error.place else ""
+            raise UsageError(
+                f"{run.title} cannot be made: {where}{error.problem}",
+                place="--search",
+                fix=f"{error.fix}, as a value of {listed(named)} in --search",
+            ) from error
 
     def _ready(self, run: Planned) -> Callable[[Goal, dict[str, Any]], None]:
         """What is done when all of a run is known, and nothing is written yet."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bertolt.base.errors import BertoltError
-from bertolt.base.format import is_number, number
+from bertolt.base.format import ABSENT, is_number, number
 from bertolt.base.json_files import JsonError, read_json
 from bertolt.commands.finetune.options import FinetuneOptions
 from bertolt.commands.finetune.planned import ALL_ROWS, Goal, Outcome, Plan
@@ -38,8 +38,8 @@ class Summary:
         goal: the metric that compares them.
         runs: that were measured, in their order.
         best: name of the run whose model is the result.
-        spread: for each metric its mean, sample standard deviation, least and greatest value, and
-            the number of runs that have it.
+        spread: for each metric its mean, least and greatest value, the number of runs that have it,
+            and, where those are two or more, its sample standard deviation.
         format: how the page writes the goal's metric.
         primary: whether that is the task's primary one.
         importance: share of each setting in what makes a trial good, where that was reckoned.
@@ -132,14 +132,16 @@ class Summary:
             return f"{title} {self.shown(best.score)} with {best.title}"
         if self.kind == "search" and best is not None:
             return f"best {title} {self.shown(best.score)}, of {best.title}"
+        deviation = self.difference(known.get("standard_deviation"))
         return (
-            f"{title} {self.shown(known['mean'])} in the mean, standard deviation "
-            f"{self.difference(known['standard_deviation'])}, from {self.shown(known['min'])} to "
-            f"{self.shown(known['max'])}"
+            f"{title} {self.shown(known['mean'])} in the mean, standard deviation {deviation}, "
+            f"from {self.shown(known['min'])} to {self.shown(known['max'])}"
         )
 
-    def difference(self, value: float) -> str:
+    def difference(self, value: float | None) -> str:
         """A difference of two values of the goal's metric: of shares in points."""
+        if value is None:
+            return ABSENT
         return f"{100 * value:.1f} points" if self.format == "percent" else number(value)
 
     def shown(self, value: float | None) -> str:
@@ -339,7 +341,7 @@ def spread_of(runs: Sequence[Outcome], goal: Goal) -> dict[str, dict[str, float]
         if values:
             spread[name] = {
                 "mean": statistics.fmean(values),
-                "standard_deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+                **({"standard_deviation": statistics.stdev(values)} if len(values) > 1 else {}),
                 "min": min(values),
                 "max": max(values),
                 "runs": len(values),

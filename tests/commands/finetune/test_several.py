@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ from bertolt.base.errors import TrainingError, UsageError
 from bertolt.commands.compare import compare_runs
 from bertolt.commands.finetune import turns
 from bertolt.commands.finetune.options import FinetuneOptions
+from bertolt.commands.finetune.planned import Goal, Outcome
 from bertolt.commands.finetune.run import FinetuneResult, finetune
-from bertolt.commands.finetune.spread import fitted
+from bertolt.commands.finetune.runs_page import summary_facts
+from bertolt.commands.finetune.spread import Summary, fitted, spread_of
 from bertolt.commands.report import draw_again
 from bertolt.report import read_facts
 from bertolt.report.findings import cautions
@@ -265,8 +268,10 @@ def test_a_trial_that_cannot_be_made_ends_alone_and_overwrite_begins_anew(
     assert problems[16] == ""
     assert problems[999] == "--max-length is 999, and the model takes 160 tokens at most"
     anew = replace(search, search="max_length=999", trials=1, resume=True, overwrite=True)
-    with pytest.raises(UsageError, match="is 999"):  # of the first one it is the command's error
-        finetune(reviews_csv, anew)
+    with pytest.raises(UsageError, match="trial 1 cannot be made: --max-length is 999") as refused:
+        finetune(reviews_csv, anew)  # of the first one it is the command's error
+    assert refused.value.place == "--search"
+    assert "as a value of max_length in --search" in refused.value.fix
     again = finetune(reviews_csv, replace(anew, search="max_length=16", trials=1))
     assert again.several is not None
     assert len(again.several.runs) == 1
@@ -284,6 +289,48 @@ def test_a_run_whose_loss_is_not_finite_ends_alone(
     assert result.several.best not in {each.name for each in failed}
     with pytest.raises(TrainingError, match="no run came to a score"):
         finetune(reviews_csv, quick(search="lr=1e30", trials=1, overwrite=True))
+
+
+def test_one_score_has_no_standard_deviation() -> None:
+    goal = Goal(metric="accuracy", title="Accuracy", greater=True)
+    runs = [
+        Outcome(name="seed-1", title="seed 1", done=True, score=0.5, metrics={"accuracy": 0.5}),
+        Outcome(name="seed-2", title="seed 2", done=True, problem="the loss is nan"),
+    ]
+    spread = spread_of(runs, goal)
+    assert spread == {"accuracy": {"mean": 0.5, "min": 0.5, "max": 0.5, "runs": 1}}
+    known = Summary(
+        kind="seeds", words="2 seeds", goal=goal, runs=runs, best="seed-1", spread=spread
+    )
+    assert "standard deviation n/a" in known.sentence()
+    assert re.search(r"^standard deviation +n/a$", "\n".join(known.lines()), re.MULTILINE)
+    facts = summary_facts({"headline": {"rows": 4}}, known, {})
+    assert "standard deviation n/a" in str(facts)
+    assert "band" not in str(facts)
+
+
+def test_a_setting_beside_a_search_of_it_is_told(
+    reviews_csv: Path, quick: Quick, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune(reviews_csv, quick(search="lr=1e-3", trials=1, lr=2e-3))
+    assert "--lr 0.002 has no effect: --search tries lr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["distil", "class_weights", "search"])
+def test_what_is_read_is_not_replaced(
+    reviews_csv: Path, quick: Quick, tmp_path: Path, option: str
+) -> None:
+    """A teacher, weights and a space may lie where the result is to be, under one of its names."""
+    out = tmp_path / "out"
+    out.mkdir()
+    path = out / "arguments.json"
+    path.write_text('{"lr": [0.001]}', encoding="utf-8")
+    read = str(out if option == "distil" else path)
+    for choices in ({}, {"seeds": 2}):
+        if option != "search" or not choices:
+            with pytest.raises(UsageError, match="which is read and would be lost"):
+                finetune(reviews_csv, quick(**{option: read}, overwrite=True, **choices))
+    assert [each.name for each in out.iterdir()] == ["arguments.json"]
 
 
 def test_ctrl_c_ends_all_and_leaves_what_was_complete(
@@ -331,6 +378,9 @@ def test_texts_that_compete_have_no_folds_and_are_read_by_seeds(
         ({"folds": 3, "calibrate": True}, "none is held out to fit"),
         ({"folds": 3, "eval": Path("more.csv")}, "--eval names other rows"),
         ({"seeds": "1,1"}, "names 1 twice"),
+        ({"seeds": "7,"}, "--seeds names 7 alone"),
+        ({"seeds": f"1,{2**63}"}, f"--seeds has {2**63}"),
+        ({"seeds": 2, "seed": 2**63 - 1}, f"--seeds has {2**63}"),
         ({"seeds": "1000000000"}, "--seeds is 1000000000"),
         ({"seeds": "9" * 5000}, "--seeds is 9999"),
         ({"seeds": "a,b"}, "--seeds is 'a,b'"),
