@@ -9,7 +9,8 @@ import contextlib
 import errno
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bertolt.base.console import held_interrupts
 from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.json_files import read_json
 from bertolt.base.paths import has_file, is_utf8
@@ -85,7 +87,8 @@ class Weights:
                 yield from ((name, self._loaded[name]) for name in members)
                 continue
             with _opened(path) as file:
-                yield from ((name, file.get_tensor(name)) for name in members)
+                for name in members:
+                    yield name, _undisturbed(file.get_tensor, name)
 
     def same(self, first: str, second: str) -> bool:
         """Whether two tensors of the file have the same shape and values."""
@@ -141,12 +144,21 @@ def _opened(path: Path) -> Iterator[Any]:
             fix="rename the folder",
         )
     try:
-        with safe_open(path, framework="pt") as file:
+        with _undisturbed(safe_open, path, framework="pt") as file:
             yield file
     except BertoltError:
         raise
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error
+
+
+def _undisturbed(call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a call gives, with Ctrl-C after it: inside, torch would take it for a wrong value."""
+    with held_interrupts() as asked:
+        value = call(*given, **named)
+    if (number := asked()) is not None:
+        signal.raise_signal(number)
+    return value
 
 
 def _damaged(path: Path, how: str) -> CheckpointError:

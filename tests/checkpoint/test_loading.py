@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bertolt import BertForSequenceClassification, BertModel, BertTokenizer
 from bertolt.base.errors import BertoltError, CheckpointError
-from bertolt.checkpoint import huggingface
+from bertolt.checkpoint import huggingface, weights
 
 WEIGHTS = "model.safetensors"
 
@@ -275,6 +277,43 @@ def test_a_byte_changed_in_the_header_is_an_error_or_seen_in_the_report(
     # A blank for a blank, another format of the same size, a name that nobody knows.
     assert not changed or place < header + 8
     assert sum(map(len, (model.load_report.loaded, model.load_report.initialised))) == 41
+
+
+@pytest.mark.parametrize("where", ["as the file is opened", "as a tensor is read"])
+def test_ctrl_c_while_weights_are_read_is_no_error_of_theirs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Torch asks what is in a value, and takes an interrupt that comes then for an answer."""
+
+    def ask() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("could not determine the shape of object type") from None
+
+    class Opened:
+        def __init__(self, path: Path, framework: str) -> None:
+            self._file = safe_open(path, framework)
+            if where == "as the file is opened":
+                ask()
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def get_tensor(self, name: str) -> Tensor:
+            ask()
+            tensor: Tensor = self._file.get_tensor(name)
+            return tensor
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    monkeypatch.setattr(weights, "safe_open", Opened)
+    with pytest.raises(KeyboardInterrupt):
+        BertModel.from_pretrained(folder)
 
 
 def test_a_tensor_that_holds_nan(folder: Path) -> None:
