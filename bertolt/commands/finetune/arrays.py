@@ -5,7 +5,7 @@ Shapes: N rows, K labels or numbers of a row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ def text_columns(X: Any) -> tuple[list[list[object]], list[str] | None]:
     Raises:
         DataError: no texts, or three columns and more; a ValueError too.
     """
-    if isinstance(X, str | bytes | Mapping) or not hasattr(X, "__len__"):
+    no_rows = isinstance(X, str | bytes | Mapping | Set) or not hasattr(X, "__len__")
+    if no_rows or hasattr(X, "toarray"):  # of a set there is no order, and a sparse one is numbers
         raise DataError(
             f"X is a {type(X).__name__}, and must be several texts",
             place="X",
@@ -39,9 +40,10 @@ def text_columns(X: Any) -> tuple[list[list[object]], list[str] | None]:
     values = X.to_numpy(dtype=object) if hasattr(X, "to_numpy") else X
     parts: list[list[object]]
     if isinstance(values, np.ndarray):
-        columns = values.reshape(len(values), -1).T if values.ndim in (1, 2) else ()
+        values = values[:, None] if values.ndim == 1 else values
+        columns = values.T if values.ndim == 2 else ()
         parts = [column.tolist() for column in columns]
-    elif len(values) and not isinstance(values[0], str) and hasattr(values[0], "__len__"):
+    elif len(values) and not isinstance(values[0], str | bytes) and hasattr(values[0], "__len__"):
         widths = {len(each) for each in values}
         parts = [list(part) for part in zip(*values, strict=True)] if len(widths) == 1 else []
     else:

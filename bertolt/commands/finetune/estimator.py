@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -38,6 +39,8 @@ ABOUT = "estimator.json"
 """File of a saved estimator, beside those of its model: its settings and its classes."""
 _TEXTS = ("text", "text_pair")
 _SEEDS = 2**31
+_ONE_FIT = threading.Lock()
+"""Dropout draws from the one generator of the process: fits of other threads wait for it."""
 
 
 class Estimator(scikit.BaseEstimator):  # type: ignore[misc]
@@ -123,6 +126,7 @@ class Estimator(scikit.BaseEstimator):  # type: ignore[misc]
             labels: columns of the labels by name.
         """
         with (
+            _ONE_FIT,
             tempfile.TemporaryDirectory() as name,
             in_python(Path(name)),
             hushed(not self.verbose),

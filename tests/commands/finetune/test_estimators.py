@@ -9,6 +9,7 @@ import inspect
 import pickle
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
@@ -192,6 +194,19 @@ def test_words_are_tagged(model: str, tmp_path: Path) -> None:
         BertClassifier.load(tmp_path / "out")
 
 
+def test_fits_of_two_threads_are_those_of_one(model: str) -> None:
+    """All dropout of a process draws from one generator."""
+
+    def fit(seed: int) -> Any:
+        own = {**FAST, "epochs": 2, "random_state": seed}
+        return BertClassifier(model, **own).fit(TEXTS, LABELS).predict_proba(TEXTS)
+
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(fit, [0, 1, 0]))
+    assert (together[0] == together[2]).all()
+    assert (together[1] == fit(1)).all()
+
+
 def test_pickles_hold_files_and_no_tensor(classifier: BertClassifier) -> None:
     """A copy answers alike, and its weights went as the bytes of a safetensors file."""
     state = classifier.__getstate__()
@@ -265,6 +280,10 @@ def test_a_fit_that_diverges_names_no_folder(model: str) -> None:
     [
         ({}, "good film", LABELS, "X is a str, and must be several texts"),
         ({}, [], [], "0 sample"),
+        ({}, np.array([], dtype=object), [], "0 sample"),
+        ({}, {"good", "bad"}, [0, 1], "X is a set, and must be several texts"),
+        ({}, scipy.sparse.eye(2).tocsr(), [0, 1], "X is a csr_matrix, and must be several texts"),
+        ({}, [b"ab", b"cd"], [0, 1], "row 1.*the text is no text but b'ab'"),
         ({}, [1, 2], [0, 1], "row 1.*no text but 1 .int.*write each value as a text"),
         ({}, ["good", ""], [0, 1], "row 2.*is empty"),
         ({}, TEXTS, LABELS[:3], r"inconsistent numbers of samples: \[24, 3\]"),
