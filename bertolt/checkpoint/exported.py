@@ -33,6 +33,8 @@ class Exported(JsonFile):
             it was calibrated on; else empty.
         versions: of what wrote it.
         opset: of ONNX, and None of other formats.
+        max_length: most tokens of a window, special ones counted; None: an earlier version wrote
+            the folder.
     """
 
     file: ClassVar[str] = FILE
@@ -50,6 +52,7 @@ class Exported(JsonFile):
     score: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     opset: int | None = None
+    max_length: int | None = None
 
     @property
     def engine(self) -> str:

@@ -172,6 +172,7 @@ def _write(predictor: Predictor, folder: Path, stage: Path, options: ExportOptio
         graph=name,
         precision="fp32",
         task=predictor.task.name,
+        max_length=predictor.max_length,
         inputs=inputs,
         outputs=outputs,
         tolerance={"outputs": OUTPUTS, "answers": TOLERANCE},

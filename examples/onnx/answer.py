@@ -13,9 +13,8 @@ config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 card = json.loads((folder / "export.json").read_text(encoding="utf-8"))
 if card["task"] != "text-classification":
     sys.exit(f"{folder} does {card['task']}, and only labels are read here: use bertolt predict")
-limit = json.loads((folder / "bertolt.json").read_text(encoding="utf-8"))["max_length"]
 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-tokenizer.enable_truncation(limit)
+tokenizer.enable_truncation(card["max_length"])
 tokenizer.enable_padding(pad_id=config["pad_token_id"])
 rows = tokenizer.encode_batch(texts)
 columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
