@@ -11,6 +11,7 @@ from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
 
 _SHOWN = 80  # characters of a header, in a message
+_DIGITS = 19  # of a length, at most
 GONE = 499  # nobody reads it; logs know it by this number
 
 
@@ -26,7 +27,8 @@ async def read(
         take: called with each part.
 
     Raises:
-        RefusedError: it is too large or too slow, or packed, or the client is gone.
+        RefusedError: it is too large, or is said to be, or too slow, or packed, or the client is
+            gone.
     """
     packed = request.headers.get("content-encoding", "identity")
     if packed.lower() != "identity":  # what comes out could be a thousand times as large
@@ -36,6 +38,9 @@ async def read(
             fix="send it as it is, without Content-Encoding",
             param="Content-Encoding",
         )
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and (len(declared) > _DIGITS or int(declared) > most):
+        raise _too_large(most)
     size, begun = 0, asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(limits.body_seconds) as patience:
@@ -45,18 +50,19 @@ async def read(
                     raise RefusedError(GONE, "the client is gone")
                 size += len(part := message.get("body", b""))
                 if size > most:
-                    raise RefusedError(
-                        413,
-                        f"a body may have {most:,} bytes",
-                        fix="send it in parts",
-                        param="body",
-                    )
+                    raise _too_large(most)
                 take(part)
                 if not message.get("more_body", False):
                     return
                 patience.reschedule(begun + limits.body_seconds + size / limits.slowest)
     except TimeoutError as error:
         raise RefusedError(408, "the body came too slowly", fix="send it at once") from error
+
+
+def _too_large(most: int) -> RefusedError:
+    return RefusedError(
+        413, f"a body may have {most:,} bytes", fix="send it in parts", param="body"
+    )
 
 
 async def until_gone(request: Request) -> None:

@@ -368,18 +368,25 @@ def test_a_text_that_is_refused_is_named_by_its_part_of_the_request(tuned: Path)
     assert errors[1]["fix"].startswith("send it in parts")
 
 
-def test_a_body_that_dribbles_is_given_up(predictor: Predictor, tuned: Path) -> None:
+@pytest.mark.parametrize(
+    ("length", "status"), [("", 408), ("5", 408), ("9000000000", 413), ("9" * 30, 413)]
+)
+def test_a_body_that_dribbles_is_given_up_and_one_that_is_said_to_be_too_large_at_once(
+    predictor: Predictor, tuned: Path, length: str, status: int
+) -> None:
     models = Models({"my-model": str(tuned)}, lambda folder: predictor)
     models.load("my-model")
     app = Server(models, Limits(body_seconds=0.2)).app()
+    headers = [(b"content-length", length.encode())] if length else []
     scope = {
         **{"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode()},
-        **{"query_string": b"", "headers": [], "client": ("127.0.0.1", 1), "server": None},
+        **{"query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "server": None},
         **{"http_version": "1.1", "scheme": "http", "root_path": ""},
     }
     sent: list[Any] = []
 
     async def receive() -> Any:
+        assert status == 408, "a body that is too large is not waited for"
         await asyncio.sleep(0.05)
         return {"type": "http.request", "body": b" ", "more_body": True}
 
@@ -387,7 +394,7 @@ def test_a_body_that_dribbles_is_given_up(predictor: Predictor, tuned: Path) -> 
         sent.append(message)
 
     asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))  # type: ignore[arg-type]
-    assert sent[0]["status"] == 408
+    assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize("path", ["/", "/static/page.js", "/health", "/v1/models", "/nothing"])
