@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ def fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     """Give each option that was not typed the value that the file of settings has for it.
 
     Raises:
-        UsageError: a file that cannot be read, a key that the command does not have or that stands
-            twice, or a value of another kind.
+        UsageError: a file that cannot be read, or that another option names too, a key that the
+            command does not have or that stands twice, or a value of another kind.
     """
     named = [each for each in arguments if each.field_info.name == _PARAMETER]
     if not named or not named[0].tokens:
@@ -102,8 +103,29 @@ def fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentColle
         more = _more_of(argument, arguments)
         for each, text, place in _spread(argument, more, _texts(argument, setting, command, more)):
             each.append(Token(keyword=setting.key, value=text, source=str(path), index=place))
+    for argument in arguments:
+        if argument is not named[0]:
+            _require_another(argument, path)
     instead = f"; typed instead: {', '.join(overruled)}" if overruled else ""
     info(f"Settings: {plural(len(settings), 'key')} of {path}{instead}")
+
+
+def _require_another(argument: Argument, path: Path) -> None:
+    """Refuse a file of settings that another option names too: it would be replaced, or read as
+    something else."""
+    for value in (token.value for token in argument.tokens):
+        if _is_same(value, path):
+            raise UsageError(
+                "it is the file of settings too",
+                place=f"{argument.name} {value}",
+                fix="name another file",
+            )
+
+
+def _is_same(value: str, path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # what is no path
+        return Path(value).samefile(path)
+    return False
 
 
 def _key_of(argument: Argument) -> str:

@@ -154,6 +154,21 @@ def test_the_same_of_other_files(
         assert part in said.err
 
 
+@pytest.mark.parametrize("typed", [["--html", "here"], ["--csv=here"], []])
+def test_a_file_of_settings_is_nothing_else_too(
+    bertolt: Run, tmp_path: Path, typed: list[str]
+) -> None:
+    """It would be replaced by a page, or read as a table."""
+    rows, file = tmp_path / "rows.csv", tmp_path / "own.yaml"
+    rows.write_text("text,label\na b,x\nb c,y\n")
+    file.write_text(settings := "overwrite: true\n" if typed else f"file: {file}\n")
+    words = [word.replace("here", str(file)) for word in typed]
+    said = bertolt("check", *[rows] * bool(typed), "--config", file, *words)
+    assert said.code == 2
+    assert "it is the file of settings too\n  fix: name another file" in said.err
+    assert file.read_text() == settings
+
+
 def test_a_run_is_repeated_by_the_settings_that_it_left(
     bertolt: Run, tmp_path: Path, tiny_folder: Path, reviews_csv: Path
 ) -> None:
