@@ -263,16 +263,21 @@ def read_table(
     kept = _kept_columns(keep, source.columns, choice.columns, where)
     rows = _RowCollector(where, choice.columns, (cells or _usual_cells)(sample), kept, on_bad_row)
     with counting("Reading", unit="rows") as show:
-
-        def progress(count: int) -> None:
-            show(count)
-            if watch is not None:
-                watch(count)
-
         for part in parts:
             require_columns(part, rows.columns, parts[0].name)
-            rows.add_part(part, check_row, progress)
+            rows.add_part(part, check_row, _all_of(show, watch))
     return rows.table(source.columns, choice.found)
+
+
+def _all_of(*calls: Callable[[int], None] | None) -> Callable[[int], None]:
+    """One call in place of several; None: there is none."""
+
+    def call(count: int) -> None:
+        for each in calls:
+            if each is not None:
+                each(count)
+
+    return call
 
 
 def table_of(
