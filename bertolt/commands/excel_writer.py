@@ -78,7 +78,7 @@ class Excel(Writer):
     def end(self) -> None:
         """Write the names if there was no answer, and the file."""
         if not self.rows:
-            self._append(["row", *self.answer_names()], str(self.path))
+            self._append(["row", *self.columns], str(self.path))
         from openpyxl.writer.excel import ExcelWriter
 
         # As `save` does, which leaves the package open where the disk is full.

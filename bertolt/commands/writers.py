@@ -50,6 +50,8 @@ class Writer(abc.ABC):
         form: how they are written.
 
     Attributes:
+        parts: of an answer as JSON has it.
+        columns: of an answer in a table, behind the row and the user's own ones.
         state: names of the attributes that change while answers are written, in plain values.
     """
 
@@ -60,6 +62,9 @@ class Writer(abc.ABC):
         self.task = predictor.task
         self.pairs = predictor.takes_pairs
         self.windows = predictor.long.how == "window"
+        # Once, and not for each of millions of rows.
+        self.parts = (*self.task.answer_types(), *_READ[: 1 + self.windows])
+        self.columns = self._columns()
         self.names: dict[str, str] | None = None  # of the user's own columns, as they are written
 
     @abc.abstractmethod
@@ -88,8 +93,7 @@ class Writer(abc.ABC):
 
         Where there is no answer, its parts are null, and the reason stands behind them.
         """
-        parts = (*self.task.answer_types(), *_READ[: 1 + self.windows])
-        nothing = dict.fromkeys(parts) | {"reason": question.reason}
+        nothing = dict.fromkeys(self.parts) | {"reason": question.reason}
         answer = self._told(prediction.answer) if prediction else nothing
         values: dict[str, Any] = {"row": question.row}
         texts = ("text", "text_pair") if self.form.texts else ()
@@ -114,7 +118,7 @@ class Writer(abc.ABC):
     def cells(self, question: Question, prediction: Prediction | None) -> dict[str, Any]:
         """The same as plain values by column: texts, numbers and truth values; None for what there
         is no answer to."""
-        names = self.answer_names()
+        names = self.columns
         kept = self._own_columns(question, {"row", *names})
         answer: list[Any] = []
         if self.form.texts:
@@ -133,7 +137,7 @@ class Writer(abc.ABC):
             **{name: _as_cell(value) for name, value in zip(names, answer, strict=True)},
         }
 
-    def answer_names(self) -> list[str]:
+    def _columns(self) -> list[str]:
         """The columns of a table of answers, behind the row and the user's own ones."""
         texts = ["text", "text_pair"][: 1 + self.pairs] if self.form.texts else []
         reason = ["reason"] if self.form.reasons else []
@@ -260,7 +264,7 @@ class Delimited(TextWriter):
 
     def end(self) -> None:
         """Write the names if there was no answer."""
-        self._begin(["row", *self.answer_names()])
+        self._begin(["row", *self.columns])
         super().end()
 
     def _begin(self, names: Iterable[str]) -> None:
