@@ -63,7 +63,7 @@ class ServedModel:
         """What answers pairs, or single texts."""
         return self._asked[pairs]
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """A pass of it ended in an error: it is not ready until a probe is answered."""
         self.error = type(error).__name__  # which anybody may read; what it says has texts in it
         self.log("pass failed", model=self.name, version=self.version, **in_log(error))

@@ -2,6 +2,7 @@
 
 One thread tokenises while another answers, one forward pass at a time on all cores; a short request
 that a graph answers, and that comes while neither has work, is tokenised by the one that answers.
+Both live on after any error, as after a panic of the tokenizers, which is no `Exception` in Python.
 The next batch gathers while a pass runs, and never waits to become full. First come, first served:
 a request is taken whole or refused whole, and split where it is larger than a batch.
 """
@@ -44,7 +45,7 @@ class Served(Protocol):
 
     predictor: Predictor
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """A pass of it ended in an error."""
 
 
@@ -106,8 +107,12 @@ class Ask:
             if done and self.done.set_running_or_notify_cancel():
                 self.done.set_result([each for each in self.results if each is not None])
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Give the error to who waits, if anybody does."""
+        if not isinstance(error, Exception):  # who waits would take it for the end of the process
+            told = RuntimeError(type(error).__name__)
+            told.__cause__ = error
+            error = told
         with self._settling:
             if not self.done.done() and self.done.set_running_or_notify_cancel():
                 self.done.set_exception(error)
@@ -258,7 +263,7 @@ class Queue:
             self._tokenise_all(ask)
         except BertoltError as error:
             ask.fail(error)
-        except Exception as error:  # noqa: BLE001 - the thread has to live on
+        except BaseException as error:  # noqa: BLE001 - the thread lives on, after a panic too
             ask.served.failed(error)
             ask.fail(error)
 
@@ -369,7 +374,7 @@ class Queue:
         encoded = [item.encoded for item in batch]
         try:
             results = list(batch[0].ask.predictor.answer(examples, encoded))
-        except Exception as error:  # noqa: BLE001 - others wait behind it
+        except BaseException as error:  # noqa: BLE001 - others wait behind it
             self._apart(batch, asks, error)
             return
         seconds = time.monotonic() - started
@@ -386,7 +391,7 @@ class Queue:
                 Pass(examples=len(batch), tokens=tokens, seconds=seconds, requests=len(asks))
             )
 
-    def _apart(self, batch: list[_Item], asks: list[Ask], error: Exception) -> None:
+    def _apart(self, batch: list[_Item], asks: list[Ask], error: BaseException) -> None:
         """After a pass that failed: each request by itself, so that one harms no other."""
         if len(asks) == 1:
             asks[0].served.failed(error)

@@ -25,7 +25,8 @@ from bertolt.tasks.predictor import Prediction, Predictor
 
 class Stand:
     """A predictor of words: an example has as many tokens as its text has words, and its answer is
-    the text. A pass begins when `gate` is open; a text "bad" breaks its pass."""
+    the text. A pass begins when `gate` is open; a text "bad" breaks its pass, and "panic" does what
+    the tokenizers do where they are at a loss: in a pass, and "panic early" before it."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -39,6 +40,8 @@ class Stand:
         self.readers.append(threading.current_thread().name)
         if any(each["text"] == "unreadable" for each in examples):
             raise DataError("it cannot be read")
+        if any(each["text"] == "panic early" for each in examples):
+            raise Panic("the text")
         words = [each["text"].split() for each in examples]
         return list(examples), [EncodedExample([Window([1] * len(w))], len(w)) for w in words]
 
@@ -52,8 +55,14 @@ class Stand:
         self.batches.append(texts)
         if "bad" in texts:
             raise RuntimeError("the pass is broken")
+        if "panic" in texts:
+            raise Panic("the text")
         for text in texts:
             yield Prediction(answer={"text": text}, tokens=len(text.split()), tokens_cut=0)
+
+
+class Panic(BaseException):
+    """As `pyo3_runtime.PanicException`, which a mistake in Rust is in Python."""
 
 
 class Model:
@@ -61,7 +70,7 @@ class Model:
         self.predictor: Any = Stand()
         self.errors: list[str] = []
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         self.errors.append(str(error))
 
 
@@ -255,6 +264,22 @@ def test_a_broken_pass_harms_no_other_request(queue: Queue, model: Model) -> Non
     with pytest.raises(RuntimeError, match="the pass is broken"):
         broken.done.result(20)
     assert model.errors == ["the pass is broken"]
+
+
+@pytest.mark.parametrize("graph", ["a graph", None], ids=["who answers", "who tokenises"])
+@pytest.mark.parametrize("text", ["panic", "panic early"])
+def test_a_panic_ends_neither_thread(
+    queue: Queue, model: Model, text: str, graph: str | None
+) -> None:
+    model.predictor.graph = graph
+    wait_until(lambda: queue._idle)
+    queue.put(broken := ask(model, text))
+    with pytest.raises(RuntimeError, match=r"^Panic$") as error:
+        broken.done.result(20)
+    assert isinstance(error.value.__cause__, Panic)
+    assert model.errors == ["the text"]
+    queue.put(good := ask(model, "fine"))
+    assert told(good) == ["fine"]
 
 
 def test_a_model_that_is_taken_over_is_held_by_no_request_that_is_over(queue: Queue) -> None:
