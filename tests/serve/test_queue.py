@@ -188,6 +188,49 @@ def test_a_request_is_taken_whole_or_refused_whole(queue: Queue, model: Model) -
     assert len(told(held)) == 90
 
 
+def test_characters_that_wait_are_bounded_and_free_again_once_they_are_answered(
+    model: Model,
+) -> None:
+    queue = Queue(Limits(waiting_characters=20), 100)
+    for _ in range(3):  # what is answered or given up takes no room of the next
+        model.predictor.gate.clear()
+        queue.put(first := ask(model, "a" * 12))
+        queue.put(left := ask(model, "b" * 8))
+        with pytest.raises(RefusedError, match="no room for 1 more"):
+            queue.put(ask(model, "c"))
+        left.cancel()
+        queue.put(last := ask(model, "c" * 8))
+        model.predictor.gate.set()
+        assert (told(first), told(last)) == (["a" * 12], ["c" * 8])
+        wait_until(lambda: not queue.waiting)
+    assert queue.close(10)
+
+
+def test_what_is_larger_than_the_queue_is_taken_alone(queue: Queue, model: Model) -> None:
+    queue.put(large := ask(model, *["text"] * 101))
+    assert len(told(large)) == 101
+    wait_until(lambda: not queue.waiting)
+    model.predictor.gate.clear()
+    queue.put(first := ask(model, "one"))
+    with pytest.raises(RefusedError, match="no room for 101 more"):
+        queue.put(ask(model, *["text"] * 101))
+    model.predictor.gate.set()
+    assert told(first) == ["one"]
+
+
+def test_whose_turn_would_come_too_late_is_told_so_at_once(queue: Queue, model: Model) -> None:
+    queue._seconds_each = 0.5  # as the passes before have taken
+    model.predictor.gate.clear()
+    queue.put(first := ask(model, *["text"] * 20))  # 10 seconds
+    with pytest.raises(RefusedError, match="no room for 1 more") as refused:
+        queue.put(ask(model, "late", seconds=8))
+    assert refused.value.headers["Retry-After"] == "10"
+    queue.put(patient := ask(model, "patient", seconds=12))
+    model.predictor.gate.set()
+    assert len(told(first)) == 20
+    assert told(patient) == ["patient"]
+
+
 def test_who_leaves_frees_what_has_not_begun(queue: Queue, model: Model) -> None:
     model.predictor.gate.clear()
     running, left = ask(model, "one"), ask(model, "two")
