@@ -18,8 +18,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
-import threading
 import time
 import traceback
 import weakref
@@ -580,19 +578,6 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def end_at_once(code: int) -> None:
-    """End a process of several, after all that an exit does but for the interpreter's own end.
-
-    The threads of torch and of its networks may outlive the interpreter, and one that comes for
-    something of Python's then aborts the process, whose work is done. Alone nothing happens.
-
-    Args:
-        code: the exit code.
-    """
-    if dist.is_initialized():
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+def is_joined() -> bool:
+    """Whether this process is one of several, whose threads may outlive the interpreter."""
+    return dist.is_initialized()

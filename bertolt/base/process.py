@@ -5,6 +5,7 @@ Only small modules are imported here: until they are there, Ctrl-C is answered b
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -58,6 +59,23 @@ def whole_process() -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+
+
+def end_at_once(code: int) -> None:
+    """End the process after all that an exit does but for the interpreter's own end.
+
+    A thread that comes for something of Python's during that end, as one in a pass of PyTorch or of
+    its networks does, aborts the process, whose work is done.
+
+    Args:
+        code: the exit code.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

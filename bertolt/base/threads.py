@@ -14,30 +14,46 @@ T = TypeVar("T")
 _alone = threading.RLock()
 
 
+def begun_in_a_thread(work: Callable[[], T]) -> Future[T]:
+    """What a function will give, or raise, in a thread that the end of the process waits for no
+    more than for its caller: a pool's threads are waited for, however long their work takes.
+
+    It has the caller's context, so that its messages are told as the caller's are.
+    """
+    return _begun(work)[0]
+
+
 def in_a_thread_of_its_own(work: Callable[[], T]) -> T:
     """What a function gives, or raises, in a thread that is over then.
 
     OpenMP keeps helpers for each thread that has computed, as long as that thread lives, and GNU's
     lets helpers wait awake only while all of them have a core. Those of a thread that loaded a
-    model, and computes no more, would make each pass of another thread half as long again. It has
-    the caller's context, so that its messages are told as the caller's are.
+    model, and computes no more, would make each pass of another thread half as long again.
 
     Raises:
         Exception: what the function raises.
     """
+    done, thread = _begun(work)
+    thread.join()
+    return done.result()
+
+
+def _begun(work: Callable[[], T]) -> tuple[Future[T], threading.Thread]:
     done: Future[T] = Future()
     context = copy_context()
+    done.set_running_or_notify_cancel()  # nobody can take it back, and so it can be told its end
 
     def run() -> None:
         try:
-            done.set_result(context.run(work))
+            result = context.run(work)
         except BaseException as error:  # noqa: BLE001 - whoever waits is told
             done.set_exception(error)
+        else:
+            done.set_result(result)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join()
-    return done.result()
+    return done, thread
 
 
 @contextlib.contextmanager

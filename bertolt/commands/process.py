@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from io import TextIOBase, TextIOWrapper
 from typing import NoReturn
@@ -18,7 +19,7 @@ from cyclopts import CycloptsError
 from bertolt.base.console import info, report_error, set_output_role
 from bertolt.base.errors import BertoltError, UsageError
 from bertolt.base.format import shorten
-from bertolt.base.process import INTERRUPTED, end_with_torchrun, whole_process
+from bertolt.base.process import INTERRUPTED, end_at_once, end_with_torchrun, whole_process
 from bertolt.commands.mistyped import problem_and_fix
 
 _BROKEN_PIPE = 141
@@ -29,18 +30,28 @@ def whole_command() -> Iterator[None]:
     """Around all of a command that is a process of its own: signals, and how the process ends.
 
     Raises:
-        SystemExit: as the block does, where the process is not one of several, which ends here.
+        SystemExit: as the block does, where no thread is at work; else the process ends here.
     """
     try:
         with whole_process():
             yield
     except SystemExit as ended:
-        if "bertolt.base.distributed" in sys.modules:
-            from bertolt.base.distributed import end_at_once
-
+        if _has_threads_at_work():
             code = ended.code or 0
             end_at_once(code if isinstance(code, int) else 1)
         raise
+
+
+def _has_threads_at_work() -> bool:
+    """Whether threads may outlive the interpreter: those that it does not wait for, as one that
+    loads a model for a server which has ended, and those of a run in several processes."""
+    if any(thread.daemon for thread in threading.enumerate()):
+        return True
+    if "bertolt.base.distributed" not in sys.modules:
+        return False
+    from bertolt.base.distributed import is_joined
+
+    return is_joined()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bertolt.base.errors import BertoltError
+from bertolt.base.threads import begun_in_a_thread
 from bertolt.serve import embeddings
 from bertolt.serve.arriving import GONE, read, until_gone
 from bertolt.serve.asked import asked_in, examples_of, parse
@@ -222,7 +223,8 @@ class Server:
             raise RefusedError(400, "changed is yes or no", fix="add ?changed=yes", param="changed")
         try:
             load = partial(self.models.load, name, changed=changed == "yes")
-            model = await asyncio.to_thread(load)
+            # No pool's: the end of the server would wait for it, beyond the time that all has.
+            model = await asyncio.wrap_future(begun_in_a_thread(load))
         except RefusedError:
             raise
         except BertoltError as error:

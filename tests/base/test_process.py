@@ -87,6 +87,32 @@ def started(program: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+def test_a_thread_at_work_does_not_change_the_end_of_a_command(tmp_path: Path) -> None:
+    """Whoever comes for something of Python's from C++ would abort the process."""
+    done = tmp_path / "done"
+    program = f"""
+import atexit, sys, threading, time
+import torch
+from bertolt.commands.process import whole_command
+
+def work():
+    values = torch.rand(300, 300)
+    while True:
+        torch.autograd.functional.jacobian(lambda x: (x @ x).sum(), values)
+
+atexit.register(lambda: open({str(done)!r}, "w").close())
+with whole_command():
+    threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.5)
+    print("told")
+    raise SystemExit(3)
+"""
+    process = started(program)
+    assert process.communicate(timeout=60)[0] == "told\n"
+    assert process.returncode == 3
+    assert done.exists()
+
+
 def test_little_is_imported_before_signals_are_minded() -> None:
     program = (
         "import sys; before = set(sys.modules); import bertolt.__main__;"

@@ -21,7 +21,9 @@ pytest.importorskip("uvicorn")
 
 from safetensors.torch import load_file, save_file
 
+from bertolt import Predictor
 from bertolt.serve.app import Server
+from bertolt.serve.clients import Keys
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
 from bertolt.serve.run import _logged, _Process, configured
@@ -30,6 +32,7 @@ from tests.serve.live import free_port, live
 pytestmark = pytest.mark.slow
 
 PATH = "/v1/text-classification"
+RULER = "a-key-of-those-who-rule"
 
 
 class Clients:
@@ -126,6 +129,41 @@ def test_what_has_no_answer_when_the_time_is_over_is_counted(tuned: Path) -> Non
             process.handle_exit(signal.SIGTERM, None)
             thread.join(3)
             assert not thread.is_alive()
+    assert server.unanswered == 1
+
+
+def test_a_model_that_is_being_loaded_holds_no_end_up(tuned: Path) -> None:
+    def load(folder: str) -> Predictor:
+        loading.set()
+        assert over.wait(30)
+        return predictor
+
+    predictor, loading, over = (
+        Predictor.from_pretrained(tuned),
+        threading.Event(),
+        threading.Event(),
+    )
+    models = Models({"mine": str(tuned), "slow": str(tuned)}, load)
+    over.set()
+    models.load("mine")
+    loading.clear()
+    over.clear()
+    server = Server(models, Limits(seconds=0.4), Keys([], [RULER]))
+    process = _Process(configured(server, server.app()), server, drain=0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=process.run, args=([listener],))
+        thread.start()
+        try:
+            with socket.create_connection(listener.getsockname(), 60) as client:
+                head = "POST /v1/models/slow/load HTTP/1.1\r\nHost: localhost"
+                client.sendall(f"{head}\r\nAuthorization: Bearer {RULER}\r\n\r\n".encode())
+                assert loading.wait(30)
+                process.handle_exit(signal.SIGTERM, None)
+                thread.join(5)
+                assert not thread.is_alive()
+        finally:
+            over.set()
+            thread.join(30)
     assert server.unanswered == 1
 
 

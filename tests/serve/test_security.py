@@ -228,6 +228,14 @@ def test_only_an_administrator_loads_and_unloads(client: TestClient) -> None:
     assert client.post("/v1/models/my-model/load", headers=rules).status_code == 200
 
 
+def test_without_keys_nobody_loads_and_unloads(without_keys: TestClient) -> None:
+    for what in ("load", "unload"):
+        refused = without_keys.post(f"/v1/models/my-model/{what}", headers={"Host": "localhost"})
+        assert refused.status_code == 403
+        assert "--keys" in refused.json()["error"]["fix"]
+    assert without_keys.get("/ready", headers={"Host": "localhost"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "name", ["..%2F..%2Fetc", "%2Fetc", "%2E%2E", "secret", "my-model%2F..", "%00", "a%5Cb"]
 )
