@@ -252,7 +252,7 @@ class Server:
                 self.log("keys read")
         for name in [model.name for model in self.models.served]:
             try:
-                model = self.models.load(name)
+                model = self.models.load(name, again=True)  # not what is unloaded meanwhile
             except Exception as error:  # noqa: BLE001 - the other models wait behind it
                 fix = getattr(error, "fix", "")
                 self.log("not loaded", model=name, error=str(error).split("\n")[0], fix=fix)

@@ -240,7 +240,7 @@ class Models:
         served = dict(self._served)  # another thread may load or unload meanwhile
         return [served[name] for name in sorted(served)]
 
-    def load(self, name: str, *, changed: bool = False) -> ServedModel:
+    def load(self, name: str, *, changed: bool = False, again: bool = False) -> ServedModel:
         """Load the folder of a name, or the new version that is in it now, and answer with it.
 
         Until it has answered a first text, the version before answers; so it does if it fails.
@@ -248,9 +248,10 @@ class Models:
         Args:
             name: of the folder.
             changed: take over a version whose task or labels are others, too.
+            again: only if a version of it answers until then.
 
         Raises:
-            RefusedError: there is no such name.
+            RefusedError: there is no such name; or nothing of it answers any more.
             BertoltError: the folder cannot be loaded, its answers are not those it was saved
                 with, or who reads those of the version before would read them wrongly.
         """
@@ -265,7 +266,7 @@ class Models:
         with self._changing:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
-            before = self._served.get(name)
+            before = self.named(name) if again else self._served.get(name)
             if name in self._local and not Path(folder).is_dir():  # nor is it asked of a hub
                 raise CheckpointError("the folder is gone", place=folder, fix="put it back")
             known = None if before is None or changed else before.promise
@@ -278,17 +279,24 @@ class Models:
                 model = in_a_thread_of_its_own(partial(self._opened, name, folder, version))
                 if known is not None:  # the folder may have changed since it was looked at
                     _require_same(name, folder, known, model.promise)
+                model.log = self._told
+                self._put(model, again=again)
             except BaseException as error:
                 _let_go(error)
                 _give_back()
                 raise
             if before is not None and (others := differences(before.promise, model.promise)):
                 self._told("answers changed", model=name, version=version, changes=others)
-            model.log = self._told
-            self._served[name] = model
         del before  # requests that hold it are answered; then nobody has it
         _give_back()
         return model
+
+    def _put(self, model: ServedModel, *, again: bool) -> None:
+        """Have a version take requests; `again`: if another one does."""
+        with self._changing:  # or else it is unloaded between the look and the change
+            if again:
+                self.named(model.name)
+            self._served[model.name] = model
 
     def _told(self, event: str, **values: Any) -> None:
         self.log(event, **values)  # as it is now: models are loaded before there is a log
@@ -318,7 +326,8 @@ class Models:
         Raises:
             RefusedError: it is not loaded.
         """
-        model = self._served.pop(name, None)
+        with self._changing:
+            model = self._served.pop(name, None)
         if model is None:
             raise RefusedError(
                 404, f"no model {_shown(name)} is loaded", fix=self.what_there_is(), param="name"

@@ -164,8 +164,8 @@ def test_models_kinds_and_sizes_that_are_none_are_refused(client: TestClient) ->
         told = client.post(ROUTE, content=b"text\na\n", headers={"Content-Type": kind})
         assert told.status_code == 415
         assert "text/csv" in told.json()["error"]["fix"]
-    big = client.post(ROUTE, content=b"text\n" + b"a\n" * 20_000, headers=CSV)
-    assert big.status_code == 413
+    for size in (b"a\n" * 20_000, iter([b"a\n" * 1000] * 20)):  # the second does not say its own
+        assert client.post(ROUTE, content=size, headers=CSV).status_code == 413
     assert client.post(ROUTE, content=b"text\ngood\n", headers=CSV).status_code == 200
 
 

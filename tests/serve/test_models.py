@@ -320,6 +320,33 @@ def test_a_model_is_unloaded_and_loaded_again(client: TestClient) -> None:
     assert asked(client, "text")["answers"]
 
 
+@pytest.mark.parametrize("when", ["before its turn", "while it is loaded"])
+def test_what_is_unloaded_while_all_are_taken_over_does_not_come_back(
+    folder: Path, when: str
+) -> None:
+    other = Path(shutil.copytree(folder, folder.parent / "other"))
+    unloaded = "other" if when == "before its turn" else "mine"
+    taking = False
+
+    def load(path: str) -> Predictor:
+        if taking and Path(path) == folder:  # whose turn is the first
+            models.unload(unloaded)
+        return fp32(path)
+
+    models, log = Models({"mine": str(folder), "other": str(other)}, load), list[Any]()
+    for name in ("mine", "other"):
+        models.load(name)
+    for each in (folder, other):
+        change(each)
+    taking = True
+    server = Server(models, log=lambda event, **values: log.append((event, values["model"])))
+    server.take_over()
+    assert server.queue.close(10)
+    (kept,) = {"mine", "other"} - {unloaded}
+    assert [model.name for model in models.served] == [kept]
+    assert sorted(log) == [("loaded", kept), ("not loaded", unloaded)]
+
+
 def test_it_is_not_ready_after_a_failed_pass_until_a_probe_is_answered(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,6 +481,18 @@ def test_too_many_connections_are_refused_in_the_server_s_own_words(folder: Path
         assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
         assert client.get("/health").status_code == 200
     assert log == ["request", "request"]
+
+
+def test_an_answer_of_a_server_that_leaves_closes_its_connection(folder: Path) -> None:
+    models = Models({"mine": str(folder)}, fp32)
+    models.load("mine")
+    server = Server(models)
+    with TestClient(server.app()) as client:
+        before = client.post("/v1/text-classification", json={"input": TEXTS[0]})
+        server.leave()
+        after = client.post("/v1/text-classification", json={"input": TEXTS[0]})
+    assert (before.status_code, before.headers.get("connection")) == (200, None)
+    assert (after.status_code, after.headers.get("connection")) == (200, "close")
 
 
 def test_golden_answers_that_differ_are_refused(folder: Path) -> None:

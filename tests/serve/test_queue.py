@@ -162,6 +162,23 @@ def test_a_request_larger_than_a_batch_is_split(queue: Queue, model: Model) -> N
     assert queue.waiting == 0
 
 
+def test_a_batch_is_of_one_model_and_the_others_keep_their_places(
+    queue: Queue, model: Model
+) -> None:
+    other = Model()
+    model.predictor.gate.clear()
+    queue.put(first := ask(model, "one"))
+    assert model.predictor.begun.wait(20)
+    asks = [ask(each, text) for each, text in zip([model, other] * 3, "abcdef", strict=True)]
+    for each in asks:
+        queue.put(each)
+    wait_until(lambda: len(queue._ready) == 6)
+    model.predictor.gate.set()
+    assert [told(each) for each in (first, *asks)] == [["one"], *([text] for text in "abcdef")]
+    assert model.predictor.batches == [["one"], ["a", "c", "e"]]
+    assert other.predictor.batches == [["b", "d", "f"]]
+
+
 def test_an_example_beyond_the_limit_is_refused_by_itself_at_once(
     queue: Queue, model: Model
 ) -> None:
@@ -244,6 +261,21 @@ def test_who_leaves_frees_what_has_not_begun(queue: Queue, model: Model) -> None
     model.predictor.gate.set()
     assert told(last) == ["three"]
     assert ["two"] not in model.predictor.batches
+
+
+def test_what_is_left_by_its_client_is_tokenised_no_further(queue: Queue, model: Model) -> None:
+    encode, left = model.predictor.encode, ask(model, *["text"] * 90)
+
+    def leaving(examples: Sequence[Any]) -> Any:
+        left.cancel()
+        return encode(examples)
+
+    model.predictor.encode = leaving
+    queue.put(left)
+    queue.put(last := ask(model, "last"))
+    assert told(last) == ["last"]
+    assert len(model.predictor.readers) == 2
+    assert model.predictor.batches == [["last"]]
 
 
 def test_what_is_too_late_is_not_answered(queue: Queue, model: Model) -> None:

@@ -272,6 +272,19 @@ def test_what_is_taken_is_bounded(
         assert client.post(PATH, json={"input": "good"}).status_code == 200
 
 
+def test_a_body_that_does_not_say_its_size_is_bounded_too(
+    predictor: Predictor, tuned: Path
+) -> None:
+    def parts() -> Iterator[bytes]:  # sent by chunks, without a Content-Length
+        yield b'{"input": "'
+        yield from [b"a" * 10] * 20
+        yield b'"}'
+
+    with serving(predictor, tuned, body_bytes=100) as (client, _):
+        answer = client.post(PATH, content=parts(), headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (413, "body")
+
+
 def test_who_asks_too_often_waits(predictor: Predictor, tuned: Path) -> None:
     with serving(predictor, tuned, rate=1.0) as (client, _):
         statuses = [client.get("/v1/models").status_code for _ in range(3)]
@@ -279,6 +292,15 @@ def test_who_asks_too_often_waits(predictor: Predictor, tuned: Path) -> None:
         assert statuses[-1] == 429
         assert client.get("/health").status_code == 200  # a supervisor is not counted
         assert int(client.get("/v1/models").headers["retry-after"]) >= 1
+
+
+def test_without_keys_an_address_is_a_client(predictor: Predictor, tuned: Path) -> None:
+    models = Models({"my-model": str(tuned)}, lambda folder: predictor)
+    models.load("my-model")
+    app = Server(models, Limits(rate=1.0)).app()
+    with TestClient(app) as client, TestClient(app, client=("192.0.2.7", 1)) as other:
+        assert [client.get("/v1/models").status_code for _ in range(2)] == [200, 429]
+        assert other.get("/v1/models").status_code == 200
 
 
 def test_one_key_is_one_client_however_it_is_written(
