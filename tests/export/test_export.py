@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,7 +29,7 @@ from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export import WRITTEN, export_model
 from bertolt.commands.export_options import ExportOptions
-from bertolt.export import files
+from bertolt.export import files, parity
 from bertolt.export.parity import ParityError
 from bertolt.models.heads import SentenceEncoder
 from bertolt.models.runtimes import AWAKE, _waiting
@@ -401,6 +402,48 @@ def test_a_graph_that_answers_otherwise_is_not_written(
         export_model(str(changed), options)
     assert apart.value.place == "batch 1, length 2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
+
+
+def test_a_graph_whose_answers_differ_is_told_by_its_golden_text(
+    exported: Path, tuned: Path
+) -> None:
+    """Outputs may agree where what is read of them does not."""
+    model, graph = (
+        Predictor.from_pretrained(tuned, precision="fp32"),
+        Predictor.from_pretrained(exported),
+    )
+    assert model.contract is not None
+    examples = [golden.example for golden in model.contract.golden]
+    assert parity.require_parity(model, graph, examples).texts == len(examples) > 0
+    graph.task = replace(graph.task, labels=tuple(reversed(graph.labels)))  # type: ignore[type-var]
+    with pytest.raises(ParityError, match=r"the model answers .*, the graph") as apart:
+        parity.require_parity(model, graph, examples)
+    assert apart.value.place == "golden text 1"
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_graph_with_a_dimension_that_is_fixed_is_refused(form: str, tmp_path: Path) -> None:
+    def write(length: Any) -> Path:
+        path = tmp_path / ("model.onnx" if form == "onnx" else "model.xml")
+        if form == "onnx":
+            onnx = pytest.importorskip("onnx")
+            kind, dims = onnx.TensorProto.INT64, ["batch", length or "length"]
+            ends = [onnx.helper.make_tensor_value_info(name, kind, dims) for name in ("ids", "out")]
+            node = onnx.helper.make_node("Identity", ["ids"], ["out"])
+            graph = onnx.helper.make_graph([node], "graph", ends[:1], ends[1:])
+            onnx.save(onnx.helper.make_model(graph), path)
+        else:
+            openvino = pytest.importorskip("openvino")
+            ids = openvino.opset13.parameter([-1, length or -1], np.int64)
+            ids.output(0).get_tensor().set_names({"ids"})
+            out = openvino.opset13.result(openvino.opset13.abs(ids))
+            out.output(0).get_tensor().set_names({"out"})
+            openvino.save_model(openvino.Model([out], [ids]), path)
+        return path
+
+    assert files.read_dimensions(form, write(None))[0] == {"ids": ["batch", "length"]}
+    with pytest.raises(BertoltError, match="takes ids of 8 alone"):
+        files.read_dimensions(form, write(8))
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models, version_of
 from bertolt.serve.routes import Route
 from bertolt.serve.run import _Process, configured
+from bertolt.tasks.base import NotFiniteError
 from bertolt.tasks.multiple_choice import MultipleChoice
 from bertolt.tasks.token_classification import TokenClassification
 
@@ -369,6 +370,11 @@ def test_it_is_not_ready_after_a_failed_pass_until_a_probe_is_answered(
         assert model.error == "MemoryError"
         assert client.get("/ready").status_code == 503
         broken[0] = False
+        with monkeypatch.context() as patched:  # a probe that comes back without an answer
+            patched.setattr(
+                Predictor, "answer", lambda *given: iter([NotFiniteError("not finite")])
+            )
+            assert client.get("/ready").status_code == 503
         assert client.get("/ready").status_code == 200
         assert model.error is None
 
