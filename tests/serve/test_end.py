@@ -86,6 +86,9 @@ def test_at_sigterm_it_is_ready_no_more_then_closes_the_port_and_answers_all(
         assert time.monotonic() - asked < 0.9
         status, told = server.post(PATH, {"input": "a late but fine text"})
         assert (status, "answers" in json.loads(told)) == (200, True)
+        while server.status("/health"):
+            time.sleep(0.01)
+        assert time.monotonic() - asked > 0.9  # till then the port is open
         assert server.process.wait(20) == 0
         assert 0.9 < time.monotonic() - asked < 20
         clients.end()

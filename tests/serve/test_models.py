@@ -222,6 +222,35 @@ def test_labels_that_change_while_a_version_is_loaded_are_seen(
     assert models.served == [before]
 
 
+def test_a_folder_that_changes_while_it_is_read_is_not_taken(folder: Path) -> None:
+    def load(path: str) -> Predictor:
+        predictor = fp32(path)
+        if models.served:
+            change(folder)  # once more, so that nobody knows which of both was read
+        return predictor
+
+    models = Models({"mine": str(folder)}, load)
+    before = models.load("mine")
+    change(folder)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        models.load("mine")
+    assert models.served == [before]
+
+
+def test_a_version_that_does_not_answer_is_not_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models({"mine": str(folder)}, fp32)
+    before = models.load("mine")
+    change(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(Predictor, "predict", lambda *given: [][0])
+        with pytest.raises(IndexError):
+            models.load("mine")
+    assert models.served == [before]
+    assert models.load("mine") is not before
+
+
 def test_an_id_of_a_hub_is_not_asked_for_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
