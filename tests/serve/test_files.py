@@ -181,6 +181,36 @@ def test_no_file_is_left_and_no_place_is_held(
     assert not list(tmp_path.iterdir())
 
 
+def test_so_many_files_are_answered_at_a_time(server: Server) -> None:
+    server = Server(server.models)
+    (route,) = routes = file_routes(server, FileAnswers)
+    with TestClient(server.app(routes)) as client:
+        route.endpoint.__self__._busy = files.MOST
+        refused = client.post(ROUTE, content=b"text\nfine\n", headers=CSV)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+        route.endpoint.__self__._busy -= 1
+        assert client.post(ROUTE, content=b"text\nfine\n", headers=CSV).status_code == 200
+
+
+def test_a_file_waits_where_the_queue_is_full(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(server.models)
+    put, full = server.queue.put, [True, True, False] * 4
+
+    def puts(ask: Any) -> None:
+        if full.pop(0):
+            raise RefusedError(503, "no room", code="queue_full")
+        put(ask)
+
+    monkeypatch.setattr(files, "_PAUSE", 0.01)
+    monkeypatch.setattr(server.queue, "put", puts)
+    with TestClient(server.app(file_routes(server, FileAnswers))) as client:
+        told = client.post(ROUTE, content=b"text\n" + b"x\n" * (2 * files.PART), headers=CSV)
+    assert len(told.text.splitlines()) == 1 + 2 * files.PART
+    assert len(full) == 6  # each part was offered three times
+
+
 def test_files_are_read_one_after_the_other(server: Server) -> None:
     server, reading, most = Server(server.models), 0, 0
 
