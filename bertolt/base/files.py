@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -37,7 +38,8 @@ LEFT_BY_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _LONG_NAME = 200  # bytes of a name; most systems take 255
 _STATUS = Path("/proc/self/status")  # which tells of this process on Linux
 _setting = threading.Lock()
-_UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old)")
+_UNFINISHED = re.compile(r"\.(.+)\.\w{8}\.(part|old|new)")
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 def _umask() -> int:
@@ -273,7 +275,7 @@ def _take_away_left(path: Path, taken: UsageError) -> None:
     Raises:
         UsageError: a run is filling it.
     """
-    for left in path.parent.glob(".*.part"):
+    for left in (each for end in ("part", "new") for each in path.parent.glob(f".*.{end}")):
         is_folder = left.is_dir() and not left.is_symlink()
         if is_folder and unfinished(left.name) == path.name and os.access(left, os.W_OK):
             with _locked(left, taken) as alone:
@@ -445,10 +447,17 @@ def require_free(path: Path, *, overwrite: bool, ours: frozenset[str]) -> None:
 
 
 def swap_folder(stage: Path, path: Path) -> None:
-    """Give a new folder its name; what had that name before is removed, once the new one has it."""
+    """Give a new folder its name; what had that name before is removed, once the new one has it.
+
+    Where the system can exchange two names, there is no moment without a folder of this name: none
+    that a kill could make last, and none for who reads it meanwhile.
+    """
     stage.chmod(0o777 & ~_umask())
     if not path.exists():
         stage.rename(path)
+        return
+    if _exchange(stage, path):
+        shutil.rmtree(stage, ignore_errors=True)
         return
     old = Path(tempfile.mkdtemp(prefix=hidden_prefix(path), suffix=".old", dir=path.parent))
     try:
@@ -460,3 +469,12 @@ def swap_folder(stage: Path, path: Path) -> None:
         old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change their names in one step; whether that was possible."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of glibc 2.28 or newer
+    names = os.fsencode(one), os.fsencode(other)
+    return rename is not None and rename(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0

@@ -237,6 +237,34 @@ def test_what_a_killed_run_has_left_goes_with_the_next(tmp_path: Path) -> None:
     assert sorted(out.parent.iterdir()) == [other, out]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names cannot be exchanged")
+def test_a_kill_at_any_rename_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
+    out, ends, left = tmp_path / "out", [], set()
+    write_text(out / "model", "old")
+    while not ends or ends[-1] == -signal.SIGKILL:
+        if not (child := os.fork()):
+            killed_at_rename(len(ends) + 1)
+            fill_and(lambda: None, out)
+            os._exit(0)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        assert tree(out) in ({"model": "old"}, {"model": "new", "report": "new"})
+        left |= {path.suffix for path in tmp_path.iterdir() if path != out}
+    assert ends == [-signal.SIGKILL, 0]
+    assert left == {".new"}
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def killed_at_rename(number: int) -> None:
+    """End this process by SIGKILL as it renames something for the so-manyth time."""
+    left = iter(range(number - 1, -1, -1))
+
+    def look(event: str, _: object) -> None:
+        if event == "os.rename" and next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
+
+
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with staged_folder(tmp_path / "out", overwrite=False, ours=OURS) as stage:
@@ -280,6 +308,7 @@ def test_an_earlier_run_survives_an_interrupt_between_the_renames(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", interrupted)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     with (
         pytest.raises(KeyboardInterrupt),
         staged_folder(out, overwrite=True, ours=OURS) as stage,
@@ -309,6 +338,7 @@ def test_an_earlier_run_survives_a_rename_that_fails(
         return rename(source, target)
 
     monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     with (
         pytest.raises(BertoltError, match="Input/output error"),
         staged_folder(out, overwrite=True, ours=OURS) as stage,
