@@ -270,6 +270,12 @@ class _Folders:
         return out
 
 
+_ROOT = Path(__file__).parents[2]
+_START = f"import sys; sys.path.append(sys.argv.pop(1)); from {__name__} import main; main()"
+"""A process that works out one engine: with `-P`, for Python would else import what lies in the
+folder that one is in, which may be that of the model."""
+
+
 def _most(rows: Sequence[Row]) -> float | None:
     """Milliseconds of one text of an engine that could still be chosen; None: any."""
     known = [row.milliseconds for row in rows if row.milliseconds is not None]
@@ -303,7 +309,7 @@ def _in_a_process(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         ended = subprocess.run(
-            [sys.executable, "-m", __name__, str(out)],
+            [sys.executable, "-P", "-c", _START, str(_ROOT), str(out)],
             input=json.dumps(job),
             capture_output=True,
             text=True,
@@ -468,7 +474,3 @@ def main() -> None:
     except BertoltError as error:
         found = {"problem": error.problem, "place": error.place, "fix": error.fix}
     Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

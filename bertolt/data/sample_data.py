@@ -266,7 +266,7 @@ def _download(package: Package, folder: Path) -> None:
     options += ["--no-binary", package.name, "--dest", str(folder)]
     options += ["--requirement", str(requirements)]
     pip = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options],
+        [sys.executable, "-P", "-m", "pip", "download", *options],  # -P: no pip that lies here
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

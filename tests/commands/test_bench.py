@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from bertolt import BertTokenizer
+from bertolt.base.errors import BertoltError
 from bertolt.cli import main
 from bertolt.commands.bench import generate_texts
+from bertolt.commands.engines import _in_a_process
 from bertolt.models.precision import product_rate
 
 
@@ -50,6 +52,20 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertolt.commands.bench.SECONDS", 0.05)
     monkeypatch.setattr("bertolt.commands.bench.TEXTS", 200)
     monkeypatch.setattr("bertolt.models.precision._CPU_SHAPES", ((64, 64, 64),))
+
+
+def test_what_lies_in_the_folder_one_is_in_is_no_code_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "sprung"
+    for name in ("json", "torch", "bertolt"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(trap)!r}, 'w')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    job = {"threads": 1, "folder": str(tmp_path / "none"), "precision": "fp32", "engine": "torch"}
+    with pytest.raises(BertoltError) as refused:
+        _in_a_process(job)
+    assert refused.value.place == job["folder"]
+    assert not trap.exists()
 
 
 def run(*words: object) -> int:
