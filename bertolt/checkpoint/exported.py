@@ -70,7 +70,8 @@ class Exported(JsonFile):
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}, and must be fp32 or int8")
         # The file is opened: it may be none outside of the folder.
-        if not isinstance(self.graph, str) or Path(self.graph).name != self.graph:
+        plain = isinstance(self.graph, str) and Path(self.graph).name == self.graph
+        if not plain or self.graph in ("", ".."):
             raise ValueError(f"graph is {self.graph!r}, and must be the name of a file beside it")
         for name in ("inputs", "outputs", "tolerance"):
             if not isinstance(getattr(self, name), dict):

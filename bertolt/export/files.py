@@ -19,7 +19,7 @@ from bertolt.base.errors import BertoltError
 from bertolt.base.threads import ignored_warnings
 from bertolt.export.graph import Graph
 from bertolt.models.engine import Feed
-from bertolt.models.runtimes import import_openvino, missing
+from bertolt.models.runtimes import import_openvino, missing, said_by
 
 OPSET = 18
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
@@ -255,7 +255,7 @@ def _told(folder: Path, size: int) -> Iterator[None]:
         if shutil.disk_usage(folder).free < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise BertoltError(
-            f"the graph cannot be written ({next(iter(str(error).splitlines()), error)})",
+            f"the graph cannot be written ({said_by(error)})",
             place=str(folder),
             fix="try the other --format, and report it with the model's config",
         ) from error

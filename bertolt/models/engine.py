@@ -144,6 +144,7 @@ class GraphEngine:
             if self.watch is not None:
                 self.watch(feed)
             for name, values in self._run(feed).items():
+                self._require_shape(name, values, padded)
                 rows, values = self._rows(padded, values)
                 if name not in fields:
                     count = self._count(batch)
@@ -153,6 +154,24 @@ class GraphEngine:
             fields["logits"] = np.empty((0, self.model.config.vocab_size), dtype=np.float32)
         return self.model.read_graph(
             {name: torch.from_numpy(values) for name, values in fields.items()}, batch
+        )
+
+    def _require_shape(self, name: str, values: NDArray[np.float32], padded: _Padded) -> None:
+        """Refuse an output that is not of the sequences, tokens or places that were given.
+
+        Raises:
+            CheckpointError: it would be read as the answers to others.
+        """
+        due = padded.real.shape if self.model.logits_per_token else padded.real.shape[:1]
+        if "places" in self._inputs:
+            due = (len(padded.places),)
+        if values.shape[: len(due)] == due:
+            return
+        raise CheckpointError(
+            f"its {name} are {' × '.join(map(str, values.shape))} numbers, and "
+            f"{' × '.join(map(str, due))} are asked for",
+            place=f"the graph of {self.name}",
+            fix="copy the whole folder again, or export the model again",
         )
 
     def _rows(

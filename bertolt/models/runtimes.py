@@ -60,7 +60,7 @@ def open_engine(
             place=str(folder),
             fix="copy the whole folder, or export the model again",
         )
-    opened = partial(_OPEN[card.engine], path, choice.name, card)
+    opened = partial(_running, path, choice.name, card)
     return GraphEngine(model, card.engine, tuple(card.inputs), tuple(card.outputs), opened, choice)
 
 
@@ -183,12 +183,40 @@ _OPEN: dict[str, Callable[[Path, str, Exported], Run]] = {
 }
 
 
+def _running(path: Path, precision: str, card: Exported) -> Run:
+    """What runs a graph, and says of what it cannot run which graph that is."""
+    run = _OPEN[card.engine](path, precision, card)
+
+    def told(feed: Feed) -> Mapping[str, NDArray[np.float32]]:
+        try:
+            return run(feed)
+        except Exception as error:  # each runtime has its own
+            if "allocate" in str(error):
+                raise MemoryError(said_by(error)) from error
+            raise CheckpointError(
+                f"the graph cannot be run ({said_by(error)})",
+                place=str(path),
+                fix="copy the whole folder again, or export the model again",
+            ) from error
+
+    return told
+
+
 def _opened(path: Path, open: Callable[[], Any]) -> Any:
     try:
         return open()
     except Exception as error:  # each runtime has its own, and a damaged file fails in any of them
         raise CheckpointError(
-            f"the graph cannot be opened ({next(iter(str(error).splitlines()), error)})",
+            f"the graph cannot be opened ({said_by(error)})",
             place=str(path),
             fix="copy the whole folder again, or export the model again",
         ) from error
+
+
+def said_by(error: Exception) -> str:
+    """The line of an error of a runtime that says what is wrong: OpenVINO's first ones say in which
+    of its own files that was seen."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1 if lines[0].startswith("Exception from ") else 0]

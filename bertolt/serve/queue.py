@@ -395,7 +395,9 @@ class Queue:
         """After a pass that failed: each request by itself, so that one harms no other."""
         if len(asks) == 1:
             asks[0].served.failed(error)
-            asks[0].fail(error)
+            failed = RuntimeError("the pass failed")  # whatever it was: no fault of the request
+            failed.__cause__ = error
+            asks[0].fail(failed)
             return
         for ask in asks:
             self._run([item for item in batch if item.ask is ask])

@@ -19,7 +19,7 @@ from bertolt import (
     PackedBatch,
     RobertaConfig,
 )
-from bertolt.base.errors import DataError, UsageError
+from bertolt.base.errors import CheckpointError, DataError, UsageError
 from bertolt.export.graph import Graph
 from bertolt.models import heads, word_heads
 from bertolt.models.engine import Feed, GraphEngine, near_lengths
@@ -119,6 +119,24 @@ def test_outputs_and_losses_are_the_models_own(model: Any) -> None:
     assert whole == (10, 160)
     assert len(parted) > 1
     assert sum(rows * length for rows, length in parted) < 0.5 * 10 * 160
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("head", "given"),
+    [(heads.SequenceClassification, (1, 2)), (heads.TokenClassification, (2, 3, 1, 3))],
+    ids=["one row for all", "another order"],
+)
+def test_outputs_that_are_of_other_sequences_are_refused(
+    head: Any, given: tuple[int, ...], tiny_config: Any
+) -> None:
+    model = head(tiny_config())
+    out = np.zeros(given, np.float32)
+    engine = GraphEngine(
+        model, "torch", ("input_ids",), (), lambda: lambda _: {"logits": out}, FP32
+    )
+    with pytest.raises(CheckpointError, match="are asked for"):
+        engine(PackedBatch.from_sequences([[2, 7, 3], [2, 3, 3], [2, 8, 3]]))
 
 
 @torch.inference_mode()

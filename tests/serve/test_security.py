@@ -26,7 +26,7 @@ from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
 from bertolt import Predictor
-from bertolt.base.errors import UsageError
+from bertolt.base.errors import CheckpointError, UsageError
 from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
 from bertolt.serve import clients, run
@@ -190,13 +190,19 @@ def test_keys_are_compared_in_constant_time_and_kept_as_digests(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# a note\n", "short\n", "with a space in it, long\n", "é" * 20]
+    "text",
+    ["", "# a note\n", "short\n", "with a space in it, long\n", "é" * 20, f"admin\t{'k' * 20}\n"],
 )
 def test_a_file_without_good_keys_is_refused(text: str, tmp_path: Path) -> None:
     (path := tmp_path / "keys").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as refused:
         Keys.read(path)
     assert not text.strip() or text.strip() not in str(refused.value)
+
+
+def test_a_file_of_keys_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    (path := tmp_path / "keys").write_text(f"admin {RULER}\n{KEY}\n", encoding="utf-8-sig")
+    assert Keys.read(path).client(f"Bearer {RULER}").rules
 
 
 def test_keys_are_read_again_at_sighup_and_those_before_stay_if_that_fails(
@@ -381,6 +387,21 @@ def test_a_pass_that_failed_is_logged_and_told_without_what_it_says(
     assert failed[0].keys() == {"event", "model", "version", "error", "where"}
     assert failed[0]["error"] == "KeyError"  # what caused it
     assert SECRET not in json.dumps(log) + ready.text
+
+
+def test_a_graph_that_cannot_be_run_is_a_fault_of_the_server_and_names_no_path(
+    predictor: Predictor, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Predictor, *given: Any) -> Any:
+        raise CheckpointError("the graph cannot be run", place=str(tuned))
+
+    with serving(predictor, tuned) as (client, _):
+        monkeypatch.setattr(Predictor, "answer", fails)
+        answer = client.post(PATH, json={"input": "a text"})
+        ready = client.get("/ready")
+    assert answer.status_code == 500
+    assert str(tuned) not in answer.text
+    assert ready.json()["models"] == {"my-model": "CheckpointError"}
 
 
 def test_a_text_that_is_refused_is_named_by_its_part_of_the_request(tuned: Path) -> None:
