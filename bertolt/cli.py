@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 from bertolt.base.console import ended_by_sigterm, info
 from bertolt.base.errors import UsageError
 from bertolt.base.format import visible, visible_json
-from bertolt.base.process import INTERRUPTED
+from bertolt.base.process import INTERRUPTED, kept_hangups
 from bertolt.base.version import __version__
 from bertolt.commands.check.options import CheckOptions
 from bertolt.commands.evaluate_options import EvaluateOptions, MeasureOptions
@@ -295,9 +295,10 @@ def serve(
         models: Folders of models; NAME=MODEL serves one by another name.
         options: Settings.
     """
-    from bertolt.commands.serve import serve as run
+    with kept_hangups() as hung_up:  # which would end it while it imports and loads
+        from bertolt.commands.serve import serve as run
 
-    run(list(models), options or ServeOptions())
+        run(list(models), options or ServeOptions(), hung_up)
 
 
 @app.command(usage='Usage: bertolt inspect MODEL [--selftest | --text "…" [OPTIONS]]')

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from bertolt.base.errors import UsageError
@@ -76,6 +76,28 @@ def end_at_once(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+@contextlib.contextmanager
+def kept_hangups() -> Iterator[Callable[[], bool]]:
+    """Note SIGHUP and do not end by it; the function that is given tells whether one came.
+
+    For a process that is to begin anew at that signal, until it is ready to.
+    """
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+
+    if os.name == "nt" or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGHUP, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

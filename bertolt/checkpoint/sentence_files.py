@@ -104,10 +104,30 @@ class SentenceFiles:
                 "save it anew with sentence-transformers 3 or later",
             )
         _require_plain(folder)
-        values = _read(folder / str(modules[1].get("path", POOLING)) / "config.json", dict)
+        values = _read(_settings(folder, modules[1]), dict)
         return cls(
             pooling=_pooling(folder, values), normalized=len(kinds) == 3, max_length=_limit(folder)
         )
+
+
+def in_folders(folder: Path) -> list[Path]:
+    """The files beside an encoder that lie in folders of their own, and decide its vectors too.
+
+    Raises:
+        CheckpointError: `modules.json` is broken.
+    """
+    if not os.path.lexists(folder / MODULES):
+        return []
+    return [_settings(folder, module) for module in _read(folder / MODULES, list)[1:2]]
+
+
+def _settings(folder: Path, module: Any) -> Path:
+    """The file that says how a module works."""
+    path = module.get("path", POOLING) if isinstance(module, dict) else None
+    if not isinstance(path, str) or Path(path).name != path or path in ("", ".."):
+        shown = str(path)[:80]
+        raise _refused(folder / MODULES, f"a module is in {shown!r}, which is no folder beside it")
+    return folder / path / "config.json"
 
 
 def _kind(folder: Path, module: Any) -> str:

@@ -23,6 +23,7 @@ from bertolt.base.console import held_interrupts
 from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.json_files import read_json
 from bertolt.base.paths import has_file, is_utf8
+from bertolt.base.threads import ignored_warnings
 from bertolt.checkpoint.exported import Exported
 
 WEIGHTS = "model.safetensors"
@@ -191,7 +192,8 @@ def _read_legacy(path: Path) -> dict[str, Tensor]:
     if not start.startswith(_LEGACY_STARTS):
         raise _damaged(path, "it is no file of PyTorch's")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with ignored_warnings():  # of what it then refuses
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"cannot be read without running code from it ({_culprit(error)})",

@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,15 @@ _WAITING_BYTES = 16  # of a character, and of the tokens that it may be
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(models: list[str], options: ServeOptions) -> None:
+def serve(
+    models: list[str], options: ServeOptions, hung_up: Callable[[], bool] = lambda: False
+) -> None:
     """Load models and serve them until SIGTERM or Ctrl-C.
 
     Args:
         models: folders, or NAME=FOLDER.
         options: settings.
+        hung_up: whether SIGHUP came before the server takes it: what it asks for is done then.
 
     Raises:
         UsageError: a name twice, no model, a port that is taken, or something is not installed.
@@ -82,7 +85,8 @@ def serve(models: list[str], options: ServeOptions) -> None:
     _open_port(address)
     info(f"Serving at http://{shown}:{port}, with a page to try it; end with Ctrl-C")
     with told_to(lambda message: log("told", message=message)):  # one form for all that it says
-        listen(server, server.app(file_routes(server, FileAnswers)), address, options.drain_seconds)
+        app = server.app(file_routes(server, FileAnswers))
+        listen(server, app, address, options.drain_seconds, hung_up)
     if server.unanswered:
         raise BertoltError(
             f"the time was over before {plural(server.unanswered, 'request')} had a whole answer",

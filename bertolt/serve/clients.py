@@ -48,7 +48,7 @@ class Keys:
             UsageError: the file cannot be read, has no key, or a short one.
         """
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()  # as editors of Windows save
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
                 f"the keys cannot be read: {error}", place="--keys", fix="name a file of keys"
@@ -59,7 +59,7 @@ class Keys:
             if not line or line.startswith("#"):
                 continue
             key = line.removeprefix("admin ").strip()
-            if len(key) < _SHORTEST or not key.isascii() or " " in key:
+            if len(key) < _SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
                 raise UsageError(
                     f"a key has at least {_SHORTEST} characters of ASCII and no spaces",
                     place=f"{path}, line {number}",

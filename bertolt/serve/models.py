@@ -20,7 +20,7 @@ from typing import Any
 from bertolt.base.errors import BertoltError, CheckpointError
 from bertolt.base.machine import give_back_memory
 from bertolt.base.threads import in_a_thread_of_its_own
-from bertolt.checkpoint import huggingface
+from bertolt.checkpoint import huggingface, sentence_files
 from bertolt.models.config import BertConfig
 from bertolt.models.families.base import read_config
 from bertolt.serve.errors import RefusedError
@@ -230,7 +230,8 @@ class Models:
         found = {}
         if self._parent is not None and self._parent.is_dir():
             for path in sorted(self._parent.iterdir()):
-                if (path / "config.json").is_file():
+                # One with a dot is hidden, or not whole: exports and runs fill such beside theirs.
+                if not path.name.startswith(".") and (path / "config.json").is_file():
                     found[path.name] = str(path)
         return found | self._given
 
@@ -463,9 +464,9 @@ def _version_of(folder: str) -> str:
     if not path.is_dir():
         return folder
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()):
+    for file in [*sorted(path.iterdir()), *sentence_files.in_folders(path)]:
         if file.is_file() and file.suffix in _HASHED and file.name not in _LEFT_OUT:
-            digest.update(file.name.encode())
+            digest.update(str(file.relative_to(path)).encode())
             with file.open("rb") as data:
                 while part := data.read(_READ):
                     digest.update(part)

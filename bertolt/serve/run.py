@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -28,7 +29,13 @@ many times, and would wait ten times as long by Python's own 0.005."""
 _LAST = 0.5  # seconds in which what ended just in time is written
 
 
-def listen(server: Server, app: Starlette, listener: socket.socket, drain: float) -> None:
+def listen(
+    server: Server,
+    app: Starlette,
+    listener: socket.socket,
+    drain: float,
+    hung_up: Callable[[], bool] = lambda: False,
+) -> None:
     """Serve until SIGTERM or Ctrl-C, then answer what is there and go.
 
     Args:
@@ -36,12 +43,13 @@ def listen(server: Server, app: Starlette, listener: socket.socket, drain: float
         app: of the server.
         listener: a socket that is bound.
         drain: seconds after SIGTERM in which requests are still taken, while `/ready` says no.
+        hung_up: whether a SIGHUP came before.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN)
     try:
         with _logged(server.log):
-            _Process(configured(server, app), server, drain).run([listener])
+            _Process(configured(server, app), server, drain, hung_up).run([listener])
     finally:
         sys.setswitchinterval(before)
 
@@ -94,9 +102,17 @@ class _Process(uvicorn.Server):
     """One that says first that it goes, and ends by its signals without passing them on, so that
     the exit code is 0."""
 
-    def __init__(self, config: uvicorn.Config, server: Server, drain: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server: Server,
+        drain: float,
+        hung_up: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(config)
-        self._server, self._drain = server, drain
+        self._server, self._drain, self._hung_up = server, drain, hung_up
+        # The only one of Python's queues and locks that a signal handler may use.
+        self._hangups: SimpleQueue[None] = SimpleQueue()
         # uvicorn's own limit would refuse without the app: /health too, and nobody would count it.
         server.open_connections = lambda: len(self.server_state.connections)
         self._closes: float | None = None
@@ -109,8 +125,9 @@ class _Process(uvicorn.Server):
             return
 
         def again(number: int, frame: FrameType | None) -> None:
-            threading.Thread(target=self._server.take_over, daemon=True).start()
+            self._hangups.put(None)
 
+        threading.Thread(target=self._take_over, name="bertolt-takes-over", daemon=True).start()
         handlers: dict[int, Any] = {
             signal.SIGTERM: self.handle_exit,
             signal.SIGINT: self.handle_exit,
@@ -118,11 +135,21 @@ class _Process(uvicorn.Server):
         if hasattr(signal, "SIGHUP"):
             handlers[signal.SIGHUP] = again
         before = {number: signal.signal(number, each) for number, each in handlers.items()}
+        if self._hung_up():
+            self._hangups.put(None)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _take_over(self) -> None:
+        """At each SIGHUP, or once for those that came meanwhile, take over new versions."""
+        while True:
+            self._hangups.get()
+            while not self._hangups.empty():
+                self._hangups.get()
+            self._server.take_over()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Be ready no more. The port closes after the time to drain; at once by Ctrl-C, which comes

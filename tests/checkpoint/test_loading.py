@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,16 @@ def test_a_pickle_that_runs_code_is_refused_without_running_it(
     # The trap works: only the careful way of reading does not spring it.
     torch.load(folder / "pytorch_model.bin", weights_only=False)
     assert trap.exists()
+
+
+def test_a_pickle_of_another_kind_is_refused_without_a_word_of_pytorch(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    trap = folder / "sprung"
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(trap), protocol=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "without running code" in complaint(folder)
+    assert not trap.exists()
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], "text"], ids=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import re
 import shutil
 import signal
 import socket
@@ -27,7 +28,7 @@ from bertolt.serve.clients import Keys
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
 from bertolt.serve.run import _logged, _Process, configured
-from tests.serve.live import free_port, live
+from tests.serve.live import Live, free_port, live
 
 pytestmark = pytest.mark.slow
 
@@ -168,6 +169,31 @@ def test_a_model_that_is_being_loaded_holds_no_end_up(tuned: Path) -> None:
             over.set()
             thread.join(30)
     assert server.unanswered == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_hangup_while_models_are_loaded_is_kept_till_they_are(
+    tuned: Path, tmp_path: Path
+) -> None:
+    """systemd sends it to a service that has been started, whether or not it is ready."""
+    port = free_port()
+    words = [sys.executable, "-m", "bertolt", "serve", tuned, "--port", port]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(list(map(str, words)), stdout=log, stderr=log)
+    server = Live(port, process, tmp_path / "log")
+    status = Path(f"/proc/{process.pid}/status")
+    while not int(re.findall(r"SigCgt:\s*(\w+)", status.read_text("utf-8"))[0], 16) & 1:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    assert "Serving at" not in server.log.read_text(encoding="utf-8")
+    try:
+        while '"event": "loaded"' not in server.log.read_text(encoding="utf-8"):
+            assert process.poll() is None, process.returncode
+            time.sleep(0.05)
+        assert server.status("/ready") == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
 
 
 def refusal(folder: Path) -> tuple[subprocess.Popen[str], int]:

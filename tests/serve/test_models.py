@@ -28,6 +28,7 @@ from starlette.testclient import TestClient
 from bertolt import Predictor
 from bertolt.base.console import StatusLine, info
 from bertolt.base.errors import CheckpointError, DataError, UsageError
+from bertolt.checkpoint.sentence_files import SentenceFiles
 from bertolt.commands import engines
 from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
@@ -174,6 +175,28 @@ def test_a_version_with_other_labels_is_taken_over_only_when_it_is_said(folder: 
         assert [each["changes"] for each in told] == ["labels neg, pos -> bad, good"]
         relabel(folder, "good", "bad")  # the same names, in another order, are read by name
         assert client.post("/v1/models/mine/load").status_code == 200
+
+
+def test_what_is_hidden_beside_models_is_none(folder: Path, client: TestClient) -> None:
+    shutil.copytree(folder, folder.with_name(".mine.12345678.part"))  # as an export fills it
+    told = client.post("/v1/models/.mine.12345678.part/load")
+    assert told.status_code == 404
+    assert told.json()["error"]["fix"] == "the server knows mine"
+
+
+def test_another_pooling_is_another_version(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "vectors"
+    shutil.copytree(tiny_folder, folder)
+    SentenceFiles().write(folder, 32)
+    before = version_of(str(folder))
+    SentenceFiles(pooling="cls").write(folder, 32)
+    assert version_of(str(folder)) != before
+    modules = (folder / "modules.json").read_text(encoding="utf-8")
+    (folder / "modules.json").write_text(modules.replace("1_Pooling", "../1_Pooling"), "utf-8")
+    with pytest.raises(CheckpointError, match="no folder beside it"):
+        version_of(str(folder))
+    with pytest.raises(CheckpointError, match="no folder beside it"):
+        SentenceFiles.read(folder)
 
 
 def test_a_version_of_another_task_is_no_new_version(folder: Path) -> None:

@@ -175,8 +175,8 @@ async function start() {
     tell("trouble", state.models.length ? "" : word("none"));
     const select = at("model");
     select.replaceChildren(...state.models.map((each) => make("option", { value: each.id }, each.id)));
-    const asked = decodeURIComponent(location.hash.slice(1));
-    if (state.models.some((each) => each.id === asked)) select.value = asked;
+    const asked = state.models.find((each) => [each.id, encodeURIComponent(each.id)].includes(location.hash.slice(1)));
+    if (asked) select.value = asked.id;
     at("models").hidden = documenting || state.models.length < 2;
     if (documenting) {
       state.described = await (await ask("openapi.json")).json();
