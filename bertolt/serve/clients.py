@@ -79,6 +79,9 @@ class Keys:
             UsageError: as of `read`.
         """
         if self._path is not None:
+            if not self._path.is_file():  # a pipe would be waited for, and has been read
+                gone = "the keys are in no file that can be read again"
+                raise UsageError(gone, place="--keys", fix="start the server again")
             self._keys = self.read(self._path)._keys
 
     @property

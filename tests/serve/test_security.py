@@ -8,10 +8,12 @@ import gzip
 import hmac
 import io
 import json
+import os
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -203,6 +205,18 @@ def test_a_file_without_good_keys_is_refused(text: str, tmp_path: Path) -> None:
 def test_a_file_of_keys_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
     (path := tmp_path / "keys").write_text(f"admin {RULER}\n{KEY}\n", encoding="utf-8-sig")
     assert Keys.read(path).client(f"Bearer {RULER}").rules
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+def test_a_pipe_of_keys_is_read_once(tmp_path: Path) -> None:
+    """As of `--keys <(command)`."""
+    os.mkfifo(path := tmp_path / "keys")
+    with ThreadPoolExecutor() as pool:
+        pool.submit(path.write_text, f"{KEY}\n", "utf-8")
+        keys = Keys.read(path)
+    with pytest.raises(UsageError, match="no file that can be read again"):
+        keys.read_again()
+    assert keys.client(f"Bearer {KEY}")
 
 
 def test_keys_are_read_again_at_sighup_and_those_before_stay_if_that_fails(
