@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -39,8 +40,13 @@ class _InPairs:
     end of this turn of the loop.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        stays: Callable[[], bool],
+    ) -> None:
+        self._transport, self._loop, self._stays = transport, loop, stays
         self._first = b""
 
     def __getattr__(self, name: str) -> Any:
@@ -60,9 +66,10 @@ class _InPairs:
             self.write(b"")
 
     def close(self) -> None:
-        """Send what waits, and close."""
+        """Send what waits, and close, unless the protocol has the connection stay."""
         self._flush()
-        self._transport.close()
+        if not self._stays():
+            self._transport.close()
 
     def get_write_buffer_size(self) -> int:
         """Bytes that are not on their way."""
@@ -110,10 +117,10 @@ class _Bounded(_Large):
         super().__init__(*args, **named)
         self._late: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._unsent, self._resumed = 0, False
+        self._unsent, self._resumed, self._answered = 0, False, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(Any, _InPairs(transport, self.loop)))
+        super().connection_made(cast(Any, _InPairs(transport, self.loop, self._stays)))
         self._hurry()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -125,11 +132,30 @@ class _Bounded(_Large):
     # ---- what the client sends
 
     def data_received(self, data: bytes) -> None:
+        if self._answered:
+            return
         super().data_received(data)
         if self._answering:
             self._calm()
         else:
             self._hurry()  # a head has begun, or a body goes on that was refused
+
+    def _stays(self) -> bool:
+        """Whether a connection that is to be closed stays for the rest of a refused body.
+
+        What comes to a closed connection is answered by a reset, and a client that still sends
+        would see that in place of why it is refused. Nothing of the rest is kept.
+        """
+        cycle = self.cycle
+        if self._answered or cycle is None or self.transport.is_closing():
+            return False
+        self._answered = cycle.response_complete and cycle.more_body
+        if self._answered:
+            self.flow.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self._hurry()
+        return self._answered
 
     def _hurry(self) -> None:
         if self._late is None:

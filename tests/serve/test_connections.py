@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,6 +117,33 @@ def is_cut(client: socket.socket, part: bytes = b"", pause: float = 0.05) -> boo
         except OSError:
             return True
     return False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_sends_a_body_that_is_refused_reads_why_before_the_connection_closes(kind: str) -> None:
+    head = b"POST /refused HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+    size = 16 << 20  # more than buffers take
+    slow = replace(LIMITS, body_seconds=20.0)
+    with running(bounded(slow, protocol(kind))) as server, connected(server) as client:
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % size)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        client.sendall(b"x" * size)
+        assert client.recv(4096) == b""
+
+
+def test_who_goes_on_with_a_body_that_is_refused_is_cut(server: uvicorn.Server) -> None:
+    head = b"POST /refused HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+    with connected(server) as client:
+        client.sendall(head + b"Content-Length: 9999999\r\n\r\n")
+        end = time.monotonic() + 3
+
+        def go_on() -> None:
+            while time.monotonic() < end:
+                client.sendall(b"x")
+                time.sleep(0.02)
+
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            go_on()
 
 
 @pytest.mark.parametrize("before", [0, 1, 2], ids=["the first", "the second", "the third"])
