@@ -54,7 +54,7 @@ def require_installed(format: str, *, int8: bool) -> None:
 
                 del nncf
     except ImportError as error:
-        raise missing(str(error.name), error) from error
+        raise missing(error.name or format, error, "--format") from error
 
 
 def versions(format: str) -> dict[str, str]:

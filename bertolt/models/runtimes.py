@@ -28,11 +28,11 @@ _ENDING = (1, 26)
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
-def missing(name: str, error: ImportError) -> UsageError:
-    """What to raise where a package of the extra is not there."""
+def missing(name: str, error: ImportError, option: str = "--engine") -> UsageError:
+    """What to raise where a package of the extra is not there, which an option asks for."""
     return UsageError(
         f"{name} cannot be imported ({error})",
-        place="--engine",
+        place=option,
         fix="pip install 'bertolt[export]'",
     )
 

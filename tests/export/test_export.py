@@ -49,6 +49,17 @@ def exported(request: Any, tuned: Path, tmp_path_factory: pytest.TempPathFactory
     return out
 
 
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_package_that_is_missing_is_told_by_an_option_of_export(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, form, None)
+    with pytest.raises(UsageError) as refused:
+        files.require_installed(form, int8=False)
+    assert refused.value.place == "--format"
+    assert refused.value.problem.startswith(f"{form} cannot be imported")
+
+
 def test_exports_of_two_threads_leave_standard_output_and_the_log_to_others() -> None:
     before = sys.stdout, logging.root.manager.disable
     with overlapping(files._quiet, files._quiet, stay=0.2) as inside_second:
