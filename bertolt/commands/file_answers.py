@@ -50,8 +50,11 @@ _CALLED: dict[str | re.Pattern[str], str] = {
         re.compile(rf"--{name.replace('_', '-')}(?![\w-])(?: (?=\w))?"): f"?{name}="
         for name in ("text_pair", "text", "encoding", "sep", "skip_rows", "on_bad_row")
     },
+    re.compile(r"(?:unpack it, or )?let its name end in \.\w+"): (  # a body has no name
+        "save it as CSV, TSV, JSON or JSON lines, as Excel can its sheets, and send that"
+    ),
 }
-"""Options of the commands, as errors name them, and the parameters that are in their place."""
+"""Words for commands in errors, as the names of options, and what a request has in their place."""
 
 
 class FileAnswers:

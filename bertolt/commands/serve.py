@@ -205,7 +205,7 @@ def _folders(models: list[str]) -> dict[str, str]:
     folders: dict[str, str] = {}
     for model in models:
         name, equals, folder = model.partition("=")
-        if not equals or os.sep in name:
+        if not equals or (os.sep in name and Path(model).exists()):  # a path may have a "=" too
             name, folder = Path(model).name or Path(model).resolve().name, model
         if (
             not name
@@ -217,7 +217,9 @@ def _folders(models: list[str]) -> dict[str, str]:
             raise UsageError(
                 f"two models have the name {name!r}" if twice else f"{name!r} is no name",
                 place=model,
-                fix="give each a name of its own: NAME=FOLDER",
+                fix="give each a name of its own: NAME=FOLDER"
+                if twice
+                else "give NAME=FOLDER, with a name without / ? # % and \\",
             )
         folders[name] = folder
     return folders
@@ -326,8 +328,11 @@ def _conditions(options: ServeOptions, waiting: int, files: int, *, rules: bool)
         lines.append(who if rules else f'{who}; none is "admin KEY", so nobody may load models')
     if options.host not in _LOOPBACK and options.keys is None:
         lines.append("--keys FILE would ask for a key; without TLS in front, texts go in the clear")
-        names = listing(["its addresses", "localhost", *options.host_names])
-        lines.append(f"It is asked by {names}; other names are refused: --allowed-hosts NAME")
+        names = listing(["localhost", *options.host_names])
+        lines.append(
+            f"It is asked by its addresses and as {names}; other names are refused: "
+            "--allowed-hosts NAME"
+        )
     rate = f", {options.rate:g} requests a second of a client" if options.rate else ""
     lines.append(
         f"Limits: {options.max_body} MB and {options.max_texts:,} texts a request, "

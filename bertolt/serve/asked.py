@@ -160,13 +160,13 @@ def _example(
             raise RefusedError(
                 422, f"the example has no {name}", fix=f"give {' and '.join(required)}", param=place
             )
-    return _refusal(predictor, example, place, limits) or example
+    return _refusal(predictor, example, item, place, limits) or example
 
 
 def _refusal(
-    predictor: Predictor, example: Example, place: str, limits: Limits
+    predictor: Predictor, example: Example, asked: Mapping[str, Any], place: str, limits: Limits
 ) -> BertoltError | None:
-    """Why an example that is well formed is refused by itself."""
+    """Why an example that is well formed is refused by itself; `asked` has it as it was sent."""
     characters = characters_of(example)
     if characters > limits.characters:
         return RefusedError(
@@ -180,10 +180,28 @@ def _refusal(
         return DataError(
             "the text has half of a surrogate pair", place=place, fix="send it as UTF-8"
         )
-    if any(all(map(is_blank, texts_of(value))) for value in example.values()):
-        return DataError("the text is empty", place=place, fix="leave it out")
+    if empty := _empty(asked):
+        field, what = empty
+        listed = place != "input"
+        fix = "leave it out" if listed and len(asked) == 1 else "give a text that shows something"
+        return DataError(f"{what} is empty", place=f"{place}{field}", fix=fix)
     fault = predictor.task.question_fault(example)
     return DataError(fault.detail, place=place, fix=fault.fix) if fault else None
+
+
+def _empty(asked: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Where an example shows nothing, and what it is that shows nothing; None: all of it does.
+
+    Of the words of a text some may be empty; a choice may not, as in a file.
+    """
+    for name, value in asked.items():
+        if isinstance(value, list) and name != "text":
+            blank = next((n for n, text in enumerate(value) if is_blank(text)), None)
+            if blank is not None:
+                return f".{name}[{blank}]", f"{name}[{blank}]"
+        elif all(map(is_blank, texts_of(value))):
+            return ("", "the text") if len(asked) == 1 else (f".{name}", name)
+    return None
 
 
 def _is_unicode(text: str) -> bool:

@@ -157,7 +157,8 @@ def _task(task: str, models: Sequence[ServedModel], limits: Limits) -> Schema:
 
 def _shown(schema: Schema) -> Schema:
     """A form whose texts show something: alone, one that does not is refused, and of a list it has
-    an error in the place of its answer."""
+    an error in the place of its answer. Of the words of a text some may be empty, of choices none.
+    """
     if schema.get("type") == "string":
         return {**schema, "minLength": 1, "pattern": f"[^{_blanks()}]"}
     if schema.get("type") == "array":
@@ -167,7 +168,12 @@ def _shown(schema: Schema) -> Schema:
         changed["anyOf"] = [_shown(each) for each in schema["anyOf"]]
     if "properties" in schema:
         fields = schema["properties"].items()
-        changed["properties"] = {name: _shown(each) for name, each in fields}
+        changed["properties"] = {
+            name: _shown(each)
+            if name == "text" or each.get("type") != "array"
+            else {**each, "items": _shown(each["items"])}
+            for name, each in fields
+        }
     return changed
 
 

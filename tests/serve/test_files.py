@@ -120,6 +120,8 @@ def test_json_comes_back_as_json(client: TestClient, kind: str) -> None:
         ("text\ngood\n", "?sep=ab", ("'ab' cannot part cells", "?sep=", "?sep=")),
         ("text\ngood\n", "?encoding=no", ("no text encoding", "?encoding=", "gb18030")),
         ('text\n"open\n', "", ("never closed", "line 2", "close it")),
+        ("PK\3\4 xl/workbook.xml", "", ("a ZIP archive", "the file", "save it as CSV")),
+        ("PAR1 PAR1", "", ("a Parquet file", "the file", "save it as CSV")),
     ],
 )
 def test_what_is_wrong_is_told_with_its_row_and_parameter(
@@ -131,6 +133,7 @@ def test_what_is_wrong_is_told_with_its_row_and_parameter(
         assert each in said
     assert tempfile.gettempdir() not in said
     assert "--" not in said
+    assert "its name" not in said
 
 
 def test_the_description_has_what_a_file_may_be_and_what_may_be_said_of_it(

@@ -44,6 +44,7 @@ from bertolt.serve.routes import Route
 from bertolt.serve.run import _Process, configured
 from bertolt.tasks.base import NotFiniteError
 from bertolt.tasks.multiple_choice import MultipleChoice
+from bertolt.tasks.question_answering import QuestionAnswering
 from bertolt.tasks.token_classification import TokenClassification
 
 RULER = "a-key-of-those-who-rule"
@@ -112,7 +113,11 @@ def test_empty_texts_are_refused_by_themselves(client: TestClient) -> None:
     assert [each["error"]["message"] for each in others] == ["the text is empty"] * 2
     assert last["label"] in ("neg", "pos")
     alone = client.post("/v1/text-classification", json={"input": ""})
-    assert (alone.status_code, alone.json()["error"]["fix"]) == (422, "leave it out")
+    error = alone.json()["error"]
+    assert (alone.status_code, error["fix"]) == (422, "give a text that shows something")
+    assert client.post("/v1/text-classification", json={"input": [""]}).json()["answers"][0][
+        "error"
+    ] == {**error, "param": "input[0]", "fix": "leave it out"}
 
 
 def test_a_new_version_is_taken_over_and_a_broken_one_is_not(
@@ -520,6 +525,19 @@ def test_a_folder_of_models_that_nobody_can_load_from_is_refused(tmp_path: Path)
     said = command._conditions(ServeOptions(keys=keys, max_file=7), 64, 4, rules=False)
     assert "nobody may load models" in said[0]
     assert "Files: 7 MB each, 4 answered at a time" in said
+    said = command._conditions(ServeOptions(host="0.0.0.0"), 64, 4, rules=False)
+    assert any("asked by its addresses and as 'localhost'; other" in line for line in said)
+
+
+def test_a_name_that_no_request_could_have_is_refused_as_a_name(tmp_path: Path) -> None:
+    for wrong in ("good/bad=folder", "a?b=folder", "=folder"):
+        with pytest.raises(UsageError, match="is no name") as refused:
+            command._folders([wrong])
+        assert "without / ? #" in str(refused.value)
+    with pytest.raises(UsageError, match="two models have the name 'x'"):
+        command._folders(["x=a", "b/x"])
+    (tmp_path / "lr=3").mkdir()
+    assert command._folders([str(tmp_path / "lr=3")]) == {"lr=3": str(tmp_path / "lr=3")}
 
 
 def test_too_many_connections_are_refused_in_the_server_s_own_words(folder: Path) -> None:
@@ -783,6 +801,34 @@ def test_a_list_that_does_not_fit_is_told_why(
         examples_of(predictor, [item], Limits())
     assert refused.value.problem.startswith(message)
     assert refused.value.param == f"input[0].{place}"
+
+
+@pytest.mark.parametrize(
+    ("task", "item", "place", "message"),
+    [
+        (MultipleChoice(), {"text": "a", "choices": ["b", " "]}, ".choices[1]", "choices[1] is"),
+        (MultipleChoice(), {"text": "", "choices": ["b", "c"]}, ".text", "text is empty"),
+        (TokenClassification(()), {"text": ["", "\u200b"]}, "", "the text is empty"),
+        (QuestionAnswering(), {"question": "a", "context": ""}, ".context", "context is empty"),
+        (QuestionAnswering(), {"question": " ", "context": "a"}, ".question", "question is empty"),
+    ],
+)
+def test_of_an_example_it_is_said_which_part_is_empty(
+    task: Any, item: dict[str, Any], place: str, message: str
+) -> None:
+    predictor: Any = SimpleNamespace(task=task, trained_on_pairs=task.needs_pair)
+    for asked, where in (([item], "input[0]"), (item, "input")):
+        (refused,) = examples_of(predictor, asked, Limits())
+        assert isinstance(refused, DataError)
+        assert refused.problem.startswith(message)
+        assert refused.place == f"{where}{place}"
+    form = openapi._shown(task.request_schema(task.needs_pair))["properties"].get("choices", {})
+    assert "pattern" in form.get("items", {"pattern": ""})  # who reads the description knows it
+
+
+def test_of_the_words_of_a_text_some_may_be_empty() -> None:
+    predictor: Any = SimpleNamespace(task=TokenClassification(()), trained_on_pairs=False)
+    assert examples_of(predictor, {"text": ["a", ""]}, Limits()) == [{"text": ["a", ""]}]
 
 
 def test_one_choice_is_refused_in_python_too(tiny_tokenizer: Any) -> None:
