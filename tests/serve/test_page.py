@@ -32,7 +32,7 @@ from bertolt.serve.models import Models
 from tests.serve.browser import Page, browser, chromium
 
 FOLDER = Path(page.__file__).parent
-SCRIPTS = ("docs.js", "page.js")
+SCRIPTS = ("docs.js", "words.js", "page.js")
 KEY = "sesame"
 EVIL = "<img src=x onerror=\"document.title='broken in'\">"
 needs_browser = pytest.mark.skipif(chromium() is None, reason="there is no Chromium here")
@@ -72,8 +72,9 @@ def _answer(model: str, asked: dict[str, Any]) -> dict[str, Any]:
         found = [_span(text, "London") | {"label": "LOC"}, _span(text, "😀 Ada") | {"label": "PER"}]
         return {"spans": [each | {"probability": 0.9} for each in found]}
     if model == "pages":
-        best = _span(asked["context"], "1843") | {"probability": 0.8}
-        return {"answer": best["text"], **best, "best": [best], "no_answer": 0.1}
+        words = "1843" if "1843" in asked["context"] else "القاهرة"
+        best = _span(asked["context"], words) | {"probability": 0.8}
+        return {"answer": best["text"], **best, "best": [best], "no_answer": 0.0001}
     if model == "words":
         best = [{"token": "fine", "probability": 0.6}, {"token": EVIL, "probability": 0.1}]
         mask = _span(text, "[MASK]") | {"best": best}
@@ -102,8 +103,12 @@ async def _answers(request: Request) -> Response:
 async def _file(request: Request) -> Response:
     lines = (await request.body()).decode().splitlines()
     if request.query_params.get("text") == "nothing":
-        message = "row 3, column 'nothing': there is no such column"
-        return JSONResponse({"error": {"message": message, "fix": "name another"}}, 422)
+        error = {
+            "message": "there is no such text",
+            "param": "the file, row 3",
+            "fix": "name it with ?text=, or leave it out with ?on_bad_row=drop, or ask ?other=1",
+        }
+        return JSONResponse({"error": error}, 422)
 
     async def rows() -> Any:
         yield b"row,text,label\n"
@@ -194,11 +199,15 @@ def tab(address: str) -> Iterator[Page]:
         page.speak("en-US")
         page.open(address)
         page.until("!document.getElementById('gate').hidden")
-        assert "no key was given" in page.run("document.body.innerText")
-        page.run("document.getElementById('key').focus()")
-        page.type(KEY)
+        assert not page.run("document.getElementById('trouble').innerText")  # nobody did a thing
+        page.until("document.activeElement.id === 'key'")
+        page.type("another")
+        page.press("Enter", text="\r")
+        page.until("document.getElementById('trouble').innerText.includes('Type a key of')")
+        page.type(KEY)  # in place of what was there
         page.press("Enter", text="\r")
         page.until("document.querySelectorAll('#model option').length === 7")
+        page.until("document.activeElement.id === 'field-text'")  # whoever has no mouse goes on
         page.faults.clear()
         yield page
 
@@ -229,6 +238,14 @@ def test_each_answer_is_shown_in_its_way(tab: Page) -> None:
     _ask(tab, "pages", question="When?", context="😀 It appeared in 1843.")
     assert tab.run("document.querySelector('mark').textContent") == "1843"
     assert tab.run("document.querySelector('.words').textContent") == "😀 It appeared in 1843."
+    assert "< 0.1%" in tab.run("document.getElementById('result').innerText")
+    terminal = tab.run("[...document.querySelectorAll('#result pre')].at(-1).textContent")
+    assert "-H 'Authorization: Bearer KEY'" in terminal
+    assert KEY not in tab.run("document.getElementById('result').textContent")
+    _ask(tab, "pages", question="متى؟", context="ولد أحمد في القاهرة عام ١٩٩٠")
+    assert tab.run("getComputedStyle(document.querySelector('.words')).direction") == "rtl"
+    pieces = "document.querySelector('.said small').getClientRects().length"
+    assert tab.run(pieces) == 1  # no part of "80.0%" is before the words, and another behind them
     told = _ask(tab, "words", text="It is [MASK].")
     assert "It is fine." in told
     assert EVIL in told
@@ -256,12 +273,30 @@ def test_a_file_comes_back_with_answers(tab: Page, tmp_path: Path) -> None:
     tab.run("document.getElementById('file').value = ''")
     tab.choose_file(path)
     tab.until("document.querySelector('#filed .trouble')")
-    assert "row 3, column 'nothing'" in tab.run("document.getElementById('filed').innerText")
+    told = tab.run("document.getElementById('filed').innerText")
+    assert "row 3: there is no such text" in told
+    assert "name it with “Column of the Text”, or leave it out with" in told
+    assert "“Rows that cannot be used: left out”, or ask ?other=1" in told
+    assert tab.run("document.querySelector('#filing details').open")
+    tab.run("document.getElementById('column-on_bad_row').value = 'drop'")
+    tab.run("document.getElementById('column-text').value = ''")
+    tab.run("document.getElementById('file').click()")  # so that the same file may come again
+    tab.choose_file(path)
+    tab.until("document.querySelector('#filed a')")
+    sent = "performance.getEntriesByType('resource').map((e) => e.name)"
+    sent += ".filter((name) => name.includes('/files/')).at(-1)"
+    assert tab.run(sent).endswith("?header=yes&on_bad_row=drop")
     assert tab.run("document.getElementById('progress').hidden")
     other = tmp_path / "photo.png"
     other.write_bytes(b"no table")
     tab.choose_file(other)
     assert "Not such a file" in tab.run("document.getElementById('filed').innerText")
+
+
+@needs_browser
+def test_times_are_told_as_people_say_them(tab: Page) -> None:
+    told = tab.run("[0.04, 9.97, 59.4, 59.7, 119.6, 3599.8].map(duration)")
+    assert told == ["0.0 s", "10 s", "59 s", "1 min 0 s", "2 min 0 s", "1 h 0 min"]
 
 
 @needs_browser

@@ -1,4 +1,4 @@
-"""The page at `/`, and the API as it shows it at `/docs`: four files, which are read once; no name
+"""The page at `/`, and the API as it shows it at `/docs`: five files, which are read once; no name
 from a request is opened."""
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ _FILES = {
     "/": ("index.html", "text/html"),
     "/docs": ("index.html", "text/html"),
     "/static/style.css": ("style.css", "text/css"),
+    "/static/words.js": ("words.js", "text/javascript"),
     "/static/docs.js": ("docs.js", "text/javascript"),
     "/static/page.js": ("page.js", "text/javascript"),
 }

@@ -1,4 +1,4 @@
-// What is asked and answered, as openapi.json describes it; page.js has the words and the elements.
+// What is asked and answered, as openapi.json describes it; words.js has the words, and page.js the elements.
 "use strict";
 
 function drawDocs({ paths, security }) {

@@ -3,78 +3,6 @@
 // Texts of people and models are put in as text, never as markup.
 "use strict";
 
-const WORDS = {
-  en: {
-    skip: "Skip to the text", model: "Model", gate: "This server asks for a key", key: "Key",
-    enter: "Enter", typing: "A text", filing: "A file", answer: "Answer", shortcut: "Ctrl + Enter",
-    choose: "Choose a file, or drop it here", columns: "Columns and encoding", stop: "Stop",
-    kinds: "CSV, TSV, JSON or JSON lines. It comes back with answers.",
-    api: "The same as JSON (OpenAPI)", language: "中文", docs: "What is asked, and what is answered", to_page: "Try it with a text",
-    in_address: "In the address", sent: "What is sent", told: "What comes back", field: "Field", form: "Form", needed: "Needed",
-    yes: "yes", no: "no", copy: "Copy", copied: "Copied", schemas: "All of it as JSON Schema", no_key: "Needs no key.",
-    does: "Answers texts: {task}.", does_embeddings: "Vectors of texts, as OpenAI's API gives them.",
-    does_files: "A table in the body, and the same table with answers.", does_models: "The models that answer.",
-    does_model: "One of them.", does_load: "Loads a model, or its new version; with an administrator's key.",
-    does_unload: "Takes no more requests for a model; with an administrator's key.", does_metrics: "Counts for Prometheus.",
-    does_openapi: "This description.", does_health: "Whether the process lives.", does_ready: "Whether every model answers.",
-    text: "Text", text_pair: "Second text", question: "Question", context: "Text with the answer",
-    choices: "Choices", each_line: "{title} (one a line)", others: "Texts to compare it with",
-    encoding: "Encoding", column: "Column of the {role}", found: "found by its name",
-    surest: "The most probable answers", labels: "Probability of each label",
-    choices_shares: "Probability of each choice", values: "Values", similarity: "Cosine similarity",
-    filled: "Filled in", mask: "In place of {at}", spans: "Span", kind: "Label", where: "Characters",
-    probability: "Probability", no_spans: "Nothing is tagged in this text.",
-    no_label: "No label reaches its threshold.", no_answer: "The text has no answer",
-    vector: "{n} numbers", numbers: "The numbers", more: "Show all {n}", raw: "The answer as JSON",
-    request: "The same from a terminal", tokens: "{n} tokens", whole: "nothing was cut",
-    cut: "{n} of {of} tokens were cut: the model has not seen them", windows: "read in {n} windows",
-    took: "{ms} ms in all", parts: "{ms} ms in all (waiting {queue}, tokenising {tokenize}, model {model})",
-    asking: "Asking…", trouble: "That did not work", offline: "The server does not answer.",
-    offline_fix: "Is it running? Try again in a moment.", none: "No model is loaded.",
-    about: "{task} · {labels} labels · at most {limit} tokens", about_short: "{task}",
-    sending: "Sending {name}…", rows: "{done} of {all} rows", some_rows: "{done} rows",
-    rate: "{rate} rows/s", left: "{time} left", save: "Save {name}", wrong_kind: "Not such a file",
-    wrong_kind_fix: "Give one that ends in .csv, .tsv, .json, .jsonl or .ndjson.",
-    done: "{rows} rows answered in {time}.", stopped: "Stopped after {rows} rows.",
-    broken: "The answers broke off after {rows} rows.", broken_fix: "Send the file again.",
-    nothing: "Type something first.",
-  },
-  zh: {
-    skip: "跳到文本", model: "模型", gate: "此服务器需要密钥", key: "密钥",
-    enter: "进入", typing: "一段文本", filing: "一个文件", answer: "回答", shortcut: "Ctrl + Enter",
-    choose: "选择文件，或拖放到此处", columns: "列与编码", stop: "停止",
-    kinds: "CSV、TSV、JSON 或 JSON 行；返回时附上答案。",
-    api: "同样内容的 JSON（OpenAPI）", language: "English", docs: "问什么，答什么", to_page: "用一段文本试试",
-    in_address: "地址中", sent: "发送的内容", told: "返回的内容", field: "字段", form: "形式", needed: "必需",
-    yes: "是", no: "否", copy: "复制", copied: "已复制", schemas: "完整内容（JSON Schema）", no_key: "不需要密钥。",
-    does: "回答文本：{task}。", does_embeddings: "文本的向量，格式与 OpenAI 的 API 相同。",
-    does_files: "请求体是一张表，返回同一张表加上答案。", does_models: "各个模型。",
-    does_model: "其中一个模型。", does_load: "加载一个模型，或换上新版本；需要管理员密钥。",
-    does_unload: "不再接收某个模型的请求；需要管理员密钥。", does_metrics: "供 Prometheus 读取的计数。",
-    does_openapi: "这份描述。", does_health: "进程是否活着。", does_ready: "每个模型是否都能回答。",
-    text: "文本", text_pair: "第二段文本", question: "问题", context: "含答案的文本",
-    choices: "选项", each_line: "{title}（每行一个）", others: "与之比较的文本",
-    encoding: "编码", column: "“{role}”所在的列", found: "按列名查找",
-    surest: "最可能的答案", labels: "各标签的概率",
-    choices_shares: "各选项的概率", values: "数值", similarity: "余弦相似度",
-    filled: "填好的文本", mask: "{at} 处的候选词", spans: "片段", kind: "标签", where: "字符位置",
-    probability: "概率", no_spans: "这段文本中没有标出任何片段。",
-    no_label: "没有标签达到其阈值。", no_answer: "文本中没有答案",
-    vector: "{n} 个数", numbers: "向量的数值", more: "显示全部 {n} 项", raw: "JSON 格式的答案",
-    request: "在终端中发送同样的请求", tokens: "{n} 个词元", whole: "没有截断",
-    cut: "{of} 个词元中有 {n} 个被截断：模型没有看到它们", windows: "分 {n} 个窗口读取",
-    took: "共 {ms} 毫秒", parts: "共 {ms} 毫秒（排队 {queue}，分词 {tokenize}，模型 {model}）",
-    asking: "正在询问…", trouble: "未能完成", offline: "服务器没有回应。",
-    offline_fix: "它在运行吗？请稍后再试。", none: "没有加载任何模型。",
-    about: "{task} · {labels} 个标签 · 最多 {limit} 个词元", about_short: "{task}",
-    sending: "正在发送 {name}…", rows: "{done} / {all} 行", some_rows: "{done} 行",
-    rate: "每秒 {rate} 行", left: "剩余 {time}", save: "保存 {name}", wrong_kind: "不支持这种文件",
-    wrong_kind_fix: "请选择以 .csv、.tsv、.json、.jsonl 或 .ndjson 结尾的文件。",
-    done: "已回答 {rows} 行，用时 {time}。", stopped: "在 {rows} 行之后停止。",
-    broken: "答案在 {rows} 行之后中断。", broken_fix: "请重新发送该文件。",
-    nothing: "请先输入内容。",
-  },
-};
 const KINDS = {
   csv: "text/csv", tsv: "text/tab-separated-values", json: "application/json",
   jsonl: "application/x-ndjson", ndjson: "application/x-ndjson",
@@ -114,13 +42,17 @@ function kept(store, name) {
   try { return store.getItem(name); } catch { return null; }
 }
 
-const percent = (share) => share >= 0.9995 && share < 1 ? "> 99.9%" : `${(100 * share).toFixed(1)}%`;
+function percent(share) {
+  if (share > 0 && share < 0.0005) return "< 0.1%";
+  return share >= 0.9995 && share < 1 ? "> 99.9%" : `${(100 * share).toFixed(1)}%`;
+}
+
 const amount = (number) => number.toLocaleString(state.language);
 
 function duration(seconds) {
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  const whole = Math.round(seconds), minutes = Math.floor(whole / 60);
+  if (whole < 60) return `${seconds < 9.95 ? seconds.toFixed(1) : whole} s`;
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
@@ -164,7 +96,8 @@ async function ask(path, options = {}) {
     at("key").focus();
   }
   const problem = told.error?.message ?? `${response.status} ${response.statusText}`;
-  throw Object.assign(new Error(problem), { fix: told.error?.fix ?? "", status: response.status });
+  const fix = response.status === 401 ? word("key_fix") : told.error?.fix ?? "";
+  throw Object.assign(new Error(problem), { fix, place: told.error?.param ?? "", status: response.status });
 }
 
 async function start() {
@@ -183,8 +116,17 @@ async function start() {
       drawDocs(state.described);
     } else choose();
   } catch (error) {
-    tell("trouble", error.message, error.fix);
+    const first = error.status === 401 && !kept(sessionStorage, "key");  // the gate says it
+    tell("trouble", first ? "" : error.message, error.fix);
   }
+}
+
+async function enter(event) {
+  event.preventDefault();
+  keep(sessionStorage, "key", at("key").value);
+  await start();
+  if (at("gate").hidden) document.querySelector("#fields textarea")?.focus();
+  else at("key").select();
 }
 
 async function describeApi(event) {
@@ -238,14 +180,34 @@ function drawFields(values) {
   const compared = state.model.vectors ? [{ name: "others", several: true, needed: false }] : [];
   const fields = [...roles(), ...compared].map(({ name, several, needed, hint }) => {
     const title = several ? word("each_line", { title: word(name) }) : word(name);
-    const area = make("textarea", { id: `field-${name}`, name, required: needed, rows: roles().length > 1 ? 2 : 3 });
+    const area = make("textarea", { id: `field-${name}`, name, dir: "auto", required: needed, rows: roles().length > 1 ? 2 : 3 });
     area.spellcheck = false;
     area.value = values[name] ?? (typeof hint === "string" ? hint : "");
     return make("label", { className: "field" }, make("span", {}, title), area);
   });
   at("fields").replaceChildren(...fields);
   const columns = roles().map(({ name }) => column(name, word("column", { role: word(name) }), word("found")));
-  at("columns").replaceChildren(...columns, column("encoding", word("encoding"), "utf-8"));
+  at("columns").replaceChildren(...columns, column("encoding", word("encoding"), "utf-8"), column("sep", word("sep"), word("first")),
+    column("skip_rows", word("skip_rows"), "0"), chosen("header", ["yes", "no"], word),
+    chosen("on_bad_row", ["answer", "answer-all", "drop", "error"], (value) => word(`rows_${value.replace("-", "_")}`)));
+}
+
+function chosen(name, values, called) {
+  const options = values.map((value) => make("option", { value }, called(value)));
+  return make("label", { className: "field" }, make("span", {}, word(name)), make("select", { id: `column-${name}` }, ...options));
+}
+
+// The server names parameters of the address; on the page they are fields.
+function onPage(fix) {
+  return fix.replace(/\?(\w+)=([\w-]*)/g, (whole, name, value) => {
+    const role = roles()[["text", "text_pair"].indexOf(name)]?.name;
+    const field = at(`column-${name}`) ?? at(`column-${role}`);
+    if (!field) return whole;
+    at("columns").closest("details").open = true;
+    const title = field.parentElement.firstChild.textContent;
+    const said = [...field.options ?? []].find((each) => each.value === value)?.textContent ?? value;
+    return word(said ? "set_to" : "set", { title, value: said });
+  });
 }
 
 function column(name, title, hint) {
@@ -298,7 +260,8 @@ function drawAnswer(shown) {
   const [first] = shown.told.answers;
   const drawn = DRAWN.filter(([name]) => first[name] !== undefined && first[name] !== null)
     .flatMap(([, draw]) => draw(first, shown)).filter(Boolean);
-  const terminal = `curl ${location.origin}/${shown.path} -H 'Content-Type: application/json' \\\n  -d '${quoted(shown.body)}'`;
+  const key = kept(sessionStorage, "key") ? " -H 'Authorization: Bearer KEY'" : "";
+  const terminal = `curl ${location.origin}/${shown.path}${key} -H 'Content-Type: application/json' \\\n  -d '${quoted(shown.body)}'`;
   at("result").replaceChildren(...drawn, account(first, shown),
     folded(word("raw"), JSON.stringify(briefly(shown.told), null, 2)), folded(word("request"), terminal));
 }
@@ -335,7 +298,7 @@ const DRAWN = [
   ["label", ({ choice, label, probability }) => choice === undefined ? [said(label, probability)] : []],
   ["labels", ({ labels }) => [labels.length ? said(labels.join(", ")) : make("p", {}, word("no_label"))]],
   ["answer", drawSpan],
-  ["filled", ({ filled }) => [make("p", { className: "words" }, filled)]],
+  ["filled", ({ filled }) => [make("p", { className: "words", dir: "auto" }, filled)]],
   ["masks", drawMasks],
   ["spans", drawSpans],
   ["probabilities", drawShares],
@@ -349,7 +312,7 @@ const round = (number) => Number(number.toPrecision(5));
 const plain = (number) => number.toFixed(3);
 
 function said(text, share = null) {
-  return make("p", { className: "said" }, text, share === null || share === undefined ? null : make("small", {}, percent(share)));
+  return make("p", { className: "said" }, make("bdi", {}, text), share === null || share === undefined ? null : make("small", {}, percent(share)));
 }
 
 function drawShares({ probabilities: shares }, { asked }) {
@@ -399,7 +362,7 @@ function fieldOf(asked, start, end, text) {
 function marked(text, marks) {
   // Where marks overlap, the first one is drawn.
   const letters = characters(text);
-  const words = make("p", { className: "words" });
+  const words = make("p", { className: "words", dir: "auto" });
   let done = 0;
   for (const { start, end, label } of [...marks].sort((one, other) => one.start - other.start)) {
     if (start < done || end <= start) continue;
@@ -463,7 +426,7 @@ async function send(file) {
   const filing = state.filing = new AbortController();
   const begin = performance.now();
   const progress = new Progress(file.name, begin);
-  const query = new URLSearchParams([...at("columns").querySelectorAll("input")]
+  const query = new URLSearchParams([...at("columns").querySelectorAll("input, select")]
     .map((each) => [each.id.slice("column-".length), each.value.trim()]).filter(([, value]) => value));
   const path = `v1/files/${encodeURIComponent(state.model.id)}${query.size ? "?" : ""}${query}`;
   const parts = [];
@@ -489,7 +452,10 @@ async function send(file) {
 function fell(error, rows, begun) {
   if (error.name === "AbortError") at("filed").replaceChildren(make("p", {}, word("stopped", { rows: amount(rows) })));
   else if (begun) tell("filed", word("broken", { rows: amount(rows) }), word("broken_fix"));
-  else tell("filed", error.message, error.fix);
+  else {
+    const place = /^the file, (.*)/.exec(error.place)?.[1];
+    tell("filed", place ? word("in_file", { place, problem: error.message }) : error.message, onPage(error.fix ?? ""));
+  }
 }
 
 function filed(blob, name, told) {
@@ -546,11 +512,7 @@ function listen() {
   at("ask").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("ask").requestSubmit();
   });
-  at("gate").addEventListener("submit", (event) => {
-    event.preventDefault();
-    keep(sessionStorage, "key", at("key").value);
-    start();
-  });
+  at("gate").addEventListener("submit", enter);
   at("file").addEventListener("change", () => { if (at("file").files.length) send(at("file").files[0]); });
   at("file").addEventListener("click", () => { at("file").value = ""; });  // the same file may come again
   at("file-form").addEventListener("submit", (event) => event.preventDefault());
