@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bertolt.base.checks import are_texts
 from bertolt.data.arrow import pa
-from bertolt.data.table_file import BadRow, as_text, is_blank, is_missing, unfit
+from bertolt.data.table_file import BadRow, as_text, is_blank, is_empty, is_missing, unfit
 
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -88,7 +88,7 @@ def flags_cell(columns: Sequence[str]) -> Cell:
     """Several columns of 0 and 1: the names of those that hold a 1."""
 
     def read(values: Sequence[object]) -> object | BadRow | None:
-        if len(columns) > 1 and all(map(_is_empty, values)):
+        if len(columns) > 1 and all(map(is_empty, values)):
             return []  # as an empty cell of a list: none of the labels
         marks = [as_flag(value) for value in values]
         for column, mark, value in zip(columns, marks, values, strict=True):
@@ -99,10 +99,6 @@ def flags_cell(columns: Sequence[str]) -> Cell:
     return Cell(type=pa.list_(pa.string()), read=read, what="0 or 1")
 
 
-def _is_empty(value: object) -> bool:
-    return is_missing(value) or (isinstance(value, str) and is_blank(value))
-
-
 def numbers_cell(columns: Sequence[str]) -> Cell:
     """One number from each column; a row that lacks one, or has an infinite one, is left out."""
 
@@ -110,8 +106,7 @@ def numbers_cell(columns: Sequence[str]) -> Cell:
         numbers = [as_number(value) for value in values]
         for column, number, value in zip(columns, numbers, values, strict=True):
             if number is None:
-                empty = is_missing(value) or (isinstance(value, str) and is_blank(value))
-                reason = "empty label" if empty else "label that is no number"
+                reason = "empty label" if is_empty(value) else "label that is no number"
                 detail = f"column {column!r} holds {_shown(value)}"
                 if isinstance(value, str) and is_comma_number(value):
                     reason = "number with a comma"
@@ -128,7 +123,7 @@ def words_cell(columns: Sequence[str]) -> Cell:
     """A list of words; a row without one is left out."""
 
     def read(values: Sequence[object]) -> object | BadRow | None:
-        words = values[0]
+        words = [] if is_empty(values[0]) else values[0]
         if not isinstance(words, list | tuple) or not are_texts(words):
             return None
         if all(map(is_blank, words)):
@@ -147,6 +142,8 @@ def tags_cell(columns: Sequence[str]) -> Cell:
 
     def read(values: Sequence[object]) -> object | BadRow | None:
         tags = values[0]
+        if is_empty(tags):
+            return BadRow("empty label", f"the label in column {columns[0]!r} is empty")
         if not isinstance(tags, list | tuple):
             return None
         names = [as_label(tag) for tag in tags]
@@ -209,7 +206,7 @@ def answers_cell(columns: Sequence[str]) -> Cell:
 
 def _answers_in(value: object) -> list[tuple[object, object]]:
     """The text and the first character of each answer in a cell, unchecked."""
-    if is_missing(value) or (isinstance(value, str) and is_blank(value)):
+    if is_empty(value):
         return []
     if isinstance(value, Mapping):
         text = value.get("text")

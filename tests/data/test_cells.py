@@ -124,6 +124,9 @@ def test_words_and_tags() -> None:
     assert tags_cell(ONE).read([[1, "B-X "]]) == ["1", "B-X"]
     assert tags_cell(ONE).read(["O"]) is None
     assert reason(tags_cell(ONE), ["O", ""]) == "empty tag"
+    for missing in (None, "", " ", math.nan):  # as a record that lacks the key
+        assert reason(words_cell(ONE), missing) == "empty text"
+        assert reason(tags_cell(ONE), missing) == "empty label"
 
 
 @pytest.mark.parametrize("value", ["\u200b", "\ufeff\u200d", " \u2060\u00ad ", "\x07", "\u3000"])

@@ -97,7 +97,7 @@ CASES: list[tuple[str, Row | str, str]] = [
     ("regression", {"text": "x", "score": 1e300}, "'score'|beyond what can be|1e+300"),
     ("token-classification", {"tokens": ["a"], "tags": ["O", "O"]}, "row 7|1 word and 2 tags"),
     ("token-classification", {"tokens": [], "tags": []}, "row 7|no words"),
-    ("token-classification", {"tokens": ["a"], "tags": None}, "row 7|'tags'|list of tags"),
+    ("token-classification", {"tokens": ["a"], "tags": None}, "row 7|'tags' is empty"),
     ("token-classification", {"tokens": ["a"], "tags": [None]}, "row 7|tag 1 of 1"),
     ("token-classification", {"tokens": ["a", None], "tags": ["O", "O"]}, "row 7|'tokens'"),
     ("token-classification", {"tokens": [["a"]], "tags": ["O"]}, "row 7|'tokens'"),
