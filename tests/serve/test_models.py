@@ -333,7 +333,7 @@ def test_the_command_holds_no_version_while_it_serves(
 ) -> None:
     kept = []
 
-    def listen(server: Server, app: Any, listener: socket.socket, drain: float) -> None:
+    def listen(server: Server, app: Any, listener: socket.socket, *_: Any) -> None:
         kept.append(weakref.ref(server.models.named("mine").predictor.model))
         server.models.unload("mine")
         kept.append(kept[0]())
@@ -348,7 +348,7 @@ def test_the_command_holds_no_version_while_it_serves(
 def test_all_that_is_told_while_it_serves_is_in_the_form_of_the_log(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def listen(server: Server, app: Any, listener: socket.socket, drain: float) -> None:
+    def listen(server: Server, app: Any, listener: socket.socket, *_: Any) -> None:
         capsys.readouterr()
         info("Engine: the fastest")
         line = StatusLine()
