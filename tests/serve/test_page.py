@@ -328,6 +328,18 @@ def test_it_is_used_on_a_phone_in_chinese_and_by_keys_alone(tab: Page, address: 
 
 
 @needs_browser
+@pytest.mark.parametrize(("behind", "chosen"), [("stars", "stars"), ("%", "reviews")])
+def test_the_model_of_an_address_is_chosen_and_what_is_none_harms_nothing(
+    tab: Page, address: str, behind: str, chosen: str
+) -> None:
+    tab.open(f"{address}?{len(behind)}#{behind}")  # another query: a page of its own
+    tab.until("document.querySelectorAll('#model option').length === 7")
+    tab.until("!document.getElementById('typing').hidden")
+    assert tab.run("document.getElementById('model').value") == chosen
+    assert tab.run("document.getElementById('trouble').innerText") == ""
+
+
+@needs_browser
 def test_the_description_is_shown_to_who_has_a_key(tab: Page, address: str) -> None:
     tab.open(address)
     tab.until("document.querySelectorAll('#model option').length === 7")
