@@ -36,8 +36,9 @@ from bertolt.commands.file_options import FileOptions
 from bertolt.commands.wording import options_called
 from bertolt.models.config import AnswerPrecision, EngineName
 from bertolt.models.families.base import read_config
+from bertolt.tasks.fill_mask import FillMask
 from bertolt.tasks.predictor import Asked, Predictor
-from bertolt.tasks.registry import contract_in, is_encoder
+from bertolt.tasks.registry import contract_in, has_head, is_encoder
 from bertolt.tasks.rows import Columns, read_for_task
 
 CONTESTANTS: tuple[tuple[EngineName, AnswerPrecision], ...] = (
@@ -456,7 +457,8 @@ def bench_engines(
         )
     source = huggingface.resolve(model)
     config = read_config(source)
-    if is_encoder(config) and contract_in(source, config) is None:
+    fills_masks = has_head(config, FillMask.head) and FillMask.serves(config)
+    if is_encoder(config) and not fills_masks and contract_in(source, config) is None:
         raise CheckpointError(
             "it is an encoder, which answers nothing that engines could be compared by",
             place=model,

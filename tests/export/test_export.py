@@ -18,13 +18,18 @@ import numpy as np
 import pytest
 import torch
 
-from bertolt import AutoModelForSequenceClassification, BertTokenizer, Predictor
+from bertolt import (
+    AutoModelForSequenceClassification,
+    BertForMaskedLM,
+    BertTokenizer,
+    Predictor,
+)
 from bertolt.base.errors import BertoltError, CheckpointError, UsageError
 from bertolt.checkpoint.exported import Exported
 from bertolt.checkpoint.sentence_files import SentenceFiles
 from bertolt.commands import calibration
 from bertolt.commands import export as command
-from bertolt.commands.engines import CONTESTANTS, Row, _fastest, choose
+from bertolt.commands.engines import CONTESTANTS, Row, _fastest, bench_engines, choose
 from bertolt.commands.evaluate import evaluate_file
 from bertolt.commands.evaluate_options import EvaluateOptions
 from bertolt.commands.export import WRITTEN, export_model
@@ -610,6 +615,16 @@ def test_an_engine_that_is_far_too_slow_is_given_up_before_its_score(
     assert second.milliseconds is not None
     assert second.absent.startswith(f"given up: {second.milliseconds:.0f} ms for one text")
     assert second.absent in str(found)
+
+
+def test_a_model_that_fills_masks_is_measured_and_a_bare_encoder_is_not(
+    tiny_folder: Path, tiny_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertolt.commands.engines.choose", lambda model, *given, **how: model)
+    BertForMaskedLM(tiny_config()).save_pretrained(tmp_path / "masks")
+    assert bench_engines(str(tmp_path / "masks")) == str(tmp_path / "masks")
+    with pytest.raises(CheckpointError, match="an encoder, which answers nothing"):
+        bench_engines(str(tiny_folder))
 
 
 def test_the_fastest_engine_that_keeps_the_score_is_taken() -> None:
