@@ -179,15 +179,38 @@ def int8_linear() -> Int8Linear:
     return Int8Linear(ops.qlinear_prepack.default, ops.qlinear_pointwise.default)
 
 
+_SURE_LEVELS = 63  # of a weight: two products with a level of 255 have a sum of 16 bits
+
+
+@functools.cache
+def int8_levels() -> int:
+    """The greatest level of a weight in 8 bits whose products are right here.
+
+    It is 127, or 63 where a processor adds two products in 16 bits, and takes what is more for the
+    most that these hold.
+    """
+    inner, most = 64, 127
+    prepack, multiply = int8_linear()
+    packed = prepack(torch.full((1, inner), most, dtype=torch.int8), None)
+    x, one = torch.full((1, inner), 255, dtype=torch.uint8), torch.ones(1)
+    zero, then = torch.zeros(1, dtype=torch.int32), (1.0, 0, torch.float32, "none", (), "")
+    found = multiply(x, 1.0, 0, packed, one, zero, None, *then)
+    return most if found.item() == inner * most * 255 else _SURE_LEVELS
+
+
 def _int8_products_agree() -> bool:
     x = (100 * _numbers(4, 8)).round()
-    weight, bias = (100 * _numbers(16, 8)).round(), _numbers(16)
+    weight, bias = (_SURE_LEVELS * _numbers(16, 8)).round(), _numbers(16)
     ones, zeros = torch.ones(16), torch.zeros(16, dtype=torch.int32)
     prepack, multiply = int8_linear()
     packed, levels = prepack(weight.to(torch.int8), None), (x + 100).to(torch.uint8)
-    step, then = 1e-4, (1.0, 0, torch.bfloat16, "none", (), "")
-    found = multiply(levels, step, 100, packed, ones, zeros, bias, *then)
-    return torch.allclose(found.float(), step * F.linear(x, weight) + bias, atol=_TOLERANCE)
+    step = 1e-4
+    found = [
+        multiply(levels, step, 100, packed, ones, zeros, bias, 1.0, 0, dtype, "none", (), "")
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
+    expected = step * F.linear(x, weight) + bias
+    return all(torch.allclose(each.float(), expected, atol=_TOLERANCE) for each in found)
 
 
 INT8_PRODUCTS = Shortcut(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ from bertolt.models.dropout import Dropout
 from bertolt.models.forward_pass import OutputRows
 from bertolt.models.outputs import ModelOutput
 from bertolt.models.own_forward import answer_padded, has_own_forward
+from bertolt.models.precision import beside_int8
 from bertolt.models.pretrained import PreTrainedModel
 
 # What oneDNN calls the activations, and how it computes them. Others run after the product.
@@ -90,22 +92,26 @@ class FusedProduct(Product):
 
 
 class Int8Product:
-    """Weights in 8 bits, a scale for each output; inputs in 8 bits, a scale for each call."""
+    """Weights in 8 bits, a scale for each output; inputs in 8 bits, a scale for each call.
 
-    def __init__(self, weight: Tensor, bias: Tensor, activation: str) -> None:
-        scale = (weight.float().abs().amax(1) / 127).clamp(min=1e-12)
+    What comes out is in `dtype`.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: str, dtype: torch.dtype) -> None:
+        most = torch_private.int8_levels()
+        scale = (weight.float().abs().amax(1) / most).clamp(min=1e-12)
         levels = (weight.float() / scale[:, None]).round().to(torch.int8)
         prepack, self.multiply = torch_private.int8_linear()
         self.packed = prepack(levels, None)
         self.scale, self.zero = scale, torch.zeros(len(scale), dtype=torch.int32)
-        self.bias = bias.to(torch.float32, copy=True)
+        self.bias, self.dtype = bias.to(torch.float32, copy=True), dtype
         self.activation = _FUSED.get(activation, ("none", ""))
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As `Product`, in bfloat16."""
+        """As `Product`."""
         low, high = (float(end) for end in torch.aminmax(x))
         if not math.isfinite(high - low):
-            return torch.full((len(x), len(self.scale)), math.nan, dtype=torch.bfloat16)
+            return torch.full((len(x), len(self.scale)), math.nan, dtype=self.dtype)
         step, zero = _step_and_zero(low, high)
         out: Tensor = self.multiply(
             _levels(x, 1 / step, zero),
@@ -117,7 +123,7 @@ class Int8Product:
             self.bias,
             1.0,
             0,
-            torch.bfloat16,
+            self.dtype,
             self.activation[0],
             [],
             self.activation[1],
@@ -155,7 +161,7 @@ def product_maker(precision: str) -> MakeProduct:
     """How to make products of this precision here: "fp32", "bf16" or "int8"."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if precision == "int8":
-        return Int8Product
+        return partial(Int8Product, dtype=beside_int8())
     if torch_private.has_fused_products(dtype):
         return lambda weight, bias, activation: FusedProduct(weight, bias, dtype, activation)
     return lambda weight, bias, activation: Product(weight, bias, dtype)

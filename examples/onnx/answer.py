@@ -8,7 +8,11 @@ import numpy as np
 from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 folder, texts = Path(sys.argv[1]), sys.argv[2:]
+if missing := [name for name in ("export.json", "model.onnx") if not (folder / name).is_file()]:
+    sys.exit(f"{folder} has no {missing[0]}: write it with bertolt export MODEL --out {folder}")
 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 card = json.loads((folder / "export.json").read_text(encoding="utf-8"))
 if card["task"] != "text-classification":

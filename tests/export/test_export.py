@@ -249,10 +249,9 @@ def test_twenty_lines_with_onnxruntime_and_tokenizers_alone(exported: Path, tmp_
     if exported.name != "onnx":
         pytest.skip("the program is for ONNX Runtime")
     script = ROOT / "examples/onnx/answer.py"
-    imports = [
-        x for x in script.read_text("utf-8").splitlines() if x.startswith(("import", "from"))
-    ]
-    assert len(script.read_text("utf-8").splitlines()) - len(imports) <= 20
+    lines = [line for line in script.read_text("utf-8").splitlines() if line]
+    imports = [line for line in lines if line.startswith(("import", "from"))]
+    assert len(lines) - len(imports) <= 20
     assert not [line for line in imports if "torch" in line or "bertolt" in line]
     without = shutil.copytree(exported, tmp_path / "without")
     (without / "bertolt.json").unlink()
@@ -276,6 +275,12 @@ def test_the_twenty_lines_refuse_a_task_whose_numbers_they_would_read_wrongly(
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "does regression" in done.stderr
+    (folder / "model.onnx").unlink(missing_ok=True)  # of another format, or half a copy
+    for words, said in ((words, "has no model.onnx"), (words[:2], "answer.py DIR TEXT")):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_int8_is_measured_and_refused_beyond_its_loss(

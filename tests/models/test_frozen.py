@@ -22,6 +22,7 @@ from bertolt.base.errors import UsageError
 from bertolt.checkpoint.demo import demo_checkpoint
 from bertolt.data.batch import PackedBatch
 from bertolt.models import frozen
+from bertolt.models import precision as precisions
 from bertolt.models.frozen import FrozenModel, freeze
 from bertolt.models.precision import PrecisionChoice, choose_precision
 from bertolt.train.loop import predict_batches
@@ -384,19 +385,51 @@ def test_int8_is_refused_where_it_cannot_be() -> None:
     assert choose_precision("int8", CPU, answering=True).name == "int8"
 
 
-def int8(rows: list[list[float]]) -> torch.Tensor:
+def int8(rows: list[list[float]], dtype: torch.dtype = torch.float32) -> torch.Tensor:
     width = len(rows[0])
-    product = frozen.Int8Product(torch.eye(width), torch.zeros(width), "")
-    return product(torch.tensor(rows).bfloat16()).float()
+    product = frozen.Int8Product(torch.eye(width), torch.zeros(width), "", dtype)
+    found = product(torch.tensor(rows).bfloat16())
+    assert found.dtype == dtype
+    return found.float()
+
+
+@pytest.mark.parametrize("gain", [0.02, 3.0])
+def test_what_is_no_product_in_8_bits_is_in_the_faster_format(
+    gain: float, real: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """oneDNN takes seconds for a text where it emulates bfloat16."""
+    monkeypatch.setattr(precisions, "_bf16_gain", lambda: gain)
+    formats = []
+
+    class Seen(frozen.Int8Product):
+        def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+            found = super().__call__(x, residual)
+            formats.append(found.dtype)
+            return found
+
+    monkeypatch.setattr(frozen, "Int8Product", Seen)
+    batch = batch_of([3], real.config.vocab_size)
+    found, exact = answers(real, batch, "int8"), answers(real, batch, "fp32")
+    wanted = torch.bfloat16 if gain > 1 else torch.float32
+    assert set(formats) == {wanted}
+    assert choose_precision("int8", CPU, answering=True).dtype == wanted
+    assert 0 < (found - exact).abs().max() < 0.2
 
 
 def test_no_level_of_an_input_turns_into_another() -> None:
-    found = int8([[-1.0, 0.5, 1.0]])
+    found = int8([[-1.0, 0.5, 1.0]], torch.bfloat16)
     torch.testing.assert_close(found, torch.tensor([[-1.0, 0.5, 1.0]]), atol=0.02, rtol=0.02)
     torch.manual_seed(0)
     for _ in range(300):
         x = torch.randn(4, 8).bfloat16().float()
         torch.testing.assert_close(int8(x.tolist()), x, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_no_sum_is_more_than_a_processor_holds(sign: float) -> None:
+    """Where two products are added in 16 bits, the largest levels of both would be too much."""
+    product = frozen.Int8Product(sign * torch.ones(4, 64), torch.zeros(4), "", torch.float32)
+    torch.testing.assert_close(product(torch.ones(2, 64)), torch.full((2, 4), sign * 64.0))
 
 
 @pytest.mark.parametrize("middle", [-300.0, -1.0, 0.0, 1.0, 300.0])
@@ -416,7 +449,8 @@ def test_levels_are_the_nearest_wherever_numbers_lie(middle: float, spread: floa
 
 
 def test_what_is_no_number_stays_none() -> None:
-    assert int8([[math.nan, 1.0, 2.0]]).isnan().all()
+    for dtype in (torch.bfloat16, torch.float32):
+        assert int8([[math.nan, 1.0, 2.0]], dtype).isnan().all()
     assert int8([[3.0, 3.0, 3.0]]).isfinite().all()
 
 

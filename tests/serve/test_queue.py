@@ -349,7 +349,7 @@ def test_a_panic_ends_neither_thread(
     model.predictor.graph = graph
     wait_until(lambda: queue._idle)
     queue.put(broken := ask(model, text))
-    with pytest.raises(RuntimeError, match="^Panic$|^the pass failed$") as error:
+    with pytest.raises(RuntimeError, match=r"^Panic$|^the pass failed$") as error:
         broken.done.result(20)
     assert isinstance(error.value.__cause__, Panic)
     assert model.errors == ["the text"]
