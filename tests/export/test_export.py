@@ -271,13 +271,14 @@ def test_the_twenty_lines_refuse_a_task_whose_numbers_they_would_read_wrongly(
     folder = shutil.copytree(exported, tmp_path / "numbers")
     card = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     (folder / "export.json").write_text(json.dumps({**card, "task": "regression"}), "utf-8")
+    (folder / "model.onnx").touch()
     words = [sys.executable, ROOT / "examples/onnx/answer.py", folder, "good"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "does regression" in done.stderr
-    (folder / "model.onnx").unlink(missing_ok=True)  # of another format, or half a copy
-    for words, said in ((words, "has no model.onnx"), (words[:2], "answer.py DIR TEXT")):
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    (folder / "model.onnx").unlink()  # of another format, or half a copy
+    for typed, said in ((words, "has no model.onnx"), (words[:2], "answer.py DIR TEXT")):
+        done = subprocess.run(typed, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert said in done.stderr
         assert "Traceback" not in done.stderr
