@@ -29,11 +29,11 @@ from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models
 from bertolt.serve.run import _logged, _Process, configured
 from tests.serve.live import Live, free_port, live
+from tests.serve.opened import RULER
 
 pytestmark = pytest.mark.slow
 
 PATH = "/v1/text-classification"
-RULER = "a-key-of-those-who-rule"
 
 
 class Clients:

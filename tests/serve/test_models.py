@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import json
-import re
 import shutil
 import socket
 import threading
 import weakref
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +18,6 @@ import pytest
 pytest.importorskip("starlette")
 
 from safetensors.torch import load_file, save_file
-from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from bertolt import Predictor
@@ -33,41 +28,16 @@ from bertolt.commands import engines
 from bertolt.commands import serve as command
 from bertolt.commands.serve_options import ServeOptions
 from bertolt.serve import models as served
-from bertolt.serve import openapi
 from bertolt.serve.app import Server
-from bertolt.serve.asked import examples_of
 from bertolt.serve.clients import Keys
 from bertolt.serve.errors import RefusedError
 from bertolt.serve.limits import Limits
 from bertolt.serve.models import Models, version_of
-from bertolt.serve.routes import Route
 from bertolt.serve.run import _Process, configured
 from bertolt.tasks.base import NotFiniteError
-from bertolt.tasks.multiple_choice import MultipleChoice
-from bertolt.tasks.question_answering import QuestionAnswering
-from bertolt.tasks.token_classification import TokenClassification
+from tests.serve.opened import RULER, fp32
 
-RULER = "a-key-of-those-who-rule"
 TEXTS = ["a fine film", "dull", "it is well"]
-
-
-def fp32(folder: str, task: str | None = None) -> Predictor:
-    return Predictor.from_pretrained(folder, task=task, precision="fp32")
-
-
-@pytest.fixture
-def folder(tuned: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tuned, tmp_path / "models" / "mine"))
-
-
-@pytest.fixture
-def client(folder: Path) -> Iterator[TestClient]:
-    models = Models({}, fp32, parent=folder.parent)
-    models.load("mine")
-    app = Server(models, keys=Keys([], [RULER])).app()
-    with TestClient(app, raise_server_exceptions=False) as client:
-        client.headers["Authorization"] = f"Bearer {RULER}"
-        yield client
 
 
 def change(folder: Path) -> None:
@@ -632,127 +602,6 @@ def test_answers_of_another_number_format_are_tested_as_they_were_saved(folder: 
     assert "golden answers are as they were saved; by torch in bf16 numbers are up to 0.0" in told
 
 
-def test_all_routes_are_described_with_examples_that_are_answered(
-    client: TestClient, folder: Path
-) -> None:
-    described = client.get("/openapi.json").json()
-    served: set[str] = set()
-    for route in client.app.routes:  # type: ignore[attr-defined]
-        path = route.path.replace("{task}", "text-classification")
-        served.add(path)
-    assert {*described["paths"]} == served - {
-        *("/", "/docs", "/static/style.css"),  # for people
-        *("/static/words.js", "/static/docs.js", "/static/page.js"),
-        "/v1/embeddings",  # which no model here answers
-    }
-    body = described["paths"]["/v1/text-classification"]["post"]["requestBody"]["content"]
-    told = client.post("/v1/text-classification", json=body["application/json"]["example"])
-    assert told.status_code == 200, told.text
-    model = described["paths"]["/v1/models/{name}"]["get"]["responses"]["200"]["content"]
-    schema = model["application/json"]["schema"]
-    assert schema["properties"].keys() == client.get("/v1/models/mine").json().keys()
-
-
-@pytest.mark.parametrize(
-    ("text", "is_shown"),
-    [
-        ("a", True),
-        ("\u200b 電", True),
-        ("", False),
-        (" \n\u3000", False),
-        ("\u200b\ufeff\x07", False),
-    ],
-)
-def test_the_description_allows_a_text_alone_that_shows_something(
-    client: TestClient, text: str, is_shown: bool
-) -> None:
-    described = client.get("/openapi.json").json()["paths"]["/v1/text-classification"]["post"]
-    schema = described["requestBody"]["content"]["application/json"]["schema"]
-    alone, listed, *_ = schema["properties"]["input"]["anyOf"]
-    for form in (alone["anyOf"][0], alone["anyOf"][1]["properties"]["text"]):
-        fits = len(text) >= form["minLength"] and bool(re.search(form["pattern"], text))
-        assert fits == is_shown
-    told = client.post("/v1/text-classification", json={"input": text})
-    assert told.status_code == (200 if is_shown else 422)
-    assert "pattern" not in json.dumps(listed)  # there it has an error in its place
-    assert client.post("/v1/text-classification", json={"input": [text]}).status_code == 200
-
-
-def test_a_route_that_is_none_is_told_with_those_there_are(client: TestClient) -> None:
-    near = ("text-classifications", "text-classification/", "nothing", "a/b/c")
-    bodies = b"{}", b"no JSON", b'{"input": "a"}'
-    for path in (*(f"/v1/{each}" for each in near), "/other"):
-        for method, body in itertools.product(("POST", "GET", "PUT"), bodies):
-            require_no_route(client, method, path, body)
-
-
-def require_no_route(client: TestClient, method: str, path: str, body: bytes) -> None:
-    told = client.request(method, path, content=body)
-    assert told.status_code == 404, (method, told.text)
-    error = told.json()["error"]
-    assert error["message"] == f"there is no route {method} {path}"
-    for route in ("POST /v1/text-classification", "GET /v1/models", "GET /health"):
-        assert f" {route}," in error["fix"].replace(";", ",")
-    assert "{task}" not in error["fix"]
-    assert "embeddings" not in error["fix"]  # no model gives vectors
-
-
-def test_a_task_that_no_model_does_is_told_before_its_body_is_looked_at(client: TestClient) -> None:
-    for path, words in (("/v1/fill-mask", "does fill-mask"), ("/v1/embeddings", "gives vectors")):
-        told = client.post(path, content=b"no JSON")
-        assert told.status_code == 404
-        assert told.json()["error"]["message"].startswith(f"no model {words}")
-    client.post("/v1/models/mine/unload")
-    assert client.post("/v1/text-classification", content=b"{}").status_code == 404
-
-
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/fill-mask"])
-def test_what_no_model_answers_is_told_alike_by_every_method(client: TestClient, path: str) -> None:
-    for method in ("POST", "GET", "PUT"):
-        told = client.request(method, path, content=b"{}")
-        assert (told.status_code, told.headers.get("allow")) == (404, None), method
-        assert told.json() == client.post(path).json()
-        assert "there is text-classification (model 'mine')" in told.json()["error"]["fix"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("GET", "/v1/text-classification", {"POST"}),
-        ("DELETE", "/v1/text-classification", {"POST"}),
-        ("GET", "/v1/models/mine/load", {"POST"}),
-        ("POST", "/v1/models", {"GET", "HEAD"}),
-        ("PUT", "/v1/models", {"GET", "HEAD"}),
-        ("POST", "/health", {"GET", "HEAD"}),
-    ],
-)
-def test_another_method_is_told_with_those_that_are_allowed(
-    client: TestClient, method: str, path: str, allowed: set[str]
-) -> None:
-    told = client.request(method, path)
-    assert told.status_code == 405, told.text
-    assert set(told.headers["allow"].split(", ")) == allowed
-    error = told.json()["error"]
-    assert error["type"] == "method_not_allowed"
-    assert all(each in error["fix"] for each in allowed)
-
-
-def test_every_route_is_told_by_itself_and_not_by_the_router(client: TestClient) -> None:
-    """So that requests are counted by their routes by a Starlette whose router does not tell."""
-
-    async def answer(request: Any) -> Response:
-        return Response("well")
-
-    async def sent(message: Any) -> None:
-        pass
-
-    route = Route("/mine", answer)
-    scope = {"type": "http", "method": "GET", "path": "/mine", "headers": []}
-    asyncio.run(route.handle(scope, asyncio.sleep, sent))
-    assert scope["route"] is route
-    assert all(isinstance(each, Route) for each in client.app.routes)  # type: ignore[attr-defined]
-
-
 def test_texts_that_are_compared_are_each_read_in_one_window(real_checkpoint: Path) -> None:
     models = Models({"similar": str(real_checkpoint)}, partial(fp32, task="sentence-similarity"))
     models.load("similar")
@@ -763,75 +612,3 @@ def test_texts_that_are_compared_are_each_read_in_one_window(real_checkpoint: Pa
     assert (pair["windows"], single["windows"]) == (1, 1)  # two texts, and neither in several
     assert (pair["truncated"], single["truncated"]) == (True, False)
     assert pair["tokens"] > 2000 > single["tokens"]
-
-
-def test_lists_of_ids_are_as_long_and_of_the_vocabulary_that_is_read() -> None:
-    predictor = SimpleNamespace(max_length=384, tokenizer=SimpleNamespace(vocab_size=30_000))
-    models: Any = [SimpleNamespace(name="mine", predictor=predictor)]
-
-    def ids(others: int | None) -> dict[str, Any]:
-        content = openapi._embeddings(models, Limits(), others)["requestBody"]["content"]
-        forms = content["application/json"]["schema"]["properties"]["input"]["anyOf"]
-        lists: dict[str, Any] = forms[2]
-        assert forms[3]["items"] == lists
-        return lists
-
-    own = ids(None)
-    assert (own["maxItems"], own["items"]["maximum"]) == (384, 29_999)
-    assert "maxItems" not in ids(100_256)
-    assert ids(100_256)["items"]["maximum"] == 100_255
-
-
-@pytest.mark.parametrize(
-    ("task", "item", "place", "message"),
-    [
-        (MultipleChoice(), {"choices": ["a"]}, "choices", "choices has 1 text, and takes 2 at"),
-        (MultipleChoice(), {"choices": []}, "choices", "choices has 0 texts, and takes 2 at least"),
-        (MultipleChoice(), {"choices": ["a", 3]}, "choices", "choices[1] is a number"),
-        (MultipleChoice(), {"choices": "a"}, "choices", "choices is a text"),
-        (TokenClassification(()), {"text": []}, "text", "text has 0 texts, and takes 1 at least"),
-        (TokenClassification(()), {"text": ["a", None]}, "text", "text[1] is null"),
-        (TokenClassification(()), {"text": 3}, "text", "text is a number"),
-    ],
-)
-def test_a_list_that_does_not_fit_is_told_why(
-    task: Any, item: dict[str, Any], place: str, message: str
-) -> None:
-    predictor: Any = SimpleNamespace(task=task, trained_on_pairs=task.needs_pair)
-    with pytest.raises(RefusedError) as refused:
-        examples_of(predictor, [item], Limits())
-    assert refused.value.problem.startswith(message)
-    assert refused.value.param == f"input[0].{place}"
-
-
-@pytest.mark.parametrize(
-    ("task", "item", "place", "message"),
-    [
-        (MultipleChoice(), {"text": "a", "choices": ["b", " "]}, ".choices[1]", "choices[1] is"),
-        (MultipleChoice(), {"text": "", "choices": ["b", "c"]}, ".text", "text is empty"),
-        (TokenClassification(()), {"text": ["", "\u200b"]}, "", "the text is empty"),
-        (QuestionAnswering(), {"question": "a", "context": ""}, ".context", "context is empty"),
-        (QuestionAnswering(), {"question": " ", "context": "a"}, ".question", "question is empty"),
-    ],
-)
-def test_of_an_example_it_is_said_which_part_is_empty(
-    task: Any, item: dict[str, Any], place: str, message: str
-) -> None:
-    predictor: Any = SimpleNamespace(task=task, trained_on_pairs=task.needs_pair)
-    for asked, where in (([item], "input[0]"), (item, "input")):
-        (refused,) = examples_of(predictor, asked, Limits())
-        assert isinstance(refused, DataError)
-        assert refused.problem.startswith(message)
-        assert refused.place == f"{where}{place}"
-    form = openapi._shown(task.request_schema(task.needs_pair))["properties"].get("choices", {})
-    assert "pattern" in form.get("items", {"pattern": ""})  # who reads the description knows it
-
-
-def test_of_the_words_of_a_text_some_may_be_empty() -> None:
-    predictor: Any = SimpleNamespace(task=TokenClassification(()), trained_on_pairs=False)
-    assert examples_of(predictor, {"text": ["a", ""]}, Limits()) == [{"text": ["a", ""]}]
-
-
-def test_one_choice_is_refused_in_python_too(tiny_tokenizer: Any) -> None:
-    with pytest.raises(UsageError, match="chooses between two texts or more"):
-        list(MultipleChoice().encode([{"text": "a", "text_pair": ["b"]}], tiny_tokenizer, 64))

@@ -532,3 +532,8 @@ def test_a_task_that_has_no_choices_is_told(write: Write) -> None:
 def test_a_cell_of_brackets_is_a_text() -> None:
     assert not is_list("[" * 60_000)
     assert is_list("[1]")
+
+
+def test_one_choice_is_refused_in_python_too(tiny_tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match="chooses between two texts or more"):
+        list(MultipleChoice().encode([{"text": "a", "text_pair": ["b"]}], tiny_tokenizer, 64))
