@@ -369,6 +369,11 @@ def test_the_server_itself_is_behind_it(tab: Page, tuned: Path, tmp_path: Path) 
         tab.choose_file(path)
         tab.until("document.querySelector('#filed a')")
         assert "300 rows answered" in tab.run("document.getElementById('filed').innerText")
+        typed = "['column-sep', 'column-on_bad_row'].map((name) => document.getElementById(name))"
+        tab.run(f"{typed}.forEach((each, n) => {{ each.value = ['|', 'drop'][n]; }})")
+        for _ in range(2):
+            tab.run("document.getElementById('language').click()")
+            assert tab.run(f"{typed}.map((each) => each.value).join()") == "|,drop"
         tab.run("document.getElementById('to-docs').click()")
         tab.until("document.querySelectorAll('#docs section').length === 10")
         told = tab.run("document.getElementById('docs').innerText")

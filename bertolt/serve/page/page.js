@@ -187,10 +187,14 @@ function drawFields(values) {
   });
   at("fields").replaceChildren(...fields);
   const columns = roles().map(({ name }) => column(name, word("column", { role: word(name) }), word("found")));
+  const typed = new Map(settings().map((each) => [each.id, each.value]));
   at("columns").replaceChildren(...columns, column("encoding", word("encoding"), "utf-8"), column("sep", word("sep"), word("first")),
     column("skip_rows", word("skip_rows"), "0"), chosen("header", ["yes", "no"], word),
     chosen("on_bad_row", ["answer", "answer-all", "drop", "error"], (value) => word(`rows_${value.replace("-", "_")}`)));
+  for (const each of settings()) each.value = typed.get(each.id) ?? each.value;
 }
+
+const settings = () => [...at("columns").querySelectorAll("input, select")];
 
 function chosen(name, values, called) {
   const options = values.map((value) => make("option", { value }, called(value)));
@@ -426,7 +430,7 @@ async function send(file) {
   const filing = state.filing = new AbortController();
   const begin = performance.now();
   const progress = new Progress(file.name, begin);
-  const query = new URLSearchParams([...at("columns").querySelectorAll("input, select")]
+  const query = new URLSearchParams(settings()
     .map((each) => [each.id.slice("column-".length), each.value.trim()]).filter(([, value]) => value));
   const path = `v1/files/${encodeURIComponent(state.model.id)}${query.size ? "?" : ""}${query}`;
   const parts = [];
