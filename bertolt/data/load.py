@@ -11,10 +11,12 @@ becomes of a cell in `cells.py`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import os
+import stat
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertolt.base.console import counting
+from bertolt.base.console import counting, info
 from bertolt.base.errors import DataError
 from bertolt.base.format import plural
 from bertolt.data.arrow import as_utf8, pa
@@ -245,6 +247,7 @@ def read_table(
             twice or has no such layout.
     """
     paths = [Path(each) for each in ([path] if isinstance(path, str | os.PathLike) else path)]
+    before = _on_disk(paths)
     opened = partial(open_source, encoding=encoding, kinds=kinds, layout=layout)
     parts = open_parts(paths, opened, encoding)
     source, where = joined(parts), Path(_name_of_all([part.name for part in parts]))
@@ -266,7 +269,22 @@ def read_table(
         for part in parts:
             require_columns(part, rows.columns, parts[0].name)
             rows.add_part(part, check_row, _all_of(show, watch))
+    for changed in (file for file, state in _on_disk(paths).items() if before.get(file) != state):
+        info(
+            f"{changed} changed while it was read: rows may be missing; begin again once it is whole"
+        )
     return rows.table(source.columns, choice.found)
+
+
+def _on_disk(paths: Sequence[Path]) -> dict[Path, tuple[int, int]]:
+    """Size and time of each plain file: another program may write it while it is read."""
+    states = {}
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):  # what cannot be read is told by who reads
+            state = path.stat()
+            if stat.S_ISREG(state.st_mode):
+                states[path] = state.st_size, state.st_mtime_ns
+    return states
 
 
 def _all_of(*calls: Callable[[int], None] | None) -> Callable[[int], None]:

@@ -148,6 +148,21 @@ def test_lines_and_characters_that_cross_the_pieces_it_reads(
         assert list(table.lines) == [2, 3]
 
 
+def test_a_file_that_another_program_writes_meanwhile_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = put(tmp_path, "rows.csv", "text,label\n" + "good,pos\nbad,neg\n" * 2000)
+
+    def write_on(count: int) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("late,pos\n")
+
+    read_table(path)
+    assert "changed" not in capsys.readouterr().err
+    read_table(path, watch=write_on)
+    assert f"{path} changed while it was read: rows may be missing" in capsys.readouterr().err
+
+
 def test_many_rows_come_back_in_order(tmp_path: Path) -> None:
     rows = [(f"text number {number}", "ab"[number % 2]) for number in range(25_001)]
     path = put(tmp_path, "a.csv", "text,label\n" + "".join(f"{t},{y}\n" for t, y in rows))
