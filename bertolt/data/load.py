@@ -269,10 +269,10 @@ def read_table(
         for part in parts:
             require_columns(part, rows.columns, parts[0].name)
             rows.add_part(part, check_row, _all_of(show, watch))
-    for changed in (file for file, state in _on_disk(paths).items() if before.get(file) != state):
-        info(
-            f"{changed} changed while it was read: rows may be missing; begin again once it is whole"
-        )
+    for file, state in _on_disk(paths).items():
+        if before.get(file) != state:
+            what = "rows may be missing; begin again once it is whole"
+            info(f"{file} changed while it was read: {what}")
     return rows.table(source.columns, choice.found)
 
 
