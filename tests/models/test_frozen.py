@@ -393,12 +393,12 @@ def int8(rows: list[list[float]], dtype: torch.dtype = torch.float32) -> torch.T
     return found.float()
 
 
-@pytest.mark.parametrize("gain", [0.02, 3.0])
-def test_what_is_no_product_in_8_bits_is_in_the_faster_format(
-    gain: float, real: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16], ids=str)
+def test_what_is_no_product_in_8_bits_is_in_a_format_that_the_processor_has(
+    wanted: torch.dtype, real: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """oneDNN takes seconds for a text where it emulates bfloat16."""
-    monkeypatch.setattr(precisions, "_bf16_gain", lambda: gain)
+    monkeypatch.setattr(precisions, "has_fused_products", lambda dtype: dtype == wanted)
     formats = []
 
     class Seen(frozen.Int8Product):
@@ -410,7 +410,6 @@ def test_what_is_no_product_in_8_bits_is_in_the_faster_format(
     monkeypatch.setattr(frozen, "Int8Product", Seen)
     batch = batch_of([3], real.config.vocab_size)
     found, exact = answers(real, batch, "int8"), answers(real, batch, "fp32")
-    wanted = torch.bfloat16 if gain > 1 else torch.float32
     assert set(formats) == {wanted}
     assert choose_precision("int8", CPU, answering=True).dtype == wanted
     assert 0 < (found - exact).abs().max() < 0.2
